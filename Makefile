@@ -1,0 +1,42 @@
+# Every target sets up .venv by itself; nothing is installed again while nothing has changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PORT ?= 5000
+
+.PHONY: help run test lint types imports unit ui
+
+help:
+	@echo "make run [DATA=folder-or-file] [CONFIG=file.toml]   train, compare, register"
+	@echo "make ui [PORT=5000]                                 the MLflow UI over the local store"
+	@echo "make test                                           every check"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+run: $(INSTALLED)
+	$(BIN)/python -m flows.train $(if $(DATA),--data '$(DATA)') $(if $(CONFIG),--config '$(CONFIG)')
+
+ui: $(INSTALLED)
+	@test -e mlflow/mlflow.db || { echo "no runs yet: make run"; exit 1; }
+	set -a && . mlflow/server.env && exec $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT)
+
+test: lint types imports unit
+
+lint: $(INSTALLED)
+	$(BIN)/python -m pip check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+imports: $(INSTALLED)
+	$(BIN)/lint-imports
+
+unit: $(INSTALLED)
+	$(BIN)/pytest
