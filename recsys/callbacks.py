@@ -1,0 +1,37 @@
+"""What a fit tells, epoch by epoch, to whoever listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+OnEpoch = Callable[[int, Mapping[str, float]], None]
+"""Called after each epoch with its number, from one, and its metrics."""
+
+
+def ignore(_epoch: int, _metrics: Mapping[str, float]) -> None:
+    """Listen to nothing."""
+
+
+def combine(*listeners: OnEpoch) -> OnEpoch:
+    """Tell several listeners, in order."""
+
+    def tell(epoch: int, metrics: Mapping[str, float]) -> None:
+        for listener in listeners:
+            listener(epoch, metrics)
+
+    return tell
+
+
+class History:
+    """A listener that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.epochs: dict[int, dict[str, float]] = {}
+
+    def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Remember the metrics of an epoch."""
+        self.epochs[epoch] = dict(metrics)
+
+    def series(self, name: str) -> list[float]:
+        """One metric by epoch."""
+        return [metrics[name] for metrics in self.epochs.values()]

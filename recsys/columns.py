@@ -1,0 +1,22 @@
+"""Every column name, once."""
+
+from typing import Final
+
+USER_ID: Final = "user_id"
+ITEM_ID: Final = "item_id"
+RATING: Final = "rating"
+TIMESTAMP: Final = "timestamp"
+TITLE: Final = "title"
+GENRES: Final = "genres"
+RANK: Final = "rank"
+SCORE: Final = "score"
+
+# The names that MovieLens uses in ratings.csv and movies.csv, and ours for them.
+MOVIELENS: Final = {
+    "userId": USER_ID,
+    "movieId": ITEM_ID,
+    "rating": RATING,
+    "timestamp": TIMESTAMP,
+    "title": TITLE,
+    "genres": GENRES,
+}

@@ -1,0 +1,69 @@
+"""The base of all configurations, and where a computation runs: device, precision, seed, threads.
+
+Hyper-parameters live beside the stage that they configure; what depends on the machine lives
+here, apart from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from recsys.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of all configurations: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Runtime(Config):
+    """Device, precision, seed and threads of a computation.
+
+    The same seed on the same machine, with the same number of threads, gives the same model
+    on CPU.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU where there is one."""
+
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    """Arithmetic of the session model; `auto` is bf16 on a GPU and float32 on CPU."""
+
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Every random number is drawn from generators seeded with this."""
+
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads; by default, what torch takes by itself."""
+
+    def torch_device(self) -> torch.device:
+        """The device to compute on.
+
+        Raises:
+            ConfigError: a GPU is asked for and there is none.
+        """
+        available = torch.cuda.is_available()
+        if self.device == "cuda" and not available:
+            raise ConfigError("device 'cuda' was asked for, but torch sees no GPU: use 'auto'")
+        return torch.device("cuda" if available and self.device != "cpu" else "cpu")
+
+    def torch_precision(self) -> Literal["32-true", "bf16-mixed"]:
+        """The arithmetic to compute in, as Lightning Fabric names it."""
+        if self.precision != "auto":
+            return self.precision
+        return "bf16-mixed" if self.torch_device().type == "cuda" else "32-true"
+
+    @contextmanager
+    def limit_threads(self) -> Iterator[None]:
+        """Hold torch to `threads` within the block; the number before is put back after it."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads or before)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)

@@ -1,0 +1,63 @@
+"""What a person at a terminal sees: tables, and progress bars where there is a wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from recsys.callbacks import OnEpoch
+
+
+@contextmanager
+def progress_bar(description: str, epochs: int, metric: str) -> Iterator[OnEpoch]:
+    """Show a bar that moves on by one each time the yielded function is called.
+
+    Args:
+        description: what is being waited for.
+        epochs: how many calls make it full.
+        metric: which of the metrics to show beside the bar.
+
+    Yields:
+        An `on_epoch(epoch, metrics)` to hand to a fit.
+    """
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(description, total=epochs, note="")
+
+        def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
+            note = f"{metric} {metrics[metric]:.4g}" if metric in metrics else ""
+            bar.update(task, completed=epoch, note=note)
+
+        yield on_epoch
+        # A fit that converged early is done, too.
+        bar.update(task, completed=epochs)
+
+
+def print_table(frame: pd.DataFrame, title: str) -> None:
+    """Print a frame to standard output: text to the left, numbers to the right, four decimals."""
+    # Piped into a file or a program, a table is as wide as it needs to be.
+    console = Console() if Console().is_terminal else Console(width=200)
+    # As Text, since a title such as "[rec] (2007)" would be taken for markup.
+    table = Table(title=Text(title), title_justify="left")
+    for name in frame:
+        is_number = pd.api.types.is_numeric_dtype(frame[name])
+        table.add_column(Text(str(name)), justify="right" if is_number else "left")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(Text(f"{x:.4f}" if isinstance(x, float) else str(x)) for x in row))
+    console.print(table)

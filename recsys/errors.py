@@ -1,0 +1,40 @@
+"""Every error that recsys raises on purpose, so that callers can tell a mistake from a bug.
+
+Messages are for people: they name the file, column, or value at fault and say what to do.
+"""
+
+
+class RecsysError(Exception):
+    """Base of all errors that recsys raises on purpose."""
+
+
+class ConfigError(RecsysError):
+    """A setting asks for what this machine or this data cannot give."""
+
+
+class DataError(RecsysError):
+    """The input data cannot be used as it stands."""
+
+
+class DownloadError(RecsysError):
+    """A public data set could not be fetched, or what came was not what was expected."""
+
+
+class NetworkError(DownloadError):
+    """The network, or the server at its other end, gave no complete answer."""
+
+
+class BundleError(RecsysError):
+    """A saved bundle is missing, incomplete, altered, or of an unknown format."""
+
+
+class TrainingError(RecsysError):
+    """A fit went wrong; the message says what to change."""
+
+
+class TrackingError(RecsysError):
+    """A run or a registered model could not be found or recorded."""
+
+
+class UnknownItemError(RecsysError):
+    """An item was named that the catalogue does not hold, or holds more than once."""

@@ -1,0 +1,73 @@
+"""External ids to dense indices and back, fixed once made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ID = int | str
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The distinct external ids of users or items; the position of an id is its dense index.
+
+    Ids are all integers or all strings, and come back exactly as they went in.
+
+    Example:
+        >>> films = Vocabulary.of([586, 1, 150, 1])
+        >>> films.ids.tolist()
+        [1, 150, 586]
+        >>> films.index(586)
+        2
+        >>> films.indices([150, 7]).tolist()  # 7 is unknown
+        [1, -1]
+    """
+
+    ids: NDArray[Any]
+    """The ids, [n], sorted: int64, or str objects."""
+
+    _index: dict[ID, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        index = {external: position for position, external in enumerate(self.ids.tolist())}
+        if len(index) != len(self.ids):
+            raise ValueError(f"{len(self.ids) - len(index)} ids occur more than once")
+        self.ids.setflags(write=False)
+        object.__setattr__(self, "_index", index)
+
+    @classmethod
+    def of(cls, ids: Iterable[ID]) -> Vocabulary:
+        """The vocabulary of all distinct `ids`, sorted."""
+        distinct = sorted(set(ids))  # all int or all str
+        dtype = np.int64 if distinct and isinstance(distinct[0], int) else object
+        return cls(np.array(distinct, dtype=dtype))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, external: object) -> bool:
+        return external in self._index
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and np.array_equal(self.ids, other.ids)
+
+    def __hash__(self) -> int:
+        return hash((len(self.ids), *self.ids[:1].tolist(), *self.ids[-1:].tolist()))
+
+    def index(self, external: ID) -> int:
+        """The dense index of one id.
+
+        Raises:
+            KeyError: the id is not in the vocabulary.
+        """
+        return self._index[external]
+
+    def indices(self, externals: Sequence[ID] | NDArray[Any]) -> NDArray[np.int32]:
+        """The dense indices of ids, [n]; -1 where an id is unknown."""
+        as_python = externals.tolist() if isinstance(externals, np.ndarray) else externals
+        return np.array([self._index.get(external, -1) for external in as_python], dtype=np.int32)
