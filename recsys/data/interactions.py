@@ -1,0 +1,147 @@
+"""Interactions: the one form in which ratings flow through the library."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from recsys import columns
+from recsys.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """Who watched (and perhaps rated) what, in the order it was watched.
+
+    Rows are sorted by (user, timestamp, input order), so that one user's history is a slice.
+    """
+
+    user_index: NDArray[np.int32]
+    """Dense user index of each row, [n]."""
+    item_index: NDArray[np.int32]
+    """Dense item index of each row, [n]."""
+    rating: NDArray[np.float32] | None
+    """Rating of each row, [n]; None where the data has none."""
+    timestamp: NDArray[np.int64] | None
+    """Seconds since 1970, UTC, [n]; None where rows came in order but without times."""
+    user_offsets: NDArray[np.int64]
+    """User u's rows are `user_offsets[u]` to `user_offsets[u + 1]`, [n_users + 1]."""
+    users: Vocabulary
+    items: Vocabulary
+    catalogue: pd.DataFrame
+    """One row per item, in index order: `item_id`, `title` and whatever else is known."""
+
+    def __len__(self) -> int:
+        return len(self.item_index)
+
+    @property
+    def n_users(self) -> int:
+        """Number of users, those without any row included."""
+        return len(self.users)
+
+    @property
+    def n_items(self) -> int:
+        """Size of the catalogue."""
+        return len(self.items)
+
+    @property
+    def history_lengths(self) -> NDArray[np.int64]:
+        """Number of rows of each user, [n_users]."""
+        return np.diff(self.user_offsets)
+
+    def history(self, user: int) -> NDArray[np.int32]:
+        """The items of the user with this index, oldest first, [length]."""
+        return self.item_index[self.user_offsets[user] : self.user_offsets[user + 1]]
+
+    def keep(self, mask: NDArray[np.bool_]) -> Interactions:
+        """Only the rows where `mask` ([n]) is true; vocabularies and catalogue stay whole."""
+        lengths = np.bincount(self.user_index[mask], minlength=self.n_users)
+        return replace(
+            self,
+            user_index=self.user_index[mask],
+            item_index=self.item_index[mask],
+            rating=None if self.rating is None else self.rating[mask],
+            timestamp=None if self.timestamp is None else self.timestamp[mask],
+            user_offsets=offsets_of(lengths),
+        )
+
+    def user_item_matrix(self) -> sp.csr_array:
+        """One where a user has an item, else zero: int32, [n_users, n_items]."""
+        ones = np.ones(len(self), dtype=np.int32)
+        shape = (self.n_users, self.n_items)
+        matrix = sp.csr_array((ones, self.item_index, self.user_offsets), shape=shape)
+        matrix.sum_duplicates()
+        matrix.data[:] = 1
+        return matrix
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 of ids, order, ratings and times: equal data, equal digest."""
+        sha = hashlib.sha256()
+        for part in (self.user_index, self.item_index, self.rating, self.timestamp):
+            sha.update(b"-" if part is None else np.ascontiguousarray(part).tobytes())
+        for vocabulary in (self.users, self.items):
+            sha.update(repr(vocabulary.ids.tolist()).encode())
+        return sha.hexdigest()
+
+
+def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int64]:
+    """Where each slice of the given length begins, and the end of the last, [n + 1]."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def interactions_from_frame(
+    ratings: pd.DataFrame, catalogue: pd.DataFrame | None = None
+) -> Interactions:
+    """Turn a validated table into interactions; the caller's table is not changed.
+
+    Args:
+        ratings: columns `user_id`, `item_id` and, where known, `rating` and `timestamp`, as
+            `recsys.data.validate` leaves them.
+        catalogue: columns `item_id`, `title` and any others; items of `ratings` that it lacks
+            get their id as title. Without it, all do.
+    """
+    users = Vocabulary.of(ratings[columns.USER_ID].unique().tolist())
+    items = Vocabulary.of(ratings[columns.ITEM_ID].unique().tolist())
+    user_index = users.indices(ratings[columns.USER_ID].to_numpy())
+    item_index = items.indices(ratings[columns.ITEM_ID].to_numpy())
+    timestamp = _column(ratings, columns.TIMESTAMP, np.int64)
+    rating = _column(ratings, columns.RATING, np.float32)
+    # lexsort is stable: equal (user, timestamp) keep their input order.
+    keys = (user_index,) if timestamp is None else (timestamp, user_index)
+    order = np.lexsort(keys)
+    return Interactions(
+        user_index=user_index[order],
+        item_index=item_index[order],
+        rating=None if rating is None else rating[order],
+        timestamp=None if timestamp is None else timestamp[order],
+        user_offsets=offsets_of(np.bincount(user_index, minlength=len(users))),
+        users=users,
+        items=items,
+        catalogue=_align_catalogue(items, catalogue),
+    )
+
+
+def _column(frame: pd.DataFrame, name: str, dtype: Any) -> NDArray[Any] | None:
+    return frame[name].to_numpy(dtype=dtype) if name in frame else None
+
+
+def _align_catalogue(items: Vocabulary, catalogue: pd.DataFrame | None) -> pd.DataFrame:
+    ids = pd.Index(items.ids, name=columns.ITEM_ID)
+    if catalogue is None:
+        aligned = pd.DataFrame(index=ids)
+    else:
+        unique = catalogue.drop_duplicates(columns.ITEM_ID).set_index(columns.ITEM_ID)
+        aligned = unique.reindex(ids)
+    if columns.TITLE not in aligned:
+        aligned[columns.TITLE] = None
+    by_id = pd.Series(ids.astype(str), index=ids)
+    aligned[columns.TITLE] = aligned[columns.TITLE].fillna(by_id).astype(str)
+    return aligned.reset_index()
