@@ -1,0 +1,74 @@
+"""Matrix factorisation by alternating least squares, over the `implicit` library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from implicit.cpu.als import AlternatingLeastSquares
+from numpy.typing import NDArray
+from pydantic import Field
+from threadpoolctl import threadpool_limits
+
+from recsys.baselines.histories import history_matrix
+from recsys.config import Config, Runtime
+from recsys.data import Interactions
+
+
+class ALSConfig(Config):
+    """The factorisation's size and regularisation."""
+
+    factors: int = Field(default=64, ge=1)
+    """Length of the user and item vectors."""
+
+    regularization: float = Field(default=0.01, ge=0)
+    """Weight of the squared length of the vectors."""
+
+    alpha: float = Field(default=1.0, gt=0)
+    """How much more a watched item weighs than one not watched."""
+
+    iterations: int = Field(default=15, ge=1)
+    """Alternations between users and items."""
+
+
+@dataclass(frozen=True, eq=False)
+class ALS:
+    """Scores items by the dot product with a user vector solved for the history at hand.
+
+    Hu, Koren & Volinsky 2008, "Collaborative filtering for implicit feedback datasets".
+    """
+
+    model: Any
+    n_items: int
+
+    def score(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        """Dot products of each history's user vector with all item vectors, [B, n_items]."""
+        watched = sp.csr_matrix(history_matrix(histories, self.n_items))
+        users = np.arange(len(histories))
+        user_vectors = self.model.recalculate_user(users, watched)
+        scores: NDArray[np.float32] = user_vectors @ self.model.item_factors.T
+        return scores
+
+
+def fit_als(
+    interactions: Interactions, config: ALSConfig | None = None, *, runtime: Runtime | None = None
+) -> ALS:
+    """Factorise the user-item matrix of all watches, liked or not."""
+    config = config or ALSConfig()
+    runtime = runtime or Runtime()
+    # implicit runs its own threads; BLAS threads beneath them only get in each other's way.
+    with threadpool_limits(limits=1, user_api="blas"):
+        model = AlternatingLeastSquares(
+            factors=config.factors,
+            regularization=config.regularization,
+            alpha=config.alpha,
+            iterations=config.iterations,
+            random_state=runtime.seed,
+            num_threads=runtime.threads or 0,
+        )
+        watched = sp.csr_matrix(interactions.user_item_matrix().astype(np.float32))
+        model.fit(watched, show_progress=False)
+    return ALS(model, interactions.n_items)
