@@ -1,0 +1,67 @@
+"""Movie embeddings, session models and recommendations from a log of who watched what.
+
+The public names, each imported when it is first used: a program that only asks for
+recommendations does not wait for what only training needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recsys.config import Runtime
+    from recsys.cooccurrence import Cooccurrence, CooccurrenceConfig, count_cooccurrence
+    from recsys.data import Interactions, LeaveLastOut, leave_last_out, read_ratings
+    from recsys.embeddings import EmbeddingConfig, ItemEmbeddings, fit_embeddings
+    from recsys.errors import RecsysError
+    from recsys.evaluation import Report, comparison_table, evaluate
+    from recsys.loading import load_recommender
+    from recsys.recommender import Recommender
+    from recsys.sessions import SessionConfig, SessionModel, fit_session_model
+
+_HOMES = {
+    "recsys.config": ["Runtime"],
+    "recsys.cooccurrence": ["Cooccurrence", "CooccurrenceConfig", "count_cooccurrence"],
+    "recsys.data": ["Interactions", "LeaveLastOut", "leave_last_out", "read_ratings"],
+    "recsys.embeddings": ["EmbeddingConfig", "ItemEmbeddings", "fit_embeddings"],
+    "recsys.errors": ["RecsysError"],
+    "recsys.evaluation": ["Report", "comparison_table", "evaluate"],
+    "recsys.loading": ["load_recommender"],
+    "recsys.recommender": ["Recommender"],
+    "recsys.sessions": ["SessionConfig", "SessionModel", "fit_session_model"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Cooccurrence",
+    "CooccurrenceConfig",
+    "EmbeddingConfig",
+    "Interactions",
+    "ItemEmbeddings",
+    "LeaveLastOut",
+    "Recommender",
+    "RecsysError",
+    "Report",
+    "Runtime",
+    "SessionConfig",
+    "SessionModel",
+    "comparison_table",
+    "count_cooccurrence",
+    "evaluate",
+    "fit_embeddings",
+    "fit_session_model",
+    "leave_last_out",
+    "load_recommender",
+    "read_ratings",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'recsys' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
