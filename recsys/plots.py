@@ -1,0 +1,78 @@
+"""Every picture, returned as a figure; nothing here shows or saves one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from recsys import columns
+from recsys.data import Interactions
+from recsys.embeddings import ItemEmbeddings, map_items
+
+
+def loss_curve(losses: Sequence[float], title: str, ylabel: str) -> Figure:
+    """A loss by epoch, from one."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(np.arange(1, len(losses) + 1), losses, marker="." if len(losses) < 50 else "")
+    axes.set(title=title, xlabel="epoch", ylabel=ylabel)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def popular_items_map(
+    interactions: Interactions, embeddings: ItemEmbeddings, n_items: int = 200, seed: int = 0
+) -> Figure:
+    """The most watched items in the plane, named, near those liked by the same people.
+
+    Args:
+        interactions: who watched what; dots grow with the number of watches and are coloured
+            by the first genre, where the catalogue has genres.
+        embeddings: of the same items; items without a vector are left out.
+        n_items: how many to show.
+        seed: of the layout.
+    """
+    watches = np.bincount(interactions.item_index, minlength=interactions.n_items)
+    watches[~embeddings.vectors.any(axis=1)] = 0
+    popular = np.argsort(-watches, kind="stable")[: min(n_items, np.count_nonzero(watches))]
+    shown = interactions.catalogue.iloc[popular]
+    genres = shown.get(columns.GENRES, pd.Series("", index=shown.index))
+    return _item_map(
+        positions=map_items(embeddings, popular, seed=seed),
+        names=[title.rsplit(" (", 1)[0] for title in shown[columns.TITLE]],
+        sizes=watches[popular],
+        groups=genres.fillna("").str.split("|").str[0].tolist(),
+        title=f"The {len(popular)} most watched items: near means liked by the same people",
+    )
+
+
+def _item_map(
+    positions: NDArray[np.float32],
+    names: Sequence[str],
+    sizes: NDArray[np.int64],
+    groups: list[str],
+    title: str,
+) -> Figure:
+    """Items in the plane, each with its name; dot area by size, colour by group."""
+    figure = Figure(figsize=(22, 15), layout="constrained")
+    axes = figure.subplots()
+    areas = 30 + 170 * sizes / sizes.max()
+    by_size = sorted(set(groups), key=lambda group: -groups.count(group))
+    for order, group in enumerate(by_size):
+        rows = np.array([other == group for other in groups])
+        colour = f"C{order}" if order < 10 else "0.6"
+        x, y = positions[rows].T
+        axes.scatter(x, y, s=areas[rows], color=colour, alpha=0.55, label=group)
+    for (x, y), name in zip(positions, names, strict=True):
+        axes.annotate(
+            name, (x, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8
+        )
+    axes.set_title(title, fontsize=18)
+    axes.set_axis_off()
+    if len(by_size) > 1:
+        axes.legend(fontsize=12, loc="lower right", frameon=False)
+    return figure

@@ -1,0 +1,78 @@
+"""Registered models: versions of a bundle, one of them the champion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlflow import MlflowClient, artifacts
+from mlflow.exceptions import MlflowException
+
+from recsys.errors import TrackingError
+from recsys.tracking.runs import Run
+from recsys.tracking.store import connect
+
+CHAMPION = "champion"
+"""The alias of the version in use."""
+
+BUNDLE = "bundle"
+"""The folder of a run that holds its bundle."""
+
+
+def register(run: Run, model_name: str) -> str:
+    """Register the bundle of a run as the next version of a model; gives back the version."""
+    client = run.client
+    if not any(model.name == model_name for model in client.search_registered_models()):
+        client.create_registered_model(model_name)
+    source = f"{client.get_run(run.run_id).info.artifact_uri}/{BUNDLE}"
+    return str(client.create_model_version(model_name, source, run.run_id).version)
+
+
+def promote(run: Run, model_name: str, version: str) -> None:
+    """Make a version the champion."""
+    run.client.set_registered_model_alias(model_name, CHAMPION, version)
+
+
+def champion_version(run: Run, model_name: str) -> str | None:
+    """The version that is champion now, if any."""
+    for model in run.client.search_registered_models():
+        if model.name == model_name:
+            return dict(model.aliases).get(CHAMPION)
+    return None
+
+
+def fetch_bundle(uri: str) -> Path:
+    """The folder of a bundle that is named by a URI; downloaded if the store is remote.
+
+    Args:
+        uri: `models:/<name>@<alias>`, `models:/<name>/<version>` or `runs:/<run id>[/<path>]`.
+
+    Raises:
+        TrackingError: there is no such model, version or run.
+    """
+    client = connect()
+    try:
+        return Path(
+            artifacts.download_artifacts(
+                artifact_uri=_artifact_uri(client, uri), tracking_uri=client.tracking_uri
+            )
+        )
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"{uri} cannot be loaded: {error}") from error
+
+
+def _artifact_uri(client: MlflowClient, uri: str) -> str:
+    scheme, _, rest = uri.partition(":/")
+    rest = rest.lstrip("/")
+    if scheme == "runs":
+        run_id, _, path = rest.partition("/")
+        return f"{client.get_run(run_id).info.artifact_uri}/{path or BUNDLE}"
+    name, at, alias = rest.rpartition("@")
+    if at:
+        version = client.get_model_version_by_alias(name, alias).version
+    else:
+        name, _, version = rest.partition("/")
+    if not name or not version:
+        raise TrackingError(
+            f"{uri!r} names no model: write models:/<name>@<alias> or models:/<name>/<version>"
+        )
+    return str(client.get_model_version_download_uri(name, version))

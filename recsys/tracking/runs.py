@@ -1,0 +1,177 @@
+"""Runs as MLflow records them: one per pipeline run, one within it per stage and model."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
+from pydantic import BaseModel
+
+from recsys.data import Interactions, Target
+from recsys.evaluation import Report
+from recsys.tracking.store import PROCESS_TAG, connect, experiment_id, running
+
+_FLUSH_SECONDS = 2.0
+"""Metrics are sent in batches of this age: one call costs as much for a thousand as for one."""
+
+
+class Run:
+    """One MLflow run, addressed by its id.
+
+    There is no global "active run", so that runs of several threads cannot be mixed up.
+    """
+
+    def __init__(self, client: MlflowClient, experiment: str, run_id: str) -> None:
+        self.client = client
+        self.experiment = experiment
+        self.run_id = run_id
+        self._pending: list[Metric] = []
+        self._flushed = time.monotonic()
+
+    @contextmanager
+    def child(self, name: str) -> Iterator[Run]:
+        """A run nested in this one, open for the length of the block."""
+        with _open(self.client, self.experiment, name, parent=self.run_id) as run:
+            yield run
+
+    def log_config(self, **configs: BaseModel) -> None:
+        """Record every field of some configurations, as `session.epochs`."""
+        params = [
+            Param(f"{stage}.{name}", str(value))
+            for stage, config in configs.items()
+            for name, value in config.model_dump(mode="json").items()
+        ]
+        self.client.log_batch(self.run_id, params=params)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Record single parameters."""
+        self.client.log_batch(
+            self.run_id, params=[Param(name, str(value)) for name, value in params.items()]
+        )
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Record metrics; they reach the store within seconds, or when the run is closed."""
+        now = int(time.time() * 1000)
+        self._pending += [Metric(name, float(value), now, step) for name, value in metrics.items()]
+        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self.flush()
+
+    def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Record the metrics of an epoch; a callback for any fit."""
+        self.log_metrics(metrics, step=epoch)
+
+    def flush(self) -> None:
+        """Send the metrics that have gathered."""
+        while self._pending:
+            batch, self._pending = self._pending[:1000], self._pending[1000:]
+            self.client.log_batch(self.run_id, metrics=batch)
+        self._flushed = time.monotonic()
+
+    def log_dataset(self, interactions: Interactions, name: str, source: str) -> None:
+        """Record what was learned from: name, source, digest and size."""
+        rated = interactions.rating is not None
+        dataset = Dataset(
+            name=name,
+            digest=interactions.digest[:36],  # the longest that MLflow takes
+            source_type="local",
+            source=_json(uri=source),
+            profile=_json(
+                n_users=interactions.n_users,
+                n_items=interactions.n_items,
+                n_interactions=len(interactions),
+                rated=rated,
+            ),
+        )
+        context = InputTag(MLFLOW_DATASET_CONTEXT, "training")
+        self.client.log_inputs(self.run_id, [DatasetInput(dataset, [context])])
+
+    def log_figure(self, figure: Figure, name: str) -> None:
+        """Record a picture as `figures/<name>.png`."""
+        self.client.log_figure(self.run_id, figure, f"figures/{name}.png")
+
+    def log_table(self, table: pd.DataFrame, name: str) -> None:
+        """Record a table, its index included, as `<name>.json`, which the UI can show."""
+        self.client.log_table(self.run_id, table.reset_index(), f"{name}.json")
+
+    def log_reports(self, reports: Mapping[Target, Report]) -> None:
+        """Record a model's metrics, as `test_ndcg_at_10`, and every user's rank."""
+        for target, report in reports.items():
+            self.log_metrics({f"{target}_{name}": x for name, x in report.metrics.items()})
+            with tempfile.TemporaryDirectory() as folder:
+                report.per_user().to_parquet(Path(folder) / f"{target}.parquet", index=False)
+                self.log_folder(Path(folder), "ranks")
+
+    def log_folder(self, folder: Path, name: str) -> None:
+        """Record the files of a folder under `name`."""
+        self.client.log_artifacts(self.run_id, str(folder), name)
+
+    def describe(self, text: str) -> None:
+        """Set the text that the UI shows above the run (Markdown)."""
+        self.client.set_tag(self.run_id, "mlflow.note.content", text)
+
+
+@contextmanager
+def start_run(name: str, experiment: str) -> Iterator[Run]:
+    """A top-level run, open for the length of the block.
+
+    Runs that a process on this machine left open when it was killed are closed first.
+    """
+    client = connect(create=True)
+    identifier = experiment_id(client, experiment)
+    _close_abandoned(client, identifier)
+    with _open(client, identifier, name) as run:
+        yield run
+
+
+@contextmanager
+def _open(
+    client: MlflowClient, experiment: str, name: str, parent: str | None = None
+) -> Iterator[Run]:
+    tags = {PROCESS_TAG: f"{platform.node()}:{os.getpid()}"}
+    if parent:
+        tags[MLFLOW_PARENT_RUN_ID] = parent
+    created = client.create_run(experiment, run_name=name, tags=tags)
+    run = Run(client, experiment, created.info.run_id)
+    status = "KILLED"  # by an interrupt, which is no Exception
+    try:
+        yield run
+        status = "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        run.flush()
+        client.set_terminated(run.run_id, status)
+
+
+def _close_abandoned(client: MlflowClient, experiment: str) -> None:
+    for run_id, process in running(client, experiment):
+        host, _, pid = process.rpartition(":")
+        if host == platform.node() and pid.isdigit() and not _is_alive(int(pid)):
+            client.set_terminated(run_id, "KILLED")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it lives, and is someone else's
+        return True
+    return True
+
+
+def _json(**content: Any) -> str:
+    return json.dumps(content)
