@@ -1,0 +1,226 @@
+"""The whole line, once: ratings in; a compared, registered, usable recommender out."""
+
+from __future__ import annotations
+
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.terminal import told_plainly
+from recsys import plots, tracking
+from recsys.baselines import BASELINES
+from recsys.bundle import Bundle, make_bundle, save_bundle
+from recsys.callbacks import History, combine
+from recsys.config import Runtime
+from recsys.console import print_table, progress_bar
+from recsys.cooccurrence import Cooccurrence, CooccurrenceConfig, count_cooccurrence
+from recsys.data import LeaveLastOut, leave_last_out, read_ratings
+from recsys.data.public import default_source
+from recsys.embeddings import EmbeddingConfig, ItemEmbeddings, fit_embeddings
+from recsys.errors import BundleError, ConfigError, TrackingError
+from recsys.evaluation import Report, Scorer, challenge, comparison_table, evaluate
+from recsys.recommender import Recommender
+from recsys.sessions import SessionConfig, SessionModel, fit_session_model
+from recsys.tracking import Run
+
+Reports = dict[Literal["validation", "test"], Report]
+
+LSTM = "lstm"
+DATA = Path("data")
+
+
+@task(cache_policy=NO_CACHE)
+def find_data(data: str | None) -> str:
+    """The data that was named, or MovieLens, or a sample."""
+    return data or str(default_source(DATA, notify=get_run_logger().info))
+
+
+@task(cache_policy=NO_CACHE)
+def read(source: str, run: Run) -> LeaveLastOut:
+    """Read and check the ratings; hold back each user's last two watches."""
+    with run.child("data") as stage:
+        ratings = read_ratings(source)
+        for recorder in (run, stage):
+            recorder.log_dataset(ratings, Path(source).name, source)
+        split = leave_last_out(ratings)
+        stage.log_params(split.fingerprint("validation"))
+    return split
+
+
+@task(cache_policy=NO_CACHE)
+def count(split: LeaveLastOut, config: CooccurrenceConfig, run: Run) -> Cooccurrence:
+    """Count how many users liked both of two items."""
+    with run.child("cooccurrence") as stage:
+        stage.log_config(counting=config)
+        counts = count_cooccurrence(split.train, config.min_rating)
+        stage.log_metrics(counts.summary())
+    return counts
+
+
+@task(cache_policy=NO_CACHE)
+def embed(
+    counts: Cooccurrence, split: LeaveLastOut, config: EmbeddingConfig, runtime: Runtime, run: Run
+) -> ItemEmbeddings:
+    """Fit the embeddings to the counts; draw the loss and the map."""
+    history = History()
+    with (
+        run.child("embeddings") as stage,
+        progress_bar("embeddings", config.epochs, "relative_loss") as advance,
+    ):
+        stage.log_config(embedding=config, runtime=runtime)
+        listen = combine(history, stage.on_epoch, advance)
+        embeddings = fit_embeddings(counts, config, runtime=runtime, on_epoch=listen)
+        losses = history.series("relative_loss")
+        stage.log_figure(plots.loss_curve(losses, "Embeddings", "loss / Σ X²"), "loss")
+        picture = plots.popular_items_map(split.train, embeddings, seed=runtime.seed)
+        run.log_figure(picture, "map")
+    return embeddings
+
+
+@task(cache_policy=NO_CACHE)
+def learn_sessions(
+    split: LeaveLastOut,
+    embeddings: ItemEmbeddings,
+    config: SessionConfig,
+    runtime: Runtime,
+    run: Run,
+) -> tuple[SessionModel, Reports]:
+    """Train the LSTM, watching its validation metrics, and evaluate it."""
+    history = History()
+    with run.child(LSTM) as stage, progress_bar(LSTM, config.epochs, "train_loss") as advance:
+        stage.log_config(session=config, runtime=runtime)
+        model = fit_session_model(
+            split.train,
+            config,
+            item_vectors=embeddings.vectors,
+            runtime=runtime,
+            on_epoch=combine(history, stage.on_epoch, advance),
+            validate=lambda model: evaluate(model, split, "validation").metrics,
+        )
+        losses = history.series("train_loss")
+        stage.log_figure(plots.loss_curve(losses, "LSTM", "cross-entropy per watch"), "loss")
+        return model, judge(model, split, stage)
+
+
+@task(cache_policy=NO_CACHE)
+def try_baseline(name: str, split: LeaveLastOut, runtime: Runtime, run: Run) -> Reports:
+    """Fit a baseline and evaluate it."""
+    with run.child(name) as stage:
+        return judge(BASELINES[name](split.train, runtime), split, stage)
+
+
+def judge(model: Scorer, split: LeaveLastOut, stage: Run) -> Reports:
+    """Evaluate a model on both targets and record what came out."""
+    reports: Reports = {
+        "validation": evaluate(model, split, "validation"),
+        "test": evaluate(model, split, "test"),
+    }
+    stage.log_reports(reports)
+    return reports
+
+
+@task(cache_policy=NO_CACHE)
+def compare(by_model: dict[str, Reports], run: Run) -> None:
+    """Lay the test results side by side; the parent run carries those of the LSTM."""
+    table = comparison_table({name: reports["test"] for name, reports in by_model.items()})
+    run.log_table(table, "comparison")
+    run.log_reports(by_model[LSTM])
+    print_table(table.reset_index(), "Next watch, test targets, whole catalogue ranked")
+
+
+@task(cache_policy=NO_CACHE)
+def save(bundle: Bundle, run: Run) -> None:
+    """Store the bundle with the run."""
+    with tempfile.TemporaryDirectory() as folder:
+        run.log_folder(save_bundle(bundle, Path(folder) / tracking.BUNDLE), tracking.BUNDLE)
+
+
+@task(cache_policy=NO_CACHE)
+def register(report: Report, split: LeaveLastOut, model_name: str, run: Run) -> str:
+    """Register the bundle; make it champion if there is none or it beats the present one."""
+    logger = get_run_logger()
+    version = tracking.register(run, model_name)
+    champion = None
+    if present := tracking.champion_version(run, model_name):
+        try:
+            bundle = Recommender.load(
+                tracking.fetch_bundle(f"models:/{model_name}/{present}")
+            ).bundle
+            champion = (bundle.session_model, bundle.items)
+        except (BundleError, TrackingError) as error:
+            logger.warning("the present champion cannot be read and is replaced: %s", error)
+    verdict = challenge(report, champion, split)
+    if verdict.promoted:
+        tracking.promote(run, model_name, version)
+    logger.info("%s version %s: %s", model_name, version, verdict)
+    return version
+
+
+@flow(name="train")
+def train(
+    data: str | None = None,
+    counting: CooccurrenceConfig = CooccurrenceConfig(),
+    embedding: EmbeddingConfig = EmbeddingConfig(),
+    session: SessionConfig = SessionConfig(),
+    runtime: Runtime = Runtime(),
+    experiment: str = "recsys",
+    model_name: str = "recsys",
+) -> str:
+    """Train, evaluate and register a recommender; gives back the id of the MLflow run.
+
+    Args:
+        data: a folder or file in MovieLens layout; None takes MovieLens latest-small, downloaded
+            if need be, or a synthetic sample where there is no network.
+        counting: what counts as liked.
+        embedding: the co-occurrence embeddings.
+        session: the LSTM.
+        runtime: device, precision, seed and threads.
+        experiment: where in MLflow to record the run.
+        model_name: the registered model; one name per catalogue.
+    """
+    source = find_data(data)
+    with tracking.start_run(f"train {Path(source).name}", experiment) as run:
+        run.log_config(counting=counting, embedding=embedding, session=session, runtime=runtime)
+        split = read(source, run)
+        counts = count(split, counting, run)
+        embeddings = embed(counts, split, embedding, runtime, run)
+        model, reports = learn_sessions(split, embeddings, session, runtime, run)
+        by_model = {LSTM: reports}
+        by_model |= {name: try_baseline(name, split, runtime, run) for name in BASELINES}
+        compare(by_model, run)
+        bundle = make_bundle(
+            split.interactions.catalogue, embeddings, model, {"counting": counting}, reports
+        )
+        save(bundle, run)
+        register(reports["validation"], split, model_name, run)
+    return run.run_id
+
+
+def main(
+    data: Annotated[str | None, typer.Option(help="A folder or file in MovieLens layout.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML with tables [counting], [embedding], [session], [runtime]."),
+    ] = None,
+) -> None:
+    """Train, evaluate and register a recommender."""
+    with told_plainly():
+        train(data=data, **_settings(config))
+
+
+def _settings(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
+
+
+if __name__ == "__main__":
+    typer.run(main)
