@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.settings import read_settings
 from flows.terminal import told_plainly
 from recsys import plots, tracking
 from recsys.baselines import BASELINES
@@ -22,11 +22,12 @@ from recsys.cooccurrence import Cooccurrence, CooccurrenceConfig, count_cooccurr
 from recsys.data import LeaveLastOut, leave_last_out, read_ratings
 from recsys.data.public import default_source
 from recsys.embeddings import EmbeddingConfig, ItemEmbeddings, fit_embeddings
-from recsys.errors import BundleError, ConfigError, TrackingError
+from recsys.errors import BundleError, TrackingError
 from recsys.evaluation import Report, Scorer, challenge, comparison_table, evaluate
-from recsys.recommender import Recommender
+from recsys.loading import load_recommender
 from recsys.sessions import SessionConfig, SessionModel, fit_session_model
 from recsys.tracking import Run
+from recsys.vocabulary import Vocabulary
 
 Reports = dict[Literal["validation", "test"], Report]
 
@@ -34,13 +35,13 @@ LSTM = "lstm"
 DATA = Path("data")
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, task_run_name="find data")
 def find_data(data: str | None) -> str:
     """The data that was named, or MovieLens, or a sample."""
     return data or str(default_source(DATA, notify=get_run_logger().info))
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, task_run_name="read")
 def read(source: str, run: Run) -> LeaveLastOut:
     """Read and check the ratings; hold back each user's last two watches."""
     with run.child("data") as stage:
@@ -52,7 +53,7 @@ def read(source: str, run: Run) -> LeaveLastOut:
     return split
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, task_run_name="count")
 def count(split: LeaveLastOut, config: CooccurrenceConfig, run: Run) -> Cooccurrence:
     """Count how many users liked both of two items."""
     with run.child("cooccurrence") as stage:
@@ -62,7 +63,7 @@ def count(split: LeaveLastOut, config: CooccurrenceConfig, run: Run) -> Cooccurr
     return counts
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, task_run_name="embed")
 def embed(
     counts: Cooccurrence, split: LeaveLastOut, config: EmbeddingConfig, runtime: Runtime, run: Run
 ) -> ItemEmbeddings:
@@ -82,7 +83,7 @@ def embed(
     return embeddings
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, task_run_name="learn sessions")
 def learn_sessions(
     split: LeaveLastOut,
     embeddings: ItemEmbeddings,
@@ -107,7 +108,7 @@ def learn_sessions(
         return model, judge(model, split, stage)
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, task_run_name="{name}")
 def try_baseline(name: str, split: LeaveLastOut, runtime: Runtime, run: Run) -> Reports:
     """Fit a baseline and evaluate it."""
     with run.child(name) as stage:
@@ -124,7 +125,7 @@ def judge(model: Scorer, split: LeaveLastOut, stage: Run) -> Reports:
     return reports
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, task_run_name="compare")
 def compare(by_model: dict[str, Reports], run: Run) -> None:
     """Lay the test results side by side; the parent run carries those of the LSTM."""
     table = comparison_table({name: reports["test"] for name, reports in by_model.items()})
@@ -133,32 +134,35 @@ def compare(by_model: dict[str, Reports], run: Run) -> None:
     print_table(table.reset_index(), "Next watch, test targets, whole catalogue ranked")
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, task_run_name="save")
 def save(bundle: Bundle, run: Run) -> None:
     """Store the bundle with the run."""
     with tempfile.TemporaryDirectory() as folder:
         run.log_folder(save_bundle(bundle, Path(folder) / tracking.BUNDLE), tracking.BUNDLE)
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, task_run_name="register")
 def register(report: Report, split: LeaveLastOut, model_name: str, run: Run) -> str:
     """Register the bundle; make it champion if there is none or it beats the present one."""
-    logger = get_run_logger()
-    version = tracking.register(run, model_name)
-    champion = None
-    if present := tracking.champion_version(run, model_name):
-        try:
-            bundle = Recommender.load(
-                tracking.fetch_bundle(f"models:/{model_name}/{present}")
-            ).bundle
-            champion = (bundle.session_model, bundle.items)
-        except (BundleError, TrackingError) as error:
-            logger.warning("the present champion cannot be read and is replaced: %s", error)
-    verdict = challenge(report, champion, split)
+    verdict = challenge(report, present_champion(model_name, run), split)
+    version = tracking.register(run, model_name, str(verdict))
     if verdict.promoted:
         tracking.promote(run, model_name, version)
-    logger.info("%s version %s: %s", model_name, version, verdict)
+    get_run_logger().info("%s version %s: %s", model_name, version, verdict)
     return version
+
+
+def present_champion(model_name: str, run: Run) -> tuple[Scorer, Vocabulary] | None:
+    """The model in use and the items that it knows; None where there is none to be read."""
+    version = tracking.champion_version(run, model_name)
+    if version is None:
+        return None
+    try:
+        bundle = load_recommender(f"models:/{model_name}/{version}").bundle
+    except (BundleError, TrackingError) as error:
+        get_run_logger().warning("the champion, version %s, cannot be read: %s", version, error)
+        return None
+    return bundle.session_model, bundle.items
 
 
 @flow(name="train")
@@ -210,16 +214,7 @@ def main(
 ) -> None:
     """Train, evaluate and register a recommender."""
     with told_plainly():
-        train(data=data, **_settings(config))
-
-
-def _settings(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
+        train(data=data, **dict(read_settings(config)))
 
 
 if __name__ == "__main__":

@@ -53,8 +53,10 @@ def print_table(frame: pd.DataFrame, title: str) -> None:
     """Print a frame to standard output: text to the left, numbers to the right, four decimals."""
     # Piped into a file or a program, a table is as wide as it needs to be.
     console = Console() if Console().is_terminal else Console(width=200)
+    # Apart from the table, which would wrap it to its own width.
+    console.print(Text(title), soft_wrap=True)
+    table = Table()
     # As Text, since a title such as "[rec] (2007)" would be taken for markup.
-    table = Table(title=Text(title), title_justify="left")
     for name in frame:
         is_number = pd.api.types.is_numeric_dtype(frame[name])
         table.add_column(Text(str(name)), justify="right" if is_number else "left")

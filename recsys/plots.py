@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from adjustText import adjust_text
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from recsys import columns
 from recsys.data import Interactions
 from recsys.embeddings import ItemEmbeddings, map_items
+from recsys.titles import spoken
+
+_LONGEST_NAME = 36
+"""Letters of a name on a map; longer ones would run into their neighbours."""
 
 
 def loss_curve(losses: Sequence[float], title: str, ylabel: str) -> Figure:
@@ -43,7 +49,10 @@ def popular_items_map(
     genres = shown.get(columns.GENRES, pd.Series("", index=shown.index))
     return _item_map(
         positions=map_items(embeddings, popular, seed=seed),
-        names=[title.rsplit(" (", 1)[0] for title in shown[columns.TITLE]],
+        names=[
+            textwrap.shorten(spoken(title), _LONGEST_NAME, placeholder="…")
+            for title in shown[columns.TITLE]
+        ],
         sizes=watches[popular],
         groups=genres.fillna("").str.split("|").str[0].tolist(),
         title=f"The {len(popular)} most watched items: near means liked by the same people",
@@ -58,8 +67,8 @@ def _item_map(
     title: str,
 ) -> Figure:
     """Items in the plane, each with its name; dot area by size, colour by group."""
-    figure = Figure(figsize=(22, 15), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(22, 15))
+    axes = figure.add_axes((0.02, 0.02, 0.96, 0.93))
     areas = 30 + 170 * sizes / sizes.max()
     by_size = sorted(set(groups), key=lambda group: -groups.count(group))
     for order, group in enumerate(by_size):
@@ -67,10 +76,18 @@ def _item_map(
         colour = f"C{order}" if order < 10 else "0.6"
         x, y = positions[rows].T
         axes.scatter(x, y, s=areas[rows], color=colour, alpha=0.55, label=group)
-    for (x, y), name in zip(positions, names, strict=True):
-        axes.annotate(
-            name, (x, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8
-        )
+    labels = [
+        axes.text(x, y, name, ha="center", va="center", fontsize=8)
+        for (x, y), name in zip(positions, names, strict=True)
+    ]
+    adjust_text(
+        labels,
+        x=positions[:, 0],
+        y=positions[:, 1],
+        ax=axes,
+        iter_lim=30,
+        arrowprops={"arrowstyle": "-", "color": "0.7", "lw": 0.5},
+    )
     axes.set_title(title, fontsize=18)
     axes.set_axis_off()
     if len(by_size) > 1:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recsys import columns
 from recsys.bundle import Bundle, load_bundle
 from recsys.errors import UnknownItemError
+from recsys.titles import spoken
 from recsys.vocabulary import ID
 
 Item = ID
@@ -112,13 +113,19 @@ class Recommender:
         raise UnknownItemError(self._unknown(str(item)))
 
     def _unknown(self, name: str) -> str:
-        wanted = name.casefold()
-        containing = [title for title in self._by_title if wanted in title]
-        similar = difflib.get_close_matches(wanted, self._by_title, n=5, cutoff=0.5)
-        closest = list(dict.fromkeys(sorted(containing, key=len)[:5] + similar))[:5]
-        titles = [f"{self._titles[self._by_title[title][0]]!r}" for title in closest]
-        hint = f"; did you mean {', '.join(titles)}?" if titles else ""
+        closest = self._closest_titles(name)
+        hint = f"; did you mean {', '.join(map(repr, closest))}?" if closest else ""
         return f"no item has the id or title {name!r}{hint}"
+
+    def _closest_titles(self, name: str, n: int = 5) -> list[str]:
+        """Titles that hold the name, shortest first, then titles that are spelt like it."""
+        wanted = spoken(name).casefold()
+        by_spoken: dict[str, str] = {}
+        for title in self._titles:
+            by_spoken.setdefault(spoken(title).casefold(), title)
+        holding = sorted((known for known in by_spoken if wanted in known), key=len)
+        alike = difflib.get_close_matches(wanted, by_spoken, n=n, cutoff=0.6)
+        return [by_spoken[known] for known in dict.fromkeys(holding[:n] + alike)][:n]
 
     def _indices(self, items: Iterable[Item]) -> NDArray[np.int32]:
         return np.array([self.index_of(item) for item in items], dtype=np.int32)

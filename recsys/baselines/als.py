@@ -28,7 +28,7 @@ class ALSConfig(Config):
     """Weight of the squared length of the vectors."""
 
     alpha: float = Field(default=1.0, gt=0)
-    """How much more a watched item weighs than one not watched."""
+    """Weight of a watched item; one not watched weighs 1."""
 
     iterations: int = Field(default=15, ge=1)
     """Alternations between users and items."""

@@ -32,6 +32,7 @@ def map_items(
     layout = TSNE(
         perplexity=min(12.0, (len(items) - 1) / 3),
         init="pca" if np.ptp(unit, axis=0).any() and embeddings.dim > 1 else "random",
+        method="exact",  # the tree-based approximation only pays from thousands of items on
         random_state=seed,
     )
     positions: NDArray[np.float32] = layout.fit_transform(unit).astype(np.float32)

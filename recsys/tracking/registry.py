@@ -18,13 +18,14 @@ BUNDLE = "bundle"
 """The folder of a run that holds its bundle."""
 
 
-def register(run: Run, model_name: str) -> str:
+def register(run: Run, model_name: str, description: str) -> str:
     """Register the bundle of a run as the next version of a model; gives back the version."""
     client = run.client
     if not any(model.name == model_name for model in client.search_registered_models()):
         client.create_registered_model(model_name)
     source = f"{client.get_run(run.run_id).info.artifact_uri}/{BUNDLE}"
-    return str(client.create_model_version(model_name, source, run.run_id).version)
+    created = client.create_model_version(model_name, source, run.run_id, description=description)
+    return str(created.version)
 
 
 def promote(run: Run, model_name: str, version: str) -> None:

@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 from pydantic import BaseModel
 
@@ -117,10 +118,6 @@ class Run:
         """Record the files of a folder under `name`."""
         self.client.log_artifacts(self.run_id, str(folder), name)
 
-    def describe(self, text: str) -> None:
-        """Set the text that the UI shows above the run (Markdown)."""
-        self.client.set_tag(self.run_id, "mlflow.note.content", text)
-
 
 @contextmanager
 def start_run(name: str, experiment: str) -> Iterator[Run]:
@@ -142,6 +139,8 @@ def _open(
     tags = {PROCESS_TAG: f"{platform.node()}:{os.getpid()}"}
     if parent:
         tags[MLFLOW_PARENT_RUN_ID] = parent
+    # Who ran what program at which commit, as MLflow itself finds it out.
+    tags = resolve_tags(tags)
     created = client.create_run(experiment, run_name=name, tags=tags)
     run = Run(client, experiment, created.info.run_id)
     status = "KILLED"  # by an interrupt, which is no Exception

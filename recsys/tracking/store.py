@@ -71,6 +71,10 @@ def _create_database(database: Path) -> None:
             os.link(draft, database)
 
 
+# Opens the experiment on the pages for training rather than on those for language models.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+
+
 def experiment_id(client: MlflowClient, name: str) -> str:
     """The id of an experiment, which is made if it is not there yet.
 
@@ -82,7 +86,7 @@ def experiment_id(client: MlflowClient, name: str) -> str:
         location = (LOCAL_FOLDER / ARTIFACTS).resolve().as_uri() if is_local() else None
         # Another process may have made it since: then it is found the second time.
         with contextlib.suppress(MlflowException):
-            return client.create_experiment(name, artifact_location=location)
+            return client.create_experiment(name, artifact_location=location, tags=_KIND)
         found = client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
         raise TrackingError(

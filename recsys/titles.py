@@ -1,0 +1,19 @@
+"""Titles as people say them."""
+
+from __future__ import annotations
+
+_ARTICLES = frozenset({"A", "An", "The"})
+
+
+def spoken(title: str) -> str:
+    """A title without year and other names in brackets, its article in front.
+
+    Example:
+        >>> spoken("Seven Samurai, The (Shichinin no samurai) (1954)")
+        'The Seven Samurai'
+        >>> spoken("(500) Days of Summer (2009)")
+        '(500) Days of Summer'
+    """
+    name = title.split(" (", 1)[0]
+    words, comma, article = name.rpartition(", ")
+    return f"{article} {words}" if comma and article in _ARTICLES else name
