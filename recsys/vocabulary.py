@@ -37,7 +37,9 @@ class Vocabulary:
         index = {external: position for position, external in enumerate(self.ids.tolist())}
         if len(index) != len(self.ids):
             raise ValueError(f"{len(self.ids) - len(index)} ids occur more than once")
-        self.ids.setflags(write=False)
+        ids = self.ids.copy()
+        ids.setflags(write=False)
+        object.__setattr__(self, "ids", ids)
         object.__setattr__(self, "_index", index)
 
     @classmethod

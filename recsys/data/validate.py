@@ -125,6 +125,6 @@ def _keep_latest(ratings: pd.DataFrame, source: str) -> pd.DataFrame:
         f"{source}: {int(repeated.sum())} rows repeat a user and an item; "
         "only the latest of each was kept",
         DataWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
     return ratings.loc[~repeated.sort_index()].reset_index(drop=True)

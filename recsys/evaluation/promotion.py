@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from recsys.data import LeaveLastOut
 from recsys.evaluation.aligned import AlignedScorer
 from recsys.evaluation.ranking import Scorer
-from recsys.evaluation.report import Report, evaluate
+from recsys.evaluation.report import Report, evaluate, require_comparable
 from recsys.vocabulary import Vocabulary
 
 METRIC = "ndcg_at_10"
@@ -44,11 +44,17 @@ def challenge(
         challenger: the new model's results on the validation targets.
         champion: the model in use and the items that it knows; None where there is none.
         split: the data that the new model was trained on.
+
+    Raises:
+        ValueError: `challenger` is of other targets than the validation targets of `split`.
     """
     new = challenger.metrics[METRIC]
     if champion is None:
         return Verdict(True, new, None)
     model, own = champion
     scorer = AlignedScorer(model, own, split.interactions.items)
-    value = evaluate(scorer, split, "validation").metrics[METRIC]
-    return Verdict(new > value, new, value)
+    report = evaluate(scorer, split, "validation")
+    require_comparable(
+        {"the challenger": challenger.fingerprint, "the champion": report.fingerprint}
+    )
+    return Verdict(new > report.metrics[METRIC], new, report.metrics[METRIC])

@@ -69,7 +69,7 @@ def comparison_table(reports: Mapping[str, Report], ks: Sequence[int] = KS) -> p
     Raises:
         ValueError: the reports are not comparable; names the first difference.
     """
-    _refuse_mixed({name: report.fingerprint for name, report in reports.items()})
+    require_comparable({name: report.fingerprint for name, report in reports.items()})
     rows = {
         name: {
             f"{TITLES[metric]}@{k}": report.metrics[f"{metric}_at_{k}"]
@@ -82,7 +82,15 @@ def comparison_table(reports: Mapping[str, Report], ks: Sequence[int] = KS) -> p
     return table.sort_values(f"NDCG@{ks[len(ks) // 2]}", ascending=False, kind="stable")
 
 
-def _refuse_mixed(fingerprints: Mapping[str, Mapping[str, str | int]]) -> None:
+def require_comparable(fingerprints: Mapping[str, Mapping[str, str | int]]) -> None:
+    """Refuse to lay results side by side that were not measured alike.
+
+    Args:
+        fingerprints: what each result was measured on, by name.
+
+    Raises:
+        ValueError: two differ; names the first difference.
+    """
     names = list(fingerprints)
     for name in names[1:]:
         for key, value in fingerprints[names[0]].items():

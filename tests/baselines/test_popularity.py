@@ -1,0 +1,17 @@
+import numpy as np
+
+from recsys.baselines import fit_popularity
+from recsys.data import read_ratings
+
+
+def test_every_history_gets_the_number_of_watches_of_each_item(small_log):
+    # Items 10 to 50 are watched by users 1 2 3, 1 2, 1 3, 1 and 2.
+    model = fit_popularity(read_ratings(small_log))
+    histories = [np.array([0], np.int32), np.array([], np.int32)]
+    assert model.score(histories).tolist() == [[3, 2, 2, 1, 1]] * 2
+
+
+def test_items_that_nobody_watched_count_zero(small_log):
+    log = read_ratings(small_log)
+    model = fit_popularity(log.keep(log.item_index == 1))
+    assert model.counts.tolist() == [0, 2, 0, 0, 0]

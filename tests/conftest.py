@@ -1,0 +1,75 @@
+"""What several test files need: small logs, a small sample, a small bundle."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import settings
+
+from recsys.bundle import make_bundle
+from recsys.config import Runtime
+from recsys.cooccurrence import count_cooccurrence
+from recsys.data import leave_last_out, read_ratings
+from recsys.data.synthetic import SyntheticConfig, synthesise_ratings, write_sample
+from recsys.embeddings import EmbeddingConfig, fit_embeddings
+from recsys.sessions import LSTMNetwork, SessionConfig, SessionModel
+
+ROOT = Path(__file__).parents[1]
+
+# The same examples on every run, and no time limit for one on a busy machine.
+settings.register_profile("gate", deadline=None, derandomize=True, max_examples=50, database=None)
+settings.load_profile("gate")
+
+
+@pytest.fixture
+def small_log():
+    """Three users of 4, 3 and 2 watches; rows are not in order."""
+    return pd.DataFrame(
+        [
+            (2, 50, 2.0, 130),
+            (1, 30, 5.0, 120),
+            (1, 10, 4.0, 100),
+            (3, 10, 4.5, 300),
+            (2, 20, 4.0, 110),
+            (1, 40, 3.0, 140),
+            (2, 10, 5.0, 120),
+            (1, 20, 4.0, 110),
+            (3, 30, 1.0, 200),
+        ],
+        columns=["user_id", "item_id", "rating", "timestamp"],
+    )
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory):
+    """Made-up ratings of 80 users and 60 films, as read from their folder."""
+    config = SyntheticConfig(n_users=80, n_items=60, mean_events=20, seed=1)
+    return read_ratings(write_sample(tmp_path_factory.mktemp("data") / "sample", config))
+
+
+@pytest.fixture(scope="session")
+def sample_split(sample):
+    return leave_last_out(sample)
+
+
+@pytest.fixture(scope="session")
+def movielens():
+    """The folder of MovieLens latest-small, where it has been fetched."""
+    for folder in (ROOT / "data", ROOT.parent / "shared" / "data"):
+        if (folder / "ml-latest-small" / "ratings.csv").is_file():
+            return folder / "ml-latest-small"
+    pytest.skip("MovieLens latest-small is not there")
+
+
+@pytest.fixture(scope="session")
+def bundle():
+    """A small bundle of made-up films: fitted embeddings, an LSTM with random weights."""
+    ratings, movies = synthesise_ratings(SyntheticConfig(n_users=60, n_items=50, mean_events=20))
+    log = read_ratings(ratings.merge(movies, on="item_id"))
+    catalogue = pd.DataFrame({"item_id": log.items.ids}).merge(movies, on="item_id")
+    counts = count_cooccurrence(log, min_rating=3.0)
+    embeddings = fit_embeddings(counts, EmbeddingConfig(dim=8), runtime=Runtime(device="cpu"))
+    network = LSTMNetwork(log.n_items, SessionConfig(embedding_dim=8, hidden_dim=8))
+    network.initialise(torch.Generator().manual_seed(0), torch.ones(log.n_items))
+    return make_bundle(catalogue, embeddings, SessionModel(network.eval(), log.items), {}, {})

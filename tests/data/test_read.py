@@ -1,0 +1,261 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys.data import DataWarning, read_ratings
+from recsys.errors import DataError
+
+RATINGS = "userId,movieId,rating,timestamp\n1,30,4.0,20\n1,10,3.5,10\n2,10,5.0,30\n"
+MOVIES = 'movieId,title,genres\n10,Heat (1995),Action|Crime\n30,"Net, The (1995)",Thriller\n'
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes the given files into a folder, and names it."""
+
+    def write(**contents):
+        for stem, content in contents.items():
+            (tmp_path / f"{stem}.csv").write_bytes(
+                content if isinstance(content, bytes) else content.encode()
+            )
+        return tmp_path
+
+    return write
+
+
+def watched(interactions, user):
+    history = interactions.history(interactions.users.index(user))
+    return interactions.items.ids[history].tolist()
+
+
+def refused(source, *parts):
+    """Check that the source is refused with a message that has all parts."""
+    with pytest.raises(DataError) as caught:
+        read_ratings(source)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_a_folder_as_movielens_lays_it_out(write):
+    interactions = read_ratings(write(ratings=RATINGS, movies=MOVIES))
+    assert interactions.users.ids.tolist() == [1, 2]
+    assert interactions.items.ids.tolist() == [10, 30]
+    assert interactions.user_index.tolist() == [0, 0, 1]
+    assert interactions.item_index.tolist() == [0, 1, 0]
+    assert interactions.rating.tolist() == [3.5, 4.0, 5.0]
+    assert interactions.timestamp.tolist() == [10, 20, 30]
+    assert interactions.user_offsets.tolist() == [0, 2, 3]
+    assert interactions.catalogue["title"].tolist() == ["Heat (1995)", "Net, The (1995)"]
+    assert interactions.catalogue["genres"].tolist() == ["Action|Crime", "Thriller"]
+
+
+def test_arrays_have_the_promised_types(small_log):
+    interactions = read_ratings(small_log)
+    assert interactions.user_index.dtype == interactions.item_index.dtype == np.int32
+    assert interactions.rating.dtype == np.float32
+    assert interactions.timestamp.dtype == interactions.user_offsets.dtype == np.int64
+
+
+@pytest.mark.parametrize("form", ["own names", "file", "text path", "table", "parquet", "BOM"])
+def test_every_form_of_the_same_ratings_reads_alike(write, form):
+    folder = write(ratings=RATINGS)
+    expected = read_ratings(folder).digest
+    path, table = folder / "ratings.csv", pd.read_csv(folder / "ratings.csv")
+    if form == "own names":
+        own = RATINGS.replace("userId", "user_id").replace("movieId", "item_id")
+        source = write(ratings=own)
+    elif form == "BOM":
+        source = write(ratings=b"\xef\xbb\xbf" + RATINGS.encode())
+    elif form == "parquet":
+        source = folder / "log.parquet"
+        table.to_parquet(source)
+    else:
+        source = {"file": path, "text path": str(path), "table": table}[form]
+    assert read_ratings(source).digest == expected
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["007", "07", "7"],
+        ["NA", "null", "nan"],
+        ["1", "2", "x"],
+        [" 1", "1", "2"],
+        ["1.0", "2.0", "3.0"],
+        ["1e3", "1000", "é"],
+        ["9007199254740993", "9007199254740992", "a"],
+        ["18446744073709551615", "18446744073709551614", "1"],
+    ],
+)
+@pytest.mark.parametrize("form", ["csv", "table", "parquet"])
+def test_text_ids_survive(tmp_path, ids, form):
+    log = pd.DataFrame({"user_id": ids, "item_id": ids})
+    source = log
+    if form == "csv":
+        source = tmp_path / "log.csv"
+        log.to_csv(source, index=False)
+    elif form == "parquet":
+        source = tmp_path / "log.parquet"
+        log.to_parquet(source)
+    interactions = read_ratings(source)
+    assert interactions.users.ids.tolist() == sorted(ids)
+    assert interactions.items.ids.tolist() == sorted(ids)
+
+
+def test_without_timestamps_rows_are_in_input_order(write):
+    interactions = read_ratings(write(ratings="user_id,item_id\n1,30\n2,10\n1,10\n1,20\n"))
+    assert interactions.timestamp is None
+    assert interactions.rating is None
+    assert watched(interactions, 1) == [30, 10, 20]
+
+
+def test_equal_timestamps_are_in_input_order():
+    items = [30, 10, 20, 40]
+    log = pd.DataFrame({"user_id": 1, "item_id": items, "timestamp": [5, 5, 5, 4]})
+    assert watched(read_ratings(log), 1) == [40, 30, 10, 20]
+
+
+@pytest.mark.parametrize(
+    ("timestamps", "kept", "order"),
+    [
+        ([30, 20, 10], 1.0, [20, 10]),
+        ([10, 20, 30], 3.0, [20, 10]),
+        ([10, 20, 10], 3.0, [10, 20]),  # of equal times, the last row
+        (None, 3.0, [20, 10]),
+    ],
+)
+def test_of_repeated_rows_the_latest_is_kept_with_a_warning(timestamps, kept, order):
+    log = pd.DataFrame({"user_id": 1, "item_id": [10, 20, 10], "rating": [1.0, 2.0, 3.0]})
+    if timestamps:
+        log["timestamp"] = timestamps
+    with pytest.warns(DataWarning, match="the table: 1 rows repeat a user and an item"):
+        interactions = read_ratings(log)
+    ratings = {10: kept, 20: 2.0}
+    assert watched(interactions, 1) == order
+    assert interactions.rating.tolist() == [ratings[item] for item in order]
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("user_id,item_id\n1,10\n,20\n", ["line 3", "'user_id'", "nan is not an id"]),
+        ("user_id,item_id\n1,\n2,20\n", ["line 2", "'item_id'", "nan is not an id"]),
+        ("user_id,item_id\n,1\n2,2\n,3\n", ["line 2", "2 such rows"]),
+        (RATINGS.replace("5.0", "good"), ["line 4", "'rating'", "'good' is not a number"]),
+        (RATINGS.replace("3.5", ""), ["line 3", "'rating'", "nan is not a number"]),
+        (RATINGS.replace("4.0", "inf"), ["line 2", "'rating'", "inf is not a number"]),
+        (
+            RATINGS.replace(",30\n", ",2015-01-01\n"),
+            ["line 4", "'timestamp'", "'2015-01-01' is not a whole number of seconds"],
+        ),
+        (RATINGS.replace(",30\n", ",1.5\n"), ["line 4", "'timestamp'", "1.5 is not a whole"]),
+        (RATINGS.replace(",30\n", ",-1\n"), ["line 4", "'timestamp'", "-1 is not a whole"]),
+        (RATINGS.replace(",30\n", ",1e30\n"), ["line 4", "'timestamp'", "1e+30 is not a whole"]),
+        (RATINGS.replace(",30\n", ",\n"), ["line 4", "'timestamp'", "nan is not a whole"]),
+        (RATINGS.replace("movieId", "film"), ["no column 'item_id' among 'user_id', 'film'"]),
+        ("a;b\n1;2\n", ["no column 'user_id', 'item_id' among 'a;b'"]),
+        ("user_id,userId,item_id\n1,2,3\n", ["more than one column 'user_id'"]),
+        ("user_id,item_id\n1,10\n2,20,30\n", ["cannot be read as csv", "line 3"]),
+        ('user_id,item_id\n1,"10\n', ["cannot be read as csv"]),
+        (b"user_id,item_id\n\xe9,10\n", ["cannot be read as csv", "utf-8"]),
+        ("user_id,item_id\n", ["there are no rows in it"]),
+        ("", ["cannot be read as csv"]),
+    ],
+)
+def test_bad_files_are_refused_with_the_place_and_the_value(write, content, parts):
+    folder = write(ratings=content)
+    refused(folder, str(folder / "ratings.csv"), *parts)
+
+
+def test_rows_of_tables_and_parquet_count_from_zero(tmp_path):
+    log = pd.DataFrame({"user_id": [1, None], "item_id": [1, 2]})
+    refused(log, "the table, row 1, column 'user_id': nan is not an id")
+    log.to_parquet(tmp_path / "log.parquet")
+    refused(tmp_path / "log.parquet", "log.parquet, row 1, column 'user_id'")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "nowhere.csv"])
+def test_a_path_to_nothing_is_refused(tmp_path, name):
+    refused(tmp_path / name, f"{tmp_path / name}: there is no such file")
+
+
+def test_a_folder_without_ratings_is_refused(tmp_path):
+    refused(tmp_path, f"{tmp_path / 'ratings.csv'}: there is no such file", "name a folder with")
+
+
+def test_a_broken_parquet_file_is_refused(tmp_path):
+    (tmp_path / "log.parquet").write_bytes(b"no parquet")
+    refused(tmp_path / "log.parquet", "log.parquet: cannot be read as parquet")
+
+
+def test_a_comma_at_the_end_of_each_line_shifts_no_column(write):
+    content = "user_id,item_id,rating\n1,10,4.0,\n2,20,5.0,\n"
+    interactions = read_ratings(write(ratings=content))
+    assert interactions.users.ids.tolist() == [1, 2]
+    assert interactions.rating.tolist() == [4.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("movies", "titles"),
+    [
+        (None, ["10", "30"]),
+        (MOVIES, ["Heat (1995)", "Net, The (1995)"]),
+        ("movieId,title\n30,Net\n", ["10", "Net"]),
+        ("movieId,title\n30,\n10,Heat\n", ["Heat", "30"]),
+        ("movieId,title\n30,\n10,\n", ["10", "30"]),
+        ("movieId,title\n30,300\n", ["10", "300"]),
+        ("movieId,title\n10,007\n30,Null\n", ["007", "Null"]),
+        ("movieId,title\n10,NA\n30,1e5\n", ["NA", "1e5"]),
+        ("item_id,title\n10,Heat\n10,Cold\n30,Net\n", ["Heat", "Net"]),
+        ("movieId,title\n10,Heat\n20,Unseen\n30,Net\n", ["Heat", "Net"]),
+    ],
+)
+def test_items_without_a_title_are_called_by_their_id(write, movies, titles):
+    contents = {"ratings": RATINGS} | ({} if movies is None else {"movies": movies})
+    catalogue = read_ratings(write(**contents)).catalogue
+    assert catalogue["item_id"].tolist() == [10, 30]
+    assert catalogue["title"].tolist() == titles
+
+
+def test_text_ids_find_their_titles(write):
+    movies = "movieId,title\n7,Seven\n007,Bond\n"
+    interactions = read_ratings(write(ratings="userId,movieId\n1,007\n1,7\n", movies=movies))
+    assert interactions.catalogue["title"].tolist() == ["Bond", "Seven"]
+
+
+@pytest.mark.parametrize(
+    ("movies", "parts"),
+    [
+        ("movieId,name\n10,Heat\n", ["no column 'title'"]),
+        ("title\nHeat\n", ["no column 'item_id'"]),
+        ("movieId,title\n10,Heat\nx,Net\n", ["line 3", "'item_id'", "'x' is not a whole number"]),
+        ("movieId,title\n10.5,Heat\n", ["line 2", "'item_id'", "'10.5' is not a whole number"]),
+        ("", ["cannot be read as csv"]),
+    ],
+)
+def test_bad_catalogues_are_refused(write, movies, parts):
+    folder = write(ratings=RATINGS, movies=movies)
+    refused(folder, str(folder / "movies.csv"), *parts)
+
+
+def test_the_table_given_is_not_changed():
+    log = pd.DataFrame(
+        {"userId": ["2", "1", "2"], "movieId": [3.0, 1.0, 3.0], "timestamp": [9, 8, 7]},
+        index=[5, 3, 3],
+    )
+    before = log.copy(deep=True)
+    with pytest.warns(DataWarning):
+        interactions = read_ratings(log)
+    interactions.timestamp[:] = 0
+    interactions.item_index[:] = 0
+    pd.testing.assert_frame_equal(log, before)
+
+
+def test_movielens_is_read_whole(movielens):
+    interactions = read_ratings(movielens)
+    assert (len(interactions), interactions.n_users, interactions.n_items) == (100_836, 610, 9_724)
+    titles = interactions.catalogue.set_index("item_id")["title"]
+    assert titles[1] == "Toy Story (1995)"
+    first = pd.read_csv(movielens / "ratings.csv").query("userId == 1")
+    in_order = first.sort_values("timestamp", kind="stable")["movieId"]
+    assert watched(interactions, 1) == in_order.tolist()

@@ -1,0 +1,195 @@
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import torch
+
+from recsys.callbacks import History
+from recsys.config import Runtime
+from recsys.cooccurrence import Cooccurrence, count_cooccurrence
+from recsys.data import read_ratings
+from recsys.embeddings import EmbeddingConfig, fit_embeddings
+from recsys.embeddings.fit import _converged
+from recsys.errors import DataError, TrainingError
+from recsys.vocabulary import Vocabulary
+
+CPU = Runtime(device="cpu", threads=1)
+OPTIMIZERS = ["scaled_sgd", "sgd"]
+
+
+def counts_of(dense):
+    dense = np.array(dense, dtype=np.int32)
+    items = Vocabulary.of(range(len(dense)))
+    return Cooccurrence(sp.csr_array(dense), dense.sum(axis=1).astype(np.int64), 9, None, items)
+
+
+def fit(counts, on_epoch=lambda epoch, metrics: None, seed=0, **settings):
+    runtime = CPU.model_copy(update={"seed": seed})
+    return fit_embeddings(counts, EmbeddingConfig(**settings), runtime=runtime, on_epoch=on_epoch)
+
+
+def sum_over_pairs(vectors, dense):
+    """Σ_{i≠j} (v_iᵀv_j − X_ij)² in double precision."""
+    errors = vectors.astype(np.float64) @ vectors.astype(np.float64).T - dense
+    np.fill_diagonal(errors, 0)
+    return float(np.square(errors).sum())
+
+
+def planted(rank=4, n_items=40):
+    """Counts that are products of vectors of length `rank`, but for rounding, and their loss."""
+    rng = np.random.default_rng(0)
+    groups = np.eye(rank)[np.arange(n_items) % rank] * rng.uniform(4, 8, (n_items, 1))
+    vectors = groups + rng.uniform(0, 1, (n_items, rank))
+    dense = np.rint(vectors @ vectors.T)
+    np.fill_diagonal(dense, 0)
+    return dense, sum_over_pairs(vectors, dense)
+
+
+@pytest.fixture(scope="module")
+def counts(sample):
+    return count_cooccurrence(sample, min_rating=3.5)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_both_optimizers_come_near_the_best_fit_of_a_planted_matrix(optimizer):
+    dense, at_the_planted = planted()
+    history = History()
+    fitted = fit(counts_of(dense), history, dim=4, optimizer=optimizer, epochs=1000)
+    assert fitted.loss < 1.05 * at_the_planted
+    assert fitted.loss < 0.1 * history.series("loss")[0], "the start was not there already"
+
+
+def test_the_optimizers_agree_on_the_best_fit(counts):
+    losses = [
+        fit(counts, dim=5, optimizer=optimizer, epochs=2000, tolerance=1e-6).loss
+        for optimizer in OPTIMIZERS
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_loss_told_is_that_of_the_vectors(counts, optimizer):
+    fitted = fit(counts, dim=5, epochs=7, optimizer=optimizer)
+    dense = counts.matrix.toarray()
+    assert fitted.loss == pytest.approx(sum_over_pairs(fitted.vectors, dense), rel=1e-4)
+    assert fitted.relative_loss == pytest.approx(fitted.loss / np.square(dense).sum(), rel=1e-6)
+
+
+def test_every_epoch_is_told_with_the_loss_after_it(counts):
+    history = History()
+    fitted = fit(counts, history, dim=5, epochs=7)
+    assert list(history.epochs) == [1, 2, 3, 4, 5, 6, 7]
+    assert history.epochs[7] == {"loss": fitted.loss, "relative_loss": fitted.relative_loss}
+    first = fit(counts, dim=5, epochs=1)
+    assert history.epochs[1] == {"loss": first.loss, "relative_loss": first.relative_loss}
+
+
+def test_a_fit_that_converges_stops(counts):
+    history = History()
+    fit(counts, history, dim=2, epochs=500)
+    assert 10 <= len(history.epochs) < 500
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("dim", [1, 8, 30, 59])
+def test_no_number_of_dimensions_makes_the_default_step_too_long(counts, optimizer, dim):
+    history = History()
+    fitted = fit(counts, history, dim=dim, optimizer=optimizer, epochs=100)
+    assert max(history.series("relative_loss")) < 1
+    assert fitted.relative_loss <= history.series("relative_loss")[0]
+
+
+def test_more_dimensions_fit_better(counts):
+    losses = [fit(counts, dim=dim).relative_loss for dim in (1, 2, 4, 8, 16)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_diverging_fit_says_what_to_lower(counts, optimizer):
+    with pytest.raises(TrainingError, match=r"diverged .* lower learning_rate \(now 30\)"):
+        fit(counts, dim=8, optimizer=optimizer, learning_rate=30.0)
+
+
+def test_a_loss_that_is_not_a_number_is_a_divergence(counts, monkeypatch):
+    monkeypatch.setattr(
+        "recsys.embeddings.fit.PairObjective.loss", lambda self, w_ND: w_ND.sum() * torch.nan
+    )
+    with pytest.raises(TrainingError, match="relative loss nan at epoch 0"):
+        fit(counts, dim=8)
+
+
+@pytest.mark.parametrize(
+    ("losses", "converged"),
+    [
+        ([0.5] * 10, False),  # ten epochs have eleven losses
+        ([0.5] * 11, True),
+        ([0.9] + [0.5] * 10, False),
+        ([0.9] + [0.5] * 11, True),
+        ([0.5 + 0.01 * epoch for epoch in range(11)], False),  # it rises
+        ([0.5, *[0.6] * 9, 0.5], False),  # it has swung and come back
+        ([0.50001, *[0.5] * 10], True),
+    ],
+)
+def test_a_fit_has_converged_when_its_loss_stands_still_for_ten_epochs(losses, converged):
+    assert _converged(losses, tolerance=1e-4) is converged
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_items_without_pairs_have_zero_vectors_and_no_neighbours(optimizer):
+    log = pd.DataFrame(
+        {"user_id": [1, 1, 1, 2, 2, 2, 3], "item_id": [1, 2, 4, 1, 4, 6, 5]}
+    )  # item 5 is watched alone; item 3 by nobody who liked it
+    log = pd.concat([log.assign(rating=5.0), pd.DataFrame([(4, 3, 1.0)], columns=[*log, "rating"])])
+    fitted = fit(count_cooccurrence(read_ratings(log)), dim=2, optimizer=optimizer, epochs=50)
+    lonely = fitted.items.indices([3, 5])
+    assert fitted.vectors[lonely].tolist() == [[0, 0], [0, 0]]
+    assert (np.abs(np.delete(fitted.vectors, lonely, axis=0)).max(axis=1) > 0).all()
+    index, cosine = fitted.neighbours(k=5)
+    assert (index[lonely] == -1).all()
+    assert (cosine[lonely] == 0).all()
+    assert not np.isin(index, lonely).any()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_same_seed_gives_the_same_vectors_to_the_bit(counts, optimizer):
+    first, second = (fit(counts, dim=5, seed=3, optimizer=optimizer, epochs=20) for _ in range(2))
+    assert first.vectors.tobytes() == second.vectors.tobytes()
+    assert first.loss == second.loss
+
+
+def test_the_random_numbers_of_others_change_nothing_and_are_not_changed(counts):
+    torch.manual_seed(1)
+    expected, first = torch.rand(2), fit(counts, dim=5, epochs=3)
+    torch.manual_seed(1)
+    second = fit(counts, dim=5, epochs=3)
+    assert torch.equal(torch.rand(2), expected)
+    assert first.vectors.tobytes() == second.vectors.tobytes()
+
+
+def test_vectors_are_single_precision_one_per_item(counts):
+    fitted = fit(counts, dim=5, epochs=1)
+    assert fitted.vectors.shape == (60, 5)
+    assert fitted.vectors.dtype == np.float32
+    assert fitted.dim == 5
+    assert fitted.items == counts.items
+
+
+def test_a_perfect_fit_has_no_negative_loss():
+    dense = np.kron(np.eye(3), np.ones((5, 5))) * 7
+    np.fill_diagonal(dense, 0)
+    history = History()
+    fitted = fit(counts_of(dense), history, dim=6, tolerance=0.0)
+    assert min(history.series("loss")) >= 0
+    assert fitted.relative_loss < 1e-5
+
+
+def test_no_pairs_are_refused():
+    with pytest.raises(DataError, match="nothing to fit"):
+        fit(counts_of(np.zeros((3, 3))), dim=1)
+
+
+@pytest.mark.parametrize("dim", [3, 4])
+def test_as_many_dimensions_as_items_are_refused(dim):
+    with pytest.raises(DataError, match=f"dim {dim} is not below the number of items, 3"):
+        fit(counts_of(1 - np.eye(3)), dim=dim)

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from recsys.embeddings import ItemEmbeddings, map_items
+from recsys.vocabulary import Vocabulary
+
+
+def embeddings_of(vectors):
+    vectors = np.array(vectors, dtype=np.float32)
+    return ItemEmbeddings(vectors, Vocabulary.of(range(len(vectors))), loss=0.0, relative_loss=0.0)
+
+
+@pytest.fixture(scope="module")
+def three_groups():
+    """Eight items around each of three axes."""
+    noise = np.random.default_rng(0).normal(scale=0.05, size=(24, 3))
+    return embeddings_of(np.repeat(np.eye(3), 8, axis=0) + noise)
+
+
+def test_what_is_near_by_cosine_is_near_on_the_map(three_groups):
+    positions = map_items(three_groups, np.arange(24))
+    distances = np.linalg.norm(positions[:, None] - positions, axis=2)
+    np.fill_diagonal(distances, np.inf)
+    assert (distances.argmin(axis=1) // 8 == np.arange(24) // 8).all()
+
+
+def test_the_same_seed_gives_the_same_map_of_the_items_asked_for(three_groups):
+    items = np.array([20, 3, 8, 1, 2])
+    positions = map_items(three_groups, items, seed=1)
+    alone = map_items(embeddings_of(three_groups.vectors[items]), np.arange(5), seed=1)
+    assert positions.shape == (5, 2)
+    assert positions.dtype == np.float32
+    assert np.array_equal(positions, alone)
+
+
+@pytest.mark.parametrize(
+    "vectors", [[[1, 2], [2, 1]], [[1], [2], [3], [4]], [[1, 1]] * 6], ids=["two", "1-d", "equal"]
+)
+def test_corner_cases_have_a_place_on_the_map(vectors):
+    positions = map_items(embeddings_of(vectors), np.arange(len(vectors)))
+    assert positions.shape == (len(vectors), 2)
+    assert np.isfinite(positions).all()

@@ -1,0 +1,90 @@
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys.data import leave_last_out, read_ratings
+from recsys.errors import DataError
+from recsys.evaluation import KS, comparison_table, evaluate
+
+
+class ByIndex:
+    """Scores item i with i, or with -i."""
+
+    def __init__(self, sign=1):
+        self.sign = sign
+
+    def score(self, histories):
+        return np.tile(self.sign * np.arange(5, dtype=np.float32), (len(histories), 1))
+
+
+@pytest.fixture
+def split(small_log):
+    return leave_last_out(read_ratings(small_log))
+
+
+def test_by_hand(split):
+    # Test targets are the items 3 of user 1, who has seen 0 1 2, and 4 of user 2, who has seen 0 1.
+    report = evaluate(ByIndex(), split, ks=[1, 2])
+    assert report.ranks.tolist() == [2, 1]
+    assert report.metrics == pytest.approx(
+        {
+            "hit_rate_at_1": 1 / 2,
+            "hit_rate_at_2": 2 / 2,
+            "ndcg_at_1": 1 / 2,
+            "ndcg_at_2": (1 / math.log2(3) + 1) / 2,
+            "mrr_at_1": 1 / 2,
+            "mrr_at_2": (1 / 2 + 1) / 2,
+        }
+    )
+    assert report.per_user().to_dict("list") == {"user_id": [1, 2], "rank": [2, 1]}
+    assert report.fingerprint == split.fingerprint("test")
+
+
+def test_the_validation_target_is_predicted_from_what_came_before_it(split):
+    # The items 2 of user 1, who had seen 0 1, and 0 of user 2, who had seen 1.
+    report = evaluate(ByIndex(), split, "validation")
+    assert report.ranks.tolist() == [3, 4]
+    assert report.fingerprint["target"] == "validation"
+
+
+def test_no_user_with_three_watches_is_an_error():
+    log = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [1, 2, 3]})
+    with pytest.raises(DataError, match="no user has three watches"):
+        evaluate(ByIndex(), leave_last_out(read_ratings(log)))
+
+
+def test_a_table_has_a_row_per_model_the_best_first(split):
+    up, down = evaluate(ByIndex(), split), evaluate(ByIndex(-1), split)
+    table = comparison_table({"down": down, "up": up})
+    assert table.index.tolist() == ["up", "down"]
+    assert table.index.name == "model"
+    assert list(table) == [f"{name}@{k}" for name in ("HitRate", "NDCG", "MRR") for k in KS]
+    assert table.loc["down", "MRR@5"] == down.metrics["mrr_at_5"]
+    assert table.loc["up", "NDCG@20"] == up.metrics["ndcg_at_20"]
+
+
+def test_models_that_are_equal_keep_their_order(split):
+    report = evaluate(ByIndex(), split)
+    assert comparison_table({"b": report, "a": report}).index.tolist() == ["b", "a"]
+
+
+def fingerprint_keys():
+    log = pd.DataFrame({"user_id": [1, 1, 1], "item_id": [1, 2, 3]})
+    return list(leave_last_out(read_ratings(log)).fingerprint("test"))
+
+
+@pytest.mark.parametrize("key", fingerprint_keys())
+def test_results_that_differ_in_any_part_of_the_fingerprint_are_refused(split, key):
+    report = evaluate(ByIndex(), split)
+    other = dataclasses.replace(report, fingerprint={**report.fingerprint, key: "other"})
+    with pytest.raises(ValueError, match=f"a and c are not comparable: {key} is .*'other'"):
+        comparison_table({"a": report, "b": report, "c": other})
+
+
+def test_validation_and_test_are_not_compared(split):
+    reports = {target: evaluate(ByIndex(), split, target) for target in ("validation", "test")}
+    with pytest.raises(ValueError, match="target is 'validation' for the one, 'test'"):
+        comparison_table(reports)

@@ -1,0 +1,224 @@
+"""The train flow against a real Prefect server and a real MLflow store."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from prefect.settings import PREFECT_API_URL
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.train import train
+from recsys.cooccurrence import CooccurrenceConfig
+from recsys.data.synthetic import SyntheticConfig, write_sample
+from recsys.embeddings import EmbeddingConfig
+from recsys.errors import BundleError
+from recsys.loading import load_recommender
+from recsys.sessions import SessionConfig
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {
+    "counting": CooccurrenceConfig(min_rating=3.5),
+    "embedding": EmbeddingConfig(dim=8),
+    "session": SessionConfig(embedding_dim=8, hidden_dim=16, epochs=2),
+}
+TOML = """
+[counting]
+min_rating = 3.5
+[embedding]
+dim = 8
+[session]
+embedding_dim = 8
+hidden_dim = 16
+epochs = {epochs}
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """An empty project folder with a small sample in it, as the working directory."""
+    folder = tmp_path_factory.mktemp("home")
+    write_sample(folder / "sample", SyntheticConfig(n_users=80, n_items=60, mean_events=25))
+    before = Path.cwd()
+    os.chdir(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        with prefect_test_harness(server_startup_timeout=120):
+            yield folder
+    os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def run_ids(home):
+    """The flow run twice with the same seed."""
+    return [train(data="sample", **SETTINGS) for _ in range(2)]
+
+
+@pytest.fixture(scope="module")
+def client(run_ids):
+    return MlflowClient(f"sqlite:///{Path('mlflow/mlflow.db').resolve()}")
+
+
+def children(client, run_id):
+    parent = client.get_run(run_id)
+    found = client.search_runs(
+        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'"
+    )
+    return {run.info.run_name: run for run in found}
+
+
+def test_runs_are_nested_by_stage_and_model(client, run_ids):
+    for run_id in run_ids:
+        nested = children(client, run_id)
+        assert set(nested) == {
+            "data", "cooccurrence", "embeddings", "lstm", "popularity", "item-knn", "als"
+        }  # fmt: skip
+        assert {run.info.status for run in nested.values()} == {"FINISHED"}
+        assert client.get_run(run_id).info.status == "FINISHED"
+    experiments = {client.get_run(run_id).info.experiment_id for run_id in run_ids}
+    assert len(experiments) == 1, "a second run joins the first in its experiment"
+
+
+def test_params_metrics_data_and_files_are_recorded(client, run_ids):
+    run = client.get_run(run_ids[0])
+    assert run.data.params["session.epochs"] == "2"
+    assert run.data.params["counting.min_rating"] == "3.5"
+    assert run.inputs.dataset_inputs[0].dataset.name == "sample"
+    assert len(run.inputs.dataset_inputs[0].dataset.digest) == 36
+    names = {file.path for file in client.list_artifacts(run_ids[0])}
+    assert names == {"bundle", "comparison.json", "figures", "ranks"}
+    nested = children(client, run_ids[0])
+    for model in ("lstm", "popularity", "item-knn", "als"):
+        metrics = nested[model].data.metrics
+        for name in ("hit_rate", "ndcg", "mrr"):
+            for k in (5, 10, 20):
+                assert 0 <= metrics[f"validation_{name}_at_{k}"] <= 1
+                assert 0 <= metrics[f"test_{name}_at_{k}"] <= 1
+    lstm = nested["lstm"].info.run_id
+    losses = client.get_metric_history(lstm, "train_loss")
+    assert [metric.step for metric in losses] == [1, 2]
+    assert len(client.get_metric_history(lstm, "ndcg_at_10")) == 2
+    steps = client.get_metric_history(nested["embeddings"].info.run_id, "loss")
+    assert len(steps) > 5
+    assert steps[-1].value < steps[0].value
+
+
+def test_the_parent_carries_the_results_of_the_lstm(client, run_ids):
+    parent = client.get_run(run_ids[0]).data.metrics
+    lstm = children(client, run_ids[0])["lstm"].data.metrics
+    assert {name: lstm[name] for name in parent} == parent
+
+
+def test_the_same_seed_gives_the_same_metrics_to_the_last_digit(client, run_ids):
+    first, second = (
+        {
+            (name, key): value
+            for name, run in children(client, run_id).items()
+            for key, value in run.data.metrics.items()
+            if key != "watches_per_second"
+        }
+        for run_id in run_ids
+    )
+    assert len(first) > 50
+    assert first == second
+
+
+def test_a_model_that_only_equals_the_champion_is_not_promoted(client, run_ids):
+    versions = client.search_model_versions("name='recsys'")
+    assert sorted(version.version for version in versions) == [1, 2]
+    champion = client.get_model_version_by_alias("recsys", "champion")
+    assert (champion.version, champion.run_id) == (1, run_ids[0])
+
+
+def test_the_champion_answers(run_ids):
+    rec = load_recommender("models:/recsys@champion")
+    titles = rec.bundle.catalogue["title"]
+    answer = rec.next_items([titles[0], titles[1]], k=10)
+    assert len(answer) == 10
+    assert not set(answer["title"]) & {titles[0], titles[1]}
+    assert rec.bundle.metrics["validation"]["ndcg_at_10"] > 0
+    same = load_recommender(f"runs:/{run_ids[0]}")
+    assert same.next_items([titles[0], titles[1]]).equals(answer)
+
+
+def test_a_damaged_champion_is_replaced_by_the_next_run(client, run_ids):
+    champion = client.get_model_version_by_alias("recsys", "champion")
+    weights = Path(champion.source.removeprefix("file://")) / "session_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1])
+    with pytest.raises(BundleError, match="altered or damaged"):
+        load_recommender("models:/recsys@champion")
+    train(data="sample", **SETTINGS)
+    assert client.get_model_version_by_alias("recsys", "champion").version == 3
+    assert load_recommender().next_items([1]) is not None
+
+
+def test_killed_half_way_the_next_run_works(client, run_ids, home):
+    def unfinished():
+        experiment = client.get_run(run_ids[0]).info.experiment_id
+        return {
+            run.info.run_name: run
+            for run in client.search_runs([experiment], "attributes.status = 'RUNNING'")
+        }
+
+    (home / "long.toml").write_text(TOML.format(epochs=10_000))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.train", "--data", "sample", "--config", "long.toml"],
+        env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while "lstm" not in unfinished():
+        assert process.poll() is None, "the run ended by itself"
+        assert time.monotonic() < deadline, "the run never came to the LSTM"
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed = unfinished()
+    assert set(killed) == {"train sample", "lstm"}
+
+    train(data="sample", **SETTINGS)
+    assert not unfinished()
+    for run in killed.values():
+        assert client.get_run(run.info.run_id).info.status == "KILLED"
+    assert load_recommender().next_items([1]) is not None
+
+
+def started(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "flows.train", *arguments],
+        cwd=cwd,
+        env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_prints_the_table_and_takes_its_settings_from_a_file(home):
+    (home / "short.toml").write_text(TOML.format(epochs=1))
+    done = started("--data", "sample", "--config", "short.toml", cwd=home)
+    assert done.returncode == 0, done.stderr
+    for expected in ("NDCG@10", "HitRate@10", "MRR@10", "lstm", "item-knn", "als", "popularity"):
+        assert expected in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "nowhere"], "there is no such file"),
+        (["--config", "nowhere.toml"], "nowhere.toml"),
+        (["--data", "sample", "--config", "wrong.toml"], "wrong.toml: session.epoch = 3: "),
+    ],
+)
+def test_a_users_mistake_is_told_without_a_traceback(home, arguments, message):
+    (home / "wrong.toml").write_text("[session]\nepoch = 3\n")
+    done = started(*arguments, cwd=home)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

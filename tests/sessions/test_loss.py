@@ -1,0 +1,56 @@
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from recsys.sessions import loss as loss_module
+from recsys.sessions.loss import tied_cross_entropy
+
+
+def problem(n_predictions, n_items=7, dim=4, dtype=torch.float64):
+    torch.manual_seed(n_predictions)
+    tensors = (
+        torch.randn(n_predictions, dim, dtype=dtype),
+        torch.randn(n_items, dim, dtype=dtype),
+        torch.randn(n_items, dtype=dtype),
+    )
+    return *(x.requires_grad_() for x in tensors), torch.randint(n_items, (n_predictions,))
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("n_predictions", [1, 2, 5])
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_it_equals_the_plain_cross_entropy(monkeypatch, n_predictions, rows, label_smoothing):
+    monkeypatch.setitem(loss_module._CHUNK_BYTES, "cpu", 4 * 7 * rows)
+    expected, vectors, bias, targets = problem(n_predictions)
+    loss = tied_cross_entropy(expected, vectors, bias, targets, label_smoothing)
+    plain = cross_entropy(expected @ vectors.T + bias, targets, label_smoothing=label_smoothing)
+    torch.testing.assert_close(loss, plain)
+    inputs = (expected, vectors, bias)
+    gradients = torch.autograd.grad(3.0 * loss, inputs)
+    torch.testing.assert_close(gradients, torch.autograd.grad(3.0 * plain, inputs))
+
+
+def test_its_gradient_is_that_of_finite_differences():
+    expected, vectors, bias, targets = problem(3)
+    assert torch.autograd.gradcheck(
+        lambda *inputs: tied_cross_entropy(*inputs, targets, 0.1), (expected, vectors, bias)
+    )
+
+
+def test_large_logits_do_not_overflow():
+    expected, vectors, bias, targets = problem(4, dtype=torch.float32)
+    with torch.no_grad():
+        vectors *= 1e4
+    loss = tied_cross_entropy(expected, vectors, bias, targets)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(vectors.grad).all()
+
+
+def test_in_half_precision_it_is_close():
+    expected, vectors, bias, targets = problem(50, dtype=torch.float32)
+    exact = tied_cross_entropy(expected, vectors, bias, targets)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = tied_cross_entropy(expected, vectors, bias, targets)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, exact, rtol=0.02, atol=0.02)

@@ -1,0 +1,79 @@
+import pytest
+import torch
+from pydantic import ValidationError
+
+import recsys.baselines
+import recsys.cooccurrence
+import recsys.embeddings
+import recsys.sessions  # noqa: F401  so that every configuration is known
+from recsys.config import Config, Runtime
+from recsys.errors import ConfigError
+
+
+@pytest.mark.parametrize("kind", Config.__subclasses__(), ids=lambda kind: kind.__name__)
+def test_every_configuration_has_defaults_and_refuses_what_it_does_not_know(kind):
+    config = kind()
+    assert kind.model_validate(config.model_dump()) == config
+    with pytest.raises(ValidationError, match="no_such_key"):
+        kind(no_such_key=1)
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(config, next(iter(kind.model_fields)), None)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"seed": -1}, {"seed": 2**32}, {"threads": 0}, {"device": "tpu"}, {"precision": "16"}],
+)
+def test_impossible_runtimes_are_refused(setting):
+    with pytest.raises(ValidationError, match=next(iter(setting))):
+        Runtime(**setting)
+
+
+@pytest.mark.parametrize(
+    ("device", "has_gpu", "expected"),
+    [("auto", True, "cuda"), ("auto", False, "cpu"), ("cpu", True, "cpu"), ("cuda", True, "cuda")],
+)
+def test_auto_takes_a_gpu_where_there_is_one(monkeypatch, device, has_gpu, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert Runtime(device=device).torch_device() == torch.device(expected)
+
+
+def test_a_gpu_that_is_not_there_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="use 'auto'"):
+        Runtime(device="cuda").torch_device()
+
+
+@pytest.mark.parametrize(
+    ("precision", "has_gpu", "expected"),
+    [
+        ("auto", True, "bf16-mixed"),
+        ("auto", False, "32-true"),
+        ("32-true", True, "32-true"),
+        ("bf16-mixed", False, "bf16-mixed"),
+    ],
+)
+def test_precision_follows_the_device_unless_it_is_given(monkeypatch, precision, has_gpu, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert Runtime(precision=precision).torch_precision() == expected
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("threads", "within"), [(2, 2), (None, 3)])
+def test_threads_are_limited_within_the_block_only(three_threads, threads, within):
+    with Runtime(threads=threads).limit_threads():
+        assert torch.get_num_threads() == within
+    assert torch.get_num_threads() == 3
+
+
+def test_threads_are_given_back_after_an_error(three_threads):
+    with pytest.raises(KeyError), Runtime(threads=1).limit_threads():
+        raise KeyError
+    assert torch.get_num_threads() == 3

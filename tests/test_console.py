@@ -1,0 +1,72 @@
+import pandas as pd
+import pytest
+
+from recsys.console import print_table, progress_bar
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Where rich takes standard error for a terminal."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+@pytest.fixture
+def piped(monkeypatch):
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_bar_shows_what_is_waited_for_and_the_metric(terminal, capsys):
+    with progress_bar("embeddings", epochs=3, metric="loss") as on_epoch:
+        on_epoch(1, {"loss": 0.123456, "other": 9.0})
+        on_epoch(2, {"loss": 0.0123456})
+    shown = capsys.readouterr()
+    assert "embeddings" in shown.err
+    assert "0.01235" in shown.err
+    assert "3/3" in shown.err, "it is full at the end, though the last epoch was never told"
+    assert not shown.out
+
+
+def test_a_metric_that_is_not_told_is_not_shown(terminal, capsys):
+    with progress_bar("lstm", epochs=1, metric="loss") as on_epoch:
+        on_epoch(1, {"other": 9.0})
+    assert "lstm" in capsys.readouterr().err
+
+
+def test_into_a_file_no_bar_is_written(piped, capsys):
+    with progress_bar("lstm", epochs=1, metric="loss") as on_epoch:
+        on_epoch(1, {"loss": 0.5})
+    assert not capsys.readouterr().err
+
+
+def printed(capsys, title="Next", **columns):
+    print_table(pd.DataFrame(columns), title)
+    return capsys.readouterr().out
+
+
+def test_a_table_has_a_title_and_four_decimals(piped, capsys):
+    text = printed(capsys, model=["lstm", "als"], score=[1 / 3, 2.0], rank=[1, 2])
+    assert text.startswith("Next")
+    rows = [line.split() for line in text.splitlines() if "│" in line]
+    assert rows == [
+        ["│", "lstm", "│", "0.3333", "│", "1", "│"],
+        ["│", "als", "│", "2.0000", "│", "2", "│"],
+    ]
+
+
+def test_text_stands_left_and_numbers_right(piped, capsys):
+    text = printed(capsys, model=["lstm", "x"], rank=[1000, 2])
+    assert "│ x     │ " in text
+    assert "│    2 │" in text
+
+
+@pytest.mark.parametrize("name", ["[rec] (2007)", "[/b] (2007)", "[bold]Heat", ":smile:"])
+def test_a_title_is_printed_as_it_is_written(piped, capsys, name):
+    text = printed(capsys, title=f"Next after {name}", **{"title ": [name], name: [1]})
+    assert text.count(name) == 3
+
+
+def test_a_long_title_is_printed_whole_into_a_file(piped, capsys):
+    assert "x" * 150 in printed(capsys, name=["x" * 150], score=[1.0])

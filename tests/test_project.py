@@ -1,0 +1,60 @@
+"""What must hold for the project as a whole."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["-c", "import mlflow; print(mlflow.__file__)"], ["-m", "tests_probe"]],
+    ids=["-c", "-m"],
+)
+def test_mlflow_is_the_library_and_not_our_folder(command, tmp_path):
+    (tmp_path / "tests_probe.py").write_text("import mlflow; print(mlflow.__file__)")
+    found = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "site-packages" in found.stdout
+
+
+def test_no_python_stands_in_the_folder_named_like_a_library():
+    assert not [path for path in (ROOT / "mlflow").rglob("*.py") if "artifacts" not in path.parts]
+
+
+def test_only_asking_for_recommendations_imports_no_mlflow_nor_prefect():
+    code = (
+        "import sys, recsys; recsys.load_recommender; recsys.Recommender; "
+        "print({'mlflow', 'prefect', 'implicit', 'sklearn', 'lightning_fabric'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
+
+
+def test_every_public_name_is_there():
+    import recsys
+
+    assert sorted(recsys._HOME_OF) == sorted(recsys.__all__)
+    assert all(getattr(recsys, name) is not None for name in recsys.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = recsys.nonsense
+
+
+def test_every_package_is_installed():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = [
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for top in ("flows", "recsys")
+        for path in (ROOT / top).rglob("__init__.py")
+    ]
+    assert sorted(listed) == sorted(found)

@@ -1,0 +1,98 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys.bundle import save_bundle
+from recsys.errors import BundleError, UnknownItemError
+from recsys.loading import load_recommender
+from recsys.recommender import Recommender
+
+
+@pytest.fixture(scope="module")
+def rec(bundle):
+    return Recommender(bundle)
+
+
+def title(rec, index):
+    return rec.bundle.catalogue["title"].iloc[index]
+
+
+def test_next_items_are_the_best_scores_without_the_history(rec):
+    watched = [4, 7, 2]
+    scores = rec.bundle.session_model.score([np.array(watched, np.int32)])[0]
+    expected = [i for i in np.argsort(-scores, kind="stable") if i not in watched][:5]
+    answer = rec.next_items([title(rec, i) for i in watched], k=5)
+    assert answer["title"].tolist() == [title(rec, i) for i in expected]
+    assert answer["item_id"].tolist() == rec.bundle.items.ids[expected].tolist()
+    assert answer["rank"].tolist() == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(answer["score"], np.exp(scores[expected]), rtol=1e-6)
+
+
+def test_ids_and_titles_name_the_same_items(rec):
+    by_id = rec.next_items([rec.bundle.items.ids[4].item()])
+    assert by_id.equals(rec.next_items([title(rec, 4)]))
+    assert by_id.equals(rec.next_items([title(rec, 4).upper()]))
+
+
+def test_exclude_and_only(rec):
+    first, second, third = rec.next_items([title(rec, 4)], k=3)["title"]
+    without = rec.next_items([title(rec, 4)], k=1, exclude=[first])
+    assert without["title"].tolist() == [second]
+    among = rec.next_items([title(rec, 4)], only=[third, second, title(rec, 4)])
+    assert among["title"].tolist() == [second, third]
+    assert rec.next_items([title(rec, 4)], only=[]).empty
+
+
+def test_more_than_the_catalogue_gives_all_but_the_history(rec):
+    n_items = len(rec.bundle.items)
+    answer = rec.next_items([title(rec, 4)], k=n_items + 5)
+    assert len(answer) == answer["title"].nunique() == n_items - 1
+    assert answer["score"].is_monotonic_decreasing
+
+
+def test_similar_items_are_the_nearest_by_cosine(rec):
+    unit = rec.bundle.embeddings.unit_vectors()
+    cosine = unit @ unit[4]
+    cosine[4] = -np.inf
+    answer = rec.similar_items(title(rec, 4), k=3)
+    assert answer["title"].tolist() == [title(rec, i) for i in np.argsort(-cosine)[:3]]
+    np.testing.assert_allclose(answer["score"], np.sort(cosine)[::-1][:3], rtol=1e-4)
+
+
+def test_an_unknown_title_gets_the_closest(rec):
+    name = title(rec, 4)
+    with pytest.raises(UnknownItemError, match="did you mean") as caught:
+        rec.similar_items(name[:-3])
+    assert repr(name) in str(caught.value)
+    with pytest.raises(UnknownItemError, match=r"no item has the id or title 'zzzzqqqq'$"):
+        rec.similar_items("zzzzqqqq")
+    with pytest.raises(UnknownItemError, match="no item has the id or title '-5'"):
+        rec.next_items([-5])
+
+
+def test_a_title_of_two_items_is_ambiguous(bundle):
+    catalogue = bundle.catalogue.copy()
+    catalogue.loc[[2, 5], "title"] = "Twins (1988)"
+    twins = Recommender(type(bundle)(**(vars(bundle) | {"catalogue": catalogue})))
+    ids = catalogue["item_id"].tolist()
+    with pytest.raises(UnknownItemError, match=f"title of 2 items: use an id, {ids[2]}, {ids[5]}"):
+        twins.similar_items("Twins (1988)")
+    assert len(twins.similar_items(ids[2])) > 0
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_k_must_be_positive(rec, k):
+    with pytest.raises(ValueError, match="at least one"):
+        rec.similar_items(title(rec, 0), k)
+
+
+def test_an_empty_history_is_refused(rec):
+    with pytest.raises(ValueError, match="at least one watched item"):
+        rec.next_items([])
+
+
+def test_a_recommender_is_loaded_from_a_folder(bundle, tmp_path):
+    rec = load_recommender(save_bundle(bundle, tmp_path / "bundle"))
+    assert isinstance(rec.next_items([title(rec, 0)]), pd.DataFrame)
+    with pytest.raises(BundleError, match="no such folder"):
+        load_recommender(tmp_path / "nowhere")

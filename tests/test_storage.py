@@ -1,0 +1,191 @@
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from recsys.errors import BundleError
+from recsys.storage import (
+    atomic_file,
+    atomic_folder,
+    read_arrays,
+    read_json,
+    sha256_of,
+    verify_manifest,
+    write_arrays,
+    write_json,
+    write_manifest,
+)
+
+
+class KilledError(Exception):
+    pass
+
+
+def killed_half_way(context, name=""):
+    """Write half of a file, or of one in a folder, and go no further."""
+    with context as draft:
+        (draft / name if name else draft).write_text("half")
+        raise KilledError
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_a_file_appears_with_its_content_and_its_folders(tmp_path):
+    target = tmp_path / "a" / "b.txt"
+    with atomic_file(target) as draft:
+        draft.write_text("new")
+        assert draft.suffix == ".txt"
+        assert not target.exists()
+    assert target.read_text() == "new"
+    assert names(tmp_path) == ["a", "a/b.txt"]
+
+
+def test_a_file_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(KilledError):
+        killed_half_way(atomic_file(tmp_path / "b.txt"))
+    assert names(tmp_path) == []
+
+
+def test_a_file_that_fails_leaves_the_old_one(tmp_path):
+    (tmp_path / "b.txt").write_text("old")
+    with pytest.raises(KilledError):
+        killed_half_way(atomic_file(tmp_path / "b.txt"))
+    assert names(tmp_path) == ["b.txt"]
+    assert (tmp_path / "b.txt").read_text() == "old"
+
+
+def test_a_file_replaces_the_old_one(tmp_path):
+    (tmp_path / "b.txt").write_text("old")
+    with atomic_file(tmp_path / "b.txt") as draft:
+        draft.write_text("new")
+    assert names(tmp_path) == ["b.txt"]
+    assert (tmp_path / "b.txt").read_text() == "new"
+
+
+def test_a_folder_appears_whole(tmp_path):
+    with atomic_folder(tmp_path / "a" / "out") as draft:
+        (draft / "sub").mkdir()
+        (draft / "sub" / "x").write_text("new")
+        assert not (tmp_path / "a" / "out").exists()
+    assert names(tmp_path) == ["a", "a/out", "a/out/sub", "a/out/sub/x"]
+
+
+def test_a_folder_replaces_the_old_one_with_all_its_files(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").touch()
+    with atomic_folder(tmp_path / "out") as draft:
+        (draft / "new").touch()
+    assert names(tmp_path) == ["out", "out/new"]
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_folder_that_fails_leaves_what_was_there(tmp_path, is_there):
+    if is_there:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "old").write_text("old")
+    before = names(tmp_path)
+    with pytest.raises(KilledError):
+        killed_half_way(atomic_folder(tmp_path / "out"), "old")
+    assert names(tmp_path) == before
+    assert not is_there or (tmp_path / "out" / "old").read_text() == "old"
+
+
+def test_the_digest_is_that_of_the_bytes(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "x") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_json_comes_back(tmp_path):
+    content = {"b": [1, 2.5, None], "a": {"é": True}}
+    write_json(tmp_path / "x.json", content)
+    assert read_json(tmp_path / "x.json") == content
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (None, r"x\.json is missing"),
+        (b"{", "not valid JSON"),
+        (b"\xff", "not valid JSON"),
+        (b"[1]", "holds a list, not a JSON object"),
+    ],
+)
+def test_bad_json_is_named(tmp_path, content, match):
+    if content is not None:
+        (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(BundleError, match=match):
+        read_json(tmp_path / "x.json")
+
+
+def test_arrays_come_back(tmp_path):
+    counts, scores = np.arange(6, dtype=np.int32).reshape(2, 3), np.array([np.nan, 1.5])
+    write_arrays(tmp_path / "x.npz", counts=counts, scores=scores)
+    loaded = read_arrays(tmp_path / "x.npz")
+    assert sorted(loaded) == ["counts", "scores"]
+    assert loaded["counts"].dtype == np.int32
+    assert np.array_equal(loaded["counts"], counts)
+    assert np.array_equal(loaded["scores"], scores, equal_nan=True)
+
+
+def test_objects_are_neither_written_nor_read(tmp_path):
+    objects = np.array([{"a": 1}], dtype=object)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        write_arrays(tmp_path / "x.npz", objects=objects)
+    assert names(tmp_path) == []
+    np.savez(tmp_path / "x.npz", objects=objects)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        read_arrays(tmp_path / "x.npz")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "bundle"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "x").write_bytes(b"abc")
+    (folder / "y").write_bytes(b"")
+    write_manifest(folder, format_version=1)
+    return folder
+
+
+def test_a_manifest_lists_every_file_and_the_facts(folder):
+    manifest = verify_manifest(folder)
+    assert manifest == {
+        "format_version": 1,
+        "files": {
+            "sub/x": {"bytes": 3, "sha256": hashlib.sha256(b"abc").hexdigest()},
+            "y": {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()},
+        },
+    }
+
+
+def test_a_manifest_written_again_does_not_list_itself(folder):
+    write_manifest(folder)
+    assert sorted(verify_manifest(folder)["files"]) == ["sub/x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "match"),
+    [
+        (lambda folder: (folder / "sub" / "x").unlink(), r"sub/x is named .* but is missing"),
+        (lambda folder: (folder / "sub" / "x").write_bytes(b"abd"), "sub/x .*altered or damaged"),
+        (lambda folder: (folder / "sub" / "x").write_bytes(b"ab"), "sub/x .*altered or damaged"),
+        (lambda folder: (folder / "y").write_bytes(b"!"), "y .*altered or damaged"),
+        (lambda folder: (folder / "manifest.json").unlink(), r"manifest\.json is missing"),
+        (lambda folder: (folder / "manifest.json").write_text("{"), "not valid JSON"),
+    ],
+    ids=["missing", "same length", "cut short", "grown", "no manifest", "manifest cut short"],
+)
+def test_damage_is_named(folder, damage, match):
+    damage(folder)
+    with pytest.raises(BundleError, match=match):
+        verify_manifest(folder)
+
+
+@pytest.mark.parametrize("content", [{}, {"files": ["y"]}, {"files": {"y": {"bytes": 0}}}])
+def test_a_manifest_that_proves_nothing_is_refused(folder, content):
+    (folder / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(BundleError, match="lists no files"):
+        verify_manifest(folder)
