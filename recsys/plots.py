@@ -68,7 +68,8 @@ def _item_map(
 ) -> Figure:
     """Items in the plane, each with its name; dot area by size, colour by group."""
     figure = Figure(figsize=(22, 15))
-    axes = figure.add_axes((0.02, 0.02, 0.96, 0.93))
+    axes = figure.add_axes((0.01, 0.01, 0.91, 0.95))
+    axes.margins(0.03)
     areas = 30 + 170 * sizes / sizes.max()
     by_size = sorted(set(groups), key=lambda group: -groups.count(group))
     for order, group in enumerate(by_size):
@@ -91,5 +92,5 @@ def _item_map(
     axes.set_title(title, fontsize=18)
     axes.set_axis_off()
     if len(by_size) > 1:
-        axes.legend(fontsize=12, loc="lower right", frameon=False)
+        axes.legend(fontsize=12, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return figure

@@ -1,0 +1,71 @@
+"""What the README shows can be done as shown."""
+
+import re
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import recsys
+from flows.settings import TrainSettings
+from recsys.data import read_ratings
+from recsys.data.synthetic import SyntheticConfig, write_sample
+from recsys.recommender import Recommender
+from recsys.sessions import SessionModel
+from recsys.vocabulary import Vocabulary
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_settings_are_taken():
+    (text,) = blocks("toml")
+    settings = TrainSettings.model_validate(tomllib.loads(text))
+    assert settings.model_name == "books"
+    assert settings.session.epochs == 12
+
+
+def test_the_table_is_read(tmp_path):
+    lines = re.search(
+        r"((?:^    .*\n)*^    user_id,.*\n(?:^    .*\n)+)", README, flags=re.MULTILINE
+    )
+    path = tmp_path / "own.csv"
+    path.write_text(lines[1].replace("    ", ""))
+    ratings = read_ratings(path)
+    assert ratings.users.ids.tolist() == ["ann"]
+    assert ratings.items.ids[ratings.history(0)].tolist() == ["tt0112384", "tt0113277"]
+
+
+def test_the_stages_run_one_by_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_sample(
+        Path("data/ml-latest-small"), SyntheticConfig(n_users=60, n_items=80, mean_events=20)
+    )
+    (stages,) = [block for block in blocks("python") if "read_ratings" in block]
+    exec(stages, {"recsys": recsys})
+    assert 0 <= float(capsys.readouterr().out) <= 1
+
+
+def test_the_champion_answers_as_shown(bundle):
+    shown = {"Toy Story (1995)": 1, "Apollo 13 (1995)": 150, "Heat (1995)": 6, "Casino (1995)": 16}
+    ids = [*shown.values(), *range(1000, 1000 + len(bundle.catalogue) - len(shown))]
+    titles = [*shown, *bundle.catalogue["title"][len(shown) :]]
+    catalogue = bundle.catalogue.assign(item_id=ids, title=titles)
+    model = SessionModel(bundle.session_model.network, Vocabulary(catalogue["item_id"].to_numpy()))
+    rec = Recommender(replace(bundle, catalogue=catalogue, session_model=model))
+    (block,) = [block for block in blocks("python") if "load_recommender" in block]
+    calls = [line for line in block.splitlines() if line.startswith("rec.")]
+    assert len(calls) == 3
+    for call in calls:
+        answer = eval(call, {"rec": rec})
+        assert list(answer) == ["rank", "item_id", "title", "score"]
+        assert len(answer) == 10
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\(([^)#:]+)\)", README))
+def test_links_lead_somewhere(path):
+    assert (Path(__file__).parents[1] / path).exists()
