@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from recsys.recommender import Recommender
@@ -25,5 +26,6 @@ def load_recommender(source: str | Path = CHAMPION) -> Recommender:
         # Only here: a folder is loaded without MLflow, whose import takes seconds.
         from recsys.tracking import fetch_bundle
 
-        return Recommender.load(fetch_bundle(str(source)))
+        with tempfile.TemporaryDirectory(prefix="recsys-") as folder:
+            return Recommender.load(fetch_bundle(str(source), Path(folder)))
     return Recommender.load(source)

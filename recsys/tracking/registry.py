@@ -41,11 +41,12 @@ def champion_version(run: Run, model_name: str) -> str | None:
     return None
 
 
-def fetch_bundle(uri: str) -> Path:
-    """The folder of a bundle that is named by a URI; downloaded if the store is remote.
+def fetch_bundle(uri: str, folder: Path) -> Path:
+    """Copy the bundle that a URI names into a folder; gives back where it then is.
 
     Args:
         uri: `models:/<name>@<alias>`, `models:/<name>/<version>` or `runs:/<run id>[/<path>]`.
+        folder: where to copy it, from the local store or from a server.
 
     Raises:
         TrackingError: there is no such model, version or run.
@@ -54,7 +55,9 @@ def fetch_bundle(uri: str) -> Path:
     try:
         return Path(
             artifacts.download_artifacts(
-                artifact_uri=_artifact_uri(client, uri), tracking_uri=client.tracking_uri
+                artifact_uri=_artifact_uri(client, uri),
+                tracking_uri=client.tracking_uri,
+                dst_path=str(folder),
             )
         )
     except (MlflowException, OSError) as error:

@@ -50,14 +50,14 @@ def test_the_environment_names_another_store(home, monkeypatch):
     assert not Path("mlflow").exists()
 
 
-def test_what_cannot_be_found_is_named(home):
+def test_what_cannot_be_found_is_named(home, tmp_path):
     connect(create=True)
     with pytest.raises(TrackingError, match="models:/nobody@champion cannot be loaded"):
-        fetch_bundle("models:/nobody@champion")
+        fetch_bundle("models:/nobody@champion", tmp_path)
     with pytest.raises(TrackingError, match="runs:/0123 cannot be loaded"):
-        fetch_bundle("runs:/0123")
+        fetch_bundle("runs:/0123", tmp_path)
     with pytest.raises(TrackingError, match="names no model"):
-        fetch_bundle("models:/recsys")
+        fetch_bundle("models:/recsys", tmp_path)
 
 
 def test_a_deleted_experiment_is_told(home):
