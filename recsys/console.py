@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from recsys.callbacks import OnEpoch
+
+_WIDE = 110
+"""Letters on a line from which a table of nine metrics fits with its headings unbroken."""
 
 
 @contextmanager
@@ -55,11 +59,15 @@ def print_table(frame: pd.DataFrame, title: str) -> None:
     console = Console() if Console().is_terminal else Console(width=200)
     # Apart from the table, which would wrap it to its own width.
     console.print(Text(title), soft_wrap=True)
-    table = Table()
+    wide = console.width >= _WIDE
+    padding = (0, 1) if wide else 0
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=padding)
     # As Text, since a title such as "[rec] (2007)" would be taken for markup.
     for name in frame:
+        # On a narrow screen "NDCG@10" takes two lines, so that nine metrics fit uncut.
+        heading = str(name) if wide else str(name).replace("@", "\n@")
         is_number = pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(Text(str(name)), justify="right" if is_number else "left")
+        table.add_column(Text(heading), justify="right" if is_number else "left")
     for row in frame.itertuples(index=False):
         table.add_row(*(Text(f"{x:.4f}" if isinstance(x, float) else str(x)) for x in row))
     console.print(table)
