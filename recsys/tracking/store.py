@@ -12,8 +12,10 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-# Before mlflow is imported: it would look up its telemetry server, also where there is none.
+# Before mlflow is imported: it would look up its telemetry server, also where there is none, and
+# draw progress bars for copying a few files.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
