@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from recsys.errors import ConfigError
+
+# torch takes seconds to import, and most who read a configuration compute nothing with it.
+if TYPE_CHECKING:
+    import torch
 
 
 class Config(BaseModel):
@@ -47,6 +50,8 @@ class Runtime(Config):
         Raises:
             ConfigError: a GPU is asked for and there is none.
         """
+        import torch
+
         available = torch.cuda.is_available()
         if self.device == "cuda" and not available:
             raise ConfigError("device 'cuda' was asked for, but torch sees no GPU: use 'auto'")
@@ -61,6 +66,8 @@ class Runtime(Config):
     @contextmanager
     def limit_threads(self) -> Iterator[None]:
         """Hold torch to `threads` within the block; the number before is put back after it."""
+        import torch
+
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads or before)
         try:

@@ -20,10 +20,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress
 
+from recsys.config import Config
 from recsys.data.synthetic import write_sample
 from recsys.errors import DownloadError, NetworkError
 from recsys.storage import atomic_folder
@@ -36,10 +37,8 @@ _TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
 _HEADERS: Final = {"Accept-Encoding": "identity"}
 
 
-class Source(BaseModel):
+class Source(Config):
     """A public data set: where it is, how to know it, and on what terms it may be used."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """The name of the folder that it becomes."""

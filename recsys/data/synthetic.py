@@ -15,9 +15,10 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from recsys import columns
+from recsys.config import Config
 from recsys.storage import atomic_folder
 
 _Ints = NDArray[np.int64]
@@ -45,10 +46,8 @@ _OPENING: Final = 1_420_070_400  # 2015-01-01, after the last release
 _YEAR, _DAY, _MINUTE = 31_536_000, 86_400, 60
 
 
-class SyntheticConfig(BaseModel):
+class SyntheticConfig(Config):
     """How many viewers and films, and how they behave."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n_users: int = Field(default=400, ge=1)
     """Viewers."""

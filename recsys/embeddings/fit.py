@@ -69,7 +69,9 @@ def fit_embeddings(
     if counts.matrix.nnz == 0:
         raise DataError("no two items were liked by the same user: there is nothing to fit")
     if config.dim >= counts.n_items:
-        raise DataError(f"dim {config.dim} is not below the number of items, {counts.n_items}")
+        raise DataError(
+            f"there are only {counts.n_items} items for embeddings of dim {config.dim}: lower dim"
+        )
     with runtime.limit_threads():
         objective = PairObjective(counts.matrix, runtime.torch_device())
         w_ND = torch.nn.Parameter(_spectral_start(objective, config.dim, runtime.seed))

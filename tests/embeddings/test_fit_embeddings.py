@@ -191,5 +191,5 @@ def test_no_pairs_are_refused():
 
 @pytest.mark.parametrize("dim", [3, 4])
 def test_as_many_dimensions_as_items_are_refused(dim):
-    with pytest.raises(DataError, match=f"dim {dim} is not below the number of items, 3"):
+    with pytest.raises(DataError, match=f"only 3 items for embeddings of dim {dim}: lower dim"):
         fit(counts_of(1 - np.eye(3)), dim=dim)
