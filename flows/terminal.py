@@ -1,18 +1,24 @@
-"""Flows started from a terminal: a user's mistake is told in a line, not in a traceback."""
+"""Flows started from a terminal: mistakes and Ctrl-C end in a line, not in a traceback."""
 
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from prefect.client.orchestration import get_client
+
 from recsys.errors import RecsysError
+
+_INTERRUPTED = 128 + signal.SIGINT
+"""The exit status by which shells know Ctrl-C."""
 
 
 @contextmanager
 def told_plainly() -> Iterator[None]:
-    """End the program with a plain message where the library raises one of its own errors."""
+    """End the program in a line where the library raises one of its own errors, or at Ctrl-C."""
     loggers = [logging.getLogger(f"prefect.{kind}") for kind in ("flow_runs", "task_runs")]
     for logger in loggers:
         logger.addFilter(_without_traceback)
@@ -20,9 +26,27 @@ def told_plainly() -> Iterator[None]:
         yield
     except RecsysError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the next run starts from the beginning\n")
+        sys.exit(_INTERRUPTED)
     finally:
         for logger in loggers:
             logger.removeFilter(_without_traceback)
+
+
+def shield_server() -> None:
+    """Start Prefect's temporary server, if there is to be one, out of the reach of Ctrl-C.
+
+    A terminal interrupts every process that was started from it. The flow could then not tell
+    its end to a server that is already gone, and would keep trying for minutes. A process keeps
+    the signals blocked that were blocked when it was started; Prefect ends its server by another.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with get_client(sync_client=True) as client:
+            client.hello()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

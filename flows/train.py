@@ -11,7 +11,7 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.settings import read_settings
-from flows.terminal import told_plainly
+from flows.terminal import shield_server, told_plainly
 from recsys import plots, tracking
 from recsys.baselines import BASELINES
 from recsys.bundle import Bundle, make_bundle, save_bundle
@@ -214,7 +214,9 @@ def main(
 ) -> None:
     """Train, evaluate and register a recommender."""
     with told_plainly():
-        train(data=data, **dict(read_settings(config)))
+        settings = read_settings(config)
+        shield_server()
+        train(data=data, **dict(settings))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.train import train
@@ -157,14 +158,23 @@ def test_a_damaged_champion_is_replaced_by_the_next_run(client, run_ids):
     assert load_recommender().next_items([1]) is not None
 
 
-def test_killed_half_way_the_next_run_works(client, run_ids, home):
-    def unfinished():
-        experiment = client.get_run(run_ids[0]).info.experiment_id
-        return {
-            run.info.run_name: run
-            for run in client.search_runs([experiment], "attributes.status = 'RUNNING'")
-        }
+def unfinished(client):
+    experiment = client.get_experiment_by_name("recsys").experiment_id
+    runs = client.search_runs([experiment], "attributes.status = 'RUNNING'")
+    return {run.info.run_name: run for run in runs}
 
+
+def wait_for_lstm(client, process):
+    """Wait until a process trains the LSTM; give back the runs that are then open."""
+    deadline = time.monotonic() + 120
+    while "lstm" not in (running := unfinished(client)):
+        assert process.poll() is None, "the run ended by itself"
+        assert time.monotonic() < deadline, "the run never came to the LSTM"
+        time.sleep(0.2)
+    return running
+
+
+def test_killed_half_way_the_next_run_works(client, home):
     (home / "long.toml").write_text(TOML.format(epochs=10_000))
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.train", "--data", "sample", "--config", "long.toml"],
@@ -172,18 +182,13 @@ def test_killed_half_way_the_next_run_works(client, run_ids, home):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 120
-    while "lstm" not in unfinished():
-        assert process.poll() is None, "the run ended by itself"
-        assert time.monotonic() < deadline, "the run never came to the LSTM"
-        time.sleep(0.2)
+    killed = wait_for_lstm(client, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    killed = unfinished()
     assert set(killed) == {"train sample", "lstm"}
 
     train(data="sample", **SETTINGS)
-    assert not unfinished()
+    assert not unfinished(client)
     for run in killed.values():
         assert client.get_run(run.info.run_id).info.status == "KILLED"
     assert load_recommender().next_items([1]) is not None
@@ -222,3 +227,31 @@ def test_a_users_mistake_is_told_without_a_traceback(home, arguments, message):
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_ctrl_c_stops_at_once_and_in_a_line(home, client):
+    """With Prefect's own temporary server, as `make run` has it, in the same process group."""
+    (home / "long.toml").write_text(TOML.format(epochs=10_000))
+    own = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    # Its tables copied rather than made anew, which takes half a minute.
+    (home / "prefect").mkdir()
+    tables = PREFECT_API_DATABASE_CONNECTION_URL.value().split("///")[1]
+    with sqlite3.connect(tables) as source, sqlite3.connect(home / "prefect/prefect.db") as copy:
+        source.backup(copy)
+    own |= {"PREFECT_HOME": str(home / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.train", "--data", "sample", "--config", "long.toml"],
+        env={**own, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    running = wait_for_lstm(client, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; the next run starts from the beginning" in told
+    assert "Traceback" not in told
+    for run in running.values():
+        assert client.get_run(run.info.run_id).info.status == "KILLED"
