@@ -1,100 +1,138 @@
-"""Ratings from files and tables."""
+"""Ratings from files and tables of any layout."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from recsys import columns
+from recsys import columns as names
+from recsys.data.files import Files, find_files
 from recsys.data.interactions import Interactions, interactions_from_frame
+from recsys.data.layouts import LAYOUTS, Format, Found, detect
+from recsys.data.tables import read_parquet, read_text
 from recsys.data.validate import validate_ratings
 from recsys.errors import DataError
 
-RATINGS_FILE = "ratings.csv"
-CATALOGUE_FILE = "movies.csv"
+_KNOWN = (names.USER_ID, names.ITEM_ID, names.RATING, names.TIMESTAMP)
 
 
-def read_ratings(source: str | Path | pd.DataFrame) -> Interactions:
-    """Read who watched what from a folder, a file, or a table.
+def read_ratings(
+    source: str | Path | pd.DataFrame,
+    *,
+    columns: Mapping[str, str] | None = None,
+    layout: str | None = None,
+) -> Interactions:
+    """Read who watched what from a folder, a file, an archive or a table.
 
     Args:
-        source: a folder with `ratings.csv` and, where there are titles, `movies.csv`; or such
-            a file (`.csv` or `.parquet`; titles are taken from a `movies.csv` beside it); or a
-            DataFrame. Columns are named as in MovieLens (`userId`, `movieId`, `rating`,
-            `timestamp`) or `user_id`, `item_id`, `rating`, `timestamp`; the last two may be
-            absent: then every row is a watch, and rows are in the order of watching.
+        source: a folder, a file or a zip archive, of text or Parquet, where `.gz` files are
+            unpacked as they are read; or a DataFrame. Recognised by their names are MovieLens'
+            `ratings.csv`, `ratings.dat` and `u.data`, with the `movies.csv`, `movies.dat` or
+            `u.item` beside them; `.csv`, `.tsv` and `.parquet` with a header; `.txt` with one
+            `user item` a line; and folders of part files of one kind, partitioned as Hive does
+            or not.
+        columns: what the source calls a column of ours: `{"user_id": "visitor", …}`. Ours are
+            `user_id`, `item_id`, `rating` and `timestamp`; MovieLens' own names are known. The
+            last two may be absent: then every row is a watch, and rows are in the order of
+            watching.
+        layout: one of `recsys.data.layouts.LAYOUTS`, where names do not tell it.
 
     Raises:
         DataError: the file is not there or its content cannot be used.
 
     Example:
-        >>> log = pd.DataFrame({"user_id": ["ann", "ann", "bob"], "item_id": [7, 3, 7]})
-        >>> ratings = read_ratings(log)
+        >>> log = pd.DataFrame({"visitor": ["ann", "ann", "bob"], "item_id": [7, 3, 7]})
+        >>> ratings = read_ratings(log, columns={"user_id": "visitor"})
         >>> ratings.n_users, ratings.n_items, ratings.items.ids[ratings.history(0)].tolist()
         (2, 2, [7, 3])
     """
+    ours = _renaming(columns or {})
     if isinstance(source, pd.DataFrame):
-        return interactions_from_frame(validate_ratings(_rename(source), "the table"))
-    path = _ratings_file(Path(source))
-    # The line number counts from one, after the header; Parquet has rows, not lines.
-    first_line = 2 if path.suffix == ".csv" else 0
-    ratings = validate_ratings(_rename(_read_table(path)), str(path), first_line)
-    catalogue_path = path.parent / CATALOGUE_FILE
+        _require(columns or {}, source, "the table")
+        return interactions_from_frame(validate_ratings(source.rename(columns=ours), "the table"))
+    files, named = find_files(Path(source))
+    found = detect(files, named, layout)
+    described = files.describe(found.ratings[0]) if len(found.ratings) == 1 else str(source)
+    table, name_row = _read_parts(files, found)
+    _require(columns or {}, table, described)
+    ratings = validate_ratings(table.rename(columns=ours), described, name_row)
     catalogue = None
-    if catalogue_path.is_file():
-        catalogue = _read_catalogue(catalogue_path, ids_like=ratings[columns.ITEM_ID])
+    if found.catalogue is not None:
+        form = LAYOUTS[found.layout].catalogue
+        catalogue = _read_catalogue(files, found.catalogue, form, ratings[names.ITEM_ID])
     return interactions_from_frame(ratings, catalogue)
 
 
-def _ratings_file(path: Path) -> Path:
-    if path.is_dir():
-        path = path / RATINGS_FILE
-    if not path.is_file():
+def _renaming(columns: Mapping[str, str]) -> dict[str, str]:
+    """Our name of each column by the source's own name."""
+    unknown = sorted(set(columns) - set(_KNOWN))
+    if unknown:
         raise DataError(
-            f"{path}: there is no such file; name a folder with {RATINGS_FILE} in it, "
-            "or a .csv or .parquet file"
+            f"columns names {', '.join(map(repr, unknown))}; it can name {', '.join(_KNOWN)}"
         )
-    return path
+    known = {theirs: name for theirs, name in names.MOVIELENS.items() if name not in columns}
+    return known | {theirs: name for name, theirs in columns.items()}
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    """Read a table; ids and titles stay text, whatever number or gap they look like."""
-    try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        ours = (columns.USER_ID, columns.ITEM_ID, columns.TITLE, columns.GENRES)
-        theirs = [name for name, our_name in columns.MOVIELENS.items() if our_name in ours]
-        return pd.read_csv(
-            path,
-            dtype=dict.fromkeys([*ours, *theirs], str),
-            keep_default_na=False,  # a user may be called NA, a film Null
-            na_values=[""],
-            index_col=False,  # a comma at the end of each line shifts no column
-            encoding="utf-8",
-        )
-    except (OSError, ValueError) as error:  # pandas and pyarrow raise their own kinds of these
-        raise DataError(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from error
+def _require(columns: Mapping[str, str], table: pd.DataFrame, source: str) -> None:
+    """Refuse a table that lacks a column that the user named."""
+    for name, theirs in columns.items():
+        if theirs not in table:
+            raise DataError(
+                f"{source}: no column {theirs!r}, which is to be {name}, among "
+                f"{', '.join(map(repr, map(str, table.columns)))}"
+            )
 
 
-def _rename(table: pd.DataFrame) -> pd.DataFrame:
-    return table.rename(columns=columns.MOVIELENS)
+def _read_parts(files: Files, found: Found) -> tuple[pd.DataFrame, Callable[[int], str]]:
+    """The ratings as they are written, and what to call the row at a position."""
+    described = [files.describe(name) for name in found.ratings]
+    if found.layout == "parquet":
+        table = read_parquet(files, found.ratings)
+        where = described[0] if len(described) == 1 else files.describe("")
+        return table, lambda position: f"{where}, row {position}"
+    parts = [read_text(files, name, LAYOUTS[found.layout].ratings) for name in found.ratings]
+    ends = list(accumulate(map(len, parts)))
+    table = pd.concat(parts) if len(parts) > 1 else parts[0]
+    lines = table.index
+
+    def name_row(position: int) -> str:
+        return f"{described[bisect_right(ends, position)]}, line {lines[position]}"
+
+    return table, name_row
 
 
-def _read_catalogue(path: Path, ids_like: pd.Series[Any]) -> pd.DataFrame:
-    catalogue = _rename(_read_table(path))
-    for name in (columns.ITEM_ID, columns.TITLE):
-        if name not in catalogue:
-            raise DataError(f"{path}: no column {name!r}; name the columns item_id, title")
-    ids: pd.Series[Any] = catalogue[columns.ITEM_ID].astype(str)
+def _read_catalogue(
+    files: Files, name: str, form: Format, ids_like: pd.Series[Any]
+) -> pd.DataFrame:
+    table = read_text(files, name, form).rename(columns=names.MOVIELENS)
+    for column in (names.ITEM_ID, names.TITLE):
+        if column not in table:
+            raise DataError(
+                f"{files.describe(name)}: no column {column!r}; name the columns item_id, title"
+            )
+    if form.flags:
+        table = _join_flags(table, form.flags)
+    ids: pd.Series[Any] = table[names.ITEM_ID].astype(str)
     if pd.api.types.is_integer_dtype(ids_like):
         ids = pd.to_numeric(ids, errors="coerce")
-        bad = catalogue.loc[~(ids % 1 == 0), columns.ITEM_ID]
+        bad = table.loc[~(ids % 1 == 0), names.ITEM_ID]
         if len(bad):
             raise DataError(
-                f"{path}, line {int(bad.index[0]) + 2}, column {columns.ITEM_ID!r}: "
+                f"{files.describe(name)}, line {bad.index[0]}, column {names.ITEM_ID!r}: "
                 f"{bad.iloc[0]!r} is not a whole number, but the item ids of the ratings are"
             )
         ids = ids.astype("int64")
-    return catalogue.assign(**{columns.ITEM_ID: ids})
+    return table.assign(**{names.ITEM_ID: ids}).reset_index(drop=True)
+
+
+def _join_flags(table: pd.DataFrame, flags: tuple[str, ...]) -> pd.DataFrame:
+    """Turn columns of zeros and ones into one column of their names, joined by `|`."""
+    ones = table[list(flags)].to_numpy() == "1"
+    genres = ["|".join(name for name, one in zip(flags, row, strict=True) if one) for row in ones]
+    return table[[names.ITEM_ID, names.TITLE]].assign(**{names.GENRES: genres})

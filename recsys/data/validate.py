@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,15 @@ class DataWarning(UserWarning):
     """The data was usable, but not as it stood; the message says what was done."""
 
 
-def validate_ratings(ratings: pd.DataFrame, source: str, first_line: int = 0) -> pd.DataFrame:
+def validate_ratings(
+    ratings: pd.DataFrame, source: str, name_row: Callable[[int], str] | None = None
+) -> pd.DataFrame:
     """Check a ratings table and give it back with exact types, as a new table.
 
     Args:
         ratings: columns `user_id` and `item_id`, optionally `rating` and `timestamp`.
         source: the name of the file or object, for messages.
-        first_line: the line number of the first row in its file, for messages.
+        name_row: what to call the row at a position, counted from zero, in messages.
 
     Returns:
         Ids as int64 or str, `rating` as float32, `timestamp` as int64 seconds; of several rows
@@ -48,7 +51,7 @@ def validate_ratings(ratings: pd.DataFrame, source: str, first_line: int = 0) ->
         )
     if ratings.empty:
         raise DataError(f"{source}: there are no rows in it")
-    where = _Where(source, first_line)
+    where = _Where(name_row or (lambda position: f"{source}, row {position}"))
     checked = {name: _ids(ratings[name], name, where) for name in REQUIRED}
     if columns.RATING in ratings:
         checked[columns.RATING] = _ratings(ratings[columns.RATING], where)
@@ -60,9 +63,8 @@ def validate_ratings(ratings: pd.DataFrame, source: str, first_line: int = 0) ->
 class _Where:
     """Says where a bad value stands."""
 
-    def __init__(self, source: str, first_line: int) -> None:
-        self.source = source
-        self.first_line = first_line
+    def __init__(self, name_row: Callable[[int], str]) -> None:
+        self.name_row = name_row
 
     def refuse(self, bad: pd.Series[bool], values: pd.Series[Any], name: str, rule: str) -> None:
         """Raise for the first bad value, if there is any."""
@@ -70,9 +72,8 @@ class _Where:
             return
         position = int(np.argmax(bad.to_numpy()))
         (value,) = values.iloc[[position]].tolist()  # as Python writes it, not NumPy
-        row = f"line {position + self.first_line}" if self.first_line else f"row {position}"
         raise DataError(
-            f"{self.source}, {row}, column {name!r}: {value!r} {rule} "
+            f"{self.name_row(position)}, column {name!r}: {value!r} {rule} "
             f"({int(bad.sum())} such rows); correct or remove them"
         )
 
@@ -108,9 +109,26 @@ def _timestamps(values: pd.Series[Any], where: _Where) -> pd.Series[Any]:
         utc = values if values.dt.tz is None else values.dt.tz_convert("UTC").dt.tz_localize(None)
         return utc.astype("datetime64[s]").astype(np.int64)
     numbers = pd.to_numeric(values, errors="coerce")
+    if not numbers.notna().any():
+        return _written_times(values, where)
     whole = numbers.notna() & (numbers >= 0) & (numbers < 2**63) & (numbers % 1 == 0)
     where.refuse(~whole, values, columns.TIMESTAMP, "is not a whole number of seconds since 1970")
-    return numbers.astype(np.int64)
+    seconds = numbers.astype(np.int64)
+    return seconds // 1000 if seconds.median() > _LAST_SECOND else seconds
+
+
+_LAST_SECOND = 100_000_000_000
+"""Larger numbers are milliseconds: as seconds they would lie after the year 5000."""
+
+
+def _written_times(values: pd.Series[Any], where: _Where) -> pd.Series[Any]:
+    times = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
+    rule = "is neither seconds since 1970 nor a time such as 2026-01-31T20:15:00Z"
+    where.refuse(times.isna() | (times < _EPOCH), values, columns.TIMESTAMP, rule)
+    return times.dt.tz_localize(None).astype("datetime64[s]").astype(np.int64)
+
+
+_EPOCH = pd.Timestamp(0, tz="UTC")
 
 
 def _keep_latest(ratings: pd.DataFrame, source: str) -> pd.DataFrame:

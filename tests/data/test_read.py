@@ -143,23 +143,23 @@ def test_of_repeated_rows_the_latest_is_kept_with_a_warning(timestamps, kept, or
         ("user_id,item_id\n,1\n2,2\n,3\n", ["line 2", "2 such rows"]),
         (RATINGS.replace("5.0", "good"), ["line 4", "'rating'", "'good' is not a number"]),
         (RATINGS.replace("3.5", ""), ["line 3", "'rating'", "nan is not a number"]),
-        (RATINGS.replace("4.0", "inf"), ["line 2", "'rating'", "inf is not a number"]),
+        (RATINGS.replace("4.0", "inf"), ["line 2", "'rating'", "'inf' is not a number"]),
         (
             RATINGS.replace(",30\n", ",2015-01-01\n"),
             ["line 4", "'timestamp'", "'2015-01-01' is not a whole number of seconds"],
         ),
-        (RATINGS.replace(",30\n", ",1.5\n"), ["line 4", "'timestamp'", "1.5 is not a whole"]),
-        (RATINGS.replace(",30\n", ",-1\n"), ["line 4", "'timestamp'", "-1 is not a whole"]),
-        (RATINGS.replace(",30\n", ",1e30\n"), ["line 4", "'timestamp'", "1e+30 is not a whole"]),
+        (RATINGS.replace(",30\n", ",1.5\n"), ["line 4", "'timestamp'", "'1.5' is not a whole"]),
+        (RATINGS.replace(",30\n", ",-1\n"), ["line 4", "'timestamp'", "'-1' is not a whole"]),
+        (RATINGS.replace(",30\n", ",1e30\n"), ["line 4", "'timestamp'", "'1e30' is not a whole"]),
         (RATINGS.replace(",30\n", ",\n"), ["line 4", "'timestamp'", "nan is not a whole"]),
         (RATINGS.replace("movieId", "film"), ["no column 'item_id' among 'user_id', 'film'"]),
         ("a;b\n1;2\n", ["no column 'user_id', 'item_id' among 'a;b'"]),
         ("user_id,userId,item_id\n1,2,3\n", ["more than one column 'user_id'"]),
-        ("user_id,item_id\n1,10\n2,20,30\n", ["cannot be read as csv", "line 3"]),
-        ('user_id,item_id\n1,"10\n', ["cannot be read as csv"]),
-        (b"user_id,item_id\n\xe9,10\n", ["cannot be read as csv", "utf-8"]),
+        ("user_id,item_id\n1,10\n2,20,30\n", ["cannot be read", "line 3"]),
+        ('user_id,item_id\n1,"10\n', ["cannot be read", "inside string"]),
+        (b"user_id,item_id\n\xe9,10\n", ["byte 0xe9 is not utf-8 text"]),
         ("user_id,item_id\n", ["there are no rows in it"]),
-        ("", ["cannot be read as csv"]),
+        ("", ["the file is empty"]),
     ],
 )
 def test_bad_files_are_refused_with_the_place_and_the_value(write, content, parts):
@@ -180,12 +180,12 @@ def test_a_path_to_nothing_is_refused(tmp_path, name):
 
 
 def test_a_folder_without_ratings_is_refused(tmp_path):
-    refused(tmp_path, f"{tmp_path / 'ratings.csv'}: there is no such file", "name a folder with")
+    refused(tmp_path, str(tmp_path), "there is no file of ratings in it", "name one file")
 
 
 def test_a_broken_parquet_file_is_refused(tmp_path):
     (tmp_path / "log.parquet").write_bytes(b"no parquet")
-    refused(tmp_path / "log.parquet", "log.parquet: cannot be read as parquet")
+    refused(tmp_path / "log.parquet", "log.parquet: cannot be read as Parquet")
 
 
 def test_a_comma_at_the_end_of_each_line_shifts_no_column(write):
@@ -230,7 +230,7 @@ def test_text_ids_find_their_titles(write):
         ("title\nHeat\n", ["no column 'item_id'"]),
         ("movieId,title\n10,Heat\nx,Net\n", ["line 3", "'item_id'", "'x' is not a whole number"]),
         ("movieId,title\n10.5,Heat\n", ["line 2", "'item_id'", "'10.5' is not a whole number"]),
-        ("", ["cannot be read as csv"]),
+        ("", ["the file is empty"]),
     ],
 )
 def test_bad_catalogues_are_refused(write, movies, parts):
