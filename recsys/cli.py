@@ -1,4 +1,4 @@
-"""The command line: `recsys similar`, `recsys next`."""
+"""The command line: `recsys similar`, `recsys next`, `recsys data`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys import columns
+from recsys import cli_synth, columns
 from recsys.errors import RecsysError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_synth.app, name="data")
 
 Model = Annotated[
     str,

@@ -4,12 +4,25 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from recsys import columns
-from recsys.data.synthetic import SyntheticConfig, synthesise_ratings, write_sample
+from recsys.callbacks import History
+from recsys.cooccurrence import cosine, count_cooccurrence
+from recsys.data import read_ratings
+from recsys.data.synthetic import (
+    SyntheticConfig,
+    choose,
+    planted_pairs,
+    synthesise_ratings,
+    viewers,
+    write_parquet,
+    write_sample,
+)
+from recsys.data.synthetic.catalogue import describe, make_catalogue
 
 Floats = NDArray[np.float64]
 
@@ -90,9 +103,12 @@ def test_titles_are_unique_and_have_years(movies: pd.DataFrame) -> None:
 
 
 def test_titles_are_unique_in_the_largest_catalogue() -> None:
-    _, movies = synthesise_ratings(SyntheticConfig(n_users=5, n_items=5_000, franchise_share=0))
-    assert len(movies) == 5_000
+    largest = SyntheticConfig(n_items=200_000, franchise_share=0, planted_pairs=20_000)
+    rng = largest.catalogue_rng()
+    movies = describe(make_catalogue(largest, rng), rng)
+    assert len(movies) == 200_000
     assert movies[columns.TITLE].is_unique
+    assert movies[columns.TITLE].str.len().max() < 50
 
 
 def test_franchises_are_watched_in_order_and_from_the_first(
@@ -179,6 +195,119 @@ def test_the_sample_is_written_as_movielens_does(tmp_path: Path) -> None:
     written = pd.read_csv(folder / "movies.csv")
     assert list(written) == ["movieId", "title", "genres"]
     assert written["title"].tolist() == movies[columns.TITLE].tolist()
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty viewers of SMALL to a block."""
+    monkeypatch.setattr("recsys.data.synthetic.config._BLOCK_RATINGS", 30 * SMALL.mean_events)
+
+
+def test_blocks_do_not_depend_on_the_order_in_which_they_are_made(small_blocks: None) -> None:
+    assert SMALL.n_blocks == 3
+    catalogue = make_catalogue(SMALL, SMALL.catalogue_rng())
+    backwards = [viewers.rate_block(catalogue, SMALL, block) for block in (2, 1, 0)]
+    in_order = pd.concat(backwards[::-1], ignore_index=True)
+    pd.testing.assert_frame_equal(in_order, synthesise_ratings(SMALL)[0])
+    assert in_order[columns.USER_ID].unique().tolist() == list(range(1, 81))
+    # Each block draws random numbers of its own.
+    first, second = backwards[2][columns.ITEM_ID], backwards[1][columns.ITEM_ID]
+    assert first.head(20).tolist() != second.head(20).tolist()
+
+
+def test_parquet_has_the_same_tables_and_a_row_group_for_each_block(
+    small_blocks: None, tmp_path: Path
+) -> None:
+    history = History()
+    folder = write_parquet(tmp_path / "sample", SMALL, history)
+
+    assert sorted(path.name for path in folder.iterdir()) == ["movies.csv", "ratings.parquet"]
+    ratings, movies = synthesise_ratings(SMALL)
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "ratings.parquet"), ratings)
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "movies.csv"), movies)
+    assert pq.read_metadata(folder / "ratings.parquet").num_row_groups == 3
+    assert list(history.epochs) == [1, 2, 3]
+    assert history.series("ratings")[-1] == len(ratings)
+
+
+def test_csv_of_several_blocks_is_one_table(small_blocks: None, tmp_path: Path) -> None:
+    folder = write_sample(tmp_path / "sample", SMALL)
+    written = pd.read_csv(folder / "ratings.csv").rename(columns=columns.MOVIELENS)
+    pd.testing.assert_frame_equal(written, synthesise_ratings(SMALL)[0])
+
+
+def test_a_sample_cut_short_leaves_nothing(tmp_path: Path) -> None:
+    def stop(_block: int, _metrics: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_parquet(tmp_path / "sample", SMALL, stop)
+    assert not list(tmp_path.iterdir())
+
+
+def test_drawing_with_repeats_is_as_likely_as_sorting_with_noise() -> None:
+    """Who watches what, and what comes first, must not depend on the way of drawing."""
+    n_users = 20_000
+    small = SyntheticConfig(n_items=24, mean_events=8, n_tastes=3)
+    catalogue = make_catalogue(small, np.random.default_rng(0))
+    tastes = np.tile([0.7, 0.3, 0.0], (n_users, 1))
+    shares = []
+    for rounds, seed in [(0, 1), (1, 2), (6, 3)]:
+        rng = np.random.default_rng(seed)
+        n_events = np.full(n_users, small.mean_events)
+        chosen = choose.choose_titles(catalogue, tastes, n_events, small, rng, rounds)
+        assert (np.bincount(chosen.user, chosen.n_films) == small.mean_events).all()
+        is_first = np.diff(chosen.user, prepend=-1) != 0
+        n_titles = len(catalogue.n_films)
+        shares.append(
+            [
+                np.bincount(chosen.title, minlength=n_titles) / n_users,
+                np.bincount(chosen.title[is_first], minlength=n_titles) / n_users,
+                np.bincount(chosen.title, chosen.n_films, n_titles) / n_users / 5,
+            ]
+        )
+    # The standard error of the difference of two shares is 0.005 at most.
+    np.testing.assert_allclose(shares[1], shares[0], atol=0.02)
+    np.testing.assert_allclose(shares[2], shares[0], atol=0.02)
+    weights = np.exp(catalogue.log_appeal) * (tastes[0] + 1e-3)[catalogue.taste]
+    np.testing.assert_allclose(shares[2][1], weights / weights.sum(), atol=0.015)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"n_users": 80, "n_items": 60, "mean_events": 20, "planted_pairs": 3},
+        {"planted_pairs": 10, "seed": 1},
+        {"n_users": 2_000, "n_items": 1_000, "planted_pairs": 100, "seed": 2},
+    ],
+)
+def test_planted_pairs_are_each_others_nearest_neighbours(sizes: dict[str, int]) -> None:
+    planted = SyntheticConfig.model_validate(sizes)
+    ratings, _ = synthesise_ratings(planted)
+    counts = count_cooccurrence(read_ratings(ratings), min_rating=4.0)
+    similarity = cosine(counts).toarray()
+    first, second = (counts.items.indices(ids) for ids in planted_pairs(planted).T)
+    assert len(first) == planted.planted_pairs
+    assert (similarity[first].argmax(axis=1) == second).all()
+    assert (similarity[second].argmax(axis=1) == first).all()
+    # With a margin, so that similarities other than the cosine find them, too.
+    runner_up = np.sort(similarity[first], axis=1)[:, -2]
+    assert (similarity[first, second] > 1.1 * runner_up).all()
+
+
+def test_planted_pairs_look_like_any_films() -> None:
+    planted = SyntheticConfig(planted_pairs=20)
+    ratings, movies = synthesise_ratings(planted)
+    title = movies.set_index(columns.ITEM_ID)[columns.TITLE]
+    names = [re.sub(r"( [IV]+)? \(.*", "", title[item]) for item in planted_pairs(planted).ravel()]
+    assert len(set(names)) == 40
+    assert not ratings.duplicated([columns.USER_ID, columns.ITEM_ID]).any()
+    assert movies[columns.TITLE].is_unique
+
+
+def test_more_pairs_than_a_tenth_of_the_films_are_refused() -> None:
+    with pytest.raises(ValidationError, match="planted_pairs 31 is more than a tenth of n_items"):
+        SyntheticConfig(planted_pairs=31)
 
 
 def _share_of_first_tenth(ids: pd.Series) -> float:
