@@ -1,4 +1,4 @@
-"""The command line: `recsys similar`, `recsys next`."""
+"""The command line: `recsys similar`, `recsys next`, `recsys data`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys import columns
+from recsys import cli_data, columns
 from recsys.errors import RecsysError
 
 if TYPE_CHECKING:
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from recsys.recommender import Item, Recommender
 
 app = typer.Typer(
-    help="Ask the champion for recommendations.",
+    help="Ask the champion for recommendations; fetch data to train one.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_data.app, name="data")
 
 Model = Annotated[
     str,
