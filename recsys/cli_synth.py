@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from recsys.data.synthetic import SyntheticConfig
 
-app = typer.Typer(help="Data sets.", no_args_is_help=True)
+app = typer.Typer()
 
 _OPTIONS: Final = {
     "n_users": "--users",
@@ -31,11 +31,6 @@ class Format(StrEnum):
 
     CSV = "csv"
     PARQUET = "parquet"
-
-
-@app.callback()
-def _group() -> None:
-    """Data sets."""
 
 
 @app.command()
