@@ -16,10 +16,13 @@ if TYPE_CHECKING:
         Interactions,
         Split,
         global_time_cut,
+        k_core,
         leave_last_n,
         leave_last_out,
         per_user_ratio,
+        rated_at_least,
         read_ratings,
+        time_window,
     )
     from recsys.embeddings import EmbeddingConfig, ItemEmbeddings, fit_embeddings
     from recsys.errors import RecsysError
@@ -35,10 +38,13 @@ _HOMES = {
         "Interactions",
         "Split",
         "global_time_cut",
+        "k_core",
         "leave_last_n",
         "leave_last_out",
         "per_user_ratio",
+        "rated_at_least",
         "read_ratings",
+        "time_window",
     ],
     "recsys.embeddings": ["EmbeddingConfig", "ItemEmbeddings", "fit_embeddings"],
     "recsys.errors": ["RecsysError"],
@@ -68,11 +74,14 @@ __all__ = [
     "fit_embeddings",
     "fit_session_model",
     "global_time_cut",
+    "k_core",
     "leave_last_n",
     "leave_last_out",
     "load_recommender",
     "per_user_ratio",
+    "rated_at_least",
     "read_ratings",
+    "time_window",
 ]
 
 
