@@ -19,7 +19,7 @@ from recsys.callbacks import History, combine
 from recsys.config import Runtime
 from recsys.console import print_table, progress_bar
 from recsys.cooccurrence import Cooccurrence, CooccurrenceConfig, count_cooccurrence
-from recsys.data import LeaveLastOut, leave_last_out, read_ratings
+from recsys.data import Split, leave_last_out, read_ratings
 from recsys.data.public import default_source
 from recsys.embeddings import EmbeddingConfig, ItemEmbeddings, fit_embeddings
 from recsys.errors import BundleError, TrackingError
@@ -42,7 +42,7 @@ def find_data(data: str | None) -> str:
 
 
 @task(cache_policy=NO_CACHE, task_run_name="read")
-def read(source: str, run: Run) -> LeaveLastOut:
+def read(source: str, run: Run) -> Split:
     """Read and check the ratings; hold back each user's last two watches."""
     with run.child("data") as stage:
         ratings = read_ratings(source)
@@ -54,7 +54,7 @@ def read(source: str, run: Run) -> LeaveLastOut:
 
 
 @task(cache_policy=NO_CACHE, task_run_name="count")
-def count(split: LeaveLastOut, config: CooccurrenceConfig, run: Run) -> Cooccurrence:
+def count(split: Split, config: CooccurrenceConfig, run: Run) -> Cooccurrence:
     """Count how many users liked both of two items."""
     with run.child("cooccurrence") as stage:
         stage.log_config(counting=config)
@@ -65,7 +65,7 @@ def count(split: LeaveLastOut, config: CooccurrenceConfig, run: Run) -> Cooccurr
 
 @task(cache_policy=NO_CACHE, task_run_name="embed")
 def embed(
-    counts: Cooccurrence, split: LeaveLastOut, config: EmbeddingConfig, runtime: Runtime, run: Run
+    counts: Cooccurrence, split: Split, config: EmbeddingConfig, runtime: Runtime, run: Run
 ) -> ItemEmbeddings:
     """Fit the embeddings to the counts; draw the loss and the map."""
     history = History()
@@ -85,7 +85,7 @@ def embed(
 
 @task(cache_policy=NO_CACHE, task_run_name="learn sessions")
 def learn_sessions(
-    split: LeaveLastOut,
+    split: Split,
     embeddings: ItemEmbeddings,
     config: SessionConfig,
     runtime: Runtime,
@@ -109,13 +109,13 @@ def learn_sessions(
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{name}")
-def try_baseline(name: str, split: LeaveLastOut, runtime: Runtime, run: Run) -> Reports:
+def try_baseline(name: str, split: Split, runtime: Runtime, run: Run) -> Reports:
     """Fit a baseline and evaluate it."""
     with run.child(name) as stage:
         return judge(BASELINES[name](split.train, runtime), split, stage)
 
 
-def judge(model: Scorer, split: LeaveLastOut, stage: Run) -> Reports:
+def judge(model: Scorer, split: Split, stage: Run) -> Reports:
     """Evaluate a model on both targets and record what came out."""
     reports: Reports = {
         "validation": evaluate(model, split, "validation"),
@@ -142,7 +142,7 @@ def save(bundle: Bundle, run: Run) -> None:
 
 
 @task(cache_policy=NO_CACHE, task_run_name="register")
-def register(report: Report, split: LeaveLastOut, model_name: str, run: Run) -> str:
+def register(report: Report, split: Split, model_name: str, run: Run) -> str:
     """Register the bundle; make it champion if there is none or it beats the present one."""
     verdict = challenge(report, present_champion(model_name, run), split)
     version = tracking.register(run, model_name, str(verdict))

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from recsys.config import Runtime
     from recsys.cooccurrence import Cooccurrence, CooccurrenceConfig, count_cooccurrence
-    from recsys.data import Interactions, LeaveLastOut, leave_last_out, read_ratings
+    from recsys.data import (
+        Interactions,
+        Split,
+        global_time_cut,
+        k_core,
+        leave_last_n,
+        leave_last_out,
+        per_user_ratio,
+        rated_at_least,
+        read_ratings,
+        time_window,
+    )
     from recsys.embeddings import EmbeddingConfig, ItemEmbeddings, fit_embeddings
     from recsys.errors import RecsysError
     from recsys.evaluation import Report, comparison_table, evaluate
@@ -23,7 +34,18 @@ if TYPE_CHECKING:
 _HOMES = {
     "recsys.config": ["Runtime"],
     "recsys.cooccurrence": ["Cooccurrence", "CooccurrenceConfig", "count_cooccurrence"],
-    "recsys.data": ["Interactions", "LeaveLastOut", "leave_last_out", "read_ratings"],
+    "recsys.data": [
+        "Interactions",
+        "Split",
+        "global_time_cut",
+        "k_core",
+        "leave_last_n",
+        "leave_last_out",
+        "per_user_ratio",
+        "rated_at_least",
+        "read_ratings",
+        "time_window",
+    ],
     "recsys.embeddings": ["EmbeddingConfig", "ItemEmbeddings", "fit_embeddings"],
     "recsys.errors": ["RecsysError"],
     "recsys.evaluation": ["Report", "comparison_table", "evaluate"],
@@ -39,21 +61,27 @@ __all__ = [
     "EmbeddingConfig",
     "Interactions",
     "ItemEmbeddings",
-    "LeaveLastOut",
     "Recommender",
     "RecsysError",
     "Report",
     "Runtime",
     "SessionConfig",
     "SessionModel",
+    "Split",
     "comparison_table",
     "count_cooccurrence",
     "evaluate",
     "fit_embeddings",
     "fit_session_model",
+    "global_time_cut",
+    "k_core",
+    "leave_last_n",
     "leave_last_out",
     "load_recommender",
+    "per_user_ratio",
+    "rated_at_least",
     "read_ratings",
+    "time_window",
 ]
 
 

@@ -1,15 +1,30 @@
-"""Ratings in: read, check, split; public data sets and synthetic ones."""
+"""Ratings in: read, check, filter, split; public data sets and synthetic ones."""
 
+from recsys.data.chronological import (
+    global_time_cut,
+    leave_last_n,
+    leave_last_out,
+    per_user_ratio,
+)
+from recsys.data.filters import FilterReport, k_core, rated_at_least, time_window
 from recsys.data.interactions import Interactions
 from recsys.data.read import read_ratings
-from recsys.data.split import LeaveLastOut, Target, leave_last_out
+from recsys.data.split import ColdStart, Split, Target
 from recsys.data.validate import DataWarning
 
 __all__ = [
+    "ColdStart",
     "DataWarning",
+    "FilterReport",
     "Interactions",
-    "LeaveLastOut",
+    "Split",
     "Target",
+    "global_time_cut",
+    "k_core",
+    "leave_last_n",
     "leave_last_out",
+    "per_user_ratio",
+    "rated_at_least",
     "read_ratings",
+    "time_window",
 ]

@@ -72,6 +72,28 @@ class Interactions:
             user_offsets=offsets_of(lengths),
         )
 
+    def shrink(self) -> Interactions:
+        """Without the users and items that have no row; those left keep their ids.
+
+        Example:
+            >>> log = pd.DataFrame({"user_id": [1, 2, 2], "item_id": [10, 20, 30]})
+            >>> whole = interactions_from_frame(log)
+            >>> few = whole.keep(np.array([False, False, True])).shrink()
+            >>> few.users.ids.tolist(), few.items.ids.tolist(), few.item_index.tolist()
+            ([2], [30], [0])
+        """
+        has_user = self.history_lengths > 0
+        has_item = np.bincount(self.item_index, minlength=self.n_items) > 0
+        return replace(
+            self,
+            user_index=_ranks(has_user)[self.user_index],
+            item_index=_ranks(has_item)[self.item_index],
+            user_offsets=offsets_of(self.history_lengths[has_user]),
+            users=Vocabulary(self.users.ids[has_user]),
+            items=Vocabulary(self.items.ids[has_item]),
+            catalogue=self.catalogue.loc[has_item].reset_index(drop=True),
+        )
+
     def user_item_matrix(self) -> sp.csr_array:
         """One where a user has an item, else zero: int32, [n_users, n_items]."""
         ones = np.ones(len(self), dtype=np.int32)
@@ -90,6 +112,11 @@ class Interactions:
         for vocabulary in (self.users, self.items):
             sha.update(repr(vocabulary.ids.tolist()).encode())
         return sha.hexdigest()
+
+
+def _ranks(kept: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The place of each kept position among those kept, [n]."""
+    return np.cumsum(kept, dtype=np.int32) - np.int32(1)
 
 
 def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int64]:

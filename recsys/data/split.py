@@ -1,11 +1,12 @@
-"""Chronological splits: what to learn from, and which later watches to predict."""
+"""The one shape of every chronological split: what to learn from, and what to predict."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,73 +15,157 @@ from recsys.data.interactions import Interactions
 
 Target = Literal["validation", "test"]
 
-# How many of a user's last watches lie after the history that the target is predicted from.
-_HELD_BACK: dict[Target, int] = {"validation": 2, "test": 1}
+LEFT_OUT, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
+"""The part that a row can be in. Within a user, no part is followed by a lower one."""
+
+_PART_OF: dict[Target, int] = {"validation": VALIDATION, "test": TEST}
 
 
 @dataclass(frozen=True, eq=False)
-class LeaveLastOut:
-    """Each user's last watch is the test target, the one before it the validation target.
+class Split:
+    """Watches to learn from, and later watches of the same log to predict.
 
-    Models learn from `train` alone. A test target is predicted from all that was watched
-    before it, the validation target included. Users with fewer than three watches have no
-    targets; all their watches are in `train`.
+    A prediction case is one row of the log, the target; its history is all that its user
+    watched before it, earlier targets included. Models learn from `train` alone. Whatever made
+    the split, it is refused unless no user has a train row after a target, validation targets
+    come before test targets, and every target has a history.
     """
 
     interactions: Interactions
+    part: NDArray[np.int8]
+    """The part that each row is in, [n_rows]: `TRAIN`, `VALIDATION`, `TEST` or `LEFT_OUT`."""
+    protocol: str
+    """What kind of split it is, for the fingerprint."""
+    parameters: Mapping[str, int | float] = field(default_factory=dict)
+    """What it was made with, for the fingerprint."""
+    lacking: str = "there are no targets"
+    """What is the matter where there are no targets, for messages."""
 
-    @cached_property
-    def users(self) -> NDArray[np.int64]:
-        """Indices of the users that have targets, ascending, [n]."""
-        return np.flatnonzero(self.interactions.history_lengths >= 3)
+    def __post_init__(self) -> None:
+        log = self.interactions
+        if self.part.shape != (len(log),):
+            raise ValueError(f"part has shape {self.part.shape} for {len(log)} rows")
+        same_user = log.user_index[1:] == log.user_index[:-1]
+        if np.any(same_user & (self.part[1:] < self.part[:-1])):
+            raise ValueError("within a user, train has to come first, then validation, then test")
+        first = log.user_offsets[:-1][log.history_lengths > 0]
+        if np.any(self.part[first] > TRAIN):
+            raise ValueError("the first watch of a user has no history to be predicted from")
 
     @cached_property
     def train(self) -> Interactions:
-        """All interactions but the targets."""
-        keep = np.ones(len(self.interactions), dtype=np.bool_)
-        ends = self.interactions.user_offsets[self.users + 1]
-        for held_back in _HELD_BACK.values():
-            keep[ends - held_back] = False
-        return self.interactions.keep(keep)
+        """What to learn from: the rows that are in train, all users and items kept."""
+        return self.interactions.keep(self.part == TRAIN)
+
+    @cached_property
+    def left_out(self) -> NDArray[np.int64]:
+        """Row numbers of watches that are neither learned from nor predicted, ascending."""
+        return np.flatnonzero(self.part == LEFT_OUT)
+
+    def rows(self, target: Target) -> NDArray[np.int64]:
+        """Row number of each target, ascending, [n]."""
+        return self._rows[target]
+
+    def users(self, target: Target) -> NDArray[np.int64]:
+        """User index of each target, ascending, [n]; a user stands here once per target."""
+        return self.interactions.user_index[self.rows(target)].astype(np.int64)
 
     def targets(self, target: Target) -> NDArray[np.int32]:
-        """The item to predict for each of `users`, [n]."""
-        ends = self.interactions.user_offsets[self.users + 1]
-        return self.interactions.item_index[ends - _HELD_BACK[target]]
+        """The item to predict in each case, [n]."""
+        return self.interactions.item_index[self.rows(target)]
 
-    def histories(self, target: Target) -> list[NDArray[np.int32]]:
-        """What each of `users` had watched before the target, oldest first."""
-        held_back = _HELD_BACK[target]
-        return [self.interactions.history(user)[:-held_back] for user in self.users]
+    def histories(self, target: Target) -> Histories:
+        """What the user had watched before each target, oldest first, [n]."""
+        starts = self.interactions.user_offsets[self.users(target)]
+        return Histories(self.interactions.item_index, starts, self.rows(target))
 
-    def fingerprint(self, target: Target) -> dict[str, str | int]:
+    def cold(self, target: Target) -> ColdStart:
+        """Which targets are of users or items that train does not know."""
+        train = self.train
+        seen_items = np.bincount(train.item_index, minlength=train.n_items) > 0
+        return ColdStart(
+            users=train.history_lengths[self.users(target)] == 0,
+            items=~seen_items[self.targets(target)],
+        )
+
+    def fingerprint(self, target: Target) -> dict[str, str | int | float]:
         """What must agree for two results to be comparable."""
-        targets = self.targets(target)
-        sha = hashlib.sha256(self.users.tobytes() + targets.tobytes())
+        users = self.users(target)
+        sha = hashlib.sha256(users.tobytes() + self.targets(target).tobytes())
         return {
-            "protocol": "leave-last-out",
+            "protocol": self.protocol,
+            **self.parameters,
             "target": target,
             "ranking": "whole catalogue, seen items masked, ties by item index",
             "n_items": self.interactions.n_items,
-            "n_users": len(self.users),
+            "n_users": len(np.unique(users)),
             "data_digest": self.interactions.digest,
             "targets_digest": sha.hexdigest(),
         }
 
+    @cached_property
+    def _rows(self) -> dict[Target, NDArray[np.int64]]:
+        return {target: np.flatnonzero(self.part == part) for target, part in _PART_OF.items()}
 
-def leave_last_out(interactions: Interactions) -> LeaveLastOut:
-    """Split by time within each user: last watch for test, the one before for validation.
+
+@dataclass(frozen=True, eq=False)
+class Histories(Sequence[NDArray[np.int32]]):
+    """Stretches of the log, each cut out when it is asked for, as a view: nothing is copied."""
+
+    items: NDArray[np.int32]
+    """The log's items, [n_rows]."""
+    starts: NDArray[np.int64]
+    """First row of each history, [n]."""
+    stops: NDArray[np.int64]
+    """One after its last row, [n]."""
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @overload
+    def __getitem__(self, at: int) -> NDArray[np.int32]: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[NDArray[np.int32]]: ...
+    def __getitem__(self, at: int | slice) -> NDArray[np.int32] | list[NDArray[np.int32]]:
+        if isinstance(at, slice):
+            cuts = zip(self.starts[at], self.stops[at], strict=True)
+            return [self.items[start:stop] for start, stop in cuts]
+        return self.items[self.starts[at] : self.stops[at]]
+
+
+@dataclass(frozen=True, eq=False)
+class ColdStart:
+    """Which targets ask for something that train knows nothing of.
 
     Example:
-        >>> import pandas as pd
-        >>> from recsys.data.read import read_ratings
-        >>> log = pd.DataFrame({"user_id": [1, 1, 1, 1], "item_id": [10, 20, 30, 40]})
-        >>> split = leave_last_out(read_ratings(log))
-        >>> split.train.history(0).tolist()
-        [0, 1]
-        >>> split.targets("validation").tolist(), split.targets("test").tolist()
-        ([2], [3])
-        >>> split.histories("test")[0].tolist()
-        [0, 1, 2]
+        >>> cold = ColdStart(users=np.array([True, False, False]), items=np.array([True] * 3))
+        >>> print(cold)
+        of 3 targets, 1 is of a user that train does not know, 3 of an item; 0 of neither
     """
-    return LeaveLastOut(interactions)
+
+    users: NDArray[np.bool_]
+    """Whether the user of each target has no row in train, [n]."""
+    items: NDArray[np.bool_]
+    """Whether its item has none, [n]."""
+
+    @property
+    def warm(self) -> NDArray[np.bool_]:
+        """Whether train knows both, [n]."""
+        return ~(self.users | self.items)
+
+    def counts(self) -> dict[str, int]:
+        """How many targets there are, and of which kinds."""
+        return {
+            "targets": len(self.users),
+            "cold_users": int(self.users.sum()),
+            "cold_items": int(self.items.sum()),
+            "warm": int(self.warm.sum()),
+        }
+
+    def __str__(self) -> str:
+        n = self.counts()
+        verb = "is" if n["cold_users"] == 1 else "are"
+        return (
+            f"of {n['targets']:,} targets, {n['cold_users']:,} {verb} of a user that train does "
+            f"not know, {n['cold_items']:,} of an item; {n['warm']:,} of neither"
+        )

@@ -1,4 +1,4 @@
-"""Accuracy metrics for one right item per user, from its rank."""
+"""Accuracy metrics for one right item per prediction, from its rank."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TITLES = {"hit_rate": "HitRate", "ndcg": "NDCG", "mrr": "MRR"}
 
 
 def mean_metrics(ranks: Ranks, ks: Sequence[int]) -> dict[str, float]:
-    """The mean over users of every metric at every k, as `ndcg_at_10`.
+    """The mean over targets of every metric at every k, as `ndcg_at_10`.
 
     Example:
         >>> mean_metrics(np.array([1, 3, 20]), ks=[10])["hit_rate_at_10"]

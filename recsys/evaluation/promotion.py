@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recsys.data import LeaveLastOut
+from recsys.data import Split
 from recsys.evaluation.aligned import AlignedScorer
 from recsys.evaluation.ranking import Scorer
 from recsys.evaluation.report import Report, evaluate, require_comparable
@@ -33,7 +33,7 @@ class Verdict:
 
 
 def challenge(
-    challenger: Report, champion: tuple[Scorer, Vocabulary] | None, split: LeaveLastOut
+    challenger: Report, champion: tuple[Scorer, Vocabulary] | None, split: Split
 ) -> Verdict:
     """Compare a new model with the champion on the validation targets of the same split.
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys import columns
-from recsys.data import LeaveLastOut, Target
+from recsys.data import Split, Target
 from recsys.errors import DataError
 from recsys.evaluation.metrics import METRICS, TITLES, mean_metrics
 from recsys.evaluation.ranking import Scorer, rank_targets
@@ -25,23 +25,23 @@ class Report:
     """How well one model predicted the targets of a split."""
 
     metrics: Mapping[str, float]
-    """Means over users, as `ndcg_at_10`."""
+    """Means over targets, as `ndcg_at_10`."""
     ranks: NDArray[np.int64]
-    """Rank of each user's target, one is best, [n]."""
+    """Rank of each target, one is best, [n]."""
     users: NDArray[Any]
-    """External id of each user, [n]."""
-    fingerprint: Mapping[str, str | int]
+    """External id of each target's user, [n]; a user stands here once per target."""
+    fingerprint: Mapping[str, str | int | float]
     """What must agree with another report to be comparable."""
 
     def per_user(self) -> pd.DataFrame:
-        """One row per user: `user_id` and `rank`."""
+        """One row per target: `user_id` and `rank`."""
         return pd.DataFrame({columns.USER_ID: self.users, columns.RANK: self.ranks})
 
 
 def evaluate(
-    model: Scorer, split: LeaveLastOut, target: Target = "test", ks: Sequence[int] = KS
+    model: Scorer, split: Split, target: Target = "test", ks: Sequence[int] = KS
 ) -> Report:
-    """Rank every user's target among the whole catalogue, seen items left out.
+    """Rank every target among the whole catalogue, what its user had seen left out.
 
     Args:
         model: anything with `score(histories)`; it must have learned from `split.train` alone.
@@ -50,15 +50,16 @@ def evaluate(
         ks: lengths of list.
 
     Raises:
-        DataError: no user has the three watches that a split needs.
+        DataError: the split has no such targets.
     """
-    if not len(split.users):
-        raise DataError("no user has three watches: there is nothing to evaluate on")
+    users = split.users(target)
+    if not len(users):
+        raise DataError(f"{split.lacking}: there is nothing to evaluate on ({target} targets)")
     ranks = rank_targets(model, split.histories(target), split.targets(target))
     return Report(
         metrics=mean_metrics(ranks, ks),
         ranks=ranks,
-        users=split.interactions.users.ids[split.users],
+        users=split.interactions.users.ids[users],
         fingerprint=split.fingerprint(target),
     )
 
@@ -82,7 +83,7 @@ def comparison_table(reports: Mapping[str, Report], ks: Sequence[int] = KS) -> p
     return table.sort_values(f"NDCG@{ks[len(ks) // 2]}", ascending=False, kind="stable")
 
 
-def require_comparable(fingerprints: Mapping[str, Mapping[str, str | int]]) -> None:
+def require_comparable(fingerprints: Mapping[str, Mapping[str, str | int | float]]) -> None:
     """Refuse to lay results side by side that were not measured alike.
 
     Args:

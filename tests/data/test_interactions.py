@@ -54,6 +54,25 @@ def test_rows_that_are_kept_stay_with_their_user(log, kept):
         ]
 
 
+@given(log=logs, kept=st.data())
+def test_shrunk_to_what_is_left_the_ids_are_the_same(log, kept):
+    interactions = read_ratings(table(log))
+    mask = np.array(kept.draw(st.lists(st.booleans(), min_size=len(log), max_size=len(log))))
+    few = interactions.keep(mask)
+    shrunk = few.shrink()
+    for vocabulary, indices in (("users", "user_index"), ("items", "item_index")):
+        whole, left = getattr(few, vocabulary), getattr(shrunk, vocabulary)
+        by_id = whole.ids[getattr(few, indices)].tolist()
+        assert left.ids[getattr(shrunk, indices)].tolist() == by_id
+        assert left.ids.tolist() == sorted(set(by_id))
+        assert getattr(shrunk, indices).dtype == np.int32
+    assert shrunk.timestamp.tolist() == few.timestamp.tolist()
+    assert shrunk.catalogue["item_id"].tolist() == shrunk.items.ids.tolist()
+    assert [shrunk.history(user).tolist() for user in range(shrunk.n_users)] == [
+        shrunk.item_index[shrunk.user_index == user].tolist() for user in range(shrunk.n_users)
+    ]
+
+
 def test_what_is_not_known_is_not_kept_either():
     interactions = read_ratings(pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2]}))
     few = interactions.keep(np.array([True, False]))

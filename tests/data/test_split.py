@@ -1,4 +1,8 @@
-from collections import Counter
+"""What every split must do, whatever it holds back."""
+
+import dataclasses
+from collections import Counter, defaultdict, deque
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -6,96 +10,244 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data import leave_last_out, read_ratings
-
-logs = st.dictionaries(
-    st.tuples(st.integers(0, 5), st.integers(0, 6)), st.integers(0, 3), min_size=1, max_size=30
+from recsys.data import (
+    Split,
+    global_time_cut,
+    leave_last_n,
+    leave_last_out,
+    per_user_ratio,
+    read_ratings,
 )
 
-
-def split_of(log):
-    rows = [(user, item, time) for (user, item), time in log.items()]
-    columns = ["user_id", "item_id", "timestamp"]
-    return leave_last_out(read_ratings(pd.DataFrame(rows, columns=columns)))
+TRAIN, VALIDATION, TEST, LEFT_OUT = "train", "validation", "test", "left out"
 
 
-def pairs(users, items):
-    return Counter(zip(np.asarray(users).tolist(), np.asarray(items).tolist(), strict=True))
+def counted(n_validation, n_test):
+    """Says the part of the watch at a place of a history of some length."""
+
+    def part(place, times):
+        after = len(times) - place  # 1 for the last
+        if after <= n_test(len(times)):
+            return TEST
+        return VALIDATION if after <= n_test(len(times)) + n_validation(len(times)) else TRAIN
+
+    return part
 
 
-@pytest.fixture
-def split(small_log):
-    return leave_last_out(read_ratings(small_log))
+def cut_at_1_and_3(place, times):
+    if times[place] < 1:
+        return TRAIN
+    if place == 0:
+        return LEFT_OUT
+    return VALIDATION if times[place] < 3 else TEST
 
 
-def test_by_hand(split):
-    # Watches by time: 1: 10 20 30 40; 2: 20 10 50; 3: 30 10. Indices are tens less one.
-    assert split.users.tolist() == [0, 1]
-    assert split.targets("test").tolist() == [3, 4]
-    assert split.targets("validation").tolist() == [2, 0]
-    assert [h.tolist() for h in split.histories("test")] == [[0, 1, 2], [1, 0]]
-    assert [h.tolist() for h in split.histories("validation")] == [[0, 1], [1]]
-    assert [split.train.history(user).tolist() for user in range(3)] == [[0, 1], [1], [2, 0]]
-    assert split.train.rating.tolist() == [4.0, 4.0, 4.0, 1.0, 4.5]
+# Each split, and a slow restatement: (place in the history, its times) -> part.
+SPLITS = {
+    "leave_last_out": (leave_last_out, counted(lambda n: n >= 3, lambda n: n >= 3)),
+    "leave_last_n": (
+        lambda log: leave_last_n(log, 2),
+        counted(lambda n: 2 * (n >= 5), lambda n: 2 * (n >= 5)),
+    ),
+    "per_user_ratio": (
+        lambda log: per_user_ratio(log, validation=0.2, test=0.4),
+        counted(lambda n: n // 5, lambda n: 2 * n // 5),
+    ),
+    "global_time_cut": (
+        lambda log: global_time_cut(log, validation_from=1, test_from=3),
+        cut_at_1_and_3,
+    ),
+}
+
+# (user, item, time), each user and item once, with equal times; a lonely user watches at first.
+logs = st.dictionaries(
+    st.tuples(st.integers(0, 5), st.integers(0, 6)), st.integers(0, 3), max_size=30
+).map(lambda log: [(9, 0, 0), *((user, item, time) for (user, item), time in log.items())])
 
 
-@given(log=logs)
-def test_every_row_is_in_exactly_one_of_train_validation_and_test(log):
-    split = split_of(log)
+def read(rows):
+    return read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]))
+
+
+def watches_of(rows):
+    """Each user's (item, time), by time and then input order."""
+    watches = defaultdict(list)
+    for user, item, time in rows:
+        watches[user].append((item, time))
+    return {user: sorted(watches[user], key=lambda watch: watch[1]) for user in sorted(watches)}
+
+
+def pairs(split, users, items):
+    """(user, item) by their ids."""
+    log = split.interactions
+    return list(zip(log.users.ids[users].tolist(), log.items.ids[items].tolist(), strict=True))
+
+
+def cases(split, target):
+    return pairs(split, split.users(target), split.targets(target))
+
+
+def train_of(split):
+    return pairs(split, split.train.user_index, split.train.item_index)
+
+
+@pytest.fixture(scope="module", params=SPLITS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def split_by(name):
+    return SPLITS[name][0]
+
+
+@given(rows=logs)
+def test_every_row_is_in_the_part_where_it_belongs_and_in_no_other(name, rows):
+    make, part_at = SPLITS[name]
+    split = make(read(rows))
+    expected = defaultdict(list)
+    for user, watches in watches_of(rows).items():
+        times = [time for _, time in watches]
+        for place, (item, _) in enumerate(watches):
+            expected[part_at(place, times)].append((user, item))
+    assert train_of(split) == expected[TRAIN]
+    assert cases(split, "validation") == expected[VALIDATION]
+    assert cases(split, "test") == expected[TEST]
     whole = split.interactions
-    parts = pairs(split.train.user_index, split.train.item_index)
-    for target in ("validation", "test"):
-        parts += pairs(split.users, split.targets(target))
-    assert parts == pairs(whole.user_index, whole.item_index)
+    left_out = pairs(split, *(x[split.left_out] for x in (whole.user_index, whole.item_index)))
+    assert left_out == expected[LEFT_OUT]
+    assert sum(map(len, expected.values())) == len(rows)
 
 
-@given(log=logs)
-def test_no_train_row_is_at_or_after_a_target(log):
-    split = split_of(log)
-    position = {
-        (user, item): place
-        for user in range(split.interactions.n_users)
-        for place, item in enumerate(split.interactions.history(user).tolist())
+@given(rows=logs)
+def test_train_comes_before_validation_and_that_before_test(split_by, rows):
+    split = split_by(read(rows))
+    place = {
+        (user, item): at
+        for user, watches in watches_of(rows).items()
+        for at, (item, _) in enumerate(watches)
     }
-    for user, validation, test in zip(
-        split.users, split.targets("validation"), split.targets("test"), strict=True
-    ):
-        for item in split.train.history(user).tolist():
-            assert position[user, item] < position[user, validation] < position[user, test]
+    parts = [train_of(split), cases(split, "validation"), cases(split, "test")]
+    for earlier, later in combinations(parts, 2):
+        for user, item in earlier:
+            assert all(place[user, item] < place[who, what] for who, what in later if who == user)
 
 
-@given(log=logs)
-def test_a_history_is_all_that_was_watched_before_the_target(log):
-    split = split_of(log)
-    for target, then in (("validation", 2), ("test", 1)):
-        found = zip(split.users, split.histories(target), split.targets(target), strict=True)
-        for user, history, item in found:
-            whole = split.interactions.history(user).tolist()
-            assert [*history.tolist(), item] == whole[: len(whole) - then + 1]
+@given(rows=logs)
+def test_a_history_is_all_that_its_user_watched_before_the_target(split_by, rows):
+    split = split_by(read(rows))
+    for target in ("validation", "test"):
+        found = zip(cases(split, target), split.histories(target), strict=True)
+        for (user, item), history in found:
+            items = [item for item, _ in watches_of(rows)[user]]
+            assert split.interactions.items.ids[history].tolist() == items[: items.index(item)]
+            assert len(history)
 
 
-@given(log=logs)
-def test_users_of_fewer_than_three_watches_are_for_training_only(log):
-    split = split_of(log)
-    watches = Counter(user for user, _ in log)
-    ids = split.interactions.users.ids
-    assert ids[split.users].tolist() == sorted(user for user, n in watches.items() if n >= 3)
-    assert split.train.n_users == len(watches)
+@given(rows=logs)
+def test_after_a_global_cut_nobody_teaches_what_was_still_to_come(rows):
+    split = SPLITS["global_time_cut"][0](read(rows))
+    assert (split.train.timestamp < 1).all()
+    times = split.interactions.timestamp
+    assert ((times[split.rows("validation")] >= 1) & (times[split.rows("validation")] < 3)).all()
+    assert (times[split.rows("test")] >= 3).all()
 
 
-def test_the_split_leaves_the_interactions_as_they_are(split):
+@given(rows=logs, mix=st.randoms(use_true_random=False))
+def test_only_the_order_of_rows_of_one_user_at_one_time_matters(split_by, rows, mix):
+    waiting = defaultdict(deque)
+    for row in rows:
+        waiting[row[0], row[2]].append(row)
+    keys = [(user, time) for user, _, time in rows]
+    mix.shuffle(keys)
+    mixed = [waiting[key].popleft() for key in keys]
+    one, other = split_by(read(rows)), split_by(read(mixed))
+    assert one.part.tolist() == other.part.tolist()
+    for target in ("validation", "test"):
+        assert one.fingerprint(target) == other.fingerprint(target)
+
+
+@given(rows=logs, others=logs)
+def test_fingerprints_are_equal_when_the_data_is_and_only_then(split_by, rows, others):
+    for target in ("validation", "test"):
+        one, other = (split_by(read(log)).fingerprint(target) for log in (rows, others))
+        assert (one == other) == (watches_of(rows) == watches_of(others))
+
+
+def test_a_small_change_of_the_data_changes_the_fingerprint(split_by):
+    rows = [(user, item, item) for user in range(3) for item in range(5)]
+    changed = [[(*rows[0][:2], -0), *rows[1:]], rows[1:], [*rows, (3, 0, 0)]]
+    before = split_by(read(rows)).fingerprint("test")
+    assert [split_by(read(log)).fingerprint("test") == before for log in changed] == [1, 0, 0]
+
+
+def test_other_splits_parameters_and_targets_have_other_fingerprints():
+    log = read([(1, item, item) for item in range(10)] + [(2, item, 0) for item in range(10)])
+    splits = [
+        leave_last_out(log),
+        leave_last_n(log, 1),  # the same targets, but by another name
+        leave_last_n(log, 2),
+        per_user_ratio(log),
+        per_user_ratio(log, 0.2, 0.1),
+        per_user_ratio(log, 0.19, 0.1),  # the same targets as with 0.1
+        per_user_ratio(log, 0.1, 0.2),
+        global_time_cut(log, validation_from=8, test_from=9),
+        global_time_cut(log, validation_from=7, test_from=9),
+        global_time_cut(log, validation_from=7, test_from=8),
+    ]
+    prints = [split.fingerprint(target) for split in splits for target in ("validation", "test")]
+    assert all(one != other for one, other in combinations(prints, 2))
+
+
+def test_the_same_parameters_written_otherwise_have_the_same_fingerprint():
+    log = read([(1, item, item) for item in range(10)])
+    same = [
+        (leave_last_n(log, 2), leave_last_n(log, np.int64(2))),
+        (per_user_ratio(log, 0, 0.2), per_user_ratio(log, 0.0, np.float64(0.2))),
+        (
+            global_time_cut(log, validation_from=5, test_from=8),
+            global_time_cut(log, validation_from="1970-01-01 00:00:05", test_from=np.int64(8)),
+        ),
+    ]
+    for one, other in same:
+        assert one.fingerprint("test") == other.fingerprint("test")
+
+
+def test_histories_are_views_of_the_log(split_by):
+    split = split_by(read([(1, item, item // 2) for item in range(7)]))
+    histories = split.histories("test")
+    assert len(histories) == len(split.targets("test")) > 0
+    for history in [*histories, *histories[:], histories[0], histories[-1]]:
+        assert np.shares_memory(history, split.interactions.item_index)
+    assert [h.tolist() for h in histories[::-1]] == [h.tolist() for h in histories][::-1]
+
+
+def test_the_split_leaves_the_interactions_as_they_are(split_by):
+    split = split_by(read([(1, item, item // 2) for item in range(7)]))
     before = split.interactions.digest
     split.train.item_index[:] = 0
-    assert leave_last_out(split.interactions).interactions.digest == before
-    assert split.interactions.item_index.any()
+    assert dataclasses.replace(split.interactions).digest == before
 
 
-def test_a_fingerprint_tells_the_data_the_target_and_the_protocol(split, small_log):
-    fingerprint = split.fingerprint("test")
-    assert fingerprint["target"] == "test"
-    assert (fingerprint["n_items"], fingerprint["n_users"]) == (5, 2)
-    assert fingerprint == leave_last_out(read_ratings(small_log)).fingerprint("test")
-    assert fingerprint["targets_digest"] != split.fingerprint("validation")["targets_digest"]
-    louder = leave_last_out(read_ratings(small_log.assign(rating=5.0))).fingerprint("test")
-    assert louder["data_digest"] != fingerprint["data_digest"]
-    assert louder["targets_digest"] == fingerprint["targets_digest"]
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ([0, 0], "shape"),
+        ([0, 1, 0], "train has to come first"),
+        ([0, 2, 1], "train has to come first"),
+        ([1, 1, 2], "has no history"),
+    ],
+)
+def test_a_split_that_leaks_is_refused(part, message):
+    log = read([(1, 10, 0), (1, 20, 1), (1, 30, 2)])
+    with pytest.raises(ValueError, match=message):
+        Split(log, np.array(part, dtype=np.int8), "by hand")
+
+
+def test_repeated_watches_are_told_apart():
+    # Only tables that were read have each user and item once.
+    log = read([(1, 10, 0), (1, 20, 1), (1, 30, 2), (1, 40, 3)])
+    again = dataclasses.replace(log, item_index=np.array([0, 1, 0, 0], dtype=np.int32))
+    split = leave_last_out(again)
+    assert Counter(split.train.item_index.tolist()) == {0: 1, 1: 1}
+    assert [history.tolist() for history in split.histories("test")] == [[0, 1, 0]]

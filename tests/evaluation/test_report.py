@@ -5,7 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.data import leave_last_out, read_ratings
+from recsys.baselines import fit_popularity
+from recsys.data import (
+    global_time_cut,
+    leave_last_n,
+    leave_last_out,
+    per_user_ratio,
+    read_ratings,
+)
 from recsys.errors import DataError
 from recsys.evaluation import KS, comparison_table, evaluate
 
@@ -54,6 +61,41 @@ def test_no_user_with_three_watches_is_an_error():
     log = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [1, 2, 3]})
     with pytest.raises(DataError, match="no user has three watches"):
         evaluate(ByIndex(), leave_last_out(read_ratings(log)))
+
+
+def test_a_user_with_several_targets_stands_in_the_report_several_times():
+    log = pd.DataFrame({"user_id": ["ann"] * 5, "item_id": [1, 2, 3, 4, 5]})
+    split = leave_last_n(read_ratings(log), 2)
+    # The items 3, after 0 1 2, and 4, after 0 1 2 3; for validation 1, after 0, and 2, after 0 1.
+    report = evaluate(ByIndex(), split)
+    assert report.per_user().to_dict("list") == {"user_id": ["ann", "ann"], "rank": [2, 1]}
+    assert report.metrics["mrr_at_10"] == (1 / 2 + 1) / 2
+    assert evaluate(ByIndex(), split, "validation").ranks.tolist() == [4, 3]
+
+
+@pytest.mark.parametrize("target", ["validation", "test"])
+def test_every_split_can_be_evaluated(sample, target):
+    cuts = np.quantile(sample.timestamp, [0.6, 0.8]).astype(int)
+    for split in (
+        leave_last_n(sample, 3),
+        per_user_ratio(sample),
+        global_time_cut(sample, validation_from=cuts[0], test_from=cuts[1]),
+    ):
+        report = evaluate(fit_popularity(split.train), split, target)
+        assert len(report.ranks) == len(report.users) == len(split.rows(target)) > 80
+        assert comparison_table({"one": report, "two": report}).shape[0] == 2
+
+
+def test_different_splits_are_not_compared(split):
+    once = leave_last_n(split.interactions, 1)
+    reports = {"a": evaluate(ByIndex(), split), "b": evaluate(ByIndex(), once)}
+    with pytest.raises(ValueError, match=r"protocol is 'leave-last-out' .* 'leave-last-n'"):
+        comparison_table(reports)
+
+
+def test_a_split_without_targets_says_what_it_lacks(split):
+    with pytest.raises(DataError, match=r"no user has 7 watches, which leave_last_n\(n=3\)"):
+        evaluate(ByIndex(), leave_last_n(split.interactions, 3))
 
 
 def test_a_table_has_a_row_per_model_the_best_first(split):
