@@ -239,6 +239,7 @@ def test_ctrl_c_stops_at_once_and_in_a_line(home, client):
     with sqlite3.connect(tables) as source, sqlite3.connect(home / "prefect/prefect.db") as copy:
         source.backup(copy)
     own |= {"PREFECT_HOME": str(home / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    own["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.train", "--data", "sample", "--config", "long.toml"],
         env={**own, "PYTHONPATH": str(ROOT)},
