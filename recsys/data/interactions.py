@@ -98,7 +98,9 @@ class Interactions:
         """One where a user has an item, else zero: int32, [n_users, n_items]."""
         ones = np.ones(len(self), dtype=np.int32)
         shape = (self.n_users, self.n_items)
-        matrix = sp.csr_array((ones, self.item_index, self.user_offsets), shape=shape)
+        # A copy: scipy sorts the columns of a row in place, and histories are in their order.
+        items = self.item_index.copy()
+        matrix = sp.csr_array((ones, items, self.user_offsets), shape=shape)
         matrix.sum_duplicates()
         matrix.data[:] = 1
         return matrix

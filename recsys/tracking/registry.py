@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlflow import MlflowClient, artifacts
+from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from recsys.errors import TrackingError
@@ -21,7 +22,7 @@ BUNDLE = "bundle"
 def register(run: Run, model_name: str, description: str) -> str:
     """Register the bundle of a run as the next version of a model; gives back the version."""
     client = run.client
-    if not any(model.name == model_name for model in client.search_registered_models()):
+    if _find(client, model_name) is None:
         client.create_registered_model(model_name)
     source = f"{client.get_run(run.run_id).info.artifact_uri}/{BUNDLE}"
     created = client.create_model_version(model_name, source, run.run_id, description=description)
@@ -35,10 +36,19 @@ def promote(run: Run, model_name: str, version: str) -> None:
 
 def champion_version(run: Run, model_name: str) -> str | None:
     """The version that is champion now, if any."""
-    for model in run.client.search_registered_models():
-        if model.name == model_name:
-            return dict(model.aliases).get(CHAMPION)
-    return None
+    model = _find(run.client, model_name)
+    aliases = {} if model is None else dict(model.aliases)
+    # A local store gives a number, a server gives text.
+    return str(aliases[CHAMPION]) if CHAMPION in aliases else None
+
+
+def _find(client: MlflowClient, model_name: str) -> RegisteredModel | None:
+    """A registered model, if there is one of that name.
+
+    Asked for by name: a list of all comes in pages, and the first need not hold it.
+    """
+    found = client.search_registered_models(f"name = '{model_name}'")
+    return found[0] if found else None
 
 
 def fetch_bundle(uri: str, folder: Path) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from recsys.errors import TrackingError
-from recsys.tracking import fetch_bundle, start_run
+from recsys.tracking import champion_version, fetch_bundle, promote, register, start_run
 from recsys.tracking.store import connect, experiment_id
 
 
@@ -85,3 +85,14 @@ def test_a_run_ends_as_its_block_does(home, error, status):
     assert client.get_run(stage.run_id).info.status == status
     losses = client.get_metric_history(stage.run_id, "loss")
     assert [(metric.step, metric.value) for metric in losses] == [(1, 2.0), (2, 1.0)]
+
+
+def test_the_champion_is_found_among_more_models_than_fit_on_a_page(home):
+    with start_run("pipeline", "e") as run:
+        for number in range(101):
+            run.client.create_registered_model(f"a{number:03}")
+        promote(run, "recsys", register(run, "recsys", "the first"))
+        assert register(run, "recsys", "the second") == "2"
+        assert champion_version(run, "recsys") == "1"
+        assert champion_version(run, "a000") is None
+        assert champion_version(run, "nobody") is None
