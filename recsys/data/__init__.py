@@ -1,5 +1,6 @@
 """Ratings in: read, check, filter, split; public data sets and synthetic ones."""
 
+from recsys.data.checks import Checks, DataWarning, Finding, ReadReport
 from recsys.data.chronological import (
     global_time_cut,
     leave_last_n,
@@ -10,13 +11,15 @@ from recsys.data.filters import FilterReport, k_core, rated_at_least, time_windo
 from recsys.data.interactions import Interactions
 from recsys.data.read import read_ratings
 from recsys.data.split import ColdStart, Split, Target
-from recsys.data.validate import DataWarning
 
 __all__ = [
+    "Checks",
     "ColdStart",
     "DataWarning",
     "FilterReport",
+    "Finding",
     "Interactions",
+    "ReadReport",
     "Split",
     "Target",
     "global_time_cut",

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
+import pyarrow.fs
+from fsspec.implementations.zip import ZipFileSystem
+
 from recsys.errors import DataError
 
 
@@ -25,6 +28,10 @@ class Files(Protocol):
 
     def describe(self, name: str) -> str:
         """What to call a file in a message."""
+        ...
+
+    def filesystem(self) -> pyarrow.fs.FileSystem:
+        """The same files under the same names, as Arrow reads them."""
         ...
 
 
@@ -48,6 +55,10 @@ class Folder:
         """The path of a file."""
         return str(self.path / name)
 
+    def filesystem(self) -> pyarrow.fs.FileSystem:
+        """The same files under the same names, as Arrow reads them."""
+        return pyarrow.fs.SubTreeFileSystem(str(self.path), pyarrow.fs.LocalFileSystem())
+
 
 @dataclass(frozen=True)
 class ZipArchive:
@@ -69,7 +80,12 @@ class ZipArchive:
 
     def describe(self, name: str) -> str:
         """The path of the archive and the name in it."""
-        return f"{self.path}:{name}"
+        return f"{self.path}:{name}" if name else str(self.path)
+
+    def filesystem(self) -> pyarrow.fs.FileSystem:
+        """The same files under the same names, as Arrow reads them."""
+        archive = ZipFileSystem(str(self.path))
+        return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(archive))
 
 
 def find_files(path: Path) -> tuple[Files, str | None]:

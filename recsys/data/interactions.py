@@ -12,7 +12,6 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys import columns
 from recsys.vocabulary import Vocabulary
 
 
@@ -76,8 +75,9 @@ class Interactions:
         """Without the users and items that have no row; those left keep their ids.
 
         Example:
+            >>> from recsys.data.read import read_ratings
             >>> log = pd.DataFrame({"user_id": [1, 2, 2], "item_id": [10, 20, 30]})
-            >>> whole = interactions_from_frame(log)
+            >>> whole = read_ratings(log, on_report=lambda report: None)
             >>> few = whole.keep(np.array([False, False, True])).shrink()
             >>> few.users.ids.tolist(), few.items.ids.tolist(), few.item_index.tolist()
             ([2], [30], [0])
@@ -124,53 +124,3 @@ def _ranks(kept: NDArray[np.bool_]) -> NDArray[np.int32]:
 def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int64]:
     """Where each slice of the given length begins, and the end of the last, [n + 1]."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-
-
-def interactions_from_frame(
-    ratings: pd.DataFrame, catalogue: pd.DataFrame | None = None
-) -> Interactions:
-    """Turn a validated table into interactions; the caller's table is not changed.
-
-    Args:
-        ratings: columns `user_id`, `item_id` and, where known, `rating` and `timestamp`, as
-            `recsys.data.validate` leaves them.
-        catalogue: columns `item_id`, `title` and any others; items of `ratings` that it lacks
-            get their id as title. Without it, all do.
-    """
-    users = Vocabulary.of(ratings[columns.USER_ID].unique().tolist())
-    items = Vocabulary.of(ratings[columns.ITEM_ID].unique().tolist())
-    user_index = users.indices(ratings[columns.USER_ID].to_numpy())
-    item_index = items.indices(ratings[columns.ITEM_ID].to_numpy())
-    timestamp = _column(ratings, columns.TIMESTAMP, np.int64)
-    rating = _column(ratings, columns.RATING, np.float32)
-    # lexsort is stable: equal (user, timestamp) keep their input order.
-    keys = (user_index,) if timestamp is None else (timestamp, user_index)
-    order = np.lexsort(keys)
-    return Interactions(
-        user_index=user_index[order],
-        item_index=item_index[order],
-        rating=None if rating is None else rating[order],
-        timestamp=None if timestamp is None else timestamp[order],
-        user_offsets=offsets_of(np.bincount(user_index, minlength=len(users))),
-        users=users,
-        items=items,
-        catalogue=_align_catalogue(items, catalogue),
-    )
-
-
-def _column(frame: pd.DataFrame, name: str, dtype: Any) -> NDArray[Any] | None:
-    return frame[name].to_numpy(dtype=dtype) if name in frame else None
-
-
-def _align_catalogue(items: Vocabulary, catalogue: pd.DataFrame | None) -> pd.DataFrame:
-    ids = pd.Index(items.ids, name=columns.ITEM_ID)
-    if catalogue is None:
-        aligned = pd.DataFrame(index=ids)
-    else:
-        unique = catalogue.drop_duplicates(columns.ITEM_ID).set_index(columns.ITEM_ID)
-        aligned = unique.reindex(ids)
-    if columns.TITLE not in aligned:
-        aligned[columns.TITLE] = None
-    by_id = pd.Series(ids.astype(str), index=ids)
-    aligned[columns.TITLE] = aligned[columns.TITLE].fillna(by_id).astype(str)
-    return aligned.reset_index()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from recsys import columns
 from recsys.data.files import Files, base_name
@@ -35,6 +35,20 @@ class Format:
         """The line of the first row, counted from one."""
         return 2 if self.names is None else 1
 
+    @property
+    def quoted(self) -> bool:
+        """Whether text may stand in quotation marks; only tables with a header do that."""
+        return self.names is None
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What is promised of the ratings in some files."""
+
+    integer_ids: bool = False
+    scale: tuple[float, float] | None = None
+    """The lowest and the highest rating."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -45,15 +59,18 @@ class Layout:
     """The name by which it is known; None where any name will do."""
     catalogue: Format = Format()
     catalogue_file: str = "movies.csv"
+    declared: Declared = Declared()
+    """What is promised where the columns are called as MovieLens calls them."""
 
 
 LAYOUTS: dict[str, Layout] = {
-    "movielens": Layout(Format(), "ratings.csv"),
+    "movielens": Layout(Format(), "ratings.csv", declared=Declared(True, (0.5, 5.0))),
     "movielens-dat": Layout(
         Format("::", _RATED, "latin-1"),
         "ratings.dat",
         Format("::", (columns.ITEM_ID, columns.TITLE, columns.GENRES), "latin-1"),
         "movies.dat",
+        Declared(True, (0.5, 5.0)),
     ),
     "movielens-100k": Layout(
         Format("\t", _RATED, "latin-1"),
@@ -65,6 +82,7 @@ LAYOUTS: dict[str, Layout] = {
             flags=_GENRES_100K,
         ),
         "u.item",
+        Declared(True, (1.0, 5.0)),
     ),
     "parquet": Layout(Format(), None),
     "csv": Layout(Format()),
@@ -157,4 +175,23 @@ def _is_table(name: str) -> bool:
     base = base_name(name)
     catalogues = {layout.catalogue_file for layout in LAYOUTS.values()}
     suffix = PurePosixPath(base).suffix.lower()
-    return suffix in _BY_SUFFIX and base not in catalogues and not base.upper().startswith("README")
+    others = base in catalogues or base.upper().startswith("README") or base.endswith(REJECTED)
+    return suffix in _BY_SUFFIX and not others
+
+
+REJECTED = ".rejected.parquet"
+"""How files end that hold the rows that were left out of others."""
+
+
+def rejected_beside(path: Path, found: Found) -> Path:
+    """The file for the rows left out of what lies at a path.
+
+    Args:
+        path: a folder, an archive or a file.
+        found: the ratings in it.
+    """
+    path = path.absolute()
+    if path.is_dir() and len(found.ratings) == 1:
+        path /= found.ratings[0]
+    stem = path.name if path.is_dir() else base_name(path.name).rsplit(".", 1)[0]
+    return path.with_name(stem + REJECTED)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Mapping
-from itertools import accumulate
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from recsys import columns as names
+from recsys.columns import MOVIELENS
+from recsys.data.catalogue import Catalogue, read_catalogue
+from recsys.data.checks import Checks, OnReport, warn_of
+from recsys.data.columnar import read_frame, read_parquet
+from recsys.data.delimited import read_delimited
+from recsys.data.encode import encode
 from recsys.data.files import Files, find_files
-from recsys.data.interactions import Interactions, interactions_from_frame
-from recsys.data.layouts import LAYOUTS, Format, Found, detect
-from recsys.data.tables import read_parquet, read_text
-from recsys.data.validate import validate_ratings
-from recsys.errors import DataError
-
-_KNOWN = (names.USER_ID, names.ITEM_ID, names.RATING, names.TIMESTAMP)
+from recsys.data.interactions import Interactions
+from recsys.data.judge import Judge
+from recsys.data.layouts import LAYOUTS, Declared, Found, detect, rejected_beside
+from recsys.data.raw import RawRatings, join
 
 
 def read_ratings(
@@ -26,8 +26,14 @@ def read_ratings(
     *,
     columns: Mapping[str, str] | None = None,
     layout: str | None = None,
+    checks: Checks = Checks(),
+    rejected: str | Path | None = None,
+    on_report: OnReport = warn_of,
 ) -> Interactions:
     """Read who watched what from a folder, a file, an archive or a table.
+
+    Every row that cannot be right is dealt with as `checks` say. None is left out silently:
+    those left out are written to a file of their own with their lines and what is wrong.
 
     Args:
         source: a folder, a file or a zip archive, of text or Parquet, where `.gz` files are
@@ -41,98 +47,84 @@ def read_ratings(
             last two may be absent: then every row is a watch, and rows are in the order of
             watching.
         layout: one of `recsys.data.layouts.LAYOUTS`, where names do not tell it.
+        checks: what to do about rows that cannot be right.
+        rejected: the Parquet file for the rows left out; by default `<name>.rejected.parquet`
+            beside the source. Those of a DataFrame are only in the report, unless a file is named.
+        on_report: called with the account of what was read and what was left out; by default
+            it becomes a `DataWarning` where there is something to tell.
 
     Raises:
-        DataError: the file is not there or its content cannot be used.
+        DataError: there is no such file, its content cannot be used, or a row breaks a rule that
+            is an error.
 
     Example:
         >>> log = pd.DataFrame({"visitor": ["ann", "ann", "bob"], "item_id": [7, 3, 7]})
-        >>> ratings = read_ratings(log, columns={"user_id": "visitor"})
+        >>> ratings = read_ratings(log, columns={"user_id": "visitor"}, on_report=print)
+        the table: 3 of 3 rows are used; single_event: 1 row kept (first: the table, row 2 is \
+the only row of its user); no times: the order of the rows is taken for the order of watching
         >>> ratings.n_users, ratings.n_items, ratings.items.ids[ratings.history(0)].tolist()
         (2, 2, [7, 3])
     """
-    ours = _renaming(columns or {})
     if isinstance(source, pd.DataFrame):
-        _require(columns or {}, source, "the table")
-        return interactions_from_frame(validate_ratings(source.rename(columns=ours), "the table"))
-    files, named = find_files(Path(source))
+        found = _Source("the table", read_frame(source, columns))
+    else:
+        found = _open(Path(source), columns, layout)
+    target = found.rejected if rejected is None else Path(rejected)
+    return _understand(found, checks, target, on_report)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Ratings as they are written, and what is known about them."""
+
+    name: str
+    raw: RawRatings
+    declared: Declared = Declared()
+    catalogue: Catalogue | None = None
+    rejected: Path | None = None
+
+
+def _open(path: Path, columns: Mapping[str, str] | None, layout: str | None) -> _Source:
+    files, named = find_files(path)
     found = detect(files, named, layout)
-    described = files.describe(found.ratings[0]) if len(found.ratings) == 1 else str(source)
-    table, name_row = _read_parts(files, found)
-    _require(columns or {}, table, described)
-    ratings = validate_ratings(table.rename(columns=ours), described, name_row)
+    form = LAYOUTS[found.layout]
+    name = files.describe(found.ratings[0]) if len(found.ratings) == 1 else str(path)
+    raw = _read(files, found, columns)
+    as_movielens = form.ratings.names is not None or set(raw.called.values()) <= set(MOVIELENS)
+    declared = form.declared if as_movielens else Declared()
     catalogue = None
     if found.catalogue is not None:
-        form = LAYOUTS[found.layout].catalogue
-        catalogue = _read_catalogue(files, found.catalogue, form, ratings[names.ITEM_ID])
-    return interactions_from_frame(ratings, catalogue)
+        catalogue = read_catalogue(files, found.catalogue, form.catalogue)
+    return _Source(name, raw, declared, catalogue, rejected_beside(path, found))
 
 
-def _renaming(columns: Mapping[str, str]) -> dict[str, str]:
-    """Our name of each column by the source's own name."""
-    unknown = sorted(set(columns) - set(_KNOWN))
-    if unknown:
-        raise DataError(
-            f"columns names {', '.join(map(repr, unknown))}; it can name {', '.join(_KNOWN)}"
-        )
-    known = {theirs: name for theirs, name in names.MOVIELENS.items() if name not in columns}
-    return known | {theirs: name for name, theirs in columns.items()}
-
-
-def _require(columns: Mapping[str, str], table: pd.DataFrame, source: str) -> None:
-    """Refuse a table that lacks a column that the user named."""
-    for name, theirs in columns.items():
-        if theirs not in table:
-            raise DataError(
-                f"{source}: no column {theirs!r}, which is to be {name}, among "
-                f"{', '.join(map(repr, map(str, table.columns)))}"
-            )
-
-
-def _read_parts(files: Files, found: Found) -> tuple[pd.DataFrame, Callable[[int], str]]:
-    """The ratings as they are written, and what to call the row at a position."""
-    described = [files.describe(name) for name in found.ratings]
+def _read(files: Files, found: Found, columns: Mapping[str, str] | None) -> RawRatings:
     if found.layout == "parquet":
-        table = read_parquet(files, found.ratings)
-        where = described[0] if len(described) == 1 else files.describe("")
-        return table, lambda position: f"{where}, row {position}"
-    parts = [read_text(files, name, LAYOUTS[found.layout].ratings) for name in found.ratings]
-    ends = list(accumulate(map(len, parts)))
-    table = pd.concat(parts) if len(parts) > 1 else parts[0]
-    lines = table.index
-
-    def name_row(position: int) -> str:
-        return f"{described[bisect_right(ends, position)]}, line {lines[position]}"
-
-    return table, name_row
+        return read_parquet(files, found.ratings, columns)
+    form = LAYOUTS[found.layout].ratings
+    return join([read_delimited(files, name, form, columns) for name in found.ratings])
 
 
-def _read_catalogue(
-    files: Files, name: str, form: Format, ids_like: pd.Series[Any]
-) -> pd.DataFrame:
-    table = read_text(files, name, form).rename(columns=names.MOVIELENS)
-    for column in (names.ITEM_ID, names.TITLE):
-        if column not in table:
-            raise DataError(
-                f"{files.describe(name)}: no column {column!r}; name the columns item_id, title"
-            )
-    if form.flags:
-        table = _join_flags(table, form.flags)
-    ids: pd.Series[Any] = table[names.ITEM_ID].astype(str)
-    if pd.api.types.is_integer_dtype(ids_like):
-        ids = pd.to_numeric(ids, errors="coerce")
-        bad = table.loc[~(ids % 1 == 0), names.ITEM_ID]
-        if len(bad):
-            raise DataError(
-                f"{files.describe(name)}, line {bad.index[0]}, column {names.ITEM_ID!r}: "
-                f"{bad.iloc[0]!r} is not a whole number, but the item ids of the ratings are"
-            )
-        ids = ids.astype("int64")
-    return table.assign(**{names.ITEM_ID: ids}).reset_index(drop=True)
+def _understand(
+    source: _Source, checks: Checks, rejected: Path | None, on_report: OnReport
+) -> Interactions:
+    """Check each row by itself, put those that stay in order, check them beside each other."""
+    # numba and pandera take a second to import, and most who import this module read nothing.
+    from recsys.data.assemble import assemble
+    from recsys.data.order import repeated_later
+    from recsys.data.rules import broken_rules, rules_for
 
-
-def _join_flags(table: pd.DataFrame, flags: tuple[str, ...]) -> pd.DataFrame:
-    """Turn columns of zeros and ones into one column of their names, joined by `|`."""
-    ones = table[list(flags)].to_numpy() == "1"
-    genres = ["|".join(name for name, one in zip(flags, row, strict=True) if one) for row in ones]
-    return table[[names.ITEM_ID, names.TITLE]].assign(**{names.GENRES: genres})
+    judge = Judge(source.raw, checks, source.name)
+    judge.set_malformed_aside()
+    rows = encode(source.raw)
+    rules = rules_for(rows, checks, source.declared, source.catalogue)
+    stays = judge.decide_by_rules(rules, broken_rules(rows, rules))
+    log, positions = assemble(rows, stays, source.catalogue)
+    later = repeated_later(log.item_index, log.user_offsets, log.n_items)
+    if judge.decide("duplicate", positions[later], "has a later row of the same user and item"):
+        log, positions = log.keep(~later), positions[~later]
+    alone = (log.history_lengths == 1)[log.user_index]
+    if judge.decide("single_event", positions[alone], "is the only row of its user"):
+        log = log.keep(~alone).shrink()
+    on_report(judge.report(len(log), log.timestamp is not None, rejected))
+    return log

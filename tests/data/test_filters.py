@@ -56,7 +56,7 @@ def test_the_core_by_hand():
     # 4 has one watch; without it item d has one; without that, 3 has one; without it, c has one.
     log = read(["1a", "1b", "1c", "2a", "2b", "3c", "3d", "4d"])
     core, report = k_core(log, min_user=2, min_item=2)
-    assert pairs_of(core) == [(1, "a"), (1, "b"), (2, "a"), (2, "b")]
+    assert pairs_of(core) == [("1", "a"), ("1", "b"), ("2", "a"), ("2", "b")]
     assert str(report) == (
         "k_core(min_user=2, min_item=2) removed 4 of 8 rows (50.0%), 2 of 4 users, 2 of 4 items "
         "in 4 rounds"

@@ -6,7 +6,7 @@ import zipfile
 import pandas as pd
 import pytest
 
-from recsys.data import read_ratings
+from recsys.data import Checks, DataWarning, read_ratings
 from recsys.errors import DataError
 
 ROWS = [(1, 30, 4.0, 20), (1, 10, 3.5, 10), (2, 10, 5.0, 30), (2, 20, 2.0, 40), (2, 30, 4.5, 50)]
@@ -91,8 +91,7 @@ def test_a_folder_is_recognised(tmp_path, write):
         assert ratings.catalogue["genres"].tolist() == ["Crime"] * 3
 
 
-# Partitions are told by folders, which an archive does not keep for its reader.
-@pytest.mark.parametrize("write", [*WITH_CATALOGUE, csv, tsv, parquet, csv_parts, gzipped_parts])
+@pytest.mark.parametrize("write", WITH_CATALOGUE + WITHOUT)
 def test_a_zip_archive_is_read_in_place(tmp_path, write):
     folder = tmp_path / "published"
     folder.mkdir()
@@ -191,7 +190,12 @@ def test_an_error_in_a_part_names_the_part_and_its_line(tmp_path):
     csv_parts(tmp_path)
     (tmp_path / "part-1.csv").write_text("user_id,item_id,rating,timestamp\n\n2,20,x,40\n")
     with pytest.raises(DataError, match=r"part-1\.csv, line 3, column 'rating': 'x' is not"):
-        read_ratings(tmp_path)
+        read_ratings(tmp_path, checks=Checks(bad_rating="error"))
+    with pytest.warns(DataWarning, match=r"2 of 3 rows .*part-1\.csv, line 3"):
+        assert len(read_ratings(tmp_path)) == 2
+    rejected = pd.read_parquet(f"{tmp_path}.rejected.parquet")
+    assert rejected["file"].tolist() == [str(tmp_path / "part-1.csv")]
+    assert rejected["line"].tolist() == [3]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +211,7 @@ def test_an_error_in_a_part_names_the_part_and_its_line(tmp_path):
         ("log.csv", b"", "the file is empty"),
         ("log.csv", b"user_id,item_id\n", "there are no rows"),
         ("log.parquet", b"PAR1", "cannot be read as Parquet"),
-        ("ratings.dat", b"1::2::3\n", "line 1, column 'timestamp': nan is neither"),
+        ("ratings.dat", b"1::2::3\n", "line 1: '1::2::3' has 3 columns where 4 are due"),
         ("notes.md", b"# Notes", "files of kind .md are not known"),
     ],
 )
