@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from recsys.config import Config, Runtime
+from recsys.config import Config, Runtime, faults_of
 from recsys.cooccurrence import CooccurrenceConfig
+from recsys.data import ReadingConfig
 from recsys.embeddings import EmbeddingConfig
 from recsys.errors import ConfigError
 from recsys.sessions import SessionConfig
@@ -17,6 +18,7 @@ from recsys.sessions import SessionConfig
 class TrainSettings(Config):
     """Everything that a training run can be told; what is left out has its default."""
 
+    reading: ReadingConfig = ReadingConfig()
     counting: CooccurrenceConfig = CooccurrenceConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     session: SessionConfig = SessionConfig()
@@ -36,10 +38,6 @@ def read_settings(path: Path | None) -> TrainSettings:
     try:
         return TrainSettings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))} = {fault['input']!r}: {fault['msg']}"
-            for fault in error.errors()
-        )
-        raise ConfigError(f"{path}: {faults}") from error
+        raise ConfigError(f"{path}: {faults_of(error)}") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error

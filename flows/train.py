@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from logging import INFO, WARNING
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,7 +20,7 @@ from recsys.callbacks import History, combine
 from recsys.config import Runtime
 from recsys.console import print_table, progress_bar
 from recsys.cooccurrence import Cooccurrence, CooccurrenceConfig, count_cooccurrence
-from recsys.data import Split, leave_last_out, read_ratings
+from recsys.data import ReadingConfig, ReadReport, Split, read_ratings
 from recsys.data.public import default_source
 from recsys.embeddings import EmbeddingConfig, ItemEmbeddings, fit_embeddings
 from recsys.errors import BundleError, TrackingError
@@ -42,13 +43,32 @@ def find_data(data: str | None) -> str:
 
 
 @task(cache_policy=NO_CACHE, task_run_name="read")
-def read(source: str, run: Run) -> Split:
-    """Read and check the ratings; hold back each user's last two watches."""
+def read(source: str, config: ReadingConfig, run: Run) -> Split:
+    """Read, check and filter the ratings; hold back later watches to judge models by."""
+    log = get_run_logger()
     with run.child("data") as stage:
-        ratings = read_ratings(source)
+        stage.log_config(reading=config)
+
+        def account(report: ReadReport) -> None:
+            log.log(WARNING if report.rows != report.kept else INFO, "%s", report)
+            stage.log_metrics(report.metrics())
+            stage.log_table(report.table(), "checks")
+
+        ratings = read_ratings(
+            source,
+            columns=config.columns,
+            layout=config.layout,
+            checks=config.checks,
+            rejected=config.rejected,
+            on_report=account,
+        )
+        ratings, reports = config.filters.apply(ratings)
+        for report in reports:
+            log.info("%s", report)
+            stage.log_metrics(report.metrics())
         for recorder in (run, stage):
             recorder.log_dataset(ratings, Path(source).name, source)
-        split = leave_last_out(ratings)
+        split = config.split.apply(ratings)
         stage.log_params(split.fingerprint("validation"))
     return split
 
@@ -168,6 +188,7 @@ def present_champion(model_name: str, run: Run) -> tuple[Scorer, Vocabulary] | N
 @flow(name="train")
 def train(
     data: str | None = None,
+    reading: ReadingConfig = ReadingConfig(),
     counting: CooccurrenceConfig = CooccurrenceConfig(),
     embedding: EmbeddingConfig = EmbeddingConfig(),
     session: SessionConfig = SessionConfig(),
@@ -178,8 +199,9 @@ def train(
     """Train, evaluate and register a recommender; gives back the id of the MLflow run.
 
     Args:
-        data: a folder or file in MovieLens layout; None takes MovieLens latest-small, downloaded
+        data: a folder or file of ratings; None takes MovieLens latest-small, downloaded
             if need be, or a synthetic sample where there is no network.
+        reading: how the ratings are read, checked, filtered and split.
         counting: what counts as liked.
         embedding: the co-occurrence embeddings.
         session: the LSTM.
@@ -189,8 +211,9 @@ def train(
     """
     source = find_data(data)
     with tracking.start_run(f"train {Path(source).name}", experiment) as run:
-        run.log_config(counting=counting, embedding=embedding, session=session, runtime=runtime)
-        split = read(source, run)
+        run.log_config(reading=reading, counting=counting)
+        run.log_config(embedding=embedding, session=session, runtime=runtime)
+        split = read(source, reading, run)
         counts = count(split, counting, run)
         embeddings = embed(counts, split, embedding, runtime, run)
         model, reports = learn_sessions(split, embeddings, session, runtime, run)
@@ -206,10 +229,12 @@ def train(
 
 
 def main(
-    data: Annotated[str | None, typer.Option(help="A folder or file in MovieLens layout.")] = None,
+    data: Annotated[str | None, typer.Option(help="A folder or file of ratings.")] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="TOML with tables [counting], [embedding], [session], [runtime]."),
+        typer.Option(
+            help="TOML with tables [reading], [counting], [embedding], [session], [runtime]."
+        ),
     ] = None,
 ) -> None:
     """Train, evaluate and register a recommender."""

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from recsys.config import Runtime
     from recsys.cooccurrence import Cooccurrence, CooccurrenceConfig, count_cooccurrence
     from recsys.data import (
+        Checks,
         Interactions,
+        ReadReport,
         Split,
         global_time_cut,
         k_core,
@@ -35,7 +37,9 @@ _HOMES = {
     "recsys.config": ["Runtime"],
     "recsys.cooccurrence": ["Cooccurrence", "CooccurrenceConfig", "count_cooccurrence"],
     "recsys.data": [
+        "Checks",
         "Interactions",
+        "ReadReport",
         "Split",
         "global_time_cut",
         "k_core",
@@ -56,11 +60,13 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Checks",
     "Cooccurrence",
     "CooccurrenceConfig",
     "EmbeddingConfig",
     "Interactions",
     "ItemEmbeddings",
+    "ReadReport",
     "Recommender",
     "RecsysError",
     "Report",

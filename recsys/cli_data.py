@@ -1,4 +1,4 @@
-"""The command line of data sets: `recsys data list`, `recsys data get`, `recsys data synth`."""
+"""The command line of data sets: `recsys data list`, `get`, `check` and `synth`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from recsys import cli_synth
+from recsys.errors import ConfigError
 
 app = typer.Typer(
-    help="Data sets: list the public ones, download one, make one up.",
+    help="Data sets: list the public ones, download one, check one, make one up.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -63,3 +64,66 @@ def get(
     except KeyboardInterrupt:
         print("stopped; the same command continues from here", file=sys.stderr)
         raise typer.Exit(_STOPPED_BY_HAND) from None
+
+
+@app.command()
+def check(
+    source: Annotated[Path, typer.Argument(help="A folder, a file or a zip archive of ratings.")],
+    layout: Annotated[str | None, typer.Option(help="The layout, where names do not tell.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OURS=THEIRS", help="What it calls a column: user_id=visitor."),
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHECK=POLICY", help="duplicate=error, future_time=keep, …"),
+    ] = None,
+    scale: Annotated[
+        tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="The scale of ratings.")
+    ] = None,
+    rejected: Annotated[
+        Path | None, typer.Option(help="The file for rows left out; else beside the source.")
+    ] = None,
+) -> None:
+    """Read the ratings in SOURCE as training does, and tell what is wrong with them.
+
+    Rows that cannot be right are written to <name>.rejected.parquet with their line and the reason.
+    """
+    from recsys.console import print_table
+    from recsys.data import ReadReport, read_ratings
+    from recsys.data.checks import checks_of
+
+    told: list[ReadReport] = []
+    checks = checks_of({**_pairs(policy), **({} if scale is None else {"scale": scale})})
+    ratings = read_ratings(
+        source,
+        columns=_pairs(column),
+        layout=layout,
+        checks=checks,
+        rejected=rejected,
+        on_report=told.append,
+    )
+    (report,) = told
+    if report.findings:
+        print_table(report.table(), "What was found")
+    print(
+        f"{report.kept:,} of {report.rows:,} rows are used: {ratings.n_users:,} users, "
+        f"{ratings.n_items:,} items"
+    )
+    if not report.has_times:
+        print("no times: the order of the rows is taken for the order of watching")
+    if report.rejected_path is not None:
+        print(f"the rows left out are in {report.rejected_path}")
+
+
+def _pairs(written: list[str] | None) -> dict[str, str]:
+    """Options written as NAME=VALUE.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    pairs = [one.partition("=") for one in written or []]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise ConfigError(f"{name + equals + value!r} is not written as NAME=VALUE")
+    return {name: value for name, _, value in pairs}

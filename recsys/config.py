@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recsys.errors import ConfigError
 
@@ -23,6 +23,14 @@ class Config(BaseModel):
     """Base of all configurations: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def faults_of(error: ValidationError) -> str:
+    """What is wrong with some settings, in a line: each field, its value, and why not."""
+    return "; ".join(
+        f"{'.'.join(map(str, fault['loc']))} = {fault['input']!r}: {fault['msg']}"
+        for fault in error.errors()
+    )
 
 
 class Runtime(Config):

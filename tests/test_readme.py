@@ -15,7 +15,8 @@ from recsys.recommender import Recommender
 from recsys.sessions import SessionModel
 from recsys.vocabulary import Vocabulary
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+README_FOLDER = Path(__file__).parents[1]
+README = (README_FOLDER / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language):
@@ -27,6 +28,15 @@ def test_the_settings_are_taken():
     settings = TrainSettings.model_validate(tomllib.loads(text))
     assert settings.model_name == "books"
     assert settings.session.epochs == 12
+    assert settings.reading.filters.min_user == 5
+
+
+def test_the_settings_of_reading_are_taken():
+    text = (README_FOLDER / "docs" / "data.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    reading = TrainSettings.model_validate(tomllib.loads(block)).reading
+    assert reading.split.method == "global_time_cut"
+    assert reading.checks.duplicate == "error"
 
 
 def test_the_table_is_read(tmp_path):

@@ -7,6 +7,7 @@ from recsys.data.chronological import (
     leave_last_out,
     per_user_ratio,
 )
+from recsys.data.config import ReadingConfig
 from recsys.data.filters import FilterReport, k_core, rated_at_least, time_window
 from recsys.data.interactions import Interactions
 from recsys.data.read import read_ratings
@@ -20,6 +21,7 @@ __all__ = [
     "Finding",
     "Interactions",
     "ReadReport",
+    "ReadingConfig",
     "Split",
     "Target",
     "global_time_cut",

@@ -16,11 +16,12 @@ from recsys.vocabulary import Vocabulary
 
 def assemble(
     rows: CodedRatings, stays: NDArray[np.bool_] | None, catalogue: Catalogue | None
-) -> tuple[Interactions, NDArray[np.int64]]:
+) -> tuple[Interactions, NDArray[Any]]:
     """Put the rows that stay in the order of watching.
 
     Args:
-        rows: the ratings; those that stay have ids, and ratings and times that can be read.
+        rows: the ratings; those that stay have ids, and ratings and times that can be read. Its
+            codes are used up: dense indices take their place in memory.
         stays: which of them are used, [n]; None for all.
         catalogue: what is known of the items.
 
@@ -59,7 +60,7 @@ def _densify(
     by_id = np.argsort(ids, kind="stable")
     index_of = np.full(len(used), -1, dtype=np.int32)
     index_of[np.flatnonzero(used)[by_id]] = np.arange(len(ids), dtype=np.int32)
-    return take(index_of, codes), Vocabulary(ids[by_id])
+    return take(index_of, codes, out=codes), Vocabulary(ids[by_id])
 
 
 def _only(values: NDArray[Any] | None, positions: NDArray[np.int64] | None) -> Any:

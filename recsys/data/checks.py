@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from recsys.config import Config
+from recsys.config import Config, faults_of
 from recsys.data.moments import Moment
+from recsys.errors import ConfigError
 
 Policy = Literal["error", "quarantine"]
 """`error`: refuse the source. `quarantine`: leave the row out, and write it, with its line and
@@ -76,6 +77,19 @@ class Checks(Config):
     max_bad_share: float = Field(default=0.5, gt=0, le=1)
     """Where more rows than this fail, duplicates and single events aside, the source is refused:
     it is not what it is taken for."""
+
+
+def checks_of(settings: Mapping[str, Any]) -> Checks:
+    """Checks from settings written by hand.
+
+    Raises:
+        ConfigError: there is no such check, or it cannot be that.
+    """
+    try:
+        return Checks.model_validate(settings)
+    except ValidationError as error:
+        there = ", ".join(Checks.model_fields)
+        raise ConfigError(f"{faults_of(error)}; there are {there}") from error
 
 
 @dataclass(frozen=True)

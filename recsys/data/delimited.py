@@ -34,12 +34,13 @@ BROKEN = (
 )
 """What a broken file can raise while it is unpacked, decoded and split."""
 
-_NUMBERS = {
-    names.USER_ID: pa.int64(),
-    names.ITEM_ID: pa.int64(),
+_SMALL_NUMBERS = {
+    names.USER_ID: pa.int32(),
+    names.ITEM_ID: pa.int32(),
     names.RATING: pa.float32(),
     names.TIMESTAMP: pa.int64(),
 }
+_NUMBERS = _SMALL_NUMBERS | {names.USER_ID: pa.int64(), names.ITEM_ID: pa.int64()}
 # Ids that are not numbers, or not written as numbers are, are stored once for each distinct one.
 _ID = pa.dictionary(pa.int32(), pa.string())
 _TEXT_IDS = _NUMBERS | {names.USER_ID: _ID, names.ITEM_ID: _ID}
@@ -120,7 +121,7 @@ def _parse_as_fits(
     Returns:
         The columns, and the lines that are no rows.
     """
-    for types in (_NUMBERS, _TEXT_IDS):
+    for types in (_SMALL_NUMBERS, _NUMBERS, _TEXT_IDS):
         try:
             return _parse(files, name, form, head, chosen, types)
         except (pa.ArrowInvalid, _PaddedError):
@@ -154,7 +155,7 @@ def _parse(
 
     with open_unpacked(files, name) as stored:
         content, separator = _narrow(stored, form.separator)
-        watch = PaddingWatch(content, separator) if types is _NUMBERS else None
+        watch = PaddingWatch(content, separator) if types[names.USER_ID] is not _ID else None
         table = pyarrow.csv.read_csv(
             watch or content,
             pyarrow.csv.ReadOptions(

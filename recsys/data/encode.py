@@ -131,17 +131,19 @@ def _encode_integers(column: pa.ChunkedArray) -> Coded:
         return Coded(np.full(len(column), NO_ID, np.int32), pa.array([], pa.int64()), typed=True)
     if high > _INT64.max:
         return encode_ids(column.cast(pa.string()), typed=True)
-    column = column.cast(pa.int64())
     if high - low >= _SMALL_SPAN:
-        encoded = column.dictionary_encode().unify_dictionaries()
+        encoded = column.cast(pa.int64()).dictionary_encode().unify_dictionaries()
         indices = pa.chunked_array([chunk.indices for chunk in encoded.chunks])
-        codes = indices.fill_null(NO_ID).to_numpy().astype(np.int32, copy=False)
+        codes = indices.fill_null(NO_ID).to_numpy().astype(np.int32)  # ours to write to
         return Coded(codes, encoded.chunk(0).dictionary, typed=True)
     codes = np.empty(len(column), dtype=np.int32)
     end = 0
     for chunk in column.chunks:
-        values = (chunk.fill_null(low + NO_ID) if chunk.null_count else chunk).to_numpy()
-        np.subtract(values, low, out=codes[end : (end := end + len(chunk))], casting="unsafe")
+        part = codes[end : (end := end + len(chunk))]
+        values = (chunk.fill_null(low) if chunk.null_count else chunk).to_numpy()
+        np.subtract(values, low, out=part, dtype=np.int64, casting="unsafe")
+        if chunk.null_count:
+            part[chunk.is_null().to_numpy(zero_copy_only=False)] = NO_ID
     return Coded(codes, pa.array(np.arange(low, high + 1)), typed=True)
 
 

@@ -48,6 +48,11 @@ class FilterReport:
         """What is there no more."""
         return Size(*(old - new for old, new in zip(self.before, self.after, strict=True)))
 
+    def metrics(self) -> dict[str, float]:
+        """What was removed, by name, for a run's record."""
+        name = self.name.partition("(")[0]
+        return {f"{name}_removed_{what}": float(n) for what, n in self.removed._asdict().items()}
+
     def __str__(self) -> str:
         gone = [
             f"{gone:,} of {before:,} {name}"

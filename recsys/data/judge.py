@@ -138,7 +138,7 @@ class Judge:
     def _refuse(self, check: str, n: int, first: str, otherwise: str) -> NoReturn:
         remedy = _REMEDY.get(check, "correct or remove them")
         rows = "1 such row" if n == 1 else f"{n:,} such rows"
-        raise DataError(f"{first} ({check}, {rows}); {remedy} {otherwise}")
+        raise DataError(f"{first} ({check}, {rows}); {remedy}, {otherwise}")
 
     def _name(self, position: int, column: str) -> str:
         value = self.raw.value(column, position)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 def order_of_watching(
     user_index: NDArray[np.int32], timestamp: NDArray[np.int64] | None, n_users: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Find the order of rows by (user, time, input order).
 
     Args:
@@ -32,13 +32,15 @@ def order_of_watching(
         The positions of the rows in that order, [n], and where each user's begin and the last
         user's end, [n_users + 1].
     """
-    order = np.empty(len(user_index), dtype=np.int64)
+    # Half the memory where it will do: memory that is new to a process is slow.
+    n = len(user_index)
+    order = np.empty(n, dtype=np.int32 if n < 2**31 else np.int64)
     offsets = np.zeros(n_users + 1, dtype=np.int64)
     np.cumsum(count_codes(user_index, n_users), out=offsets[1:])
     _count_into_slices(user_index, offsets[:-1].copy(), order)
     if timestamp is not None:
         # Each thread gets users with an equal part of the rows.
-        cuts = np.searchsorted(offsets, np.linspace(0, len(order), THREADS + 1))
+        cuts = np.searchsorted(offsets, np.linspace(0, n, THREADS + 1))
         _in_threads(_sort_slices, [(order, offsets, timestamp, *cut) for cut in pairwise(cuts)])
     return order, offsets
 
@@ -59,14 +61,16 @@ _SLICE = 1 << 18
 """So many rows at a time, what NumPy makes of them for itself stays in the cache."""
 
 
-def take(values: NDArray[Any], positions: NDArray[Any]) -> NDArray[Any]:
-    """`values[positions]`, in threads and without a copy of the positions."""
-    taken = np.empty(len(positions), dtype=values.dtype)
+def take(
+    values: NDArray[Any], positions: NDArray[Any], out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """`values[positions]`, in threads; into `out`, which may be the positions themselves."""
+    taken = np.empty(len(positions), dtype=values.dtype) if out is None else out
 
     def fill(start: int) -> None:
         part = slice(start, start + _SLICE)
-        # The mode that does not check: positions are within bounds.
-        np.take(values, positions[part], out=taken[part], mode="clip")
+        # A copy of these few, as NumPy would make of all. The mode is the one that does not check.
+        np.take(values, positions[part].astype(np.intp), out=taken[part], mode="clip")
 
     _in_threads(fill, ((start,) for start in range(0, len(positions), _SLICE)))
     return taken
@@ -82,7 +86,7 @@ def count_codes(codes: NDArray[np.int32], n: int) -> NDArray[np.int64]:
 
 @numba.njit(cache=True, nogil=True)
 def _count_into_slices(
-    user_index: NDArray[np.int32], next_place: NDArray[np.int64], order: NDArray[np.int64]
+    user_index: NDArray[np.int32], next_place: NDArray[np.int64], order: NDArray[Any]
 ) -> None:
     for row in range(len(user_index)):
         user = user_index[row]
@@ -92,7 +96,7 @@ def _count_into_slices(
 
 @numba.njit(cache=True, nogil=True)
 def _sort_slices(
-    order: NDArray[np.int64],
+    order: NDArray[Any],
     offsets: NDArray[np.int64],
     timestamp: NDArray[np.int64],
     first: int,

@@ -48,11 +48,11 @@ class Run:
             yield run
 
     def log_config(self, **configs: BaseModel) -> None:
-        """Record every field of some configurations, as `session.epochs`."""
+        """Record every field of some configurations, however deep, as `session.epochs`."""
         params = [
-            Param(f"{stage}.{name}", str(value))
+            Param(name, str(value))
             for stage, config in configs.items()
-            for name, value in config.model_dump(mode="json").items()
+            for name, value in _flatten(stage, config.model_dump(mode="json"))
         ]
         self.client.log_batch(self.run_id, params=params)
 
@@ -174,3 +174,11 @@ def _is_alive(pid: int) -> bool:
 
 def _json(**content: Any) -> str:
     return json.dumps(content)
+
+
+def _flatten(prefix: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(f"{prefix}.{name}", value)
+        else:
+            yield f"{prefix}.{name}", value

@@ -1,0 +1,76 @@
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from recsys.data import ReadingConfig, read_ratings
+from recsys.data.checks import checks_of
+from recsys.errors import ConfigError
+
+
+def test_by_default_everything_is_used_and_the_last_watch_is_the_target(small_log):
+    config = ReadingConfig()
+    ratings = read_ratings(small_log)
+    left, reports = config.filters.apply(ratings)
+    assert left is ratings
+    assert reports == []
+    split = config.split.apply(ratings)
+    # Users 1, 2 and 3 have 4, 3 and 2 watches; the third has too few for targets.
+    assert len(split.train) == 2 + 1 + 2
+
+
+def test_filters_are_applied_in_order(small_log):
+    settings = {"filters": {"min_rating": 4, "end": 300, "min_user": 2, "min_item": 2}}
+    config = ReadingConfig.model_validate(settings)
+    left, reports = config.filters.apply(read_ratings(small_log))
+    # 1: 10, 20, 30 and 2: 20, 10 are rated 4 or more before 300; 30 has one watch.
+    assert left.items.ids[left.item_index].tolist() == [10, 20, 20, 10]
+    assert [report.name for report in reports] == [
+        "rated_at_least(4)", "time_window(before 300)", "k_core(min_user=2, min_item=2)"
+    ]  # fmt: skip
+    assert reports[-1].metrics() == {
+        "k_core_removed_rows": 1.0, "k_core_removed_users": 0.0, "k_core_removed_items": 1.0
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("split", "n_train"),
+    [
+        ({"method": "leave_last_n", "n": 1}, 5),
+        ({"method": "per_user_ratio", "validation": 0.25, "test": 0.25}, 7),
+        # Before 120: 1 watched 10 and 20, 2 watched 20. The first watch of 3 is left out.
+        ({"method": "global_time_cut", "validation_from": 120, "test_from": 130}, 3),
+    ],
+    ids=["last n", "ratio", "cut"],
+)
+def test_every_split_can_be_a_setting(small_log, split, n_train):
+    config = ReadingConfig.model_validate({"split": split})
+    assert len(config.split.apply(read_ratings(small_log)).train) == n_train
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"split": {"method": "random"}},
+        {"split": {"method": "leave_last_out", "n": 2}},
+        {"filters": {"min_user": 0}},
+        {"checks": {"missing_id": "keep"}},
+        {"checks": {"speed": "error"}},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused(settings):
+    with pytest.raises(ValidationError):
+        ReadingConfig.model_validate(settings)
+
+
+def test_a_check_that_is_not_there_is_named():
+    with pytest.raises(ConfigError, match=r"dupes = 'error': .*; there are malformed_row, "):
+        checks_of({"dupes": "error"})
+    with pytest.raises(ConfigError, match="duplicate = 'drop': "):
+        checks_of({"duplicate": "drop"})
+
+
+def test_checks_are_settings_too(small_log):
+    config = ReadingConfig.model_validate({"checks": {"duplicate": "keep", "scale": [1, 10]}})
+    twice = pd.concat([small_log, small_log])
+    assert len(read_ratings(twice, checks=config.checks)) == 18

@@ -1,0 +1,231 @@
+"""Ratings of any content survive; damage of any kind is told, and nothing is lost or invented.
+
+Each property is checked against a reader that is as slow and plain as can be.
+"""
+
+import csv
+import gzip
+import io
+import re
+import zipfile
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.data import Checks, read_ratings
+from recsys.errors import DataError
+
+NOW = 2_000_000_000
+HEADER = "userId,movieId,rating,timestamp"
+
+integers = st.integers(-(2**63), 2**63 - 1)
+words = st.text(
+    st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=6
+).filter(str.strip)
+ratings = st.floats(-1e6, 1e6, width=32)
+times = st.integers(0, NOW)
+
+
+@st.composite
+def frames(draw):
+    """Frames that pass every check: no user watches an item twice."""
+    ids = draw(st.sampled_from([st.integers(0, 5), integers, words]))
+    pairs = draw(st.lists(st.tuples(ids, ids), min_size=1, max_size=30, unique=True))
+    n = len(pairs)
+    frame = pd.DataFrame(pairs, columns=["user_id", "item_id"])
+    if draw(st.booleans()):
+        frame["rating"] = draw(st.lists(ratings, min_size=n, max_size=n))
+    if draw(st.booleans()):
+        frame["timestamp"] = draw(st.lists(times, min_size=n, max_size=n))
+    return frame
+
+
+def in_order_of_watching(frame):
+    keys = ["user_id"] + (["timestamp"] if "timestamp" in frame else [])
+    return frame.sort_values(keys, kind="stable").reset_index(drop=True)
+
+
+def as_frame(log):
+    columns = {
+        "user_id": log.users.ids[log.user_index],
+        "item_id": log.items.ids[log.item_index],
+        "rating": log.rating,
+        "timestamp": log.timestamp,
+    }
+    return pd.DataFrame({name: values for name, values in columns.items() if values is not None})
+
+
+def read(source, **policies):
+    told = []
+    log = read_ratings(source, checks=Checks(now=NOW, **policies), on_report=told.append)
+    return log, told[0]
+
+
+@given(frame=frames())
+def test_what_passes_survives_as_it_is(frame, tmp_path_factory):
+    path = tmp_path_factory.mktemp("log") / "log.parquet"
+    frame.to_parquet(path)
+    expected = in_order_of_watching(frame)
+    for source in (frame, path):
+        log, report = read(source)
+        assert report.rows == report.kept == len(frame)
+        pd.testing.assert_frame_equal(as_frame(log), expected, check_dtype=False)
+        assert sorted(log.users.ids.tolist()) == log.users.ids.tolist()
+        again, _ = read(as_frame(log))
+        assert again.digest == log.digest
+
+
+# Ways to damage one row, given as its four fields. None may pass as another row.
+ROW_DAMAGE = {
+    "no user": lambda row: ["", *row[1:]],
+    "blank user": lambda row: ["   ", *row[1:]],
+    "no item": lambda row: [row[0], "", *row[2:]],
+    "word for a user": lambda row: ["u" + row[0], *row[1:]],
+    "fraction for an item": lambda row: [row[0], row[1] + ".5", *row[2:]],
+    "zeros before the user": lambda row: ["00" + row[0], *row[1:]],
+    "plus before the item": lambda row: [row[0], "+" + row[1], *row[2:]],
+    "blank after the item": lambda row: [row[0], row[1] + " ", *row[2:]],
+    "item too large": lambda row: [row[0], "9" * 30, *row[2:]],
+    "NUL in the user": lambda row: [row[0] + "\0", *row[1:]],
+    "no rating": lambda row: [*row[:2], "", row[3]],
+    "word for a rating": lambda row: [*row[:2], "good", row[3]],
+    "decimal comma": lambda row: [*row[:2], "4,5", row[3]],
+    "infinite rating": lambda row: [*row[:2], "inf", row[3]],
+    "NaN": lambda row: [*row[:2], "NaN", row[3]],
+    "rating off the scale": lambda row: [*row[:2], "50", row[3]],
+    "negative rating": lambda row: [*row[:2], "-1", row[3]],
+    "no time": lambda row: [*row[:3], ""],
+    "word for a time": lambda row: [*row[:3], "yesterday"],
+    "date for a time": lambda row: [*row[:3], "2001-01-01"],
+    "fraction of a second": lambda row: [*row[:3], row[3] + ".5"],
+    "time before 1970": lambda row: [*row[:3], "-" + row[3]],
+    "time to come": lambda row: [*row[:3], str(NOW + 1)],
+    "time in milliseconds": lambda row: [*row[:3], row[3] + "000"],
+    "time of 30 digits": lambda row: [*row[:3], "9" * 30],
+    "a column less": lambda row: row[:3],
+    "a column more": lambda row: [*row, "7"],
+    "another separator": lambda row: [";".join(row)],
+    "header again": lambda row: HEADER.split(","),
+    "zeros of a full disk": lambda row: ["\0" * 20],
+}
+
+good_rows = st.lists(
+    st.tuples(
+        st.integers(1, 9),
+        st.integers(1, 99),
+        st.sampled_from([0.5, 3.0, 4.5, 5.0]),
+        st.integers(10**9, NOW - 1),
+    ),
+    min_size=6,
+    max_size=20,
+    unique_by=lambda row: row[:2],
+)
+
+
+def text_of(rows):
+    return "\n".join([HEADER, *(",".join(map(str, row)) for row in rows)]) + "\n"
+
+
+@pytest.mark.parametrize("damage", ROW_DAMAGE.values(), ids=ROW_DAMAGE)
+@given(rows=good_rows, data=st.data())
+@settings(max_examples=5)
+def test_a_damaged_row_is_quarantined_and_the_others_are_whole(
+    damage, rows, data, tmp_path_factory
+):
+    folder = tmp_path_factory.mktemp("log")
+    at = data.draw(st.sets(st.integers(0, len(rows) - 1), min_size=1, max_size=2))
+    damaged = [
+        damage(list(map(str, row))) if place in at else row for place, row in enumerate(rows)
+    ]
+    path = folder / "ratings.csv"
+    path.write_text(text_of(damaged))
+    log, report = read(path)
+    good = [row for place, row in enumerate(rows) if place not in at]
+    expected = pd.DataFrame(good, columns=["user_id", "item_id", "rating", "timestamp"])
+    pd.testing.assert_frame_equal(as_frame(log), in_order_of_watching(expected), check_dtype=False)
+    assert (report.rows, report.kept) == (len(rows), len(good))
+    assert report.rejected["line"].tolist() == [place + 2 for place in sorted(at)]
+    assert len(pd.read_parquet(report.rejected_path)) == len(at)
+    (check,) = report.rejected["check"].unique()
+    with pytest.raises(DataError, match=re.escape(f"{path}, line {min(at) + 2}")):
+        read(path, **{check: "error"})
+
+
+def cut(content, data):
+    return content[: data.draw(st.integers(1, len(content) - 1))]
+
+
+# Ways to damage a whole file. Each is refused; none may pass as fewer rows than there were.
+FILE_DAMAGE = {
+    "gzip cut off": lambda text, data: ("log.csv.gz", cut(gzip.compress(text, mtime=0), data)),
+    "gzip with other bytes": lambda text, data: (
+        "log.csv.gz", _flip(gzip.compress(text, mtime=0), 15)
+    ),
+    "no gzip": lambda text, data: ("log.csv.gz", text),
+    "zip cut off": lambda text, data: ("log.zip", cut(zipped(text), data)),
+    "zip with other bytes": lambda text, data: ("log.zip", _flip(zipped(text), 45)),
+    "UTF-16": lambda text, data: ("log.csv", text.decode().encode("utf-16")),
+    "Latin-1": lambda text, data: ("log.csv", text + "1,é,3,4\n".encode("latin-1")),
+    "empty": lambda text, data: ("log.csv", b""),
+    "only a header": lambda text, data: ("log.csv", HEADER.encode() + b"\n"),
+    "only line ends": lambda text, data: ("log.csv", b"\n\r\n\n"),
+    "no header": lambda text, data: ("log.csv", text.split(b"\n", 1)[1]),
+    "a column not there": lambda text, data: ("log.csv", text.replace(b"movieId", b"film")),
+    "a column twice": lambda text, data: ("log.csv", text.replace(b"movieId", b"userId")),
+    "open quotes": lambda text, data: ("log.csv", text.replace(b"\n", b'\n"', 3)[:-1] + b"\n"),
+    "no Parquet": lambda text, data: ("log.parquet", text),
+    "Parquet cut off": lambda text, data: ("log.parquet", cut(parquet(text), data)),
+}  # fmt: skip
+
+
+def _flip(content, place):
+    return content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
+
+
+def zipped(text):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("log.csv", text)
+    return buffer.getvalue()
+
+
+def parquet(text):
+    buffer = io.BytesIO()
+    pd.read_csv(io.BytesIO(text)).to_parquet(buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("damage", FILE_DAMAGE.values(), ids=FILE_DAMAGE)
+@given(rows=good_rows, data=st.data())
+@settings(max_examples=6)
+def test_a_damaged_file_is_refused(damage, rows, data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("log")
+    name, content = damage(text_of(rows).encode(), data)
+    (folder / name).write_bytes(content)
+    with pytest.raises(DataError, match=re.escape(str(folder / name))):
+        read(folder / name)
+    assert [one.name for one in folder.iterdir()] == [name]
+
+
+@given(rows=good_rows, noise=st.data())
+@settings(max_examples=100)
+def test_noise_never_passes_as_other_rows(rows, noise, tmp_path_factory):
+    """Letters put in anywhere: each line that is left as it was is read as it was."""
+    text = text_of(rows)
+    place = noise.draw(st.integers(len(HEADER) + 1, len(text) - 1))
+    letters = noise.draw(st.text(st.sampled_from('0123456789,.-+ "\n\r\t;xé'), max_size=4))
+    path = tmp_path_factory.mktemp("log") / "ratings.csv"
+    path.write_text(text[:place] + letters + text[place:], newline="")
+    try:
+        log, report = read(path, duplicate="keep", single_event="keep")
+    except DataError:  # that it is told well is tested above
+        return
+    untouched = set(map(tuple, csv.reader(text.splitlines()[1:])))
+    content = path.read_text().splitlines()
+    kept = {tuple(fields) for fields in csv.reader(content[1:]) if fields} & untouched
+    found = {tuple(map(str, row)) for row in as_frame(log).itertuples(index=False)}
+    assert kept <= found
+    assert report.rows == sum(bool(line.strip("\r\n")) for line in content[1:])
+    assert report.rows == report.kept + len(report.rejected)

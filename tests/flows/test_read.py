@@ -1,0 +1,56 @@
+"""What the flow records of the ratings that it reads."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from prefect import flow
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.train import read
+from recsys import tracking
+from recsys.data import ReadingConfig
+from recsys.data.synthetic import SyntheticConfig, write_sample
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """Some dirty ratings, read by the flow's own task, and the run that records it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = write_sample(tmp_path / "made", SyntheticConfig(n_users=40, n_items=200))
+    path = folder / "ratings.csv"
+    first = path.read_text().splitlines()[1].split(",")
+    strange = [[*first[:2], "99", first[3]], ["", *first[1:]], [*first[:3], "soon"]]
+    path.write_text(path.read_text() + "\n".join(map(",".join, strange)) + "\n")
+    config = ReadingConfig.model_validate(
+        {"filters": {"min_rating": 2}, "split": {"method": "leave_last_n", "n": 2}}
+    )
+
+    @flow
+    def only_read():
+        with tracking.start_run("read", "reading") as run:
+            return read(str(folder), config, run)
+
+    with prefect_test_harness(server_startup_timeout=120):
+        split = only_read()
+    client = MlflowClient(f"sqlite:///{Path('mlflow/mlflow.db').resolve()}")
+    experiment = client.get_experiment_by_name("reading").experiment_id
+    (run,) = [one for one in client.search_runs([experiment]) if one.info.run_name == "data"]
+    return split, client, run
+
+
+def test_what_was_left_out_and_why_is_recorded(recorded):
+    split, client, run = recorded
+    metrics, params = run.data.metrics, run.data.params
+    assert (metrics["rating_scale_rows"], metrics["missing_id_rows"]) == (1, 1)
+    assert metrics["bad_timestamp_rows"] == 1
+    assert metrics["kept_rows"] == metrics["read_rows"] - 3
+    assert metrics["rated_at_least_removed_rows"] == metrics["kept_rows"] - len(split.interactions)
+    assert params["reading.split.n"] == "2"
+    assert params["reading.checks.duplicate"] == "quarantine"
+    file = client.download_artifacts(run.info.run_id, "checks.json")
+    table = json.loads(Path(file).read_text())
+    checks = {row[table["columns"].index("check")] for row in table["data"]}
+    assert {"rating_scale", "missing_id", "bad_timestamp"} <= checks
