@@ -66,6 +66,8 @@ def read_frame(
 
 
 def _to_arrow(values: pd.Series[Any]) -> pa.Array:
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        values = values.dt.tz_convert(None)  # what has no time zone is UTC
     try:
         array = pa.array(values, from_pandas=True)
     except (pa.ArrowException, OverflowError):  # objects of several kinds
