@@ -75,7 +75,7 @@ class LeaveLastOut(Config):
 class LeaveLastN(Config):
     """Each user's last n watches are test targets, the n before them validation targets."""
 
-    method: Literal["leave_last_n"]
+    method: Literal["leave_last_n"] = "leave_last_n"
     n: int = Field(ge=1)
 
     def apply(self, interactions: Interactions) -> Split:
@@ -86,7 +86,7 @@ class LeaveLastN(Config):
 class GlobalTimeCut(Config):
     """Train is what anyone watched before one moment; later watches are targets."""
 
-    method: Literal["global_time_cut"]
+    method: Literal["global_time_cut"] = "global_time_cut"
     validation_from: Moment
     test_from: Moment
 
@@ -100,7 +100,7 @@ class GlobalTimeCut(Config):
 class PerUserRatio(Config):
     """The last part of each user's watches are test targets, the part before it validation."""
 
-    method: Literal["per_user_ratio"]
+    method: Literal["per_user_ratio"] = "per_user_ratio"
     validation: float = Field(default=0.1, ge=0, lt=1)
     test: float = Field(default=0.1, ge=0, lt=1)
 
