@@ -78,7 +78,7 @@ def count(split: Split, config: CooccurrenceConfig, run: Run) -> Cooccurrence:
     """Count how many users liked both of two items."""
     with run.child("cooccurrence") as stage:
         stage.log_config(counting=config)
-        counts = count_cooccurrence(split.train, config.min_rating)
+        counts = count_cooccurrence(split.train, config.min_rating, window=config.window)
         stage.log_metrics(counts.summary())
     return counts
 

@@ -9,7 +9,6 @@ import recsys.sessions  # noqa: F401  so that every configuration is known
 from recsys.config import Config, Runtime
 from recsys.errors import ConfigError
 
-
 # What has no default, because nothing could be it.
 NEEDED = {
     "LeaveLastN": {"n": 1},

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -6,7 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.cooccurrence import count_cooccurrence
+from recsys.cooccurrence import (
+    CooccurrenceConfig,
+    Window,
+    count_cooccurrence,
+)
 from recsys.data import read_ratings
 from recsys.errors import DataError
 
@@ -26,13 +31,13 @@ def count_by_loops(interactions, min_rating):
     pairs = np.zeros((interactions.n_items, interactions.n_items), dtype=int)
     singles = np.zeros(interactions.n_items, dtype=int)
     for user in range(interactions.n_users):
-        liked = [
+        liked = {
             item
             for who, item, rating in zip(
                 interactions.user_index, interactions.item_index, interactions.rating, strict=True
             )
             if who == user and (min_rating is None or rating >= min_rating)
-        ]
+        }
         for item in liked:
             singles[item] += 1
         for one, other in permutations(liked, 2):
@@ -98,3 +103,72 @@ def test_counting_leaves_the_interactions_as_they_are(small_log, min_rating):
     before = interactions.item_index.copy()
     count_cooccurrence(interactions, min_rating)
     assert interactions.item_index.tolist() == before.tolist()
+
+
+def test_the_same_item_twice_counts_once():
+    once = interactions_of({(0, 0): 5.0, (0, 1): 5.0, (1, 1): 5.0})
+    twice = replace(
+        once,
+        user_index=np.array([0, 0, 0, 0, 1], np.int32),
+        item_index=np.array([1, 0, 1, 0, 1], np.int32),
+        rating=np.full(5, 5.0, np.float32),
+        user_offsets=np.array([0, 4, 5]),
+    )
+    counts = count_cooccurrence(twice)
+    assert counts.matrix.toarray().tolist() == [[0, 1], [1, 0]]
+    assert counts.item_counts.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("log", [{(0, 0): 5.0}, {(0, 0): 5.0, (1, 0): 4.0}], ids=["user", "item"])
+def test_of_one_item_there_are_no_pairs(log):
+    counts = count_cooccurrence(interactions_of(log))
+    assert counts.matrix.nnz == 0
+    assert counts.matrix.shape == (1, 1)
+    assert counts.item_counts.tolist() == [len(log)]
+    assert counts.summary()["density"] == 0
+
+
+def test_one_user_pairs_everything():
+    counts = count_cooccurrence(interactions_of({(7, item): 5.0 for item in range(70)}))
+    assert counts.matrix.toarray().tolist() == (1 - np.eye(70, dtype=int)).tolist()
+
+
+def test_without_interactions_there_is_nothing_to_count():
+    none = interactions_of({(0, 0): 5.0}).keep(np.array([False]))
+    with pytest.raises(DataError, match="there are no interactions to count"):
+        count_cooccurrence(none)
+
+
+def test_weights_beyond_32_bits_are_counted_exactly():
+    log = interactions_of({(0, 0): 5.0, (0, 1): 5.0, (1, 0): 5.0, (1, 1): 5.0, (1, 2): 5.0})
+    counts = count_cooccurrence(log, user_weights=np.array([2**31, 2**61 + 1]))
+    both, one = 2**31 + 2**61 + 1, 2**61 + 1
+    assert counts.matrix.dtype == np.int64
+    assert counts.matrix.toarray().tolist() == [[0, both, one], [both, 0, one], [one, one, 0]]
+    assert counts.item_counts.tolist() == [both, both, one]
+    assert counts.n_users == both
+    assert counts.is_weighted
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (
+            np.array([1]),
+            r"user_weights has the shape \(1,\); there must be one for each user, \(2,",
+        ),
+        (np.array([1.0, 2.0]), "user_weights must be whole numbers from 0"),
+        (np.array([1, -1]), "user_weights must be whole numbers from 0"),
+        (np.array([2**62, 2**62]), "user_weights sum up to more than 2⁶³"),
+    ],
+    ids=["shape", "fractions", "negative", "sum"],
+)
+def test_weights_that_cannot_be_are_refused(weights, message):
+    log = interactions_of({(0, 0): 5.0, (1, 1): 5.0})
+    with pytest.raises(DataError, match=message):
+        count_cooccurrence(log, user_weights=weights)
+
+
+def test_counting_can_be_configured_as_a_window():
+    config = CooccurrenceConfig(window=Window(size=2))
+    assert CooccurrenceConfig.model_validate(config.model_dump()) == config

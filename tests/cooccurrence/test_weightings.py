@@ -1,4 +1,5 @@
 import math
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -7,8 +8,19 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from pydantic import ValidationError
 
-from recsys.cooccurrence import cosine, count_cooccurrence, keep_top_k
+from recsys.cooccurrence import (
+    WEIGHTINGS,
+    WeightingConfig,
+    Window,
+    cosine,
+    count_cooccurrence,
+    count_neighbours,
+    keep_top_k,
+    weight,
+)
+from recsys.cooccurrence.weightings import WeightingName
 from recsys.data import read_ratings
 
 
@@ -38,6 +50,104 @@ def test_cosine_is_that_of_the_columns_of_the_user_item_matrix(sample):
     np.fill_diagonal(expected, 0)
     similarity = cosine(count_cooccurrence(sample, min_rating=None)).toarray()
     np.testing.assert_allclose(similarity, expected, rtol=1e-6)
+
+
+# Watched by: item 1: users 1 2 3 4; item 2: users 1 2; item 3: user 2; item 4: user 5. Of users 5.
+# x_12 = 2, x_13 = x_23 = 1; n = 4 2 1 1.
+TABLE = {
+    "raw": {(0, 1): 2, (0, 2): 1, (1, 2): 1},
+    "log1p": {(0, 1): math.log(3), (0, 2): math.log(2), (1, 2): math.log(2)},
+    "sqrt": {(0, 1): math.sqrt(2), (0, 2): 1, (1, 2): 1},
+    "cosine": {(0, 1): 2 / math.sqrt(4 * 2), (0, 2): 1 / math.sqrt(4), (1, 2): 1 / math.sqrt(2)},
+    "jaccard": {(0, 1): 2 / 4, (0, 2): 1 / 4, (1, 2): 1 / 2},
+    "inclusion": {(0, 1): 2 / 2, (0, 2): 1 / 1, (1, 2): 1 / 1},
+    "lift": {(0, 1): 2 * 5 / (4 * 2), (0, 2): 1 * 5 / (4 * 1), (1, 2): 1 * 5 / (2 * 1)},
+    "pmi": {(0, 1): math.log(5 / 4), (0, 2): math.log(5 / 4), (1, 2): math.log(5 / 2)},
+    "ppmi": {(0, 1): math.log(5 / 4), (0, 2): math.log(5 / 4), (1, 2): math.log(5 / 2)},
+    "shifted_ppmi": {(1, 2): math.log(5 / 2) - math.log(2)},
+    "lexicographers_mi": {
+        (0, 1): 2 * math.log2(5 / 4),
+        (0, 2): math.log2(5 / 4),
+        (1, 2): math.log2(5 / 2),
+    },
+}
+
+
+@pytest.fixture
+def five_users():
+    log = pd.DataFrame({"user_id": [1, 2, 3, 4, 1, 2, 2, 5], "item_id": [1, 1, 1, 1, 2, 2, 3, 4]})
+    return count_cooccurrence(read_ratings(log))
+
+
+def symmetric(entries, n_items=4):
+    table = np.zeros((n_items, n_items))
+    for (one, other), value in entries.items():
+        table[one, other] = table[other, one] = value
+    return table
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_weights_are_those_worked_out_by_hand(five_users, name):
+    weighted = weight(five_users, WeightingConfig(name=name, shift=2.0))
+    assert weighted.dtype == np.float32
+    assert weighted.has_sorted_indices
+    np.testing.assert_allclose(weighted.toarray(), symmetric(TABLE[name]), rtol=1e-6)
+
+
+def test_conditional_probability_is_of_the_column_given_the_row(five_users):
+    weighted = weight(five_users, WeightingConfig(name="conditional")).toarray()
+    assert weighted[0].tolist() == [0, 2 / 4, 1 / 4, 0]
+    assert weighted[1].tolist() == [2 / 2, 0, 1 / 2, 0]
+    assert weighted[2].tolist() == [1, 1, 0, 0]
+
+
+def test_every_weighting_has_a_name_and_a_source():
+    assert set(WEIGHTINGS) == set(get_args(WeightingName)) == {*TABLE, "conditional"}
+    assert all(formula.__doc__ for formula in WEIGHTINGS.values())
+    with pytest.raises(ValidationError, match="Input should be 'raw'"):
+        WeightingConfig(name="cosinus")
+
+
+def test_less_often_than_by_chance_is_negative_pmi_and_no_ppmi():
+    # Of 4 users, 3 watched item 1, 3 item 2, and 2 both: 2 · 4 / 9 < 1.
+    log = pd.DataFrame({"user_id": [1, 2, 3, 1, 2, 4], "item_id": [1, 1, 1, 2, 2, 2]})
+    counts = count_cooccurrence(read_ratings(log))
+    negative = weight(counts, WeightingConfig(name="pmi")).toarray()[0, 1]
+    assert negative == np.float32(math.log(8 / 9))
+    assert weight(counts, WeightingConfig(name="ppmi")).nnz == 0
+
+
+def test_too_few_are_no_support(five_users):
+    weighted = weight(five_users, WeightingConfig(name="jaccard", min_count=2))
+    assert weighted.nnz == 2
+    np.testing.assert_allclose(weighted.toarray(), symmetric({(0, 1): 2 / 4}))
+
+
+def test_few_are_shrunk(five_users):
+    weighted = weight(five_users, WeightingConfig(name="jaccard", shrinkage=2))
+    half, third = 2 / (2 + 2), 1 / (1 + 2)
+    expected = {(0, 1): 2 / 4 * half, (0, 2): 1 / 4 * third, (1, 2): 1 / 2 * third}
+    np.testing.assert_allclose(weighted.toarray(), symmetric(expected), rtol=1e-6)
+
+
+def test_ppmi_within_a_window_is_over_the_pairs():
+    # The pairs of 1 2 3 within 1: 12 21 23 32; item 2 is in two of the four, the others in one.
+    log = read_ratings(pd.DataFrame({"user_id": [1, 1, 1], "item_id": [1, 2, 3]}))
+    counts = count_cooccurrence(log, window=Window(size=1))
+    weighted = weight(counts, WeightingConfig(name="ppmi"))
+    expected = symmetric({(0, 1): math.log(4 / 2), (1, 2): math.log(4 / 2)}, n_items=3)
+    np.testing.assert_allclose(weighted.toarray(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("window", [None, Window(size=3, direction="after", decay="harmonic")])
+@pytest.mark.parametrize("name", ["cosine", "conditional", "ppmi"])
+def test_neighbours_are_the_largest_weights(crowd, name, window):
+    config = WeightingConfig(name=name, shrinkage=3)
+    counts = count_cooccurrence(crowd, window=window)
+    expected = keep_top_k(weight(counts, config), 7)
+    found = count_neighbours(crowd, 7, config, window=window)
+    assert (found != expected).nnz == 0
+    assert found.nnz == expected.nnz > 0
 
 
 @given(

@@ -1,0 +1,353 @@
+"""How fast co-occurrence is counted, and in how much memory, beside other ways to do it.
+
+    python benchmarks/cooccurrence.py [--data ml-1m] [--rows 1000000 --rows 25000000] [--skip scipy]
+
+Data: MovieLens 1M from `data/ml-1m` or `../shared/data/ml-1m`, skipped where neither is there, and
+made-up ratings in the proportions of MovieLens 25M. Every row counts as a like. Each way runs in a
+process of its own, one after the other, so that its peak memory is its own; that includes Python,
+the libraries and the data. Times are those of counting alone, the best of the repeats, from
+interactions or (scipy, implicit) from the user × item matrix, which is made beforehand. What numba
+compiles is compiled beforehand, too: it is kept from one process to the next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import platform
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+SIZES = (100_000, 1_000_000, 5_000_000, 25_000_000)
+RATINGS_PER_USER = 154
+NEIGHBOURS = 100
+FITS_IN_MEMORY = 300_000_000
+"""Entries of X, at most, up to which the whole matrix is also counted into memory."""
+SCIPY_ROWS = 1000
+"""Rows of a block that scipy counts."""
+FITS_A_JOIN = 100_000_000
+"""Pairs of likes up to which a self-join is tried."""
+
+
+def load(path: Path) -> Any:
+    import pandas as pd
+
+    from recsys.data import Interactions
+    from recsys.vocabulary import Vocabulary
+
+    arrays = np.load(path)
+    offsets = arrays["user_offsets"]
+    n_users, n_items = len(offsets) - 1, int(arrays["n_items"])
+    return Interactions(
+        user_index=np.repeat(np.arange(n_users, dtype=np.int32), np.diff(offsets)),
+        item_index=arrays["item_index"],
+        rating=None,
+        timestamp=None,
+        user_offsets=offsets,
+        users=Vocabulary(np.arange(n_users)),
+        items=Vocabulary(np.arange(n_items)),
+        catalogue=pd.DataFrame(),
+    )
+
+
+def user_items(path: Path) -> Any:
+    """The user × item matrix with 32-bit indices: implicit takes no others, scipy is faster."""
+    matrix = load(path).user_item_matrix()
+    matrix.indices = matrix.indices.astype(np.int32)
+    matrix.indptr = matrix.indptr.astype(np.int32)
+    return matrix
+
+
+def entries_and_sum(block: Any) -> tuple[int, int]:
+    return block.matrix.nnz, int(block.matrix.data.sum(dtype=np.int64))
+
+
+def by_matrix(path: Path) -> Callable[[], tuple[int, int]]:
+    from recsys.cooccurrence import count_cooccurrence
+
+    interactions = load(path)
+
+    def count() -> tuple[int, int]:
+        matrix = count_cooccurrence(interactions).matrix
+        return matrix.nnz, int(matrix.data.sum(dtype=np.int64))
+
+    return count
+
+
+def by_blocks(path: Path) -> Callable[[], tuple[int, int]]:
+    from recsys.cooccurrence import map_cooccurrence
+
+    interactions = load(path)
+
+    def count() -> tuple[int, int]:
+        blocks = np.array(list(map_cooccurrence(interactions, entries_and_sum)))
+        entries, total = blocks.sum(axis=0).tolist()
+        return entries, total
+
+    return count
+
+
+def by_pairs(path: Path) -> Callable[[], tuple[int, int]]:
+    from recsys.cooccurrence import map_pairs
+
+    interactions = load(path)
+
+    def count() -> tuple[int, int]:
+        blocks = np.array(list(map_pairs(interactions, entries_and_sum)))
+        entries, total = (2 * blocks.sum(axis=0)).tolist()  # both directions, as the others
+        return entries, total
+
+    return count
+
+
+def to_disk(path: Path) -> Callable[[], tuple[int, int]]:
+    from recsys.cooccurrence import count_cooccurrence
+
+    interactions = load(path)
+
+    def count() -> tuple[int, int]:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            blocks = count_cooccurrence(interactions, folder=Path(folder) / "counts")
+            return blocks.n_entries, int(blocks.row_sums.sum())
+
+    return count
+
+
+def to_neighbours(path: Path) -> Callable[[], None]:
+    from recsys.cooccurrence import count_neighbours
+
+    interactions = load(path)
+    return lambda: void(count_neighbours(interactions, NEIGHBOURS))
+
+
+def by_scipy(path: Path) -> Callable[[], tuple[int, int]]:
+    user_item = user_items(path)
+
+    def count() -> tuple[int, int]:
+        matrix = (user_item.T @ user_item).tocsr()
+        matrix.setdiag(0)
+        matrix.eliminate_zeros()
+        return matrix.nnz, int(matrix.data.sum(dtype=np.int64))
+
+    return count
+
+
+def by_scipy_blocks(path: Path) -> Callable[[], tuple[int, int]]:
+    user_item = user_items(path)
+    item_user = user_item.T.tocsr()
+
+    def count() -> tuple[int, int]:
+        entries, total = 0, 0
+        for start in range(0, item_user.shape[0], SCIPY_ROWS):
+            block = item_user[start : start + SCIPY_ROWS] @ user_item
+            block.setdiag(0, k=start)
+            block.eliminate_zeros()
+            entries += block.nnz
+            total += int(block.data.sum(dtype=np.int64))
+        return entries, total
+
+    return count
+
+
+def by_implicit(path: Path) -> Callable[[], None]:
+    import scipy.sparse as sp
+    from implicit.nearest_neighbours import all_pairs_knn
+
+    user_item = sp.csr_matrix(user_items(path), dtype=np.float64)
+    threads = len(os.sched_getaffinity(0))
+    return lambda: void(
+        all_pairs_knn(user_item, K=NEIGHBOURS, num_threads=threads, show_progress=False)
+    )
+
+
+def by_polars(path: Path) -> Callable[[], tuple[int, int]]:
+    import polars as pl
+
+    interactions = load(path)
+    likes = pl.DataFrame({"user": interactions.user_index, "item": interactions.item_index})
+
+    def count() -> tuple[int, int]:
+        pairs = likes.lazy().unique().join(likes.lazy().unique(), on="user")
+        counts = pairs.filter(pl.col("item") != pl.col("item_right"))
+        found = counts.group_by("item", "item_right").len().collect(engine="streaming")
+        return found.height, int(found["len"].cast(pl.Int64).sum())
+
+    return count
+
+
+def void(_result: object) -> None:
+    return None
+
+
+WAYS: dict[str, Callable[[Path], Callable[[], tuple[int, int] | None]]] = {
+    "scipy": by_scipy,
+    "scipy-blocks": by_scipy_blocks,
+    "polars": by_polars,
+    "implicit": by_implicit,
+    "matrix": by_matrix,
+    "blocks": by_blocks,
+    "pairs": by_pairs,
+    "disk": to_disk,
+    "neighbours": to_neighbours,
+}
+LABELS = {
+    "scipy": "scipy `X.T @ X`",
+    "scipy-blocks": "scipy, row blocks, let go",
+    "polars": "polars self-join",
+    "implicit": f"implicit `all_pairs_knn`, top {NEIGHBOURS}",
+    "matrix": "**recsys**, matrix in memory",
+    "blocks": "**recsys**, row blocks, let go",
+    "pairs": "**recsys**, each pair once, let go",
+    "disk": "**recsys**, row blocks to disk",
+    "neighbours": f"**recsys**, top {NEIGHBOURS} by cosine",
+}
+
+
+class Measured(NamedTuple):
+    seconds: float
+    cpu: float
+    peak: float
+
+
+def measure(way: str, path: Path, repeats: int) -> tuple[Measured, tuple[int, int] | None]:
+    """The least seconds and seconds of CPU, peak GiB, and entries and sum of what was counted."""
+    count = WAYS[way](path)
+    if way in ("matrix", "blocks", "pairs", "disk", "neighbours"):
+        compile_beforehand()
+    best, found = Measured(float("inf"), float("inf"), 0.0), None
+    for _ in range(repeats):
+        start, cpu = time.perf_counter(), time.process_time()
+        found = count()
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        gib = peak / (2**30 if sys.platform == "darwin" else 2**20)
+        best = Measured(min(seconds, best.seconds), min(cpu, best.cpu), gib)
+    return best, found
+
+
+def compile_beforehand() -> None:
+    import pandas as pd
+
+    from recsys.cooccurrence import count_neighbours
+    from recsys.data import read_ratings
+
+    log = pd.DataFrame({"user_id": [1, 1, 2, 2], "item_id": [1, 2, 1, 2]})
+    count_neighbours(read_ratings(log), k=1)
+
+
+def save(path: Path, user: Any, item: Any) -> dict[str, int]:
+    """Write the likes of users and items numbered from zero, users in order."""
+    lengths = np.bincount(user)
+    n_items = int(item.max()) + 1
+    np.savez(
+        path,
+        user_offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        item_index=item.astype(np.int32),
+        n_items=n_items,
+    )
+    pairs = int((lengths.astype(np.int64) ** 2).sum())
+    return {"rows": len(item), "users": len(lengths), "items": n_items, "pairs": pairs}
+
+
+def save_movielens(path: Path) -> dict[str, int] | None:
+    from recsys.data import read_ratings
+
+    for folder in (ROOT / "data" / "ml-1m", ROOT.parent / "shared" / "data" / "ml-1m"):
+        if folder.is_dir():
+            ratings = read_ratings(folder)
+            return save(path, ratings.user_index, ratings.item_index)
+    return None
+
+
+def save_synthetic(path: Path, rows: int) -> dict[str, int]:
+    import pyarrow.parquet as pq
+
+    from recsys.data.synthetic import SyntheticConfig, write_parquet
+
+    config = SyntheticConfig(
+        n_users=max(rows // (RATINGS_PER_USER - 1), 1),
+        n_items=min(max(rows // 424, 1_000), 200_000),
+        mean_events=RATINGS_PER_USER,
+    )
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        write_parquet(Path(folder) / "ratings", config)
+        columns = ["user_id", "item_id"]
+        table = pq.read_table(Path(folder) / "ratings" / "ratings.parquet", columns=columns)
+    user, item = (table[column].to_numpy() for column in columns)
+    order = np.argsort(user, kind="stable")
+    return save(path, user[order] - user.min(), np.unique(item, return_inverse=True)[1][order])
+
+
+def compare(name: str, path: Path, facts: dict[str, int], skip: list[str]) -> None:
+    repeats = 5 if facts["pairs"] < 10**9 else 2 if facts["pairs"] < 4 * 10**9 else 1
+    shape = f"{facts['rows']:,} ratings, {facts['users']:,} users, {facts['items']:,} items"
+    print(f"\n### {name}: {shape}\n", flush=True)
+    heads = ["way", "seconds", "× scipy", "CPU s", "× scipy", "peak GiB", "entries", "load"]
+    print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}", flush=True)
+    by_product: Measured | None = None
+    reference: tuple[int, int] | None = None
+    for way, label in LABELS.items():
+        too_large = (way == "polars" and facts["pairs"] > FITS_A_JOIN) or (
+            way in ("scipy", "matrix") and min(facts["pairs"], facts["items"] ** 2) > FITS_IN_MEMORY
+        )
+        if way in skip or too_large:
+            continue
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=spawn) as alone:
+            taken, found = alone.submit(measure, way, path, repeats).result()
+        reference = reference or found
+        if found not in (None, reference):
+            raise SystemExit(f"{label} counts {found}, not {reference}")
+        by_product = taken if by_product is None and way.startswith("scipy") else by_product
+        ratios = ["", ""]
+        if by_product is not None:
+            ratios = [f"{by_product[field] / taken[field]:.1f}" for field in (0, 1)]
+        entries = "" if found is None else f"{found[0]:,}"
+        cells = [label, f"{taken.seconds:.2f}", ratios[0], f"{taken.cpu:.2f}", ratios[1]]
+        cells += [f"{taken.peak:.2f}", entries, f"{os.getloadavg()[0]:.1f}"]
+        row = f"| {' | '.join(cells)} |"
+        print(row, flush=True)
+
+
+def machine() -> str:
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].split(":")[1].strip() if names else cpu
+    return f"{cpu}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", choices=["ml-1m", "synthetic"], help="only one of the two")
+    parser.add_argument("--rows", type=int, action="append", help="may be given several times")
+    parser.add_argument("--skip", choices=WAYS, action="append", default=[], help="leave out")
+    options = parser.parse_args()
+    print(f"{machine()}; load {os.getloadavg()[0]:.2f} at the start", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "likes.npz"
+        if options.data != "synthetic":
+            facts = save_movielens(path)
+            if facts is None:
+                print("\nMovieLens 1M is not there: skipped", flush=True)
+            else:
+                compare("MovieLens 1M", path, facts, options.skip)
+        if options.data != "ml-1m":
+            for rows in options.rows or SIZES:
+                facts = save_synthetic(path, rows)
+                compare(f"Made up, {rows:,}", path, facts, options.skip)
+
+
+if __name__ == "__main__":
+    main()

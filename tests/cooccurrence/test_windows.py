@@ -1,0 +1,167 @@
+"""Counts within windows, held against going over the pairs of events."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.cooccurrence import Window, count_cooccurrence
+from recsys.data import Interactions, read_ratings
+from recsys.data.interactions import offsets_of
+from recsys.errors import DataError
+from recsys.vocabulary import Vocabulary
+
+DAY = 86_400
+
+
+def log_of(histories, times=None):
+    """Interactions of lists of items, of which some may be there several times."""
+    lengths = [len(history) for history in histories]
+    items = np.concatenate([np.array(history, np.int32) for history in histories])
+    return Interactions(
+        user_index=np.repeat(np.arange(len(histories), dtype=np.int32), lengths),
+        item_index=items,
+        rating=None,
+        timestamp=None if times is None else np.concatenate(times).astype(np.int64),
+        user_offsets=offsets_of(np.array(lengths)),
+        users=Vocabulary(np.arange(len(histories))),
+        items=Vocabulary(np.arange(5)),
+        catalogue=pd.DataFrame(),
+    )
+
+
+def count(histories, times=None, **window):
+    return count_cooccurrence(log_of(histories, times), window=Window(**window)).matrix.toarray()
+
+
+def count_by_loops(histories, times, window):
+    """Σ over the pairs of events, each weight a whole number of 2⁻²⁰."""
+    counts = np.zeros((5, 5))
+    for user, history in enumerate(histories):
+        best = np.zeros((5, 5))
+        for p, one in enumerate(history):
+            for q, other in enumerate(history):
+                distance = abs(q - p)
+                wanted = p != q if window.direction == "both" else p < q
+                if not wanted or distance > window.size or one == other:
+                    continue
+                weight = {
+                    "none": 1.0,
+                    "harmonic": 1 / distance,
+                    "linear": (window.size + 1 - distance) / window.size,
+                }[window.decay]
+                if window.is_decayed:
+                    weight = np.rint(weight * 2**20)
+                    if window.half_life_days is not None:
+                        apart = abs(times[user][q] - times[user][p]) / DAY
+                        weight = np.rint(weight * 2.0 ** -(apart / window.half_life_days))
+                    weight /= 2**20
+                if window.repeats == "events":
+                    counts[one, other] += weight
+                best[one, other] = max(best[one, other], weight)
+        if window.repeats == "users":
+            counts += best
+    return counts
+
+
+windows = st.builds(
+    Window,
+    size=st.integers(1, 6),
+    direction=st.sampled_from(["both", "after"]),
+    repeats=st.sampled_from(["events", "users"]),
+    decay=st.sampled_from(["none", "harmonic", "linear"]),
+    half_life_days=st.sampled_from([None, 0.5, 3.0]),
+)
+events = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2 * DAY)), min_size=1, max_size=8)
+
+
+@given(histories=st.lists(events, min_size=1, max_size=4), window=windows)
+def test_counts_are_those_of_a_loop_over_pairs_of_events(histories, window):
+    items = [[item for item, _ in history] for history in histories]
+    times = [np.cumsum([gap for _, gap in history]) for history in histories]
+    counts = count_cooccurrence(log_of(items, times), window=window)
+    expected = count_by_loops(items, times, window)
+    assert counts.matrix.toarray().tolist() == expected.tolist()
+    assert counts.matrix.dtype == (np.float64 if window.is_decayed else np.int64)
+    assert (counts.matrix.data > 0).all()
+    assert counts.is_symmetric == (window.direction == "both")
+    if counts.is_symmetric:
+        assert (expected == expected.T).all()
+
+
+def test_only_pairs_within_the_window_count():
+    assert count([[0, 1, 2, 3]], size=1).tolist() == [
+        [0, 1, 0, 0, 0],
+        [1, 0, 1, 0, 0],
+        [0, 1, 0, 1, 0],
+        [0, 0, 1, 0, 0],
+        [0, 0, 0, 0, 0],
+    ]
+
+
+def test_after_counts_one_direction():
+    found = count([[0, 1, 2], [2, 0]], size=2, direction="after")
+    assert found[:3, :3].tolist() == [[0, 1, 1], [0, 0, 1], [1, 0, 0]]
+
+
+def test_repeats_count_by_event_or_once_a_user():
+    # 0 at 0 and 2, 1 at 1 and 3: three pairs at distance 1, one at 3.
+    history = [[0, 1, 0, 1]]
+    assert count(history, size=3)[0, 1] == 4
+    assert count(history, size=1)[0, 1] == 3
+    assert count(history, size=3, direction="after")[:2, :2].tolist() == [[0, 3], [1, 0]]
+    assert count(history, size=3, repeats="users")[0, 1] == 1
+    assert count(history * 2, size=3, repeats="users")[0, 1] == 2
+    best = count([[0, 3, 3, 1, 4, 0]], size=5, repeats="users", decay="harmonic")
+    assert best[0, 1] == 1 / 2, "the nearest of the pairs at 3 and 2"
+
+
+def test_decay_by_distance():
+    harmonic = count([[0, 1, 2, 3]], size=4, decay="harmonic")[0]
+    np.testing.assert_allclose(harmonic, [0, 1, 1 / 2, 1 / 3, 0], atol=2**-20)
+    linear = count([[0, 1, 2, 3]], size=4, decay="linear")[0]
+    assert linear.tolist() == [0, 1, 3 / 4, 2 / 4, 0]
+
+
+def test_decay_by_time():
+    found = count([[0, 1, 2]], [np.array([0, DAY, 3 * DAY])], size=2, half_life_days=1)
+    assert found[0, :3].tolist() == [0, 1 / 2, 1 / 8]
+
+
+def test_decay_by_time_needs_times():
+    with pytest.raises(DataError, match="half_life_days needs timestamps"):
+        count([[0, 1]], half_life_days=1)
+
+
+def test_only_watches_that_count_are_in_the_window(small_log):
+    # User 1 likes 10 20 30, in this order; user 2 likes 20 10; user 3 likes 10 only.
+    counts = count_cooccurrence(read_ratings(small_log), 4.0, window=Window(size=1))
+    assert counts.matrix.toarray()[:3, :3].tolist() == [[0, 2, 0], [2, 0, 1], [0, 1, 0]]
+    assert counts.item_counts.tolist() == [3, 2, 1, 0, 0], "users who liked each, as ever"
+
+
+def test_occurrences_are_those_in_pairs():
+    counts = count_cooccurrence(log_of([[0, 1, 2]]), window=Window(size=1, direction="after"))
+    rows, columns, total = counts.marginals()
+    assert rows.tolist() == [1, 1, 0, 0, 0]
+    assert columns.tolist() == [0, 1, 1, 0, 0]
+    assert total == 2
+
+
+def test_a_window_as_wide_as_the_histories_counts_sets(crowd, count_by_product):
+    counts = count_cooccurrence(crowd, window=Window(size=1000)).matrix
+    assert (counts != count_by_product(crowd)).nnz == 0
+
+
+def test_user_weights_multiply_pairs():
+    log = log_of([[0, 1, 2], [1, 0]])
+    counts = count_cooccurrence(log, window=Window(size=1), user_weights=np.array([2**40, 3]))
+    assert counts.matrix.toarray()[0].tolist() == [0, 2**40 + 3, 0, 0, 0]
+
+
+def test_counts_that_might_overflow_are_refused():
+    with pytest.raises(DataError, match=r"a count might reach 1.84e\+19, which is more than 2⁶³"):
+        count_cooccurrence(
+            log_of([[0, 1, 0, 1]]), window=Window(size=2), user_weights=np.array([2**61])
+        )
