@@ -26,7 +26,12 @@ if TYPE_CHECKING:
         read_ratings,
         time_window,
     )
-    from recsys.embeddings import EmbeddingConfig, ItemEmbeddings, fit_embeddings
+    from recsys.embeddings import (
+        EmbeddingConfig,
+        ItemEmbeddings,
+        fit_embeddings,
+        spectral_optimum,
+    )
     from recsys.errors import RecsysError
     from recsys.evaluation import Report, comparison_table, evaluate
     from recsys.loading import load_recommender
@@ -50,7 +55,12 @@ _HOMES = {
         "read_ratings",
         "time_window",
     ],
-    "recsys.embeddings": ["EmbeddingConfig", "ItemEmbeddings", "fit_embeddings"],
+    "recsys.embeddings": [
+        "EmbeddingConfig",
+        "ItemEmbeddings",
+        "fit_embeddings",
+        "spectral_optimum",
+    ],
     "recsys.errors": ["RecsysError"],
     "recsys.evaluation": ["Report", "comparison_table", "evaluate"],
     "recsys.loading": ["load_recommender"],
@@ -87,6 +97,7 @@ __all__ = [
     "per_user_ratio",
     "rated_at_least",
     "read_ratings",
+    "spectral_optimum",
     "time_window",
 ]
 

@@ -102,7 +102,12 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
     """Write a bundle folder; it appears whole or not at all."""
     with atomic_folder(folder) as draft:
         vectors = torch.from_numpy(np.ascontiguousarray(bundle.embeddings.vectors))
-        facts = {"loss": bundle.embeddings.loss, "relative_loss": bundle.embeddings.relative_loss}
+        fitted = bundle.embeddings
+        facts = {
+            "loss": fitted.loss,
+            "relative_loss": fitted.relative_loss,
+            "optimum_loss": fitted.optimum_loss,
+        }
         network = bundle.session_model.network
         parameters = {name: p.cpu().contiguous() for name, p in network.state_dict().items()}
         save_file({"vectors": vectors}, draft / "embeddings.safetensors")
@@ -158,7 +163,9 @@ def _read(folder: Path, device: torch.device) -> Bundle:
     vectors = load_file(folder / "embeddings.safetensors")["vectors"].numpy()
     return Bundle(
         catalogue=catalogue,
-        embeddings=ItemEmbeddings(vectors, items, facts["loss"], facts["relative_loss"]),
+        embeddings=ItemEmbeddings(
+            vectors, items, facts["loss"], facts["relative_loss"], facts.get("optimum_loss")
+        ),
         neighbour_index=neighbours["index"],
         neighbour_cosine=neighbours["cosine"],
         session_model=SessionModel(network.to(device).eval(), items),

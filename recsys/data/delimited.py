@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from recsys import columns as names
 from recsys.data.files import Files, open_unpacked
 from recsys.data.layouts import Format
-from recsys.data.padding import PaddingWatch
 from recsys.data.raw import Malformed, Part, RawRatings, choose_columns
 from recsys.errors import DataError
 
@@ -144,6 +143,9 @@ def _parse(
     types: Mapping[str, Any],
 ) -> tuple[pa.Table, list[pyarrow.csv.InvalidRow]]:
     """As `_parse_as_fits`, with these types; only all as text is line by line."""
+    # Compiled by numba, which takes half a second to import; most who import this read nothing.
+    from recsys.data.padding import PaddingWatch
+
     stored_names = [f"#{position}" for position in range(len(head.columns))]
     for ours, position in chosen.items():
         stored_names[position] = ours

@@ -1,7 +1,22 @@
 """Item embeddings fitted to co-occurrence counts."""
 
-from recsys.embeddings.fit import EmbeddingConfig, fit_embeddings
+from recsys.embeddings.config import EmbeddingConfig, PairWeights
+from recsys.embeddings.export import write_parquet, write_word2vec
+from recsys.embeddings.fit import fit_embeddings, spectral_optimum
+from recsys.embeddings.fold_in import fold_in
 from recsys.embeddings.item_embeddings import ItemEmbeddings
 from recsys.embeddings.map import map_items
+from recsys.embeddings.spectral import SpectralOptimum
 
-__all__ = ["EmbeddingConfig", "ItemEmbeddings", "fit_embeddings", "map_items"]
+__all__ = [
+    "EmbeddingConfig",
+    "ItemEmbeddings",
+    "PairWeights",
+    "SpectralOptimum",
+    "fit_embeddings",
+    "fold_in",
+    "map_items",
+    "spectral_optimum",
+    "write_parquet",
+    "write_word2vec",
+]

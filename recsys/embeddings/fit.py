@@ -1,144 +1,205 @@
-"""Fit movie embeddings to co-occurrence counts by gradient descent."""
+"""Fit movie embeddings to co-occurrence counts."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
 
+import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from recsys.callbacks import OnEpoch, ignore
-from recsys.config import Config, Runtime
+from recsys.config import Runtime
 from recsys.cooccurrence import Cooccurrence
+from recsys.embeddings.config import EmbeddingConfig
+from recsys.embeddings.descent import descend
 from recsys.embeddings.item_embeddings import ItemEmbeddings
+from recsys.embeddings.matrices import PairMatrix, Source
 from recsys.embeddings.objective import PairObjective
-from recsys.embeddings.optimizers import ScaledSGD
-from recsys.errors import DataError, TrainingError
+from recsys.embeddings.spectral import SpectralOptimum, find_optimum
+from recsys.errors import ConfigError, DataError
+from recsys.vocabulary import Vocabulary
 
-# Step sizes relative to the largest eigenvalue of X, which the objective divides by.
-_LEARNING_RATE = {"scaled_sgd": 0.125, "sgd": 0.02}
-_MOMENTUM = {"scaled_sgd": 0.5, "sgd": 0.95}
-
-
-class EmbeddingConfig(Config):
-    """How the embeddings are fitted."""
-
-    dim: int = Field(default=64, ge=1)
-    """Length of each vector."""
-
-    optimizer: Literal["scaled_sgd", "sgd"] = "scaled_sgd"
-    """`scaled_sgd` preconditions the gradient by (VᵀV)⁻¹ and needs some ten times fewer steps."""
-
-    learning_rate: float | None = Field(default=None, gt=0)
-    """Step size relative to the largest eigenvalue of X; None takes the optimizer's default."""
-
-    momentum: float | None = Field(default=None, ge=0, lt=1)
-    """Nesterov momentum; None takes the optimizer's default."""
-
-    epochs: int = Field(default=200, ge=1)
-    """Full passes over all pairs, one gradient step each, at most."""
-
-    tolerance: float = Field(default=1e-4, ge=0)
-    """Stop when the loss stays within this share of itself for ten epochs."""
+_YARDSTICK_TOLERANCE = 1e-4
+"""Of the optimum that a fit is compared with: a hundredth of the 1 % that counts as converged."""
 
 
 def fit_embeddings(
-    counts: Cooccurrence,
+    counts: Cooccurrence | Source,
     config: EmbeddingConfig | None = None,
     *,
+    items: Vocabulary | None = None,
     runtime: Runtime | None = None,
     on_epoch: OnEpoch = ignore,
 ) -> ItemEmbeddings:
     """Minimise Σ_{i≠j} (v_iᵀv_j − X_ij)² over all ordered pairs, zeros included.
 
     Args:
-        counts: X_ij.
+        counts: X_ij: counts, or any weighting of them, as a symmetric sparse matrix with a zero
+            diagonal; or its row blocks `(first row, rows)` one after the other, for a matrix
+            that does not fit into memory. They are read anew in every epoch.
         config: dimension and optimiser.
+        items: the items of a bare matrix or of row blocks; by default they are numbered.
         runtime: device, seed and threads.
-        on_epoch: called after each step with `loss`, the value of the sum, and
-            `relative_loss`, its share of Σ X_ij².
+        on_epoch: called after each epoch with `loss`, the value of the sum, `relative_loss`,
+            its share of Σ X_ij², and, where the optimum is known, `loss_over_optimum`.
 
     Raises:
-        DataError: no two items co-occur, or there are fewer items than dimensions.
+        DataError: X is not symmetric with a zero diagonal, no two items co-occur, or there are
+            fewer items than dimensions.
+        ConfigError: settings that do not go together.
         TrainingError: the loss grew without bound.
     """
     config = config or EmbeddingConfig()
     runtime = runtime or Runtime()
-    if counts.matrix.nnz == 0:
-        raise DataError("no two items were liked by the same user: there is nothing to fit")
-    if config.dim >= counts.n_items:
-        raise DataError(
-            f"there are only {counts.n_items} items for embeddings of dim {config.dim}: lower dim"
-        )
+    source, items = _source(counts), _named(counts, items)
     with runtime.limit_threads():
-        objective = PairObjective(counts.matrix, runtime.torch_device())
-        w_ND = torch.nn.Parameter(_spectral_start(objective, config.dim, runtime.seed))
-        losses = _descend(objective, w_ND, config, on_epoch)
-        vectors_ND = w_ND.detach() * math.sqrt(objective.top_eigenvalue)
+        matrix = PairMatrix(source, runtime.torch_device(), config.pair_weights)
+        items = _items(matrix, items)
+        _check_dim(config.dim, matrix.n_items)
+        if config.method == "spectral":
+            return _spectral(matrix, config, items, runtime.seed, on_epoch)
+        return _descend(matrix, config, items, runtime.seed, on_epoch)
+
+
+def spectral_optimum(
+    counts: Cooccurrence | Source,
+    dim: int,
+    *,
+    runtime: Runtime | None = None,
+    tolerance: float = 1e-6,
+) -> SpectralOptimum:
+    """The least that Σ_{i≠j} (v_iᵀv_j − X_ij)² can be for vectors of length `dim`, and where.
+
+    By eigenvectors with an imputed diagonal (`recsys.embeddings.spectral`). The objective is not
+    convex, so that this is the best value known rather than one proven to be the best.
+
+    Args:
+        counts: X, as for `fit_embeddings`.
+        dim: length of each vector.
+        runtime: device, seed of the random start, and threads.
+        tolerance: how exact the loss has to be, relative to itself.
+
+    Raises:
+        DataError: X cannot be used, or has no more items than `dim`.
+
+    Example:
+        Three items that all co-occur once: vectors of length one do it perfectly, all alike.
+
+        >>> import scipy.sparse as sp
+        >>> X = sp.csr_array(1 - np.eye(3))
+        >>> best = spectral_optimum(X, dim=1)
+        >>> round(best.loss, 6), (best.vectors @ best.vectors.T)[0, 1].round(decimals=4).item()
+        (0.0, 1.0)
+    """
+    runtime = runtime or Runtime()
+    with runtime.limit_threads():
+        matrix = PairMatrix(_source(counts), runtime.torch_device())
+        _check_dim(dim, matrix.n_items)
+        return find_optimum(matrix, dim, seed=runtime.seed, tolerance=tolerance)
+
+
+def _source(counts: Cooccurrence | Source) -> Source:
+    return counts.matrix if isinstance(counts, Cooccurrence) else counts
+
+
+def _named(counts: Cooccurrence | Source, items: Vocabulary | None) -> Vocabulary | None:
+    return counts.items if isinstance(counts, Cooccurrence) else items
+
+
+def _items(matrix: PairMatrix, items: Vocabulary | None) -> Vocabulary:
+    items = Vocabulary(np.arange(matrix.n_items)) if items is None else items
+    if len(items) != matrix.n_items:
+        raise DataError(f"X has {matrix.n_items} rows and `items` {len(items)}: they must agree")
+    return items
+
+
+def _check_dim(dim: int, n_items: int) -> None:
+    if dim >= n_items:
+        raise DataError(f"there are only {n_items} items for embeddings of dim {dim}: lower dim")
+
+
+def _spectral(
+    matrix: PairMatrix, config: EmbeddingConfig, items: Vocabulary, seed: int, on_epoch: OnEpoch
+) -> ItemEmbeddings:
+    """The optimum as a model of its own."""
+    if config.pair_weights is not None:
+        raise ConfigError(
+            "the optimum with pair_weights has no spectral solution: leave them out, or take "
+            "method 'descent', which may start from initial 'spectral'"
+        )
+    best = find_optimum(
+        matrix,
+        config.dim,
+        seed=seed,
+        tolerance=config.tolerance,
+        max_rounds=config.epochs,
+        on_epoch=on_epoch,
+    )
+    vectors_ND = best.vectors.to(torch.float32).cpu().numpy()
     return ItemEmbeddings(
-        vectors=vectors_ND.cpu().numpy(),
-        items=counts.items,
-        loss=losses[-1] * objective.sum_of_squares,
-        relative_loss=losses[-1],
+        vectors_ND, items, best.loss, best.loss / matrix.sum_of_squares, best.loss
     )
 
 
-def _spectral_start(objective: PairObjective, dim: int, seed: int) -> Tensor:
+def _descend(
+    matrix: PairMatrix, config: EmbeddingConfig, items: Vocabulary, seed: int, on_epoch: OnEpoch
+) -> ItemEmbeddings:
+    objective = PairObjective(matrix)
+    optimum = None
+    if (config.compare_to_optimum and config.pair_weights is None) or config.initial == "spectral":
+        optimum = find_optimum(matrix, config.dim, seed=seed, tolerance=_YARDSTICK_TOLERANCE)
+    best_loss = optimum.loss if optimum and config.pair_weights is None else None
+
+    def tell(epoch: int, share: float) -> None:
+        loss = share * objective.sum_of_squares
+        metrics = {"loss": loss, "relative_loss": share}
+        if best_loss:
+            metrics["loss_over_optimum"] = loss / best_loss
+        on_epoch(epoch, metrics)
+
+    start_ND = _start(objective, config, optimum, seed)
+    # Line searches compare losses that hardly differ; the other optimizers do not.
+    w_ND = torch.nn.Parameter(start_ND.double() if config.optimizer == "lbfgs" else start_ND)
+    descend(objective, w_ND, config, seed=seed, on_loss=tell)
+    # Once more with products in float64: what is written down is exact.
+    share = max(objective.loss(w_ND.detach().double()).item(), 0.0)
+    vectors_ND = w_ND.detach() * math.sqrt(objective.top_eigenvalue)
+    loss = share * objective.sum_of_squares
+    return ItemEmbeddings(vectors_ND.float().cpu().numpy(), items, loss, share, best_loss)
+
+
+def _start(
+    objective: PairObjective, config: EmbeddingConfig, optimum: SpectralOptimum | None, seed: int
+) -> Tensor:
+    """W to start from; items without any co-occurrence start, and stay, at the zero vector."""
+    matrix = objective.matrix
+    if config.initial == "spectral" and optimum is not None:
+        start_ND = (optimum.vectors / math.sqrt(objective.top_eigenvalue)).to(torch.float32)
+    else:
+        generator = torch.Generator().manual_seed(seed)
+        if config.initial == "random":
+            noise_ND = torch.randn(matrix.n_items, config.dim, generator=generator)
+            # ‖W‖_F ≈ 1: products small beside the largest of X / λ₁, whatever the dimension.
+            start_ND = (noise_ND / math.sqrt(noise_ND.numel())).to(matrix.device)
+        else:
+            start_ND = _range_start(objective, config.dim, generator)
+    return start_ND * matrix.has_pairs[:, None]
+
+
+def _range_start(objective: PairObjective, dim: int, generator: torch.Generator) -> Tensor:
     """The leading eigenvectors of X, roughly, by randomised subspace iteration.
 
-    Halko, Martinsson & Tropp 2011, algorithm 4.4, with a final Rayleigh-Ritz step. Items
-    without any co-occurrence start, and stay, at the zero vector.
+    Halko, Martinsson & Tropp 2011, algorithm 4.4, with a final Rayleigh-Ritz step.
     """
-    generator = torch.Generator().manual_seed(seed)
-    n_items, width = objective.n_items, min(dim + 8, objective.n_items)
-    basis_NK = torch.randn(n_items, width, generator=generator).to(objective.device)
+    matrix, width = objective.matrix, min(dim + 8, objective.n_items)
+    noise_NK = torch.randn(matrix.n_items, width, generator=generator)
+    basis_NK = noise_NK.to(matrix.device)
     for _ in range(2):
-        basis_NK, _ = torch.linalg.qr(objective.scaled @ basis_NK)
-    projected_KK = basis_NK.T @ (objective.scaled @ basis_NK)
+        basis_NK, _ = torch.linalg.qr(matrix.multiply(basis_NK))
+    projected_KK = basis_NK.T @ matrix.multiply(basis_NK) / objective.top_eigenvalue
     values_K, rotation_KK = torch.linalg.eigh(projected_KK)
     # eigh sorts ascending; a negative eigenvalue has no real square root and starts near zero.
     top_D = values_K[-dim:].flip(0).clamp_min(1e-6)
     start_ND: Tensor = basis_NK @ rotation_KK[:, -dim:].flip(1) * top_D.sqrt()
-    return start_ND * objective.has_pairs[:, None]
-
-
-def _descend(
-    objective: PairObjective, w_ND: torch.nn.Parameter, config: EmbeddingConfig, on_epoch: OnEpoch
-) -> list[float]:
-    """Step until converged; give back the relative loss before each step, and after the last."""
-    optimizer = _optimizer(w_ND, config)
-    losses: list[float] = []
-    for epoch in range(config.epochs + 1):
-        optimizer.zero_grad(set_to_none=True)
-        loss = objective.loss(w_ND)
-        value = max(loss.item(), 0.0)  # rounding can take a perfect fit below zero
-        if not value < 10.0:  # also true of NaN; the start is always below 1
-            raise TrainingError(
-                f"the loss diverged (relative loss {value:.3g} at epoch {epoch}): lower "
-                f"learning_rate (now {optimizer.param_groups[0]['lr']:g})"
-            )
-        losses.append(value)
-        if epoch:
-            on_epoch(epoch, {"loss": value * objective.sum_of_squares, "relative_loss": value})
-        if epoch == config.epochs or _converged(losses, config.tolerance):
-            break
-        # Undo the normalisation of `loss`: learning rates are relative to a matrix with λ₁ = 1.
-        (loss * objective.scaled_sum_of_squares).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    return losses
-
-
-def _converged(losses: list[float], tolerance: float, window: int = 10) -> bool:
-    # The range, not the difference: momentum can carry the loss up and down again.
-    recent = losses[-1 - window :]
-    return len(losses) > window and max(recent) - min(recent) <= tolerance * losses[-1]
-
-
-def _optimizer(w_ND: torch.nn.Parameter, config: EmbeddingConfig) -> torch.optim.Optimizer:
-    learning_rate = config.learning_rate or _LEARNING_RATE[config.optimizer]
-    momentum = _MOMENTUM[config.optimizer] if config.momentum is None else config.momentum
-    if config.optimizer == "scaled_sgd":
-        return ScaledSGD([w_ND], lr=learning_rate, momentum=momentum)
-    return torch.optim.SGD([w_ND], lr=learning_rate, momentum=momentum, nesterov=momentum > 0)
+    return start_ND

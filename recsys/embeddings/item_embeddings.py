@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.embeddings.search import Similarity, nearest, scale_rows
 from recsys.vocabulary import Vocabulary
 
 
@@ -21,6 +22,15 @@ class ItemEmbeddings:
     """Σ_{i≠j} (v_iᵀv_j − X_ij)² at the end of the fit."""
     relative_loss: float
     """The loss over Σ X_ij²."""
+    optimum_loss: float | None = None
+    """The least loss that vectors of this length can have, where it was computed."""
+
+    @property
+    def loss_over_optimum(self) -> float | None:
+        """1 at the optimum; a fit within 1.01 counts as converged. None where not computed."""
+        if self.optimum_loss is None:
+            return None
+        return self.loss / self.optimum_loss if self.optimum_loss else 1.0
 
     @property
     def dim(self) -> int:
@@ -29,51 +39,70 @@ class ItemEmbeddings:
 
     def unit_vectors(self) -> NDArray[np.float32]:
         """The vectors scaled to length one (zero vectors stay zero), [n_items, dim]."""
-        norms = np.linalg.norm(self.vectors, axis=1, keepdims=True)
-        return (self.vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
+        return scale_rows(self.vectors, "cosine")
 
     def neighbours(
-        self, k: int, block: int = 1024
+        self, k: int, block: int = 1024, similarity: Similarity = "cosine"
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The k items nearest to each item by cosine, itself left out.
+        """The k items nearest to each item, itself left out.
 
         Cosine rather than the dot product, which lists the same blockbusters for every item.
 
         Args:
             k: how many.
             block: rows computed at once, to bound memory.
+            similarity: cosine or dot product.
 
         Returns:
-            Item indices and cosines, best first, both [n_items, k]. Index -1 and cosine 0 fill
-            the row of an item without a vector, or where the catalogue has no more items.
+            Item indices and similarities, best first, both [n_items, k]. Index -1 and similarity
+            0 fill the row of an item without a vector, or where the catalogue has no more items.
+        """
+        itself_N1 = np.arange(len(self.vectors))[:, None]
+        return nearest(
+            self.vectors,
+            self.vectors,
+            k,
+            exclude_BE=itself_N1,
+            similarity=similarity,
+            block=block,
+        )
+
+    def analogy(
+        self, a: int, b: int, c: int, k: int = 10
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The k items nearest by cosine to a − b + c, these three left out.
+
+        "c is to what as b is to a" (Mikolov, Yih & Zweig 2013), on vectors of length one.
+
+        Returns:
+            Item indices and cosines, best first, both [k].
         """
         unit_ND = self.unit_vectors()
-        has_vector: NDArray[np.bool_] = np.any(unit_ND != 0, axis=1)
-        n_items = len(unit_ND)
-        index = np.full((n_items, k), -1, dtype=np.int32)
-        cosine = np.zeros((n_items, k), dtype=np.float32)
-        width = min(k, max(int(has_vector.sum()) - 1, 0))
-        for start in range(0, n_items, block):
-            rows = start + np.flatnonzero(has_vector[start : start + block])
-            scores_BN = unit_ND[rows] @ unit_ND.T
-            scores_BN[:, ~has_vector] = -np.inf
-            scores_BN[np.arange(len(rows)), rows] = -np.inf
-            best = top_k(scores_BN, width)
-            index[rows, :width] = best
-            cosine[rows, :width] = np.take_along_axis(scores_BN, best, axis=1)
-        return index, cosine
+        query_1D = (unit_ND[a] - unit_ND[b] + unit_ND[c])[None]
+        return self._near(query_1D, np.array([[a, b, c]]), k)
 
+    def user_vector(
+        self, history: NDArray[np.integer], last: int | None = None
+    ) -> NDArray[np.float32]:
+        """The mean of the unit vectors of what a user watched, [dim].
 
-def top_k(scores_BN: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Column indices of the k largest scores of each row, best first, ties by index, [B, k]."""
-    n_items = scores_BN.shape[1]
-    if k >= n_items:
-        return np.argsort(-scores_BN, axis=1, kind="stable")
-    best = np.empty((len(scores_BN), k), dtype=np.int64)
-    if k == 0:
-        return best
-    for row, scores in enumerate(scores_BN):
-        # All that reach the k-th largest value: a partition alone would break ties at random.
-        candidates = np.flatnonzero(scores >= np.partition(scores, n_items - k)[n_items - k])
-        best[row] = candidates[np.argsort(-scores[candidates], kind="stable")[:k]]
-    return best
+        Args:
+            history: item indices, oldest first; if empty, the vector is zero.
+            last: how many of the most recent to take; None takes all.
+        """
+        recent = history if last is None else history[len(history) - min(last, len(history)) :]
+        total_D = scale_rows(self.vectors[recent], "cosine").sum(axis=0)
+        mean_D: NDArray[np.float32] = total_D / np.float32(max(len(recent), 1))
+        return mean_D
+
+    def near_history(
+        self, history: NDArray[np.integer], k: int = 10, last: int | None = None
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The k items nearest by cosine to a user's vector, the history left out, both [k]."""
+        return self._near(self.user_vector(history, last)[None], np.asarray(history)[None], k)
+
+    def _near(
+        self, query_1D: NDArray[np.float32], exclude_1E: NDArray[np.integer], k: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        index, cosine = nearest(query_1D, self.vectors, k, exclude_BE=exclude_1E)
+        return index[0], cosine[0]

@@ -1,101 +1,144 @@
 r"""The full-pair objective, computed exactly without forming an n × n matrix.
 
-.. math:: c(V) = \sum_{i \ne j} (v_i^T v_j - X_{ij})^2
+.. math:: c(V) = \sum_{i \ne j} (v_i^T v_j - X_{ij})^2 = \sum_i c_i
 
-Writing G = VᵀV, the sum over *all* ordered pairs splits into three terms that are cheap:
+Writing G = VᵀV, the part c_i of row i splits into terms that are cheap:
 
-    Σ_{i≠j} (v_iᵀv_j)²   =  ‖G‖²_F − Σ_i ‖v_i‖⁴          O(n d²)
-    Σ_{i≠j} X_ij v_iᵀv_j  =  Σ_i v_i · (X V)_i             O(nnz d)
-    Σ_{i≠j} X_ij²         =  a constant of the data
+    Σ_{j≠i} (v_iᵀv_j)²   =  v_iᵀ G v_i − ‖v_i‖⁴     O(d²)
+    Σ_{j≠i} X_ij v_iᵀv_j  =  v_i · (X V)_i           O(nnz_i d)
+    Σ_{j≠i} X_ij²         =  a constant of the data
 
-so one step costs O(nnz·d + n·d²) rather than O(n²·d), and the loss is the true one: pairs that
+so one pass costs O(nnz·d + n·d²) rather than O(n²·d), and the loss is the true one: pairs that
 never co-occur count as much as those that do. The first identity is how implicit-feedback ALS
 handles its zeros (Hu, Koren & Volinsky 2008, §4).
+
+X is symmetric, so v_i has the same part in Σ_j c_j as in c_i: the gradient of c by v_i is twice
+that of c_i. Rows drawn at random therefore give an unbiased estimate of the gradient as well as
+of the loss, and one whose noise vanishes where the gradient does.
+
+With pair weights, f_ij where X_ij is not zero and w₀ elsewhere, the first term is multiplied by
+w₀, and the pairs that are not zero add (f_ij − w₀)(v_iᵀv_j)².
 """
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from recsys.embeddings.matrices import PairMatrix, RowBlock
 
 
 class PairObjective:
-    """c(V) for one symmetric matrix X, on one device.
+    """c(V) for one matrix X.
 
     X is divided by its largest eigenvalue λ₁, so that a learning rate means the same on every
-    data set: with V = √λ₁ W, the loss is λ₁² Σ_{i≠j} (w_iᵀw_j − X_ij/λ₁)².
+    data set and weighting: with V = √λ₁ W, the loss is λ₁² Σ_{i≠j} (w_iᵀw_j − X_ij/λ₁)².
 
-    Args:
-        matrix: X, symmetric with zero diagonal, [n, n], not all zero.
-        device: where to compute.
-        dtype: of X and V.
+    The products with X are computed in the precision of W; all else, where large terms nearly
+    cancel, in float64.
     """
 
-    def __init__(
-        self, matrix: sp.csr_array, device: torch.device, dtype: torch.dtype = torch.float32
-    ) -> None:
-        self.n_items = int(matrix.shape[0])
-        self.sum_of_squares = float(np.square(matrix.data.astype(np.float64)).sum())
-        index_type = np.int64 if matrix.nnz > np.iinfo(np.int32).max else np.int32
-        with warnings.catch_warnings():
-            # torch calls its CSR tensors a beta; the product that is used here is tested.
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
-            counts = torch.sparse_csr_tensor(
-                torch.from_numpy(matrix.indptr.astype(index_type)),
-                torch.from_numpy(matrix.indices.astype(index_type)),
-                torch.from_numpy(matrix.data).to(dtype),
-                size=(self.n_items, self.n_items),
-                check_invariants=False,
-            ).to(device)
-        self.device = device
-        self.has_pairs = torch.from_numpy(np.diff(matrix.indptr) > 0).to(device)
-        """Whether an item co-occurs with any other, [n]."""
-        self.top_eigenvalue = _top_eigenvalue(counts)
-        self.scaled = counts * (1.0 / self.top_eigenvalue)
-
-    def loss(self, w_ND: Tensor) -> Tensor:
-        """The loss at W, over its value at W = 0: 1 says nothing is learned, 0 a perfect fit."""
-        gram_DD = w_ND.T @ w_ND
-        norms_N = w_ND.square().sum(1)
-        cross: Tensor = _QuadraticForm.apply(w_ND, self.scaled)  # type: ignore[no-untyped-call]
-        pairs = gram_DD.square().sum() - norms_N.square().sum()
-        return 1.0 + (pairs - 2.0 * cross) / self.scaled_sum_of_squares
+    def __init__(self, matrix: PairMatrix) -> None:
+        self.matrix = matrix
+        self.n_items = matrix.n_items
+        self.zero_weight = 1.0 if matrix.weights is None else matrix.weights.zero_weight
+        self.top_eigenvalue = _top_eigenvalue(matrix)
+        self.sum_of_squares = matrix.sum_of_squares
+        """The loss at V = 0: Σ X_ij², weighted where the pairs are."""
+        if matrix.weights is not None:
+            self.sum_of_squares = sum(block.sum_of_squares for block in matrix.blocks())
 
     @property
     def scaled_sum_of_squares(self) -> float:
-        """Σ (X_ij / λ₁)², the loss at W = 0."""
+        """The loss at W = 0, of X / λ₁."""
         return self.sum_of_squares / self.top_eigenvalue**2
 
+    def loss(self, w_ND: Tensor) -> Tensor:
+        """The loss at W, over its value at W = 0: 1 says nothing is learned, 0 a perfect fit."""
+        return self._over_blocks(w_ND, self.matrix.blocks(), 1.0)
 
-class _QuadraticForm(torch.autograd.Function):
-    """Σ_ij X_ij w_iᵀw_j for symmetric X; one sparse product serves value and gradient."""
+    def sampled_loss(self, w_ND: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        """An unbiased estimate of `loss` and of its gradient from some rows against all.
+
+        Args:
+            w_ND: W.
+            rows: distinct indices, each drawn with equal probability, [B].
+        """
+        return self._over_blocks(w_ND, [self.matrix.sample(rows)], self.n_items / len(rows))
+
+    def _over_blocks(self, w_ND: Tensor, blocks: Iterable[RowBlock], times: float) -> Tensor:
+        loss: Tensor = _PairLoss.apply(w_ND, self, blocks)  # type: ignore[no-untyped-call]
+        return loss * (times / self.scaled_sum_of_squares)
+
+    def rows(self, w_ND: Tensor, gram_DD: Tensor, block: RowBlock) -> tuple[Tensor, Tensor]:
+        """Σ c_i over the rows of a block, and the gradient of c by them, [B, d]; both float64."""
+        w_BD = w_ND[block.rows].double()
+        norms_B1 = w_BD.square().sum(1, keepdim=True)
+        repelled_BD = self.zero_weight * (w_BD @ gram_DD - norms_B1 * w_BD)
+        value, attracted_BD = self._non_zeros(w_ND, w_BD, block)
+        return (w_BD * repelled_BD).sum() + value, 4.0 * (repelled_BD + attracted_BD)
+
+    def _non_zeros(self, w_ND: Tensor, w_BD: Tensor, block: RowBlock) -> tuple[Tensor, Tensor]:
+        """What the pairs that are not zero add to the loss, and a quarter of the gradient."""
+        matrix_BN = block.matrix(w_ND.dtype)
+        scale = 1.0 / self.top_eigenvalue
+        if block.weights is None:
+            pulled_BD = (matrix_BN @ w_ND).double() * -scale
+            squares = block.sum_of_squares * scale**2
+            return 2.0 * (w_BD * pulled_BD).sum() + squares, pulled_BD
+        weights = block.weights.to(w_ND.dtype)
+        targets = matrix_BN.values() * scale
+        rows_BD = w_BD.to(w_ND.dtype).contiguous()
+        products = torch.sparse.sampled_addmm(matrix_BN, rows_BD, w_ND.T, beta=0.0).values()
+        # (f − w₀) p² − 2 f x p + f x², written so that nothing cancels.
+        errors = (weights * (products - targets).square()).double().sum()
+        value = errors - self.zero_weight * products.double().square().sum()
+        pull = weights * (products - targets) - self.zero_weight * products
+        return value, (block.with_values(pull) @ w_ND).double()
+
+
+class _PairLoss(torch.autograd.Function):
+    """Σ c_i over row blocks; one pass over X serves value and gradient."""
 
     @staticmethod
-    def forward(ctx: Any, w_ND: Tensor, matrix_NN: Tensor) -> Tensor:
-        product_ND = matrix_NN @ w_ND
-        ctx.save_for_backward(product_ND)
-        return (product_ND * w_ND).sum()
+    def forward(
+        ctx: Any, w_ND: Tensor, objective: PairObjective, blocks: Iterable[RowBlock]
+    ) -> Tensor:
+        exact_ND = w_ND.double()
+        gram_DD = exact_ND.T @ exact_ND
+        gradient_ND = torch.zeros_like(w_ND)
+        total = torch.zeros((), dtype=torch.float64, device=w_ND.device)
+        for block in blocks:
+            value, gradient_BD = objective.rows(w_ND, gram_DD, block)
+            total += value
+            gradient_ND[block.rows] = gradient_BD.to(w_ND.dtype)
+        ctx.save_for_backward(gradient_ND)
+        return total
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        (product_ND,) = ctx.saved_tensors
-        return 2.0 * grad_outputs[0] * product_ND, None
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        (gradient_ND,) = ctx.saved_tensors
+        return grad_outputs[0].to(gradient_ND.dtype) * gradient_ND, None, None
 
 
-def _top_eigenvalue(matrix_NN: Tensor, iterations: int = 30) -> float:
-    """λ₁ of a non-negative symmetric matrix, by power iteration from the all-ones vector.
+def _top_eigenvalue(matrix: PairMatrix, iterations: int = 30) -> float:
+    """λ₁ of a symmetric matrix to a percent or so, by power iteration from nearly equal entries.
 
-    By Perron and Frobenius the leading eigenvector has no negative entry, so the start is
-    never orthogonal to it. A little below λ₁ is as good: it only scales the learning rate.
+    By Perron and Frobenius the leading eigenvector of a matrix without negative entries has
+    none itself, so the start is far from orthogonal to it. A little below λ₁ is as good: it
+    only scales the learning rate.
     """
-    vector_N1 = torch.ones(matrix_NN.shape[0], 1, dtype=matrix_NN.dtype, device=matrix_NN.device)
-    norm = 0.0
+    noise = torch.rand(matrix.n_items, 1, generator=torch.Generator().manual_seed(0))
+    vector_N1 = (1.0 + 0.1 * noise).to(matrix.device)
+    norm, before = 0.0, -1.0
     for _ in range(iterations):
-        vector_N1 = matrix_NN @ (vector_N1 / vector_N1.norm())
-        norm = float(vector_N1.norm())
+        if abs(norm - before) <= 1e-3 * norm:
+            break
+        vector_N1 = matrix.multiply(vector_N1 / vector_N1.norm())
+        norm, before = float(vector_N1.norm()), norm
     return norm

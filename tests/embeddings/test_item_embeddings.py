@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from recsys.embeddings import ItemEmbeddings
-from recsys.embeddings.item_embeddings import top_k
+from recsys.embeddings.search import nearest, top_k
 from recsys.vocabulary import Vocabulary
 
 
@@ -68,3 +68,48 @@ def test_an_item_that_is_alone_has_no_neighbours(n_vectors):
     index, cosine = embeddings_of(vectors).neighbours(k=2)
     assert index.tolist() == [[-1, -1]] * 3
     assert cosine.tolist() == [[0, 0]] * 3
+
+
+def test_neighbours_by_dot_product_favour_long_vectors():
+    embeddings = embeddings_of([[1, 0], [1, 0.1], [9, 9]])
+    assert embeddings.neighbours(k=1)[0][0].tolist() == [1]
+    index, dot = embeddings.neighbours(k=1, similarity="dot")
+    assert index[0].tolist() == [2]
+    assert dot[0].tolist() == [9]
+
+
+def test_queries_leave_out_what_they_are_told_to():
+    vectors = np.eye(4, dtype=np.float32)
+    queries = np.array([[4, 3, 2, 1], [0, 0, 0, 0]], dtype=np.float32)
+    index, dot = nearest(
+        queries, vectors, 3, exclude_BE=np.array([[0, 2], [1, -1]]), similarity="dot"
+    )
+    assert index.tolist() == [[1, 3, -1], [-1, -1, -1]]
+    assert dot.tolist() == [[3, 1, 0], [0, 0, 0]]
+
+
+def test_an_analogy_adds_what_sets_one_item_apart_from_another():
+    # king, man, woman, queen, and one that is none of them
+    embeddings = embeddings_of([[1, 1, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1], [1, 0.5, 0.5]])
+    index, cosine = embeddings.analogy(0, 1, 2, k=2)
+    assert index.tolist() == [3, 4]
+    query = np.array([1 / np.sqrt(2), 1 / np.sqrt(2) - 1, 1])
+    expected = query @ [1, 0, 1] / np.linalg.norm(query) / np.sqrt(2)
+    assert cosine[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_user_is_the_mean_of_what_was_watched_last():
+    embeddings = embeddings_of([[3, 0], [0, 5], [0, 0], [-1, 0]])
+    assert embeddings.user_vector(np.array([0, 1])).tolist() == [0.5, 0.5]
+    assert embeddings.user_vector(np.array([3, 0, 1]), last=2).tolist() == [0.5, 0.5]
+    assert embeddings.user_vector(np.array([1]), last=5).tolist() == [0, 1]
+    assert embeddings.user_vector(np.array([], dtype=np.int32)).tolist() == [0, 0]
+    index, _ = embeddings.near_history(np.array([0]), k=3)
+    assert index.tolist() == [1, 3, -1]
+
+
+def test_how_far_from_the_optimum_is_told_where_it_is_known():
+    assert embeddings_of([[1]]).loss_over_optimum is None
+    vectors, items = np.ones((1, 1), np.float32), Vocabulary.of([1])
+    assert ItemEmbeddings(vectors, items, 3.0, 0.1, optimum_loss=2.0).loss_over_optimum == 1.5
+    assert ItemEmbeddings(vectors, items, 0.0, 0.0, optimum_loss=0.0).loss_over_optimum == 1.0

@@ -40,3 +40,16 @@ def test_corner_cases_have_a_place_on_the_map(vectors):
     positions = map_items(embeddings_of(vectors), np.arange(len(vectors)))
     assert positions.shape == (len(vectors), 2)
     assert np.isfinite(positions).all()
+
+
+def test_pca_is_the_plane_of_the_largest_differences(three_groups):
+    plane = map_items(three_groups, np.arange(24), method="pca")
+    unit = three_groups.unit_vectors().astype(float)
+    variances = np.linalg.eigvalsh(np.cov(unit.T))[::-1]
+    np.testing.assert_allclose(np.cov(plane.T), np.diag(variances[:2]), atol=1e-6)
+
+
+def test_pca_of_vectors_of_length_one_has_one_axis():
+    plane = map_items(embeddings_of([[1], [-2], [3]]), np.arange(3), method="pca")
+    assert plane[:, 1].tolist() == [0, 0, 0]
+    assert plane[1, 0] * plane[0, 0] < 0

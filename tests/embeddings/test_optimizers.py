@@ -27,7 +27,8 @@ def test_momentum_is_that_of_sgd_where_the_gram_matrix_is_the_identity():
     start_ND = torch.eye(3, dtype=torch.float64)
     random = torch.Generator().manual_seed(0)
     # So small that WᵀW stays the identity while W moves.
-    gradients = 1e-6 * torch.randn(5, 3, 3, dtype=torch.float64, generator=random)
+    # Of one sign, so that the velocity never points uphill.
+    gradients = 1e-6 * torch.rand(5, 3, 3, dtype=torch.float64, generator=random)
     ours_ND, theirs_ND = (torch.nn.Parameter(start_ND.clone()) for _ in range(2))
     ours = ScaledSGD([ours_ND], lr=0.1, momentum=0.5, damping=0.0)
     theirs = torch.optim.SGD([theirs_ND], lr=0.1, momentum=0.5, nesterov=True)
@@ -55,3 +56,15 @@ def test_rows_without_gradient_stay_exactly_where_they_are():
 def test_a_closure_is_refused():
     with pytest.raises(ValueError, match="takes no closure"):
         ScaledSGD([parameter(GRADIENT)]).step(lambda: 0.0)
+
+
+def test_a_velocity_that_points_uphill_is_forgotten():
+    w_ND, fresh_ND = (parameter(GRADIENT) for _ in range(2))
+    moved = ScaledSGD([w_ND], momentum=0.9)
+    moved.step()
+    fresh_ND.data = w_ND.detach().clone()
+    for matrix in (w_ND, fresh_ND):
+        matrix.grad = -torch.tensor(GRADIENT)
+    moved.step()
+    ScaledSGD([fresh_ND], momentum=0.9).step()
+    torch.testing.assert_close(w_ND, fresh_ND)
