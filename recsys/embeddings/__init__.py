@@ -7,6 +7,7 @@ from recsys.embeddings.fold_in import fold_in
 from recsys.embeddings.item_embeddings import ItemEmbeddings
 from recsys.embeddings.map import map_items
 from recsys.embeddings.spectral import SpectralOptimum
+from recsys.embeddings.windowed import windowed_vectors
 
 __all__ = [
     "EmbeddingConfig",
@@ -17,6 +18,7 @@ __all__ = [
     "fold_in",
     "map_items",
     "spectral_optimum",
+    "windowed_vectors",
     "write_parquet",
     "write_word2vec",
 ]
