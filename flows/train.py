@@ -26,6 +26,7 @@ from recsys.embeddings import EmbeddingConfig, ItemEmbeddings, fit_embeddings
 from recsys.errors import BundleError, TrackingError
 from recsys.evaluation import Report, Scorer, challenge, comparison_table, evaluate
 from recsys.loading import load_recommender
+from recsys.map_page import item_map_page
 from recsys.sessions import SessionConfig, SessionModel, fit_session_model
 from recsys.tracking import Run
 from recsys.vocabulary import Vocabulary
@@ -33,6 +34,8 @@ from recsys.vocabulary import Vocabulary
 Reports = dict[Literal["validation", "test"], Report]
 
 LSTM = "lstm"
+MAPPED = 500
+"""Items on the page with the map: a second or two of t-SNE."""
 DATA = Path("data")
 
 
@@ -100,6 +103,7 @@ def embed(
         stage.log_figure(plots.loss_curve(losses, "Embeddings", "loss / Σ X²"), "loss")
         picture = plots.popular_items_map(split.train, embeddings, seed=runtime.seed)
         run.log_figure(picture, "map")
+        run.log_page(item_map_page(split.train, embeddings, MAPPED, runtime.seed), "map")
     return embeddings
 
 

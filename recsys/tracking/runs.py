@@ -102,6 +102,10 @@ class Run:
         """Record a picture as `figures/<name>.png`."""
         self.client.log_figure(self.run_id, figure, f"figures/{name}.png")
 
+    def log_page(self, html: str, name: str) -> None:
+        """Record a web page as `<name>.html`, which the UI can show."""
+        self.client.log_text(self.run_id, html, f"{name}.html")
+
     def log_table(self, table: pd.DataFrame, name: str) -> None:
         """Record a table, its index included, as `<name>.json`, which the UI can show."""
         self.client.log_table(self.run_id, table.reset_index(), f"{name}.json")

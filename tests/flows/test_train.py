@@ -91,7 +91,7 @@ def test_params_metrics_data_and_files_are_recorded(client, run_ids):
     assert run.inputs.dataset_inputs[0].dataset.name == "sample"
     assert len(run.inputs.dataset_inputs[0].dataset.digest) == 36
     names = {file.path for file in client.list_artifacts(run_ids[0])}
-    assert names == {"bundle", "comparison.json", "figures", "ranks"}
+    assert names == {"bundle", "comparison.json", "figures", "map.html", "ranks"}
     nested = children(client, run_ids[0])
     for model in ("lstm", "popularity", "item-knn", "als"):
         metrics = nested[model].data.metrics
