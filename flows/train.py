@@ -22,7 +22,12 @@ from recsys.console import print_table, progress_bar
 from recsys.cooccurrence import Cooccurrence, CooccurrenceConfig, count_cooccurrence
 from recsys.data import ReadingConfig, ReadReport, Split, read_ratings
 from recsys.data.public import default_source
-from recsys.embeddings import EmbeddingConfig, ItemEmbeddings, fit_embeddings
+from recsys.embeddings import (
+    EmbeddingConfig,
+    ItemEmbeddings,
+    fit_embeddings,
+    windowed_vectors,
+)
 from recsys.errors import BundleError, TrackingError
 from recsys.evaluation import Report, Scorer, challenge, comparison_table, evaluate
 from recsys.loading import load_recommender
@@ -117,12 +122,17 @@ def learn_sessions(
 ) -> tuple[SessionModel, Reports]:
     """Train the LSTM, watching its validation metrics, and evaluate it."""
     history = History()
+    config = config.for_data(len(split.train))
     with run.child(LSTM) as stage, progress_bar(LSTM, config.epochs, "train_loss") as advance:
         stage.log_config(session=config, runtime=runtime)
+        vectors = embeddings.vectors
+        if config.initial_vectors == "windowed":
+            dim = config.embedding_dim or embeddings.dim
+            vectors = windowed_vectors(split.train, dim, runtime=runtime)
         model = fit_session_model(
             split.train,
             config,
-            item_vectors=embeddings.vectors,
+            item_vectors=vectors,
             runtime=runtime,
             on_epoch=combine(history, stage.on_epoch, advance),
             validate=lambda model: evaluate(model, split, "validation").metrics,

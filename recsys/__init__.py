@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         ItemEmbeddings,
         fit_embeddings,
         spectral_optimum,
+        windowed_vectors,
     )
     from recsys.errors import RecsysError
     from recsys.evaluation import Report, comparison_table, evaluate
@@ -60,6 +61,7 @@ _HOMES = {
         "ItemEmbeddings",
         "fit_embeddings",
         "spectral_optimum",
+        "windowed_vectors",
     ],
     "recsys.errors": ["RecsysError"],
     "recsys.evaluation": ["Report", "comparison_table", "evaluate"],
@@ -99,6 +101,7 @@ __all__ = [
     "read_ratings",
     "spectral_optimum",
     "time_window",
+    "windowed_vectors",
 ]
 
 

@@ -4,7 +4,7 @@ manifest.json               format, library versions, size and SHA-256 of every 
 config.json                 the configuration of each stage
 items.parquet               the catalogue, in index order
 embeddings.safetensors      item vectors
-session_model.safetensors   the LSTM's parameters
+session_model.safetensors   the recurrent network's parameters
 neighbours.npz              the nearest items of each item, and their cosine
 metrics.json                validation and test metrics of the session model
 """
@@ -31,7 +31,7 @@ from recsys.data import Target
 from recsys.embeddings import ItemEmbeddings
 from recsys.errors import BundleError
 from recsys.evaluation import Report
-from recsys.sessions import LSTMNetwork, SessionConfig, SessionModel
+from recsys.sessions import SessionConfig, SessionModel, SessionNetwork
 from recsys.storage import (
     atomic_folder,
     read_arrays,
@@ -156,7 +156,7 @@ def _read(folder: Path, device: torch.device) -> Bundle:
     config = read_json(folder / "config.json")
     catalogue = pd.read_parquet(folder / "items.parquet")
     items = Vocabulary(catalogue[columns.ITEM_ID].to_numpy())
-    network = LSTMNetwork(len(items), SessionConfig.model_validate(config["session"]))
+    network = SessionNetwork(len(items), SessionConfig.model_validate(config["session"]))
     network.load_state_dict(load_file(folder / "session_model.safetensors"))
     neighbours = read_arrays(folder / "neighbours.npz")
     facts = config["embeddings"]

@@ -44,7 +44,8 @@ class Runtime(Config):
     """`auto` takes a GPU where there is one."""
 
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    """Arithmetic of the session model; `auto` is bf16 on a GPU and float32 on CPU."""
+    """Arithmetic in which the session model is trained; `auto` is bf16 on a GPU and on a CPU that
+    has instructions for it, else float32."""
 
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Every random number is drawn from generators seeded with this."""
@@ -69,7 +70,8 @@ class Runtime(Config):
         """The arithmetic to compute in, as Lightning Fabric names it."""
         if self.precision != "auto":
             return self.precision
-        return "bf16-mixed" if self.torch_device().type == "cuda" else "32-true"
+        fast = self.torch_device().type == "cuda" or _cpu_has_bf16()
+        return "bf16-mixed" if fast else "32-true"
 
     @contextmanager
     def limit_threads(self) -> Iterator[None]:
@@ -82,3 +84,12 @@ class Runtime(Config):
             yield
         finally:
             torch.set_num_threads(before)
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies matrices of bf16 by itself; without, it would be slower so."""
+    import torch
+
+    # Older versions of torch do not tell.
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

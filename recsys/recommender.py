@@ -73,13 +73,13 @@ class Recommender:
 
         Args:
             history: what was watched, oldest first, by id or title; never recommended again.
+                Where it is empty, what is popular is recommended.
             k: how many, at most.
             exclude: other items not to recommend.
             only: recommend only from these.
 
         Raises:
             UnknownItemError: the catalogue has no such item, or several.
-            ValueError: the history is empty.
         """
         self._check_k(k)
         watched = self._indices(history)

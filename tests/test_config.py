@@ -52,16 +52,25 @@ def test_a_gpu_that_is_not_there_is_an_error(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("precision", "has_gpu", "expected"),
+    ("precision", "has_gpu", "capabilities", "expected"),
     [
-        ("auto", True, "bf16-mixed"),
-        ("auto", False, "32-true"),
-        ("32-true", True, "32-true"),
-        ("bf16-mixed", False, "bf16-mixed"),
+        ("auto", True, {}, "bf16-mixed"),
+        ("auto", False, {"avx2": True, "avx512_bf16": False}, "32-true"),
+        ("auto", False, {"avx512_bf16": True}, "bf16-mixed"),
+        ("auto", False, {"amx_bf16": True}, "bf16-mixed"),
+        ("auto", False, None, "32-true"),
+        ("32-true", True, {"avx512_bf16": True}, "32-true"),
+        ("bf16-mixed", False, {}, "bf16-mixed"),
     ],
 )
-def test_precision_follows_the_device_unless_it_is_given(monkeypatch, precision, has_gpu, expected):
+def test_precision_follows_the_device_unless_it_is_given(
+    monkeypatch, precision, has_gpu, capabilities, expected
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    if capabilities is None:
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert Runtime(precision=precision).torch_precision() == expected
 
 

@@ -1,8 +1,24 @@
-"""The session model: an LSTM over watch sequences."""
+"""The session model: a recurrent network over watch sequences."""
 
+from recsys.sessions.calibration import expected_calibration_error, fit_temperature
 from recsys.sessions.config import SessionConfig
+from recsys.sessions.export import export_scorer
 from recsys.sessions.fit import fit_session_model
-from recsys.sessions.network import LSTMNetwork
-from recsys.sessions.session_model import SessionModel
+from recsys.sessions.generate import WatchList, beam_search, greedy, sample
+from recsys.sessions.network import SessionNetwork
+from recsys.sessions.session_model import SessionModel, SessionState
 
-__all__ = ["LSTMNetwork", "SessionConfig", "SessionModel", "fit_session_model"]
+__all__ = [
+    "SessionConfig",
+    "SessionModel",
+    "SessionNetwork",
+    "SessionState",
+    "WatchList",
+    "beam_search",
+    "expected_calibration_error",
+    "export_scorer",
+    "fit_session_model",
+    "fit_temperature",
+    "greedy",
+    "sample",
+]

@@ -51,14 +51,16 @@ def training_batches(
     max_length: int,
     batch_size: int | None,
     rng: np.random.Generator,
+    n_processes: int = 1,
 ) -> list[NDArray[np.int64]]:
     """One epoch of padded batches, in random order, of stretches of similar length.
 
     Args:
         interactions: what to learn from.
         max_length: longest stretch, in predictions.
-        batch_size: stretches per batch; None chooses by the size of the data.
+        batch_size: stretches per step; None chooses by the size of the data.
         rng: decides on cuts, company and order.
+        n_processes: how many batches are learned from at the same step, and share its stretches.
 
     Returns:
         Arrays of item indices, [B, up to max_length + 1], each row a stretch padded at the end
@@ -69,7 +71,7 @@ def training_batches(
     # Neighbours in this order have lengths within some eight watches of each other; the noise
     # gives each stretch new company every epoch.
     order = np.argsort(lengths // 8 + 4 * rng.random(len(lengths)), kind="stable")
-    batch_size = batch_size or _batch_size(len(lengths))
+    batch_size = -(-(batch_size or _batch_size(len(lengths))) // n_processes)
     groups = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     rng.shuffle(groups)
     log, pad_index = interactions.item_index, interactions.n_items

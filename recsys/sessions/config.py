@@ -10,28 +10,49 @@ from recsys.config import Config
 
 
 class SessionConfig(Config):
-    """How the LSTM is built and trained."""
+    """How the session model is built and trained."""
 
-    embedding_dim: int = Field(default=64, ge=1)
-    """Length of the item vectors, shared by input and output."""
+    cell: Literal["lstm", "gru", "rnn"] = "lstm"
+    """LSTM (Hochreiter & Schmidhuber 1997), GRU (Cho et al. 2014) or plain tanh (Elman 1990)."""
+
+    embedding_dim: int | None = Field(default=None, ge=1)
+    """Length of the item vectors, shared by input and output; None takes 64, or 128 where there
+    are 300,000 watches or more to learn from."""
 
     hidden_dim: int = Field(default=256, ge=1)
-    """Size of the LSTM's state."""
+    """Size of the recurrent state."""
 
     n_layers: int = Field(default=1, ge=1)
-    """LSTM layers, one on the other."""
+    """Recurrent layers, one on the other; those above the first are residual."""
+
+    attention: bool = True
+    """Let each state look back at the latest `max_session_length` states."""
+
+    feed_forward: int = Field(default=4, ge=0)
+    """Inner size of the feed-forward block at the end, in embedding dimensions; zero for none."""
 
     item_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of the watches in a sequence that are hidden from the model."""
 
-    input_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of each sequence's input features that are hidden, the same at every step."""
+    input_dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Share of each sequence's input features that are hidden, the same at every step; None
+    takes 0.2, or 0.1 where there are 300,000 watches or more."""
 
-    output_dropout: float = Field(default=0.2, ge=0, lt=1)
-    """Share of each sequence's state features that are hidden, the same at every step."""
+    output_dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Share of each sequence's state features that are hidden, the same at every step; None
+    takes 0.3, or 0.2 where there are 300,000 watches or more."""
 
-    initial_vectors: Literal["embeddings", "random"] = "embeddings"
-    """Start the item vectors from the co-occurrence embeddings, where given, or at random."""
+    initial_vectors: Literal["windowed", "embeddings", "random"] = "windowed"
+    """Where the item vectors start: from what is watched close together
+    (`recsys.embeddings.windowed_vectors`), from the embeddings, or at random. Whoever trains passes
+    the vectors; `random` takes no notice of them."""
+
+    tune_vectors: bool = True
+    """Let the item vectors learn; False leaves them as they start."""
+
+    exclude_seen: bool = True
+    """Watched items cannot come again, and have probability zero, in training as in scoring.
+    False is for logs in which they do come again."""
 
     max_session_length: int = Field(default=100, ge=1)
     """Longest stretch of watches that is learned from at once."""
@@ -41,6 +62,9 @@ class SessionConfig(Config):
 
     epochs: int = Field(default=8, ge=1)
     """Passes over all watches."""
+
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after this many epochs without a better validation NDCG@10; None never stops early."""
 
     batch_size: int | None = Field(default=None, ge=1)
     """Stretches per step; None takes as many as make about 150 steps an epoch, from 8 to 64:
@@ -60,3 +84,33 @@ class SessionConfig(Config):
 
     gradient_clip: float = Field(default=1.0, gt=0)
     """Longest gradient, over all parameters together."""
+
+    softmax: Literal["auto", "full", "sampled"] = "auto"
+    """Cross-entropy over the whole catalogue, or over a sample; `auto` samples where there are
+    more than 50,000 items."""
+
+    n_negatives: int = Field(default=512, ge=1)
+    """Items drawn for each step of the sampled softmax, besides the targets of the batch."""
+
+    def for_data(self, n_watches: int) -> SessionConfig:
+        """With everything that was left to the size of the data settled.
+
+        Args:
+            n_watches: how many watches there are to learn from.
+
+        Example:
+            >>> SessionConfig(output_dropout=0.5).for_data(1_000_000).output_dropout
+            0.5
+            >>> SessionConfig().for_data(1_000_000).embedding_dim
+            128
+        """
+        by_size = _LARGE if n_watches >= LARGE_LOG else _SMALL
+        left_open = {name: v for name, v in by_size.items() if getattr(self, name) is None}
+        return self.model_copy(update=left_open)
+
+
+LARGE_LOG = 300_000
+"""From so many watches on a log is large."""
+
+_SMALL = {"embedding_dim": 64, "input_dropout": 0.2, "output_dropout": 0.3}
+_LARGE = {"embedding_dim": 128, "input_dropout": 0.1, "output_dropout": 0.2}

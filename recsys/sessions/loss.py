@@ -6,11 +6,16 @@ multiplied out while they are still in the cache: less than half the time on a C
 for a few rows of logits instead of M. The idea is that of Wijmans et al. 2025, "Cut your losses
 in large-vocabulary language models".
 
-Shapes: M predictions, C predictions in a chunk, D embedding, N items.
+What a user has watched is not watched again, and is left out of every ranking. The loss leaves it
+out as well: its logits are minus infinity. So the model need not spend its strength on
+remembering each single watch only to rule it out.
+
+Shapes: M predictions, C predictions in a chunk, S seen items, D embedding, N items.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -26,21 +31,24 @@ def tied_cross_entropy(
     item_bias_N: Tensor,
     targets_M: Tensor,
     label_smoothing: float = 0.0,
+    seen_MS: Tensor | None = None,
 ) -> Tensor:
     """Mean cross-entropy of softmax(expected · item vectorsᵀ + bias) against the targets.
 
-    Equal to `torch.nn.functional.cross_entropy(expected @ item_vectors.T + bias, targets)`.
+    Equal to `torch.nn.functional.cross_entropy(expected @ item_vectors.T + bias, targets)`,
+    with the logits of `seen_MS` at minus infinity.
 
     Args:
         expected_MD: what the model expects, as points among the item vectors.
         item_vectors_ND: one vector per item.
         item_bias_N: one bias per item.
-        targets_M: the items that came, int64.
+        targets_M: the items that came, int64; never among those seen.
         label_smoothing: share of the target's probability that is spread evenly over all items
-            (Szegedy et al. 2016, §7).
+            that are not seen (Szegedy et al. 2016, §7).
+        seen_MS: items that cannot come, int64; an item may stand in a row more than once.
     """
     loss: Tensor = _TiedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        expected_MD, item_vectors_ND, item_bias_N, targets_M, label_smoothing
+        expected_MD, item_vectors_ND, item_bias_N, targets_M, label_smoothing, seen_MS
     )
     return loss
 
@@ -56,6 +64,7 @@ class _TiedCrossEntropy(torch.autograd.Function):
         item_bias_N: Tensor,
         targets_M: Tensor,
         label_smoothing: float,
+        seen_MS: Tensor | None,
     ) -> Tensor:
         n_predictions, n_items = len(targets_M), len(item_bias_N)
         loss = item_bias_N.new_zeros(())
@@ -67,12 +76,14 @@ class _TiedCrossEntropy(torch.autograd.Function):
             chunk = slice(start, start + rows)
             logits_CN = torch.nn.functional.linear(expected_MD[chunk], item_vectors_ND, item_bias_N)
             logits_CN = logits_CN.to(item_bias_N.dtype)
+            seen_CS = None if seen_MS is None else seen_MS[chunk]
             chunk_loss, d_logits_CN = _loss_and_gradient(
-                logits_CN, targets_M[chunk], label_smoothing
+                logits_CN, targets_M[chunk], label_smoothing, seen_CS
             )
             loss += chunk_loss
             d_expected_MD[chunk] = d_logits_CN @ item_vectors_ND
-            d_vectors_ND += d_logits_CN.T @ expected_MD[chunk]
+            if item_vectors_ND.requires_grad:
+                d_vectors_ND += d_logits_CN.T @ expected_MD[chunk]
             d_bias_N += d_logits_CN.sum(0)
         ctx.save_for_backward(d_expected_MD, d_vectors_ND, d_bias_N)
         ctx.n_predictions = n_predictions
@@ -81,21 +92,41 @@ class _TiedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_outputs[0] / ctx.n_predictions
-        return (*(scale * gradient for gradient in ctx.saved_tensors), None, None)
+        return (*(scale * gradient for gradient in ctx.saved_tensors), None, None, None)
 
 
 def _loss_and_gradient(
-    logits_CN: Tensor, targets_C: Tensor, label_smoothing: float
+    logits_CN: Tensor, targets_C: Tensor, label_smoothing: float, seen_CS: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Summed loss of a chunk, and its gradient by the logits, which are overwritten."""
     rows_C = torch.arange(len(targets_C), device=targets_C.device)
-    n_items = logits_CN.shape[1]
-    hit = 1.0 - label_smoothing
-    mean_C = logits_CN.mean(1) if label_smoothing else 0.0
-    target_C = hit * logits_CN[rows_C, targets_C] + label_smoothing * mean_C
-    normaliser_C = logits_CN.logsumexp(1)
-    gradient_CN = logits_CN.sub_(normaliser_C[:, None]).exp_()
+    target_C = logits_CN[rows_C, targets_C]
+    mean_C1, n_possible_C1 = _rule_out(logits_CN, seen_CS)
+    # The softmax in place: one exponential an element, where logsumexp and exp would take two.
+    highest_C1 = logits_CN.amax(1, keepdim=True)
+    gradient_CN = logits_CN.sub_(highest_C1).exp_()
+    sum_C1 = gradient_CN.sum(1, keepdim=True)
+    gradient_CN.mul_(1.0 / sum_C1)
+    loss = (sum_C1.log() + highest_C1).sum() - (1.0 - label_smoothing) * target_C.sum()
     if label_smoothing:
-        gradient_CN -= label_smoothing / n_items
-    gradient_CN[rows_C, targets_C] -= hit
-    return (normaliser_C - target_C).sum(), gradient_CN
+        loss -= label_smoothing * mean_C1.sum()
+        gradient_CN -= label_smoothing / n_possible_C1
+        if seen_CS is not None:
+            gradient_CN.scatter_(1, seen_CS, 0.0)
+    gradient_CN[rows_C, targets_C] -= 1.0 - label_smoothing
+    return loss, gradient_CN
+
+
+def _rule_out(logits_CN: Tensor, seen_CS: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Put the logits of seen items at minus infinity.
+
+    Returns:
+        Of the others, the mean logit, [C, 1], and how many they are, [C, 1].
+    """
+    n_items = logits_CN.shape[1]
+    if seen_CS is None:
+        return logits_CN.mean(1, keepdim=True), logits_CN.new_full((len(logits_CN), 1), n_items)
+    sum_C1 = logits_CN.scatter_(1, seen_CS, 0.0).sum(1, keepdim=True)
+    n_seen_C1 = logits_CN.scatter_(1, seen_CS, -math.inf).isinf().sum(1, keepdim=True)
+    n_possible_C1 = (n_items - n_seen_C1).to(logits_CN.dtype)
+    return sum_C1 / n_possible_C1, n_possible_C1

@@ -1,4 +1,4 @@
-"""The network: item vectors, an LSTM over them, and the same item vectors again.
+"""The network: item vectors, recurrent layers over them, and the same item vectors again.
 
 Shapes: B batch, L session length, D embedding, H hidden, N items.
 """
@@ -8,34 +8,63 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from recsys.sessions.attention import PastAttention
 from recsys.sessions.config import SessionConfig
+from recsys.sessions.earlier_form import read_earlier_form
+from recsys.sessions.feed_forward import FeedForward
+from recsys.sessions.recurrent import CELLS, Hidden, Memory, run_layer
 
 
-class LSTMNetwork(nn.Module):
+class SessionNetwork(nn.Module):
     """Predicts, at every step of a watch sequence, the next item.
 
-    item vectors → LayerNorm → LSTM → linear → dot product with the same item vectors + bias.
-    Input and output vectors are tied (Press & Wolf 2017; Inan et al. 2017); dropout masks are
-    locked over the steps of a sequence (Gal & Ghahramani 2016).
+    item vectors → LayerNorm → recurrent layers → linear → dot product with the same item
+    vectors + bias. Input and output vectors are tied (Press & Wolf 2017; Inan et al. 2017). A
+    linear shortcut leads from the latest item past the recurrent layers to the output: what
+    often follows what need not pass through the state. A feed-forward block ends it. Layers
+    above the first add to what is below them (He et al. 2016); dropout masks are locked over
+    the steps of a sequence (Gal & Ghahramani 2016).
 
     Args:
         n_items: size of the catalogue; index `n_items` is the padding.
-        config: sizes and dropout.
+        config: sizes and dropout, none of them left open.
+
+    Raises:
+        ValueError: the configuration leaves sizes to the data.
     """
+
+    log_popularity: Tensor
+    """Logarithm of each item's share of the watches learned from, [N]."""
+    temperature: Tensor
+    """What logits are divided by to give calibrated probabilities; one until it is fitted."""
 
     def __init__(self, n_items: int, config: SessionConfig) -> None:
         super().__init__()
+        if None in (config.embedding_dim, config.input_dropout, config.output_dropout):
+            raise ValueError("the configuration leaves sizes open: settle them with for_data")
         self.n_items = n_items
         self.config = config
-        self.item_vectors = nn.Embedding(
-            n_items + 1, config.embedding_dim, padding_idx=n_items
-        )  # [N + 1, D]
-        self.input_norm = nn.LayerNorm(config.embedding_dim)
-        self.lstm = nn.LSTM(
-            config.embedding_dim, config.hidden_dim, config.n_layers, batch_first=True
+        d, h = config.embedding_dim or 0, config.hidden_dim
+        self.item_vectors = nn.Embedding(n_items + 1, d, padding_idx=n_items)  # [N + 1, D]
+        self.item_vectors.weight.requires_grad_(config.tune_vectors)
+        self.input_norm = nn.LayerNorm(d)
+        cell = CELLS[config.cell]
+        self.layers = nn.ModuleList(
+            cell(h if layer else d, h, batch_first=True) for layer in range(config.n_layers)
         )
-        self.output = nn.Linear(config.hidden_dim, config.embedding_dim)
+        self.output = nn.Linear(h, d)
+        self.shortcut = nn.Linear(d, d, bias=False)
+        nn.init.zeros_(self.shortcut.weight)
+        self.attention: PastAttention | None = None
+        if config.attention:
+            self.attention = PastAttention(h, d, config.max_session_length)
+        self.feed_forward: FeedForward | None = None
+        if config.feed_forward:
+            self.feed_forward = FeedForward(d, config.feed_forward * d)
         self.item_bias = nn.Parameter(torch.zeros(n_items))  # [N]
+        self.register_buffer("log_popularity", torch.zeros(n_items))
+        self.register_buffer("temperature", torch.ones(()))
+        self.register_load_state_dict_pre_hook(read_earlier_form)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator, item_counts: Tensor) -> None:
@@ -47,13 +76,19 @@ class LSTMNetwork(nn.Module):
         """
         bound = self.config.hidden_dim**-0.5
         for name, parameter in self.named_parameters():
-            if name.startswith(("lstm.", "output.")):
+            if name.startswith(("layers.", "output.", "attention.")):
                 parameter.copy_(_uniform(parameter, bound, generator))
+        self.shortcut.weight.zero_()
+        if self.attention is not None:
+            self.attention.start_silent()
+        if self.feed_forward is not None:
+            self.feed_forward.initialise(generator)
         scale = torch.randn(self.item_vectors.weight.shape, generator=generator)
         self.item_vectors.weight.copy_(INITIAL_SCALE * scale)
         self.item_vectors.weight[self.n_items] = 0.0
         # The softmax of the biases alone is the popularity, smoothed by half a watch per item.
-        self.item_bias.copy_(torch.log((item_counts + 0.5) / (item_counts + 0.5).sum()))
+        self.log_popularity.copy_(torch.log((item_counts + 0.5) / (item_counts + 0.5).sum()))
+        self.item_bias.copy_(self.log_popularity)
 
     @torch.no_grad()
     def start_vectors_from(self, item_vectors: Tensor) -> None:
@@ -63,7 +98,7 @@ class LSTMNetwork(nn.Module):
             item_vectors: [N, any number of columns]. Columns beyond the network's own are left
                 out; columns that it has beyond these keep their random start.
         """
-        width = min(item_vectors.shape[1], self.config.embedding_dim)
+        width = min(item_vectors.shape[1], self.item_vectors.embedding_dim)
         chosen = item_vectors[:, :width].float()
         spread = chosen.std()
         if spread > 0:
@@ -71,15 +106,34 @@ class LSTMNetwork(nn.Module):
 
     def forward(self, items_BL: Tensor) -> Tensor:
         """What the model expects after each step, as a point among the item vectors, [B, L, D]."""
+        return self.advance(items_BL)[0]
+
+    def advance(self, items_BL: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
+        """Take further steps from where `memory` stands; None is the start of a sequence.
+
+        Returns:
+            What the model expects after each of these steps, [B, L, D], and the memory after
+            the last.
+        """
         vectors_BLD = self.item_vectors(items_BL)
         if self.training and self.config.item_dropout:
             vectors_BLD = vectors_BLD * _keep(vectors_BLD[:, :, :1], self.config.item_dropout)
-        inputs_BLD = self._lock_dropout(self.input_norm(vectors_BLD), self.config.input_dropout)
-        states_BLH, _ = self.lstm(inputs_BLD)
-        expected_BLD: Tensor = self.output(
-            self._lock_dropout(states_BLH, self.config.output_dropout)
-        )
-        return expected_BLD
+        input_BLD = self._lock_dropout(self.input_norm(vectors_BLD), self.config.input_dropout)
+        x_BLH = input_BLD
+        hidden: list[Hidden] = []
+        for index, layer in enumerate(self.layers):
+            y_BLH, after = run_layer(layer, x_BLH, memory.hidden[index] if memory else None)
+            hidden.append(after)
+            y_BLH = self._lock_dropout(y_BLH, self.config.output_dropout)
+            x_BLH = x_BLH + y_BLH if index else y_BLH
+        expected_BLD: Tensor = self.output(x_BLH) + self.shortcut(input_BLD)
+        past_BPH = None
+        if self.attention is not None:
+            found_BLD, past_BPH = self.attention(x_BLH, memory.past if memory else None)
+            expected_BLD = expected_BLD + found_BLD
+        if self.feed_forward is not None:
+            expected_BLD = self.feed_forward(expected_BLD)
+        return expected_BLD, Memory(tuple(hidden), past_BPH)
 
     def logits(self, expected_BD: Tensor) -> Tensor:
         """Scores of all items at points among the item vectors, [B, N]."""
@@ -87,7 +141,7 @@ class LSTMNetwork(nn.Module):
             expected_BD, self.item_vectors.weight[: self.n_items], self.item_bias
         )
 
-    def _lock_dropout(self, x_BLD: Tensor, rate: float) -> Tensor:
+    def _lock_dropout(self, x_BLD: Tensor, rate: float | None) -> Tensor:
         """Dropout with one mask for all steps of a sequence."""
         return x_BLD * _keep(x_BLD[:, :1], rate) if self.training and rate else x_BLD
 

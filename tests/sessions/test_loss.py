@@ -30,6 +30,28 @@ def test_it_equals_the_plain_cross_entropy(monkeypatch, n_predictions, rows, lab
     torch.testing.assert_close(gradients, torch.autograd.grad(3.0 * plain, inputs))
 
 
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("rows", [2, 100])
+def test_seen_items_are_out_of_the_running(monkeypatch, rows, label_smoothing):
+    """Against a softmax over the possible items of each row alone."""
+    monkeypatch.setitem(loss_module._CHUNK_BYTES, "cpu", 4 * 7 * rows)
+    expected, vectors, bias, _ = problem(4)
+    seen = [[0], [1, 3], [2, 5, 6], [0, 1, 2]]
+    targets = torch.tensor([3, 0, 4, 6])
+    padded = torch.tensor([(row * 3)[:3] for row in seen])  # a seen item may stand there twice
+    loss = tied_cross_entropy(expected, vectors, bias, targets, label_smoothing, padded)
+    plain = torch.zeros((), dtype=torch.float64)
+    for row, target in enumerate(targets.tolist()):
+        possible = [item for item in range(7) if item not in seen[row]]
+        logits = vectors[possible] @ expected[row] + bias[possible]
+        own = torch.tensor(possible.index(target))
+        plain = plain + cross_entropy(logits, own, label_smoothing=label_smoothing) / 4
+    torch.testing.assert_close(loss, plain)
+    inputs = (expected, vectors, bias)
+    gradients = torch.autograd.grad(loss, inputs)
+    torch.testing.assert_close(gradients, torch.autograd.grad(plain, inputs))
+
+
 def test_its_gradient_is_that_of_finite_differences():
     expected, vectors, bias, targets = problem(3)
     assert torch.autograd.gradcheck(

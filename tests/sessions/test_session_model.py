@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,10 +8,12 @@ import torch
 from recsys.config import Runtime
 from recsys.data import read_ratings
 from recsys.errors import ConfigError, DataError, TrainingError
-from recsys.sessions import LSTMNetwork, SessionConfig, SessionModel, fit_session_model
+from recsys.sessions import SessionConfig, SessionModel, SessionNetwork, fit_session_model
 from recsys.vocabulary import Vocabulary
 
-TINY = SessionConfig(embedding_dim=8, hidden_dim=12, epochs=2, batch_size=4, warmup_steps=5)
+TINY = SessionConfig(
+    embedding_dim=8, hidden_dim=12, epochs=2, batch_size=4, warmup_steps=5
+).for_data(0)
 CPU = Runtime(device="cpu", threads=1)
 
 
@@ -31,7 +35,7 @@ LEARNING = TINY.model_copy(
 
 
 def untrained(n_items=9, config=TINY):
-    network = LSTMNetwork(n_items, config)
+    network = SessionNetwork(n_items, config)
     network.initialise(torch.Generator().manual_seed(0), torch.ones(n_items))
     return SessionModel(network, Vocabulary.of(range(n_items)))
 
@@ -53,7 +57,27 @@ def test_a_score_does_not_depend_on_the_company_in_its_batch():
 def test_only_the_latest_watches_count():
     model = untrained(config=TINY.model_copy(update={"max_history_length": 3}))
     long, recent = np.array([7, 8, 1, 2, 3], np.int32), np.array([1, 2, 3], np.int32)
-    assert np.array_equal(model.score([long]), model.score([recent]))
+    open_items = [0, 4, 5, 6]
+    logits, shorter = model.score([long])[0, open_items], model.score([recent])[0, open_items]
+    np.testing.assert_allclose(logits - logits[0], shorter - shorter[0], atol=1e-5)
+
+
+def test_all_watched_items_are_out_of_the_running_however_long_ago():
+    model = untrained(config=TINY.model_copy(update={"max_history_length": 3}))
+    score = model.score([np.array([7, 8, 1, 2, 3], np.int32)])[0]
+    assert np.flatnonzero(np.isneginf(score)).tolist() == [1, 2, 3, 7, 8]
+    assert np.exp(score).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_watched_items_stay_in_the_running_where_they_come_again():
+    model = untrained(config=TINY.model_copy(update={"exclude_seen": False}))
+    score = model.score([np.array([1, 2], np.int32)])[0]
+    assert np.isfinite(score).all()
+    assert np.exp(score).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_whoever_has_seen_everything_gets_probability_zero_for_all():
+    assert np.isneginf(untrained().score([np.arange(9, dtype=np.int32)])).all()
 
 
 def test_the_order_of_the_watches_counts():
@@ -62,9 +86,23 @@ def test_the_order_of_the_watches_counts():
     assert not np.allclose(model.score([forth]), model.score([back]))
 
 
-def test_an_empty_history_is_refused():
-    with pytest.raises(ValueError, match="at least one watched item"):
-        untrained().score([np.array([], np.int32)])
+def test_an_empty_history_is_answered_by_popularity():
+    model = untrained()
+    model.network.initialise(torch.Generator(), torch.arange(9.0))
+    nothing, something = np.array([], np.int32), np.array([4], np.int32)
+    scores = model.score([something, nothing, something])
+    shares = (np.arange(9) + 0.5) / (np.arange(9) + 0.5).sum()
+    np.testing.assert_allclose(np.exp(scores[1]), shares, rtol=1e-5)
+    np.testing.assert_allclose(scores[[0, 2]], model.score([something, something]), atol=1e-6)
+    np.testing.assert_allclose(model.score([nothing]), scores[1:2], atol=1e-6)
+
+
+def test_unknown_items_are_left_out_and_reported(caplog):
+    model = untrained()
+    scores = model.score([np.array([-1, 3, 9, 5], np.int32), np.array([100], np.int32)])
+    assert "3 watches are of items that the model does not know" in caplog.text
+    np.testing.assert_allclose(scores[:1], model.score([np.array([3, 5], np.int32)]), atol=1e-6)
+    np.testing.assert_allclose(scores[1:], model.score([np.array([], np.int32)]), atol=1e-6)
 
 
 def test_scoring_leaves_the_mode_of_the_network_as_it_was():
@@ -87,7 +125,7 @@ def test_input_and_output_share_their_vectors():
 
 
 def test_biases_start_at_the_popularity():
-    network = LSTMNetwork(3, TINY)
+    network = SessionNetwork(3, TINY)
     network.initialise(torch.Generator(), torch.tensor([7.0, 2.0, 0.0]))
     expected = torch.tensor([7.5, 2.5, 0.5]) / 10.5
     assert torch.allclose(network.item_bias.softmax(0), expected)
@@ -135,6 +173,24 @@ def test_each_epoch_is_told_with_validation_metrics():
 def test_the_padding_vector_stays_zero():
     network = fit_session_model(cycles(), TINY, runtime=CPU).network
     assert not network.item_vectors.weight[-1].any()
+
+
+def test_repeated_watches_need_the_option(tmp_path):
+    log = cycles()
+    item_index = log.item_index.copy()
+    item_index[3] = item_index[1]
+    log = replace(log, item_index=item_index)
+    with pytest.raises(DataError, match="user 0 has watched item 1 more than once: set"):
+        fit_session_model(log, TINY, runtime=CPU)
+    fit_session_model(log, TINY.model_copy(update={"exclude_seen": False}), runtime=CPU)
+
+
+def test_frozen_vectors_stay_as_they_start():
+    vectors = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)
+    config = TINY.model_copy(update={"tune_vectors": False})
+    network = fit_session_model(cycles(), config, item_vectors=vectors, runtime=CPU).network
+    ratio = network.item_vectors.weight[:12].detach().numpy() / vectors
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("columns", [3, 8, 20])

@@ -1,0 +1,184 @@
+"""The session model: how accurate it is, and how fast it learns.
+
+    python benchmarks/sessions.py accuracy [path/to/ratings] [--seed 0 --seed 1] [--set epochs=4]
+    torchrun --nproc-per-node 2 benchmarks/sessions.py accuracy path/to/ratings
+    python benchmarks/sessions.py speed [path/to/ratings] [--steps 15]
+
+`accuracy` learns from all but each user's last watch and ranks the whole catalogue for it, what
+the user had watched left out. `--validation` holds back two, and ranks for the one before the
+last; the last is never looked at. It prints every epoch: `seconds` are those of training and
+validation so far, and tell when an accuracy was reached. Without a path, ratings are made up.
+
+`speed` counts watches per second of training steps beside a naive loop: the same network on
+batches as they come, padded to the longest, all logits at once in float32 and torch's own
+cross-entropy. Both take turns on the same batches' number of stretches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recsys.config import Runtime
+from recsys.data import Interactions, Split, leave_last_out, read_ratings
+from recsys.data.split import VALIDATION
+from recsys.data.synthetic import SyntheticConfig, synthesise_ratings
+from recsys.embeddings import windowed_vectors
+from recsys.evaluation import evaluate
+from recsys.sessions import SessionConfig, SessionNetwork, fit_session_model
+from recsys.sessions.batches import cut_stretches, pad, training_batches
+from recsys.sessions.objective import Objective
+
+
+def read(path: Path | None) -> Interactions:
+    if path:
+        return read_ratings(path)
+    ratings, movies = synthesise_ratings(SyntheticConfig(n_users=2000, n_items=1000))
+    return read_ratings(ratings.merge(movies, on="item_id"))
+
+
+def hold_back_last(log: Interactions) -> Split:
+    """Each user's last watch is the target; there is no second one."""
+    part = np.zeros(len(log), dtype=np.int8)
+    several = log.history_lengths > 1
+    part[log.user_offsets[1:][several] - 1] = VALIDATION
+    return Split(log, part, "last watch")
+
+
+def accuracy(path: Path | None, seed: int, config: SessionConfig, *, validation: bool) -> None:
+    log = read(path)
+    config = config.for_data(len(log))
+    split = leave_last_out(log) if validation else hold_back_last(log)
+    print(f"seed {seed}: {len(split.train):,} watches, {log.n_items:,} items", flush=True)
+    vectors = windowed_vectors(split.train, config.embedding_dim or 0, runtime=Runtime(seed=seed))
+    started = time.perf_counter()
+
+    def tell(epoch: int, metrics: dict[str, float]) -> None:
+        if int(os.environ.get("RANK", "0")) == 0:
+            print(
+                f"epoch {epoch:>3}  loss {metrics['train_loss']:.4f}  "
+                f"HitRate@10 {metrics['hit_rate_at_10']:.4f}  NDCG@10 {metrics['ndcg_at_10']:.4f}  "
+                f"{metrics['watches_per_second']:>7,.0f} watches/s  "
+                f"seconds {time.perf_counter() - started:,.0f}",
+                flush=True,
+            )
+
+    fit_session_model(
+        split.train,
+        config,
+        item_vectors=vectors,
+        runtime=Runtime(seed=seed),
+        on_epoch=tell,
+        validate=lambda model: evaluate(model, split, "validation").metrics,
+    )
+
+
+def naive_step(log: Interactions, network: SessionNetwork, rows: list[NDArray[np.int32]]) -> int:
+    """One step as it is usually written."""
+    items = torch.from_numpy(pad(rows, log.n_items))
+    logits = network.logits(network(items[:, :-1]))
+    loss = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), items[:, 1:].flatten(), ignore_index=log.n_items
+    )
+    loss.backward()
+    return int((items[:, 1:] != log.n_items).sum())
+
+
+def per_second(step: Callable[[int], int], network: SessionNetwork, steps: int) -> list[float]:
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    rates = []
+    for index in range(steps + 2):
+        started = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        n_watches = step(index)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        rates.append(n_watches / (time.perf_counter() - started))
+    return rates[2:]  # the first steps set things up
+
+
+def speed(path: Path | None, config: SessionConfig, steps: int) -> None:
+    log = read(path)
+    config = config.for_data(len(log))
+    rng = np.random.default_rng(0)
+    precision = Runtime().torch_precision()
+    batches = training_batches(log, config.max_session_length, config.batch_size, rng)
+    batch_size = max(map(len, batches))
+    cuts = cut_stretches(log, config.max_session_length, rng)
+    order = rng.permutation(len(cuts.start))
+
+    def network() -> SessionNetwork:
+        made = SessionNetwork(log.n_items, config)
+        made.initialise(torch.Generator().manual_seed(0), torch.ones(log.n_items))
+        return made.train()
+
+    plain, own = network(), network()
+    objective = Objective(own, config)
+
+    def naive(index: int) -> int:
+        chosen = order.take(range(index * batch_size, (index + 1) * batch_size), mode="wrap")
+        rows = [log.item_index[cuts.start[i] : cuts.stop[i]] for i in chosen]
+        return naive_step(log, plain, rows)
+
+    def ours(index: int) -> int:
+        batch = batches[index % len(batches)]
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+            loss = objective(torch.from_numpy(batch))
+        loss.backward()
+        return int((batch[:, 1:] != log.n_items).sum())
+
+    print(f"{'loop':<24} {'median watches/s':>17} {'lowest':>9} {'highest':>9}")
+    medians = []
+    for name, step, made in (("naive, float32", naive, plain), (f"ours, {precision}", ours, own)):
+        rates = per_second(step, made, steps)
+        medians.append(float(np.median(rates)))
+        print(f"{name:<24} {medians[-1]:>17,.0f} {min(rates):>9,.0f} {max(rates):>9,.0f}")
+    print(f"ratio {medians[1] / medians[0]:.2f}, batches of {batch_size} stretches")
+
+
+def settings(pairs: list[str]) -> SessionConfig:
+    """From `name=value`, the value as in JSON or else as text."""
+
+    def value(text: str) -> object:
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            return text
+
+    return SessionConfig(**{name: value(text) for name, text in (p.split("=", 1) for p in pairs)})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["accuracy", "speed"])
+    parser.add_argument("ratings", nargs="?", type=Path)
+    parser.add_argument("--seed", type=int, action="append")
+    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--validation", action="store_true", help="leave out two, rank for one")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    given = parser.parse_args()
+    config = settings(given.set)
+    print(
+        f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"load {os.getloadavg()[0]:.1f} at the start, torch {torch.__version__}",
+        flush=True,
+    )
+    if given.what == "speed":
+        speed(given.ratings, config, given.steps)
+        return
+    for seed in given.seed or [0]:
+        accuracy(given.ratings, seed, config, validation=given.validation)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Recurrent layers of any kind, and what is carried from step to step.
+
+Shapes: B batch, L session length, P remembered steps, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+Hidden = tuple[Tensor, ...]
+"""What a recurrent layer carries from step to step: (h,), or (h, c) of an LSTM, each [1, B, H]."""
+
+CELLS: dict[str, Callable[..., nn.Module]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """All that the network keeps of the steps behind it."""
+
+    hidden: tuple[Hidden, ...]
+    """Of each recurrent layer."""
+    past: Tensor | None = None
+    """The latest states, oldest first, where there is attention over them, [B, P, H]."""
+
+    def rows(self, index_B: Tensor) -> Memory:
+        """The memory of chosen sequences; one may be chosen several times."""
+        return Memory(
+            tuple(tuple(part[:, index_B] for part in hidden) for hidden in self.hidden),
+            None if self.past is None else self.past[index_B],
+        )
+
+
+def run_layer(layer: nn.Module, x_BLH: Tensor, hidden: Hidden | None) -> tuple[Tensor, Hidden]:
+    """A recurrent layer; torch passes a pair for the LSTM, and a bare tensor for the others."""
+    if isinstance(layer, nn.LSTM):
+        y_BLH, after = layer(x_BLH, hidden)
+        return y_BLH, after
+    y_BLH, after = layer(x_BLH, hidden[0] if hidden else None)
+    return y_BLH, (after,)

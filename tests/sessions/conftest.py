@@ -1,0 +1,58 @@
+import pandas as pd
+import pytest
+import torch
+
+from recsys.config import Runtime
+from recsys.data import read_ratings
+from recsys.sessions import SessionConfig, SessionModel, SessionNetwork
+from recsys.vocabulary import Vocabulary
+
+KINDS = {
+    "lstm": {},
+    "gru": {"cell": "gru"},
+    "rnn": {"cell": "rnn"},
+    "stacked": {"n_layers": 3},
+    "attention": {"attention": True, "max_session_length": 4},
+    "no feed-forward": {"feed_forward": 0},
+    "all": {"cell": "gru", "n_layers": 2, "attention": True, "max_session_length": 4},
+}
+"""Every kind of network, by what it has that the plain one has not."""
+
+
+@pytest.fixture
+def cpu():
+    return Runtime(device="cpu", threads=1)
+
+
+@pytest.fixture
+def tiny():
+    config = SessionConfig(embedding_dim=8, hidden_dim=12, epochs=2, batch_size=4, warmup_steps=5)
+    return config.model_copy(update={"attention": False}).for_data(0)
+
+
+@pytest.fixture(params=KINDS.values(), ids=KINDS.keys())
+def any_kind(request, tiny):
+    """The configuration of each kind of network."""
+    return tiny.model_copy(update=request.param)
+
+
+@pytest.fixture
+def untrained():
+    """Makes models with random parameters, none of which is zero."""
+
+    def make(config, n_items=9, seed=0):
+        torch.manual_seed(seed)
+        network = SessionNetwork(n_items, config)
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
+        network.log_popularity.copy_(torch.rand(n_items).log_softmax(0))
+        return SessionModel(network.eval(), Vocabulary.of(range(n_items)))
+
+    return make
+
+
+@pytest.fixture
+def cycles():
+    """Everyone watches once round the same cycle, from one start or another."""
+    rows = [(u, (u + step) % 12) for u in range(30) for step in range(12)]
+    return read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"]))

@@ -1,0 +1,88 @@
+"""Training over two processes, for real: torchrun, gloo, CPU."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from recsys.config import Runtime
+from recsys.sessions import fit_session_model
+from recsys.sessions.processes import Processes
+
+SCRIPT = """
+import os, sys
+from pathlib import Path
+import numpy as np, pandas as pd
+from safetensors.torch import save_file
+from recsys.config import Runtime
+from recsys.data import read_ratings
+from recsys.sessions import SessionConfig, fit_session_model
+
+folder, config = Path(sys.argv[1]), SessionConfig.model_validate_json(sys.argv[2])
+rows = [(u, (u + step) % 12) for u in range(30) for step in range(12)]
+log = read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"]))
+losses = []
+model = fit_session_model(
+    log,
+    config,
+    runtime=Runtime(device="cpu", threads=1),
+    on_epoch=lambda epoch, metrics: losses.append(metrics["train_loss"]),
+    checkpoint=folder / "checkpoint",
+)
+rank = os.environ["RANK"]
+save_file(model.network.state_dict(), folder / f"{rank}.safetensors")
+np.save(folder / f"{rank}.npy", losses)
+"""
+
+
+@pytest.fixture
+def learning(tiny):
+    return tiny.model_copy(
+        update={"epochs": 30, "learning_rate": 0.02, "weight_decay": 0.0, "label_smoothing": 0.0}
+    )
+
+
+def test_two_processes_learn_together_what_one_learns_alone(tmp_path, learning, cycles, cpu):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    subprocess.run(
+        [sys.executable, *launch, str(script), str(tmp_path), learning.model_dump_json()],
+        check=True,
+        timeout=300,
+        cwd=Path(__file__).parents[2],
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    parameters = [load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1)]
+    for name, tensor in parameters[0].items():
+        assert torch.equal(tensor, parameters[1][name]), name
+    losses = [np.load(tmp_path / f"{rank}.npy") for rank in (0, 1)]
+    assert np.array_equal(losses[0], losses[1]), "the loss is that of both processes' watches"
+    assert len(list((tmp_path / "checkpoint").iterdir())) == 1
+
+    alone = []
+    model = fit_session_model(
+        cycles,
+        learning,
+        runtime=cpu,
+        on_epoch=lambda _epoch, metrics: alone.append(metrics["train_loss"]),
+    )
+    assert losses[0][-1] == pytest.approx(alone[-1], abs=0.1)
+    model.network.load_state_dict(parameters[0])
+    successors = [int(model.score([np.array([i], np.int32)])[0].argmax()) for i in range(12)]
+    assert successors == [(i + 1) % 12 for i in range(12)]
+
+
+@pytest.mark.parametrize("n_batches", [1, 2, 5, 6])
+def test_the_shares_cover_all_batches_and_are_equally_long(n_batches):
+    shares = []
+    for rank in (0, 1):
+        processes = Processes(Runtime(device="cpu"))
+        processes.n, processes.fabric = 2, type("Rank", (), {"global_rank": rank})
+        shares.append(processes.own_share(list(range(n_batches))))
+    assert len(shares[0]) == len(shares[1]) == -(-n_batches // 2)
+    assert {*shares[0], *shares[1]} == set(range(n_batches))
