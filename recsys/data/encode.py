@@ -86,10 +86,10 @@ def encode(raw: RawRatings) -> CodedRatings:
 
     # Each mostly waits for memory, and lets the others work the while.
     with ThreadPoolExecutor() as pool:
-        user, item = pool.map(encode_id, (names.USER_ID, names.ITEM_ID))
+        user, item = (pool.submit(encode_id, name) for name in (names.USER_ID, names.ITEM_ID))
         rating = pool.submit(_if_there, encode_ratings, raw.columns.get(names.RATING))
         timestamp = pool.submit(_if_there, encode_times, raw.columns.get(names.TIMESTAMP))
-    return CodedRatings(user, item, rating.result(), timestamp.result())
+    return CodedRatings(user.result(), item.result(), rating.result(), timestamp.result())
 
 
 def _if_there(encode_column: Callable[[Any], Any], column: pa.ChunkedArray | None) -> Any:

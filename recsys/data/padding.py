@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 class PaddingWatch(io.RawIOBase):
     """A file that looks, as it is read, for fields that reading as numbers would change.
 
-    Those are numbers with zeros, blanks or a plus before them, or blanks after them. Any blank
-    counts, wherever it stands: to be suspicious costs time, to overlook one costs an id.
+    Those are numbers with zeros, blanks or a plus before them, blanks after them, or in base 16.
+    Any blank counts, wherever it stands, and so does any letter beyond ASCII, since some are
+    blanks: to be suspicious costs time, to overlook one costs an id.
     """
 
     def __init__(self, stored: IO[bytes], separator: str) -> None:
@@ -44,8 +45,9 @@ def _has_padding(text: NDArray[np.uint8], separator: int) -> bool:
     for place in range(len(text) - 2):
         before, letter, after = text[place], text[place + 1], text[place + 2]
         begins = (before == separator) | (before == 10) | (before == 13) | (before == 34)
-        zeros = (letter == 48) & (after >= 48) & (after <= 57)
+        digit = (after >= 48) & (after <= 57)
+        zeros = (letter == 48) & (digit | (after == 120) | (after == 88))  # 0x1F is a number, too
         signs = (letter == 43) | ((letter == 45) & (after == 48))
-        blank = ((letter == 32) | (letter == 9)) & (letter != separator)
-        found |= (begins & (zeros | signs)) | blank
+        blank = (letter <= 32) & (letter != 10) & (letter != 13) & (letter != separator)
+        found |= (begins & (zeros | signs)) | blank | (letter >= 127)
     return found

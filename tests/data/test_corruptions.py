@@ -77,6 +77,17 @@ def test_what_passes_survives_as_it_is(frame, tmp_path_factory):
         assert again.digest == log.digest
 
 
+@given(ids=st.lists(st.text("0123789+-.xXeE_ \t\xa0\u2003", min_size=1, max_size=4), min_size=1))
+@settings(max_examples=300)
+def test_text_files_give_back_ids_as_they_are_written(ids, tmp_path_factory):
+    ids = [one for one in ids if one.strip() and one.isprintable()]
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    path.write_text("user_id,item_id\n" + "".join(f"{one},{one}\n" for one in [*ids, "7"]))
+    log, _ = read(path, duplicate="keep")
+    assert {str(one) for one in log.users.ids.tolist()} == {*ids, "7"}
+    assert (log.users.ids == log.items.ids).all()
+
+
 # Ways to damage one row, given as its four fields. None may pass as another row.
 ROW_DAMAGE = {
     "no user": lambda row: ["", *row[1:]],
