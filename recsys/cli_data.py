@@ -91,7 +91,7 @@ def check(
     """
     from recsys.console import print_table
     from recsys.data import ReadReport, read_ratings
-    from recsys.data.checks import checks_of
+    from recsys.data.reading.checks import checks_of
 
     told: list[ReadReport] = []
     checks = checks_of({**_pairs(policy), **({} if scale is None else {"scale": scale})})

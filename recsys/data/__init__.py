@@ -1,6 +1,5 @@
 """Ratings in: read, check, filter, split; public data sets and synthetic ones."""
 
-from recsys.data.checks import Checks, DataWarning, Finding, ReadReport
 from recsys.data.chronological import (
     global_time_cut,
     leave_last_n,
@@ -10,7 +9,7 @@ from recsys.data.chronological import (
 from recsys.data.config import ReadingConfig
 from recsys.data.filters import FilterReport, k_core, rated_at_least, time_window
 from recsys.data.interactions import Interactions
-from recsys.data.read import read_ratings
+from recsys.data.reading import Checks, DataWarning, Finding, ReadReport, read_ratings
 from recsys.data.split import ColdStart, Split, Target
 
 __all__ = [

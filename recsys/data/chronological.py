@@ -23,7 +23,7 @@ def leave_last_out(interactions: Interactions) -> Split:
 
     Example:
         >>> import pandas as pd
-        >>> from recsys.data.read import read_ratings
+        >>> from recsys.data.reading.read import read_ratings
         >>> log = pd.DataFrame({"user_id": [1, 1, 1, 1], "item_id": [10, 20, 30, 40]})
         >>> split = leave_last_out(read_ratings(log))
         >>> split.train.history(0).tolist()
@@ -49,7 +49,7 @@ def leave_last_n(interactions: Interactions, n: int) -> Split:
 
     Example:
         >>> import pandas as pd
-        >>> from recsys.data.read import read_ratings
+        >>> from recsys.data.reading.read import read_ratings
         >>> log = pd.DataFrame({"user_id": [1] * 5, "item_id": [10, 20, 30, 40, 50]})
         >>> split = leave_last_n(read_ratings(log), n=2)
         >>> split.train.history(0).tolist()
@@ -90,7 +90,7 @@ def global_time_cut(
 
     Example:
         >>> import pandas as pd
-        >>> from recsys.data.read import read_ratings
+        >>> from recsys.data.reading.read import read_ratings
         >>> log = pd.DataFrame({
         ...     "user_id":   [1,  1,  1,  2,  2],
         ...     "item_id":   [10, 20, 30, 10, 40],
@@ -137,7 +137,7 @@ def per_user_ratio(interactions: Interactions, validation: float = 0.1, test: fl
 
     Example:
         >>> import pandas as pd
-        >>> from recsys.data.read import read_ratings
+        >>> from recsys.data.reading.read import read_ratings
         >>> log = pd.DataFrame({"user_id": [1] * 5 + [2], "item_id": [10, 20, 30, 40, 50, 50]})
         >>> split = per_user_ratio(read_ratings(log), validation=0.2, test=0.4)
         >>> split.train.history(0).tolist(), split.train.history(1).tolist()

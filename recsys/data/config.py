@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from recsys.config import Config
-from recsys.data.checks import Checks
 from recsys.data.chronological import (
     global_time_cut,
     leave_last_n,
@@ -19,6 +18,7 @@ from recsys.data.chronological import (
 from recsys.data.filters import FilterReport, k_core, rated_at_least, time_window
 from recsys.data.interactions import Interactions
 from recsys.data.moments import Moment
+from recsys.data.reading.checks import Checks
 from recsys.data.split import Split
 
 
@@ -113,7 +113,7 @@ class ReadingConfig(Config):
     """How ratings are read, filtered and split."""
 
     layout: str | None = None
-    """One of `recsys.data.layouts.LAYOUTS`, where names do not tell it."""
+    """One of `recsys.data.reading.layouts.LAYOUTS`, where names do not tell it."""
 
     columns: dict[str, str] = Field(default_factory=dict)
     """What the source calls user_id, item_id, rating and timestamp, where it is not that."""

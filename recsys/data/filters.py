@@ -86,7 +86,7 @@ def k_core(
 
     Example:
         >>> import pandas as pd
-        >>> from recsys.data.read import read_ratings
+        >>> from recsys.data.reading.read import read_ratings
         >>> log = pd.DataFrame({"user_id": [1, 1, 2, 2, 2, 3], "item_id": [7, 8, 7, 8, 9, 9]})
         >>> few, report = k_core(read_ratings(log), min_user=2, min_item=2)
         >>> few.users.ids.tolist(), few.items.ids.tolist()
@@ -127,7 +127,7 @@ def rated_at_least(
 
     Example:
         >>> import pandas as pd
-        >>> from recsys.data.read import read_ratings
+        >>> from recsys.data.reading.read import read_ratings
         >>> log = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [7, 8, 9], "rating": [4, 5, 1]})
         >>> _, report = rated_at_least(read_ratings(log), 4)
         >>> print(report)
@@ -155,7 +155,7 @@ def time_window(
 
     Example:
         >>> import pandas as pd
-        >>> from recsys.data.read import read_ratings
+        >>> from recsys.data.reading.read import read_ratings
         >>> log = pd.DataFrame({"user_id": [1, 1], "item_id": [7, 8], "timestamp": [86399, 86400]})
         >>> few, report = time_window(read_ratings(log), start="1970-01-02")
         >>> few.items.ids.tolist()

@@ -75,7 +75,7 @@ class Interactions:
         """Without the users and items that have no row; those left keep their ids.
 
         Example:
-            >>> from recsys.data.read import read_ratings
+            >>> from recsys.data.reading.read import read_ratings
             >>> log = pd.DataFrame({"user_id": [1, 2, 2], "item_id": [10, 20, 30]})
             >>> whole = read_ratings(log, on_report=lambda report: None)
             >>> few = whole.keep(np.array([False, False, True])).shrink()

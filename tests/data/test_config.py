@@ -3,7 +3,7 @@ import pytest
 from pydantic import ValidationError
 
 from recsys.data import ReadingConfig, read_ratings
-from recsys.data.checks import checks_of
+from recsys.data.reading.checks import checks_of
 from recsys.errors import ConfigError
 
 

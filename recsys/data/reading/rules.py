@@ -14,11 +14,12 @@ import pandera.pandas as pa
 from numpy.typing import NDArray
 
 from recsys import columns as names
-from recsys.data.catalogue import Catalogue
-from recsys.data.checks import Checks
-from recsys.data.encode import NO_ID, UNREADABLE, Coded, CodedRatings
-from recsys.data.layouts import Declared
 from recsys.data.moments import seconds_since_1970
+from recsys.data.reading.catalogue import Catalogue
+from recsys.data.reading.checks import Checks
+from recsys.data.reading.encode import UNREADABLE, CodedRatings
+from recsys.data.reading.ids import NO_ID, Coded
+from recsys.data.reading.layouts import Declared
 
 _Holds = Callable[["pd.Series[Any]"], "pd.Series[bool]"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from recsys import columns
-from recsys.data.files import Files, base_name
+from recsys.data.reading.files import Files, base_name
 from recsys.errors import DataError
 
 _RATED = (columns.USER_ID, columns.ITEM_ID, columns.RATING, columns.TIMESTAMP)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.data import Checks, read_ratings
-from recsys.data.encode import UNREADABLE, encode
+from recsys.data.reading.encode import UNREADABLE, encode
 
 
 def read(**columns):
@@ -87,7 +87,7 @@ def test_times_become_seconds_since_1970_in_utc(times, expected):
     ids=["gap", "fraction", "huge", "word", "no date", "mixed", "NaT", "one in ms", "one in s"],
 )
 def test_times_that_cannot_be_read_are_marked(times, expected):
-    from recsys.data.columnar import read_frame
+    from recsys.data.reading.columnar import read_frame
 
     log = pd.DataFrame({"user_id": 1, "item_id": range(len(times)), "timestamp": times})
     assert encode(read_frame(log, None)).timestamp.tolist() == expected

@@ -7,19 +7,23 @@ import io
 import zipfile
 import zlib
 from collections.abc import Mapping
-from functools import cached_property
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-from numpy.typing import NDArray
 
 from recsys import columns as names
-from recsys.data.files import Files, open_unpacked
-from recsys.data.layouts import Format
-from recsys.data.raw import Malformed, Part, RawRatings, choose_columns
+from recsys.data.reading.files import Files, open_unpacked
+from recsys.data.reading.layouts import Format
+from recsys.data.reading.lines import (
+    UNIT_SEPARATOR,
+    Lines,
+    name_bad_byte,
+    refuse_open_quotes,
+)
+from recsys.data.reading.raw import Part, RawRatings, choose_columns
 from recsys.errors import DataError
 
 BROKEN = (
@@ -78,14 +82,14 @@ def read_delimited(
         chosen = choose_columns(head.columns, columns, source)
         table, odd = _parse_as_fits(files, name, form, head, chosen)
         if form.quoted and _may_hide_lines(files, name, head, table, odd):
-            _refuse_open_quotes(files, name)
+            refuse_open_quotes(files, name)
     except BROKEN as error:
         if "invalid UTF8 data" in str(error) or isinstance(error, UnicodeDecodeError):
-            raise DataError(_name_bad_byte(files, name, form)) from error
+            raise DataError(name_bad_byte(files, name, form)) from error
         if "out of sync with chunker" in str(error):  # a quotation mark that is not closed
-            _refuse_open_quotes(files, name)
+            refuse_open_quotes(files, name)
         raise DataError(f"{source}: cannot be read: {error}") from error
-    lines = _Lines(files, name, head.lines, np.array([row.number for row in odd], dtype=np.int64))
+    lines = Lines(files, name, head.lines, np.array([row.number for row in odd], dtype=np.int64))
     part = Part(source, len(table), lines, "line", lines.malformed(odd, form) if odd else ())
     called = {ours: head.columns[position] for ours, position in chosen.items()}
     return RawRatings({ours: table[ours] for ours in chosen}, [part], called, typed=False)
@@ -144,7 +148,7 @@ def _parse(
 ) -> tuple[pa.Table, list[pyarrow.csv.InvalidRow]]:
     """As `_parse_as_fits`, with these types; only all as text is line by line."""
     # Compiled by numba, which takes half a second to import; most who import this read nothing.
-    from recsys.data.padding import PaddingWatch
+    from recsys.data.reading.padding import PaddingWatch
 
     stored_names = [f"#{position}" for position in range(len(head.columns))]
     for ours, position in chosen.items():
@@ -192,50 +196,6 @@ def _narrow(stored: IO[bytes], separator: str) -> tuple[IO[bytes], str]:
     return io.BytesIO(replaced), UNIT_SEPARATOR
 
 
-UNIT_SEPARATOR = "\x1f"
-"""A letter of ASCII that no id and no title holds."""
-
-
-class _Lines:
-    """Finds the lines of rows: Arrow counts those that are neither blank nor before the rows."""
-
-    def __init__(self, files: Files, name: str, head: int, odd: NDArray[np.int64]) -> None:
-        self.files, self.name, self.head, self.odd = files, name, head, odd
-
-    def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        return _step_over(self._blank, _step_over(self.odd, positions + self.head + 1))
-
-    def malformed(self, rows: list[pyarrow.csv.InvalidRow], form: Format) -> list[Malformed]:
-        """Lines that are no rows, and what is wrong with them."""
-        lines = _step_over(self._blank, self.odd).tolist()
-        return [
-            Malformed(
-                line,
-                row.text.replace(UNIT_SEPARATOR, form.separator),
-                f"has {row.actual_columns} columns where {row.expected_columns} are due",
-            )
-            for line, row in zip(lines, rows, strict=True)
-        ]
-
-    @cached_property
-    def _blank(self) -> NDArray[np.int64]:
-        """The lines of no content after the header. Looked up only when a line is to be named."""
-        with open_unpacked(self.files, self.name) as stored:
-            blank = [n for n, line in enumerate(stored, start=1) if not line.strip(b"\r\n")]
-        return np.array([n for n in blank if n > self.head], dtype=np.int64)
-
-
-def _step_over(gaps: NDArray[np.int64], ordinals: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The number of the k-th of what is numbered with gaps, both from one.
-
-    Example:
-        >>> _step_over(np.array([2, 5]), np.array([1, 2, 3, 4])).tolist()
-        [1, 3, 4, 6]
-    """
-    before: NDArray[np.int64] = np.searchsorted(gaps - np.arange(len(gaps)), ordinals, "right")
-    return ordinals + before
-
-
 def _may_hide_lines(
     files: Files, name: str, head: _Head, table: pa.Table, odd: list[pyarrow.csv.InvalidRow]
 ) -> bool:
@@ -253,26 +213,3 @@ def _may_hide_lines(
 def _has_line_break(chunk: pa.Array) -> bool:
     text = chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk
     return pa.types.is_string(text.type) and pc.any(pc.match_substring(text, "\n")).as_py() is True
-
-
-def _refuse_open_quotes(files: Files, name: str) -> None:
-    with open_unpacked(files, name) as stored:
-        for number, line in enumerate(stored, start=1):
-            if line.count(b'"') % 2:
-                raise DataError(
-                    f"{files.describe(name)}, line {number}: a quotation mark is not closed on "
-                    "its line; close or double it, or remove the line break in quotes"
-                )
-
-
-def _name_bad_byte(files: Files, name: str, form: Format) -> str:
-    with open_unpacked(files, name) as stored:
-        for number, line in enumerate(stored, start=1):
-            try:
-                line.decode(form.encoding)
-            except UnicodeDecodeError as error:
-                return (
-                    f"{files.describe(name)}, line {number}: byte {line[error.start]:#04x} is not "
-                    f"{form.encoding} text; save the file in that encoding"
-                )
-    return f"{files.describe(name)}: is not {form.encoding} text; save it in that encoding"

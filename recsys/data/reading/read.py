@@ -9,16 +9,16 @@ from pathlib import Path
 import pandas as pd
 
 from recsys.columns import MOVIELENS
-from recsys.data.catalogue import Catalogue, read_catalogue
-from recsys.data.checks import Checks, OnReport, warn_of
-from recsys.data.columnar import read_frame, read_parquet
-from recsys.data.delimited import read_delimited
-from recsys.data.encode import encode
-from recsys.data.files import Files, find_files
 from recsys.data.interactions import Interactions
-from recsys.data.judge import Judge
-from recsys.data.layouts import LAYOUTS, Declared, Found, detect, rejected_beside
-from recsys.data.raw import RawRatings, join
+from recsys.data.reading.catalogue import Catalogue, read_catalogue
+from recsys.data.reading.checks import Checks, OnReport, warn_of
+from recsys.data.reading.columnar import read_frame, read_parquet
+from recsys.data.reading.delimited import read_delimited
+from recsys.data.reading.encode import encode
+from recsys.data.reading.files import Files, find_files
+from recsys.data.reading.judge import Judge
+from recsys.data.reading.layouts import LAYOUTS, Declared, Found, detect, rejected_beside
+from recsys.data.reading.raw import RawRatings, join
 
 
 def read_ratings(
@@ -46,7 +46,7 @@ def read_ratings(
             `user_id`, `item_id`, `rating` and `timestamp`; MovieLens' own names are known. The
             last two may be absent: then every row is a watch, and rows are in the order of
             watching.
-        layout: one of `recsys.data.layouts.LAYOUTS`, where names do not tell it.
+        layout: one of `recsys.data.reading.layouts.LAYOUTS`, where names do not tell it.
         checks: what to do about rows that cannot be right.
         rejected: the Parquet file for the rows left out; by default `<name>.rejected.parquet`
             beside the source. Those of a DataFrame are only in the report, unless a file is named.
@@ -110,9 +110,9 @@ def _understand(
 ) -> Interactions:
     """Check each row by itself, put those that stay in order, check them beside each other."""
     # numba and pandera take a second to import, and most who import this module read nothing.
-    from recsys.data.assemble import assemble
-    from recsys.data.order import repeated_later
-    from recsys.data.rules import broken_rules, rules_for
+    from recsys.data.reading.assemble import assemble
+    from recsys.data.reading.order import repeated_later
+    from recsys.data.reading.rules import broken_rules, rules_for
 
     judge = Judge(source.raw, checks, source.name)
     judge.set_malformed_aside()

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.fs
 
-from recsys.data.delimited import BROKEN
-from recsys.data.files import Files
-from recsys.data.raw import Part, RawRatings, choose_columns
+from recsys.data.reading.delimited import BROKEN
+from recsys.data.reading.files import Files
+from recsys.data.reading.raw import Part, RawRatings, choose_columns
 from recsys.errors import DataError
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.catalogue import Catalogue, bare_catalogue
-from recsys.data.encode import Coded, CodedRatings
 from recsys.data.interactions import Interactions
-from recsys.data.order import count_codes, order_of_watching, take
+from recsys.data.reading.catalogue import Catalogue, bare_catalogue
+from recsys.data.reading.encode import CodedRatings
+from recsys.data.reading.ids import Coded
+from recsys.data.reading.order import count_codes, order_of_watching, take
 from recsys.vocabulary import Vocabulary
 
 

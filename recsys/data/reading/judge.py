@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys.data.checks import Checks, Finding, LenientPolicy, ReadReport
-from recsys.data.raw import KNOWN, RawRatings
-from recsys.data.rules import Rule
+from recsys.data.reading.checks import Checks, Finding, LenientPolicy, ReadReport
+from recsys.data.reading.raw import KNOWN, RawRatings
+from recsys.data.reading.rules import Rule
 from recsys.errors import DataError
 from recsys.storage import atomic_file
 
