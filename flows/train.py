@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.settings import read_settings
 from flows.terminal import shield_server, told_plainly
 from recsys import plots, tracking
-from recsys.baselines import BASELINES
+from recsys.baselines import fit_baseline, usual_baselines
 from recsys.bundle import Bundle, make_bundle, save_bundle
 from recsys.callbacks import History, combine
 from recsys.config import Runtime
@@ -29,7 +29,17 @@ from recsys.embeddings import (
     windowed_vectors,
 )
 from recsys.errors import BundleError, TrackingError
-from recsys.evaluation import Report, Scorer, challenge, comparison_table, evaluate
+from recsys.evaluation import (
+    METRIC,
+    Report,
+    Scorer,
+    by_segment,
+    compare_with,
+    comparison_table,
+    evaluate,
+    promote_if_better,
+    segments_of,
+)
 from recsys.loading import load_recommender
 from recsys.map_page import item_map_page
 from recsys.sessions import SessionConfig, SessionModel, fit_session_model
@@ -76,7 +86,7 @@ def read(source: str, config: ReadingConfig, run: Run) -> Split:
             stage.log_metrics(report.metrics())
         for recorder in (run, stage):
             recorder.log_dataset(ratings, Path(source).name, source)
-        split = config.split.apply(ratings)
+        split = config.split.apply(ratings).filtered_by(config.filters.facts())
         stage.log_params(split.fingerprint("validation"))
     return split
 
@@ -143,10 +153,20 @@ def learn_sessions(
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{name}")
-def try_baseline(name: str, split: Split, runtime: Runtime, run: Run) -> Reports:
-    """Fit a baseline and evaluate it."""
+def try_baseline(
+    name: str, split: Split, embeddings: ItemEmbeddings, runtime: Runtime, run: Run
+) -> Reports:
+    """Fit a baseline with the settings that do best on validation, and evaluate it."""
     with run.child(name) as stage:
-        return judge(BASELINES[name](split.train, runtime), split, stage)
+        fitted = fit_baseline(
+            name,
+            split.train,
+            item_vectors=embeddings.vectors,
+            runtime=runtime,
+            validate=lambda model: evaluate(model, split, "validation").metrics[METRIC],
+        )
+        stage.log_config(baseline=fitted.config, runtime=runtime)
+        return judge(fitted.model, split, stage)
 
 
 def judge(model: Scorer, split: Split, stage: Run) -> Reports:
@@ -156,6 +176,7 @@ def judge(model: Scorer, split: Split, stage: Run) -> Reports:
         "test": evaluate(model, split, "test"),
     }
     stage.log_reports(reports)
+    stage.log_table(by_segment(reports["test"].ranks, segments_of(split, "test")), "segments")
     return reports
 
 
@@ -164,6 +185,8 @@ def compare(by_model: dict[str, Reports], run: Run) -> None:
     """Lay the test results side by side; the parent run carries those of the LSTM."""
     table = comparison_table({name: reports["test"] for name, reports in by_model.items()})
     run.log_table(table, "comparison")
+    ranks = {name: reports["test"].per_user() for name, reports in by_model.items()}
+    run.log_table(compare_with(LSTM, ranks), "differences")
     run.log_reports(by_model[LSTM])
     print_table(table.reset_index(), "Next watch, test targets, whole catalogue ranked")
 
@@ -177,8 +200,8 @@ def save(bundle: Bundle, run: Run) -> None:
 
 @task(cache_policy=NO_CACHE, task_run_name="register")
 def register(report: Report, split: Split, model_name: str, run: Run) -> str:
-    """Register the bundle; make it champion if there is none or it beats the present one."""
-    verdict = challenge(report, present_champion(model_name, run), split)
+    """Register the bundle; make it champion if there is none or it surely beats the present one."""
+    verdict = promote_if_better(report, present_champion(model_name, run), split)
     version = tracking.register(run, model_name, str(verdict))
     if verdict.promoted:
         tracking.promote(run, model_name, version)
@@ -232,7 +255,10 @@ def train(
         embeddings = embed(counts, split, embedding, runtime, run)
         model, reports = learn_sessions(split, embeddings, session, runtime, run)
         by_model = {LSTM: reports}
-        by_model |= {name: try_baseline(name, split, runtime, run) for name in BASELINES}
+        by_model |= {
+            name: try_baseline(name, split, embeddings, runtime, run)
+            for name in usual_baselines(split.train)
+        }
         compare(by_model, run)
         bundle = make_bundle(
             split.interactions.catalogue, embeddings, model, {"counting": counting}, reports

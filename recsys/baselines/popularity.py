@@ -1,4 +1,4 @@
-"""The most watched items, for everyone."""
+"""The most watched items, for everyone: of all time, or of late."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from recsys.config import Config
 from recsys.data import Interactions
+from recsys.errors import DataError
+
+_SECONDS_PER_DAY = 86_400
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +21,7 @@ class Popularity:
     """Scores every item by the number of its watches."""
 
     counts: NDArray[np.float32]
-    """Watches of each item, [n_items]."""
+    """Watches of each item, or their summed weights, [n_items]."""
 
     def score(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         """The same counts for every history, [B, n_items]."""
@@ -26,4 +31,31 @@ class Popularity:
 def fit_popularity(interactions: Interactions) -> Popularity:
     """Count the watches of each item."""
     counts = np.bincount(interactions.item_index, minlength=interactions.n_items)
+    return Popularity(counts.astype(np.float32))
+
+
+class RecentPopularityConfig(Config):
+    """How fast watches are forgotten."""
+
+    half_life_days: float = Field(default=90.0, gt=0)
+    """After so many days a watch weighs half."""
+
+
+def fit_recent_popularity(
+    interactions: Interactions, config: RecentPopularityConfig | None = None
+) -> Popularity:
+    """Sum the watches of each item, each weighing 2^(−age / half-life) at the end of the log.
+
+    Raises:
+        DataError: the log has no timestamps.
+    """
+    config = config or RecentPopularityConfig()
+    if interactions.timestamp is None:
+        raise DataError(
+            "recent popularity needs to know when each item was watched, but the ratings have no "
+            "timestamp: add the column, or use popularity"
+        )
+    ages = (interactions.timestamp.max(initial=0) - interactions.timestamp) / _SECONDS_PER_DAY
+    weights = np.exp2(-ages / config.half_life_days)
+    counts = np.bincount(interactions.item_index, weights, minlength=interactions.n_items)
     return Popularity(counts.astype(np.float32))

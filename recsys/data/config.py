@@ -40,6 +40,11 @@ class Filters(Config):
     min_item: int = Field(default=1, ge=1)
     """Only items of at least so many watches (k-core)."""
 
+    def facts(self) -> dict[str, str | int | float]:
+        """The filters that are not the default, as `filter_min_user`, for a fingerprint."""
+        set_ones = self.model_dump(mode="json", exclude_defaults=True)
+        return {f"filter_{name}": value for name, value in set_ones.items()}
+
     def apply(self, interactions: Interactions) -> tuple[Interactions, list[FilterReport]]:
         """What is left of some interactions, and what each filter removed.
 

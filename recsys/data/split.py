@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, overload
 
@@ -36,7 +36,7 @@ class Split:
     """The part that each row is in, [n_rows]: `TRAIN`, `VALIDATION`, `TEST` or `LEFT_OUT`."""
     protocol: str
     """What kind of split it is, for the fingerprint."""
-    parameters: Mapping[str, int | float] = field(default_factory=dict)
+    parameters: Mapping[str, str | int | float] = field(default_factory=dict)
     """What it was made with, for the fingerprint."""
     lacking: str = "there are no targets"
     """What is the matter where there are no targets, for messages."""
@@ -61,6 +61,10 @@ class Split:
     def left_out(self) -> NDArray[np.int64]:
         """Row numbers of watches that are neither learned from nor predicted, ascending."""
         return np.flatnonzero(self.part == LEFT_OUT)
+
+    def filtered_by(self, facts: Mapping[str, str | int | float]) -> Split:
+        """The same split, with what was filtered before it in its fingerprint."""
+        return replace(self, parameters={**self.parameters, **facts})
 
     def rows(self, target: Target) -> NDArray[np.int64]:
         """Row number of each target, ascending, [n]."""
@@ -96,7 +100,6 @@ class Split:
             "protocol": self.protocol,
             **self.parameters,
             "target": target,
-            "ranking": "whole catalogue, seen items masked, ties by item index",
             "n_items": self.interactions.n_items,
             "n_users": len(np.unique(users)),
             "data_digest": self.interactions.digest,

@@ -1,18 +1,43 @@
 """How good a model is: full ranking on chronological splits."""
 
 from recsys.evaluation.aligned import AlignedScorer
-from recsys.evaluation.promotion import Verdict, challenge
-from recsys.evaluation.ranking import Scorer, rank_targets
+from recsys.evaluation.beyond import beyond_accuracy, diversity, serendipity
+from recsys.evaluation.comparison import compare_with, intervals, paired_differences
+from recsys.evaluation.latency import measure_latency
+from recsys.evaluation.lists import LIST_METRICS, Hits, find_hits
+from recsys.evaluation.promotion import METRIC, PromotionRule, Verdict, promote_if_better
+from recsys.evaluation.protocol import RankingProtocol, require_comparable
+from recsys.evaluation.ranking import Ranking, Scorer, rank, rank_targets, top_items
 from recsys.evaluation.report import KS, Report, comparison_table, evaluate
+from recsys.evaluation.segments import by_segment, segments_of
 
 __all__ = [
     "KS",
+    "LIST_METRICS",
+    "METRIC",
     "AlignedScorer",
+    "Hits",
+    "PromotionRule",
+    "Ranking",
+    "RankingProtocol",
     "Report",
     "Scorer",
     "Verdict",
-    "challenge",
+    "beyond_accuracy",
+    "by_segment",
+    "compare_with",
     "comparison_table",
+    "diversity",
     "evaluate",
+    "find_hits",
+    "intervals",
+    "measure_latency",
+    "paired_differences",
+    "promote_if_better",
+    "rank",
     "rank_targets",
+    "require_comparable",
+    "segments_of",
+    "serendipity",
+    "top_items",
 ]

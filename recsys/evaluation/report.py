@@ -13,11 +13,22 @@ from numpy.typing import NDArray
 from recsys import columns
 from recsys.data import Split, Target
 from recsys.errors import DataError
+from recsys.evaluation.beyond import beyond_accuracy
 from recsys.evaluation.metrics import METRICS, TITLES, mean_metrics
-from recsys.evaluation.ranking import Scorer, rank_targets
+from recsys.evaluation.protocol import (
+    DEFAULT_PROTOCOL,
+    FINGERPRINT,
+    Fingerprint,
+    RankingProtocol,
+    require_comparable,
+)
+from recsys.evaluation.ranking import Scorer, rank
 
 KS = (5, 10, 20)
 """The lengths of list at which metrics are given."""
+
+LISTED = 10
+"""How many recommended items a report keeps of each list."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,28 +37,42 @@ class Report:
 
     metrics: Mapping[str, float]
     """Means over targets, as `ndcg_at_10`."""
+    beyond: Mapping[str, float]
+    """Coverage, Gini, popularity and novelty of what was recommended, as `coverage_at_10`."""
     ranks: NDArray[np.int64]
     """Rank of each target, one is best, [n]."""
+    recommended: NDArray[np.int32]
+    """The items ranked first for each target's history, [n, `LISTED`]; −1 where there are fewer."""
     users: NDArray[Any]
     """External id of each target's user, [n]; a user stands here once per target."""
-    fingerprint: Mapping[str, str | int | float]
+    fingerprint: Fingerprint
     """What must agree with another report to be comparable."""
 
     def per_user(self) -> pd.DataFrame:
-        """One row per target: `user_id` and `rank`."""
-        return pd.DataFrame({columns.USER_ID: self.users, columns.RANK: self.ranks})
+        """One row per target: `user_id` and `rank`; the fingerprint among its `attrs`.
+
+        Parquet keeps both, so that models of different runs can be compared later.
+        """
+        table = pd.DataFrame({columns.USER_ID: self.users, columns.RANK: self.ranks})
+        table.attrs[FINGERPRINT] = dict(self.fingerprint)
+        return table
 
 
 def evaluate(
-    model: Scorer, split: Split, target: Target = "test", ks: Sequence[int] = KS
+    model: Scorer,
+    split: Split,
+    target: Target = "test",
+    ks: Sequence[int] = KS,
+    protocol: RankingProtocol = DEFAULT_PROTOCOL,
 ) -> Report:
-    """Rank every target among the whole catalogue, what its user had seen left out.
+    """Rank every target among the whole catalogue, by default what its user had seen left out.
 
     Args:
         model: anything with `score(histories)`; it must have learned from `split.train` alone.
         split: what was held back.
         target: "validation" to choose between models, "test" to report the one chosen.
         ks: lengths of list.
+        protocol: how the catalogue is ranked.
 
     Raises:
         DataError: the split has no such targets.
@@ -55,12 +80,20 @@ def evaluate(
     users = split.users(target)
     if not len(users):
         raise DataError(f"{split.lacking}: there is nothing to evaluate on ({target} targets)")
-    ranks = rank_targets(model, split.histories(target), split.targets(target))
+    ranking = rank(
+        model,
+        split.histories(target),
+        split.targets(target),
+        LISTED,
+        mask_seen=protocol.mask_seen,
+    )
     return Report(
-        metrics=mean_metrics(ranks, ks),
-        ranks=ranks,
+        metrics=mean_metrics(ranking.ranks, ks),
+        beyond=beyond_accuracy(ranking.recommended, split.train),
+        ranks=ranking.ranks,
+        recommended=ranking.recommended,
         users=split.interactions.users.ids[users],
-        fingerprint=split.fingerprint(target),
+        fingerprint=protocol.fingerprint(split, target),
     )
 
 
@@ -81,22 +114,3 @@ def comparison_table(reports: Mapping[str, Report], ks: Sequence[int] = KS) -> p
     }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
     return table.sort_values(f"NDCG@{ks[len(ks) // 2]}", ascending=False, kind="stable")
-
-
-def require_comparable(fingerprints: Mapping[str, Mapping[str, str | int | float]]) -> None:
-    """Refuse to lay results side by side that were not measured alike.
-
-    Args:
-        fingerprints: what each result was measured on, by name.
-
-    Raises:
-        ValueError: two differ; names the first difference.
-    """
-    names = list(fingerprints)
-    for name in names[1:]:
-        for key, value in fingerprints[names[0]].items():
-            if fingerprints[name][key] != value:
-                raise ValueError(
-                    f"{names[0]} and {name} are not comparable: {key} is {value!r} for the one, "
-                    f"{fingerprints[name][key]!r} for the other"
-                )

@@ -1,11 +1,15 @@
 """What every baseline must do, whatever it computes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from recsys.baselines import BASELINES
-from recsys.config import Runtime
+from recsys.baselines import BASELINES, fit_baseline, usual_baselines
+from recsys.config import Config, Runtime
+from recsys.errors import ConfigError, DataError
 from recsys.evaluation import evaluate
+from recsys.vocabulary import Vocabulary
 
 CPU = Runtime(device="cpu", threads=1, seed=3)
 
@@ -21,9 +25,22 @@ class Guessing:
         return self.rng.random((len(histories), self.n_items), dtype=np.float32)
 
 
+@pytest.fixture(scope="module")
+def item_vectors(sample_split):
+    """The spectral embedding of the sample's co-occurrence: something better than chance."""
+    watched = sample_split.train.user_item_matrix().toarray().astype(float)
+    values, vectors = np.linalg.eigh(watched.T @ watched)
+    return (vectors[:, -8:] * np.sqrt(values[-8:])).astype(np.float32)
+
+
 @pytest.fixture(scope="module", params=sorted(BASELINES))
-def fit(request):
-    return BASELINES[request.param]
+def fit(request, item_vectors):
+    def fit(interactions, runtime):
+        return fit_baseline(
+            request.param, interactions, item_vectors=item_vectors, runtime=runtime
+        ).model
+
+    return fit
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +96,59 @@ def test_it_beats_guessing(model, sample_split):
     guessing = evaluate(Guessing(sample_split.interactions.n_items), sample_split)
     report = evaluate(model, sample_split)
     assert report.metrics["ndcg_at_10"] > 1.5 * guessing.metrics["ndcg_at_10"]
+
+
+def test_without_something_to_choose_by_the_first_configuration_is_taken(sample_split):
+    fitted = fit_baseline("item-knn", sample_split.train)
+    assert fitted.config == BASELINES["item-knn"].configs[0]
+    assert fitted.trials == ()
+
+
+@pytest.mark.parametrize("wanted", range(len(BASELINES["item-knn"].configs)))
+def test_the_configuration_that_scores_best_is_taken(sample_split, wanted):
+    seen = []
+
+    def validate(model):
+        seen.append(model)
+        return 1.0 if len(seen) == wanted + 1 else 0.5
+
+    fitted = fit_baseline("item-knn", sample_split.train, validate=validate)
+    assert fitted.config == BASELINES["item-knn"].configs[wanted]
+    assert fitted.model is seen[wanted]
+    assert [score for _, score in fitted.trials].index(1.0) == wanted
+    assert [config for config, _ in fitted.trials] == list(BASELINES["item-knn"].configs)
+
+
+def test_of_equally_good_configurations_the_first_is_taken(sample_split):
+    fitted = fit_baseline("item-knn", sample_split.train, validate=lambda model: 0.0)
+    assert fitted.config == BASELINES["item-knn"].configs[0]
+
+
+def test_a_baseline_that_is_not_known_is_told_with_those_that_are(sample):
+    with pytest.raises(ConfigError, match="no baseline 'best': choose one of popularity, recent"):
+        fit_baseline("best", sample)
+
+
+def test_averaging_needs_vectors(sample):
+    with pytest.raises(ConfigError, match="needs item vectors"):
+        fit_baseline("averaged-embedding", sample)
+
+
+def test_recent_popularity_needs_times(sample):
+    with pytest.raises(DataError, match="no timestamp"):
+        fit_baseline("recent-popularity", dataclasses.replace(sample, timestamp=None))
+
+
+def test_the_usual_ones_leave_ease_out_where_it_would_be_slow(sample):
+    assert "ease" in usual_baselines(sample)
+    many = Vocabulary(np.arange(6_000))
+    assert "ease" in usual_baselines(dataclasses.replace(sample, users=many))
+    assert "ease" not in usual_baselines(dataclasses.replace(sample, users=many, items=many))
+    assert set(usual_baselines(sample)) <= set(BASELINES)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_configurations_are_distinct(name):
+    configs = BASELINES[name].configs
+    assert all(isinstance(config, Config) for config in configs)
+    assert all(a != b for i, a in enumerate(configs) for b in configs[:i])

@@ -3,8 +3,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
+from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
 
-from recsys.baselines import ItemKNNConfig, fit_item_knn
+from recsys.baselines import WHOLE, ItemKNNConfig, Recency, fit_item_knn
 from recsys.data import read_ratings
 
 
@@ -21,7 +23,7 @@ def scores(model, *history):
 
 
 def test_a_score_is_the_sum_of_the_cosines_to_the_watched_items(log):
-    model = fit_item_knn(log)
+    model = fit_item_knn(log, ItemKNNConfig(recency=WHOLE))
     one_two, one_three, two_three = 2 / math.sqrt(4 * 2), 1 / math.sqrt(4 * 1), 1 / math.sqrt(2 * 1)
     assert scores(model, 0) == pytest.approx([0, one_two, one_three])
     assert scores(model, 0, 1) == pytest.approx([one_two, one_two, one_three + two_three])
@@ -31,7 +33,7 @@ def test_a_score_is_the_sum_of_the_cosines_to_the_watched_items(log):
 
 def test_only_the_nearest_neighbours_of_the_scored_item_speak(log):
     # Nearest of items 1, 2 and 3: 2, of equally near 1, and 2.
-    model = fit_item_knn(log, ItemKNNConfig(n_neighbours=1))
+    model = fit_item_knn(log, ItemKNNConfig(n_neighbours=1, recency=WHOLE))
     near = 1 / math.sqrt(2)
     assert scores(model, 0) == pytest.approx([0, near, 0])
     assert scores(model, 1) == pytest.approx([near, 0, near])
@@ -42,3 +44,36 @@ def test_all_watches_count_whatever_their_rating(log, small_log):
     rated = fit_item_knn(read_ratings(small_log)).similarity
     watched = fit_item_knn(read_ratings(small_log.drop(columns="rating"))).similarity
     assert rated.toarray().tolist() == watched.toarray().tolist()
+
+
+def test_later_watches_speak_louder(log):
+    model = fit_item_knn(log, ItemKNNConfig(recency=Recency(last=2, decay=0.5)))
+    one_three, two_three = 1 / math.sqrt(4 * 1), 1 / math.sqrt(2 * 1)
+    assert scores(model, 0, 1)[2] == pytest.approx(one_three / 2 + two_three)
+    assert scores(model, 0, 1, 2)[0] == pytest.approx(2 / math.sqrt(4 * 2) / 2 + one_three)
+
+
+@pytest.mark.parametrize(
+    ("weighting", "peer"),
+    [
+        ("cosine", CosineRecommender(K=1000)),
+        ("tfidf", TFIDFRecommender(K=1000)),
+        ("bm25", BM25Recommender(K=1000)),
+    ],
+    ids=["cosine", "tfidf", "bm25"],
+)
+def test_similarities_are_those_of_implicit(sample, weighting, peer):
+    watched = sp.csr_matrix(sample.user_item_matrix().astype(np.float64))
+    peer.fit(watched, show_progress=False)
+    expected = peer.similarity.toarray()
+    np.fill_diagonal(expected, 0)
+    config = ItemKNNConfig(weighting=weighting, n_neighbours=None)
+    similarity = fit_item_knn(sample, config).similarity.toarray()
+    assert expected.max() > 0
+    np.testing.assert_allclose(similarity, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_blocks_of_items_give_what_all_at_once_do(sample, monkeypatch):
+    whole = fit_item_knn(sample).similarity.toarray()
+    monkeypatch.setattr("recsys.baselines.item_knn._BLOCK", 7)
+    assert np.array_equal(fit_item_knn(sample).similarity.toarray(), whole)

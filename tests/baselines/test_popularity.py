@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from recsys.baselines import fit_popularity
+from recsys.baselines import RecentPopularityConfig, fit_popularity, fit_recent_popularity
 from recsys.data import read_ratings
 
 
@@ -15,3 +16,11 @@ def test_items_that_nobody_watched_count_zero(small_log):
     log = read_ratings(small_log)
     model = fit_popularity(log.keep(log.item_index == 1))
     assert model.counts.tolist() == [0, 2, 0, 0, 0]
+
+
+def test_a_watch_weighs_half_after_each_half_life(small_log):
+    # Item 30 is watched at 120 and 200, item 50 at 130, item 10 at 100, 120 and 300, the latest.
+    half_life = RecentPopularityConfig(half_life_days=100 / 86_400)
+    model = fit_recent_popularity(read_ratings(small_log), half_life)
+    expected = [2**-2.0 + 2**-1.8 + 1, 2 * 2**-1.9, 2**-1.8 + 2**-1.0, 2**-1.6, 2**-1.7]
+    assert model.counts.tolist() == pytest.approx(expected)

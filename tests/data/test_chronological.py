@@ -134,7 +134,6 @@ def test_leave_last_out_keeps_its_fingerprint(small_log):
     assert split.fingerprint("test") == {
         "protocol": "leave-last-out",
         "target": "test",
-        "ranking": "whole catalogue, seen items masked, ties by item index",
         "n_items": 5,
         "n_users": 2,
         "data_digest": "a807219ed9d7a78136ffcff79b86021ac3d2600fac94a62548670c3795818eb4",

@@ -74,3 +74,13 @@ def test_checks_are_settings_too(small_log):
     config = ReadingConfig.model_validate({"checks": {"duplicate": "keep", "scale": [1, 10]}})
     twice = pd.concat([small_log, small_log])
     assert len(read_ratings(twice, checks=config.checks)) == 18
+
+
+def test_filters_that_were_set_are_in_the_fingerprint(small_log):
+    config = ReadingConfig.model_validate({"filters": {"min_rating": 3, "min_item": 2}})
+    left, _ = config.filters.apply(read_ratings(small_log))
+    split = config.split.apply(left)
+    assert ReadingConfig().filters.facts() == {}
+    added = {"filter_min_rating": 3.0, "filter_min_item": 2}
+    fingerprint = split.filtered_by(config.filters.facts()).fingerprint("test")
+    assert fingerprint == {**split.fingerprint("test"), **added}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.evaluation import rank_targets
+from recsys.evaluation import rank, rank_targets, top_items
 
 N_ITEMS = 6
 
@@ -66,3 +66,35 @@ def test_by_hand(scores, history, target, rank):
     ranks = ranks_of([scores], [history], [target])
     assert ranks.tolist() == [rank]
     assert ranks.dtype == np.int64
+
+
+def list_by_sorting(scores, history, k):
+    allowed = [item for item in range(len(scores)) if item not in history]
+    allowed.sort(key=lambda item: (math.inf if math.isnan(scores[item]) else -scores[item], item))
+    return (allowed + [-1] * k)[:k]
+
+
+@given(
+    users=st.lists(users, min_size=1, max_size=7),
+    batch_size=st.integers(1, 8),
+    k=st.integers(1, 8),
+)
+def test_lists_are_those_of_a_sort(users, batch_size, k):
+    scores, histories, _ = zip(*users, strict=True)
+    arrays = [np.array(history, dtype=np.int32) for history in histories]
+    expected = [list_by_sorting(*user, k) for user in zip(scores, histories, strict=True)]
+    found = top_items(Table(scores), arrays, k, batch_size=batch_size)
+    assert found.tolist() == expected
+    unmasked = top_items(Table(scores), arrays, k, mask_seen=False, batch_size=batch_size)
+    assert unmasked.tolist() == [list_by_sorting(row, [], k) for row in scores]
+
+
+@given(users=st.lists(users, min_size=1, max_size=7), batch_size=st.integers(1, 8))
+def test_a_target_stands_in_its_list_where_its_rank_says(users, batch_size):
+    scores, histories, targets = zip(*users, strict=True)
+    arrays = [np.array(history, dtype=np.int32) for history in histories]
+    wanted = np.array(targets, dtype=np.int32)
+    ranking = rank(Table(scores), arrays, wanted, N_ITEMS, batch_size=batch_size)
+    places = [1 + row.index(target) for row, target in zip(
+        ranking.recommended.tolist(), targets, strict=True)]  # fmt: skip
+    assert ranking.ranks.tolist() == places

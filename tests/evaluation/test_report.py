@@ -14,7 +14,7 @@ from recsys.data import (
     read_ratings,
 )
 from recsys.errors import DataError
-from recsys.evaluation import KS, comparison_table, evaluate
+from recsys.evaluation import KS, RankingProtocol, comparison_table, evaluate
 
 
 class ByIndex:
@@ -47,7 +47,8 @@ def test_by_hand(split):
         }
     )
     assert report.per_user().to_dict("list") == {"user_id": [1, 2], "rank": [2, 1]}
-    assert report.fingerprint == split.fingerprint("test")
+    assert report.fingerprint == RankingProtocol().fingerprint(split, "test")
+    assert report.recommended.tolist() == [[4, 3, *[-1] * 8], [4, 3, 2, *[-1] * 7]]
 
 
 def test_the_validation_target_is_predicted_from_what_came_before_it(split):
@@ -115,7 +116,7 @@ def test_models_that_are_equal_keep_their_order(split):
 
 def fingerprint_keys():
     log = pd.DataFrame({"user_id": [1, 1, 1], "item_id": [1, 2, 3]})
-    return list(leave_last_out(read_ratings(log)).fingerprint("test"))
+    return list(RankingProtocol().fingerprint(leave_last_out(read_ratings(log)), "test"))
 
 
 @pytest.mark.parametrize("key", fingerprint_keys())
@@ -130,3 +131,29 @@ def test_validation_and_test_are_not_compared(split):
     reports = {target: evaluate(ByIndex(), split, target) for target in ("validation", "test")}
     with pytest.raises(ValueError, match="target is 'validation' for the one, 'test'"):
         comparison_table(reports)
+
+
+def test_what_was_seen_may_be_ranked_too(split):
+    report = evaluate(ByIndex(-1), split, protocol=RankingProtocol(mask_seen=False))
+    assert report.ranks.tolist() == [4, 5]
+    assert evaluate(ByIndex(-1), split).ranks.tolist() == [1, 3]
+    with pytest.raises(ValueError, match=r"seen_items is 'left out, .* 'ranked'"):
+        comparison_table({"masked": evaluate(ByIndex(-1), split), "not": report})
+
+
+def test_a_setting_that_differs_is_named_before_the_digests_that_follow_from_it(split):
+    report = evaluate(ByIndex(), split)
+    other = {"data_digest": "x", "n": 2, **report.fingerprint, "targets_digest": "y"}
+    reports = {"a": report, "b": dataclasses.replace(report, fingerprint=other)}
+    with pytest.raises(ValueError, match="n is None for the one, 2 for the other"):
+        comparison_table(reports)
+    with pytest.raises(ValueError, match="n is 2 for the one, None for the other"):
+        comparison_table(dict(reversed(reports.items())))
+
+
+def test_parquet_keeps_the_ranks_and_the_fingerprint(split, tmp_path):
+    report = evaluate(ByIndex(), split)
+    report.per_user().to_parquet(tmp_path / "ranks.parquet", index=False)
+    stored = pd.read_parquet(tmp_path / "ranks.parquet")
+    pd.testing.assert_frame_equal(stored, report.per_user())
+    assert stored.attrs["fingerprint"] == report.fingerprint

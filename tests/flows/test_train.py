@@ -76,7 +76,8 @@ def test_runs_are_nested_by_stage_and_model(client, run_ids):
     for run_id in run_ids:
         nested = children(client, run_id)
         assert set(nested) == {
-            "data", "cooccurrence", "embeddings", "lstm", "popularity", "item-knn", "als"
+            "data", "cooccurrence", "embeddings", "lstm", "popularity", "markov", "item-knn",
+            "ease", "als", "averaged-embedding",
         }  # fmt: skip
         assert {run.info.status for run in nested.values()} == {"FINISHED"}
         assert client.get_run(run_id).info.status == "FINISHED"
@@ -91,7 +92,9 @@ def test_params_metrics_data_and_files_are_recorded(client, run_ids):
     assert run.inputs.dataset_inputs[0].dataset.name == "sample"
     assert len(run.inputs.dataset_inputs[0].dataset.digest) == 36
     names = {file.path for file in client.list_artifacts(run_ids[0])}
-    assert names == {"bundle", "comparison.json", "figures", "map.html", "ranks"}
+    assert names == {
+        "bundle", "comparison.json", "differences.json", "figures", "map.html", "ranks"
+    }  # fmt: skip
     nested = children(client, run_ids[0])
     for model in ("lstm", "popularity", "item-knn", "als"):
         metrics = nested[model].data.metrics

@@ -1,0 +1,98 @@
+"""How good the baselines are on MovieLens-1M.
+
+    python benchmarks/baselines.py ../shared/data/ml-1m [--slow]
+
+The source is a file or folder that `recsys.read_ratings` reads. The target is the last watch of
+each user; models learn from all earlier ones. All items are ranked, those watched before are left
+out. The first table has fixed settings; in the second, the settings are those that did best at
+predicting the watch before the last from what came before it, with which the model is then
+fitted anew to all but the last watch. `--slow` adds BPR and LMF, which take minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from recsys import baselines
+from recsys.baselines import BASELINES, WHOLE, Baseline, EASEConfig, Ingredients, ItemKNNConfig
+from recsys.data import Interactions, leave_last_out, read_ratings
+from recsys.data.split import TEST, TRAIN, Split
+from recsys.evaluation import evaluate
+
+LAST_FIVE = baselines.Recency(last=5, decay=0.8)
+FIXED: dict[str, Callable[[Interactions], Baseline]] = {
+    "popularity": baselines.fit_popularity,
+    "item-knn, whole history": lambda log: baselines.fit_item_knn(
+        log, ItemKNNConfig(n_neighbours=None, recency=WHOLE)
+    ),
+    "item-knn, 100 nearest, whole history": lambda log: baselines.fit_item_knn(
+        log, ItemKNNConfig(n_neighbours=100, recency=WHOLE)
+    ),
+    "item-knn, last five, decay 0.8": lambda log: baselines.fit_item_knn(
+        log, ItemKNNConfig(n_neighbours=None, recency=LAST_FIVE)
+    ),
+    "EASE, λ = 500": lambda log: baselines.fit_ease(log, EASEConfig(regularization=500.0)),
+    "Markov chain": baselines.fit_markov_chain,
+}
+QUICK = ("recent-popularity", "item-knn", "ease", "als")
+SLOW = ("lmf", "bpr")
+
+
+def hold_out_last(log: Interactions) -> Split:
+    """Each user's last watch is the target; train is all before."""
+    part = np.full(len(log), TRAIN, dtype=np.int8)
+    part[log.user_offsets[1:][log.history_lengths > 1] - 1] = TEST
+    return Split(log, part, "hold-out-last")
+
+
+def show(name: str, model: Baseline, split: Split, seconds: float) -> None:
+    metrics = evaluate(model, split).metrics
+    print(
+        f"{name:<38} {metrics['hit_rate_at_10']:>10.4f} {metrics['ndcg_at_10']:>8.4f} "
+        f"{seconds:>8.1f}",
+        flush=True,
+    )
+
+
+def print_tuned(log: Interactions, split: Split, names: tuple[str, ...]) -> None:
+    earlier = leave_last_out(log)
+    for name in names:
+        fitted = baselines.fit_baseline(
+            name,
+            earlier.train,
+            validate=lambda model: evaluate(model, earlier, "validation").metrics["ndcg_at_10"],
+        )
+        start = time.perf_counter()
+        model = BASELINES[name].fit(Ingredients(split.train), fitted.config)
+        show(name, model, split, time.perf_counter() - start)
+        print(f"    {fitted.config}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", nargs="?", default="../shared/data/ml-1m")
+    parser.add_argument("--slow", action="store_true", help="BPR and LMF as well")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")  # that a file without times has none
+    log = read_ratings(arguments.source)
+    split = hold_out_last(log)
+    print(f"{log.n_users:,} users, {log.n_items:,} items, {len(log):,} watches; ", end="")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start")
+    print(f"{'model':<38} {'HitRate@10':>10} {'NDCG@10':>8} {'fit, s':>8}", flush=True)
+    for name, fit in FIXED.items():
+        start = time.perf_counter()
+        model = fit(split.train)
+        show(name, model, split, time.perf_counter() - start)
+    print("\nchosen on validation")
+    names = QUICK if log.timestamp is not None else QUICK[1:]
+    print_tuned(log, split, names + (SLOW if arguments.slow else ()))
+
+
+if __name__ == "__main__":
+    main()

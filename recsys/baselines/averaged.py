@@ -1,0 +1,56 @@
+"""The mean of the watched items' vectors, and what lies nearest to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.baselines.histories import Recency, history_matrix
+from recsys.config import Config
+from recsys.errors import ConfigError
+
+
+class AveragedConfig(Config):
+    """What is averaged, and how nearness is measured."""
+
+    recency: Recency = Recency(last=5, decay=0.8)
+    """Which watches speak."""
+
+    normalise: bool = True
+    """Whether all vectors are brought to length one first (cosine rather than dot product)."""
+
+
+@dataclass(frozen=True, eq=False)
+class AveragedEmbedding:
+    """Scores items by the dot product with the weighted sum of the watched items' vectors."""
+
+    vectors: NDArray[np.float32]
+    """[n_items, dim]."""
+    recency: Recency
+
+    def score(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        """Dot products of each history's summed vectors with all vectors, [B, n_items]."""
+        watched = history_matrix(histories, len(self.vectors), self.recency)
+        user_vectors: NDArray[np.float32] = watched @ self.vectors
+        return user_vectors @ self.vectors.T
+
+
+def fit_averaged_embedding(
+    item_vectors: NDArray[np.float32] | None, config: AveragedConfig | None = None
+) -> AveragedEmbedding:
+    """Take the vectors as they are, or at length one; nothing is learned.
+
+    Raises:
+        ConfigError: there are no vectors.
+    """
+    config = config or AveragedConfig()
+    if item_vectors is None:
+        raise ConfigError("the averaged-embedding model needs item vectors: pass item_vectors")
+    vectors = np.array(item_vectors, dtype=np.float32)
+    if config.normalise:
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors /= np.where(lengths > 0, lengths, 1.0)
+    return AveragedEmbedding(vectors, config.recency)
