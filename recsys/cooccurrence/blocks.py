@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -20,21 +20,12 @@ from numpy.typing import NDArray
 
 from recsys import columns
 from recsys.cooccurrence.config import Window
-from recsys.cooccurrence.counter import Counter
 from recsys.cooccurrence.counts import Cooccurrence, Marginals, set_marginals
 from recsys.cooccurrence.neighbours import keep_top_k
 from recsys.cooccurrence.rows import RowBlock, csr_of
 from recsys.cooccurrence.weightings import WeightingConfig, weight_block
 from recsys.errors import BundleError
-from recsys.storage import (
-    MANIFEST,
-    atomic_folder,
-    read_arrays,
-    read_json,
-    verify_manifest,
-    write_arrays,
-    write_manifest,
-)
+from recsys.storage import MANIFEST, read_arrays, read_json, verify_manifest
 from recsys.vocabulary import Vocabulary
 
 FORMAT: Final = "recsys co-occurrence blocks, version 1"
@@ -112,63 +103,6 @@ class CooccurrenceBlocks:
         matrix = csr_of(counts, arrays["columns"].astype(np.int32), offsets, shape)
         block = RowBlock(int(arrays["start"]), matrix)
         return block.scaled(self.unit)
-
-
-def write_blocks(folder: Path, counter: Counter) -> CooccurrenceBlocks:
-    """Count, and write each block of rows as it is ready.
-
-    Args:
-        folder: appears when all is written; an older one is replaced.
-        counter: counts the rows.
-    """
-    n_items = counter.rows.n_items
-    rows, column_sums = np.zeros(n_items), np.zeros(n_items)
-    parts, n_entries = [], 0
-    with atomic_folder(folder) as draft:
-
-        def write(block: RowBlock) -> tuple[str, slice, NDArray[Any], NDArray[Any], int]:
-            name = f"rows-{block.start:010d}.npz"
-            _write_block(draft / name, block)
-            sums = block.matrix.sum(axis=1), block.matrix.sum(axis=0)
-            return name, slice(block.start, block.stop), *sums, block.matrix.nnz
-
-        for name, kept, of_rows, of_columns, entries in counter.map_blocks(write):
-            parts.append(name)
-            rows[kept] = of_rows
-            column_sums += of_columns
-            n_entries += entries
-        unit = counter.rows.unit
-        write_arrays(
-            draft / "marginals.npz",
-            item_counts=counter.item_counts,
-            row_sums=rows * unit,
-            column_sums=column_sums * unit,
-        )
-        ids = pd.DataFrame({columns.ITEM_ID: counter.items.ids})
-        ids.to_parquet(draft / "items.parquet", index=False)
-        write_manifest(
-            draft,
-            format=FORMAT,
-            parts=parts,
-            n_entries=n_entries,
-            n_users=counter.n_users,
-            min_rating=counter.min_rating,
-            window=None if counter.window is None else counter.window.model_dump(),
-            is_weighted=counter.is_weighted,
-            unit=unit,
-        )
-    return open_blocks(folder, verify=False)
-
-
-def _write_block(path: Path, block: RowBlock) -> None:
-    matrix = block.matrix
-    write_arrays(
-        path,
-        start=np.array(block.start),
-        offsets=matrix.indptr.astype(np.int64),
-        columns=matrix.indices.astype(np.min_scalar_type(matrix.shape[1] - 1)),
-        counts=matrix.data.astype(np.min_scalar_type(matrix.data.max(initial=0))),
-    )
 
 
 def open_blocks(folder: Path | str, *, verify: bool = True) -> CooccurrenceBlocks:

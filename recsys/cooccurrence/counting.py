@@ -10,7 +10,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.config import Runtime
-from recsys.cooccurrence.blocks import CooccurrenceBlocks, write_blocks
+from recsys.cooccurrence.block_files import write_blocks
+from recsys.cooccurrence.blocks import CooccurrenceBlocks
 from recsys.cooccurrence.config import CooccurrenceConfig, Window
 from recsys.cooccurrence.counter import Counter, make_counter
 from recsys.cooccurrence.counts import Cooccurrence

@@ -127,6 +127,17 @@ def cut(bounds: NDArray[np.int64], entries: int) -> list[tuple[int, int]]:
     return blocks
 
 
+def count_block(
+    rows: RowCounter, start: int, stop: int, columns: NDArray[np.int32], counts: NDArray[Any]
+) -> RowBlock:
+    """Count rows `start` to `stop` into buffers of at least as many entries as they can have."""
+    offsets = np.zeros(stop - start + 1, np.int64)
+    rows.fill(start, stop, offsets, columns, counts)
+    n_entries = offsets[-1]
+    shape = (stop - start, rows.n_items)
+    return RowBlock(start, csr_of(counts[:n_entries], columns[:n_entries], offsets, shape))
+
+
 def map_blocks(
     rows: RowCounter,
     use: Callable[[RowBlock], T],
@@ -150,11 +161,7 @@ def map_blocks(
     def count(start: int, stop: int) -> T:
         if not hasattr(local, "columns"):
             local.columns, local.counts = np.empty(room, np.int32), np.empty(room, rows.dtype)
-        offsets = np.zeros(stop - start + 1, np.int64)
-        rows.fill(start, stop, offsets, local.columns, local.counts)
-        columns, counts = local.columns[: offsets[-1]], local.counts[: offsets[-1]]
-        shape = (stop - start, rows.n_items)
-        return use(RowBlock(start, csr_of(counts, columns, offsets, shape)))
+        return use(count_block(rows, start, stop, local.columns, local.counts))
 
     if threads == 1 or len(blocks) == 1:
         yield from (count(*block) for block in blocks)

@@ -79,7 +79,7 @@ def test_another_folder_is_no_counts(tmp_path):
 def test_a_failed_count_leaves_the_old_one(crowd, tmp_path, monkeypatch):
     count_cooccurrence(crowd, folder=tmp_path / "counts")
     before = sorted(path.name for path in (tmp_path / "counts").iterdir())
-    monkeypatch.setattr("recsys.cooccurrence.blocks._write_block", lambda *_: 1 / 0)
+    monkeypatch.setattr("recsys.cooccurrence.block_files.write_block", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         count_cooccurrence(crowd, folder=tmp_path / "counts")
     assert sorted(path.name for path in (tmp_path / "counts").iterdir()) == before
