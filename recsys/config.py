@@ -6,6 +6,7 @@ here, apart from them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -93,3 +94,19 @@ def _cpu_has_bf16() -> bool:
     # Older versions of torch do not tell.
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def available_threads(runtime: Runtime | None = None) -> int:
+    """How many threads to compute with.
+
+    `Runtime.threads` where it is set, else OMP_NUM_THREADS, else the cores that this process
+    may run on.
+    """
+    if runtime is not None and runtime.threads is not None:
+        return runtime.threads
+    named = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # one number for each level
+    if not named:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    if not named.isdecimal() or int(named) < 1:
+        raise ConfigError(f"OMP_NUM_THREADS is {named!r}: it must be a number, 1 or higher")
+    return int(named)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys import columns
 from recsys.data import Interactions
-from recsys.embeddings import ItemEmbeddings, map_items
+from recsys.embeddings import ItemEmbeddings, map_items, most_watched
 from recsys.titles import spoken
 
 _VIEWS = {"tsne": "t-SNE: near means near", "pca": "PCA: the two longest axes"}
@@ -60,17 +60,15 @@ def item_map_page(
     Returns:
         HTML, with the script library in it.
     """
-    watches = np.bincount(interactions.item_index, minlength=interactions.n_items)
-    watches[~embeddings.vectors.any(axis=1)] = 0
-    popular = np.argsort(-watches, kind="stable")[: min(n_items, np.count_nonzero(watches))]
+    popular, watches = most_watched(interactions, embeddings, n_items)
     views = {
         name: map_items(embeddings, popular, seed=seed, method=name) for name in ("tsne", "pca")
     }
     shown = interactions.catalogue.iloc[popular]
     genres = shown.get(columns.GENRES, pd.Series("", index=shown.index)).fillna("")
-    page: str = _figure(
-        views, shown[columns.TITLE].tolist(), genres.tolist(), watches[popular]
-    ).to_html(include_plotlyjs=True, post_script=_SEARCH, config={"scrollZoom": True})
+    page: str = _figure(views, shown[columns.TITLE].tolist(), genres.tolist(), watches).to_html(
+        include_plotlyjs=True, post_script=_SEARCH, config={"scrollZoom": True}
+    )
     return page
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsys import columns
 from recsys.data import Interactions
-from recsys.embeddings import ItemEmbeddings, map_items
+from recsys.embeddings import ItemEmbeddings, map_items, most_watched
 from recsys.titles import spoken
 
 _LONGEST_NAME = 36
@@ -42,9 +42,7 @@ def popular_items_map(
         n_items: how many to show.
         seed: of the layout.
     """
-    watches = np.bincount(interactions.item_index, minlength=interactions.n_items)
-    watches[~embeddings.vectors.any(axis=1)] = 0
-    popular = np.argsort(-watches, kind="stable")[: min(n_items, np.count_nonzero(watches))]
+    popular, watches = most_watched(interactions, embeddings, n_items)
     shown = interactions.catalogue.iloc[popular]
     genres = shown.get(columns.GENRES, pd.Series("", index=shown.index))
     return _item_map(
@@ -53,7 +51,7 @@ def popular_items_map(
             textwrap.shorten(spoken(title), _LONGEST_NAME, placeholder="…")
             for title in shown[columns.TITLE]
         ],
-        sizes=watches[popular],
+        sizes=watches,
         groups=genres.fillna("").str.split("|").str[0].tolist(),
         title=f"The {len(popular)} most watched items: near means liked by the same people",
     )

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.config import Runtime
+from recsys.config import Runtime, available_threads
 from recsys.cooccurrence.config import Window
 from recsys.cooccurrence.counts import Marginals, set_marginals
 from recsys.cooccurrence.plan import Budget
 from recsys.cooccurrence.positives import Likes, Positives, likes_of
-from recsys.cooccurrence.rows import RowBlock, RowCounter, available_threads, map_blocks
+from recsys.cooccurrence.rows import RowBlock, RowCounter, map_blocks
 from recsys.cooccurrence.sizes import Forecast, budget_within, fixed_bytes, forecast
 from recsys.data import Interactions
 from recsys.errors import DataError

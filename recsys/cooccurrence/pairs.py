@@ -15,10 +15,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.config import Runtime
+from recsys.config import Runtime, available_threads
 from recsys.cooccurrence.config import CooccurrenceConfig
 from recsys.cooccurrence.positives import Likes, Lists, likes_of
-from recsys.cooccurrence.rows import RowBlock, available_threads, map_blocks
+from recsys.cooccurrence.rows import RowBlock, map_blocks
 from recsys.data import Interactions
 
 T = TypeVar("T")

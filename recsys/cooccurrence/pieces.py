@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.dataset
 
 from recsys import columns as names
-from recsys.data.reading.delimited import BROKEN
-from recsys.data.reading.files import find_files
+from recsys.data.reading.files import BROKEN, find_files
+from recsys.data.reading.ids import is_text
 from recsys.data.reading.layouts import detect
 from recsys.data.reading.raw import choose_columns
 from recsys.errors import DataError
@@ -47,7 +47,7 @@ def _plain_ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         return _plain_ids(column.cast(kind.value_type), name)
     if pa.types.is_integer(kind) and kind != pa.uint64():
         return column.cast(pa.int64())
-    if kind in (pa.string(), pa.large_string(), pa.string_view()):
+    if is_text(kind):
         return column.cast(pa.string())
     raise DataError(
         f"column {name!r} is of type {kind}: on a cluster ids must be integers of up to 64 bits, "

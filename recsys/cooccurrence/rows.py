@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,9 +12,6 @@ from typing import Any, Final, Protocol, TypeVar
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-
-from recsys.config import Runtime
-from recsys.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -93,22 +89,6 @@ def csr_of(
     narrow = np.int32 if offsets[-1] < 2**31 else np.int64
     indices = columns.astype(narrow, copy=False), offsets.astype(narrow, copy=False)
     return sp.csr_array((data, *indices), shape=shape)
-
-
-def available_threads(runtime: Runtime | None = None) -> int:
-    """The number of threads to count with.
-
-    `Runtime.threads` where it is set, else OMP_NUM_THREADS, else the cores that this process
-    may run on.
-    """
-    if runtime is not None and runtime.threads is not None:
-        return runtime.threads
-    named = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # one number for each level
-    if not named:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    if not named.isdecimal() or int(named) < 1:
-        raise ConfigError(f"OMP_NUM_THREADS is {named!r}: it must be a number, 1 or higher")
-    return int(named)
 
 
 def cut(bounds: NDArray[np.int64], entries: int) -> list[tuple[int, int]]:

@@ -54,9 +54,8 @@ def scatter_users(piece: Piece, n_partitions: int, folder: Path, name: str) -> l
 
 def partition_of(user_ids: pa.ChunkedArray, n_partitions: int) -> NDArray[np.int64]:
     """The partition of each row, [n]: the same for the same id, on every machine."""
-    nothing = (
-        0 if pa.types.is_integer(user_ids.type) else ""
-    )  # rows without a user are judged later
+    # Rows without a user are judged later.
+    nothing = 0 if pa.types.is_integer(user_ids.type) else ""
     hashes = pd.util.hash_array(user_ids.fill_null(nothing).to_numpy())
     return (hashes % np.uint64(n_partitions)).astype(np.int64)
 

@@ -5,7 +5,7 @@ from recsys.embeddings.export import write_parquet, write_word2vec
 from recsys.embeddings.fit import fit_embeddings, spectral_optimum
 from recsys.embeddings.fold_in import fold_in
 from recsys.embeddings.item_embeddings import ItemEmbeddings
-from recsys.embeddings.map import map_items
+from recsys.embeddings.map import map_items, most_watched
 from recsys.embeddings.spectral import SpectralOptimum
 from recsys.embeddings.windowed import windowed_vectors
 
@@ -17,6 +17,7 @@ __all__ = [
     "fit_embeddings",
     "fold_in",
     "map_items",
+    "most_watched",
     "spectral_optimum",
     "windowed_vectors",
     "write_parquet",

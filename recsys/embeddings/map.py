@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.data import Interactions
 from recsys.embeddings.item_embeddings import ItemEmbeddings
 
 
@@ -45,6 +46,20 @@ def map_items(
     )
     positions: NDArray[np.float32] = layout.fit_transform(unit).astype(np.float32)
     return positions
+
+
+def most_watched(
+    interactions: Interactions, embeddings: ItemEmbeddings, n_items: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The items worth placing: the most watched of those that have a vector.
+
+    Returns:
+        Indices of at most `n_items` items, the most watched first, and how often each was watched.
+    """
+    watches = np.bincount(interactions.item_index, minlength=interactions.n_items)
+    watches[~embeddings.vectors.any(axis=1)] = 0
+    popular = np.argsort(-watches, kind="stable")[: min(n_items, np.count_nonzero(watches))]
+    return popular, watches[popular]
 
 
 def _principal_plane(vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:

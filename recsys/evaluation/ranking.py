@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.config import available_threads
 from recsys.evaluation.kernels import rank_rows, top_rows
 
 
@@ -61,16 +61,17 @@ def rank(
     """
     ranks = np.zeros(len(targets), dtype=np.int64)
     recommended = np.empty((len(targets), k), dtype=np.int32)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    threads = available_threads()
+    with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(targets), batch_size):
             batch = slice(start, start + batch_size)
             scores = scorer.score(histories[batch])
             seen = list(histories[batch]) if mask_seen else [_NOTHING] * len(scores)
             part = targets[batch].astype(np.int32, copy=False)
             if (part >= 0).all():
-                _by_rows(pool, rank_rows, scores, seen, part, ranks[batch])
+                _by_rows(pool, threads, rank_rows, scores, seen, part, ranks[batch])
             if k:
-                _by_rows(pool, top_rows, scores, seen, part, recommended[batch])
+                _by_rows(pool, threads, top_rows, scores, seen, part, recommended[batch])
     return Ranking(ranks, recommended)
 
 
@@ -100,11 +101,11 @@ def top_items(
 
 
 _NOTHING = np.empty(0, dtype=np.int32)
-_THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 def _by_rows(
     pool: ThreadPoolExecutor,
+    threads: int,
     kernel: Callable[..., None],
     scores: NDArray[np.float32],
     seen: list[NDArray[np.int32]],
@@ -114,7 +115,7 @@ def _by_rows(
     """Let each thread work on an equal part of the rows."""
     items = np.concatenate([*seen, _NOTHING])
     offsets = np.cumsum([0, *map(len, seen)])
-    cuts = np.linspace(0, len(targets), _THREADS + 1).astype(int)
+    cuts = np.linspace(0, len(targets), threads + 1).astype(int)
     jobs = [
         pool.submit(
             kernel,

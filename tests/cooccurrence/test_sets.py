@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from recsys.config import Runtime
+from recsys.config import Runtime, available_threads
 from recsys.cooccurrence import count_cooccurrence, map_pairs, plan
 from recsys.cooccurrence.positives import likes_of
-from recsys.cooccurrence.rows import RowBlock, available_threads, cut, map_blocks, stack
+from recsys.cooccurrence.rows import RowBlock, cut, map_blocks, stack
 from recsys.cooccurrence.sets import SetRows
 from recsys.cooccurrence.vertical import pack_bits, sum_bits
 from recsys.data import read_ratings

@@ -13,8 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys import columns as names
-from recsys.data.reading.delimited import BROKEN
-from recsys.data.reading.files import Files, open_unpacked
+from recsys.data.reading.files import BROKEN, Files, open_unpacked
 from recsys.data.reading.layouts import Format
 from recsys.data.reading.lines import UNIT_SEPARATOR
 from recsys.errors import DataError

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.fs
 
-from recsys.data.reading.delimited import BROKEN
-from recsys.data.reading.files import Files
+from recsys.data.reading.files import BROKEN, Files
 from recsys.data.reading.raw import Part, RawRatings, choose_columns
 from recsys.errors import DataError
 

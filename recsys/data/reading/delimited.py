@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import IO, Any, NamedTuple
 
@@ -15,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from recsys import columns as names
-from recsys.data.reading.files import Files, open_unpacked
+from recsys.data.reading.files import BROKEN, Files, open_unpacked
 from recsys.data.reading.layouts import Format
 from recsys.data.reading.lines import (
     UNIT_SEPARATOR,
@@ -25,17 +23,6 @@ from recsys.data.reading.lines import (
 )
 from recsys.data.reading.raw import Part, RawRatings, choose_columns
 from recsys.errors import DataError
-
-BROKEN = (
-    OSError,
-    EOFError,
-    ValueError,
-    zlib.error,
-    csv.Error,
-    zipfile.BadZipFile,
-    pa.ArrowException,
-)
-"""What a broken file can raise while it is unpacked, decoded and split."""
 
 _SMALL_NUMBERS = {
     names.USER_ID: pa.int32(),

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
+import pyarrow as pa
 import pyarrow.fs
 from fsspec.implementations.zip import ZipFileSystem
 
 from recsys.errors import DataError
+
+BROKEN = (
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    csv.Error,
+    zipfile.BadZipFile,
+    pa.ArrowException,
+)
+"""What a broken file can raise while it is unpacked, decoded and split."""
 
 
 class Files(Protocol):

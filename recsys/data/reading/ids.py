@@ -60,17 +60,20 @@ class Coded:
 def encode_ids(column: pa.ChunkedArray, typed: bool) -> Coded:
     """Give each distinct id of a column, [n], a code."""
     if pa.types.is_dictionary(column.type):
-        if not _is_text(column.type.value_type):
+        if not is_text(column.type.value_type):
             return encode_ids(column.cast(column.type.value_type), typed)
-        encoded = column.unify_dictionaries()
-    else:
-        if pa.types.is_floating(column.type):
-            column = _whole_numbers(column)
-        if pa.types.is_integer(column.type):
-            return _encode_integers(column)
-        if not _is_text(column.type):
-            column = _as_text(column)
-        encoded = column.cast(pa.string()).dictionary_encode().unify_dictionaries()
+        return _decode(column, typed)
+    if pa.types.is_floating(column.type):
+        column = _whole_numbers(column)
+    if pa.types.is_integer(column.type):
+        return _encode_integers(column)
+    text = column if is_text(column.type) else _as_text(column)
+    return _decode(text.cast(pa.string()).dictionary_encode(), typed)
+
+
+def _decode(column: pa.ChunkedArray, typed: bool) -> Coded:
+    """A column of Arrow's dictionaries, one to a chunk, as codes of a single one."""
+    encoded = column.unify_dictionaries()
     if not encoded.num_chunks:
         return Coded(np.empty(0, dtype=np.int32), pa.array([], pa.string()), typed)
     codes = np.empty(len(encoded), dtype=np.int32)
@@ -78,7 +81,8 @@ def encode_ids(column: pa.ChunkedArray, typed: bool) -> Coded:
     for chunk in encoded.chunks:
         indices = chunk.indices.fill_null(NO_ID) if chunk.null_count else chunk.indices
         codes[end : (end := end + len(chunk))] = indices.to_numpy()
-    return Coded(codes, encoded.chunk(0).dictionary.cast(pa.string()), typed)
+    distinct = encoded.chunk(0).dictionary
+    return Coded(codes, distinct.cast(pa.string()) if is_text(distinct.type) else distinct, typed)
 
 
 _SMALL_SPAN = 1 << 24
@@ -93,10 +97,7 @@ def _encode_integers(column: pa.ChunkedArray) -> Coded:
     if high > _INT64.max:
         return encode_ids(column.cast(pa.string()), typed=True)
     if high - low >= _SMALL_SPAN:
-        encoded = column.cast(pa.int64()).dictionary_encode().unify_dictionaries()
-        indices = pa.chunked_array([chunk.indices for chunk in encoded.chunks])
-        codes = indices.fill_null(NO_ID).to_numpy().astype(np.int32)  # ours to write to
-        return Coded(codes, encoded.chunk(0).dictionary, typed=True)
+        return _decode(column.cast(pa.int64()).dictionary_encode(), typed=True)
     codes = np.empty(len(column), dtype=np.int32)
     end = 0
     for chunk in column.chunks:
@@ -125,7 +126,8 @@ def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(text, pa.string())])
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column is of text, however Arrow stores it."""
     return kind in (pa.string(), pa.large_string(), pa.string_view())
 
 

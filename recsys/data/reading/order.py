@@ -7,7 +7,6 @@ slices that are out of the order of time are then sorted by it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -16,6 +15,8 @@ from typing import Any
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from recsys.config import available_threads
 
 
 def order_of_watching(
@@ -40,19 +41,17 @@ def order_of_watching(
     _count_into_slices(user_index, offsets[:-1].copy(), order)
     if timestamp is not None:
         # Each thread gets users with an equal part of the rows.
-        cuts = np.searchsorted(offsets, np.linspace(0, n, THREADS + 1))
+        cuts = np.searchsorted(offsets, np.linspace(0, n, available_threads() + 1))
         _in_threads(_sort_slices, [(order, offsets, timestamp, *cut) for cut in pairwise(cuts)])
     return order, offsets
 
 
-THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-"""As many as there are processors for this process. They are Python's own: numba's would have to
-be agreed upon with torch's."""
-
-
 def _in_threads(work: Callable[..., None], shares: Iterable[tuple[Any, ...]]) -> None:
-    """Do some work for each share of it, in threads; it must let go of the interpreter."""
-    with ThreadPoolExecutor(THREADS) as pool:
+    """Do some work for each share of it, in threads; it must let go of the interpreter.
+
+    The threads are Python's own: numba's would have to be agreed upon with torch's.
+    """
+    with ThreadPoolExecutor(available_threads()) as pool:
         for job in [pool.submit(work, *share) for share in shares]:
             job.result()
 
