@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.train import read
+from flows.steps.data import read
 from recsys import tracking
 from recsys.data import ReadingConfig
 from recsys.data.synthetic import SyntheticConfig, write_sample

@@ -1,0 +1,1 @@
+"""The tasks that flows are put together from, by theme."""

@@ -1,0 +1,52 @@
+"""Ratings in: found, read, checked, filtered and split."""
+
+from __future__ import annotations
+
+from logging import INFO, WARNING
+from pathlib import Path
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from recsys.data import ReadingConfig, ReadReport, Split, read_ratings
+from recsys.data.public import default_source
+from recsys.tracking import Run
+
+DATA = Path("data")
+
+
+@task(cache_policy=NO_CACHE, task_run_name="find data")
+def find_data(data: str | None) -> str:
+    """The data that was named, or MovieLens, or a sample."""
+    return data or str(default_source(DATA, notify=get_run_logger().info))
+
+
+@task(cache_policy=NO_CACHE, task_run_name="read")
+def read(source: str, config: ReadingConfig, run: Run) -> Split:
+    """Read, check and filter the ratings; hold back later watches to judge models by."""
+    log = get_run_logger()
+    with run.child("data") as stage:
+        stage.log_config(reading=config)
+
+        def account(report: ReadReport) -> None:
+            log.log(WARNING if report.rows != report.kept else INFO, "%s", report)
+            stage.log_metrics(report.metrics())
+            stage.log_table(report.table(), "checks")
+
+        ratings = read_ratings(
+            source,
+            columns=config.columns,
+            layout=config.layout,
+            checks=config.checks,
+            rejected=config.rejected,
+            on_report=account,
+        )
+        ratings, reports = config.filters.apply(ratings)
+        for report in reports:
+            log.info("%s", report)
+            stage.log_metrics(report.metrics())
+        for recorder in (run, stage):
+            recorder.log_dataset(ratings, Path(source).name, source)
+        split = config.split.apply(ratings).filtered_by(config.filters.facts())
+        stage.log_params(split.fingerprint("validation"))
+    return split

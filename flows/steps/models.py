@@ -1,0 +1,101 @@
+"""The session model and the baselines, trained and judged alike."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from recsys import plots
+from recsys.baselines import fit_baseline
+from recsys.callbacks import History, combine
+from recsys.config import Runtime
+from recsys.console import print_table, progress_bar
+from recsys.data import Split
+from recsys.embeddings import ItemEmbeddings, windowed_vectors
+from recsys.evaluation import (
+    METRIC,
+    Report,
+    Scorer,
+    by_segment,
+    compare_with,
+    comparison_table,
+    evaluate,
+    segments_of,
+)
+from recsys.sessions import SessionConfig, SessionModel, fit_session_model
+from recsys.tracking import Run
+
+Reports = dict[Literal["validation", "test"], Report]
+
+LSTM = "lstm"
+
+
+@task(cache_policy=NO_CACHE, task_run_name="learn sessions")
+def learn_sessions(
+    split: Split,
+    embeddings: ItemEmbeddings,
+    config: SessionConfig,
+    runtime: Runtime,
+    run: Run,
+) -> tuple[SessionModel, Reports]:
+    """Train the LSTM, watching its validation metrics, and evaluate it."""
+    history = History()
+    config = config.for_data(len(split.train))
+    with run.child(LSTM) as stage, progress_bar(LSTM, config.epochs, "train_loss") as advance:
+        stage.log_config(session=config, runtime=runtime)
+        vectors = embeddings.vectors
+        if config.initial_vectors == "windowed":
+            dim = config.embedding_dim or embeddings.dim
+            vectors = windowed_vectors(split.train, dim, runtime=runtime)
+        model = fit_session_model(
+            split.train,
+            config,
+            item_vectors=vectors,
+            runtime=runtime,
+            on_epoch=combine(history, stage.on_epoch, advance),
+            validate=lambda model: evaluate(model, split, "validation").metrics,
+        )
+        losses = history.series("train_loss")
+        stage.log_figure(plots.loss_curve(losses, "LSTM", "cross-entropy per watch"), "loss")
+        return model, judge(model, split, stage)
+
+
+@task(cache_policy=NO_CACHE, task_run_name="{name}")
+def try_baseline(
+    name: str, split: Split, embeddings: ItemEmbeddings, runtime: Runtime, run: Run
+) -> Reports:
+    """Fit a baseline with the settings that do best on validation, and evaluate it."""
+    with run.child(name) as stage:
+        fitted = fit_baseline(
+            name,
+            split.train,
+            item_vectors=embeddings.vectors,
+            runtime=runtime,
+            validate=lambda model: evaluate(model, split, "validation").metrics[METRIC],
+        )
+        stage.log_config(baseline=fitted.config, runtime=runtime)
+        return judge(fitted.model, split, stage)
+
+
+def judge(model: Scorer, split: Split, stage: Run) -> Reports:
+    """Evaluate a model on both targets and record what came out."""
+    reports: Reports = {
+        "validation": evaluate(model, split, "validation"),
+        "test": evaluate(model, split, "test"),
+    }
+    stage.log_reports(reports)
+    stage.log_table(by_segment(reports["test"].ranks, segments_of(split, "test")), "segments")
+    return reports
+
+
+@task(cache_policy=NO_CACHE, task_run_name="compare")
+def compare(by_model: dict[str, Reports], run: Run) -> None:
+    """Lay the test results side by side; the parent run carries those of the LSTM."""
+    table = comparison_table({name: reports["test"] for name, reports in by_model.items()})
+    run.log_table(table, "comparison")
+    ranks = {name: reports["test"].per_user() for name, reports in by_model.items()}
+    run.log_table(compare_with(LSTM, ranks), "differences")
+    run.log_reports(by_model[LSTM])
+    print_table(table.reset_index(), "Next watch, test targets, whole catalogue ranked")
