@@ -5,6 +5,7 @@ interactions → likes → positives (users × items) → row blocks of X → co
 something is counted, not before.
 """
 
+from recsys.cooccurrence.block_files import save_cooccurrence
 from recsys.cooccurrence.blocks import CooccurrenceBlocks, open_blocks
 from recsys.cooccurrence.config import CooccurrenceConfig, Window
 from recsys.cooccurrence.counting import (
@@ -36,6 +37,7 @@ __all__ = [
     "map_cooccurrence",
     "map_pairs",
     "open_blocks",
+    "save_cooccurrence",
     "update_cooccurrence",
     "weight",
 ]

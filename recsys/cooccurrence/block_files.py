@@ -15,7 +15,9 @@ from recsys import columns
 from recsys.cooccurrence.blocks import FORMAT, CooccurrenceBlocks, open_blocks
 from recsys.cooccurrence.config import Window
 from recsys.cooccurrence.counter import Counter
+from recsys.cooccurrence.counts import Cooccurrence
 from recsys.cooccurrence.rows import RowBlock
+from recsys.errors import ConfigError
 from recsys.storage import atomic_folder, write_arrays, write_manifest
 from recsys.vocabulary import Vocabulary
 
@@ -63,6 +65,32 @@ def write_blocks(folder: Path, counter: Counter) -> CooccurrenceBlocks:
     )
     with atomic_folder(folder) as draft:
         seal_blocks(draft, counter.map_blocks(lambda block: write_block(draft, block)), counted)
+    return open_blocks(folder, verify=False)
+
+
+def save_cooccurrence(counts: Cooccurrence, folder: Path) -> CooccurrenceBlocks:
+    """Write counts that are in memory, as one block.
+
+    Args:
+        counts: whole numbers.
+        folder: appears when all is written; an older one is replaced.
+
+    Raises:
+        ConfigError: the counts are decayed, and so no whole numbers.
+    """
+    if counts.window is not None and counts.window.is_decayed:
+        raise ConfigError("decayed counts are saved as they are counted: pass the counter a folder")
+    counted = Counted(
+        item_counts=counts.item_counts,
+        n_users=counts.n_users,
+        min_rating=counts.min_rating,
+        items=counts.items,
+        window=counts.window,
+        is_weighted=counts.is_weighted,
+        unit=1.0,
+    )
+    with atomic_folder(folder) as draft:
+        seal_blocks(draft, [write_block(draft, RowBlock(0, counts.matrix))], counted)
     return open_blocks(folder, verify=False)
 
 

@@ -11,6 +11,7 @@ from recsys.data.filters import FilterReport, k_core, rated_at_least, time_windo
 from recsys.data.interactions import Interactions
 from recsys.data.reading import Checks, DataWarning, Finding, ReadReport, read_ratings
 from recsys.data.split import ColdStart, Split, Target
+from recsys.data.stored import load_interactions, save_interactions
 
 __all__ = [
     "Checks",
@@ -27,8 +28,10 @@ __all__ = [
     "k_core",
     "leave_last_n",
     "leave_last_out",
+    "load_interactions",
     "per_user_ratio",
     "rated_at_least",
     "read_ratings",
+    "save_interactions",
     "time_window",
 ]

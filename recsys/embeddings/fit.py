@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.callbacks import OnEpoch, ignore
@@ -29,6 +30,7 @@ def fit_embeddings(
     config: EmbeddingConfig | None = None,
     *,
     items: Vocabulary | None = None,
+    start: ItemEmbeddings | None = None,
     runtime: Runtime | None = None,
     on_epoch: OnEpoch = ignore,
 ) -> ItemEmbeddings:
@@ -40,6 +42,9 @@ def fit_embeddings(
             that does not fit into memory. They are read anew in every epoch.
         config: dimension and optimiser.
         items: the items of a bare matrix or of row blocks; by default they are numbered.
+        start: embeddings to go on from, of the same dimension; their items may be others. The
+            vectors then stay close to what they were, while those of two fits from elsewhere
+            are rotated against each other. `config.initial` is not looked at.
         runtime: device, seed and threads.
         on_epoch: called after each epoch with `loss`, the value of the sum, `relative_loss`,
             its share of Σ X_ij², and, where the optimum is known, `loss_over_optimum`.
@@ -47,7 +52,7 @@ def fit_embeddings(
     Raises:
         DataError: X is not symmetric with a zero diagonal, no two items co-occur, or there are
             fewer items than dimensions.
-        ConfigError: settings that do not go together.
+        ConfigError: settings that do not go together, or `start` has another dimension.
         TrainingError: the loss grew without bound.
     """
     config = config or EmbeddingConfig()
@@ -59,7 +64,8 @@ def fit_embeddings(
         _check_dim(config.dim, matrix.n_items)
         if config.method == "spectral":
             return _spectral(matrix, config, items, runtime.seed, on_epoch)
-        return _descend(matrix, config, items, runtime.seed, on_epoch)
+        vectors_ND = None if start is None else _vectors_of(start, items, config.dim)
+        return _descend(matrix, config, items, runtime.seed, on_epoch, vectors_ND)
 
 
 def spectral_optimum(
@@ -119,6 +125,12 @@ def _check_dim(dim: int, n_items: int) -> None:
         raise DataError(f"there are only {n_items} items for embeddings of dim {dim}: lower dim")
 
 
+def _vectors_of(start: ItemEmbeddings, items: Vocabulary, dim: int) -> NDArray[np.float32]:
+    if start.dim != dim:
+        raise ConfigError(f"the embeddings to start from have dim {start.dim}, not {dim}")
+    return start.vectors_of(items)
+
+
 def _spectral(
     matrix: PairMatrix, config: EmbeddingConfig, items: Vocabulary, seed: int, on_epoch: OnEpoch
 ) -> ItemEmbeddings:
@@ -143,7 +155,12 @@ def _spectral(
 
 
 def _descend(
-    matrix: PairMatrix, config: EmbeddingConfig, items: Vocabulary, seed: int, on_epoch: OnEpoch
+    matrix: PairMatrix,
+    config: EmbeddingConfig,
+    items: Vocabulary,
+    seed: int,
+    on_epoch: OnEpoch,
+    earlier_ND: NDArray[np.float32] | None,
 ) -> ItemEmbeddings:
     objective = PairObjective(matrix)
     optimum = None
@@ -158,7 +175,7 @@ def _descend(
             metrics["loss_over_optimum"] = loss / best_loss
         on_epoch(epoch, metrics)
 
-    start_ND = _start(objective, config, optimum, seed)
+    start_ND = _start(objective, config, optimum, seed, earlier_ND)
     # Line searches compare losses that hardly differ; the other optimizers do not.
     w_ND = torch.nn.Parameter(start_ND.double() if config.optimizer == "lbfgs" else start_ND)
     descend(objective, w_ND, config, seed=seed, on_loss=tell)
@@ -170,11 +187,18 @@ def _descend(
 
 
 def _start(
-    objective: PairObjective, config: EmbeddingConfig, optimum: SpectralOptimum | None, seed: int
+    objective: PairObjective,
+    config: EmbeddingConfig,
+    optimum: SpectralOptimum | None,
+    seed: int,
+    earlier_ND: NDArray[np.float32] | None,
 ) -> Tensor:
     """W to start from; items without any co-occurrence start, and stay, at the zero vector."""
     matrix = objective.matrix
-    if config.initial == "spectral" and optimum is not None:
+    if earlier_ND is not None:
+        start_ND = torch.from_numpy(earlier_ND).to(matrix.device)
+        start_ND = start_ND / math.sqrt(objective.top_eigenvalue)
+    elif config.initial == "spectral" and optimum is not None:
         start_ND = (optimum.vectors / math.sqrt(objective.top_eigenvalue)).to(torch.float32)
     else:
         generator = torch.Generator().manual_seed(seed)

@@ -37,6 +37,13 @@ class ItemEmbeddings:
         """Length of each vector."""
         return int(self.vectors.shape[1])
 
+    def vectors_of(self, items: Vocabulary) -> NDArray[np.float32]:
+        """The vectors of other items, found by id, [n, dim]; zero where an id is unknown."""
+        place = self.items.indices(items.ids)
+        found_ND = self.vectors[place]
+        found_ND[place < 0] = 0.0
+        return found_ND
+
     def unit_vectors(self) -> NDArray[np.float32]:
         """The vectors scaled to length one (zero vectors stay zero), [n_items, dim]."""
         return scale_rows(self.vectors, "cosine")

@@ -3,7 +3,7 @@
 from recsys.sessions.calibration import expected_calibration_error, fit_temperature
 from recsys.sessions.config import SessionConfig
 from recsys.sessions.export import export_scorer
-from recsys.sessions.fit import fit_session_model
+from recsys.sessions.fit import fit_session_model, training_digest
 from recsys.sessions.generate import WatchList, beam_search, greedy, sample
 from recsys.sessions.network import SessionNetwork
 from recsys.sessions.session_model import SessionModel, SessionState
@@ -21,4 +21,5 @@ __all__ = [
     "fit_temperature",
     "greedy",
     "sample",
+    "training_digest",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from recsys.sessions.config import SessionConfig
 from recsys.sessions.network import SessionNetwork
 from recsys.sessions.session_model import SessionModel
 from recsys.sessions.training import Training, Validate
+from recsys.sessions.warm_start import parameters_digest, start_from
 
 
 def fit_session_model(
@@ -25,6 +27,7 @@ def fit_session_model(
     config: SessionConfig | None = None,
     *,
     item_vectors: NDArray[np.float32] | None = None,
+    start: SessionModel | None = None,
     runtime: Runtime | None = None,
     on_epoch: OnEpoch = ignore,
     validate: Validate | None = None,
@@ -41,6 +44,9 @@ def fit_session_model(
         config: sizes, dropout and training.
         item_vectors: where the item vectors start, [n_items, any number of columns], unless
             `config.initial_vectors` is "random". Without them, vectors start at random.
+        start: a model of the same build to go on from, whose items may be others: what it has
+            learned is kept, items that it does not know start by their popularity alone. Then
+            `item_vectors` are not looked at.
         runtime: device, precision, seed and threads.
         on_epoch: called after each epoch with `train_loss` (nats per watch),
             `learning_rate`, `watches_per_second` and what `validate` gave.
@@ -51,8 +57,8 @@ def fit_session_model(
 
     Raises:
         DataError: no user has two watches, or an item comes again in spite of `exclude_seen`.
-        ConfigError: `item_vectors` are not one per item; `patience` without validation; or the
-            checkpoint is of another training.
+        ConfigError: `item_vectors` are not one per item; `start` is built otherwise; `patience`
+            without validation; or the checkpoint is of another training.
         TrainingError: the loss is no longer a number, or the checkpoint cannot be read.
     """
     config = (config or SessionConfig()).for_data(len(interactions))
@@ -70,15 +76,32 @@ def fit_session_model(
     forked = _cuda_index(runtime.torch_device())
     with runtime.limit_threads(), torch.random.fork_rng(devices=forked):
         torch.manual_seed(runtime.seed)
-        network = _new_network(interactions, config, item_vectors, runtime.seed)
+        network = _new_network(interactions, config, item_vectors, start, runtime.seed)
         training = Training(
             SessionModel(network, interactions.items),
             interactions,
             runtime,
-            identity=_identity(interactions, config, item_vectors, runtime),
+            identity=_identity(interactions, config, item_vectors, start, runtime),
             checkpoint=checkpoint,
         )
         return training.run(on_epoch, validate)
+
+
+def training_digest(
+    interactions: Interactions,
+    config: SessionConfig,
+    *,
+    item_vectors: NDArray[np.float32] | None = None,
+    start: SessionModel | None = None,
+    runtime: Runtime | None = None,
+) -> str:
+    """Hex SHA-256 of all that `fit_session_model` learns from and is told.
+
+    Two trainings of the same digest may share a checkpoint; the name of its folder, for example.
+    """
+    config = config.for_data(len(interactions))
+    identity = _identity(interactions, config, item_vectors, start, runtime or Runtime())
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def _require_no_repeats(interactions: Interactions) -> None:
@@ -96,12 +119,15 @@ def _new_network(
     interactions: Interactions,
     config: SessionConfig,
     item_vectors: NDArray[np.float32] | None,
+    start: SessionModel | None,
     seed: int,
 ) -> SessionNetwork:
     network = SessionNetwork(interactions.n_items, config)
     counts = np.bincount(interactions.item_index, minlength=interactions.n_items)
     network.initialise(torch.Generator().manual_seed(seed), torch.from_numpy(counts).float())
-    if item_vectors is not None and config.initial_vectors != "random":
+    if start is not None:
+        start_from(network, interactions.items, start)
+    elif item_vectors is not None and config.initial_vectors != "random":
         if len(item_vectors) != interactions.n_items:
             raise ConfigError(
                 f"there are {len(item_vectors)} item vectors for {interactions.n_items} items: "
@@ -115,11 +141,13 @@ def _identity(
     interactions: Interactions,
     config: SessionConfig,
     item_vectors: NDArray[np.float32] | None,
+    start: SessionModel | None,
     runtime: Runtime,
 ) -> dict[str, Any]:
     """What must be equal for one training to be taken up by another."""
     vectors = None if item_vectors is None else np.ascontiguousarray(item_vectors)
     return {
+        "start": None if start is None else parameters_digest(start),
         "data": interactions.digest,
         "item_vectors": None if vectors is None else hashlib.sha256(vectors.data).hexdigest(),
         "precision": runtime.torch_precision(),

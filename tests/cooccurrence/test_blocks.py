@@ -10,6 +10,7 @@ from recsys.cooccurrence import (
     count_cooccurrence,
     keep_top_k,
     open_blocks,
+    save_cooccurrence,
     weight,
 )
 from recsys.cooccurrence.counter import make_counter
@@ -141,3 +142,22 @@ def test_sizes_are_read(text, size):
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(ConfigError, match="is no size in bytes: give a number, or one like '2GB'"):
         parse_bytes(text)
+
+
+def test_counts_in_memory_are_saved_as_they_are(crowd, tmp_path, assert_same):
+    for number, window in enumerate((None, Window(size=2))):
+        counts = count_cooccurrence(crowd, window=window)
+        save_cooccurrence(counts, tmp_path / str(number))
+        loaded = open_blocks(tmp_path / str(number)).load()
+        assert_same(loaded.matrix, counts.matrix)
+        for name in ("n_users", "min_rating", "window", "is_weighted", "items"):
+            assert getattr(loaded, name) == getattr(counts, name)
+        assert loaded.item_counts.tolist() == counts.item_counts.tolist()
+
+
+def test_decayed_counts_in_memory_are_not_saved(crowd, tmp_path):
+    with pytest.raises(ConfigError, match="decayed"):
+        save_cooccurrence(
+            count_cooccurrence(crowd, window=Window(decay="linear")), tmp_path / "counts"
+        )
+    assert not list(tmp_path.iterdir())
