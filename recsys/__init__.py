@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from recsys.errors import RecsysError
     from recsys.evaluation import Report, comparison_table, evaluate
     from recsys.loading import load_recommender
-    from recsys.recommender import Recommender
+    from recsys.recommender import Recommendations, Recommender, Session
     from recsys.sessions import SessionConfig, SessionModel, fit_session_model
 
 _HOMES = {
@@ -66,7 +66,7 @@ _HOMES = {
     "recsys.errors": ["RecsysError"],
     "recsys.evaluation": ["Report", "comparison_table", "evaluate"],
     "recsys.loading": ["load_recommender"],
-    "recsys.recommender": ["Recommender"],
+    "recsys.recommender": ["Recommendations", "Recommender", "Session"],
     "recsys.sessions": ["SessionConfig", "SessionModel", "fit_session_model"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -79,10 +79,12 @@ __all__ = [
     "Interactions",
     "ItemEmbeddings",
     "ReadReport",
+    "Recommendations",
     "Recommender",
     "RecsysError",
     "Report",
     "Runtime",
+    "Session",
     "SessionConfig",
     "SessionModel",
     "Split",

@@ -10,6 +10,7 @@ TITLE: Final = "title"
 GENRES: Final = "genres"
 RANK: Final = "rank"
 SCORE: Final = "score"
+PROBABILITY: Final = "probability"
 
 # The names that MovieLens uses in ratings.csv and movies.csv, and ours for them.
 MOVIELENS: Final = {

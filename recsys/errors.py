@@ -36,5 +36,24 @@ class TrackingError(RecsysError):
     """A run or a registered model could not be found or recorded."""
 
 
-class UnknownItemError(RecsysError):
-    """An item was named that the catalogue does not hold, or holds more than once."""
+class QueryError(RecsysError, ValueError):
+    """A question that a recommender cannot answer as it was put; the message names the argument."""
+
+
+class UnknownItemError(QueryError):
+    """An item was named that the catalogue does not hold, or holds more than once.
+
+    Args:
+        message: for people.
+        name: what was asked for.
+        closest: titles that are spelt like it, best first.
+    """
+
+    def __init__(self, message: str, name: object = None, closest: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.name = name
+        self.closest = closest
+
+
+class UnknownUserError(QueryError):
+    """A user was named of whom the bundle holds no history."""

@@ -69,7 +69,7 @@ def test_an_unknown_format_is_refused(bundle, tmp_path):
     folder = save_bundle(bundle, tmp_path / "bundle")
     manifest = json.loads((folder / "manifest.json").read_text())
     write_json(folder / "manifest.json", manifest | {"format_version": 99})
-    with pytest.raises(BundleError, match=r"format 99.*reads format 1"):
+    with pytest.raises(BundleError, match=r"format 99.*reads formats 1 and 2.*upgrade"):
         load_bundle(folder)
 
 
@@ -78,7 +78,7 @@ def test_parts_that_do_not_fit_together_are_refused(bundle, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["session"]["hidden_dim"] += 1
     write_json(folder / "config.json", config)
-    write_manifest(folder, format_version=1)
+    write_manifest(folder, format_version=2)
     with pytest.raises(BundleError, match="does not hold what a bundle should"):
         load_bundle(folder)
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,7 +75,7 @@ def test_an_unknown_title_gets_the_closest(rec):
 def test_a_title_of_two_items_is_ambiguous(bundle):
     catalogue = bundle.catalogue.copy()
     catalogue.loc[[2, 5], "title"] = "Twins (1988)"
-    twins = Recommender(type(bundle)(**(vars(bundle) | {"catalogue": catalogue})))
+    twins = Recommender(replace(bundle, catalogue=catalogue))
     ids = catalogue["item_id"].tolist()
     with pytest.raises(UnknownItemError, match=f"title of 2 items: use an id, {ids[2]}, {ids[5]}"):
         twins.similar_items("Twins (1988)")

@@ -1,13 +1,21 @@
-"""Item embeddings fitted to co-occurrence counts."""
+"""Item embeddings fitted to co-occurrence counts.
 
-from recsys.embeddings.config import EmbeddingConfig, PairWeights
-from recsys.embeddings.export import write_parquet, write_word2vec
-from recsys.embeddings.fit import fit_embeddings, spectral_optimum
-from recsys.embeddings.fold_in import fold_in
-from recsys.embeddings.item_embeddings import ItemEmbeddings
-from recsys.embeddings.map import map_items, most_watched
-from recsys.embeddings.spectral import SpectralOptimum
-from recsys.embeddings.windowed import windowed_vectors
+The public names, each imported when it is first used: reading vectors needs no torch.
+"""
+
+from typing import TYPE_CHECKING
+
+from recsys.deferred import deferred
+from recsys.embeddings.fold_in import fold_in  # at once: its module has the same name
+
+if TYPE_CHECKING:
+    from recsys.embeddings.config import EmbeddingConfig, PairWeights
+    from recsys.embeddings.export import write_parquet, write_word2vec
+    from recsys.embeddings.fit import fit_embeddings, spectral_optimum
+    from recsys.embeddings.item_embeddings import ItemEmbeddings
+    from recsys.embeddings.map import map_items, most_watched
+    from recsys.embeddings.spectral import SpectralOptimum
+    from recsys.embeddings.windowed import windowed_vectors
 
 __all__ = [
     "EmbeddingConfig",
@@ -23,3 +31,16 @@ __all__ = [
     "write_parquet",
     "write_word2vec",
 ]
+
+__getattr__ = deferred(
+    __name__,
+    {
+        "recsys.embeddings.config": ["EmbeddingConfig", "PairWeights"],
+        "recsys.embeddings.export": ["write_parquet", "write_word2vec"],
+        "recsys.embeddings.fit": ["fit_embeddings", "spectral_optimum"],
+        "recsys.embeddings.item_embeddings": ["ItemEmbeddings"],
+        "recsys.embeddings.map": ["map_items", "most_watched"],
+        "recsys.embeddings.spectral": ["SpectralOptimum"],
+        "recsys.embeddings.windowed": ["windowed_vectors"],
+    },
+)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.errors import DataError
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 
 def fold_in(
@@ -30,6 +34,7 @@ def fold_in(
         DataError: the rows have other columns than there are vectors.
 
     Example:
+        >>> import scipy.sparse as sp
         >>> known = np.array([[2, 0], [0, 1]], dtype=np.float32)
         >>> fold_in(known, sp.csr_array([[6, 0], [0, 4]]), ridge=0).tolist()
         [[3.0, 0.0], [0.0, 4.0]]

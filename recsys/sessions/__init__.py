@@ -1,25 +1,55 @@
-"""The session model: a recurrent network over watch sequences."""
+"""The session model: a recurrent network over watch sequences.
 
-from recsys.sessions.calibration import expected_calibration_error, fit_temperature
-from recsys.sessions.config import SessionConfig
-from recsys.sessions.export import export_scorer
-from recsys.sessions.fit import fit_session_model, training_digest
-from recsys.sessions.generate import WatchList, beam_search, greedy, sample
-from recsys.sessions.network import SessionNetwork
-from recsys.sessions.session_model import SessionModel, SessionState
+The public names, each imported when it is first used: what answers single requests
+(`recsys.sessions.light`) needs no torch.
+"""
+
+from typing import TYPE_CHECKING
+
+from recsys.deferred import deferred
+
+if TYPE_CHECKING:
+    from recsys.sessions.calibration import expected_calibration_error, fit_temperature
+    from recsys.sessions.config import SessionConfig
+    from recsys.sessions.export import export_scorer
+    from recsys.sessions.fit import fit_session_model, training_digest
+    from recsys.sessions.generate import WatchList, beam_search, greedy, sample
+    from recsys.sessions.light import LightModel
+    from recsys.sessions.network import SessionNetwork
+    from recsys.sessions.session_model import SessionModel, SessionState
+    from recsys.sessions.weights import Weights, model_of, weights_of
 
 __all__ = [
+    "LightModel",
     "SessionConfig",
     "SessionModel",
     "SessionNetwork",
     "SessionState",
     "WatchList",
+    "Weights",
     "beam_search",
     "expected_calibration_error",
     "export_scorer",
     "fit_session_model",
     "fit_temperature",
     "greedy",
+    "model_of",
     "sample",
     "training_digest",
+    "weights_of",
 ]
+
+__getattr__ = deferred(
+    __name__,
+    {
+        "recsys.sessions.calibration": ["expected_calibration_error", "fit_temperature"],
+        "recsys.sessions.config": ["SessionConfig"],
+        "recsys.sessions.export": ["export_scorer"],
+        "recsys.sessions.fit": ["fit_session_model", "training_digest"],
+        "recsys.sessions.generate": ["WatchList", "beam_search", "greedy", "sample"],
+        "recsys.sessions.network": ["SessionNetwork"],
+        "recsys.sessions.session_model": ["SessionModel", "SessionState"],
+        "recsys.sessions.light": ["LightModel"],
+        "recsys.sessions.weights": ["Weights", "model_of", "weights_of"],
+    },
+)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-_KEY_DIM = 64
+from recsys.sessions.config import KEY_DIM
 
 
 class PastAttention(nn.Module):
@@ -28,8 +28,8 @@ class PastAttention(nn.Module):
     def __init__(self, hidden_dim: int, output_dim: int, window: int) -> None:
         super().__init__()
         self.window = window
-        self.query = nn.Linear(hidden_dim, _KEY_DIM)
-        self.key = nn.Linear(hidden_dim, _KEY_DIM)
+        self.query = nn.Linear(hidden_dim, KEY_DIM)
+        self.key = nn.Linear(hidden_dim, KEY_DIM)
         self.value = nn.Linear(hidden_dim, output_dim)
         self.start_silent()
 

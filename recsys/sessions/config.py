@@ -8,6 +8,9 @@ from pydantic import Field
 
 from recsys.config import Config
 
+KEY_DIM = 64
+"""Length of the keys of the attention over past states."""
+
 
 class SessionConfig(Config):
     """How the session model is built and trained."""

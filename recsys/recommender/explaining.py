@@ -1,0 +1,89 @@
+"""Why an item is recommended: which watched items speak for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.bundle import PairCounts
+from recsys.recommender.catalogue import Catalogue, names
+from recsys.recommender.ranking import Floats
+from recsys.sessions.light import LightModel
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A watched item and how much it speaks for a recommended one."""
+
+    watched: int
+    weight: float
+    """By how much the recommended item's log-probability falls without it, in nats."""
+    liked_both: int | None
+    """How many people liked both; None where it is not known."""
+
+
+def reasons_for(
+    model: LightModel,
+    counts: PairCounts | None,
+    watched: NDArray[np.int32],
+    items: NDArray[np.integer],
+    k: int,
+) -> list[list[Reason]]:
+    """For each item the k watched ones that speak most for it.
+
+    Occlusion (Zeiler & Fergus 2014): the history is gone through again without each of its items,
+    and what the probability of the recommended item loses is what the watched one gave. All of the
+    shortened histories are gone through at once, as one batch.
+    """
+    distinct = np.unique(watched)
+    log_p_BI = _without_each(model, watched, distinct, items)
+    lost_BI = log_p_BI[-1] - log_p_BI[:-1]
+    chosen = []
+    for column, item in enumerate(items.tolist()):
+        order = np.argsort(-lost_BI[:, column], kind="stable")[:k]
+        chosen.append(
+            [
+                Reason(
+                    int(distinct[row]),
+                    float(lost_BI[row, column]),
+                    None if counts is None else counts.both(int(distinct[row]), item),
+                )
+                for row in order
+            ]
+        )
+    return chosen
+
+
+def _without_each(
+    model: LightModel,
+    watched: NDArray[np.int32],
+    distinct: NDArray[np.int32],
+    items: NDArray[np.integer],
+) -> Floats:
+    """Log-probability of the items without each watched one, and at the end with all, [B, I].
+
+    Over the same items in all cases: those that are not watched.
+    """
+    histories = [watched[watched != item] for item in distinct]
+    logits_BN = model.logits_after([*histories, watched])
+    logits_BN[:, watched] = -np.inf
+    highest_B1 = logits_BN.max(axis=1, keepdims=True)
+    total_B1 = highest_B1 + np.log(np.exp(logits_BN - highest_B1).sum(axis=1, keepdims=True))
+    log_p_BI: Floats = logits_BN[:, items] - total_B1
+    return log_p_BI
+
+
+def sentence(catalogue: Catalogue, item: int, reasons: Sequence[Reason]) -> str:
+    """The reasons as a sentence."""
+    title = catalogue.titles[item]
+    speaking = [reason for reason in reasons if reason.weight > 0]
+    if not speaking:
+        return f"{title}: nothing watched speaks for it more than what is popular does."
+    told = []
+    for reason in speaking:
+        both = f" ({reason.liked_both:,} people liked both)" if reason.liked_both else ""
+        told.append(f"{catalogue.titles[reason.watched]}{both}")
+    return f"{title}, because of {names(told)}."

@@ -1,0 +1,76 @@
+"""Whole sequences of what could be watched next, by beam search.
+
+Shapes: N items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.recommender.ranking import Floats, best
+from recsys.sessions.light import LightModel, Memory
+
+
+@dataclass(frozen=True, eq=False)
+class WatchList:
+    """A sequence of watches."""
+
+    items: tuple[int, ...]
+    steps: tuple[float, ...]
+    """Log-probability of each watch, given those before it."""
+    memory: Memory
+
+    @property
+    def log_probability(self) -> float:
+        """Of the whole sequence."""
+        return sum(self.steps)
+
+
+def beam_search(
+    model: LightModel,
+    watched: NDArray[np.int32],
+    n_steps: int,
+    beam_width: int,
+    allowed_N: NDArray[np.bool_] | None,
+) -> list[WatchList]:
+    """The most probable sequences of allowed items, best first, `beam_width` at most.
+
+    No item comes twice, nor one that was watched. As `recsys.sessions.beam_search`, and shorter
+    where there are fewer items left than steps.
+    """
+    beams = [WatchList((), (), model.after(watched))]
+    for _ in range(n_steps):
+        longer: list[tuple[float, WatchList, int, float]] = []
+        for beam in beams:
+            scores_N = _log_probability(model, beam, watched)
+            if allowed_N is not None:
+                scores_N[~allowed_N] = -np.inf
+            for item in best(scores_N, beam_width).tolist():
+                step = float(scores_N[item])
+                longer.append((beam.log_probability + step, beam, item, step))
+        if not longer:
+            break
+        longer.sort(key=lambda candidate: -candidate[0])  # stable: of equal ones the first
+        beams = [
+            WatchList(
+                (*beam.items, item), (*beam.steps, step), model.watch(beam.memory.copy(), [item])
+            )
+            for _, beam, item, step in longer[:beam_width]
+        ]
+    return [beam for beam in beams if beam.items]
+
+
+def _log_probability(model: LightModel, beam: WatchList, watched: NDArray[np.int32]) -> Floats:
+    """Of each item to be watched next, [N]; minus infinity for what was watched before."""
+    logits_N = model.logits(beam.memory)
+    seen = [*watched.tolist(), *beam.items]
+    if model.config.exclude_seen:
+        logits_N[seen] = -np.inf
+    highest = logits_N.max()
+    if highest > -np.inf:
+        logits_N -= highest + np.log(np.exp(logits_N - highest).sum())
+    logits_N[seen] = -np.inf
+    return logits_N

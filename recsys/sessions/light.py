@@ -1,0 +1,243 @@
+"""The session model in numpy: the same numbers without torch.
+
+For one sequence torch spends more time on its calls than on what they compute, and seconds on
+being imported.
+
+Shapes: B sequences, L steps, P remembered steps, D embedding, H hidden, K key, N items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf
+
+from recsys.sessions.cells import Floats, cell_of
+from recsys.sessions.weights import Weights
+
+_EPSILON = 1e-5  # nn.LayerNorm's
+_SQRT_HALF = np.float32(0.5**0.5)
+
+
+class Memory:
+    """Where one sequence stands; changed in place by `LightModel.watch`."""
+
+    __slots__ = ("expected_D", "hidden", "n_watched", "past_PM")
+
+    def __init__(self, hidden: list[Floats], past_PM: Floats) -> None:
+        self.hidden = hidden
+        """The state of each layer, [n_parts, H]."""
+        self.past_PM = past_PM
+        """Key and value of the latest states, [P, K + D]; grows up to the window, then the oldest
+        is overwritten. Attention knows no order, so the rows need none."""
+        self.n_watched = 0
+        self.expected_D: Floats | None = None
+        """What the model expects next; None before the first watch."""
+
+    def copy(self) -> Memory:
+        """Another that goes its own way."""
+        twin = Memory([part.copy() for part in self.hidden], self.past_PM.copy())
+        twin.n_watched, twin.expected_D = self.n_watched, self.expected_D
+        return twin
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(part.nbytes for part in self.hidden) + self.past_PM.nbytes
+
+
+class LightModel:
+    """The network of a session model, as plain arrays.
+
+    Args:
+        weights: of the model.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        arrays, config = weights.arrays, weights.config
+        self.config = config
+        scale = np.float32(1.0) / np.float32(arrays["temperature"])
+        self.n_items = len(arrays["item_bias"])
+        self.vectors_ND: Floats = np.asarray(arrays["item_vectors.weight"][: self.n_items])
+        self.bias_N: Floats = arrays["item_bias"] * scale
+        self._scale = scale
+        self.log_popularity_N: Floats = _normalised(arrays["log_popularity"] * scale)
+        self._arrays = arrays
+        self._cells = [cell_of(config.cell, arrays, i) for i in range(config.n_layers)]
+        self._window = config.max_session_length if config.attention else 0
+        if config.attention:
+            names = ("attention.key", "attention.value")
+            self._remember_MH = np.concatenate([arrays[f"{name}.weight"] for name in names])
+            self._remember_M = np.concatenate([arrays[f"{name}.bias"] for name in names])
+            self._key_dim = len(arrays["attention.key.bias"])
+
+    def start(self) -> Memory:
+        """The memory of a sequence in which nothing has been watched yet."""
+        shape = self.config.hidden_dim
+        hidden = [np.zeros((cell.n_parts, shape), np.float32) for cell in self._cells]
+        width = len(self._remember_M) if self._window else 0
+        return Memory(hidden, np.empty((min(self._window, 4), width), np.float32))
+
+    def watch(self, memory: Memory, items: Sequence[int] | NDArray[np.integer]) -> Memory:
+        """Watch further items; `memory` is changed, and given back.
+
+        The cost of each does not depend on how many came before.
+        """
+        if not len(items):
+            return memory
+        input_LD = self._norm(self.vectors_ND[items], "input_norm")
+        x_LH = input_LD
+        for index, (cell, state) in enumerate(zip(self._cells, memory.hidden, strict=True)):
+            y_LH = np.empty((len(items), self.config.hidden_dim), np.float32)
+            for step, prepared_G in enumerate(cell.prepare(x_LH)):
+                cell.step(prepared_G, state)
+                y_LH[step] = state[0]
+            x_LH = x_LH + y_LH if index else y_LH
+        if self._window:
+            self._remember(memory, x_LH)
+        memory.n_watched += len(items)
+        found_D = self._attend(memory, x_LH[-1]) if self._window else None
+        memory.expected_D = self._read_out(x_LH[-1], input_LD[-1], found_D)
+        return memory
+
+    def after(self, history: NDArray[np.integer]) -> Memory:
+        """The memory after a history, of which the latest `max_history_length` watches count."""
+        return self.watch(self.start(), history[-self.config.max_history_length :])
+
+    def logits(self, memory: Memory) -> Floats:
+        """Scores of all items, [N], whose softmax is the probability to be watched next.
+
+        Before the first watch, the popularity. Watched items are not ruled out.
+        """
+        if memory.expected_D is None:
+            return self.log_popularity_N.copy()
+        scores_N: Floats = self.vectors_ND @ memory.expected_D
+        scores_N += self.bias_N
+        return scores_N
+
+    def logits_after(self, histories: Sequence[NDArray[np.integer]]) -> Floats:
+        """`logits` after each of several histories, gone through together, [B, N]."""
+        logits_BN = np.tile(self.log_popularity_N, (len(histories), 1))
+        started = [row for row, history in enumerate(histories) if len(history)]
+        if started:
+            recent = [histories[row][-self.config.max_history_length :] for row in started]
+            logits_BN[started] = self.expected_after(recent) @ self.vectors_ND.T + self.bias_N
+        return logits_BN
+
+    def expected_after(self, histories: Sequence[NDArray[np.integer]]) -> Floats:
+        """What is expected after each of several histories, none of them empty, [B, D].
+
+        Sorted by length, so that at every step the sequences still going on are the first rows.
+        """
+        lengths_B = np.array([len(history) for history in histories])
+        order = np.argsort(-lengths_B, kind="stable")
+        lengths_B, longest = lengths_B[order], int(lengths_B.max())
+        items_BL = np.zeros((len(order), longest), np.int64)
+        items_BL[np.arange(longest) < lengths_B[:, None]] = np.concatenate(
+            [histories[row] for row in order]
+        )
+        input_BLD = self._norm(self.vectors_ND[items_BL], "input_norm")
+        states_BLH = self._run(input_BLD, lengths_B)
+        last = (np.arange(len(order)), lengths_B - 1)
+        found_BD = self._attend_all(states_BLH, lengths_B) if self._window else None
+        expected_BD = np.empty((len(order), self.vectors_ND.shape[1]), np.float32)
+        expected_BD[order] = self._read_out(states_BLH[last], input_BLD[last], found_BD)
+        return expected_BD
+
+    def _run(self, input_BLD: Floats, lengths_B: NDArray[np.int64]) -> Floats:
+        """The states of the top layer, [B, L, H]; those after the end of a sequence are nothing."""
+        n_sequences, longest, _ = input_BLD.shape
+        n_going_L = (lengths_B[:, None] > np.arange(longest)).sum(axis=0)
+        x_BLH = input_BLD
+        for index, cell in enumerate(self._cells):
+            state_PBH = np.zeros((cell.n_parts, n_sequences, self.config.hidden_dim), np.float32)
+            y_BLH = np.zeros((n_sequences, longest, self.config.hidden_dim), np.float32)
+            for step, n in enumerate(n_going_L):
+                cell.step(cell.prepare(x_BLH[:n, step]), state_PBH[:, :n])
+                y_BLH[:n, step] = state_PBH[0, :n]
+            x_BLH = x_BLH + y_BLH if index else y_BLH
+        return x_BLH
+
+    def _read_out(self, x_H: Floats, input_D: Floats, found_D: Floats | None) -> Floats:
+        """The point among the item vectors where the next item is expected, over temperature.
+
+        Of one sequence, or of several with a leading axis.
+        """
+        expected_D = self._linear(x_H, "output")
+        expected_D += input_D @ self._arrays["shortcut.weight"].T
+        if found_D is not None:
+            expected_D += found_D
+        if self.config.feed_forward:
+            normed_D = self._norm(expected_D, "feed_forward.norm")
+            inner_F = _gelu(self._linear(normed_D, "feed_forward.expand"))
+            expected_D += self._linear(inner_F, "feed_forward.contract")
+        expected_D *= self._scale
+        return expected_D
+
+    def _remember(self, memory: Memory, x_LH: Floats) -> None:
+        """Keep key and value of the latest states, the oldest overwritten."""
+        latest_LH = x_LH[-self._window :]
+        rows_LM = latest_LH @ self._remember_MH.T + self._remember_M
+        first = memory.n_watched + len(x_LH) - len(latest_LH)
+        last = first + len(latest_LH)
+        if len(memory.past_PM) < min(last, self._window):
+            size = min(max(last, 2 * len(memory.past_PM)), self._window)
+            grown_PM = np.empty((size, rows_LM.shape[1]), np.float32)
+            grown_PM[: len(memory.past_PM)] = memory.past_PM
+            memory.past_PM = grown_PM
+        memory.past_PM[np.arange(first, last) % self._window] = rows_LM
+
+    def _attend(self, memory: Memory, x_H: Floats) -> Floats:
+        """Scaled dot-product attention of the latest state over the remembered ones, [D]."""
+        query_K = self._linear(x_H, "attention.query")
+        known = memory.past_PM[: memory.n_watched]  # the rows beyond the first P are none
+        found_P = known[:, : self._key_dim] @ query_K
+        found_P *= np.float32(self._key_dim**-0.5)
+        found_P -= found_P.max()
+        np.exp(found_P, out=found_P)
+        value_D: Floats = (found_P @ known[:, self._key_dim :]) / found_P.sum()
+        return value_D
+
+    def _attend_all(self, states_BLH: Floats, lengths_B: NDArray[np.int64]) -> Floats:
+        """`_attend` for each sequence's last state, [B, D]."""
+        n_sequences, longest, _ = states_BLH.shape
+        query_BK = self._linear(
+            states_BLH[np.arange(n_sequences), lengths_B - 1], "attention.query"
+        )
+        known_BLM = states_BLH @ self._remember_MH.T + self._remember_M
+        found_BL = (known_BLM[:, :, : self._key_dim] @ query_BK[:, :, None])[:, :, 0]
+        found_BL *= np.float32(self._key_dim**-0.5)
+        ago_BL = lengths_B[:, None] - 1 - np.arange(longest)
+        found_BL[(ago_BL < 0) | (ago_BL >= self._window)] = -np.inf
+        found_BL = np.exp(found_BL - found_BL.max(axis=1, keepdims=True))
+        found_BL /= found_BL.sum(axis=1, keepdims=True)
+        value_BD: Floats = (found_BL[:, None] @ known_BLM[:, :, self._key_dim :])[:, 0]
+        return value_BD
+
+    def _linear(self, x: Floats, name: str) -> Floats:
+        y: Floats = x @ self._arrays[f"{name}.weight"].T
+        y += self._arrays[f"{name}.bias"]
+        return y
+
+    def _norm(self, x: Floats, name: str) -> Floats:
+        """LayerNorm over the last axis."""
+        centred = x - x.mean(axis=-1, keepdims=True)
+        variance = (centred * centred).mean(axis=-1, keepdims=True)
+        normed: Floats = centred / np.sqrt(variance + np.float32(_EPSILON))
+        normed *= self._arrays[f"{name}.weight"]
+        normed += self._arrays[f"{name}.bias"]
+        return normed
+
+
+def _normalised(logits_N: Floats) -> Floats:
+    highest = logits_N.max()
+    result: Floats = logits_N - (highest + np.log(np.exp(logits_N - highest).sum()))
+    return result
+
+
+def _gelu(x: Floats) -> Floats:
+    """The function x Φ(x), exactly (Hendrycks & Gimpel 2016)."""
+    result: Floats = (0.5 * x * (1.0 + erf(x * _SQRT_HALF))).astype(np.float32, copy=False)
+    return result
