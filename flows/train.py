@@ -63,7 +63,12 @@ def train(
         }
         compare(by_model, run)
         bundle = make_bundle(
-            split.interactions.catalogue, embeddings, model, {"counting": counting}, reports
+            split.interactions.catalogue,
+            embeddings,
+            model,
+            {"counting": counting},
+            reports,
+            counts=counts,
         )
         save(bundle, run)
         register(reports["validation"], split, model_name, run)
