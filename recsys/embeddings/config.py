@@ -41,8 +41,8 @@ class EmbeddingConfig(Config):
     by eigenvectors and takes no notice of the rest but `dim`, `epochs` and `tolerance`."""
 
     optimizer: OptimizerName = "scaled_sgd"
-    """`scaled_sgd` preconditions the gradient by (VᵀV)⁻¹ and needs some ten times fewer steps
-    than `sgd`; `adam` and `lbfgs` are there to compare with."""
+    """`scaled_sgd` divides the gradient by the curvature, about VᵀV, and needs some ten times
+    fewer steps than `sgd`; `adam` and `lbfgs` are there to compare with."""
 
     learning_rate: float | None = Field(default=None, gt=0)
     """Step size, relative to the largest eigenvalue of X (for `adam` to the size of an entry of
@@ -57,8 +57,7 @@ class EmbeddingConfig(Config):
 
     initial: Literal["range", "spectral", "random"] = "range"
     """Where to start: two rounds of randomised subspace iteration, the optimum of the problem
-    without pair weights, or Gaussian noise. From noise, `scaled_sgd` needs a learning rate of
-    0.03 or so: its preconditioner knows nothing of the curvature there."""
+    without pair weights, or Gaussian noise."""
 
     batch_rows: int | None = Field(default=None, ge=1)
     """Items i drawn at random for each step, against all items j; None takes all at once."""

@@ -19,8 +19,8 @@ from recsys.errors import ConfigError, TrainingError
 OnLoss = Callable[[int, float], None]
 """Called after each epoch with its number, from one, and the loss over that at W = 0."""
 
-_DIVERGED = 10.0
-"""A loss that no start has: at W = 0 it is 1."""
+_DIVERGED = 1000.0
+"""A loss that no fit comes back from: at W = 0 it is 1, and after a long first step some tens."""
 
 
 def descend(
@@ -55,7 +55,7 @@ def _full_steps(
     objective: PairObjective, w_ND: torch.nn.Parameter, config: EmbeddingConfig, on_loss: OnLoss
 ) -> float:
     """One step an epoch, along the exact gradient."""
-    optimizer = make_optimizer(w_ND, config)
+    optimizer = make_optimizer(w_ND, config, objective.lowest_eigenvalue)
     schedule = _schedule(optimizer, config)
     losses: list[float] = []
     for epoch in range(config.epochs + 1):
@@ -79,7 +79,9 @@ def _random_rows(
 ) -> float:
     """Steps along gradients of random rows against all; as many as make one pass an epoch."""
     batch = min(config.batch_rows or 1, objective.n_items)
-    optimizer = make_optimizer(w_ND, config, batch / objective.n_items)
+    optimizer = make_optimizer(
+        w_ND, config, objective.lowest_eigenvalue, batch_share=batch / objective.n_items
+    )
     schedule = _schedule(optimizer, config)
     random = np.random.default_rng(seed)
     losses = [objective.loss(w_ND.detach()).item()]
@@ -102,7 +104,7 @@ def _line_searches(
     """Rounds of ten directions of L-BFGS; every look at the gradient counts as an epoch."""
     if config.batch_rows is not None:
         raise ConfigError("lbfgs needs the exact gradient: leave batch_rows out, or take sgd")
-    optimizer = make_optimizer(w_ND, config)
+    optimizer = make_optimizer(w_ND, config, objective.lowest_eigenvalue)
     losses: list[float] = []
     epochs = 0
 

@@ -30,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.embeddings.eigenvalues import extreme_eigenvalues
 from recsys.embeddings.matrices import PairMatrix, RowBlock
 
 
@@ -47,7 +48,11 @@ class PairObjective:
         self.matrix = matrix
         self.n_items = matrix.n_items
         self.zero_weight = 1.0 if matrix.weights is None else matrix.weights.zero_weight
-        self.top_eigenvalue = _top_eigenvalue(matrix)
+        smallest, largest = extreme_eigenvalues(matrix)
+        self.top_eigenvalue = max(largest, -smallest)
+        """λ₁, the largest in magnitude: a little below it is as good, for it only scales."""
+        self.lowest_eigenvalue = smallest / self.top_eigenvalue
+        """The smallest of X / λ₁, zero or less."""
         self.sum_of_squares = matrix.sum_of_squares
         """The loss at V = 0: Σ X_ij², weighted where the pairs are."""
         if matrix.weights is not None:
@@ -124,21 +129,3 @@ class _PairLoss(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (gradient_ND,) = ctx.saved_tensors
         return grad_outputs[0].to(gradient_ND.dtype) * gradient_ND, None, None
-
-
-def _top_eigenvalue(matrix: PairMatrix, iterations: int = 30) -> float:
-    """λ₁ of a symmetric matrix to a percent or so, by power iteration from nearly equal entries.
-
-    By Perron and Frobenius the leading eigenvector of a matrix without negative entries has
-    none itself, so the start is far from orthogonal to it. A little below λ₁ is as good: it
-    only scales the learning rate.
-    """
-    noise = torch.rand(matrix.n_items, 1, generator=torch.Generator().manual_seed(0))
-    vector_N1 = (1.0 + 0.1 * noise).to(matrix.device)
-    norm, before = 0.0, -1.0
-    for _ in range(iterations):
-        if abs(norm - before) <= 1e-3 * norm:
-            break
-        vector_N1 = matrix.multiply(vector_N1 / vector_N1.norm())
-        norm, before = float(vector_N1.norm()), norm
-    return norm

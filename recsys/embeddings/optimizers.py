@@ -20,7 +20,7 @@ class Defaults(NamedTuple):
 
 
 DEFAULTS = {
-    "scaled_sgd": Defaults(0.125, 0.7),
+    "scaled_sgd": Defaults(0.125, 0.8),
     "sgd": Defaults(0.1, 0.95),
     "adam": Defaults(0.05, 0.9),
     "lbfgs": Defaults(1.0, 0.0),
@@ -36,13 +36,14 @@ BATCH_DEFAULTS = DEFAULTS | {
 
 
 def make_optimizer(
-    w_ND: torch.nn.Parameter, config: EmbeddingConfig, batch_share: float = 1.0
+    w_ND: torch.nn.Parameter, config: EmbeddingConfig, lowest: float, batch_share: float = 1.0
 ) -> torch.optim.Optimizer:
     """The optimizer of a configuration for W.
 
     Args:
         w_ND: W, of a matrix with λ₁ = 1.
         config: which, and its settings.
+        lowest: the smallest eigenvalue of that matrix.
         batch_share: share of the rows in each step. The estimated gradient of a sampled row is
             the gradient over this share, so the step is shortened by it.
     """
@@ -58,29 +59,34 @@ def make_optimizer(
         entry = 1.0 / math.sqrt(len(w_ND))
         return torch.optim.Adam([w_ND], rate * entry * math.sqrt(batch_share), (momentum, 0.999))
     if config.optimizer == "scaled_sgd":
-        return ScaledSGD([w_ND], rate * batch_share, momentum)
+        return ScaledSGD([w_ND], rate * batch_share, momentum, lowest=lowest)
     return torch.optim.SGD([w_ND], rate * batch_share, momentum, nesterov=momentum > 0)
 
 
 class ScaledSGD(torch.optim.Optimizer):
-    """SGD whose gradient is multiplied by (WᵀW)⁻¹, with Nesterov momentum.
+    """SGD whose gradient is multiplied by about (WᵀW)⁻¹, with Nesterov momentum.
 
     Plain gradient descent on W Wᵀ ≈ X learns the direction of the k-th eigenvector λ₁/λ_k times
     more slowly than the first. The d × d preconditioner removes that factor at a cost of O(n d²),
     no more than the loss itself (Tong, Ma & Chi 2021, "Accelerating ill-conditioned low-rank
     matrix estimation via scaled gradient descent", eq. 4).
 
-    The momentum starts anew whenever it points uphill (O'Donoghue & Candès 2015, "Adaptive
-    restart for accelerated gradient schemes", eq. 12): what it has gathered on a steep stretch
-    would otherwise carry it past the optimum again and again.
+    Near the optimum, with s² an eigenvalue of WᵀW, the curvature is 8 s² along W itself but
+    4 (s² − λ) towards an eigenvector that W does not have, of eigenvalue λ. Where X has
+    eigenvalues below −s², dividing by s² alone would leave more than 8, and steps would be too
+    long. So each direction is divided by the larger of s² and (s² − λ_min) / 2.
+
+    The momentum gathers as t / (t + 3), up to its limit, and starts anew whenever it points uphill
+    (O'Donoghue & Candès 2015, "Adaptive restart for accelerated gradient schemes", eq. 12): what
+    it has gathered on a steep stretch would otherwise carry it past the optimum again and again.
 
     Args:
         params: matrices W, [n, d].
-        lr: step size; 1/8 is a full Newton-like step for Σ (w_iᵀw_j − x_ij)² where only one
-            side moves, and keeps both sides stable.
-        momentum: Nesterov momentum, 0 for none.
-        damping: added to the diagonal of WᵀW, relative to its mean; without it, columns near
-            zero would move without bound.
+        lr: step size, 1/8 for the inverse of the curvature.
+        momentum: the most of Nesterov momentum, 0 for none.
+        damping: the least to divide by, relative to the mean eigenvalue of WᵀW; without it,
+            columns near zero would move without bound.
+        lowest: λ_min, the smallest eigenvalue of X, zero or less.
     """
 
     def __init__(
@@ -89,8 +95,10 @@ class ScaledSGD(torch.optim.Optimizer):
         lr: float = 0.125,
         momentum: float = 0.0,
         damping: float = 0.03,
+        lowest: float = 0.0,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "damping": damping})
+        settings = {"lr": lr, "momentum": momentum, "damping": damping, "lowest": lowest}
+        super().__init__(params, settings)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -103,17 +111,25 @@ class ScaledSGD(torch.optim.Optimizer):
                     self._move(param, param.grad, group)
 
     def _move(self, w_ND: Tensor, gradient_ND: Tensor, group: dict[str, Any]) -> None:
-        gram_DD = w_ND.T @ w_ND
-        gram_DD.diagonal().add_(group["damping"] * gram_DD.diagonal().mean())
-        direction_ND = torch.linalg.solve(gram_DD, gradient_ND.T).T
-        momentum = group["momentum"]
-        if momentum:
+        direction_ND = gradient_ND @ _inverse_curvature(w_ND, group["damping"], group["lowest"])
+        if group["momentum"]:
             state = self.state[w_ND]
-            velocity_ND = state.get("velocity")
+            steps, velocity_ND = state.get("gathered", (0, torch.zeros_like(w_ND)))
             # The velocity is what is subtracted: along the gradient it leads downhill.
-            if velocity_ND is None or (velocity_ND * gradient_ND).sum() < 0:
-                velocity_ND = torch.zeros_like(w_ND)
+            if (velocity_ND * gradient_ND).sum() < 0:
+                steps, velocity_ND = 0, torch.zeros_like(w_ND)
+            momentum = min(group["momentum"], steps / (steps + 3))
             velocity_ND = momentum * velocity_ND + direction_ND
-            state["velocity"] = velocity_ND
+            state["gathered"] = steps + 1, velocity_ND
             direction_ND = direction_ND + momentum * velocity_ND
         w_ND.add_(direction_ND, alpha=-group["lr"])
+
+
+def _inverse_curvature(w_ND: Tensor, damping: float, lowest: float) -> Tensor:
+    """Eight times the inverse of what bounds the curvature in each direction, [d, d]."""
+    exact_ND = w_ND.double()
+    squares_D, basis_DD = torch.linalg.eigh(exact_ND.T @ exact_ND)
+    bound_D = torch.maximum(squares_D, (squares_D - lowest) / 2)
+    bound_D = bound_D.clamp_min(damping * squares_D.mean())
+    inverse_DD: Tensor = (basis_DD / bound_D) @ basis_DD.T
+    return inverse_DD.to(w_ND.dtype)

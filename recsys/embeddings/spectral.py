@@ -13,7 +13,6 @@ LOBPCG (Knyazev 2001) per imputation, started from the last, does as well as a f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from recsys.callbacks import OnEpoch, ignore
+from recsys.embeddings.eigenvalues import SymmetricMatrix, beside
 
 _STILL = 2
 """Rounds that the loss has to stand still before it counts as converged."""
@@ -34,18 +34,6 @@ _FEW = 30
 """Items up to which random starts are tried as well."""
 
 _RESTARTS = 8
-
-
-class SymmetricMatrix(Protocol):
-    """Anything that multiplies as a symmetric matrix with zero diagonal does."""
-
-    n_items: int
-    sum_of_squares: float
-    device: torch.device
-
-    def multiply(self, w_ND: Tensor) -> Tensor:
-        """X W in the precision of W, [n_items, d]."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,10 +170,7 @@ class _Block:
             return
         known_NK = torch.cat([self.basis_NK, self._step_NK], 1)
         known_product_NK = torch.cat([self.product_NK, self._step_product_NK], 1)
-        residual_NK = self._apply(self.basis_NK, self.product_NK)
-        for _ in range(2):  # once leaves a rest of the size of rounding errors
-            residual_NK = residual_NK - known_NK @ (known_NK.T @ residual_NK)
-            residual_NK = _orthonormal(residual_NK)
+        residual_NK = beside(known_NK, self._apply(self.basis_NK, self.product_NK))
         width = self.basis_NK.shape[1]
         self._rotate(
             torch.cat([known_NK, residual_NK], 1),
@@ -206,14 +191,6 @@ class _Block:
         step_SK = chosen_SK.clone()
         step_SK[:width] = 0
         if basis_NS.shape[1] > width:
-            step_SK = _orthonormal(step_SK - chosen_SK @ (chosen_SK.T @ step_SK))
-            step_SK = _orthonormal(step_SK - chosen_SK @ (chosen_SK.T @ step_SK))
+            step_SK = beside(chosen_SK, step_SK)
             self._step_NK, self._step_product_NK = basis_NS @ step_SK, product_NS @ step_SK
         self.basis_NK, self.product_NK = basis_NS @ chosen_SK, product_NS @ chosen_SK
-
-
-def _orthonormal(columns_NK: Tensor) -> Tensor:
-    """An orthonormal basis of the columns, those that are next to nothing left out."""
-    basis_NK, values_K, _ = torch.linalg.svd(columns_NK, full_matrices=False)
-    kept_NK: Tensor = basis_NK[:, values_K > 1e-8 * values_K.max().clamp_min(1e-300)]
-    return kept_NK

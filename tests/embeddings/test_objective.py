@@ -61,7 +61,9 @@ def test_the_gradient_is_that_of_the_sum_over_all_pairs(dense, w):
 def test_the_gradient_is_that_of_finite_differences():
     dense = np.array([[0, 3, 1, 0], [3, 0, 2, 0], [1, 2, 0, 5], [0, 0, 5, 0]])
     w_ND = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert torch.autograd.gradcheck(objective_of(dense).loss, w_ND.requires_grad_())
+    assert torch.autograd.gradcheck(
+        objective_of(dense).loss, w_ND.requires_grad_(), eps=1e-5, atol=1e-6, rtol=1e-6
+    )
 
 
 def test_single_precision_gives_the_same_loss(sample):
@@ -159,7 +161,7 @@ def test_the_weighted_gradient_is_that_of_finite_differences():
     dense = np.array([[0, 3, 1, 0], [3, 0, 2, 0], [1, 2, 0, 5], [0, 0, 5, 0]])
     w_ND = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     loss = objective_of(dense, PairWeights(x_max=4.0, zero_weight=0.2)).loss
-    assert torch.autograd.gradcheck(loss, w_ND.requires_grad_())
+    assert torch.autograd.gradcheck(loss, w_ND.requires_grad_(), eps=1e-5, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("weights", [None, PairWeights(x_max=20.0, zero_weight=0.3)])

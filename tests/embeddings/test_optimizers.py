@@ -16,11 +16,22 @@ GRADIENT = [[1.0, 0.0], [2.0, -1.0], [0.0, 3.0]]
 def test_a_step_goes_along_the_gradient_times_the_inverse_of_the_gram_matrix():
     w_ND = parameter(GRADIENT)
     before_ND = w_ND.detach().clone()
-    ScaledSGD([w_ND], lr=0.5, damping=0.1).step()
-    # Of the matrix [[1 2] [3 4] [5 6]], WᵀW = [[35 44] [44 56]]: damped by 0.1 · (35 + 56) / 2.
-    gram_DD = torch.tensor([[35 + 4.55, 44.0], [44.0, 56 + 4.55]])
+    ScaledSGD([w_ND], lr=0.5, damping=0.0).step()
+    # Of the matrix [[1 2] [3 4] [5 6]]:
+    gram_DD = torch.tensor([[35.0, 44.0], [44.0, 56.0]])
     expected_ND = before_ND - 0.5 * torch.tensor(GRADIENT) @ torch.linalg.inv(gram_DD)
     torch.testing.assert_close(w_ND.detach(), expected_ND)
+
+
+def test_what_is_divided_by_is_at_least_the_damping_and_half_of_s_squared_less_the_lowest():
+    # s² of 36, 4 and 0, on average 40 / 3
+    start_ND = torch.diag(torch.tensor([6.0, 2.0, 0.0]).double())
+    for lowest, expected in ((0.0, [36, 4, 4]), (-1.0, [36, 4, 4]), (-10.0, [36, 7, 5])):
+        w_ND = torch.nn.Parameter(start_ND.clone())
+        w_ND.grad = torch.ones(3, 3).double()
+        ScaledSGD([w_ND], lr=1.0, damping=0.3, lowest=lowest).step()
+        divided_D = 1 / (start_ND - w_ND.detach())[0]
+        torch.testing.assert_close(divided_D, torch.tensor(expected).double())
 
 
 def test_momentum_is_that_of_sgd_where_the_gram_matrix_is_the_identity():
@@ -32,8 +43,10 @@ def test_momentum_is_that_of_sgd_where_the_gram_matrix_is_the_identity():
     ours_ND, theirs_ND = (torch.nn.Parameter(start_ND.clone()) for _ in range(2))
     ours = ScaledSGD([ours_ND], lr=0.1, momentum=0.5, damping=0.0)
     theirs = torch.optim.SGD([theirs_ND], lr=0.1, momentum=0.5, nesterov=True)
-    for optimizer, w_ND in ((ours, ours_ND), (theirs, theirs_ND)):
-        for gradient_ND in gradients:
+    # t / (t + 3), and 0.5 at most; at zero itself torch would not keep a velocity
+    for gathered, gradient_ND in zip((1e-12, 1 / 4, 2 / 5, 1 / 2, 1 / 2), gradients, strict=True):
+        theirs.param_groups[0]["momentum"] = gathered
+        for optimizer, w_ND in ((ours, ours_ND), (theirs, theirs_ND)):
             w_ND.grad = gradient_ND.clone()
             optimizer.step()
     moved_ND, expected_ND = ours_ND.detach() - start_ND, theirs_ND.detach() - start_ND
