@@ -95,10 +95,10 @@ def make_counter(
     n_likes = len(likes.histories.values)
     fixed = fixed_bytes(n_likes, likes.n_users, likes.n_items, by_event)
     budget = budget_within(memory_limit, fixed, likes.n_items, threads)
-    positives = likes.positives()
+    positives = likes.positives(threads)
     weights = None if user_weights is None else checked_weights(user_weights, likes.n_users)
     return Counter(
-        rows=_rows(likes, positives, window, weights, budget),
+        rows=_rows(likes, positives, window, weights, budget, threads),
         item_counts=_item_counts(positives, weights),
         n_users=likes.n_users if weights is None else sum(weights.tolist()),
         min_rating=None if interactions.rating is None else min_rating,
@@ -117,6 +117,7 @@ def _rows(
     window: Window | None,
     weights: NDArray[np.int64] | None,
     budget: Budget,
+    threads: int,
 ) -> RowCounter:
     from recsys.cooccurrence.sets import SetRows
     from recsys.cooccurrence.windows import EventRows
@@ -129,7 +130,7 @@ def _rows(
         return EventRows(
             positives.by_user, likes.n_items, everything, user_weights=weights, is_set=True
         )
-    return SetRows(positives, max_head_bytes=budget.head_bytes)
+    return SetRows(positives, max_head_bytes=budget.head_bytes, threads=threads)
 
 
 def _item_counts(positives: Positives, weights: NDArray[np.int64] | None) -> NDArray[np.int64]:

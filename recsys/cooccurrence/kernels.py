@@ -71,29 +71,6 @@ else:
 
 
 @compiled
-def transpose(lists: Lists, n_values: int) -> Lists:
-    """List, for each value, the lists that hold it, ascending; a value counts once in a list."""
-    last = np.full(n_values, -1, np.int64)
-    offsets = np.zeros(n_values + 1, np.int64)
-    for row in range(len(lists.offsets) - 1):
-        for value in lists.values[lists.offsets[row] : lists.offsets[row + 1]]:
-            if last[value] != row:
-                last[value] = row
-                offsets[value + 1] += 1
-    offsets = np.cumsum(offsets)
-    free = offsets[:-1].copy()
-    rows = np.empty(offsets[-1], np.int32)
-    last[:] = -1
-    for row in range(len(lists.offsets) - 1):
-        for value in lists.values[lists.offsets[row] : lists.offsets[row + 1]]:
-            if last[value] != row:
-                last[value] = row
-                rows[free[value]] = row
-                free[value] += 1
-    return Lists(offsets, rows)
-
-
-@compiled
 def sum_over(lists: Lists, amounts: NDArray[np.int64]) -> NDArray[np.int64]:
     """The sum of the amounts of the values in each list."""
     sums = np.zeros(len(lists.offsets) - 1, np.int64)

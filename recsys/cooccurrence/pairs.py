@@ -8,7 +8,7 @@ its rare items.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from recsys.config import Runtime, available_threads
 from recsys.cooccurrence.config import CooccurrenceConfig
-from recsys.cooccurrence.positives import Likes, Lists, likes_of
+from recsys.cooccurrence.positives import likes_of
 from recsys.cooccurrence.rows import RowBlock, map_blocks
 from recsys.data import Interactions
 
@@ -61,20 +61,15 @@ def map_pairs(
         DataError: there are no interactions, or no rating reaches `min_rating`.
     """
     from recsys.cooccurrence.sets import SetRows
+    from recsys.cooccurrence.sorting import count_values
 
-    likes = likes_of(interactions, min_rating)
-    order = np.argsort(-np.bincount(likes.histories.values, minlength=likes.n_items), kind="stable")
-    rows = SetRows(_renumbered(likes, order).positives(), lower=True)
+    likes, threads = likes_of(interactions, min_rating), available_threads(runtime)
+    order = np.argsort(-count_values(likes.histories, likes.n_items), kind="stable")
+    place = np.empty(likes.n_items, np.int32)
+    place[order] = np.arange(likes.n_items, dtype=np.int32)
+    rows = SetRows(likes.positives(threads, place), lower=True, threads=threads)
 
     def use_pairs(block: RowBlock) -> T:
         return use(PairBlock(order[block.start : block.stop], block.matrix, order))
 
-    yield from map_blocks(rows, use_pairs, threads=available_threads(runtime))
-
-
-def _renumbered(likes: Likes, order: NDArray[np.int64]) -> Likes:
-    """The same likes, item order[i] being called i."""
-    place = np.empty(likes.n_items, np.int32)
-    place[order] = np.arange(likes.n_items, dtype=np.int32)
-    offsets, items = likes.histories
-    return replace(likes, histories=Lists(offsets, place[items]))
+    yield from map_blocks(rows, use_pairs, threads=threads)

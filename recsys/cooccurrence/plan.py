@@ -28,16 +28,25 @@ _LIKE: Final = 1.0
 """Adding one for one like."""
 _USER: Final = 25.0
 """Finding a user's history in memory."""
-_ADD: Final = 15.0
+_ADD: Final = 12.0
 """Adding the bits of one user, beside what each word takes."""
-_WORD: Final = 0.5
+_WORD: Final = 0.25
 """Adding 64 columns of one user."""
-_PLANE: Final = 0.2
+_PLANE: Final = 0.06
 """Reading one bit of one column's sum."""
 
+LINE: Final = 8
+"""Words of 64 bits in a cache line: what is added at a time."""
+COLUMNS: Final = 64 * LINE
+"""Bits in a cache line."""
 HEAD_SIZES: Final = (512, 1024, 2048, 4096, 8192, 16384)
 HEAD_BYTES: Final = 400_000_000
 """The most memory that packed bits may take."""
+
+
+def words_for(n_columns: int) -> int:
+    """How many words the bits of so many columns take: whole cache lines."""
+    return -(-n_columns // COLUMNS) * LINE
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ def choose_head(audiences: Audiences, n_users: int, max_bytes: int) -> NDArray[n
     planes = float(_planes(audiences.n_users).sum())
     best, least = 0, outside[0] * _LIKE
     for size in (min(size, n_items) for size in HEAD_SIZES):
-        words = -(-size // 64)
+        words = words_for(size)
         cost = n_likes * (_ADD + _WORD * words) + size * _PLANE * planes + outside[size] * _LIKE
         if cost < least and n_users * words * 8 <= max_bytes:
             best, least = size, cost
@@ -84,7 +93,7 @@ def rows_by_bits(
     """
     if not head_size:
         return np.zeros(len(tail_reach), np.bool_)
-    adding = audiences.n_users * (_USER + _ADD + _WORD * -(-head_size // 64))
+    adding = audiences.n_users * (_USER + _ADD + _WORD * words_for(head_size))
     reading = head_size * _PLANE * _planes(audiences.n_users)
     cheaper: NDArray[np.bool_] = adding + reading < (audiences.reach - tail_reach) * _LIKE
     return cheaper

@@ -62,12 +62,19 @@ class Likes:
         """Number of users, those who liked nothing included."""
         return len(self.histories.offsets) - 1
 
-    def positives(self) -> Positives:
-        """Each user's items as a set: an item that a user has in several rows counts once."""
-        from recsys.cooccurrence.kernels import transpose
+    def positives(self, threads: int = 1, place: NDArray[np.int32] | None = None) -> Positives:
+        """Each user's items as a set: an item that a user has in several rows counts once.
 
-        by_item = transpose(self.histories, self.n_items)
-        return Positives(by_user=transpose(by_item, self.n_users), by_item=by_item)
+        Args:
+            threads: how many to sort with.
+            place: a new number for each item, [n_items]; None leaves them as they are.
+        """
+        from recsys.cooccurrence.sorting import sort_sets, transpose
+
+        if place is None:
+            place = np.arange(self.n_items, dtype=np.int32)
+        by_user = sort_sets(self.histories, place, threads)
+        return Positives(by_user=by_user, by_item=transpose(by_user, self.n_items, threads))
 
 
 def likes_of(interactions: Interactions, min_rating: float | None) -> Likes:

@@ -16,9 +16,9 @@ from recsys.cooccurrence.kernels import (
     sum_over,
     take_marked,
 )
-from recsys.cooccurrence.plan import HEAD_BYTES, Audiences, choose_head, rows_by_bits
+from recsys.cooccurrence.plan import COLUMNS, HEAD_BYTES, Audiences, choose_head, rows_by_bits
 from recsys.cooccurrence.positives import Lists, Positives
-from recsys.cooccurrence.vertical import Words, pack_bits, sum_bits
+from recsys.cooccurrence.vertical import Words, pack_bits, room_for, sum_bits
 
 _SPARSE_SHARE = 6
 """Rows with fewer likes to gather than a sixth of the catalogue are gathered with marks."""
@@ -31,10 +31,16 @@ class SetRows:
         positives: who liked what.
         lower: only the entries left of the diagonal, each pair once.
         max_head_bytes: the most memory that packed bits may take.
+        threads: how many to pack bits with.
     """
 
     def __init__(
-        self, positives: Positives, *, lower: bool = False, max_head_bytes: int = HEAD_BYTES
+        self,
+        positives: Positives,
+        *,
+        lower: bool = False,
+        max_head_bytes: int = HEAD_BYTES,
+        threads: int = 1,
     ) -> None:
         by_user, by_item = positives.by_user, positives.by_item
         self.n_items = positives.n_items
@@ -49,7 +55,7 @@ class SetRows:
         is_tail = np.ones(self.n_items, np.bool_)
         is_tail[self._head] = False
         self._tails = keep_values(by_user, is_tail)
-        self._bits = pack_bits(by_user, self._head, self.n_items)
+        self._bits = pack_bits(by_user, self._head, self.n_items, threads)
         self.head_bytes = self._bits.nbytes
         tail_reach = sum_over(by_item, self._tails.lengths)
         self._by_bits = rows_by_bits(audiences, tail_reach, len(self._head))
@@ -102,26 +108,23 @@ def _fill_rows(
     n_items = len(by_item.offsets) - 1
     row = np.zeros(n_items, np.int32)
     marks = np.zeros((n_items + 63) // 64, np.uint64)
+    sums = np.zeros(64 * bits.shape[1], np.int32)
     longest = 1
     for item in range(start, stop):
         longest = max(longest, by_item.offsets[item + 1] - by_item.offsets[item])
-    n_planes = 4
-    while longest >> n_planes:
-        n_planes += 1
-    room = np.zeros((n_planes + 1) * bits.shape[1], np.uint64)
-    first_tail = 0
-    while first_tail < len(head) and head[first_tail] == first_tail:
-        first_tail += 1
+    room = room_for(longest, bits.shape[1])
     filled = 0
     for item in range(start, stop):
         users = by_item.values[by_item.offsets[item] : by_item.offsets[item + 1]]
         limit = item if lower else n_items
         if by_bits[item]:
-            # Only as many words as hold head items below the limit.
-            n_words = (np.searchsorted(head, limit) + 63) // 64
-            planes = room[: n_planes * n_words].reshape((n_planes, n_words))
-            sum_bits(users, bits, head, row, planes, room[-n_words:] if n_words else room[:0])
-            if limit > first_tail:
+            n_head = np.searchsorted(head, limit)
+            # Only as many lines of bits as hold head items below the limit.
+            n_lines = (n_head + COLUMNS - 1) // COLUMNS
+            sum_bits(users, bits, sums[: n_lines * COLUMNS], room)
+            for column in range(n_head):
+                row[head[column]] = sums[column]
+            if n_head < limit:
                 gather(users, tails, row, limit)
             mark_all(row, limit, marks)
         elif is_sparse[item]:
@@ -134,6 +137,4 @@ def _fill_rows(
             marks[item >> 6] &= ~(np.uint64(1) << np.uint64(item & 63))
         used = (limit + 63) // 64
         filled = take_marked(row, marks[:used], columns_out, counts_out, filled)
-        if lower and by_bits[item]:
-            row[limit:] = 0  # the last word of bits reaches beyond the limit
         offsets_out[item - start + 1] = filled

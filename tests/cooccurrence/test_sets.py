@@ -11,12 +11,16 @@ import scipy.sparse as sp
 
 from recsys.config import Runtime, available_threads
 from recsys.cooccurrence import count_cooccurrence, map_pairs, plan
-from recsys.cooccurrence.positives import likes_of
+from recsys.cooccurrence.positives import Lists, likes_of
 from recsys.cooccurrence.rows import RowBlock, cut, map_blocks, stack
 from recsys.cooccurrence.sets import SetRows
-from recsys.cooccurrence.vertical import pack_bits, sum_bits
+from recsys.cooccurrence.vertical import pack_bits, room_for, sum_bits
 from recsys.data import read_ratings
 from recsys.errors import ConfigError
+
+
+def lists_of(matrix):
+    return Lists(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32))
 
 
 @pytest.fixture
@@ -61,25 +65,21 @@ def test_a_row_may_be_longer_than_a_block(crowd, count_by_product, assert_same):
     assert_same(stack(blocks, rows), count_by_product(crowd))
 
 
-@pytest.mark.parametrize("n_users", [0, 1, 7, 8, 9, 16, 100, 1000])
-def test_bits_are_summed_column_by_column(n_users):
+@pytest.mark.parametrize("n_users", [0, 1, 7, 8, 9, 15, 16, 24, 100, 128, 1000])
+@pytest.mark.parametrize("n_lines", [1, 2])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_bits_are_summed_column_by_column(n_users, n_lines, threads):
     rng = np.random.default_rng(n_users)
-    likes = sp.random_array((1000, 130), density=0.3, rng=rng, format="csr")
-    head = np.sort(rng.choice(130, 100, replace=False)).astype(np.int32)
+    likes = sp.random_array((1000, 800), density=0.3, rng=rng, format="csr")
+    head = np.sort(rng.choice(800, 700, replace=False)).astype(np.int32)
     users = np.sort(rng.choice(1000, n_users, replace=False)).astype(np.int32)
-    lists = plan_lists(likes)
-    bits = pack_bits(lists, head, 130)
-    counts = np.zeros(130, np.int32)
-    sum_bits(users, bits, head, counts, np.ones((11, 2), np.uint64), np.ones(2, np.uint64))
-    expected = np.zeros(130, int)
-    expected[head] = (likes.toarray()[users] != 0).sum(axis=0)[head]
-    assert counts.tolist() == expected.tolist()
-
-
-def plan_lists(matrix):
-    from recsys.cooccurrence.positives import Lists
-
-    return Lists(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32))
+    bits = pack_bits(lists_of(likes), head, 800, threads)
+    sums = np.full(n_lines * 512, -1, np.int32)
+    used_before = np.full_like(room_for(1000, n_lines * 8), 7)
+    sum_bits(users, bits, sums, used_before)
+    expected = np.zeros(2 * 512, int)
+    expected[:700] = (likes.toarray()[users] != 0).sum(axis=0)[head]
+    assert sums.tolist() == expected[: n_lines * 512].tolist()
 
 
 def test_the_head_is_what_costs_most_to_gather_and_keeps_to_its_memory():
