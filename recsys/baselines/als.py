@@ -14,6 +14,7 @@ from pydantic import Field
 from threadpoolctl import threadpool_limits
 
 from recsys.baselines.histories import history_matrix
+from recsys.baselines.interface import DotProduct
 from recsys.config import Config, Runtime
 from recsys.data import Interactions
 
@@ -35,22 +36,21 @@ class ALSConfig(Config):
 
 
 @dataclass(frozen=True, eq=False)
-class ALS:
+class ALS(DotProduct):
     """Scores items by the dot product with a user vector solved for the history at hand.
 
     Hu, Koren & Volinsky 2008, "Collaborative filtering for implicit feedback datasets".
     """
 
     model: Any
-    n_items: int
+    """implicit's, which solves for user vectors."""
 
-    def score(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
-        """Dot products of each history's user vector with all item vectors, [B, n_items]."""
-        watched = sp.csr_matrix(history_matrix(histories, self.n_items))
+    def user_vectors(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        """The vectors that solve the least squares of each history, [B, factors]."""
+        watched = sp.csr_matrix(history_matrix(histories, len(self.item_vectors)))
         users = np.arange(len(histories))
-        user_vectors = self.model.recalculate_user(users, watched)
-        scores: NDArray[np.float32] = user_vectors @ self.model.item_factors.T
-        return scores
+        vectors: NDArray[np.float32] = self.model.recalculate_user(users, watched)
+        return vectors
 
 
 def fit_als(
@@ -71,4 +71,4 @@ def fit_als(
         )
         watched = sp.csr_matrix(interactions.user_item_matrix().astype(np.float32))
         model.fit(watched, show_progress=False)
-    return ALS(model, interactions.n_items)
+    return ALS(model.item_factors, model)

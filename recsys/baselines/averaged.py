@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.baselines.histories import Recency, history_matrix
+from recsys.baselines.interface import DotProduct
 from recsys.config import Config
 from recsys.errors import ConfigError
 
@@ -24,18 +25,16 @@ class AveragedConfig(Config):
 
 
 @dataclass(frozen=True, eq=False)
-class AveragedEmbedding:
+class AveragedEmbedding(DotProduct):
     """Scores items by the dot product with the weighted sum of the watched items' vectors."""
 
-    vectors: NDArray[np.float32]
-    """[n_items, dim]."""
     recency: Recency
 
-    def score(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
-        """Dot products of each history's summed vectors with all vectors, [B, n_items]."""
-        watched = history_matrix(histories, len(self.vectors), self.recency)
-        user_vectors: NDArray[np.float32] = watched @ self.vectors
-        return user_vectors @ self.vectors.T
+    def user_vectors(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        """The summed vectors of what was watched, [B, dim]."""
+        watched = history_matrix(histories, len(self.item_vectors), self.recency)
+        summed: NDArray[np.float32] = watched @ self.item_vectors
+        return summed
 
 
 def fit_averaged_embedding(

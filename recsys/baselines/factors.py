@@ -15,6 +15,7 @@ from pydantic import Field
 from threadpoolctl import threadpool_limits
 
 from recsys.baselines.histories import history_matrix
+from recsys.baselines.interface import DotProduct
 from recsys.config import Config, Runtime
 from recsys.data import Interactions
 
@@ -54,24 +55,22 @@ class LMFConfig(Config):
 
 
 @dataclass(frozen=True, eq=False)
-class Factors:
+class Factors(DotProduct):
     """Scores items by the dot product with a user vector foretold from the history at hand.
 
     The learned user vectors belong to the histories that they were learned from. For any other
     history, one watch longer or of somebody new, the vector is what a linear map makes of the
-    watched items' vectors: ridge regression, fitted to the learned user vectors.
+    watched items' vectors: ridge regression, fitted to the learned user vectors. Vectors include
+    the biases.
     """
 
-    items: NDArray[np.float32]
-    """Item vectors, biases included, [n_items, dim]."""
     to_user: NDArray[np.float32]
     """The linear map, [2 dim + 1, dim]."""
 
-    def score(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
-        """Dot products of each history's user vector with all item vectors, [B, n_items]."""
-        watched = history_matrix(histories, len(self.items))
-        user_vectors = _features(watched, self.items) @ self.to_user
-        return (user_vectors @ self.items.T).astype(np.float32, copy=False)
+    def user_vectors(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        """What the linear map foretells, [B, dim]."""
+        watched = history_matrix(histories, len(self.item_vectors))
+        return _features(watched, self.item_vectors) @ self.to_user
 
 
 def fit_bpr(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -19,6 +20,26 @@ class Baseline(Protocol):
     def score(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         """Scores of all items, higher is better, [B, n_items], in a new array."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class DotProduct(ABC):
+    """A baseline whose scores are dot products of vectors of histories and of items.
+
+    Evaluation knows such models by `item_vectors` and `user_vectors`, and ranks them without ever
+    holding all scores.
+    """
+
+    item_vectors: NDArray[np.float32]
+    """[n_items, dim]."""
+
+    @abstractmethod
+    def user_vectors(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        """A vector for each history, [B, dim]."""
+
+    def score(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        """Dot products of each history's vector with all item vectors, [B, n_items]."""
+        return self.user_vectors(histories) @ self.item_vectors.T
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from recsys.evaluation.aligned import AlignedScorer
 from recsys.evaluation.beyond import beyond_accuracy, diversity, serendipity
 from recsys.evaluation.comparison import compare_with, intervals, paired_differences
+from recsys.evaluation.factored import FactoredScorer
 from recsys.evaluation.latency import measure_latency
 from recsys.evaluation.lists import LIST_METRICS, Hits, find_hits
 from recsys.evaluation.promotion import METRIC, PromotionRule, Verdict, promote_if_better
@@ -16,6 +17,7 @@ __all__ = [
     "LIST_METRICS",
     "METRIC",
     "AlignedScorer",
+    "FactoredScorer",
     "Hits",
     "PromotionRule",
     "Ranking",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from recsys.config import available_threads
-from recsys.evaluation.kernels import rank_rows, top_rows
+from recsys.evaluation.factored import HISTORIES, FactoredScorer, ItemBlocks
+from recsys.evaluation.standing import Standing
 
 
 class Scorer(Protocol):
@@ -28,7 +32,7 @@ class Ranking:
     """Where the targets came, and what came first."""
 
     ranks: NDArray[np.int64]
-    """Rank of each target, one is best, [n]."""
+    """Rank of each target, one is best, [n]; 0 where there is no target."""
     recommended: NDArray[np.int32]
     """The items ranked first, best first, [n, k]; −1 where there are fewer."""
 
@@ -44,12 +48,14 @@ def rank(
     k: int = 0,
     *,
     mask_seen: bool = True,
-    batch_size: int = BATCH_SIZE,
+    within: int | None = None,
+    batch_size: int | None = None,
 ) -> Ranking:
     """Rank each target among the whole catalogue, and list what is ranked before all else.
 
     Of equal scores the item with the lower index ranks first, whatever the batch size. A score
-    that is not a number ranks as minus infinity. Memory is that of a batch's scores.
+    that is not a number ranks as minus infinity. Memory is that of a batch's scores; of a
+    `FactoredScorer`, that of a batch's vectors and one block of scores for each thread.
 
     Args:
         scorer: the model.
@@ -57,29 +63,42 @@ def rank(
         targets: the item that came next, [n]; −1 where only the list is wanted.
         k: how many items to list.
         mask_seen: leave out the items of the history, except the target itself.
-        batch_size: histories scored at once.
+        within: what is asked is the rank within so many places, and `within` + 1 stands for all
+            ranks beyond. All that metrics at k need, and a `FactoredScorer` is asked for few
+            scores of the rest, unless lists are wanted.
+        batch_size: histories that the model is asked about at once; None lets it depend on the
+            kind of model.
     """
-    ranks = np.zeros(len(targets), dtype=np.int64)
-    recommended = np.empty((len(targets), k), dtype=np.int32)
-    threads = available_threads()
-    with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(targets), batch_size):
-            batch = slice(start, start + batch_size)
-            scores = scorer.score(histories[batch])
-            seen = list(histories[batch]) if mask_seen else [_NOTHING] * len(scores)
-            part = targets[batch].astype(np.int32, copy=False)
-            if (part >= 0).all():
-                _by_rows(pool, threads, rank_rows, scores, seen, part, ranks[batch])
-            if k:
-                _by_rows(pool, threads, top_rows, scores, seen, part, recommended[batch])
-    return Ranking(ranks, recommended)
+    n = len(targets)
+    targets = targets.astype(np.int32, copy=False)
+    ranking = Ranking(np.empty(n, dtype=np.int64), np.empty((n, k), dtype=np.int32))
+    threads = max(1, min(available_threads(), n))
+    ask, usual_size = _feeds(scorer, threads)
+
+    def rank_rows(rows: slice, feed: Feed, start: int) -> None:
+        here = slice(rows.start + start, rows.stop + start)
+        seen = histories[here] if mask_seen else [_NOTHING] * len(targets[here])
+        standing = Standing(seen, targets[here], k, within)
+        feed(rows, standing)
+        ranking.ranks[here] = standing.ranks
+        ranking.recommended[here] = standing.top
+
+    with ThreadPoolExecutor(threads) as pool, _blas_threads(scorer, threads):
+        for start in range(0, n, batch_size or usual_size):
+            asked = histories[start : start + (batch_size or usual_size)]
+            feed = ask(asked)
+            cuts = np.linspace(0, len(asked), threads + 1).astype(int).tolist()
+            jobs = [pool.submit(rank_rows, slice(*cut), feed, start) for cut in pairwise(cuts)]
+            for job in jobs:
+                job.result()
+    return ranking
 
 
 def rank_targets(
     scorer: Scorer,
     histories: Sequence[NDArray[np.int32]],
     targets: NDArray[np.int32],
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
 ) -> NDArray[np.int64]:
     """Rank each target among the items not seen, one is best, [n]; see `rank`."""
     return rank(scorer, histories, targets, batch_size=batch_size).ranks
@@ -91,7 +110,7 @@ def top_items(
     k: int,
     *,
     mask_seen: bool = True,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
 ) -> NDArray[np.int32]:
     """The k items ranked first for each history, [n, k]; see `rank`."""
     nobody = np.full(len(histories), -1, dtype=np.int32)
@@ -102,30 +121,43 @@ def top_items(
 
 _NOTHING = np.empty(0, dtype=np.int32)
 
+Feed = Callable[[slice, Standing], None]
+"""Lets a standing have the scores of some rows of a batch."""
 
-def _by_rows(
-    pool: ThreadPoolExecutor,
-    threads: int,
-    kernel: Callable[..., None],
-    scores: NDArray[np.float32],
-    seen: list[NDArray[np.int32]],
-    targets: NDArray[np.int32],
-    result: NDArray[Any],
-) -> None:
-    """Let each thread work on an equal part of the rows."""
-    items = np.concatenate([*seen, _NOTHING])
-    offsets = np.cumsum([0, *map(len, seen)])
-    cuts = np.linspace(0, len(targets), threads + 1).astype(int)
-    jobs = [
-        pool.submit(
-            kernel,
-            scores[start:stop],
-            items,
-            offsets[start : stop + 1],
-            targets[start:stop],
-            result[start:stop],
-        )
-        for start, stop in pairwise(cuts)
-    ]
-    for job in jobs:
-        job.result()
+
+def _feeds(
+    scorer: Scorer, threads: int
+) -> tuple[Callable[[Sequence[NDArray[np.int32]]], Feed], int]:
+    """How to get at the scores of a batch of histories, and how many make a good batch."""
+    if not isinstance(scorer, FactoredScorer):
+        return lambda histories: _all_at_once(scorer.score(histories)), BATCH_SIZE
+    factored, items = scorer, ItemBlocks.of(scorer.item_vectors)
+
+    def in_blocks(histories: Sequence[NDArray[np.int32]]) -> Feed:
+        users_BD = factored.user_vectors(histories)
+        return lambda rows, standing: items.rank(users_BD[rows], standing)
+
+    return in_blocks, HISTORIES * threads
+
+
+def _all_at_once(scores_BN: NDArray[np.float32]) -> Feed:
+    def feed(rows: slice, standing: Standing) -> None:
+        scores = scores_BN[rows]
+        standing.begin(scores[np.arange(len(scores)), standing.wanted])
+        standing.add(scores, 0, scores.shape[1])
+
+    return feed
+
+
+def _blas_threads(scorer: Scorer, threads: int) -> AbstractContextManager[Any]:
+    """Where the blocks of several threads are multiplied side by side, each by one thread."""
+    if threads == 1 or not isinstance(scorer, FactoredScorer):
+        return nullcontext()
+    limited: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
+    return limited
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The libraries that multiply; looked for once, since that takes milliseconds."""
+    return ThreadpoolController()

@@ -22,8 +22,8 @@ def test_item_vectors_are_implicits_and_user_vectors_close_to_it(sample, fit, co
     peer.fit(sp.csr_matrix(sample.user_item_matrix().astype(np.float32)), show_progress=False)
     model = fit(sample, config, runtime=Runtime(seed=7))
     # Items are items: were the matrix turned round, there would be a vector for each user.
-    assert len(model.items) == sample.n_items != sample.n_users
-    np.testing.assert_allclose(model.items, peer.item_factors, rtol=1e-5)
+    assert len(model.item_vectors) == sample.n_items != sample.n_users
+    np.testing.assert_allclose(model.item_vectors, peer.item_factors, rtol=1e-5)
     learned = peer.user_factors @ peer.item_factors.T
     foretold = model.score([sample.history(user) for user in range(sample.n_users)])
     agreement = [np.corrcoef(*pair)[0, 1] for pair in zip(learned, foretold, strict=True)]
@@ -33,4 +33,4 @@ def test_item_vectors_are_implicits_and_user_vectors_close_to_it(sample, fit, co
 @pytest.mark.parametrize("fit", [fit_bpr, fit_lmf])
 def test_another_seed_starts_elsewhere(sample, fit):
     first, second = (fit(sample, runtime=Runtime(seed=seed)) for seed in (0, 1))
-    assert not np.array_equal(first.items, second.items)
+    assert not np.array_equal(first.item_vectors, second.item_vectors)
