@@ -2,12 +2,10 @@
 
     python benchmarks/embeddings.py data/ml-latest-small --min-rating 4
     python benchmarks/embeddings.py data/ml-1m --dim 32 --budget 40
-    python benchmarks/embeddings.py data/ml-latest-small --weightings
 
 On one thread. Seconds are those of the whole fit, from the sparse matrix in memory; each method
 ends at its budget. Peers: autograd through the dense n × n loss, `implicit`'s ALS on X with
-every pair weighted alike, and scikit-learn's TruncatedSVD. With `--weightings`: what each
-weighting of X is worth for predicting the next watch, on validation targets.
+every pair weighted alike, and scikit-learn's TruncatedSVD.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 import recsys
-from recsys.embeddings import ItemEmbeddings, spectral_optimum
+from recsys.embeddings import spectral_optimum
 from recsys.errors import TrainingError
 
 GAPS = (0.1, 0.01, 0.001)
@@ -161,85 +159,17 @@ def race(X: sp.csr_array, dim: int, budget: float) -> None:
         print(f"| {name} | {clock.row()} |", flush=True)
 
 
-def ppmi(X: sp.csr_array) -> sp.csr_array:
-    """max(0, log X_ij Σ X / (X_i· X_·j)), Church & Hanks 1990."""
-    weighted, totals = X.astype(np.float64).tocoo(), X.sum(axis=1)
-    rows, cols = weighted.coords
-    data = np.log(weighted.data * totals.sum() / (totals[rows] * totals[cols]))
-    result = sp.csr_array((np.maximum(data, 0), (rows, cols)), shape=X.shape)
-    result.eliminate_zeros()
-    return result
-
-
-WEIGHTINGS: dict[str, Callable[[sp.csr_array], sp.csr_array]] = {
-    "raw": lambda X: X,
-    "log1p": lambda X: X.astype(np.float64).log1p(),
-    "sqrt": lambda X: X.astype(np.float64).sqrt(),
-    "PPMI": ppmi,
-}
-
-
-@dataclass
-class NearHistory:
-    """Scores items by cosine to the mean of the last few vectors of a history."""
-
-    embeddings: ItemEmbeddings
-    last: int
-
-    def score(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
-        users = np.stack([self.embeddings.user_vector(h, self.last) for h in histories])
-        return users @ self.embeddings.unit_vectors().T
-
-
-def compare_weightings(split: recsys.Split, min_rating: float | None, dims: Sequence[int]) -> None:
-    counts = recsys.count_cooccurrence(split.train, min_rating)
-    titles = split.interactions.catalogue["title"]
-    lasts = (1, 3, 5, 10)
-    heads = " | ".join(f"HR@10, last {n}" for n in lasts)
-    print(f"| weighting | dim | loss / optimum | epochs | {heads} |\n{'| --- ' * 8}|")
-    for name, weigh in WEIGHTINGS.items():
-        X = weigh(counts.matrix)
-        for dim in dims:
-            epochs: list[int] = []
-            fitted = recsys.fit_embeddings(
-                X,
-                recsys.EmbeddingConfig(dim=dim),
-                items=counts.items,
-                runtime=ONE_CORE,
-                on_epoch=lambda epoch, _, epochs=epochs: epochs.append(epoch),
-            )
-            rates = [
-                recsys.evaluate(NearHistory(fitted, n), split, "validation").metrics[
-                    "hit_rate_at_10"
-                ]
-                for n in lasts
-            ]
-            cells = " | ".join(f"{rate:.4f}" for rate in rates)
-            ratio = fitted.loss_over_optimum
-            print(f"| {name} | {dim} | {ratio:.4f} | {len(epochs)} | {cells} |", flush=True)
-        index, _ = fitted.neighbours(5)
-        for film in ("Apollo 13 (1995)", "Toy Story (1995)", "Home Alone (1990)"):
-            at = np.flatnonzero(titles == film)
-            if len(at):
-                near = "; ".join(titles.iloc[index[at[0]]])
-                print(f"    {name}, {dim}: {film} → {near}", flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--min-rating", type=float, help="lowest rating that counts as liked")
     parser.add_argument("--dim", type=int, action="append", help="may be given several times")
     parser.add_argument("--budget", type=float, default=40.0, help="seconds for each method")
-    parser.add_argument("--weightings", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at start")
     ratings = recsys.read_ratings(options.data)
     dims = options.dim or [32]
-    if options.weightings:
-        compare_weightings(recsys.leave_last_out(ratings), options.min_rating, dims)
-        return
     X = recsys.count_cooccurrence(ratings, options.min_rating).matrix
     for dim in dims:
         print(f"\n{options.data.name}: {X.shape[0]:,} items, {X.nnz:,} non-zeros, dim {dim}")

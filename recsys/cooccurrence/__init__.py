@@ -6,7 +6,7 @@ something is counted, not before.
 """
 
 from recsys.cooccurrence.block_files import save_cooccurrence
-from recsys.cooccurrence.blocks import CooccurrenceBlocks, open_blocks
+from recsys.cooccurrence.blocks import CooccurrenceBlocks, WeightedBlocks, open_blocks
 from recsys.cooccurrence.config import CooccurrenceConfig, Window
 from recsys.cooccurrence.counting import (
     count_cooccurrence,
@@ -28,6 +28,7 @@ __all__ = [
     "Marginals",
     "PairBlock",
     "RowBlock",
+    "WeightedBlocks",
     "WeightingConfig",
     "Window",
     "cosine",

@@ -70,11 +70,9 @@ class CooccurrenceBlocks:
             return set_marginals(self.item_counts, self.n_users)
         return Marginals(self.row_sums, self.column_sums, float(self.row_sums.sum()))
 
-    def weighted(self, config: WeightingConfig | None = None) -> Iterator[RowBlock]:
-        """The blocks of the weighted X, in order."""
-        config, marginals = config or WeightingConfig(), self.marginals()
-        for block in self:
-            yield weight_block(block, marginals, config)
+    def weighted(self, config: WeightingConfig | None = None) -> WeightedBlocks:
+        """The blocks of the weighted X, in order; read and weighted anew for every pass."""
+        return WeightedBlocks(self, config or WeightingConfig())
 
     def neighbours(self, k: int, config: WeightingConfig | None = None) -> sp.csr_array:
         """The k largest weights of each row, float32, [n_items, n_items]."""
@@ -103,6 +101,25 @@ class CooccurrenceBlocks:
         matrix = csr_of(counts, arrays["columns"].astype(np.int32), offsets, shape)
         block = RowBlock(int(arrays["start"]), matrix)
         return block.scaled(self.unit)
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedBlocks:
+    """Counts that lie on disk, seen through a weighting."""
+
+    counts: CooccurrenceBlocks
+    config: WeightingConfig
+
+    @property
+    def items(self) -> Vocabulary:
+        """The catalogue."""
+        return self.counts.items
+
+    def __iter__(self) -> Iterator[RowBlock]:
+        """The blocks of the weighted X, in order."""
+        marginals = self.counts.marginals()
+        for block in self.counts:
+            yield weight_block(block, marginals, self.config)
 
 
 def open_blocks(folder: Path | str, *, verify: bool = True) -> CooccurrenceBlocks:

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from recsys.callbacks import OnEpoch, ignore
 from recsys.config import Runtime
-from recsys.cooccurrence import Cooccurrence
 from recsys.embeddings.config import EmbeddingConfig
 from recsys.embeddings.descent import descend
 from recsys.embeddings.item_embeddings import ItemEmbeddings
-from recsys.embeddings.matrices import PairMatrix, Source
+from recsys.embeddings.matrices import PairMatrix
 from recsys.embeddings.objective import PairObjective
+from recsys.embeddings.sources import Counts, items_of, source_of
 from recsys.embeddings.spectral import SpectralOptimum, find_optimum
 from recsys.errors import ConfigError, DataError
 from recsys.vocabulary import Vocabulary
@@ -26,7 +26,7 @@ _YARDSTICK_TOLERANCE = 1e-4
 
 
 def fit_embeddings(
-    counts: Cooccurrence | Source,
+    counts: Counts,
     config: EmbeddingConfig | None = None,
     *,
     items: Vocabulary | None = None,
@@ -37,9 +37,10 @@ def fit_embeddings(
     """Minimise Σ_{i≠j} (v_iᵀv_j − X_ij)² over all ordered pairs, zeros included.
 
     Args:
-        counts: X_ij: counts, or any weighting of them, as a symmetric sparse matrix with a zero
-            diagonal; or its row blocks `(first row, rows)` one after the other, for a matrix
-            that does not fit into memory. They are read anew in every epoch.
+        counts: X_ij: counts, in memory or on disk; any weighting of them, as a symmetric sparse
+            matrix with a zero diagonal; or row blocks `(first row, rows)` one after the other,
+            such as `CooccurrenceBlocks.weighted` gives, for a matrix that does not fit into
+            memory. They are read anew in every epoch.
         config: dimension and optimiser.
         items: the items of a bare matrix or of row blocks; by default they are numbered.
         start: embeddings to go on from, of the same dimension; their items may be others. The
@@ -57,7 +58,7 @@ def fit_embeddings(
     """
     config = config or EmbeddingConfig()
     runtime = runtime or Runtime()
-    source, items = _source(counts), _named(counts, items)
+    source, items = source_of(counts), items_of(counts, items)
     with runtime.limit_threads():
         matrix = PairMatrix(source, runtime.torch_device(), config.pair_weights)
         items = _items(matrix, items)
@@ -69,7 +70,7 @@ def fit_embeddings(
 
 
 def spectral_optimum(
-    counts: Cooccurrence | Source,
+    counts: Counts,
     dim: int,
     *,
     runtime: Runtime | None = None,
@@ -100,17 +101,9 @@ def spectral_optimum(
     """
     runtime = runtime or Runtime()
     with runtime.limit_threads():
-        matrix = PairMatrix(_source(counts), runtime.torch_device())
+        matrix = PairMatrix(source_of(counts), runtime.torch_device())
         _check_dim(dim, matrix.n_items)
         return find_optimum(matrix, dim, seed=runtime.seed, tolerance=tolerance)
-
-
-def _source(counts: Cooccurrence | Source) -> Source:
-    return counts.matrix if isinstance(counts, Cooccurrence) else counts
-
-
-def _named(counts: Cooccurrence | Source, items: Vocabulary | None) -> Vocabulary | None:
-    return counts.items if isinstance(counts, Cooccurrence) else items
 
 
 def _items(matrix: PairMatrix, items: Vocabulary | None) -> Vocabulary:

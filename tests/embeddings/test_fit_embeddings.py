@@ -177,6 +177,19 @@ def test_row_blocks_give_the_same_fit(counts):
     assert by_blocks.items.ids.tolist() == list(range(60))
 
 
+@pytest.mark.parametrize("weighting", [None, "log1p"])
+def test_counts_on_disk_give_the_same_fit(sample, counts, tmp_path, weighting):
+    blocks = count_cooccurrence(sample, 3.5, folder=tmp_path / "counts", memory_limit="1MB")
+    if weighting is None:
+        whole, by_blocks = fit(counts, dim=5), fit(blocks, dim=5)
+    else:
+        config = WeightingConfig(name=weighting)
+        whole, by_blocks = (fit(X, dim=5) for X in (weight(counts, config), blocks.weighted(config)))
+    assert by_blocks.loss == pytest.approx(whole.loss, rel=1e-4)
+    assert by_blocks.loss_over_optimum == pytest.approx(whole.loss_over_optimum, rel=1e-4)
+    assert by_blocks.items == sample.items
+
+
 def test_a_bare_matrix_takes_the_items_it_is_given(counts):
     bare = fit_embeddings(
         counts.matrix, EmbeddingConfig(dim=3, epochs=2), items=counts.items, runtime=CPU
