@@ -27,7 +27,7 @@ def told_plainly() -> Iterator[None]:
     except RecsysError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.stderr.write("stopped; the next run starts from the beginning\n")
+        sys.stderr.write("stopped; the next run goes on after the latest epoch\n")
         sys.exit(_INTERRUPTED)
     finally:
         for logger in loggers:

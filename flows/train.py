@@ -9,11 +9,13 @@ import typer
 from prefect import flow
 
 from flows.settings import read_settings
-from flows.steps.data import find_data, read
+from flows.steps.data import find_data, inputs_of, read
 from flows.steps.models import LSTM, compare, learn_sessions, try_baseline
-from flows.steps.release import register, save
+from flows.steps.release import find_champion, release, save
 from flows.steps.vectors import count, embed
+from flows.telling import report_failure
 from flows.terminal import shield_server, told_plainly
+from flows.turns import sole_training
 from recsys import tracking
 from recsys.baselines import usual_baselines
 from recsys.bundle import make_bundle
@@ -24,7 +26,12 @@ from recsys.embeddings import EmbeddingConfig
 from recsys.sessions import SessionConfig
 
 
-@flow(name="train")
+@flow(
+    name="train",
+    on_failure=[report_failure],
+    on_crashed=[report_failure],
+    on_cancellation=[report_failure],
+)
 def train(
     data: str | None = None,
     reading: ReadingConfig = ReadingConfig(),
@@ -49,7 +56,8 @@ def train(
         model_name: the registered model; one name per catalogue.
     """
     source = find_data(data)
-    with tracking.start_run(f"train {Path(source).name}", experiment) as run:
+    with sole_training(), tracking.start_run(f"train {Path(source).name}", experiment) as run:
+        tracking.mark_inputs(run, inputs_of(source, reading, model_name))
         run.log_config(reading=reading, counting=counting)
         run.log_config(embedding=embedding, session=session, runtime=runtime)
         split = read(source, reading, run)
@@ -66,12 +74,12 @@ def train(
             split.interactions.catalogue,
             embeddings,
             model,
-            {"counting": counting},
+            {"counting": counting, "embedding": embedding},
             reports,
             counts=counts,
         )
         save(bundle, run)
-        register(reports["validation"], split, model_name, run)
+        release(reports["validation"], find_champion(model_name), split, model_name, run)
     return run.run_id
 
 

@@ -1,9 +1,10 @@
-"""What a person at a terminal sees: tables, and progress bars where there is a wait."""
+"""What people see: tables, and progress bars where there is a wait."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -51,6 +52,17 @@ def progress_bar(description: str, epochs: int, metric: str) -> Iterator[OnEpoch
         yield on_epoch
         # A fit that converged early is done, too.
         bar.update(task, completed=epochs)
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame, its index included, as people read them: to four decimals.
+
+    Example:
+        >>> rows_of(pd.DataFrame({"ndcg": [0.123456]}, index=pd.Index(["lstm"], name="model")))
+        [{'model': 'lstm', 'ndcg': 0.1235}]
+    """
+    rows = frame.reset_index().round(4).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def print_table(frame: pd.DataFrame, title: str) -> None:

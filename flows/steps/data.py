@@ -5,23 +5,29 @@ from __future__ import annotations
 from logging import INFO, WARNING
 from pathlib import Path
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_run_logger
 
+from flows.digests import digest_of, digest_of_files
+from flows.places import DATA
+from flows.robust import io_task
 from recsys.data import ReadingConfig, ReadReport, Split, read_ratings
 from recsys.data.public import default_source
 from recsys.tracking import Run
 
-DATA = Path("data")
 
-
-@task(cache_policy=NO_CACHE, task_run_name="find data")
+@io_task("find data", timeout_seconds=7200)
 def find_data(data: str | None) -> str:
     """The data that was named, or MovieLens, or a sample."""
     return data or str(default_source(DATA, notify=get_run_logger().info))
 
 
-@task(cache_policy=NO_CACHE, task_run_name="read")
+@io_task("digest", timeout_seconds=3600)
+def inputs_of(source: str, reading: ReadingConfig, model_name: str) -> str:
+    """The digest of what a model is learned from: the bytes of the files, and how they are read."""
+    return digest_of(files=digest_of_files(Path(source)), reading=reading, model=model_name)
+
+
+@io_task("read", timeout_seconds=3600)
 def read(source: str, config: ReadingConfig, run: Run) -> Split:
     """Read, check and filter the ratings; hold back later watches to judge models by."""
     log = get_run_logger()

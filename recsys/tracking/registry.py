@@ -36,7 +36,12 @@ def promote(run: Run, model_name: str, version: str) -> None:
 
 def champion_version(run: Run, model_name: str) -> str | None:
     """The version that is champion now, if any."""
-    model = _find(run.client, model_name)
+    return champion_of(run.client, model_name)
+
+
+def champion_of(client: MlflowClient, model_name: str) -> str | None:
+    """The version that is champion now, if any."""
+    model = _find(client, model_name)
     aliases = {} if model is None else dict(model.aliases)
     # A local store gives a number, a server gives text.
     return str(aliases[CHAMPION]) if CHAMPION in aliases else None

@@ -1,6 +1,7 @@
 """The train flow against a real Prefect server and a real MLflow store."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -10,16 +11,24 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
+from flows.settings import read_settings
+from flows.steps.vectors import count
 from flows.train import train
+from recsys import tracking
 from recsys.cooccurrence import CooccurrenceConfig
+from recsys.data import leave_last_out, read_ratings
 from recsys.data.synthetic import SyntheticConfig, write_sample
 from recsys.embeddings import EmbeddingConfig
 from recsys.errors import BundleError
 from recsys.loading import load_recommender
 from recsys.sessions import SessionConfig
+from recsys.sessions.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
@@ -55,8 +64,10 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run_ids(home):
-    """The flow run twice with the same seed."""
-    return [train(data="sample", **SETTINGS) for _ in range(2)]
+    """The flow run twice with the same seed, the second time with nothing kept from the first."""
+    first = train(data="sample", **SETTINGS)
+    shutil.rmtree("data/work")
+    return [first, train(data="sample", **SETTINGS)]
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +188,13 @@ def wait_for_lstm(client, process):
     return running
 
 
-def test_killed_half_way_the_next_run_works(client, home):
-    (home / "long.toml").write_text(TOML.format(epochs=10_000))
+def checkpoints():
+    return set(Path("data/work/checkpoints").glob("*/training.safetensors"))
+
+
+def test_killed_half_way_the_next_run_goes_on_after_the_latest_epoch(client, home):
+    (home / "long.toml").write_text(TOML.format(epochs=40))
+    before = checkpoints()
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.train", "--data", "sample", "--config", "long.toml"],
         env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "PYTHONPATH": str(ROOT)},
@@ -186,15 +202,62 @@ def test_killed_half_way_the_next_run_works(client, home):
         stderr=subprocess.DEVNULL,
     )
     killed = wait_for_lstm(client, process)
+    while not checkpoints() - before:
+        assert process.poll() is None, "the run ended by itself"
+        time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert set(killed) == {"train sample", "lstm"}
+    (kept,) = checkpoints() - before
+    done = load_checkpoint(kept.parent).facts["progress"]["told"]
+    assert 0 < len(done) < 40
 
-    train(data="sample", **SETTINGS)
+    run_id = train(data="sample", **dict(read_settings(home / "long.toml")))
     assert not unfinished(client)
     for run in killed.values():
         assert client.get_run(run.info.run_id).info.status == "KILLED"
+    lstm = children(client, run_id)["lstm"].info.run_id
+    speeds = client.get_metric_history(lstm, "watches_per_second")
+    assert len(speeds) == 40
+    # How long an epoch took is never the same twice: these are the epochs of the killed run.
+    assert [speed.value for speed in speeds[: len(done)]] == [
+        epoch["watches_per_second"] for epoch in done
+    ]
     assert load_recommender().next_items([1]) is not None
+
+
+def counts_kept():
+    return {path: path.stat().st_mtime_ns for path in Path("data/work/counts").glob("*/*/*")}
+
+
+def task_states(flow_run_name):
+    with get_client(sync_client=True) as api:
+        runs = api.read_task_runs(
+            flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[flow_run_name]))
+        )
+    return {run.name: run.state_name for run in runs}
+
+
+def test_what_was_counted_is_not_counted_again_unless_its_files_are_gone(home):
+    shutil.rmtree("data/work/counts", ignore_errors=True)
+    split = leave_last_out(read_ratings("sample"))
+
+    @flow
+    def only_count():
+        with tracking.start_run("count", "counting") as run:
+            return count(split, CooccurrenceConfig(min_rating=3), run)
+
+    def state_of_counting(name):
+        only_count.with_options(flow_run_name=name)()
+        return task_states(name)["count"]
+
+    assert state_of_counting("first") == "Completed"
+    kept = counts_kept()
+    assert state_of_counting("again") == "Cached"
+    assert counts_kept() == kept
+    shutil.rmtree("data/work/counts")
+    assert state_of_counting("gone") == "Completed"
+    assert set(counts_kept()) == set(kept)
 
 
 def started(*arguments, cwd):
@@ -255,7 +318,7 @@ def test_ctrl_c_stops_at_once_and_in_a_line(home, client):
     os.killpg(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "stopped; the next run starts from the beginning" in told
+    assert "stopped; the next run goes on after the latest epoch" in told
     assert "Traceback" not in told
     for run in running.values():
         assert client.get_run(run.info.run_id).info.status == "KILLED"

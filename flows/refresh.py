@@ -1,0 +1,161 @@
+"""New ratings in; a challenger against the champion; promoted if it is surely better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from prefect import flow, get_run_logger
+from prefect.events import emit_event
+from pydantic import Field
+
+from flows.settings import read_settings
+from flows.steps.data import find_data, inputs_of, read
+from flows.steps.models import learn_sessions
+from flows.steps.release import Champion, find_champion, release, save
+from flows.steps.vectors import count, embed
+from flows.telling import report_failure, tell
+from flows.terminal import shield_server, told_plainly
+from flows.train import train
+from flows.turns import sole_training
+from recsys import tracking
+from recsys.bundle import make_bundle
+from recsys.config import Config, Runtime
+from recsys.cooccurrence import CooccurrenceConfig
+from recsys.data import ReadingConfig
+from recsys.embeddings import EmbeddingConfig
+from recsys.evaluation import PromotionRule
+from recsys.sessions import SessionConfig
+
+FINISHED = "recsys.refresh.finished"
+"""The event by which other flows learn of it. Prefect's own event of a completed flow reaches
+automations a quarter of an hour late where the flow was started by a schedule."""
+
+
+class WarmStart(Config):
+    """How a challenger goes on from the champion."""
+
+    epochs: int = Field(default=4, ge=1)
+    """Passes of the LSTM over all watches: fewer than from the beginning."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak rate: lower than from the beginning, or what was learned is lost again."""
+
+    def session(self, champion: Champion) -> SessionConfig:
+        """The champion's session model, trained on for so long."""
+        return champion.bundle.session_model.config.model_copy(update=dict(self))
+
+
+@flow(
+    name="refresh",
+    on_failure=[report_failure],
+    on_crashed=[report_failure],
+    on_cancellation=[report_failure],
+)
+def refresh(
+    data: str | None = None,
+    reading: ReadingConfig = ReadingConfig(),
+    warm_start: WarmStart = WarmStart(),
+    rule: PromotionRule = PromotionRule(),
+    runtime: Runtime = Runtime(),
+    experiment: str = "recsys",
+    model_name: str = "recsys",
+) -> str | None:
+    """Bring the model up to date with new ratings; gives back the id of the MLflow run.
+
+    Nothing is done, and None given back, where these ratings have been learned from before. Where
+    there is no champion yet, one is trained from the beginning.
+
+    Args:
+        data: a folder or file with all ratings, the new ones among them; None takes MovieLens
+            latest-small.
+        reading: how the ratings are read, checked, filtered and split.
+        warm_start: how the challenger goes on from the champion.
+        rule: what it has to show.
+        runtime: device, precision, seed and threads.
+        experiment: where in MLflow to record the run.
+        model_name: the registered model; one name per catalogue.
+    """
+    source = find_data(data)
+    champion = find_champion(model_name)
+    if champion is None:
+        run_id = train(
+            source, reading, runtime=runtime, experiment=experiment, model_name=model_name
+        )
+        _announce(model_name, "promoted", run_id)
+        return run_id
+    inputs = inputs_of(source, reading, model_name)
+    if known := tracking.find_finished(inputs):
+        get_run_logger().info("nothing new in %s since run %s", source, known.run_id)
+        tell("decision", f"{model_name}: nothing new", f"`{source}` is what it was.")
+        _announce(model_name, "unchanged", known.run_id)
+        return None
+    with sole_training(), tracking.start_run(f"refresh {Path(source).name}", experiment) as run:
+        tracking.mark_inputs(run, inputs)
+        outcome = _challenge(champion, source, reading, warm_start, rule, runtime, model_name, run)
+    _announce(model_name, outcome, run.run_id)
+    return run.run_id
+
+
+def _challenge(
+    champion: Champion,
+    source: str,
+    reading: ReadingConfig,
+    warm_start: WarmStart,
+    rule: PromotionRule,
+    runtime: Runtime,
+    model_name: str,
+    run: tracking.Run,
+) -> str:
+    """Train a challenger from the champion, and let the better one be champion."""
+    bundle, session = champion.bundle, warm_start.session(champion)
+    counting = CooccurrenceConfig.model_validate(bundle.config["counting"])
+    plain = {"dim": bundle.embeddings.dim}
+    embedding = EmbeddingConfig.model_validate(bundle.config.get("embedding", plain))
+    run.log_config(reading=reading, counting=counting, embedding=embedding, runtime=runtime)
+    run.log_config(session=session, warm_start=warm_start, rule=rule)
+    split = read(source, reading, run)
+    counts = count(split, counting, run, earlier=champion.counts)
+    vectors = embed(counts, split, embedding, runtime, run, start=bundle.embeddings)
+    model, reports = learn_sessions(
+        split, vectors, session, runtime, run, start=bundle.session_model
+    )
+    run.log_reports(reports)
+    configs = {"counting": counting, "embedding": embedding}
+    catalogue = split.interactions.catalogue
+    save(make_bundle(catalogue, vectors, model, configs, reports, counts=counts), run)
+    decision = release(reports["validation"], champion, split, model_name, run, rule)
+    return "promoted" if decision.verdict.promoted else "kept"
+
+
+def _announce(model_name: str, outcome: str, run_id: str) -> None:
+    """Tell others what came of it, in an event that automations can wait for."""
+    emit_event(
+        FINISHED,
+        resource={"prefect.resource.id": f"recsys.model.{model_name}", "recsys.outcome": outcome},
+        payload={"outcome": outcome, "run_id": run_id},
+    )
+
+
+def main(
+    data: Annotated[str | None, typer.Option(help="A folder or file of ratings.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML with tables [reading] and [runtime].")
+    ] = None,
+) -> None:
+    """Bring the model up to date with new ratings."""
+    with told_plainly():
+        settings = read_settings(config)
+        shield_server()
+        refresh(
+            data,
+            settings.reading,
+            runtime=settings.runtime,
+            experiment=settings.experiment,
+            model_name=settings.model_name,
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)
