@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.digests import digest_of, program_digest
@@ -46,7 +46,7 @@ def count(
         run: where to record the counts.
         earlier: the digest of earlier counts, which may be brought up to date instead.
     """
-    digest = digest_of(data=split.train.digest, counting=config, program=program_digest())
+    digest = _digest_of(split.train.digest, config)
     folder = counts_folder(digest)
     # A result whose files are gone is none, whatever Prefect remembers.
     counting = keep_counts.with_options(refresh_cache=not _is_whole(folder))
@@ -55,13 +55,17 @@ def count(
     return read_counts(found / COUNTS, config, run)
 
 
-def _digest_of_task(_context: Any, parameters: dict[str, Any]) -> str:
+def _digest_of(data: str, config: CooccurrenceConfig) -> str:
+    return digest_of(data=data, counting=config, program=program_digest())
+
+
+def _cache_key(_context: Any, parameters: dict[str, Any]) -> str:
     return f"counts-{parameters['digest']}"
 
 
 @task(
     task_run_name="count",
-    cache_key_fn=_digest_of_task,
+    cache_key_fn=_cache_key,
     persist_result=True,
     result_serializer="json",
 )
@@ -70,8 +74,9 @@ def keep_counts(
 ) -> str:
     """Count and keep; what Prefect stores is the name of the folder alone."""
     folder = counts_folder(digest)
-    before = counts_folder(earlier) if earlier else None
-    if before and _is_whole(before) and not (config.window and config.window.is_decayed):
+    if earlier and _can_be_updated(earlier, config):
+        get_run_logger().info("bringing counts up to date: only who changed is counted")
+        before = counts_folder(earlier)
         counts = open_blocks(before / COUNTS).load()
         counts = update_cooccurrence(counts, load_interactions(before / COUNTED), train)
         save_cooccurrence(counts, folder / COUNTS)
@@ -90,6 +95,15 @@ def read_counts(folder: Path, config: CooccurrenceConfig, run: Run) -> Cooccurre
         counts = open_blocks(folder).load()
         stage.log_metrics(counts.summary())
     return counts
+
+
+def _can_be_updated(earlier: str, config: CooccurrenceConfig) -> bool:
+    """Whether earlier counts are still there, and are what this program would count today."""
+    folder = counts_folder(earlier)
+    if not _is_whole(folder) or (config.window and config.window.is_decayed):
+        return False
+    counted = verify_manifest(folder / COUNTED)["digest"]
+    return earlier == _digest_of(counted, config)
 
 
 def _is_whole(folder: Path) -> bool:
