@@ -1,13 +1,15 @@
 """How fast co-occurrence is counted, and in how much memory, beside other ways to do it.
 
     python benchmarks/cooccurrence.py [--data ml-1m] [--rows 1000000 --rows 25000000] [--skip scipy]
+    python benchmarks/cooccurrence.py --growth   # each pair once, from a million to 100 million
 
 Data: MovieLens 1M from `data/ml-1m` or `../shared/data/ml-1m`, skipped where neither is there, and
 made-up ratings in the proportions of MovieLens 25M. Every row counts as a like. Each way runs in a
 process of its own, one after the other, so that its peak memory is its own; that includes Python,
 the libraries and the data. Times are those of counting alone, the best of the repeats, from
 interactions or (scipy, implicit) from the user × item matrix, which is made beforehand. What numba
-compiles is compiled beforehand, too: it is kept from one process to the next.
+compiles is compiled beforehand, too: it is kept from one process to the next. Where there are more
+than a billion pairs, scipy counts every eighth row only, and its seconds are multiplied.
 """
 
 from __future__ import annotations
@@ -35,6 +37,10 @@ FITS_IN_MEMORY = 300_000_000
 """Entries of X, at most, up to which the whole matrix is also counted into memory."""
 SCIPY_ROWS = 1000
 """Rows of a block that scipy counts."""
+SCIPY_SHARE = 8
+"""Scipy counts one row in so many where there are more pairs than this:"""
+SCIPY_PAIRS = 10**9
+GROWTH = (1_000_000, 5_000_000, 25_000_000, 100_000_000)
 FITS_A_JOIN = 100_000_000
 """Pairs of likes up to which a self-join is tried."""
 
@@ -142,19 +148,20 @@ def by_scipy(path: Path) -> Callable[[], tuple[int, int]]:
     return count
 
 
-def by_scipy_blocks(path: Path) -> Callable[[], tuple[int, int]]:
+def by_scipy_blocks(path: Path, every: int = 1) -> Callable[[], tuple[int, int] | None]:
     user_item = user_items(path)
-    item_user = user_item.T.tocsr()
+    item_user = user_item.T.tocsr()[::every]  # not a run of them: neighbouring ids may be alike
 
-    def count() -> tuple[int, int]:
+    def count() -> tuple[int, int] | None:
         entries, total = 0, 0
         for start in range(0, item_user.shape[0], SCIPY_ROWS):
             block = item_user[start : start + SCIPY_ROWS] @ user_item
-            block.setdiag(0, k=start)
-            block.eliminate_zeros()
+            if every == 1:
+                block.setdiag(0, k=start)
+                block.eliminate_zeros()
             entries += block.nnz
             total += int(block.data.sum(dtype=np.int64))
-        return entries, total
+        return (entries, total) if every == 1 else None
 
     return count
 
@@ -219,9 +226,14 @@ class Measured(NamedTuple):
     peak: float
 
 
-def measure(way: str, path: Path, repeats: int) -> tuple[Measured, tuple[int, int] | None]:
-    """The least seconds and seconds of CPU, peak GiB, and entries and sum of what was counted."""
-    count = WAYS[way](path)
+def measure(
+    way: str, path: Path, repeats: int, every: int = 1
+) -> tuple[Measured, tuple[int, int] | None]:
+    """The least seconds and seconds of CPU, peak GiB, and entries and sum of what was counted.
+
+    With `every`, scipy counts one row in so many, and its seconds are multiplied.
+    """
+    count = WAYS[way](path) if every == 1 else by_scipy_blocks(path, every)
     if way in ("matrix", "blocks", "pairs", "disk", "neighbours"):
         compile_beforehand()
     best, found = Measured(float("inf"), float("inf"), 0.0), None
@@ -231,8 +243,17 @@ def measure(way: str, path: Path, repeats: int) -> tuple[Measured, tuple[int, in
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         gib = peak / (2**30 if sys.platform == "darwin" else 2**20)
-        best = Measured(min(seconds, best.seconds), min(cpu, best.cpu), gib)
+        best = Measured(min(seconds * every, best.seconds), min(cpu * every, best.cpu), gib)
     return best, found
+
+
+def measure_alone(
+    way: str, path: Path, repeats: int, every: int = 1
+) -> tuple[Measured, tuple[int, int] | None]:
+    """Measure in a process of its own."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as alone:
+        return alone.submit(measure, way, path, repeats, every).result()
 
 
 def compile_beforehand() -> None:
@@ -242,7 +263,7 @@ def compile_beforehand() -> None:
     from recsys.data import read_ratings
 
     log = pd.DataFrame({"user_id": [1, 1, 2, 2], "item_id": [1, 2, 1, 2]})
-    count_neighbours(read_ratings(log), k=1)
+    count_neighbours(read_ratings(log, on_report=void), k=1)
 
 
 def save(path: Path, user: Any, item: Any) -> dict[str, int]:
@@ -281,15 +302,19 @@ def save_synthetic(path: Path, rows: int) -> dict[str, int]:
     )
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         write_parquet(Path(folder) / "ratings", config)
-        columns = ["user_id", "item_id"]
-        table = pq.read_table(Path(folder) / "ratings" / "ratings.parquet", columns=columns)
-    user, item = (table[column].to_numpy() for column in columns)
-    order = np.argsort(user, kind="stable")
-    return save(path, user[order] - user.min(), np.unique(item, return_inverse=True)[1][order])
+        file = pq.ParquetFile(Path(folder) / "ratings" / "ratings.parquet")
+        user = np.empty(file.metadata.num_rows, np.int32)
+        item, at = np.empty_like(user), 0
+        for batch in file.iter_batches(columns=["user_id", "item_id"]):
+            part = slice(at, at := at + len(batch))
+            user[part], item[part] = (column.to_numpy() for column in batch.columns)
+    rated = np.bincount(item) > 0  # ids are small numbers, users come in order
+    item = (rated.cumsum(dtype=np.int32) - 1)[item]
+    return save(path, user - user.min(), item)
 
 
 def compare(name: str, path: Path, facts: dict[str, int], skip: list[str]) -> None:
-    repeats = 5 if facts["pairs"] < 10**9 else 2 if facts["pairs"] < 4 * 10**9 else 1
+    repeats = 5 if facts["pairs"] < 10**9 else 3
     shape = f"{facts['rows']:,} ratings, {facts['users']:,} users, {facts['items']:,} items"
     print(f"\n### {name}: {shape}\n", flush=True)
     heads = ["way", "seconds", "× scipy", "CPU s", "× scipy", "peak GiB", "entries", "load"]
@@ -302,9 +327,8 @@ def compare(name: str, path: Path, facts: dict[str, int], skip: list[str]) -> No
         )
         if way in skip or too_large:
             continue
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=spawn) as alone:
-            taken, found = alone.submit(measure, way, path, repeats).result()
+        every = SCIPY_SHARE if way == "scipy-blocks" and facts["pairs"] > SCIPY_PAIRS else 1
+        taken, found = measure_alone(way, path, repeats, every)
         reference = reference or found
         if found not in (None, reference):
             raise SystemExit(f"{label} counts {found}, not {reference}")
@@ -317,6 +341,19 @@ def compare(name: str, path: Path, facts: dict[str, int], skip: list[str]) -> No
         cells += [f"{taken.peak:.2f}", entries, f"{os.getloadavg()[0]:.1f}"]
         row = f"| {' | '.join(cells)} |"
         print(row, flush=True)
+
+
+def grow(path: Path) -> None:
+    """How the cost of counting each pair once grows."""
+    heads = ["ratings", "users", "items", "pairs of likes", "seconds", "ns a pair", "peak GiB"]
+    print(f"\n| {' | '.join(heads)} |\n|{' --- |' * len(heads)}", flush=True)
+    for rows in GROWTH:
+        facts = save_synthetic(path, rows)
+        taken, _ = measure_alone("pairs", path, 3 if rows < GROWTH[-1] else 1)
+        pairs = (facts["pairs"] - facts["rows"]) // 2
+        cells = [f"{facts[name]:,}" for name in ("rows", "users", "items")] + [f"{pairs:,}"]
+        cells += [f"{taken.seconds:.2f}", f"{taken.seconds / pairs * 1e9:.2f}", f"{taken.peak:.2f}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def machine() -> str:
@@ -332,11 +369,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", choices=["ml-1m", "synthetic"], help="only one of the two")
     parser.add_argument("--rows", type=int, action="append", help="may be given several times")
+    parser.add_argument("--growth", action="store_true", help="only how the cost grows")
     parser.add_argument("--skip", choices=WAYS, action="append", default=[], help="leave out")
     options = parser.parse_args()
     print(f"{machine()}; load {os.getloadavg()[0]:.2f} at the start", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "likes.npz"
+        if options.growth:
+            grow(path)
+            return
         if options.data != "synthetic":
             facts = save_movielens(path)
             if facts is None:

@@ -25,6 +25,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 AHEAD: Final = 8
 """How many histories ahead to fetch."""
+Place = np.uint64
+"""An index in the innermost loops: one that may be negative is looked at each time it is used."""
 
 
 def compiled(function: F) -> F:
@@ -81,21 +83,6 @@ def sum_over(lists: Lists, amounts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @compiled
-def keep_values(lists: Lists, is_kept: NDArray[np.bool_]) -> Lists:
-    """The lists without the values that are not kept."""
-    offsets = np.zeros_like(lists.offsets)
-    values = np.empty(int(np.sum(is_kept[lists.values])), np.int32)
-    filled = 0
-    for row in range(len(offsets) - 1):
-        for value in lists.values[lists.offsets[row] : lists.offsets[row + 1]]:
-            if is_kept[value]:
-                values[filled] = value
-                filled += 1
-        offsets[row + 1] = filled
-    return Lists(offsets, values)
-
-
-@compiled
 def gather(users: NDArray[np.int32], histories: Lists, counts: NDArray[Any], limit: int) -> None:
     """Count the items below `limit` in the histories of `users`."""
     for index, user in enumerate(users):
@@ -106,15 +93,10 @@ def gather(users: NDArray[np.int32], histories: Lists, counts: NDArray[Any], lim
             soon = histories.offsets[users[index + AHEAD // 2]]
             for line in range(0, 64, 16):
                 prefetch(histories.values, soon + line)
-        at = histories.offsets[user]
-        end = histories.offsets[user + 1]
-        if limit < len(counts):
-            while at < end and histories.values[at] < limit:
-                counts[histories.values[at]] += 1
-                at += 1
-        else:
-            for item in histories.values[at:end]:
-                counts[item] += 1
+        at, end = Place(histories.offsets[user]), Place(histories.offsets[user + 1])
+        while at < end and histories.values[at] < limit:
+            counts[Place(histories.values[at])] += 1
+            at += Place(1)
 
 
 @compiled
@@ -156,14 +138,15 @@ def take_marked(
     filled: int,
 ) -> int:
     """Append the marked counts, columns ascending, and set counts and marks to zero."""
+    at = Place(filled)
     for word in range(len(marks)):
         bits = marks[word]
         marks[word] = 0
         while bits:
-            item = word * 64 + trailing_zeros(bits)
+            item = Place(word * 64) + Place(trailing_zeros(bits))
             bits &= bits - np.uint64(1)
-            columns_out[filled] = item
-            counts_out[filled] = counts[item]
+            columns_out[at] = item
+            counts_out[at] = counts[item]
             counts[item] = 0
-            filled += 1
-    return filled
+            at += Place(1)
+    return int(at)

@@ -1,10 +1,7 @@
 """Which of two ways to count each row, from what each would cost on this data.
 
 Row i of X can be had by *gathering*, that is by going over the histories of the users who liked i
-and adding one for each item met; or, for the items of a *head*, by adding up packed bits. For a
-head of H items, an audience n_i, and the sum g_i of the lengths of its histories, of which t_i
-outside the head:
-
+and adding one for each item met; or, XX
     gathering    n_i · user + g_i · like
     bits         n_i · (user + add + word · H/64) + H · plane · log₂ n_i  +  n_i · user + t_i · like
 
@@ -24,14 +21,18 @@ from numpy.typing import NDArray
 from recsys.cooccurrence.rows import BLOCK_ENTRIES
 
 # Nanoseconds.
-_LIKE: Final = 1.0
+_LIKE: Final = 0.7
 """Adding one for one like."""
 _USER: Final = 25.0
 """Finding a user's history in memory."""
 _ADD: Final = 12.0
 """Adding the bits of one user, beside what each word takes."""
-_WORD: Final = 0.25
-"""Adding 64 columns of one user."""
+_WORD: Final = 0.2
+"""Adding 64 columns of one user, where the bits of all users fit the cache."""
+_FAR_WORD: Final = 0.55
+"""The same where they do not."""
+_CACHE: Final = 16_000_000
+"""Bytes that stay in the cache."""
 _PLANE: Final = 0.06
 """Reading one bit of one column's sum."""
 
@@ -55,8 +56,12 @@ class Audiences:
 
     n_users: NDArray[np.int64]
     """How many users liked it, [n_items]."""
-    reach: NDArray[np.int64]
-    """The sum of the lengths of their histories, [n_items]."""
+    meets: NDArray[np.int64]
+    """How many items are met in their histories, g_i, [n_items]."""
+    is_met: NDArray[np.int64]
+    """How often it is met itself when all rows are gathered, [n_items]."""
+    n_columns: NDArray[np.int64]
+    """How many columns its row has, [n_items]."""
 
 
 def choose_head(audiences: Audiences, n_users: int, max_bytes: int) -> NDArray[np.int32]:
@@ -67,42 +72,47 @@ def choose_head(audiences: Audiences, n_users: int, max_bytes: int) -> NDArray[n
         n_users: how many users have bits.
         max_bytes: the most memory that the bits may take.
     """
-    n_items = len(audiences.reach)
-    dearest_first = np.argsort(-audiences.reach, kind="stable")
-    outside = np.concatenate([audiences.reach[dearest_first][::-1].cumsum()[::-1], [0]])
-    n_likes = int(audiences.n_users.sum())
-    planes = float(_planes(audiences.n_users).sum())
+    n_items = len(audiences.is_met)
+    most_met = np.argsort(-audiences.is_met, kind="stable")
+    outside = np.concatenate([audiences.is_met[most_met][::-1].cumsum()[::-1], [0]])
     best, least = 0, outside[0] * _LIKE
     for size in (min(size, n_items) for size in HEAD_SIZES):
-        words = words_for(size)
-        cost = n_likes * (_ADD + _WORD * words) + size * _PLANE * planes + outside[size] * _LIKE
-        if cost < least and n_users * words * 8 <= max_bytes:
+        cost = _bits(audiences, size, n_users).sum() + outside[size] * _LIKE
+        if cost < least and n_users * words_for(size) * 8 <= max_bytes:
             best, least = size, cost
-    return np.sort(dearest_first[:best]).astype(np.int32)
+    return np.sort(most_met[:best]).astype(np.int32)
+
+
+def _bits(audiences: Audiences, head_size: int, n_users: int) -> NDArray[np.float64]:
+    """What adding up bits costs in each row, [n_items]."""
+    is_near = n_users * words_for(head_size) * 8 <= _CACHE
+    word = _WORD if is_near else _FAR_WORD
+    columns = np.minimum(audiences.n_columns, head_size)
+    lines = -(-columns // COLUMNS)
+    # The sums take as many planes as their largest has bits, three at least.
+    planes = np.maximum(np.ceil(np.log2(audiences.n_users + 1.0)), 3.0)
+    cost: NDArray[np.float64] = (
+        audiences.n_users * (_ADD + word * LINE * lines) + columns * _PLANE * planes
+    )
+    return cost
 
 
 def rows_by_bits(
-    audiences: Audiences, tail_reach: NDArray[np.int64], head_size: int
+    audiences: Audiences, tail_meets: NDArray[np.int64], head_size: int, n_users: int
 ) -> NDArray[np.bool_]:
     """Which rows are cheaper with bits than by gathering alone, [n_items].
 
     Args:
         audiences: of all items.
-        tail_reach: the sum of the lengths of their users' histories outside the head, [n_items].
+        tail_meets: how many items outside the head are met in their histories, t_i, [n_items].
         head_size: how many items have bits.
+        n_users: how many users have bits.
     """
     if not head_size:
-        return np.zeros(len(tail_reach), np.bool_)
-    adding = audiences.n_users * (_USER + _ADD + _WORD * words_for(head_size))
-    reading = head_size * _PLANE * _planes(audiences.n_users)
-    cheaper: NDArray[np.bool_] = adding + reading < (audiences.reach - tail_reach) * _LIKE
+        return np.zeros(len(tail_meets), np.bool_)
+    adding = _bits(audiences, head_size, n_users) + audiences.n_users * _USER
+    cheaper: NDArray[np.bool_] = adding < (audiences.meets - tail_meets) * _LIKE
     return cheaper
-
-
-def _planes(n_users: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How many bits the sums take, at least the three that are always there."""
-    planes: NDArray[np.float64] = np.maximum(np.ceil(np.log2(n_users + 1.0)), 3.0)
-    return planes
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from recsys.cooccurrence.kernels import (
     compiled,
     gather,
     gather_and_mark,
-    keep_values,
     mark_all,
     sum_over,
     take_marked,
 )
 from recsys.cooccurrence.plan import COLUMNS, HEAD_BYTES, Audiences, choose_head, rows_by_bits
 from recsys.cooccurrence.positives import Lists, Positives
+from recsys.cooccurrence.sorting import count_meetings, keep_values
 from recsys.cooccurrence.vertical import Words, pack_bits, room_for, sum_bits
 
 _SPARSE_SHARE = 6
@@ -31,7 +31,7 @@ class SetRows:
         positives: who liked what.
         lower: only the entries left of the diagonal, each pair once.
         max_head_bytes: the most memory that packed bits may take.
-        threads: how many to pack bits with.
+        threads: how many to divide the histories with.
     """
 
     def __init__(
@@ -42,26 +42,35 @@ class SetRows:
         max_head_bytes: int = HEAD_BYTES,
         threads: int = 1,
     ) -> None:
-        by_user, by_item = positives.by_user, positives.by_item
+        by_user = positives.by_user
         self.n_items = positives.n_items
         # No count exceeds the number of users, whose indices are int32.
         self.dtype: np.dtype[Any] = np.dtype(np.int32)
         self.unit = 1.0
         self._positives = positives
         self._lower = lower
-        reach = sum_over(by_item, by_user.lengths)
-        audiences = Audiences(by_item.lengths, reach)
+        audiences = self._audiences(threads)
         self._head = choose_head(audiences, positives.n_users, max_head_bytes)
         is_tail = np.ones(self.n_items, np.bool_)
         is_tail[self._head] = False
-        self._tails = keep_values(by_user, is_tail)
+        self._tails = keep_values(by_user, is_tail, threads)
         self._bits = pack_bits(by_user, self._head, self.n_items, threads)
         self.head_bytes = self._bits.nbytes
-        tail_reach = sum_over(by_item, self._tails.lengths)
-        self._by_bits = rows_by_bits(audiences, tail_reach, len(self._head))
-        self._is_sparse = reach * _SPARSE_SHARE < self.n_items
-        others = np.arange(self.n_items) if lower else np.full(self.n_items, self.n_items - 1)
-        self.bounds = np.minimum(reach - audiences.n_users, others)
+        tail_meets = count_meetings(by_user, is_tail, lower, threads)
+        self._by_bits = rows_by_bits(audiences, tail_meets, len(self._head), positives.n_users)
+        self._is_sparse = audiences.meets * _SPARSE_SHARE < audiences.n_columns
+        self.bounds = np.minimum(audiences.meets, audiences.n_columns)
+
+    def _audiences(self, threads: int) -> Audiences:
+        by_user, by_item = self._positives.by_user, self._positives.by_item
+        everything = np.ones(self.n_items, np.bool_)
+        meets = count_meetings(by_user, everything, self._lower, threads)
+        if not self._lower:
+            others = np.full(self.n_items, self.n_items - 1)
+            return Audiences(by_item.lengths, meets, meets, others)
+        # Who is not met before an item is met after it.
+        after = sum_over(by_item, by_user.lengths) - by_item.lengths - meets
+        return Audiences(by_item.lengths, meets, after, np.arange(self.n_items))
 
     def fill(
         self,

@@ -40,6 +40,19 @@ def sort_sets(lists: Lists, place: NDArray[np.int32], threads: int = 1) -> Lists
     return Lists(offsets, values)
 
 
+def keep_values(lists: Lists, is_kept: NDArray[np.bool_], threads: int = 1) -> Lists:
+    """The lists without the values that are not kept."""
+    parts = equal_parts(lists.offsets, threads)
+    lengths = np.empty(len(lists.offsets) - 1, np.int64)
+    side_by_side(lambda start, stop: _count_kept(lists, is_kept, start, stop, lengths), parts)
+    offsets = np.concatenate([[0], lengths.cumsum()])
+    # An array of numpy's lies in large pages of memory, one that compiled code makes does not:
+    # histories are read from all over the place, and looking pages up takes a tenth of the time.
+    kept = Lists(offsets, np.empty(offsets[-1], np.int32))
+    side_by_side(lambda start, stop: _keep(lists, is_kept, start, stop, kept), parts)
+    return kept
+
+
 def transpose(lists: Lists, n_values: int, threads: int = 1) -> Lists:
     """List, for each value, the lists that hold it, ascending.
 
@@ -63,6 +76,27 @@ def transpose(lists: Lists, n_values: int, threads: int = 1) -> Lists:
         [(*part, of_part) for part, of_part in zip(parts, free, strict=True)],
     )
     return Lists(offsets, rows)
+
+
+def count_meetings(
+    sets: Lists, is_met: NDArray[np.bool_], lower: bool, threads: int = 1
+) -> NDArray[np.int64]:
+    """How many other values are met in all the sets that hold a value, [n_values].
+
+    Args:
+        sets: values ascending.
+        is_met: which values count as met, [n_values].
+        lower: meet only those below the value.
+        threads: how many to count with.
+    """
+    parts = equal_parts(sets.offsets, threads)
+    counts = np.zeros((len(parts), len(is_met)), np.int64)
+    side_by_side(
+        lambda start, stop, counts: _count_meetings(sets, is_met, lower, start, stop, counts),
+        [(*part, of_part) for part, of_part in zip(parts, counts, strict=True)],
+    )
+    total: NDArray[np.int64] = counts.sum(axis=0)
+    return total
 
 
 @compiled
@@ -128,3 +162,47 @@ def _list_rows(
         for value in lists.values[lists.offsets[row] : lists.offsets[row + 1]]:
             rows[free[value]] = row
             free[value] += 1
+
+
+@compiled
+def _count_kept(
+    lists: Lists,
+    is_kept: NDArray[np.bool_],
+    start: int,
+    stop: int,
+    lengths_out: NDArray[np.int64],
+) -> None:
+    for row in range(start, stop):
+        lengths_out[row] = 0
+        for value in lists.values[lists.offsets[row] : lists.offsets[row + 1]]:
+            lengths_out[row] += is_kept[value]
+
+
+@compiled
+def _keep(lists: Lists, is_kept: NDArray[np.bool_], start: int, stop: int, kept: Lists) -> None:
+    at = kept.offsets[start]
+    for value in lists.values[lists.offsets[start] : lists.offsets[stop]]:
+        if is_kept[value]:
+            kept.values[at] = value
+            at += 1
+
+
+@compiled
+def _count_meetings(
+    sets: Lists,
+    is_met: NDArray[np.bool_],
+    lower: bool,
+    start: int,
+    stop: int,
+    counts: NDArray[np.int64],
+) -> None:
+    for row in range(start, stop):
+        values = sets.values[sets.offsets[row] : sets.offsets[row + 1]]
+        met = 0
+        if not lower:
+            for value in values:
+                met += is_met[value]
+        for value in values:
+            counts[value] += met if lower else met - is_met[value]
+            if lower:
+                met += is_met[value]

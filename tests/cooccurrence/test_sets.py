@@ -29,7 +29,7 @@ def ways(monkeypatch):
 
     def take(way):
         free, dear = 0.0, 1e12
-        steps = ("_LIKE", "_USER", "_ADD", "_WORD", "_PLANE")
+        steps = ("_LIKE", "_USER", "_ADD", "_WORD", "_FAR_WORD", "_PLANE")
         for step in steps if way != "chosen" else ():
             cost = {"gather": free, "bits": dear}[way] if step == "_LIKE" else 1.0
             monkeypatch.setattr(plan, step, cost)
@@ -82,9 +82,13 @@ def test_bits_are_summed_column_by_column(n_users, n_lines, threads):
     assert sums.tolist() == expected[: n_lines * 512].tolist()
 
 
+def audiences_of(n_users, meets):
+    return plan.Audiences(n_users, meets, meets, np.full(len(meets), len(meets) - 1))
+
+
 def test_the_head_is_what_costs_most_to_gather_and_keeps_to_its_memory():
     n_users = np.array([500_000] * 600 + [10] * 1000)
-    audiences = plan.Audiences(n_users, n_users * 100)
+    audiences = audiences_of(n_users, n_users * 100)
     head = plan.choose_head(audiences, n_users=1_000_000, max_bytes=10**9)
     assert len(head) == 1024
     assert set(range(600)) < set(head.tolist())
@@ -94,7 +98,7 @@ def test_the_head_is_what_costs_most_to_gather_and_keeps_to_its_memory():
 
 
 def test_for_few_likes_bits_are_not_worth_their_while():
-    audiences = plan.Audiences(np.full(2000, 2), np.full(2000, 10))
+    audiences = audiences_of(np.full(2000, 2), np.full(2000, 10))
     assert not len(plan.choose_head(audiences, n_users=400, max_bytes=10**9))
 
 

@@ -1,6 +1,7 @@
 """Sorted sets and audiences are those that sorting and searching give."""
 
 from collections import Counter
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -9,7 +10,13 @@ from hypothesis import strategies as st
 
 from recsys.cooccurrence.parts import equal_parts, side_by_side
 from recsys.cooccurrence.positives import Lists
-from recsys.cooccurrence.sorting import count_values, sort_sets, transpose
+from recsys.cooccurrence.sorting import (
+    count_meetings,
+    count_values,
+    keep_values,
+    sort_sets,
+    transpose,
+)
 
 N_VALUES = 9_000  # more than 64 × 64, which one word of the summary stands for
 
@@ -48,6 +55,25 @@ def test_a_transposed_list_holds_who_holds_the_value(rows, threads):
         for value in row:
             expected[value].append(number)
     assert rows_of(found) == expected
+
+
+@given(histories, threads)
+def test_what_is_kept_stays_in_order(rows, threads):
+    is_kept = np.arange(N_VALUES) % 3 > 0
+    found = keep_values(lists_of(rows), is_kept, threads)
+    assert rows_of(found) == [[value for value in row if value % 3] for row in rows]
+
+
+@given(histories, st.booleans(), threads)
+def test_meetings_are_those_of_pairs(rows, lower, threads):
+    rows = [sorted(set(row)) for row in rows]
+    is_met = np.arange(N_VALUES) % 3 > 0
+    expected = np.zeros(N_VALUES, int)
+    for row in rows:
+        for value, other in permutations(row, 2):
+            expected[value] += is_met[other] and (other < value or not lower)
+    found = count_meetings(lists_of(rows), is_met, lower, threads)
+    assert found.tolist() == expected.tolist()
 
 
 @given(histories)
