@@ -34,5 +34,6 @@ def source_of(counts: Counts) -> Source:
 
 def items_of(counts: Counts, items: Vocabulary | None) -> Vocabulary | None:
     """What the rows of X are, where that is known: counts know it, bare matrices are told."""
-    known = isinstance(counts, Cooccurrence | CooccurrenceBlocks | WeightedBlocks)
-    return counts.items if known else items
+    if isinstance(counts, Cooccurrence | CooccurrenceBlocks | WeightedBlocks):
+        return counts.items
+    return items
