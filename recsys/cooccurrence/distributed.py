@@ -1,9 +1,11 @@
 """Counting over a Dask cluster: the same counts, by users shared out among many machines.
 
-The users are shared out by the hash of their id. Each share is counted on its own, block of rows
-by block of rows; the blocks of all shares are added up pair by pair, and the sum is written before
-further blocks are begun. X is the sum over users, whole numbers are added, and so the result is
-that of one machine, whatever the shares and whoever counts them. No machine ever holds all of X.
+The work is a grid: shares of the users, by the hash of their id, times blocks of the rows of X. A
+task counts one block of rows for one share; the blocks of all shares are added up pair by pair, and
+the sum is written before further blocks are begun. X is the sum over users, whole numbers are
+added, and so the result is that of one machine, whatever the shares and whoever counts them. No
+machine ever holds all of X: blocks are cut by their number of entries, and the smallest, a single
+row, always fits, which is why columns need not be cut as well.
 
 Dask is imported when something is counted, not before.
 """
@@ -12,11 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
+
+from numpy.typing import NDArray
 
 from recsys.cooccurrence import partials, shares
 from recsys.cooccurrence.block_files import Counted, WrittenBlock, seal_blocks
@@ -109,34 +114,69 @@ def count_on_cluster(
         facts = client.gather([submit(shares.facts_of, share, min_rating) for share in found])
         on_report(merge_reports(str(source), [one.report for one in facts if one.report]))
         _refuse_nothing(facts, min_rating)
-        ids = _reduce(submit, shares.unite_items, [submit(shares.items_of, one) for one in found])
-        counters = [
-            submit(partials.counter_of, share, ids, min_rating, window, limit)
-            for share, fact in zip(found, facts, strict=True)
-            if fact.n_likes
-        ]
+        counting = _prepare(submit, found, facts, (min_rating, window, limit))
         del found  # the cluster keeps the way to make them again
-        outlines = [submit(partials.outline_of, counter) for counter in counters]
-        outline = _reduce(submit, partials.add_outlines, outlines).result()
-        blocks = cut(outline.bounds, limit // 2 // _ENTRY_BYTES)
-        ahead = 2 + threads // len(counters)
+        ahead = 2 + threads // len(counting.counters)
         written = []
-        for block in _count_blocks(submit, counters, blocks, work, ahead):
+        for block in _count_blocks(submit, counting, work, ahead):
             (work / block.name).replace(draft / block.name)
             written.append(block)
             if on_block is not None:
-                on_block(len(written), len(blocks))
-        counted = Counted(
-            item_counts=outline.item_counts,
-            n_users=sum(one.n_users for one in facts),
-            min_rating=min_rating if any(one.has_ratings for one in facts) else None,
-            items=Vocabulary(ids.result()),
-            window=window,
-            is_weighted=False,
-            unit=outline.unit,
-        )
-        seal_blocks(draft, sorted(written, key=lambda block: block.rows.start), counted)
+                on_block(len(written), len(counting.blocks))
+        written.sort(key=lambda block: block.rows.start)
+        seal_blocks(draft, written, _counted(counting, facts, min_rating, window))
     return open_blocks(folder, verify=False)
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """What is to be counted, all of it laid out beforehand."""
+
+    counters: list[Future[Any]]
+    """Of each share in which something counts."""
+    ids: NDArray[Any]
+    """Of the items of all shares, ascending."""
+    outline: partials.Outline
+    """Of all shares."""
+    blocks: list[tuple[int, int]]
+    """The rows of each block."""
+
+
+def _prepare(
+    submit: Submit,
+    found: Sequence[Future[Any]],
+    facts: Sequence[shares.ShareFacts],
+    settings: tuple[float | None, Window | None, int],
+) -> _Counting:
+    """Lay out what is to be counted; `settings` are those of each share's counter."""
+    ids = _reduce(submit, shares.unite_items, [submit(shares.items_of, one) for one in found])
+    counters = [
+        submit(partials.counter_of, share, ids, *settings)
+        for share, fact in zip(found, facts, strict=True)
+        if fact.n_likes
+    ]
+    outlines = [submit(partials.outline_of, counter) for counter in counters]
+    outline = _reduce(submit, partials.add_outlines, outlines).result()
+    blocks = cut(outline.bounds, settings[-1] // 2 // _ENTRY_BYTES)
+    return _Counting(counters, ids.result(), outline, blocks)
+
+
+def _counted(
+    counting: _Counting,
+    facts: Sequence[shares.ShareFacts],
+    min_rating: float | None,
+    window: Window | None,
+) -> Counted:
+    """What the counts are of."""
+    return Counted(
+        item_counts=counting.outline.item_counts,
+        n_users=sum(one.n_users for one in facts),
+        min_rating=min_rating if any(one.has_ratings for one in facts) else None,
+        items=Vocabulary(counting.ids),
+        window=window,
+        is_weighted=False,
+        unit=counting.outline.unit,
+    )
 
 
 @contextmanager
@@ -197,20 +237,16 @@ def _reduce(
 
 
 def _count_blocks(
-    submit: Submit,
-    counters: Sequence[Future[Any]],
-    blocks: Sequence[tuple[int, int]],
-    work: Path,
-    ahead: int,
+    submit: Submit, counting: _Counting, work: Path, ahead: int
 ) -> Iterator[WrittenBlock]:
     """Count blocks of rows and write them, in any order, never more than `ahead` at once."""
     from distributed import as_completed
 
     def begin(start: int, stop: int) -> Future[Any]:
-        parts = [submit(partials.count_rows, counter, start, stop) for counter in counters]
+        parts = [submit(partials.count_rows, one, start, stop) for one in counting.counters]
         return submit(partials.write_rows, _reduce(submit, partials.add_blocks, parts), work)
 
-    waiting = iter(blocks)
+    waiting = iter(counting.blocks)
     running = as_completed([begin(*block) for block in islice(waiting, ahead)])
     for done in running:
         yield done.result()
