@@ -184,9 +184,7 @@ def test_counts_on_disk_give_the_same_fit(sample, counts, tmp_path, weighting):
         whole, by_blocks = fit(counts, dim=5), fit(blocks, dim=5)
     else:
         config = WeightingConfig(name=weighting)
-        whole, by_blocks = (
-            fit(X, dim=5) for X in (weight(counts, config), blocks.weighted(config))
-        )
+        whole, by_blocks = fit(weight(counts, config), dim=5), fit(blocks.weighted(config), dim=5)
     assert by_blocks.loss == pytest.approx(whole.loss, rel=1e-4)
     assert by_blocks.loss_over_optimum == pytest.approx(whole.loss_over_optimum, rel=1e-4)
     assert by_blocks.items == sample.items
