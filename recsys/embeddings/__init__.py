@@ -10,7 +10,7 @@ from recsys.embeddings.fold_in import fold_in  # at once: its module has the sam
 
 if TYPE_CHECKING:
     from recsys.embeddings.config import EmbeddingConfig, PairWeights
-    from recsys.embeddings.export import write_parquet, write_word2vec
+    from recsys.embeddings.export import write_parquet, write_projector, write_word2vec
     from recsys.embeddings.fit import fit_embeddings, spectral_optimum
     from recsys.embeddings.item_embeddings import ItemEmbeddings
     from recsys.embeddings.map import map_items, most_watched
@@ -29,6 +29,7 @@ __all__ = [
     "spectral_optimum",
     "windowed_vectors",
     "write_parquet",
+    "write_projector",
     "write_word2vec",
 ]
 
@@ -36,7 +37,7 @@ __getattr__ = deferred(
     __name__,
     {
         "recsys.embeddings.config": ["EmbeddingConfig", "PairWeights"],
-        "recsys.embeddings.export": ["write_parquet", "write_word2vec"],
+        "recsys.embeddings.export": ["write_parquet", "write_projector", "write_word2vec"],
         "recsys.embeddings.fit": ["fit_embeddings", "spectral_optimum"],
         "recsys.embeddings.item_embeddings": ["ItemEmbeddings"],
         "recsys.embeddings.map": ["map_items", "most_watched"],

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from recsys import columns
 from recsys.embeddings.item_embeddings import ItemEmbeddings
 from recsys.errors import DataError
-from recsys.storage import atomic_file
+from recsys.storage import atomic_file, atomic_folder
 
 
 def write_parquet(embeddings: ItemEmbeddings, path: Path) -> None:
@@ -43,13 +45,46 @@ def write_word2vec(
     Raises:
         DataError: two items would have the same name, or there are not as many as items.
     """
-    ids = embeddings.items.ids.tolist() if names is None else names
-    keys = ["_".join(str(name).split()) for name in ids]
-    if len(keys) != len(embeddings.items):
-        raise DataError(f"there are {len(keys)} names for {len(embeddings.items)} items")
+    keys = ["_".join(name.split()) for name in _names(embeddings, names)]
     if len(set(keys)) != len(keys) or "" in keys:
         raise DataError("names are empty or occur twice, and readers need one for each item")
     with atomic_file(path) as draft, draft.open("w", encoding="utf-8") as file:
         file.write(f"{len(keys)} {embeddings.dim}\n")
         for key, vector in zip(keys, embeddings.vectors, strict=True):
-            file.write(f"{key} {' '.join(f'{value:.9g}' for value in vector)}\n")
+            file.write(f"{key} {_digits(vector, ' ')}\n")
+
+
+def write_projector(
+    embeddings: ItemEmbeddings, folder: Path, names: Sequence[str] | None = None
+) -> None:
+    """Write what TensorBoard's embedding projector loads: `vectors.tsv` and `metadata.tsv`.
+
+    A line per item in each: its vector, its name. The projector takes the first line of metadata of
+    more than one column for a header; of a single column, it does not.
+
+    Args:
+        embeddings: what to write.
+        folder: appears when both files are written; an older one is replaced.
+        names: what to call the items, in index order; by default their ids.
+
+    Raises:
+        DataError: there are not as many names as items.
+    """
+    labels = [" ".join(name.split()) for name in _names(embeddings, names)]
+    with atomic_folder(folder) as draft:
+        vectors = "".join(f"{_digits(vector, chr(9))}\n" for vector in embeddings.vectors)
+        (draft / "vectors.tsv").write_text(vectors, encoding="utf-8")
+        metadata = "".join(f"{label}\n" for label in labels)
+        (draft / "metadata.tsv").write_text(metadata, encoding="utf-8")
+
+
+def _names(embeddings: ItemEmbeddings, names: Sequence[str] | None) -> list[str]:
+    known = [str(name) for name in (embeddings.items.ids.tolist() if names is None else names)]
+    if len(known) != len(embeddings.items):
+        raise DataError(f"there are {len(known)} names for {len(embeddings.items)} items")
+    return known
+
+
+def _digits(vector_D: NDArray[np.float32], between: str) -> str:
+    """As many digits as make the same float32 again."""
+    return between.join(f"{value:.9g}" for value in vector_D)

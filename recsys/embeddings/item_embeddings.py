@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.embeddings.approximate import WORTH_IT, approximate_neighbours, is_available
 from recsys.embeddings.search import Similarity, nearest, scale_rows
 from recsys.vocabulary import Vocabulary
 
@@ -49,7 +50,11 @@ class ItemEmbeddings:
         return scale_rows(self.vectors, "cosine")
 
     def neighbours(
-        self, k: int, block: int = 1024, similarity: Similarity = "cosine"
+        self,
+        k: int,
+        block: int = 1024,
+        similarity: Similarity = "cosine",
+        approximate: bool | None = None,
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The k items nearest to each item, itself left out.
 
@@ -59,11 +64,18 @@ class ItemEmbeddings:
             k: how many.
             block: rows computed at once, to bound memory.
             similarity: cosine or dot product.
+            approximate: whether a few may be missed, so that it does not take time in the square
+                of the number of items: `recsys.embeddings.approximate`. None: above 200,000
+                items, where faiss is installed.
 
         Returns:
             Item indices and similarities, best first, both [n_items, k]. Index -1 and similarity
             0 fill the row of an item without a vector, or where the catalogue has no more items.
         """
+        if approximate is None:
+            approximate = len(self.vectors) > WORTH_IT and is_available()
+        if approximate:
+            return approximate_neighbours(self.vectors, k, similarity=similarity)[:2]
         itself_N1 = np.arange(len(self.vectors))[:, None]
         return nearest(
             self.vectors,

@@ -120,23 +120,19 @@ class PairMatrix:
         self.sum_of_squares, next_row = 0.0, 0
         """Σ X_ij²."""
         has_pairs, products = [np.empty(0, np.bool_)], []
-        probes_N2 = torch.from_numpy(np.random.default_rng(0).normal(size=(self.n_items, 2)))
-        probes_N2 = probes_N2.to(self.device, torch.float32)
+        probes_N2 = np.random.default_rng(0).normal(size=(self.n_items, 2))
         for first, matrix in self._source:
             _check_block(first, matrix, next_row, self.n_items)
-            block = self._whole or self._block(first, matrix)
             next_row += matrix.shape[0]
-            self.sum_of_squares += (
-                block.sum_of_squares if self.weights is None else _sum_of_squares(matrix.data)
-            )
+            self.sum_of_squares += _sum_of_squares(matrix.data)
             has_pairs.append(np.diff(matrix.indptr) > 0)
-            products.append(block.matrix(torch.float32) @ probes_N2)
+            products.append(matrix @ probes_N2)  # in double precision: rows may be long
         if next_row != self.n_items:
             raise DataError(f"X has {self.n_items} columns but {next_row} rows: it must be square")
         if self.sum_of_squares == 0:
             raise DataError("no two items were liked by the same user: there is nothing to fit")
         # yᵀ(X x) = xᵀ(X y) for any x and y if X is symmetric, and else for hardly any.
-        crossed_22 = probes_N2.T @ torch.cat(products)
+        crossed_22 = probes_N2.T @ np.concatenate(products)
         if abs(float(crossed_22[0, 1] - crossed_22[1, 0])) > 1e-5 * self.sum_of_squares**0.5:
             raise DataError("X is not symmetric: fit (X + X.T) / 2, or count pairs without order")
         self.has_pairs = torch.from_numpy(np.concatenate(has_pairs)).to(self.device)

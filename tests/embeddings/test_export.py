@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.embeddings import ItemEmbeddings, write_parquet, write_word2vec
+from recsys.embeddings import ItemEmbeddings, write_parquet, write_projector, write_word2vec
 from recsys.errors import DataError
 from recsys.vocabulary import Vocabulary
 
@@ -35,6 +35,31 @@ def test_word2vec_text_holds_the_vectors_exactly(tmp_path):
     read = read_word2vec(tmp_path / "vectors.txt")
     assert list(read) == ["3", "7", "10"]
     assert np.stack(list(read.values())).tobytes() == embeddings.vectors.tobytes()
+
+
+def test_gensim_reads_it_and_finds_the_same_neighbours(tmp_path):
+    models = pytest.importorskip("gensim.models")
+    embeddings = embeddings_of(range(20))
+    write_word2vec(embeddings, tmp_path / "vectors.txt", [f"Film {i}" for i in range(20)])
+    read = models.KeyedVectors.load_word2vec_format(tmp_path / "vectors.txt")
+    assert read.vectors.tobytes() == embeddings.vectors.tobytes()
+    index, cosine = embeddings.neighbours(3)
+    for item in range(20):
+        names, scores = zip(*read.most_similar(f"Film_{item}", topn=3), strict=True)
+        assert list(names) == [f"Film_{near}" for near in index[item]]
+        assert scores == pytest.approx(cosine[item], abs=1e-6)
+
+
+def test_the_projector_gets_a_line_per_item_in_each_of_two_files(tmp_path):
+    embeddings = embeddings_of([1, 2, 3])
+    write_projector(embeddings, tmp_path / "projector", ["Toy\tStory", "Heat", "Amélie"])
+    lines = (tmp_path / "projector" / "vectors.tsv").read_text(encoding="utf-8").splitlines()
+    read = np.array([line.split("\t") for line in lines], dtype=np.float32)
+    assert read.tobytes() == embeddings.vectors.tobytes()
+    metadata = (tmp_path / "projector" / "metadata.tsv").read_text(encoding="utf-8")
+    assert metadata == "Toy Story\nHeat\nAmélie\n"
+    with pytest.raises(DataError, match="1 names for 3 items"):
+        write_projector(embeddings, tmp_path / "few", ["Heat"])
 
 
 def test_names_may_have_spaces(tmp_path):
