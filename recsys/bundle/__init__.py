@@ -8,7 +8,7 @@ session_model.safetensors   the recurrent network's parameters
 neighbours.npz              the nearest items of each item, and their cosine
 metrics.json                validation and test metrics of the session model
 cooccurrence.npz            with which others each item was liked, and by how many users
-histories.parquet           who watched what, for `recommend_user`: only where it was asked for
+histories.npz               who watched what, for `recommend_user`: only where it was asked for
 
 Version 2 of the format added the last two; bundles of version 1 are read as ever.
 """

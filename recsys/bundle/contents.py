@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from recsys.bundle.histories import Histories
 from recsys.bundle.pair_counts import PairCounts
 from recsys.embeddings import ItemEmbeddings
-from recsys.sessions import Weights, model_of, weights_of
+from recsys.sessions import LightModel, Weights, model_of, weights_of
 from recsys.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def make_bundle(
         reports: how the session model did.
         counts: what the embeddings were fitted to; the bundle keeps the largest of each item, for
             explanations.
-        histories: whose latest watches the bundle shall hold, for `recommend_user`. They are
+        histories: whose watches the bundle shall hold, for `recommend_user`. They are
             personal data: leave them out of bundles that travel.
 
     Raises:
@@ -90,14 +90,15 @@ def make_bundle(
     if len(catalogue) != len(embeddings.items) or any(embeddings.items != part for part in parts):
         raise ValueError("all parts of a bundle must have the same items")
     index, cosine = embeddings.neighbours(N_NEIGHBOURS)
+    weights = weights_of(session_model)
     return Bundle(
         catalogue=catalogue,
         embeddings=embeddings,
         neighbour_index=index,
         neighbour_cosine=cosine,
-        weights=weights_of(session_model),
+        weights=weights,
         config={stage: settings.model_dump(mode="json") for stage, settings in config.items()},
         metrics={target: dict(report.metrics) for target, report in reports.items()},
         counts=None if counts is None else PairCounts.of(counts),
-        histories=None if histories is None else Histories.of(histories),
+        histories=None if histories is None else Histories.of(histories, LightModel(weights)),
     )

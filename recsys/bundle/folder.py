@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -38,7 +38,7 @@ FORMAT_VERSION = 2
 READABLE = (1, 2)
 """The versions of the format that are read."""
 
-_COUNTS, _HISTORIES = "cooccurrence.npz", "histories.parquet"
+_COUNTS, _HISTORIES = "cooccurrence.npz", "histories.npz"
 _LIBRARIES = ("numpy", "torch", "pandas", "safetensors")
 
 
@@ -60,7 +60,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
         if bundle.counts is not None:
             write_arrays(draft / _COUNTS, **bundle.counts.arrays())
         if bundle.histories is not None:
-            bundle.histories.write(draft / _HISTORIES)
+            write_arrays(draft / _HISTORIES, **bundle.histories.arrays())
         bundle.catalogue.to_parquet(draft / "items.parquet", index=False)
         stages = {
             **bundle.config,
@@ -94,7 +94,7 @@ def load_bundle(folder: Path) -> Bundle:
     _require_readable(folder, manifest.get("format_version"))
     try:
         return _read(folder, set(manifest["files"]))
-    except (KeyError, ValueError, ValidationError, SafetensorError, OSError) as error:
+    except (KeyError, TypeError, ValueError, SafetensorError, OSError, BadZipFile) as error:
         raise BundleError(f"{folder} does not hold what a bundle should: {error}") from error
 
 

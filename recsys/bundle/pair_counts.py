@@ -26,11 +26,11 @@ class PairCounts:
     """Item i's row is `offsets[i]` to `offsets[i + 1]`, [n_items + 1]."""
     partners: NDArray[np.int32]
     """The other item, ascending within a row, [n]."""
-    counts: NDArray[np.int64]
+    counts: NDArray[np.int32]
     """How many users liked both, [n]."""
     is_whole: NDArray[np.bool_]
     """Whether an item's row holds all of its partners, [n_items]."""
-    item_counts: NDArray[np.int64]
+    item_counts: NDArray[np.int32]
     """How many users liked each item, [n_items]."""
 
     @classmethod
@@ -44,7 +44,7 @@ class PairCounts:
         return cls(
             offsets=largest.indptr.astype(np.int64),
             partners=largest.indices.astype(np.int32),
-            counts=largest.data.astype(np.int64),
+            counts=largest.data.astype(np.int32),
             is_whole=np.diff(counts.matrix.indptr) == np.diff(largest.indptr),
             item_counts=counts.item_counts.astype(np.int64),
         )

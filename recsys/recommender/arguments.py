@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,7 +37,7 @@ def share_of(name: str, value: object) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
-def items_of(name: str, value: object) -> Sequence[object]:
+def items_of(name: str, value: object) -> list[Any]:
     """Several items, in order.
 
     Raises:
@@ -48,4 +49,6 @@ def items_of(name: str, value: object) -> Sequence[object]:
         raise QueryError(
             f"{name} is {value!r}: it has to be a list of ids or titles, even if of one"
         )
-    return value if isinstance(value, list | tuple) else list(value)
+    if isinstance(value, np.ndarray):
+        return value.ravel().tolist()
+    return value if isinstance(value, list) else list(value)

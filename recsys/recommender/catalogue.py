@@ -80,8 +80,12 @@ class Catalogue:
 
     def indices(self, name: str, items: object) -> NDArray[np.int32]:
         """The dense indices of several items, [n]; `name` is what messages call them."""
-        named = items_of(name, items)
-        return np.array([self.index_of(item) for item in named], dtype=np.int32)  # type: ignore[arg-type]
+        named: list[Any] = items_of(name, items)
+        if set(map(type, named)) <= {int, str}:
+            index = self.items.indices(named)
+            if not (index < 0).any():  # all are ids
+                return index
+        return np.array([self.index_of(item) for item in named], dtype=np.int32)
 
     def mask(self, name: str, choice: object) -> NDArray[np.bool_]:
         """Which items are chosen, [N]; see `Choice`.
@@ -110,7 +114,7 @@ class Catalogue:
         if among is not None:
             likeness_N[~among] = -np.inf
         # Of equally good matches the one that more people watch.
-        found = best(likeness_N + 1e-3 * self._relative_popularity, k)
+        _, found = best((likeness_N + 1e-3 * self._relative_popularity)[None], k)
         return found, likeness_N[found]
 
     def closest_titles(self, name: str, k: int = 5) -> tuple[str, ...]:

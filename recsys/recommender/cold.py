@@ -15,7 +15,7 @@ from recsys.embeddings import fold_in as best_vectors
 from recsys.errors import QueryError
 from recsys.recommender.arguments import items_of
 from recsys.recommender.catalogue import Item
-from recsys.recommender.ranking import Floats, Indices
+from recsys.recommender.ranking import Floats, Indices, best
 from recsys.recommender.scoring import Wishes
 
 if TYPE_CHECKING:
@@ -54,7 +54,10 @@ def near(
         cosine_N[itself] = -np.inf
     if wishes.allowed is not None:
         cosine_N[~wishes.allowed] = -np.inf
-    chosen = rec.scoring.choose(cosine_N, wishes)
+    if wishes.diversity:
+        chosen = rec.scoring.unlike(cosine_N, wishes)
+    else:
+        _, chosen = best(cosine_N[None], wishes.k)
     return chosen, cosine_N[chosen]
 
 

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.bundle import Bundle, load_bundle
+from recsys import columns
+from recsys.bundle import Bundle, Histories, load_bundle
 from recsys.errors import QueryError, UnknownUserError
 from recsys.recommender import batches, cold, tables
 from recsys.recommender.answers import Recommendations
 from recsys.recommender.arguments import count_of, items_of, share_of
 from recsys.recommender.catalogue import Catalogue, Choice, Item
 from recsys.recommender.explaining import reasons_for
+from recsys.recommender.ranking import Floats
 from recsys.recommender.scoring import DEFAULT_BLEND, Ranked, Scoring, Wishes
 from recsys.recommender.sessions import Session, States
 from recsys.recommender.watch_lists import beam_search
@@ -78,9 +80,10 @@ class Recommender:
             raise QueryError(f"query is {query!r}: it has to be text; index_of looks up ids")
         wishes = self.wishes(k, (), only)
         if not query.strip():
-            return tables.with_attributes(self.catalogue, self._popular(wishes))
+            popular = self._popular(wishes)
+            return tables.with_attributes(self.catalogue, popular.index, popular.score)
         found, score = self.catalogue.search(query, wishes.k, wishes.allowed)
-        return tables.with_attributes(self.catalogue, Ranked(found, score, score))
+        return tables.with_attributes(self.catalogue, found, score)
 
     def popular_items(
         self, k: int = 10, *, exclude: Choice = (), only: Choice | None = None
@@ -180,7 +183,30 @@ class Recommender:
             UnknownUserError: the bundle holds no history of this user, or no histories at all.
         """
         wishes = self.wishes(k, exclude, only, diversity, popularity_bias, blend)
-        return self.answer(self._next(self._history_of(user_id), wishes))
+        return self.answer(self._for_users(self._users([user_id]), wishes))
+
+    def recommend_users(
+        self,
+        user_ids: Sequence[ID] | None = None,
+        k: int = 10,
+        *,
+        exclude: Choice = (),
+        only: Choice | None = None,
+        diversity: float = 0.0,
+        popularity_bias: float = 1.0,
+        blend: float | None = None,
+    ) -> Recommendations:
+        """`recommend_user` for many at once; None takes all users of the bundle.
+
+        Returns:
+            All lists one after the other, with `user_id` as the first column.
+        """
+        wishes = self.wishes(k, exclude, only, diversity, popularity_bias, blend)
+        users = self._users(user_ids)
+        ranked = self._for_users(users, wishes)
+        return batches.table(
+            self.catalogue, ranked, columns.USER_ID, self._histories().users.ids[users]
+        )
 
     def recommend_batch(
         self,
@@ -209,7 +235,22 @@ class Recommender:
             zero) where the histories had no names.
         """
         wishes = self.wishes(k, exclude, only, diversity, popularity_bias, blend)
-        return batches.recommend(self, histories, wishes)
+        if isinstance(histories, str | bytes) or not isinstance(histories, Sequence | Mapping):
+            raise QueryError("histories has to be a list of histories, or histories by user_id")
+        by_name = isinstance(histories, Mapping)
+        named = dict(histories) if isinstance(histories, Mapping) else dict(enumerate(histories))
+        watched = [
+            self.catalogue.indices(f"histories[{name!r}]", history)
+            for name, history in named.items()
+        ]
+        ranked = batches.rank_many(
+            self.scoring,
+            lambda some: self.scoring.model.logits_after(watched[some]),
+            watched,
+            wishes,
+        )
+        first = columns.USER_ID if by_name else "row"
+        return batches.table(self.catalogue, ranked, first, batches.names_of(list(named)))
 
     def watch_list(
         self,
@@ -318,23 +359,41 @@ class Recommender:
 
     def _next(self, watched: NDArray[np.int32], wishes: Wishes) -> Ranked:
         model = self.scoring.model
-        return self.scoring.rank(model.logits(model.after(watched)), watched, wishes)
+        logits_N = model.logits(model.after(watched))
+        return self.scoring.rank(logits_N[None], [watched], wishes)
 
     def _popular(self, wishes: Wishes) -> Ranked:
         return self._next(_NOTHING, wishes)
 
-    def _history_of(self, user_id: ID) -> NDArray[np.int32]:
-        histories = self.bundle.histories
-        if histories is None:
+    def _histories(self) -> Histories:
+        if self.bundle.histories is None:
             raise UnknownUserError(
                 "this bundle holds no histories: pass them to next_items, or make the bundle "
                 "with histories"
             )
-        if isinstance(user_id, np.generic):
-            user_id = user_id.item()
-        if user_id not in histories.users:
-            raise UnknownUserError(f"the bundle holds no history of user {user_id!r}")
-        return histories.of_user(user_id)
+        return self.bundle.histories
+
+    def _users(self, user_ids: Sequence[ID] | None) -> NDArray[np.integer]:
+        """The positions of users among the histories, [B]."""
+        histories = self._histories()
+        if user_ids is None:
+            return np.arange(len(histories.users))
+        named = items_of("user_ids", user_ids)
+        users = histories.users.indices(np.array(named, dtype=object))
+        if (users < 0).any():
+            unknown = named[int(np.argmax(users < 0))]
+            raise UnknownUserError(f"the bundle holds no history of user {unknown!r}")
+        return users
+
+    def _for_users(self, users: NDArray[np.integer], wishes: Wishes) -> Ranked:
+        histories, model = self._histories(), self.scoring.model
+        watched = [histories.history(user) for user in users.tolist()]
+        started = np.array([len(history) > 0 for history in watched], dtype=np.bool_)
+
+        def logits_of(some: slice) -> Floats:
+            return model.logits_at(histories.expected[users[some]], started[some])
+
+        return batches.rank_many(self.scoring, logits_of, watched, wishes)
 
 
 def _is_empty(choice: object) -> bool:

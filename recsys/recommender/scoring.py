@@ -1,10 +1,11 @@
 """Scores of all items for what comes next: the session model's, blended and corrected as asked.
 
-Shapes: N items, D of the session model's vectors, E of the embeddings, P candidates.
+Shapes: B histories, N items, E dimensions of the embeddings, K of an answer, P candidates.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,13 +16,19 @@ from recsys.bundle import Bundle
 from recsys.recommender.ranking import Floats, Indices, best, diversify
 from recsys.sessions.light import LightModel
 
+Histories = Sequence[NDArray[np.integer]]
+"""Items by their indices, oldest first."""
+
+Cells = tuple[NDArray[np.int64], NDArray[np.integer]]
+"""Rows and columns of some entries of a matrix."""
+
 DEFAULT_BLEND = 0.0
 """Weight of the embeddings beside the session model; docs/recommending.md has the figures."""
 
 RECENT = 10
 """How many of the latest watches the embeddings' side of a blend looks at."""
 
-_SHARPNESS = np.float32(10.0)
+SHARPNESS = 10.0
 """What cosines are multiplied by to be log-probabilities."""
 
 _CANDIDATES = 10
@@ -42,8 +49,10 @@ class Wishes:
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """The items chosen, in order."""
+    """The items chosen, in order, for one history after the other."""
 
+    row: Indices
+    """Which history."""
     index: Indices
     score: Floats
     probability: Floats
@@ -58,7 +67,7 @@ class Scoring:
 
     @cached_property
     def unit_vectors(self) -> Floats:
-        """The embeddings at length one; zero where an item has none."""
+        """The embeddings at length one; zero where an item has none, [N, E]."""
         length_N1 = np.linalg.norm(self._vectors_NE, axis=1, keepdims=True)
         length_N1[length_N1 == 0] = 1.0
         unit_NE: Floats = self._vectors_NE / length_N1
@@ -66,66 +75,100 @@ class Scoring:
 
     @cached_property
     def has_vector(self) -> NDArray[np.bool_]:
-        """Which items have an embedding."""
+        """Which items have an embedding, [N]."""
         return np.asarray(self._vectors_NE.any(axis=1))
 
-    def rank(self, logits_N: Floats, watched: NDArray[np.integer], wishes: Wishes) -> Ranked:
+    def rank(self, logits_BN: Floats, watched: Histories, wishes: Wishes) -> Ranked:
         """Choose what to recommend.
 
         Args:
-            logits_N: of the session model; used up.
+            logits_BN: of the session model, one row for each history; used up.
             watched: what is not to be recommended again, oldest first.
             wishes: what is asked for.
         """
-        if self.model.config.exclude_seen:
-            logits_N[watched] = -np.inf
-        log_total = _log_sum_exp(logits_N)
-        logits_N[watched] = -np.inf
-        scores_N = self._score(logits_N - log_total, watched, wishes)
-        allowed_N = scores_N
+        seen = _cells(watched)
+        log_total_B1 = self._log_total(logits_BN, seen)
+        scores_BN, score_total_B1 = self._scores(logits_BN, log_total_B1, watched, seen, wishes)
+        allowed_BN = scores_BN
         if wishes.allowed is not None:
-            allowed_N = np.where(wishes.allowed, scores_N, -np.inf)
-        index = self.choose(allowed_N, wishes)
-        probability = np.exp(logits_N[index] - log_total)
-        return Ranked(index, np.exp(scores_N[index]), probability)
+            allowed_BN = np.where(wishes.allowed, scores_BN, -np.inf)
+        row, index = self._choose(allowed_BN, wishes)
+        return Ranked(
+            row,
+            index,
+            np.exp(scores_BN[row, index] - score_total_B1[row, 0]),
+            np.exp(logits_BN[row, index] - log_total_B1[row, 0]),
+        )
 
-    def _score(self, log_p_N: Floats, watched: NDArray[np.integer], wishes: Wishes) -> Floats:
-        """Logarithms of the scores, which sum to one over all that is not watched, [N]."""
+    def log_scores(self, logits_BN: Floats, watched: Histories, wishes: Wishes) -> Floats:
+        """Logarithms of the scores of all items, minus infinity for what was watched, [B, N]."""
+        seen = _cells(watched)
+        total_B1 = self._log_total(logits_BN, seen)
+        scores_BN, score_total_B1 = self._scores(logits_BN, total_B1, watched, seen, wishes)
+        return scores_BN - score_total_B1
+
+    def _log_total(self, logits_BN: Floats, seen: Cells) -> Floats:
+        """What the logits are above log-probabilities, [B, 1]; watched items are ruled out."""
+        if self.model.config.exclude_seen:
+            logits_BN[seen] = -np.inf
+        total_B1 = log_sum_exp(logits_BN)
+        logits_BN[seen] = -np.inf
+        return total_B1
+
+    def _scores(
+        self, logits_BN: Floats, log_total_B1: Floats, watched: Histories, seen: Cells,
+        wishes: Wishes,
+    ) -> tuple[Floats, Floats]:  # fmt: skip
+        """Logarithms of the scores, [B, N], and what they are above those that sum to one."""
         if wishes.blend == 0.0 and wishes.popularity_bias == 1.0:
-            return log_p_N
-        scores_N = np.float32(1.0 - wishes.blend) * log_p_N
+            return logits_BN, log_total_B1
+        scores_BN = logits_BN - log_total_B1
+        scores_BN[seen] = 0.0  # minus infinity times zero is not a number
+        scores_BN *= np.float32(1.0 - wishes.blend)
         if wishes.blend:
-            scores_N += np.float32(wishes.blend) * _SHARPNESS * self.likeness(watched)
-        if wishes.popularity_bias != 1.0:
-            off = np.float32(1.0 - wishes.popularity_bias)
-            scores_N -= off * self.model.log_popularity_N
-        scores_N[watched] = -np.inf
-        scores_N -= _log_sum_exp(scores_N)
-        return scores_N
+            scores_BN += np.float32(wishes.blend * SHARPNESS) * self._likeness(watched)
+        scores_BN -= np.float32(1.0 - wishes.popularity_bias) * self.model.log_popularity_N
+        scores_BN[seen] = -np.inf
+        return scores_BN, log_sum_exp(scores_BN)
 
-    def likeness(self, watched: NDArray[np.integer]) -> Floats:
-        """Cosine of each item to the mean of the latest watches' unit vectors, [N]."""
-        mean_E = self.unit_vectors[watched[-RECENT:]].sum(axis=0)
-        length = np.linalg.norm(mean_E)
-        cosine_N: Floats = self.unit_vectors @ (mean_E / (length if length > 0 else 1.0))
-        return cosine_N
+    def _likeness(self, watched: Histories) -> Floats:
+        """Cosine of each item to the mean of the latest watches' unit vectors, [B, N]."""
+        unit_NE = self.unit_vectors
+        mean_BE = np.stack([unit_NE[history[-RECENT:]].sum(axis=0) for history in watched])
+        length_B1 = np.linalg.norm(mean_BE, axis=1, keepdims=True)
+        length_B1[length_B1 == 0] = 1.0
+        cosine_BN: Floats = (mean_BE / length_B1) @ unit_NE.T
+        return cosine_BN
 
-    def choose(self, scores_N: Floats, wishes: Wishes) -> Indices:
-        """The items to recommend, in order: the best, or good ones unlike each other."""
+    def _choose(self, scores_BN: Floats, wishes: Wishes) -> tuple[Indices, Indices]:
         if not wishes.diversity:
-            return best(scores_N, wishes.k)
-        candidates = best(scores_N, max(_CANDIDATES * wishes.k, 100))
+            return best(scores_BN, wishes.k)
+        chosen = [self.unlike(scores_N, wishes) for scores_N in scores_BN]
+        rows = np.repeat(np.arange(len(chosen)), [len(items) for items in chosen])
+        return rows, np.concatenate(chosen)
+
+    def unlike(self, scores_N: Floats, wishes: Wishes) -> Indices:
+        """Items that are good and unlike each other, in the order chosen, [K]."""
+        _, candidates = best(scores_N[None], max(_CANDIDATES * wishes.k, 100))
         relevance_P = _zero_to_one(scores_N[candidates])
         unit_PE = self.unit_vectors[candidates]
-        return candidates[diversify(candidates, relevance_P, unit_PE, wishes.k, wishes.diversity)]
+        return candidates[diversify(relevance_P, unit_PE, wishes.k, wishes.diversity)]
 
 
-def _log_sum_exp(x_N: Floats) -> np.float32:
-    highest = x_N.max()
-    if highest == -np.inf:  # everything has been watched
-        return np.float32(0.0)
-    total: np.float32 = highest + np.log(np.exp(x_N - highest).sum())
-    return total
+def _cells(watched: Histories) -> Cells:
+    """Row and item of all that was watched."""
+    rows = np.repeat(np.arange(len(watched)), [len(history) for history in watched])
+    return rows, np.concatenate(watched)
+
+
+def log_sum_exp(x_BN: Floats) -> Floats:
+    """The logarithm of each row's sum of exponentials, [B, 1]; zero where it is of nothing."""
+    highest_B1 = x_BN.max(axis=1, keepdims=True)
+    highest_B1[highest_B1 == -np.inf] = 0.0  # everything has been watched
+    shifted_BN = x_BN - highest_B1
+    sum_B1 = np.exp(shifted_BN, out=shifted_BN).sum(axis=1, keepdims=True)
+    total_B1: Floats = highest_B1 + np.log(np.where(sum_B1 > 0, sum_B1, 1.0))
+    return total_B1
 
 
 def _zero_to_one(x_P: Floats) -> Floats:

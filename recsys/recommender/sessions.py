@@ -82,7 +82,7 @@ class Session:
             logits_N = rec.states.model.logits(memory)
             rec.states.put(id(self), memory)
             watched = np.array(self._watched, dtype=np.int32)
-        return rec.answer(rec.scoring.rank(logits_N, watched, wishes))
+        return rec.answer(rec.scoring.rank(logits_N[None], [watched], wishes))
 
     def _memory(self) -> Memory:
         """The state, computed anew if it has been dropped since."""

@@ -41,13 +41,13 @@ def similar(catalogue: Catalogue, found: tuple[Indices, Floats]) -> Recommendati
     return Recommendations(_named(catalogue, index) | {columns.SCORE: cosine})
 
 
-def with_attributes(catalogue: Catalogue, ranked: Ranked) -> Recommendations:
+def with_attributes(catalogue: Catalogue, index: Indices, score: Floats) -> Recommendations:
     """Items with their score and whatever else the catalogue knows of them."""
-    known = catalogue.table.iloc[ranked.index]
+    known = catalogue.table.iloc[index]
     others = [name for name in known if name not in (columns.ITEM_ID, columns.TITLE)]
     return Recommendations(
-        _named(catalogue, ranked.index)
-        | {columns.SCORE: ranked.score}
+        _named(catalogue, index)
+        | {columns.SCORE: score}
         | {str(name): known[name].to_numpy() for name in others}
     )
 

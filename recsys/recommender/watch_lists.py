@@ -48,7 +48,7 @@ def beam_search(
             scores_N = _log_probability(model, beam, watched)
             if allowed_N is not None:
                 scores_N[~allowed_N] = -np.inf
-            for item in best(scores_N, beam_width).tolist():
+            for item in best(scores_N[None], beam_width)[1].tolist():
                 step = float(scores_N[item])
                 longer.append((beam.log_probability + step, beam, item, step))
         if not longer:

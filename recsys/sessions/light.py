@@ -119,18 +119,26 @@ class LightModel:
 
     def logits_after(self, histories: Sequence[NDArray[np.integer]]) -> Floats:
         """`logits` after each of several histories, gone through together, [B, N]."""
-        logits_BN = np.tile(self.log_popularity_N, (len(histories), 1))
-        started = [row for row, history in enumerate(histories) if len(history)]
-        if started:
-            recent = [histories[row][-self.config.max_history_length :] for row in started]
-            logits_BN[started] = self.expected_after(recent) @ self.vectors_ND.T + self.bias_N
+        started = np.array([len(history) > 0 for history in histories], dtype=np.bool_)
+        expected_BD = np.zeros((len(histories), self.vectors_ND.shape[1]), np.float32)
+        if started.any():
+            expected_BD[started] = self.expected_after([h for h in histories if len(h)])
+        return self.logits_at(expected_BD, started)
+
+    def logits_at(self, expected_BD: Floats, started: NDArray[np.bool_]) -> Floats:
+        """Scores of all items, [B, N], where sequences have `started`, else the popularity."""
+        logits_BN: Floats = expected_BD @ self.vectors_ND.T
+        logits_BN += self.bias_N
+        logits_BN[~started] = self.log_popularity_N
         return logits_BN
 
     def expected_after(self, histories: Sequence[NDArray[np.integer]]) -> Floats:
         """What is expected after each of several histories, none of them empty, [B, D].
 
-        Sorted by length, so that at every step the sequences still going on are the first rows.
+        Of each, the latest `max_history_length` watches count. Sorted by length, so that at every
+        step the sequences still going on are the first rows.
         """
+        histories = [history[-self.config.max_history_length :] for history in histories]
         lengths_B = np.array([len(history) for history in histories])
         order = np.argsort(-lengths_B, kind="stable")
         lengths_B, longest = lengths_B[order], int(lengths_B.max())

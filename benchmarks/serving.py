@@ -1,0 +1,284 @@
+"""The recommendation API: how soon it answers, how many, and in how much memory.
+
+    python benchmarks/serving.py [--items 10000 --items 60000] [--requests 500] [--users 20000]
+
+Bundles are made up: random weights of the default sizes, random histories. Every request is timed
+by itself, in one thread; `frame` looks at the answer as a DataFrame, `records` as a list of
+dictionaries. Peers run in the same process, in turn with ours:
+
+- implicit's `recommend` of an ALS model with vectors of the same length: a user's vector is known;
+- what is usually written: the same network in torch, a history as a padded batch of one, softmax,
+  `topk`, a DataFrame.
+
+Set OMP_NUM_THREADS to say how many threads BLAS and torch may use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+import recsys
+from recsys.bundle import Bundle, Histories, PairCounts, save_bundle
+from recsys.embeddings import ItemEmbeddings
+from recsys.sessions import LightModel, SessionConfig, Weights
+from recsys.sessions.weights import shapes_of
+from recsys.vocabulary import Vocabulary
+
+DIM, K, LENGTH = 64, 10, 50
+
+
+def make_up(n_items: int, n_users: int) -> Bundle:
+    rng = np.random.default_rng(0)
+    items = Vocabulary(np.arange(1, n_items + 1))
+    config = SessionConfig().for_data(0)
+    shapes = shapes_of(config, n_items)
+    arrays = {n: 0.05 * rng.standard_normal(s, dtype=np.float32) for n, s in shapes.items()}
+    arrays["temperature"] = np.ones((), np.float32)
+    vectors = rng.standard_normal((n_items, DIM), dtype=np.float32)
+    embeddings = ItemEmbeddings(vectors, items, 1.0, 1.0)
+    index, cosine = embeddings.neighbours(100)
+    partners = np.sort(rng.integers(0, n_items, (n_items, 256), dtype=np.int32), axis=1)
+    weights = Weights(config, arrays)
+    light = LightModel(weights)
+    histories = rng.integers(0, n_items, n_users * LENGTH, dtype=np.int32)
+    return Bundle(
+        catalogue=pd.DataFrame(
+            {
+                "item_id": items.ids,
+                "title": [f"A film that is number {i} of all ({1950 + i % 75})" for i in items.ids],
+                "genres": [("Comedy|Drama", "Crime", "Drama|War")[i % 3] for i in items.ids],
+            }
+        ),
+        embeddings=embeddings,
+        neighbour_index=index,
+        neighbour_cosine=cosine,
+        weights=weights,
+        config={},
+        metrics={},
+        counts=PairCounts(
+            np.arange(n_items + 1) * 256,
+            partners.ravel(),
+            rng.integers(1, 1000, partners.size, dtype=np.int32),
+            np.zeros(n_items, np.bool_),
+            rng.integers(1, 10_000, n_items),
+        ),
+        histories=Histories(
+            Vocabulary(np.arange(n_users)),
+            np.arange(n_users + 1) * LENGTH,
+            histories,
+            light.expected_after([histories[:LENGTH]]).repeat(n_users, axis=0),
+        ),
+    )
+
+
+def timed(ask: Callable[[int], object], requests: int) -> tuple[float, float]:
+    """Median and 99th percentile in milliseconds."""
+    for warm in range(10):
+        ask(warm)
+    taken = np.empty(requests)
+    for request in range(requests):
+        started = time.perf_counter()
+        ask(request)
+        taken[request] = time.perf_counter() - started
+    return float(np.median(taken) * 1e3), float(np.quantile(taken, 0.99) * 1e3)
+
+
+PROBE = """
+import json, os, sys, time
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+began = time.perf_counter()
+import io, numpy, pandas, scipy.special, rapidfuzz, recsys
+from recsys.loading import load_recommender
+table = io.BytesIO()
+pandas.DataFrame({"a": ["b"]}).to_parquet(table)
+pandas.read_parquet(table)  # Arrow starts its threads at the first table
+libraries, before = time.perf_counter() - began, resident()
+began = time.perf_counter()
+rec = load_recommender(sys.argv[1])
+loaded = time.perf_counter() - began
+rec.next_items(rec.catalogue.ids[:50].tolist()).as_records()
+first = time.perf_counter() - began
+heavy = sorted({"mlflow", "prefect", "torch", "numba", "sklearn"} & set(sys.modules))
+print(json.dumps([libraries, loaded, first, resident() - before, heavy]))
+"""
+
+
+def loading(folder: Path) -> None:
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    runs = []
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE, str(folder)], capture_output=True, text=True, check=True
+        )
+        runs.append(json.loads(done.stdout))
+    libraries, loaded, first, memory, heavy = min(runs, key=lambda run: run[1])
+    print(f"  bundle on disk                      {size / 2**20:8.1f} MiB")
+    print(f"  numpy, pandas, pyarrow … imported   {libraries:8.2f} s   (best of three processes)")
+    print(f"  loaded, verified                    {loaded:8.2f} s")
+    print(f"  loaded, verified, first answer      {first:8.2f} s")
+    print(f"  memory that it takes                {memory / 2**20:8.1f} MiB = "
+          f"{memory / size:.2f} of the bundle")  # fmt: skip
+    print(f"  of mlflow, prefect, torch, numba, sklearn are imported: {', '.join(heavy) or 'none'}")
+
+
+def naive(bundle: Bundle) -> Callable[[list[int]], pd.DataFrame]:
+    import torch
+
+    network, titles = bundle.session_model.network, bundle.catalogue["title"]
+
+    def ask(history: list[int]) -> pd.DataFrame:
+        index = [bundle.items.index(item) for item in history]
+        with torch.no_grad():
+            logits = network.logits(network(torch.tensor([index]))[:, -1])[0]
+            logits[index] = -torch.inf
+            score, best = logits.softmax(0).topk(K)
+        chosen = best.numpy()
+        columns = {"item_id": bundle.items.ids[chosen], "title": titles.iloc[chosen].to_numpy()}
+        return pd.DataFrame({"rank": range(1, K + 1), **columns, "score": score.numpy()})
+
+    return ask
+
+
+def single(bundle: Bundle, requests: int) -> None:
+    rec = recsys.Recommender(bundle)
+    rng = np.random.default_rng(1)
+    ids = bundle.items.ids
+    histories = [rng.choice(ids, LENGTH).tolist() for _ in range(100)]
+    session, torch_ask = rec.session(histories[0]), naive(bundle)
+    als, user_items = implicit_model(bundle)
+
+    def one(request: int) -> list[int]:
+        return histories[request % 100]
+
+    def item(request: int) -> int:
+        return int(ids[request * 7 % len(ids)])
+
+    rows: dict[str, Callable[[int], object]] = {
+        "next_items, 50 watched": lambda r: rec.next_items(one(r), K),
+        "next_items, 50 watched, records": lambda r: rec.next_items(one(r), K).as_records(),
+        "next_items, 50 watched, frame": lambda r: len(rec.next_items(one(r), K)),
+        "naive torch, 50 watched, frame": lambda r: len(torch_ask(one(r))),
+        "session.watch + next_items": lambda r: session.watch(item(r)).next_items(K),
+        "session.watch + next_items, records": (
+            lambda r: session.watch(item(r)).next_items(K).as_records()
+        ),
+        "recommend_user, records": lambda r: rec.recommend_user(r, K).as_records(),
+        "implicit recommend, one user": lambda r: als.recommend(r, user_items[r], N=K),
+        "similar_items": lambda r: rec.similar_items(item(r), K),
+        "similar_items, records": lambda r: rec.similar_items(item(r), K).as_records(),
+        "similar_items, frame": lambda r: len(rec.similar_items(item(r), K)),
+        "implicit similar_items": lambda r: als.similar_items(r, N=K),
+        "next_items, diversity 0.3, records": (
+            lambda r: rec.next_items(one(r), K, diversity=0.3).as_records()
+        ),
+        "explain 10 items, records": lambda r: rec.explain(one(r)).as_records(),
+        "watch_list, 5 steps of 8": lambda r: rec.watch_list(one(r), 5).as_records(),
+        "items('flim that is numbr 77')": lambda _: rec.items("flim that is numbr 77").as_records(),
+    }
+    print(f"  {'milliseconds':40}     p50      p99")
+    for name, ask in rows.items():
+        slow = name.startswith(("items", "watch", "explain"))
+        middle, high = timed(ask, max(requests // 10, 20) if slow else requests)
+        print(f"  {name:40}{middle:8.3f} {high:8.3f}", flush=True)
+
+
+def implicit_model(bundle: Bundle) -> tuple[object, sp.csr_matrix]:
+    from implicit.als import AlternatingLeastSquares
+
+    histories = bundle.histories
+    assert histories is not None
+    model = AlternatingLeastSquares(factors=DIM, num_threads=len(os.sched_getaffinity(0)))
+    model.user_factors = histories.expected.copy()
+    model.item_factors = np.array(bundle.weights.arrays["item_vectors.weight"][:-1])
+    shape = (len(histories.users), len(bundle.items))
+    ones = np.ones(len(histories.item_index), np.float32)
+    return model, sp.csr_matrix((ones, histories.item_index, histories.offsets), shape=shape)
+
+
+def batch(bundle: Bundle) -> None:
+    rec = recsys.Recommender(bundle)
+    als, user_items = implicit_model(bundle)
+    torch_ask = naive(bundle)
+    histories = bundle.histories
+    assert histories is not None
+    n_users, users = len(histories.users), np.arange(len(histories.users))
+    some = {u: bundle.items.ids[histories.history(u)].tolist() for u in range(1000)}
+    short = {u: history[-10:] for u, history in some.items()}
+    rows: dict[str, tuple[int, Callable[[], object]]] = {
+        "recommend_users (vectors in the bundle)": (n_users, lambda: rec.recommend_users(k=K)),
+        "implicit recommend, all at once": (
+            n_users, lambda: als.recommend(users, user_items, N=K)
+        ),
+        "recommend_batch, histories of 10": (1000, lambda: rec.recommend_batch(short, K)),
+        "recommend_batch, histories of 50": (1000, lambda: rec.recommend_batch(some, K)),
+        "naive torch, one by one, 50": (
+            50, lambda: [torch_ask(some[u]) for u in range(50)]
+        ),
+    }  # fmt: skip
+    print(f"  {'users a second, best of three':40}")
+    for name, (n, ask) in rows.items():
+        seconds = []
+        for _ in range(3):
+            started = time.perf_counter()
+            ask()
+            seconds.append(time.perf_counter() - started)
+        print(f"  {name:40}{n / min(seconds):10,.0f}", flush=True)
+
+
+def sessions(bundle: Bundle, n_sessions: int = 100_000) -> None:
+    rec = recsys.Recommender(bundle)
+    before = resident()
+    live = []
+    for number in range(n_sessions):
+        live.append(rec.session())
+        live[-1].watch(int(bundle.items.ids[number % len(bundle.items)]))
+    taken = (resident() - before) / 2**20
+    print(f"  {n_sessions:,} live sessions of one watch: {taken:.0f} MiB, "
+          f"{len(rec.states):,} of their states kept")  # fmt: skip
+    before = resident()
+    long = [rec.session(bundle.items.ids[:LENGTH].tolist()) for _ in range(n_sessions)]
+    for session in long[:20_000]:
+        session.next_items(K)
+    taken = (resident() - before) / 2**20
+    print(f"  {n_sessions:,} more of {LENGTH}, 20,000 of them asked: {taken:.0f} MiB more, "
+          f"{len(rec.states):,} states kept")  # fmt: skip
+
+
+def resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--items", type=int, action="append")
+    parser.add_argument("--requests", type=int, default=500)
+    parser.add_argument("--users", type=int, default=20_000)
+    parser.add_argument("--sessions", action="store_true", help="the memory of sessions, too")
+    options = parser.parse_args()
+    for n_items in options.items or [10_000, 60_000]:
+        print(f"{n_items:,} items, vectors of {DIM}, state of 256")
+        bundle = make_up(n_items, options.users)
+        with tempfile.TemporaryDirectory() as folder:
+            loading(save_bundle(bundle, Path(folder) / "bundle"))
+        single(bundle, options.requests)
+        batch(bundle)
+        if options.sessions:
+            sessions(bundle)
+
+
+if __name__ == "__main__":
+    main()
