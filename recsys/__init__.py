@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from recsys.errors import RecsysError
     from recsys.evaluation import Report, comparison_table, evaluate
+    from recsys.following import Following
     from recsys.loading import load_recommender
     from recsys.recommender import Recommendations, Recommender, Session
     from recsys.sessions import SessionConfig, SessionModel, fit_session_model
@@ -65,6 +66,7 @@ _HOMES = {
     ],
     "recsys.errors": ["RecsysError"],
     "recsys.evaluation": ["Report", "comparison_table", "evaluate"],
+    "recsys.following": ["Following"],
     "recsys.loading": ["load_recommender"],
     "recsys.recommender": ["Recommendations", "Recommender", "Session"],
     "recsys.sessions": ["SessionConfig", "SessionModel", "fit_session_model"],
@@ -76,6 +78,7 @@ __all__ = [
     "Cooccurrence",
     "CooccurrenceConfig",
     "EmbeddingConfig",
+    "Following",
     "Interactions",
     "ItemEmbeddings",
     "ReadReport",

@@ -137,8 +137,8 @@ def verify_manifest(folder: Path) -> dict[str, Any]:
     """Check every file of `folder` against its manifest and return the manifest.
 
     Raises:
-        BundleError: no manifest, one that lists no files, or a file is missing or has other
-            bytes than recorded.
+        BundleError: no manifest, one that lists no files, or a file is missing, lies outside of
+            the folder, or has other bytes than recorded.
     """
     manifest = read_json(folder / MANIFEST)
     files = manifest.get("files")
@@ -150,6 +150,9 @@ def verify_manifest(folder: Path) -> dict[str, Any]:
         path = folder / name
         if not path.is_file():
             raise BundleError(f"{path} is named in {MANIFEST} but is missing")
+        # Neither "../name" nor a link: what is verified is in the folder.
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise BundleError(f"{path} leads out of the folder: a bundle holds its files itself")
         if sha256_of(path) != recorded["sha256"]:
             raise BundleError(
                 f"{path} does not have the bytes that {MANIFEST} records: "

@@ -24,6 +24,7 @@ from recsys.errors import BundleError
 from recsys.sessions import SessionConfig, Weights
 from recsys.sessions.weights import of_today
 from recsys.storage import (
+    MANIFEST,
     atomic_folder,
     read_arrays,
     read_json,
@@ -38,6 +39,14 @@ FORMAT_VERSION = 2
 READABLE = (1, 2)
 """The versions of the format that are read."""
 
+_REQUIRED = {
+    "config.json",
+    "embeddings.safetensors",
+    "items.parquet",
+    "metrics.json",
+    "neighbours.npz",
+    "session_model.safetensors",
+}
 _COUNTS, _HISTORIES = "cooccurrence.npz", "histories.npz"
 _LIBRARIES = ("numpy", "torch", "pandas", "safetensors")
 
@@ -92,6 +101,9 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{folder}: there is no such folder")
     manifest = verify_manifest(folder)
     _require_readable(folder, manifest.get("format_version"))
+    missing = sorted(_REQUIRED - set(manifest["files"]))
+    if missing:
+        raise BundleError(f"{folder / missing[0]} is missing from {MANIFEST}")
     try:
         return _read(folder, set(manifest["files"]))
     except (KeyError, TypeError, ValueError, SafetensorError, OSError, BadZipFile) as error:

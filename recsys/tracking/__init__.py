@@ -8,7 +8,14 @@ from recsys.tracking.finished import (
     mark_inputs,
     open_run,
 )
-from recsys.tracking.registry import BUNDLE, champion_version, fetch_bundle, promote, register
+from recsys.tracking.registry import (
+    BUNDLE,
+    champion_version,
+    fetch_bundle,
+    promote,
+    register,
+    version_of,
+)
 from recsys.tracking.runs import Run, start_run
 
 __all__ = [
@@ -25,4 +32,5 @@ __all__ = [
     "promote",
     "register",
     "start_run",
+    "version_of",
 ]

@@ -56,6 +56,23 @@ def _find(client: MlflowClient, model_name: str) -> RegisteredModel | None:
     return found[0] if found else None
 
 
+def version_of(uri: str) -> str:
+    """The version that a URI of a registered model names at present.
+
+    Args:
+        uri: `models:/<name>@<alias>` or `models:/<name>/<version>`.
+
+    Raises:
+        TrackingError: there is no such model or alias, or the registry does not answer.
+    """
+    client = connect()
+    try:
+        name, version = _name_and_version(client, uri)
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"{uri} cannot be looked up: {error}") from error
+    return f"{name} {version}"
+
+
 def fetch_bundle(uri: str, folder: Path) -> Path:
     """Copy the bundle that a URI names into a folder; gives back where it then is.
 
@@ -85,6 +102,11 @@ def _artifact_uri(client: MlflowClient, uri: str) -> str:
     if scheme == "runs":
         run_id, _, path = rest.partition("/")
         return f"{client.get_run(run_id).info.artifact_uri}/{path or BUNDLE}"
+    return str(client.get_model_version_download_uri(*_name_and_version(client, uri)))
+
+
+def _name_and_version(client: MlflowClient, uri: str) -> tuple[str, str]:
+    rest = uri.partition(":/")[2].lstrip("/")
     name, at, alias = rest.rpartition("@")
     if at:
         version = client.get_model_version_by_alias(name, alias).version
@@ -94,4 +116,4 @@ def _artifact_uri(client: MlflowClient, uri: str) -> str:
         raise TrackingError(
             f"{uri!r} names no model: write models:/<name>@<alias> or models:/<name>/<version>"
         )
-    return str(client.get_model_version_download_uri(name, version))
+    return name, str(version)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from recsys.bundle import save_bundle
+from recsys.errors import TrackingError
+from recsys.following import Following
 from recsys.loading import load_recommender
 from recsys.tracking import BUNDLE, champion_version, promote, register, start_run
 
@@ -67,5 +69,15 @@ def test_a_bundle_goes_to_the_server_and_comes_back(server, bundle, tmp_path, mo
         rec = load_recommender(uri)
         assert rec.bundle.catalogue.equals(bundle.catalogue)
         assert len(rec.next_items([title])) == 10
+    with Following("models:/recsys@champion", every=3600) as following:
+        assert following.version == "recsys 1"
+        with start_run("pipeline", "remote") as run:
+            run.log_folder(tmp_path / "bundle", BUNDLE)
+            promote(run, "recsys", register(run, "recsys", "the second"))
+        assert following.look()
+        assert following.version == "recsys 2"
+        assert not following.look()
+    with pytest.raises(TrackingError, match="nobody"):
+        Following("models:/nobody@champion")
     assert not list(downloads.iterdir()), "what was downloaded is gone once it is loaded"
     assert not Path("mlflow").exists(), "nothing goes to the local store"
