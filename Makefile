@@ -5,12 +5,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PORT ?= 5000
+PREFECT_PORT ?= 4200
+# Where flows report to, and where their artifacts find MLflow's pages.
+SERVED := PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:$(PREFECT_PORT)/api} \
+	RECSYS_MLFLOW_UI=$${RECSYS_MLFLOW_UI:-http://127.0.0.1:$(PORT)}
 
-.PHONY: help run test lint types imports unit ui
+.PHONY: help run server deploy worker test lint types imports unit ui
 
 help:
 	@echo "make run [DATA=folder-or-file] [CONFIG=file.toml]   train, compare, register"
 	@echo "make ui [PORT=5000]                                 the MLflow UI over the local store"
+	@echo "make server                                         Prefect and MLflow on 127.0.0.1"
+	@echo "make deploy                                         what runs when, to the server"
+	@echo "make worker                                         run what is due"
 	@echo "make test                                           every check"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -24,6 +31,16 @@ run: $(INSTALLED)
 ui: $(INSTALLED)
 	@test -e mlflow/mlflow.db || { echo "no runs yet: make run"; exit 1; }
 	set -a && . mlflow/server.env && exec $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT)
+
+server: $(INSTALLED)
+	exec $(BIN)/python -m flows.server --prefect-port $(PREFECT_PORT) --mlflow-port $(PORT)
+
+deploy: $(INSTALLED)
+	$(SERVED) $(BIN)/python -m flows.deploy
+
+# The virtual environment first, since flows are started as `python`.
+worker: $(INSTALLED)
+	$(SERVED) PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/prefect worker start --pool recsys --limit 2
 
 test: lint types imports unit
 

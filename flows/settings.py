@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
+from flows.grid import Grid
 from recsys.config import Config, Runtime, faults_of
 from recsys.cooccurrence import CooccurrenceConfig
 from recsys.data import ReadingConfig
@@ -15,28 +17,34 @@ from recsys.errors import ConfigError
 from recsys.sessions import SessionConfig
 
 
-class TrainSettings(Config):
-    """Everything that a training run can be told; what is left out has its default."""
+class Settings(Config):
+    """Everything that flows can be told in a file; what is left out has its default."""
 
     reading: ReadingConfig = ReadingConfig()
     counting: CooccurrenceConfig = CooccurrenceConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     session: SessionConfig = SessionConfig()
     runtime: Runtime = Runtime()
+    grid: Grid = Grid()
+    """What the flow `sweep` tries out."""
     experiment: str = "recsys"
     model_name: str = "recsys"
 
+    def of_train(self) -> dict[str, Any]:
+        """The parameters of the flow `train`."""
+        return {name: value for name, value in self if name != "grid"}
 
-def read_settings(path: Path | None) -> TrainSettings:
+
+def read_settings(path: Path | None) -> Settings:
     """Read settings from a TOML file with a table per stage; None gives the defaults.
 
     Raises:
         ConfigError: the file cannot be read, or names something that is not there or cannot be.
     """
     if path is None:
-        return TrainSettings()
+        return Settings()
     try:
-        return TrainSettings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         raise ConfigError(f"{path}: {faults_of(error)}") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -96,7 +96,7 @@ def main(
     with told_plainly():
         settings = read_settings(config)
         shield_server()
-        train(data=data, **dict(settings))
+        train(data=data, **settings.of_train())
 
 
 if __name__ == "__main__":

@@ -54,6 +54,21 @@ def progress_bar(description: str, epochs: int, metric: str) -> Iterator[OnEpoch
         bar.update(task, completed=epochs)
 
 
+def frame_of(rows: list[dict[str, Any]], by: str) -> pd.DataFrame:
+    """Rows as a frame, by the first column; the highest of `by` first, missing values last.
+
+    Example:
+        >>> frame_of([{"trial": "a", "ndcg": 0.1}, {"trial": "b", "ndcg": 0.2}], by="ndcg")
+               ndcg
+        trial
+        b       0.2
+        a       0.1
+    """
+    frame = pd.DataFrame(rows)
+    frame = frame.set_index(frame.columns[0])
+    return frame.sort_values(by, ascending=False, na_position="last", kind="stable")
+
+
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a frame, its index included, as people read them: to four decimals.
 
@@ -61,7 +76,9 @@ def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
         >>> rows_of(pd.DataFrame({"ndcg": [0.123456]}, index=pd.Index(["lstm"], name="model")))
         [{'model': 'lstm', 'ndcg': 0.1235}]
     """
-    rows = frame.reset_index().round(4).to_dict("records")
+    # Missing values as None: JSON knows no NaN.
+    rounded = frame.reset_index().round(4).astype(object)
+    rows = rounded.where(rounded.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in rows]
 
 

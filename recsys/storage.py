@@ -120,42 +120,42 @@ def read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         return {name: archive[name] for name in archive.files}
 
 
-def write_manifest(folder: Path, **facts: Any) -> None:
-    """Record every file of `folder` with its size and SHA-256, and `facts`, in manifest.json."""
+def write_manifest(folder: Path, *, manifest: str = MANIFEST, **facts: Any) -> None:
+    """Record every file of `folder` with its size and SHA-256, and `facts`, in a manifest."""
     files = {
         path.relative_to(folder).as_posix(): {
             "bytes": path.stat().st_size,
             "sha256": sha256_of(path),
         }
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / MANIFEST
+        if path.is_file() and path != folder / manifest
     }
-    write_json(folder / MANIFEST, {**facts, "files": files})
+    write_json(folder / manifest, {**facts, "files": files})
 
 
-def verify_manifest(folder: Path) -> dict[str, Any]:
+def verify_manifest(folder: Path, manifest: str = MANIFEST) -> dict[str, Any]:
     """Check every file of `folder` against its manifest and return the manifest.
 
     Raises:
         BundleError: no manifest, one that lists no files, or a file is missing, lies outside of
             the folder, or has other bytes than recorded.
     """
-    manifest = read_json(folder / MANIFEST)
-    files = manifest.get("files")
+    content = read_json(folder / manifest)
+    files = content.get("files")
     if not isinstance(files, dict) or not all(
         isinstance(recorded, dict) and "sha256" in recorded for recorded in files.values()
     ):
-        raise BundleError(f"{folder / MANIFEST} lists no files with their SHA-256")
+        raise BundleError(f"{folder / manifest} lists no files with their SHA-256")
     for name, recorded in files.items():
         path = folder / name
         if not path.is_file():
-            raise BundleError(f"{path} is named in {MANIFEST} but is missing")
+            raise BundleError(f"{path} is named in {manifest} but is missing")
         # Neither "../name" nor a link: what is verified is in the folder.
         if not path.resolve().is_relative_to(folder.resolve()):
             raise BundleError(f"{path} leads out of the folder: a bundle holds its files itself")
         if sha256_of(path) != recorded["sha256"]:
             raise BundleError(
-                f"{path} does not have the bytes that {MANIFEST} records: "
+                f"{path} does not have the bytes that {manifest} records: "
                 "it was altered or damaged; save or fetch it again"
             )
-    return manifest
+    return content

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import recsys
-from flows.settings import TrainSettings
+from flows.settings import Settings
 from recsys.data import read_ratings
 from recsys.data.synthetic import SyntheticConfig, write_sample
 from recsys.recommender import Recommender
@@ -24,7 +24,7 @@ def blocks(language):
 
 def test_the_settings_are_taken():
     (text,) = blocks("toml")
-    settings = TrainSettings.model_validate(tomllib.loads(text))
+    settings = Settings.model_validate(tomllib.loads(text))
     assert settings.model_name == "books"
     assert settings.session.epochs == 12
     assert settings.reading.filters.min_user == 5
@@ -33,7 +33,7 @@ def test_the_settings_are_taken():
 def test_the_settings_of_reading_are_taken():
     text = (README_FOLDER / "docs" / "data.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
-    reading = TrainSettings.model_validate(tomllib.loads(block)).reading
+    reading = Settings.model_validate(tomllib.loads(block)).reading
     assert reading.split.method == "global_time_cut"
     assert reading.checks.duplicate == "error"
 

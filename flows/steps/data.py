@@ -10,8 +10,16 @@ from prefect import get_run_logger
 from flows.digests import digest_of, digest_of_files
 from flows.places import DATA
 from flows.robust import io_task
-from recsys.data import ReadingConfig, ReadReport, Split, read_ratings
+from recsys.data import (
+    FilterReport,
+    Interactions,
+    ReadingConfig,
+    ReadReport,
+    Split,
+    read_ratings,
+)
 from recsys.data.public import default_source
+from recsys.data.reading.checks import OnReport
 from recsys.tracking import Run
 
 
@@ -39,15 +47,7 @@ def read(source: str, config: ReadingConfig, run: Run) -> Split:
             stage.log_metrics(report.metrics())
             stage.log_table(report.table(), "checks")
 
-        ratings = read_ratings(
-            source,
-            columns=config.columns,
-            layout=config.layout,
-            checks=config.checks,
-            rejected=config.rejected,
-            on_report=account,
-        )
-        ratings, reports = config.filters.apply(ratings)
+        ratings, reports = read_filtered(source, config, account)
         for report in reports:
             log.info("%s", report)
             stage.log_metrics(report.metrics())
@@ -56,3 +56,18 @@ def read(source: str, config: ReadingConfig, run: Run) -> Split:
         split = config.split.apply(ratings).filtered_by(config.filters.facts())
         stage.log_params(split.fingerprint("validation"))
     return split
+
+
+def read_filtered(
+    source: str, config: ReadingConfig, on_report: OnReport
+) -> tuple[Interactions, list[FilterReport]]:
+    """What is left of the ratings after checks and filters, and what each filter removed."""
+    ratings = read_ratings(
+        source,
+        columns=config.columns,
+        layout=config.layout,
+        checks=config.checks,
+        rejected=config.rejected,
+        on_report=on_report,
+    )
+    return config.filters.apply(ratings)

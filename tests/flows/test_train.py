@@ -212,7 +212,7 @@ def test_killed_half_way_the_next_run_goes_on_after_the_latest_epoch(client, hom
     done = load_checkpoint(kept.parent).facts["progress"]["told"]
     assert 0 < len(done) < 40
 
-    run_id = train(data="sample", **dict(read_settings(home / "long.toml")))
+    run_id = train(data="sample", **read_settings(home / "long.toml").of_train())
     assert not unfinished(client)
     for run in killed.values():
         assert client.get_run(run.info.run_id).info.status == "KILLED"

@@ -1,0 +1,109 @@
+"""The best items for every user, once a day and again whenever the champion or the data change."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from prefect import flow, get_run_logger
+from pydantic import Field
+
+from flows.digests import digest_of_files
+from flows.places import RECOMMENDATIONS
+from flows.robust import io_task
+from flows.settings import read_settings
+from flows.steps.data import find_data, read_filtered
+from flows.telling import as_list, progress, report_failure, tell
+from flows.terminal import shield_server, told_plainly
+from recsys import tracking
+from recsys.data import ReadingConfig
+from recsys.errors import TrackingError
+from recsys.loading import load_recommender
+from recsys.recommendations import are_written, write_recommendations
+
+
+@flow(
+    name="recommend",
+    on_failure=[report_failure],
+    on_crashed=[report_failure],
+    on_cancellation=[report_failure],
+)
+def recommend(
+    data: str | None = None,
+    reading: ReadingConfig = ReadingConfig(),
+    model_name: str = "recsys",
+    k: Annotated[int, Field(ge=1, le=1000)] = 10,
+    folder: Path = RECOMMENDATIONS,
+    day: date | None = None,
+) -> str:
+    """Recommend to every user; gives back the folder `<folder>/day=YYYY-MM-DD`.
+
+    Nothing is done where the folder of that day is of the same champion, data and k already.
+
+    Args:
+        data: a folder or file of ratings; None takes MovieLens latest-small.
+        reading: how the ratings are read, checked and filtered; the split is not looked at.
+        model_name: the registered model, whose champion recommends.
+        k: how many items for each user.
+        folder: where the folders of the days are.
+        day: which day to write; None takes today, UTC.
+    """
+    source = find_data(data)
+    facts = facts_of(source, reading, model_name)
+    target = folder / f"day={day or datetime.now(UTC).date()}"
+    if are_written(target, k=k, facts=facts):
+        get_run_logger().info("%s is up to date", target)
+        return str(target)
+    write(source, reading, k, target, facts)
+    tell("recommendations", f"Recommendations in {target}", as_list({"k": k, **facts}))
+    return str(target)
+
+
+@io_task("look", timeout_seconds=3600)
+def facts_of(source: str, reading: ReadingConfig, model_name: str) -> dict[str, str]:
+    """What the recommendations will be made of."""
+    champion = tracking.find_champion(model_name)
+    if champion is None:
+        raise TrackingError(f"{model_name!r} has no champion yet: run the flow `train` first")
+    return {
+        "model": f"models:/{model_name}/{champion.version}",
+        "data": digest_of_files(Path(source)),
+        "reading": reading.model_dump_json(),
+    }
+
+
+@io_task("write", timeout_seconds=6 * 3600)
+def write(source: str, reading: ReadingConfig, k: int, target: Path, facts: dict[str, str]) -> None:
+    """Score every user with the champion and write the folder; it appears whole or not at all."""
+    recommender = load_recommender(facts["model"])
+    log = get_run_logger()
+    ratings, _ = read_filtered(source, reading, lambda report: log.info("%s", report))
+    with progress("recommendations", 100, "") as advance:
+        write_recommendations(
+            recommender,
+            ratings,
+            target,
+            k=k,
+            facts=facts,
+            on_file=lambda done, of: advance(100 * done // of, {}),
+        )
+
+
+def main(
+    data: Annotated[str | None, typer.Option(help="A folder or file of ratings.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML with a table [reading].")] = None,
+    k: Annotated[int, typer.Option(help="How many items for each user.")] = 10,
+    day: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Which day.")] = None,
+) -> None:
+    """Recommend to every user with the champion."""
+    with told_plainly():
+        settings = read_settings(config)
+        shield_server()
+        when = day.date() if day else None
+        recommend(data, settings.reading, settings.model_name, k, day=when)
+
+
+if __name__ == "__main__":
+    typer.run(main)

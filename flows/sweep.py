@@ -1,0 +1,142 @@
+"""Settings side by side: every combination tried once, in parallel, and compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+from pydantic import Field
+
+from flows.grid import Grid, Trial
+from flows.settings import read_settings
+from flows.steps.data import find_data, read
+from flows.steps.trials import Material, keep_material, trial_digest, try_out
+from flows.telling import link_to, report_failure
+from flows.terminal import shield_server, told_plainly
+from flows.turns import sole_training
+from recsys import tracking
+from recsys.config import Runtime
+from recsys.console import frame_of, print_table, rows_of
+from recsys.cooccurrence import CooccurrenceConfig
+from recsys.data import ReadingConfig
+from recsys.evaluation import METRIC
+
+SHOWN = (f"validation_{METRIC}", "validation_hit_rate_at_10", "loss_over_optimum", "seconds")
+
+
+@flow(
+    name="sweep",
+    on_failure=[report_failure],
+    on_crashed=[report_failure],
+    on_cancellation=[report_failure],
+)
+def sweep(
+    data: str | None = None,
+    reading: ReadingConfig = ReadingConfig(),
+    counting: CooccurrenceConfig = CooccurrenceConfig(),
+    grid: Grid = Grid(),
+    runtime: Runtime = Runtime(),
+    parallel: Annotated[int, Field(ge=1)] = 1,
+    cluster: str | None = None,
+    experiment: str = "recsys sweeps",
+) -> str:
+    """Try out every combination of some settings; gives back the id of the MLflow run.
+
+    A combination that was tried before, on the same data, is not tried again, whichever sweep
+    it was part of: what was interrupted goes on.
+
+    Args:
+        data: a folder or file of ratings; None takes MovieLens latest-small.
+        reading: how the ratings are read, checked, filtered and split.
+        counting: what counts as liked.
+        grid: which settings, and their values.
+        runtime: device, precision, seed and threads of each trial.
+        parallel: how many trials at once, each in a process of its own.
+        cluster: the address of a Dask scheduler whose workers try them instead; they need to see
+            the working directory.
+        experiment: where in MLflow to record the runs.
+    """
+    source = find_data(data)
+    name = f"sweep {Path(source).name}"
+    with sole_training(), tracking.start_run(name, experiment) as run:
+        run.log_config(reading=reading, counting=counting, runtime=runtime)
+        split = read(source, reading, run)
+        material = keep_material(split, reading, counting, run)
+        trials = {trial_digest(t, material, runtime): t for t in grid.trials()}
+        known = {digest for digest in trials if tracking.find_finished(digest)}
+        left = {digest: trial for digest, trial in trials.items() if digest not in known}
+        get_run_logger().info("%d of %d trials are left to do", len(left), len(trials))
+        try_all.with_options(task_runner=_runner(parallel, cluster))(left, material, runtime, run)
+        _compare(trials, known, run)
+    return run.run_id
+
+
+@flow(name="trials")
+def try_all(
+    trials: dict[str, Trial], material: Material, runtime: Runtime, run: tracking.Run
+) -> None:
+    """Try them all; one that fails does not keep the others from being tried."""
+    begun = [
+        try_out.submit(digest, trial, material, runtime, run.run_id)
+        for digest, trial in trials.items()
+    ]
+    for future in begun:
+        future.wait()
+
+
+def _runner(parallel: int, cluster: str | None) -> TaskRunner[Any]:
+    """Processes rather than threads: torch draws dropout from generators that threads share."""
+    if cluster is not None:
+        from prefect_dask.task_runners import DaskTaskRunner
+
+        return DaskTaskRunner(address=cluster)
+    if parallel == 1:
+        return ThreadPoolTaskRunner(max_workers=1)
+    return ProcessPoolTaskRunner(max_workers=parallel)
+
+
+def _compare(trials: dict[str, Trial], known: set[str], run: tracking.Run) -> None:
+    """One table of all trials, those of earlier sweeps among them, the best first."""
+    rows = []
+    for digest, trial in trials.items():
+        found = tracking.find_finished(digest)
+        metrics = found.metrics if found else {}
+        status = "failed" if found is None else "known" if digest in known else "new"
+        figures = {name: metrics.get(name) for name in SHOWN}
+        rows.append({"trial": trial.name, **figures, "status": status})
+    table = frame_of(rows, by=SHOWN[0])
+    run.log_table(table, "trials")
+    create_table_artifact(key="sweep", table=rows_of(table), description=f"Run: {link_to(run)}")
+    print_table(table.reset_index(), "Trials, validation targets, whole catalogue ranked")
+
+
+def main(
+    data: Annotated[str | None, typer.Option(help="A folder or file of ratings.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML with tables [grid.embedding], [grid.session], [reading], …"),
+    ] = None,
+    parallel: Annotated[int, typer.Option(help="How many trials at once.")] = 1,
+    cluster: Annotated[str | None, typer.Option(help="The address of a Dask scheduler.")] = None,
+) -> None:
+    """Try out every combination of some settings."""
+    with told_plainly():
+        settings = read_settings(config)
+        shield_server()
+        sweep(
+            data,
+            settings.reading,
+            settings.counting,
+            settings.grid,
+            settings.runtime,
+            parallel,
+            cluster,
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)
