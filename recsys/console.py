@@ -58,11 +58,8 @@ def frame_of(rows: list[dict[str, Any]], by: str) -> pd.DataFrame:
     """Rows as a frame, by the first column; the highest of `by` first, missing values last.
 
     Example:
-        >>> frame_of([{"trial": "a", "ndcg": 0.1}, {"trial": "b", "ndcg": 0.2}], by="ndcg")
-               ndcg
-        trial
-        b       0.2
-        a       0.1
+        >>> frame_of([{"trial": "a", "ndcg": 0.1}, {"trial": "b", "ndcg": 0.2}], "ndcg").index
+        Index(['b', 'a'], dtype='str', name='trial')
     """
     frame = pd.DataFrame(rows)
     frame = frame.set_index(frame.columns[0])
