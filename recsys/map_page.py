@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from recsys import columns
 from recsys.data import Interactions
 from recsys.embeddings import ItemEmbeddings, map_items, most_watched
+from recsys.embeddings.map import COLOURS, largest_first
 from recsys.titles import spoken
 
 _VIEWS = {"tsne": "t-SNE: near means near", "pca": "PCA: the two longest axes"}
@@ -24,6 +26,7 @@ const told = document.createElement("span");
 told.id = "found";
 told.style = "position:fixed;top:20px;left:280px;z-index:9;font-family:sans-serif";
 document.body.append(box, told);
+document.body.style.margin = "0";  // else the page is a little higher than the window
 function search() {
   const wanted = box.value.trim().toLowerCase();
   let found = 0;
@@ -67,7 +70,10 @@ def item_map_page(
     shown = interactions.catalogue.iloc[popular]
     genres = shown.get(columns.GENRES, pd.Series("", index=shown.index)).fillna("")
     page: str = _figure(views, shown[columns.TITLE].tolist(), genres.tolist(), watches).to_html(
-        include_plotlyjs=True, post_script=_SEARCH, config={"scrollZoom": True}
+        include_plotlyjs=True,
+        post_script=_SEARCH,
+        default_height="100vh",
+        config={"scrollZoom": True},
     )
     return page
 
@@ -81,10 +87,10 @@ def _figure(
     import plotly.graph_objects as go  # slow to import, and nothing else needs it
 
     first = np.array([genre.split("|")[0] for genre in genres])
-    groups = sorted(set(first.tolist()), key=lambda group: -np.count_nonzero(first == group))
+    groups = largest_first(first.tolist())
     sizes = 6 + 18 * np.sqrt(watches / watches.max())
     figure = go.Figure()
-    for group in groups:
+    for group, colour in zip(groups, itertools.cycle(COLOURS)):
         rows = np.flatnonzero(first == group)
         figure.add_scatter(
             x=views["tsne"][rows, 0],
@@ -95,7 +101,7 @@ def _figure(
             customdata=[[spoken(titles[row]), genres[row], int(watches[row])] for row in rows],
             hovertemplate="%{customdata[0]}<br>%{customdata[1]}<br>%{customdata[2]} watches"
             "<extra></extra>",
-            marker={"size": sizes[rows], "opacity": 0.75},
+            marker={"size": sizes[rows], "opacity": 0.75, "color": colour},
             unselected={"marker": {"opacity": 0.06}},
         )
     buttons = []
@@ -111,5 +117,6 @@ def _figure(
         ],
         xaxis={"visible": False},
         yaxis={"visible": False},
+        margin={"t": 80, "b": 20, "l": 20, "r": 20},
     )
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from recsys import columns
 from recsys.data import Interactions
 from recsys.embeddings import ItemEmbeddings, map_items, most_watched
+from recsys.embeddings.map import COLOURS, largest_first
 from recsys.titles import spoken
 
 _LONGEST_NAME = 36
@@ -69,10 +71,9 @@ def _item_map(
     axes = figure.add_axes((0.01, 0.01, 0.91, 0.95))
     axes.margins(0.03)
     areas = 30 + 170 * sizes / sizes.max()
-    by_size = sorted(set(groups), key=lambda group: -groups.count(group))
-    for order, group in enumerate(by_size):
+    by_size = largest_first(groups)
+    for group, colour in zip(by_size, itertools.cycle(COLOURS)):
         rows = np.array([other == group for other in groups])
-        colour = f"C{order}" if order < 10 else "0.6"
         x, y = positions[rows].T
         axes.scatter(x, y, s=areas[rows], color=colour, alpha=0.55, label=group)
     labels = [

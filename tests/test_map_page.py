@@ -71,6 +71,8 @@ def test_every_item_is_a_dot_and_every_genre_has_its_colour(page, sample):
     genres = sample.catalogue.set_index("title").loc[titles(sample), "genres"].str.split("|").str[0]
     legend = re.findall(r'class="legendtext"[^>]*>([^<]*)<', document)
     assert sorted(map(html.unescape, legend)) == sorted(set(genres))
+    fills = re.findall(r'class="legendpoints".*?fill: (rgb\([^)]*\))', document, re.DOTALL)
+    assert len(set(fills)) == len(legend), "no colour twice"
 
 
 def test_a_search_dims_all_else(page, sample):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +11,20 @@ from numpy.typing import NDArray
 
 from recsys.data import Interactions
 from recsys.embeddings.item_embeddings import ItemEmbeddings
+
+COLOURS = (
+    "#4363d8", "#e6194b", "#3cb44b", "#f58231", "#911eb4", "#42d4f4", "#9a6324", "#f032e6",
+    "#469990", "#a9a9a9", "#808000", "#800000", "#000075", "#e8c70a", "#fa8fb1", "#000000",
+    "#8fd619", "#b08cff", "#7fcfa0", "#f0a878",
+)  # fmt: skip
+"""As many as MovieLens has genres and two more, each told from the others on white; the order is
+that of S. Trubetskoy's "20 simple, distinct colors", the pale ones darkened and last."""
+
+
+def largest_first(groups: Sequence[str]) -> list[str]:
+    """The different groups, those with the most items first, equal ones by name."""
+    counts = Counter(groups)
+    return sorted(counts, key=lambda group: (-counts[group], group))
 
 
 def map_items(

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from recsys.embeddings import ItemEmbeddings, map_items
+from recsys.embeddings.map import COLOURS, largest_first
 from recsys.vocabulary import Vocabulary
 
 
@@ -53,3 +54,11 @@ def test_pca_of_vectors_of_length_one_has_one_axis():
     plane = map_items(embeddings_of([[1], [-2], [3]]), np.arange(3), method="pca")
     assert plane[:, 1].tolist() == [0, 0, 0]
     assert plane[1, 0] * plane[0, 0] < 0
+
+
+def test_groups_come_in_one_order_and_colours_differ():
+    assert largest_first(["b", "c", "a", "c", "", "b"]) == ["b", "c", "", "a"]
+    rgb = np.array([[int(colour[at : at + 2], 16) for at in (1, 3, 5)] for colour in COLOURS])
+    distances = np.linalg.norm(rgb[:, None] - rgb, axis=2) + np.eye(len(rgb)) * 1000
+    assert distances.min() > 40
+    assert (rgb.sum(axis=1) < 600).all(), "each is seen on white"
