@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 
 class Recommendations(pd.DataFrame):
@@ -25,7 +24,7 @@ class Recommendations(pd.DataFrame):
         (['Heat (1995)'], 1)
     """
 
-    def __init__(self, columns: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(self, columns: Mapping[str, Any]) -> None:
         # pandas' own __init__ is put off: see __getattr__.
         object.__setattr__(self, "_unmade", columns)
 
@@ -41,22 +40,18 @@ class Recommendations(pd.DataFrame):
     def _constructor(self) -> type[pd.DataFrame]:
         return pd.DataFrame
 
-    def unmade(self) -> Mapping[str, NDArray[Any]]:
-        """The columns of a frame that nobody has looked at yet."""
-        columns: Mapping[str, NDArray[Any]] = self.__dict__["_unmade"]
-        return columns
-
     def as_records(self) -> list[dict[str, Any]]:
         """One dictionary per row, of plain Python values, for JSON; a missing value is None."""
         unmade = self.__dict__.get("_unmade")
-        if unmade is None:
-            frame = self.astype(object).where(self.notna(), None)
-            return [{str(key): _plain(value) for key, value in row.items()}
-                    for row in frame.to_dict("records")]  # fmt: skip
-        names = list(unmade)
-        values = zip(*(column.tolist() for column in unmade.values()), strict=True)
-        return [dict(zip(names, row, strict=True)) for row in values]
+        if unmade is None:  # someone has looked at it, and may have changed it
+            unmade = {str(name): self[name].to_numpy() for name in self}
+        values = zip(*map(_plain, unmade.values()), strict=True)
+        return [dict(zip(unmade, row, strict=True)) for row in values]
 
 
-def _plain(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value
+def _plain(column: Any) -> list[Any]:
+    """The values of a column, None where one is missing."""
+    values: list[Any] = column.tolist()
+    if isinstance(column, np.ndarray) and column.dtype.kind in "iub":
+        return values
+    return [None if value is pd.NA or value != value else value for value in values]

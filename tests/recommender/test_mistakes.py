@@ -1,0 +1,238 @@
+"""What callers get wrong: each has its own error, and none changes anything."""
+
+import os
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys.bundle import load_bundle, save_bundle
+from recsys.errors import BundleError, QueryError, RecsysError, UnknownItemError
+from recsys.storage import read_json, write_json, write_manifest
+
+
+@pytest.fixture
+def names(rec):
+    return rec.bundle.items.ids[[4, 7]].tolist()
+
+
+@pytest.mark.parametrize(
+    ("history", "message"),
+    [
+        ("Heat (1995)", r"history is 'Heat \(1995\)': it has to be a list"),
+        (b"Heat", "has to be a list"),
+        (5, "history is 5: it has to be a list"),
+        (None, "has to be a list"),
+        ([float("nan")], "nan is a float: an item is named by its id"),
+        ([4.0], "4.0 is a float"),
+        ([np.float32(4)], "4.0 is a float"),
+        ([None], "None is a NoneType"),
+        ([True], "True is a bool"),
+        ([["Heat (1995)"]], "is a list: an item is named"),
+        ([{"item_id": 4}], "is a dict"),
+        (pd.DataFrame({"item_id": [4]}), "history is a DataFrame: pass one column"),
+    ],
+)
+def test_a_history_that_is_none(rec, history, message):
+    for ask in (rec.next_items, rec.session, rec.watch_list, rec.explain):
+        with pytest.raises(QueryError, match=message):
+            ask(history)
+    with pytest.raises(QueryError, match=r"histories\[0\]|is a|has to be"):
+        rec.recommend_batch([history])
+
+
+def test_whatever_holds_ids_is_a_history(rec, names):
+    answer = rec.next_items(names)
+    for same in (tuple(names), np.array(names), pd.Series(names), pd.Index(names), iter(names)):
+        assert rec.next_items(same).equals(answer)
+    assert rec.next_items([np.int64(names[0]), names[1]]).equals(answer)
+
+
+def test_an_item_watched_twice_is_watched_twice(rec, names):
+    twice = rec.next_items([*names, names[0]], 50)
+    assert len(twice) == len(rec.bundle.items) - 2
+    assert rec.next_items(names, exclude=[names[0], names[0]]).equals(rec.next_items(names))
+
+
+@pytest.mark.parametrize(
+    ("k", "message"),
+    [
+        (0, "k is 0: ask for at least one item"),
+        (-3, "k is -3"),
+        (2.5, "k is 2.5: it has to be a whole number"),
+        ("10", "k is '10': it has to be a whole number"),
+        (None, "k is None"),
+        (True, "k is True"),
+        (float("nan"), "k is nan"),
+    ],
+)
+def test_a_number_that_is_none(rec, names, k, message):
+    for ask in (
+        lambda: rec.next_items(names, k),
+        lambda: rec.similar_items(names[0], k),
+        lambda: rec.popular_items(k),
+        lambda: rec.items("a", k),
+        lambda: rec.session().next_items(k),
+        lambda: rec.recommend_batch([names], k),
+        lambda: rec.explain(names, k=k),
+    ):
+        with pytest.raises(QueryError, match=message.replace(" item", "")):
+            ask()
+
+
+def test_a_huge_number_gives_all_there_are(rec, names):
+    n_items = len(rec.bundle.items)
+    assert len(rec.next_items(names, 10**12)) == n_items - 2
+    assert len(rec.popular_items(10**12)) == n_items
+    assert len(rec.similar_items(names[0], 10**12)) <= n_items - 1
+    assert len(rec.recommend_batch([names], 10**12)) == n_items - 2
+    assert len(rec.explain(names, k=10**12)) == 20
+
+
+@pytest.mark.parametrize("wish", ["diversity", "popularity_bias", "blend"])
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf"), "0.5", True, [0.5]])
+def test_a_share_that_is_none(rec, names, wish, value):
+    with pytest.raises(QueryError, match=f"{wish} is .*: it has to be a number from 0 to 1"):
+        rec.next_items(names, **{wish: value})
+
+
+def test_choices_that_are_none(rec, names):
+    for choice, message in [
+        ({"mood": "sad"}, "no column 'mood'; it has 'item_id', 'title', 'genres'"),
+        ({"genres": "Sadness"}, "no item has 'Sadness' among its genres; there are"),
+        ("Comedy", "only is 'Comedy': it has to be a list"),
+        (7, "only is 7: it has to be a list"),
+        (lambda films: films["year"], "has to give True or False for each of the 50 items"),
+        (lambda films: [True], "has to give True or False"),
+        ([3.5], "3.5 is a float"),
+    ]:
+        with pytest.raises(QueryError, match=message):
+            rec.next_items(names, only=choice)
+    with pytest.raises(UnknownItemError, match="no item has the id or title 'Nowhere'"):
+        rec.next_items(names, exclude=["Nowhere"])
+
+
+def test_an_unknown_title_tells_the_closest_as_data_too(rec):
+    title = rec.catalogue.titles[4]
+    wrong = title[:-8] + "x" + title[-7:]
+    with pytest.raises(UnknownItemError) as caught:
+        rec.similar_items(wrong)
+    assert caught.value.name == wrong
+    assert title in caught.value.closest
+    assert repr(title) in str(caught.value)
+    with pytest.raises(UnknownItemError):
+        rec.session().watch("Nowhere")
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, RecsysError)
+
+
+def test_what_cannot_be_explained(rec, names):
+    with pytest.raises(QueryError, match="history is empty"):
+        rec.explain([])
+    with pytest.raises(QueryError, match="stands in the history"):
+        rec.explain(names, names[0])
+    with pytest.raises(QueryError, match="ask for at least one reason"):
+        rec.explain(names, k=0)
+
+
+def test_a_new_film_of_which_nothing_is_known(rec, names):
+    with pytest.raises(QueryError, match="nothing is known of the new item"):
+        rec.similar_to_new_item()
+    for count in (-1, float("nan"), float("inf")):
+        with pytest.raises(QueryError, match="has to be a number of people"):
+            rec.similar_to_new_item(liked_with={names[0]: count})
+    with pytest.raises(QueryError, match="no item has 'Sadness' among its genres"):
+        rec.similar_to_new_item(genres=["Sadness"])
+
+
+def test_when_everything_is_watched_nothing_is_recommended(rec):
+    everything = rec.bundle.items.ids.tolist()
+    for answer in (
+        rec.next_items(everything),
+        rec.next_items(everything, blend=0.5, diversity=0.5, popularity_bias=0.5),
+        rec.session(everything).next_items(),
+        rec.recommend_batch([everything]),
+        rec.watch_list(everything),
+    ):
+        assert answer.empty
+    assert rec.explain(everything).empty
+
+
+@pytest.fixture
+def folder(full, tmp_path):
+    return save_bundle(full, tmp_path / "bundle")
+
+
+def test_the_whole_bundle_comes_back(full, folder):
+    loaded = load_bundle(folder)
+    for name in ("offsets", "partners", "counts", "is_whole", "item_counts"):
+        assert np.array_equal(getattr(loaded.counts, name), getattr(full.counts, name))
+    for name in ("offsets", "item_index", "expected"):
+        assert np.array_equal(getattr(loaded.histories, name), getattr(full.histories, name))
+    assert loaded.histories.users == full.histories.users
+
+
+@pytest.mark.parametrize("name", ["cooccurrence.npz", "histories.npz", "items.parquet"])
+def test_a_truncated_file_is_named(folder, name):
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(BundleError, match=f"{name} .*altered or damaged"):
+        load_bundle(folder)
+
+
+def test_a_link_out_of_the_folder_is_refused(folder, tmp_path):
+    outside = tmp_path / "outside.npz"
+    shutil.move(folder / "cooccurrence.npz", outside)
+    os.symlink(outside, folder / "cooccurrence.npz")
+    with pytest.raises(BundleError, match=r"cooccurrence\.npz leads out of the folder"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("name", ["../outside.npz", "/etc/hostname"])
+def test_a_manifest_that_names_files_elsewhere_is_refused(folder, name):
+    (folder.parent / "outside.npz").write_bytes(b"")
+    manifest = read_json(folder / "manifest.json")
+    manifest["files"][name] = {"bytes": 0, "sha256": ""}
+    write_json(folder / "manifest.json", manifest)
+    with pytest.raises(BundleError, match=r"leads out of the folder|is missing"):
+        load_bundle(folder)
+
+
+def test_a_file_that_the_manifest_does_not_vouch_for_is_not_read(folder):
+    manifest = read_json(folder / "manifest.json")
+    del manifest["files"]["items.parquet"]
+    write_json(folder / "manifest.json", manifest)
+    with pytest.raises(BundleError, match=r"items\.parquet is missing from manifest"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("version", [3, 0, None, "2", [2]])
+def test_other_versions_of_the_format_are_refused(folder, version):
+    manifest = read_json(folder / "manifest.json")
+    write_json(folder / "manifest.json", manifest | {"format_version": version})
+    with pytest.raises(BundleError, match="this version of recsys reads formats 1 and 2"):
+        load_bundle(folder)
+
+
+def test_a_bundle_of_version_1_is_read(folder):
+    for name in ("cooccurrence.npz", "histories.npz", "manifest.json"):
+        (folder / name).unlink()
+    write_manifest(folder, format_version=1)
+    loaded = load_bundle(folder)
+    assert loaded.counts is None
+    assert loaded.histories is None
+
+
+@pytest.mark.parametrize("name", ["cooccurrence.npz", "histories.npz", "session_model.safetensors"])
+def test_a_file_that_holds_something_else_is_refused(folder, name):
+    (folder / name).write_bytes(b"something else")
+    (folder / "manifest.json").unlink()
+    write_manifest(folder, format_version=2)
+    with pytest.raises(BundleError, match="does not hold what a bundle should"):
+        load_bundle(folder)
+    np.savez(folder / "cooccurrence.npz", offsets=np.array([None], dtype=object))
+    (folder / "manifest.json").unlink()
+    write_manifest(folder, format_version=2)
+    with pytest.raises(BundleError, match="does not hold what a bundle should"):
+        load_bundle(folder)

@@ -1,0 +1,243 @@
+"""What can be asked beside the next and the similar items, against slow restatements."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recsys.errors import UnknownUserError
+from recsys.recommender import Recommender
+
+HISTORY = [4, 7, 2, 9]
+
+
+def ids(rec, indices):
+    return rec.bundle.items.ids[list(indices)].tolist()
+
+
+def log_p(rec, history):
+    return rec.bundle.session_model.score([np.array(history, np.int32)])[0].astype(np.float64)
+
+
+def normalised(scores):
+    return scores - np.log(np.exp(scores).sum())
+
+
+def expect(rec, answer, scores, k, allowed=None):
+    """The answer is that of these log-scores."""
+    possible = [i for i in range(len(scores)) if scores[i] > -np.inf]
+    if allowed is not None:
+        possible = [i for i in possible if i in allowed]
+    order = sorted(possible, key=lambda i: (-scores[i], i))[:k]
+    assert answer["item_id"].tolist() == ids(rec, order)
+    np.testing.assert_allclose(answer["score"], np.exp(scores[order]), rtol=1e-4)
+
+
+def test_blend_and_popularity_bias_are_those_of_the_formula(rec):
+    scores = log_p(rec, HISTORY)
+    unit = rec.bundle.embeddings.unit_vectors().astype(np.float64)
+    mean = unit[HISTORY].sum(axis=0)
+    likeness = 10 * unit @ mean / np.linalg.norm(mean)
+    popularity = rec.scoring.model.log_popularity_N
+    mixed = np.where(np.isfinite(scores), 0.7 * scores + 0.3 * likeness - 0.5 * popularity, scores)
+    answer = rec.next_items(ids(rec, HISTORY), 6, blend=0.3, popularity_bias=0.5)
+    expect(rec, answer, normalised(mixed), 6)
+    of = [rec.index_of(item) for item in answer["item_id"]]
+    np.testing.assert_allclose(answer["probability"], np.exp(scores[of]), rtol=1e-4)
+    only = np.where(np.isfinite(scores), likeness, -np.inf)
+    expect(rec, rec.next_items(ids(rec, HISTORY), 6, blend=1), normalised(only), 6)
+
+
+def test_diversity_brings_in_what_is_unlike(rec):
+    history = ids(rec, HISTORY)
+    plain = rec.next_items(history, 8)
+    same = rec.next_items(history, 8, diversity=0.0)
+    assert same.equals(plain)
+    varied = rec.next_items(history, 8, diversity=0.8)
+    assert varied["item_id"][0] == plain["item_id"][0]
+
+    def closeness(answer):
+        unit = rec.bundle.embeddings.unit_vectors()[[rec.index_of(i) for i in answer["item_id"]]]
+        return float((unit @ unit.T).sum())
+
+    assert closeness(varied) < closeness(plain)
+    similar = rec.similar_items(history[0], 8, diversity=0.8)
+    assert closeness(similar) < closeness(rec.similar_items(history[0], 8))
+
+
+def test_choices_by_attribute_and_by_function(rec):
+    films = rec.bundle.catalogue
+    genre = films["genres"][0].split("|")[0]
+    of_genre = {i for i, g in enumerate(films["genres"]) if genre in g.split("|")}
+    history = ids(rec, HISTORY)
+    scores = log_p(rec, HISTORY)
+    for choice in ({"genres": genre}, {"genres": [genre.upper()]}):
+        expect(rec, rec.next_items(history, 50, only=choice), scores, 50, of_genre)
+    late = rec.next_items(history, 50, only=lambda films: films["year"] > 1980)
+    expect(rec, late, scores, 50, {i for i in range(50) if i > 30})
+    rest = rec.next_items(history, 50, exclude={"genres": genre})
+    expect(rec, rest, scores, 50, set(range(50)) - of_genre)
+    one_year = rec.popular_items(5, only={"year": [1953, 1954]})
+    assert sorted(one_year["item_id"]) == ids(rec, [3, 4])
+    similar = rec.similar_items(history[0], 50, only={"genres": genre})
+    assert set(similar["item_id"]) <= set(ids(rec, of_genre))
+
+
+def test_a_session_goes_on_as_the_history_would(rec):
+    session = rec.session()
+    assert session.next_items(5).equals(rec.popular_items(5))
+    history = []
+    for item in ids(rec, [*HISTORY, 4, 11]):
+        session.watch(item)
+        history.append(item)
+        answer, whole = session.next_items(5), rec.next_items(history, 5)
+        assert answer["item_id"].tolist() == whole["item_id"].tolist()
+        np.testing.assert_allclose(answer["score"], whole["score"], rtol=1e-4)
+    assert session.history == history
+    assert len(session) == 6
+    assert rec.session(history).next_items(5)["item_id"].tolist() == whole["item_id"].tolist()
+
+
+def test_many_at_once_are_as_one_by_one(rec, log):
+    histories = {
+        str(log.users.ids[u]): log.items.ids[log.history(u)].tolist() for u in range(40)
+    } | {"nobody": []}
+    for wishes in ({}, {"blend": 0.4, "exclude": [log.items.ids[0].item()]}, {"diversity": 0.5}):
+        together = rec.recommend_batch(histories, 4, **wishes)
+        assert list(together)[:2] == ["user_id", "rank"]
+        for name, history in histories.items():
+            alone = rec.next_items(history, 4, **wishes)
+            mine = together[together["user_id"] == name].reset_index(drop=True)
+            assert mine["item_id"].tolist() == alone["item_id"].tolist()
+            assert mine["rank"].tolist() == alone["rank"].tolist()
+            np.testing.assert_allclose(mine["probability"], alone["probability"], rtol=1e-4)
+    in_order = rec.recommend_batch(list(histories.values()), 4)
+    assert in_order["row"].drop_duplicates().tolist() == list(range(41))
+    assert rec.recommend_batch([]).empty
+    assert (
+        rec.recommend_batch([[]], 2)["item_id"].tolist() == rec.popular_items(2)["item_id"].tolist()
+    )
+
+
+def test_users_of_the_bundle_are_known_by_name(rec, log, bundle):
+    for user in (0, 17):
+        name = log.users.ids[user].item()
+        answer = rec.recommend_user(name, 5)
+        alone = rec.next_items(log.items.ids[log.history(user)], 5)
+        assert answer["item_id"].tolist() == alone["item_id"].tolist()
+        np.testing.assert_allclose(answer["score"], alone["score"], rtol=1e-4)
+    everyone = rec.recommend_users(k=3)
+    assert everyone["user_id"].nunique() == log.n_users
+    some = rec.recommend_users(log.users.ids[[17, 0]].tolist(), k=5)
+    assert some["user_id"].drop_duplicates().tolist() == log.users.ids[[17, 0]].tolist()
+    assert (
+        some["item_id"][5:].tolist() == rec.recommend_user(log.users.ids[0], 5)["item_id"].tolist()
+    )
+    with pytest.raises(UnknownUserError, match="no history of user 'ann'"):
+        rec.recommend_user("ann")
+    with pytest.raises(UnknownUserError, match="holds no histories"):
+        Recommender(bundle).recommend_user(1)
+
+
+def test_explanations_are_what_is_lost_without_each(rec, log):
+    history = [*HISTORY, 4]  # one of them twice
+    answer = rec.explain(ids(rec, history), ids(rec, [20, 30]), k=4)
+    assert answer["item_id"].tolist() == ids(rec, [20] * 4 + [30] * 4)
+    assert answer["rank"].tolist() == [1, 2, 3, 4] * 2
+
+    def log_p_without(watched, item):
+        kept = [i for i in history if i != watched]
+        logits = rec.bundle.session_model.score([np.array(kept, np.int32)])[0].astype(np.float64)
+        logits[history] = -np.inf  # over the same items in all cases
+        return normalised(logits)[item]
+
+    likers = log.user_item_matrix()
+    likers = likers.toarray() * 0
+    rated = log.rating >= 3.0
+    likers[log.user_index[rated], log.item_index[rated]] = 1
+    for item in (20, 30):
+        rows = answer[answer["item_id"] == ids(rec, [item])[0]]
+        whole = log_p(rec, history)[item]
+        lost = {w: whole - log_p_without(w, item) for w in HISTORY}
+        best = sorted(HISTORY, key=lambda w: -lost[w])
+        assert rows["because_item_id"].tolist() == ids(rec, best)
+        np.testing.assert_allclose(rows["score"], [lost[w] for w in best], atol=1e-4)
+        both = [int((likers[:, w] & likers[:, item]).sum()) for w in best]
+        assert rows["liked_both"].tolist() == both
+        sentence = rows["sentence"].iloc[0]
+        speaking = [w for w in best if lost[w] > 0]
+        assert sentence.startswith(rec.catalogue.titles[item])
+        assert all(rec.catalogue.titles[w] in sentence for w in speaking)
+    assert rec.explain(ids(rec, history))["item_id"].nunique() == 10
+    assert "people liked both" in " ".join(rec.explain(ids(rec, history), k=4)["sentence"])
+
+
+def test_watch_lists_are_those_of_beam_search(rec):
+    from recsys.sessions import beam_search
+
+    answer = rec.watch_list(ids(rec, HISTORY), 3, beam_width=4)
+    lists = beam_search(rec.bundle.session_model, HISTORY, 3, 4)
+    assert answer["list"].tolist() == [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3
+    for number, expected in enumerate(lists, start=1):
+        rows = answer[answer["list"] == number]
+        assert rows["item_id"].tolist() == ids(rec, expected.items)
+        np.testing.assert_allclose(rows["probability"], np.exp(expected.log_probability), rtol=1e-4)
+        np.testing.assert_allclose(rows["score"].prod(), rows["probability"].iloc[0], rtol=1e-4)
+    only = ids(rec, [20, 21])
+    short = rec.watch_list(ids(rec, HISTORY), 5, only=only)
+    assert sorted(short[short["list"] == 1]["item_id"]) == sorted(only), "there are but two"
+    assert rec.watch_list(ids(rec, HISTORY), 3, only=ids(rec, HISTORY)).empty
+
+
+def test_search_forgives_typing_errors(rec):
+    for index in (0, 11, 33):
+        title = rec.catalogue.titles[index]
+        name = title.rsplit(" (", 1)[0]
+        swapped = name[:2] + name[3] + name[2] + name[4:]
+        for query in (title, title.lower(), name, swapped):
+            found = rec.items(query, 5)
+            assert title in found["title"].tolist(), query
+        assert rec.items(title)["title"][0] == title
+        assert rec.items(title)["score"][0] == pytest.approx(1.0, abs=0.03)
+    assert {"genres", "year"} <= set(rec.items(title))
+    assert rec.items("qqqqzzzz").empty
+    assert rec.items("", 3)["item_id"].tolist() == rec.popular_items(3)["item_id"].tolist()
+
+
+def test_a_film_without_a_vector_is_placed_by_its_genres(full):
+    vectors = full.embeddings.vectors.copy()
+    vectors[6] = 0
+    embeddings = replace(full.embeddings, vectors=vectors)
+    index, cosine = embeddings.neighbours(20)
+    cold = Recommender(
+        replace(full, embeddings=embeddings, neighbour_index=index, neighbour_cosine=cosine)
+    )
+    unit = embeddings.unit_vectors()
+    wanted = set(full.catalogue["genres"][6].split("|"))
+    weight = np.array([len(wanted & set(g.split("|"))) ** 2 for g in full.catalogue["genres"]])
+    mean = weight @ unit
+    scores = unit @ mean / np.linalg.norm(mean)
+    scores[~vectors.any(axis=1)] = -np.inf
+    answer = cold.similar_items(ids(cold, [6])[0], 5)
+    order = np.argsort(-scores, kind="stable")[:5]
+    assert answer["item_id"].tolist() == ids(cold, order)
+    new = cold.similar_to_new_item(genres=sorted(wanted), k=5)
+    assert new["item_id"].tolist() == ids(cold, order)
+    bare = Recommender(replace(cold.bundle, catalogue=full.catalogue.drop(columns="genres")))
+    assert bare.similar_items(ids(cold, [6])[0]).empty
+
+
+def test_a_new_film_is_placed_by_its_counts(rec, log):
+    from recsys.cooccurrence import count_cooccurrence
+
+    counts = count_cooccurrence(log, min_rating=3.0).matrix.toarray()
+    liked_with = {i: int(n) for i, n in zip(ids(rec, range(50)), counts[8], strict=True) if n}
+    answer = rec.similar_to_new_item(liked_with=liked_with, k=3)
+    assert answer["item_id"][0] == ids(rec, [8])[0], "the film whose counts they are is the nearest"
+
+
+def test_a_bundle_without_counts_explains_without_them(bundle):
+    rec = Recommender(bundle)
+    answer = rec.explain(ids(rec, HISTORY), ids(rec, [20])[0])
+    assert answer["liked_both"].isna().all()
+    assert answer.as_records()[0]["liked_both"] is None
