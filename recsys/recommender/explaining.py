@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from recsys.bundle import PairCounts
 from recsys.recommender.catalogue import Catalogue, names
 from recsys.recommender.ranking import Floats
+from recsys.recommender.scoring import log_sum_exp
 from recsys.sessions.light import LightModel
 
 
@@ -70,9 +71,7 @@ def _without_each(
     histories = [watched[watched != item] for item in distinct]
     logits_BN = model.logits_after([*histories, watched])
     logits_BN[:, watched] = -np.inf
-    highest_B1 = logits_BN.max(axis=1, keepdims=True)
-    total_B1 = highest_B1 + np.log(np.exp(logits_BN - highest_B1).sum(axis=1, keepdims=True))
-    log_p_BI: Floats = logits_BN[:, items] - total_B1
+    log_p_BI: Floats = logits_BN[:, items] - log_sum_exp(logits_BN)
     return log_p_BI
 
 

@@ -22,13 +22,14 @@ Histories = Sequence[NDArray[np.integer]]
 Cells = tuple[NDArray[np.int64], NDArray[np.integer]]
 """Rows and columns of some entries of a matrix."""
 
-DEFAULT_BLEND = 0.0
-"""Weight of the embeddings beside the session model; docs/recommending.md has the figures."""
+ONE_FILM_BLEND = 0.2
+"""Weight of the embeddings beside the session model after a single watch, where nothing else is
+asked for; after more watches it is zero. docs/recommending.md has the figures."""
 
 RECENT = 10
 """How many of the latest watches the embeddings' side of a blend looks at."""
 
-SHARPNESS = 10.0
+SHARPNESS = np.float32(10.0)
 """What cosines are multiplied by to be log-probabilities."""
 
 _CANDIDATES = 10
@@ -44,7 +45,8 @@ class Wishes:
     """Which items may be recommended; None for all."""
     diversity: float = 0.0
     popularity_bias: float = 1.0
-    blend: float = DEFAULT_BLEND
+    blend: float | None = None
+    """None takes `ONE_FILM_BLEND` for histories of one watch, and zero for all others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,13 +122,16 @@ class Scoring:
         wishes: Wishes,
     ) -> tuple[Floats, Floats]:  # fmt: skip
         """Logarithms of the scores, [B, N], and what they are above those that sum to one."""
-        if wishes.blend == 0.0 and wishes.popularity_bias == 1.0:
+        blend_B = _blends(watched, wishes)
+        if wishes.popularity_bias == 1.0 and not blend_B.any():
             return logits_BN, log_total_B1
         scores_BN = logits_BN - log_total_B1
         scores_BN[seen] = 0.0  # minus infinity times zero is not a number
-        scores_BN *= np.float32(1.0 - wishes.blend)
-        if wishes.blend:
-            scores_BN += np.float32(wishes.blend * SHARPNESS) * self._likeness(watched)
+        scores_BN *= 1.0 - blend_B[:, None]
+        (mixed,) = blend_B.nonzero()
+        if len(mixed):
+            likeness = self._likeness([watched[row] for row in mixed.tolist()])
+            scores_BN[mixed] += SHARPNESS * blend_B[mixed, None] * likeness
         scores_BN -= np.float32(1.0 - wishes.popularity_bias) * self.model.log_popularity_N
         scores_BN[seen] = -np.inf
         return scores_BN, log_sum_exp(scores_BN)
@@ -153,6 +158,14 @@ class Scoring:
         relevance_P = _zero_to_one(scores_N[candidates])
         unit_PE = self.unit_vectors[candidates]
         return candidates[diversify(relevance_P, unit_PE, wishes.k, wishes.diversity)]
+
+
+def _blends(watched: Histories, wishes: Wishes) -> Floats:
+    """The weight of the embeddings for each history, [B]."""
+    if wishes.blend is not None:
+        return np.full(len(watched), wishes.blend, dtype=np.float32)
+    is_one = [len(history) == 1 for history in watched]
+    return np.float32(ONE_FILM_BLEND) * np.array(is_one, dtype=np.float32)
 
 
 def _cells(watched: Histories) -> Cells:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.recommender.ranking import Floats, best
+from recsys.recommender.scoring import log_sum_exp
 from recsys.sessions.light import LightModel, Memory
 
 
@@ -69,8 +70,6 @@ def _log_probability(model: LightModel, beam: WatchList, watched: NDArray[np.int
     seen = [*watched.tolist(), *beam.items]
     if model.config.exclude_seen:
         logits_N[seen] = -np.inf
-    highest = logits_N.max()
-    if highest > -np.inf:
-        logits_N -= highest + np.log(np.exp(logits_N - highest).sum())
+    logits_N -= log_sum_exp(logits_N[None])[0]
     logits_N[seen] = -np.inf
     return logits_N

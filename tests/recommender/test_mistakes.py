@@ -1,6 +1,5 @@
 """What callers get wrong: each has its own error, and none changes anything."""
 
-import os
 import shutil
 
 import numpy as np
@@ -184,7 +183,7 @@ def test_a_truncated_file_is_named(folder, name):
 def test_a_link_out_of_the_folder_is_refused(folder, tmp_path):
     outside = tmp_path / "outside.npz"
     shutil.move(folder / "cooccurrence.npz", outside)
-    os.symlink(outside, folder / "cooccurrence.npz")
+    (folder / "cooccurrence.npz").symlink_to(outside)
     with pytest.raises(BundleError, match=r"cooccurrence\.npz leads out of the folder"):
         load_bundle(folder)
 

@@ -48,6 +48,18 @@ def test_blend_and_popularity_bias_are_those_of_the_formula(rec):
     expect(rec, rec.next_items(ids(rec, HISTORY), 6, blend=1), normalised(only), 6)
 
 
+def test_after_one_film_what_is_similar_counts_too(rec):
+    one = ids(rec, [4])
+    assert rec.next_items(one, 9).equals(rec.next_items(one, 9, blend=0.2))
+    assert not rec.next_items(one, 9).equals(rec.next_items(one, 9, blend=0))
+    two = ids(rec, [4, 7])
+    assert rec.next_items(two, 9).equals(rec.next_items(two, 9, blend=0))
+    mixed = rec.recommend_batch([two, one, []], 9)
+    for row, history in enumerate((two, one, [])):
+        mine = mixed[mixed["row"] == row]["item_id"].tolist()
+        assert mine == rec.next_items(history, 9)["item_id"].tolist()
+
+
 def test_diversity_brings_in_what_is_unlike(rec):
     history = ids(rec, HISTORY)
     plain = rec.next_items(history, 8)
