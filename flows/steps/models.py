@@ -75,7 +75,7 @@ def learn_sessions(
         )
         losses = history.series("train_loss")
         stage.log_figure(plots.loss_curve(losses, "LSTM", "cross-entropy per watch"), "loss")
-        return model, judge(model, split, stage)
+        return model, judge(model, split, embeddings, stage)
 
 
 def _checkpoint(split: Split, training: str) -> Path:
@@ -100,14 +100,15 @@ def try_baseline(
             validate=lambda model: evaluate(model, split, "validation").metrics[METRIC],
         )
         stage.log_config(baseline=fitted.config, runtime=runtime)
-        return judge(fitted.model, split, stage)
+        return judge(fitted.model, split, embeddings, stage)
 
 
-def judge(model: Scorer, split: Split, stage: Run) -> Reports:
+def judge(model: Scorer, split: Split, embeddings: ItemEmbeddings, stage: Run) -> Reports:
     """Evaluate a model on both targets and record what came out."""
+    vectors = embeddings.vectors
     reports: Reports = {
-        "validation": evaluate(model, split, "validation"),
-        "test": evaluate(model, split, "test"),
+        "validation": evaluate(model, split, "validation", item_vectors=vectors),
+        "test": evaluate(model, split, "test", item_vectors=vectors),
     }
     stage.log_reports(reports)
     stage.log_table(by_segment(reports["test"].ranks, segments_of(split, "test")), "segments")

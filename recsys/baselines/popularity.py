@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from recsys.baselines.interface import DotProduct
 from recsys.config import Config
 from recsys.data import Interactions
 from recsys.errors import DataError
@@ -17,21 +19,28 @@ _SECONDS_PER_DAY = 86_400
 
 
 @dataclass(frozen=True, eq=False)
-class Popularity:
-    """Scores every item by the number of its watches."""
+class Popularity(DotProduct):
+    """Scores every item by the number of its watches, whatever the history."""
 
-    counts: NDArray[np.float32]
-    """Watches of each item, or their summed weights, [n_items]."""
+    @classmethod
+    def of(cls, counts: NDArray[Any]) -> Popularity:
+        """Watches of each item, or their summed weights, [n_items], as vectors of length one."""
+        return cls(counts.astype(np.float32)[:, None])
 
-    def score(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
-        """The same counts for every history, [B, n_items]."""
-        return np.tile(self.counts, (len(histories), 1))
+    @property
+    def counts(self) -> NDArray[np.float32]:
+        """Watches of each item, or their summed weights, [n_items]."""
+        return self.item_vectors[:, 0]
+
+    def user_vectors(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        """The same for every history, [B, 1]."""
+        return np.ones((len(histories), 1), dtype=np.float32)
 
 
 def fit_popularity(interactions: Interactions) -> Popularity:
     """Count the watches of each item."""
     counts = np.bincount(interactions.item_index, minlength=interactions.n_items)
-    return Popularity(counts.astype(np.float32))
+    return Popularity.of(counts)
 
 
 class RecentPopularityConfig(Config):
@@ -58,4 +67,4 @@ def fit_recent_popularity(
     ages = (interactions.timestamp.max(initial=0) - interactions.timestamp) / _SECONDS_PER_DAY
     weights = np.exp2(-ages / config.half_life_days)
     counts = np.bincount(interactions.item_index, weights, minlength=interactions.n_items)
-    return Popularity(counts.astype(np.float32))
+    return Popularity.of(counts)

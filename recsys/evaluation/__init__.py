@@ -5,7 +5,7 @@ from recsys.evaluation.beyond import beyond_accuracy, diversity, serendipity
 from recsys.evaluation.comparison import compare_with, intervals, paired_differences
 from recsys.evaluation.factored import FactoredScorer
 from recsys.evaluation.latency import measure_latency
-from recsys.evaluation.lists import LIST_METRICS, Hits, find_hits
+from recsys.evaluation.lists import LIST_METRICS, Hits, find_hits, list_metrics
 from recsys.evaluation.promotion import METRIC, PromotionRule, Verdict, promote_if_better
 from recsys.evaluation.protocol import RankingProtocol, require_comparable
 from recsys.evaluation.ranking import Ranking, Scorer, rank, rank_targets, top_items
@@ -33,6 +33,7 @@ __all__ = [
     "evaluate",
     "find_hits",
     "intervals",
+    "list_metrics",
     "measure_latency",
     "paired_differences",
     "promote_if_better",

@@ -95,3 +95,36 @@ LIST_METRICS: dict[str, Callable[[Hits, int], PerUser]] = {
     "map": average_precision,
 }
 """Each metric by its key. Of one right item, recall is the hit rate and MAP is MRR."""
+
+
+def list_metrics(
+    recommended: NDArray[np.int32],
+    users: NDArray[np.integer],
+    targets: NDArray[np.int32],
+    n_items: int,
+) -> dict[str, float]:
+    """How many of all targets of a user the list holds that the user got before the first of them.
+
+    Args:
+        recommended: items for each target's history, best first, [n, k].
+        users: the user of each target, ascending, [n]; targets of one user in order.
+        targets: the right items, [n].
+        n_items: size of the catalogue.
+
+    Returns:
+        The mean over users of each of `LIST_METRICS`, as `list_recall_at_10`.
+
+    Example:
+        >>> lists = np.array([[3, 1], [9, 9]], dtype=np.int32)
+        >>> found = list_metrics(lists, np.array([7, 7]), np.array([1, 2], np.int32), 10)
+        >>> found["list_recall_at_2"], found["list_precision_at_2"]
+        (0.5, 0.5)
+    """
+    first = np.flatnonzero(np.diff(users, prepend=-1))
+    relevant = [np.unique(items) for items in np.split(targets, first[1:])]
+    hits = find_hits(recommended[first], relevant, n_items)
+    k = recommended.shape[1]
+    return {
+        f"list_{name}_at_{k}": float(metric(hits, k).mean())
+        for name, metric in LIST_METRICS.items()
+    }

@@ -11,9 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys import columns
+from recsys.baselines import fit_popularity
 from recsys.data import Split, Target
 from recsys.errors import DataError
-from recsys.evaluation.beyond import beyond_accuracy
+from recsys.evaluation.beyond import beyond_accuracy, diversity, serendipity
+from recsys.evaluation.lists import list_metrics
 from recsys.evaluation.metrics import METRICS, TITLES, mean_metrics
 from recsys.evaluation.protocol import (
     DEFAULT_PROTOCOL,
@@ -38,7 +40,11 @@ class Report:
     metrics: Mapping[str, float]
     """Means over targets, as `ndcg_at_10`."""
     beyond: Mapping[str, float]
-    """Coverage, Gini, popularity and novelty of what was recommended, as `coverage_at_10`."""
+    """Coverage, Gini, popularity, novelty and serendipity of what was recommended, and diversity
+    where there were vectors to tell it by, as `coverage_at_10`."""
+    lists: Mapping[str, float]
+    """HitRate, Recall, Precision, NDCG, MRR and MAP of the list that each user got before the
+    first target, all the user's targets being right, as `list_recall_at_10`."""
     ranks: NDArray[np.int64]
     """Rank of each target, one is best, [n]."""
     recommended: NDArray[np.int32]
@@ -64,6 +70,8 @@ def evaluate(
     target: Target = "test",
     ks: Sequence[int] = KS,
     protocol: RankingProtocol = DEFAULT_PROTOCOL,
+    *,
+    item_vectors: NDArray[np.float32] | None = None,
 ) -> Report:
     """Rank every target among the whole catalogue, by default what its user had seen left out.
 
@@ -73,6 +81,8 @@ def evaluate(
         target: "validation" to choose between models, "test" to report the one chosen.
         ks: lengths of list.
         protocol: how the catalogue is ranked.
+        item_vectors: what tells how alike two items are, for the diversity of lists,
+            [n_items, dim].
 
     Raises:
         DataError: the split has no such targets.
@@ -80,16 +90,23 @@ def evaluate(
     users = split.users(target)
     if not len(users):
         raise DataError(f"{split.lacking}: there is nothing to evaluate on ({target} targets)")
-    ranking = rank(
-        model,
-        split.histories(target),
-        split.targets(target),
-        LISTED,
+    histories, targets = split.histories(target), split.targets(target)
+    ranking = rank(model, histories, targets, LISTED, mask_seen=protocol.mask_seen)
+    obvious = rank(
+        fit_popularity(split.train),
+        histories,
+        targets,
         mask_seen=protocol.mask_seen,
+        within=LISTED,
     )
+    beyond = beyond_accuracy(ranking.recommended, split.train)
+    beyond[f"serendipity_at_{LISTED}"] = serendipity(ranking.ranks, obvious.ranks, LISTED)
+    if item_vectors is not None:
+        beyond[f"diversity_at_{LISTED}"] = diversity(ranking.recommended, item_vectors)
     return Report(
         metrics=mean_metrics(ranking.ranks, ks),
-        beyond=beyond_accuracy(ranking.recommended, split.train),
+        beyond=beyond,
+        lists=list_metrics(ranking.recommended, users, targets, split.interactions.n_items),
         ranks=ranking.ranks,
         recommended=ranking.recommended,
         users=split.interactions.users.ids[users],

@@ -113,7 +113,7 @@ class Run:
     def log_reports(self, reports: Mapping[Target, Report]) -> None:
         """Record a model's metrics, as `test_ndcg_at_10`, and every user's rank."""
         for target, report in reports.items():
-            found = {**report.metrics, **report.beyond}
+            found = {**report.metrics, **report.lists, **report.beyond}
             self.log_metrics({f"{target}_{name}": x for name, x in found.items()})
             with tempfile.TemporaryDirectory() as folder:
                 report.per_user().to_parquet(Path(folder) / f"{target}.parquet", index=False)

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.baselines import fit_popularity
+from recsys.baselines import fit_item_knn, fit_popularity
 from recsys.data import (
     global_time_cut,
     leave_last_n,
@@ -14,7 +14,7 @@ from recsys.data import (
     read_ratings,
 )
 from recsys.errors import DataError
-from recsys.evaluation import KS, RankingProtocol, comparison_table, evaluate
+from recsys.evaluation import KS, RankingProtocol, comparison_table, diversity, evaluate
 
 
 class ByIndex:
@@ -157,3 +157,45 @@ def test_parquet_keeps_the_ranks_and_the_fingerprint(split, tmp_path):
     stored = pd.read_parquet(tmp_path / "ranks.parquet")
     pd.testing.assert_frame_equal(stored, report.per_user())
     assert stored.attrs["fingerprint"] == report.fingerprint
+
+
+def test_one_call_gives_every_metric(sample_split):
+    """Also those of several right items, of the lists' variety, and of what is not obvious."""
+    vectors = np.random.default_rng(0).standard_normal((sample_split.interactions.n_items, 3))
+    model = fit_item_knn(sample_split.train)
+    report = evaluate(model, sample_split, item_vectors=vectors.astype(np.float32))
+    names = {"coverage", "gini", "popularity", "novelty", "serendipity", "diversity"}
+    assert set(report.beyond) == {f"{name}_at_10" for name in names}
+    assert report.beyond["diversity_at_10"] == pytest.approx(diversity(report.recommended, vectors))
+    assert "diversity_at_10" not in evaluate(model, sample_split).beyond
+    obvious = evaluate(fit_popularity(sample_split.train), sample_split)
+    assert obvious.beyond["serendipity_at_10"] == 0
+    missed = (report.ranks <= 10) & (obvious.ranks > 10)
+    assert report.beyond["serendipity_at_10"] == missed.mean() > 0
+    # With one target each, the list and the rank tell the same.
+    for name in ("hit_rate", "ndcg", "mrr"):
+        told = report.lists[f"list_{name}_at_10"]
+        assert told == pytest.approx(report.metrics[f"{name}_at_10"])
+    assert report.lists["list_recall_at_10"] == pytest.approx(report.metrics["hit_rate_at_10"])
+    assert report.lists["list_map_at_10"] == pytest.approx(report.metrics["mrr_at_10"])
+
+
+def test_the_list_at_the_cut_is_held_against_all_that_came_after_it():
+    # After 0 at time 1, ann watches 4 and 1, ben 2; scores by index list 4 3 2 1.
+    rows = [("ann", 0, 1), ("ann", 4, 5), ("ann", 1, 6), ("ben", 0, 1), ("ben", 2, 7)]
+    rows += [("carl", 3, 1)]
+    log = read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]))
+    report = evaluate(ByIndex(), global_time_cut(log, validation_from=3, test_from=4))
+    assert report.recommended[:, :4].tolist() == [[4, 3, 2, 1], [3, 2, 1, -1], [4, 3, 2, 1]]
+    assert report.lists == pytest.approx(
+        {
+            "list_hit_rate_at_10": 1,
+            "list_recall_at_10": 1,
+            "list_precision_at_10": (2 / 10 + 1 / 10) / 2,
+            "list_ndcg_at_10": (
+                (1 + 1 / math.log2(5)) / (1 + 1 / math.log2(3)) + 1 / math.log2(4)
+            ) / 2,
+            "list_mrr_at_10": (1 + 1 / 3) / 2,
+            "list_map_at_10": ((1 + 2 / 4) / 2 + 1 / 3) / 2,
+        }
+    )  # fmt: skip
