@@ -125,7 +125,7 @@ def _challenge(
     configs = {"counting": counting, "embedding": embedding}
     catalogue = split.interactions.catalogue
     save(make_bundle(catalogue, vectors, model, configs, reports, counts=counts), run)
-    decision = release(reports["validation"], champion, split, model_name, run, rule)
+    decision = release(model, reports["validation"], champion, split, model_name, run, rule)
     return "promoted" if decision.verdict.promoted else "kept"
 
 

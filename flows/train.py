@@ -12,6 +12,7 @@ from flows.settings import read_settings
 from flows.steps.data import find_data, inputs_of, read
 from flows.steps.models import LSTM, compare, learn_sessions, try_baseline
 from flows.steps.release import find_champion, release, save
+from flows.steps.report import report
 from flows.steps.vectors import count, embed
 from flows.telling import report_failure
 from flows.terminal import shield_server, told_plainly
@@ -70,6 +71,7 @@ def train(
             for name in usual_baselines(split.train)
         }
         compare(by_model, run)
+        report(by_model, split, run)
         bundle = make_bundle(
             split.interactions.catalogue,
             embeddings,
@@ -79,7 +81,7 @@ def train(
             counts=counts,
         )
         save(bundle, run)
-        release(reports["validation"], find_champion(model_name), split, model_name, run)
+        release(model, reports["validation"], find_champion(model_name), split, model_name, run)
     return run.run_id
 
 

@@ -15,7 +15,14 @@ from recsys import tracking
 from recsys.bundle import Bundle, save_bundle
 from recsys.data import Split
 from recsys.errors import BundleError, TrackingError
-from recsys.evaluation import PromotionRule, Report, Verdict, promote_if_better
+from recsys.evaluation import (
+    PromotionRule,
+    Report,
+    Scorer,
+    Verdict,
+    measure_latency,
+    promote_if_better,
+)
 from recsys.loading import load_recommender
 from recsys.tracking import Run
 
@@ -61,6 +68,7 @@ def save(bundle: Bundle, run: Run) -> None:
 
 
 def release(
+    model: Scorer,
     report: Report,
     champion: Champion | None,
     split: Split,
@@ -69,7 +77,7 @@ def release(
     rule: PromotionRule = PromotionRule(),
 ) -> Decision:
     """Register the saved bundle; make it champion if there is none or it surely beats it."""
-    verdict = judge_against(champion, report, split, rule)
+    verdict = judge_against(champion, model, report, split, rule)
     decision = Decision(register(verdict, model_name, run), verdict)
     get_run_logger().info("%s version %s: %s", model_name, decision.version, verdict)
     outcome = "promoted" if verdict.promoted else "not promoted"
@@ -84,13 +92,16 @@ def release(
 
 @task(cache_policy=NO_CACHE, task_run_name="compare with the champion")
 def judge_against(
-    champion: Champion | None, report: Report, split: Split, rule: PromotionRule
+    champion: Champion | None, model: Scorer, report: Report, split: Split, rule: PromotionRule
 ) -> Verdict:
     """Whether the new model is better than the one in use by more than chance explains."""
     present = None
     if champion is not None:
         present = champion.bundle.session_model, champion.bundle.items
-    return promote_if_better(report, present, split, rule)
+    latency = None
+    if rule.latency_budget_ms is not None:
+        latency = measure_latency(model, split.histories("validation"))
+    return promote_if_better(report, present, split, rule, latency_ms=latency)
 
 
 @io_task("register", timeout_seconds=600)

@@ -9,11 +9,12 @@ from recsys.evaluation.lists import LIST_METRICS, Hits, find_hits, list_metrics
 from recsys.evaluation.promotion import METRIC, PromotionRule, Verdict, promote_if_better
 from recsys.evaluation.protocol import RankingProtocol, require_comparable
 from recsys.evaluation.ranking import Ranking, Scorer, rank, rank_targets, top_items
-from recsys.evaluation.report import KS, Report, comparison_table, evaluate
+from recsys.evaluation.report import KS, LISTED, Report, comparison_table, evaluate
 from recsys.evaluation.segments import by_segment, segments_of
 
 __all__ = [
     "KS",
+    "LISTED",
     "LIST_METRICS",
     "METRIC",
     "AlignedScorer",

@@ -1,5 +1,6 @@
 """Recording runs and models in MLflow; nothing else in the library imports it."""
 
+from recsys.tracking.curves import learning_curves
 from recsys.tracking.finished import (
     ChampionVersion,
     FinishedRun,
@@ -27,6 +28,7 @@ __all__ = [
     "fetch_bundle",
     "find_champion",
     "find_finished",
+    "learning_curves",
     "mark_inputs",
     "open_run",
     "promote",
