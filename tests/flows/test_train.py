@@ -104,7 +104,8 @@ def test_params_metrics_data_and_files_are_recorded(client, run_ids):
     assert len(run.inputs.dataset_inputs[0].dataset.digest) == 36
     names = {file.path for file in client.list_artifacts(run_ids[0])}
     assert names == {
-        "bundle", "comparison.json", "differences.json", "figures", "map.html", "ranks", "report.html"
+        "bundle", "comparison.json", "differences.json", "figures", "map.html", "ranks",
+        "report.html",
     }  # fmt: skip
     nested = children(client, run_ids[0])
     for model in ("lstm", "popularity", "item-knn", "als"):
