@@ -70,18 +70,24 @@ def learning_rates(counts, optimum, rows, near):
 
 def dimensions(counts):
     """The best attainable loss by length of the vectors."""
-    dims = (2, 4, 8, 16, 32, 64, 128)
+    dims = (2, 4, 8, 16, 32, 64)
     squares = np.square(counts.matrix.data.astype(float)).sum()
     best = [
         recsys.spectral_optimum(counts, dim, runtime=ONE_CORE, tolerance=1e-3).loss / squares
         for dim in dims
     ]
     print("dim", dict(zip(dims, np.round(best, 5).tolist(), strict=True)), flush=True)
+    return draw_dimensions(dims, best)
+
+
+def draw_dimensions(dims, best):
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    axes.loglog(dims, best, marker="o")
-    axes.set(xlabel="dim", ylabel="optimum / Σ X²", title="Dimension against loss")
-    axes.grid(alpha=0.3, which="both")
+    axes.plot(dims, best, marker="o")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(dims, map(str, dims))
+    axes.set(xlabel="dim", ylabel="optimum / Σ X²", ylim=(0, None), title="Dimension against loss")
+    axes.grid(alpha=0.3)
     return figure
 
 
