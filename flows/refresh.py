@@ -59,7 +59,7 @@ def refresh(
     warm_start: WarmStart = WarmStart(),
     rule: PromotionRule = PromotionRule(),
     runtime: Runtime = Runtime(),
-    experiment: str = "recsys",
+    experiment: str | None = None,
     model_name: str = "recsys",
 ) -> str | None:
     """Bring the model up to date with new ratings; gives back the id of the MLflow run.
@@ -74,7 +74,7 @@ def refresh(
         warm_start: how the challenger goes on from the champion.
         rule: what it has to show.
         runtime: device, precision, seed and threads.
-        experiment: where in MLflow to record the run.
+        experiment: where in MLflow to record the run; None names it by data and protocol.
         model_name: the registered model; one name per catalogue.
     """
     source = find_data(data)
@@ -91,7 +91,9 @@ def refresh(
         tell("decision", f"{model_name}: nothing new", f"`{source}` is what it was.")
         _announce(model_name, "unchanged", known.run_id)
         return None
-    with sole_training(), tracking.start_run(f"refresh {Path(source).name}", experiment) as run:
+    name = tracking.run_name("refresh", {"warm_start": warm_start, "runtime": runtime})
+    place = experiment or tracking.experiment_name(source, reading)
+    with sole_training(), tracking.start_run(name, place) as run:
         tracking.mark_inputs(run, inputs)
         outcome = _challenge(champion, source, reading, warm_start, rule, runtime, model_name, run)
     _announce(model_name, outcome, run.run_id)

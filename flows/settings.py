@@ -27,7 +27,7 @@ class Settings(Config):
     runtime: Runtime = Runtime()
     grid: Grid = Grid()
     """What the flow `sweep` tries out."""
-    experiment: str = "recsys"
+    experiment: str | None = None
     model_name: str = "recsys"
 
     def of_train(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def train(
     embedding: EmbeddingConfig = EmbeddingConfig(),
     session: SessionConfig = SessionConfig(),
     runtime: Runtime = Runtime(),
-    experiment: str = "recsys",
+    experiment: str | None = None,
     model_name: str = "recsys",
 ) -> str:
     """Train, evaluate and register a recommender; gives back the id of the MLflow run.
@@ -53,14 +53,16 @@ def train(
         embedding: the co-occurrence embeddings.
         session: the LSTM.
         runtime: device, precision, seed and threads.
-        experiment: where in MLflow to record the run.
+        experiment: where in MLflow to record the run; None names it by data and protocol.
         model_name: the registered model; one name per catalogue.
     """
     source = find_data(data)
-    with sole_training(), tracking.start_run(f"train {Path(source).name}", experiment) as run:
+    stages = {"counting": counting, "embedding": embedding, "session": session, "runtime": runtime}
+    name = tracking.run_name("train", stages)
+    place = experiment or tracking.experiment_name(source, reading)
+    with sole_training(), tracking.start_run(name, place) as run:
         tracking.mark_inputs(run, inputs_of(source, reading, model_name))
-        run.log_config(reading=reading, counting=counting)
-        run.log_config(embedding=embedding, session=session, runtime=runtime)
+        run.log_config(reading=reading, **stages)
         split = read(source, reading, run)
         counts = count(split, counting, run)
         embeddings = embed(counts, split, embedding, runtime, run)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys import cli_data, columns
+from recsys import cli_data, cli_gc, columns
 from recsys.errors import RecsysError
 
 if TYPE_CHECKING:
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from recsys.recommender import Item, Recommender
 
 app = typer.Typer(
-    help="Ask the champion for recommendations; fetch data to train one.",
+    help="Ask the champion for recommendations; fetch data to train one; clean up.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_gc.app)
 
 Model = Annotated[
     str,

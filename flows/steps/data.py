@@ -54,6 +54,7 @@ def read(source: str, config: ReadingConfig, run: Run) -> Split:
         for recorder in (run, stage):
             recorder.log_dataset(ratings, Path(source).name, source)
         split = config.split.apply(ratings).filtered_by(config.filters.facts())
+        run.log_split(split, Path(source).name)
         stage.log_params(split.fingerprint("validation"))
     return split
 

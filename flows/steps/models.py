@@ -69,12 +69,15 @@ def learn_sessions(
             item_vectors=vectors,
             start=start,
             runtime=runtime,
-            on_epoch=combine(history, stage.on_epoch, advance),
+            # In the run around it, too: there the UI lays the curves of several runs together.
+            on_epoch=combine(history, stage.on_epoch, run.on_epoch, advance),
             validate=lambda model: evaluate(model, split, "validation").metrics,
             checkpoint=_checkpoint(split, digest),
         )
         losses = history.series("train_loss")
-        stage.log_figure(plots.loss_curve(losses, "LSTM", "cross-entropy per watch"), "loss")
+        curve = plots.loss_curve(losses, "LSTM", "cross-entropy per watch")
+        for recorder in (run, stage):
+            recorder.log_figure(curve, "loss")
         return model, judge(model, split, embeddings, stage)
 
 
@@ -119,7 +122,7 @@ def judge(model: Scorer, split: Split, embeddings: ItemEmbeddings, stage: Run) -
 def compare(by_model: dict[str, Reports], run: Run) -> None:
     """Lay the test results side by side; the parent run carries those of the LSTM."""
     table = comparison_table({name: reports["test"] for name, reports in by_model.items()})
-    run.log_table(table, "comparison")
+    run.log_comparison(table, LSTM)
     ranks = {name: reports["test"].per_user() for name, reports in by_model.items()}
     run.log_table(compare_with(LSTM, ranks), "differences")
     run.log_reports(by_model[LSTM])

@@ -64,7 +64,7 @@ def find_champion(model_name: str) -> Champion | None:
 def save(bundle: Bundle, run: Run) -> None:
     """Store the bundle with the run."""
     with tempfile.TemporaryDirectory() as folder:
-        run.log_folder(save_bundle(bundle, Path(folder) / tracking.BUNDLE), tracking.BUNDLE)
+        tracking.log_bundle(run, save_bundle(bundle, Path(folder) / tracking.BUNDLE))
 
 
 def release(

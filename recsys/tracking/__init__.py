@@ -9,8 +9,9 @@ from recsys.tracking.finished import (
     mark_inputs,
     open_run,
 )
+from recsys.tracking.models import BUNDLE, log_bundle
+from recsys.tracking.naming import experiment_name, run_name
 from recsys.tracking.registry import (
-    BUNDLE,
     champion_version,
     fetch_bundle,
     promote,
@@ -25,14 +26,17 @@ __all__ = [
     "FinishedRun",
     "Run",
     "champion_version",
+    "experiment_name",
     "fetch_bundle",
     "find_champion",
     "find_finished",
     "learning_curves",
+    "log_bundle",
     "mark_inputs",
     "open_run",
     "promote",
     "register",
+    "run_name",
     "start_run",
     "version_of",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from recsys.tracking.runs import Run
+from recsys.tracking.runs import BY_EPOCH, Run
 
 CURVES = ("relative_loss", "train_loss", "ndcg_at_10")
 """The metrics that say how learning went."""
@@ -18,9 +18,10 @@ def learning_curves(run: Run) -> dict[str, dict[str, list[float]]]:
     found: dict[str, dict[str, list[float]]] = {}
     for stage in stages:
         for name in CURVES:
-            if name not in stage.data.metrics:
+            recorded = f"{BY_EPOCH}/{name}"
+            if recorded not in stage.data.metrics:
                 continue
-            history = run.client.get_metric_history(stage.info.run_id, name)
+            history = run.client.get_metric_history(stage.info.run_id, recorded)
             values = [point.value for point in sorted(history, key=lambda point: point.step)]
             if len(values) > 1:
                 found.setdefault(str(stage.info.run_name), {})[name] = values

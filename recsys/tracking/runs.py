@@ -15,17 +15,28 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
-from mlflow.tracking.context.registry import resolve_tags
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NOTE,
+)
 from pydantic import BaseModel
 
-from recsys.data import Interactions, Target
+from recsys.config import Runtime
+from recsys.data import Interactions, Split, Target
 from recsys.evaluation import Report
+from recsys.tracking import notes
+from recsys.tracking.naming import flatten
 from recsys.tracking.store import PROCESS_TAG, connect, experiment_id, running
+from recsys.tracking.system import system_metrics
+from recsys.tracking.tags import context_tags, device_tags, protocol_tags
 
 _FLUSH_SECONDS = 2.0
 """Metrics are sent in batches of this age: one call costs as much for a thousand as for one."""
+
+BY_EPOCH = "epoch"
+"""The section of the metrics that are told by epoch."""
 
 
 class Run:
@@ -52,15 +63,29 @@ class Run:
         params = [
             Param(name, str(value))
             for stage, config in configs.items()
-            for name, value in _flatten(stage, config.model_dump(mode="json"))
+            for name, value in flatten(stage, config.model_dump(mode="json"))
         ]
-        self.client.log_batch(self.run_id, params=params)
+        tags: dict[str, str] = {}
+        for config in configs.values():
+            if isinstance(config, Runtime):  # which may leave the choice to the machine
+                tags |= device_tags(config)
+        self.client.log_batch(self.run_id, params=params, tags=_tags(tags))
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record single parameters."""
         self.client.log_batch(
             self.run_id, params=[Param(name, str(value)) for name, value in params.items()]
         )
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Record tags, which runs can be searched by."""
+        self.client.log_batch(self.run_id, tags=_tags(tags))
+
+    def add_note(self, text: str) -> None:
+        """Put a paragraph of Markdown on top of the description, which the UI shows first."""
+        before = self.client.get_run(self.run_id).data.tags.get(MLFLOW_RUN_NOTE)
+        note = text if before is None else f"{text}\n\n{before}"
+        self.client.set_tag(self.run_id, MLFLOW_RUN_NOTE, note)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Record metrics; they reach the store within seconds, or when the run is closed."""
@@ -70,8 +95,11 @@ class Run:
             self.flush()
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Record the metrics of an epoch; a callback for any fit."""
-        self.log_metrics(metrics, step=epoch)
+        """Record the metrics of an epoch, as `epoch/train_loss`; a callback for any fit.
+
+        The UI draws what stands before the slash as a section of its own, and draws it first.
+        """
+        self.log_metrics({f"{BY_EPOCH}/{name}": x for name, x in metrics.items()}, step=epoch)
 
     def flush(self) -> None:
         """Send the metrics that have gathered."""
@@ -97,10 +125,15 @@ class Run:
         )
         context = InputTag(MLFLOW_DATASET_CONTEXT, "training")
         self.client.log_inputs(self.run_id, [DatasetInput(dataset, [context])])
+        self.set_tags({"data_digest": interactions.digest})
+
+    def log_split(self, split: Split, name: str) -> None:
+        """Tell in the description what is learned from and what is held back."""
+        self.add_note(notes.of_data(split, name))
 
     def log_figure(self, figure: Figure, name: str) -> None:
-        """Record a picture as `figures/<name>.png`."""
-        self.client.log_figure(self.run_id, figure, f"figures/{name}.png")
+        """Record a picture as `<name>.png`, in no folder: the UI compares none that is in one."""
+        self.client.log_figure(self.run_id, figure, f"{name}.png")
 
     def log_page(self, html: str, name: str) -> None:
         """Record a web page as `<name>.html`, which the UI can show."""
@@ -110,8 +143,14 @@ class Run:
         """Record a table, its index included, as `<name>.json`, which the UI can show."""
         self.client.log_table(self.run_id, table.reset_index(), f"{name}.json")
 
+    def log_comparison(self, table: pd.DataFrame, model: str) -> None:
+        """Record `evaluation.comparison_table`; tell in the description how the model did."""
+        self.log_table(table, "comparison")
+        self.add_note(notes.of_results(table, model))
+
     def log_reports(self, reports: Mapping[Target, Report]) -> None:
-        """Record a model's metrics, as `test_ndcg_at_10`, and every user's rank."""
+        """Record a model's metrics, as `test_ndcg_at_10`, every user's rank, and the protocol."""
+        self.set_tags(protocol_tags(reports))
         for target, report in reports.items():
             found = {**report.metrics, **report.lists, **report.beyond}
             self.log_metrics({f"{target}_{name}": x for name, x in found.items()})
@@ -133,7 +172,7 @@ def start_run(name: str, experiment: str) -> Iterator[Run]:
     client = connect(create=True)
     identifier = experiment_id(client, experiment)
     _close_abandoned(client, identifier)
-    with _open(client, identifier, name) as run:
+    with _open(client, identifier, name) as run, system_metrics(client.tracking_uri, run.run_id):
         yield run
 
 
@@ -144,9 +183,7 @@ def _open(
     tags = {PROCESS_TAG: f"{platform.node()}:{os.getpid()}"}
     if parent:
         tags[MLFLOW_PARENT_RUN_ID] = parent
-    # Who ran what program at which commit, as MLflow itself finds it out.
-    tags = resolve_tags(tags)
-    created = client.create_run(experiment, run_name=name, tags=tags)
+    created = client.create_run(experiment, run_name=name, tags={**context_tags(), **tags})
     run = Run(client, experiment, created.info.run_id)
     status = "KILLED"  # by an interrupt, which is no Exception
     try:
@@ -181,9 +218,5 @@ def _json(**content: Any) -> str:
     return json.dumps(content)
 
 
-def _flatten(prefix: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in fields.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(f"{prefix}.{name}", value)
-        else:
-            yield f"{prefix}.{name}", value
+def _tags(tags: Mapping[str, str]) -> list[RunTag]:
+    return [RunTag(name, value) for name, value in tags.items()]

@@ -22,6 +22,7 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from recsys.errors import TrackingError
+from recsys.tracking.views import page_tags
 
 LOCAL_FOLDER = Path("mlflow")
 DATABASE = "mlflow.db"
@@ -88,7 +89,10 @@ def experiment_id(client: MlflowClient, name: str) -> str:
         location = (LOCAL_FOLDER / ARTIFACTS).resolve().as_uri() if is_local() else None
         # Another process may have made it since: then it is found the second time.
         with contextlib.suppress(MlflowException):
-            return client.create_experiment(name, artifact_location=location, tags=_KIND)
+            made = client.create_experiment(name, artifact_location=location, tags=_KIND)
+            for tag, value in page_tags(made).items():
+                client.set_experiment_tag(made, tag, value)
+            return made
         found = client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
         raise TrackingError(

@@ -5,15 +5,8 @@ from pathlib import Path
 import pytest
 
 from recsys.errors import TrackingError
-from recsys.tracking import champion_version, fetch_bundle, promote, register, start_run
+from recsys.tracking import fetch_bundle, learning_curves, start_run
 from recsys.tracking.store import connect, experiment_id
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return tmp_path
 
 
 def test_without_a_store_the_remedy_is_told(home):
@@ -50,8 +43,7 @@ def test_the_environment_names_another_store(home, monkeypatch):
     assert not Path("mlflow").exists()
 
 
-def test_what_cannot_be_found_is_named(home, tmp_path):
-    connect(create=True)
+def test_what_cannot_be_found_is_named(store, tmp_path):
     with pytest.raises(TrackingError, match="models:/nobody@champion cannot be loaded"):
         fetch_bundle("models:/nobody@champion", tmp_path)
     with pytest.raises(TrackingError, match="runs:/0123 cannot be loaded"):
@@ -60,8 +52,8 @@ def test_what_cannot_be_found_is_named(home, tmp_path):
         fetch_bundle("models:/recsys", tmp_path)
 
 
-def test_a_deleted_experiment_is_told(home):
-    client = connect(create=True)
+def test_a_deleted_experiment_is_told(store):
+    client = connect()
     client.delete_experiment(experiment_id(client, "old"))
     with pytest.raises(TrackingError, match="deleted"):
         experiment_id(client, "old")
@@ -71,7 +63,7 @@ def test_a_deleted_experiment_is_told(home):
     ("error", "status"),
     [(None, "FINISHED"), (ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")],
 )
-def test_a_run_ends_as_its_block_does(home, error, status):
+def test_a_run_ends_as_its_block_does(store, error, status):
     try:
         with start_run("a", "e") as run, run.child("b") as stage:
             stage.on_epoch(1, {"loss": 2.0})
@@ -83,16 +75,14 @@ def test_a_run_ends_as_its_block_does(home, error, status):
     client = connect()
     assert client.get_run(run.run_id).info.status == status
     assert client.get_run(stage.run_id).info.status == status
-    losses = client.get_metric_history(stage.run_id, "loss")
+    losses = client.get_metric_history(stage.run_id, "epoch/loss")
     assert [(metric.step, metric.value) for metric in losses] == [(1, 2.0), (2, 1.0)]
 
 
-def test_the_champion_is_found_among_more_models_than_fit_on_a_page(home):
-    with start_run("pipeline", "e") as run:
-        for number in range(101):
-            run.client.create_registered_model(f"a{number:03}")
-        promote(run, "recsys", register(run, "recsys", "the first"))
-        assert register(run, "recsys", "the second") == "2"
-        assert champion_version(run, "recsys") == "1"
-        assert champion_version(run, "a000") is None
-        assert champion_version(run, "nobody") is None
+def test_learning_curves_are_read_back_by_stage(store):
+    with start_run("a", "e") as run:
+        for name in ("lstm", "data"):
+            with run.child(name) as stage:
+                for epoch, loss in enumerate([3.0, 2.0, 1.5], start=1):
+                    stage.on_epoch(epoch, {"train_loss" if name == "lstm" else "rows": loss})
+        assert learning_curves(run) == {"lstm": {"train_loss": [3.0, 2.0, 1.5]}}

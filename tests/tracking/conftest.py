@@ -1,0 +1,108 @@
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from recsys.tracking.store import connect
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty folder as the working directory, and no server in the environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """A local store's database with nothing in it: making one takes seconds, a copy none."""
+    folder = tmp_path_factory.mktemp("template")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        connect(create=True)
+    return folder / "mlflow" / "mlflow.db"
+
+
+@pytest.fixture
+def store(home, empty_database):
+    """The same with an empty local store in it."""
+    Path("mlflow").mkdir()
+    shutil.copy(empty_database, "mlflow")
+    return home
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """An MLflow server with a store of its own; gives its address."""
+    folder = tmp_path_factory.mktemp("server")
+    address = f"http://127.0.0.1:{(port := a_free_port())}"
+    with running(
+        [
+            *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", "sqlite:///store.db", "--artifacts-destination", "files"),
+        ],
+        f"{address}/health",
+        cwd=folder,
+        env={"PATH": "", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true"},
+    ):
+        yield address
+
+
+@pytest.fixture
+def free_port():
+    return a_free_port()
+
+
+def a_free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def started():
+    """Start a server, wait until an address answers, and stop it after the test."""
+    with ExitStack() as stack:
+
+        def start(*command, until, **options):
+            return stack.enter_context(running(command, until, **options))
+
+        yield start
+
+
+@contextmanager
+def running(command, until, **options):
+    """A server, from when an address answers to the end of the block."""
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        **options,
+    )
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            assert process.poll() is None, "the server ended by itself"
+            assert time.monotonic() < deadline, f"{until} never answered"
+            try:
+                urllib.request.urlopen(until, timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield process
+    finally:
+        # The servers start workers of their own, which have to end, too.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
