@@ -1,13 +1,15 @@
 """The session model: how accurate it is, and how fast it learns.
 
     python benchmarks/sessions.py accuracy [path/to/ratings] [--seed 0 --seed 1] [--set epochs=4]
+        [--every 4] [--checkpoint folder]
     torchrun --nproc-per-node 2 benchmarks/sessions.py accuracy path/to/ratings
     python benchmarks/sessions.py speed [path/to/ratings] [--steps 15]
 
 `accuracy` learns from all but each user's last watch and ranks the whole catalogue for it, what
 the user had watched left out. `--validation` holds back two, and ranks for the one before the
-last; the last is never looked at. It prints every epoch: `seconds` are those of training and
-validation so far, and tell when an accuracy was reached. Without a path, ratings are made up.
+last; the last is never looked at. It prints every epoch, and ranks after every one, or each
+`--every`: `seconds` are those of the clock so far, `processor` those that were computed. With
+`--checkpoint`, a run that was interrupted goes on. Without a path, ratings are made up.
 
 `speed` counts watches per second of training steps beside a naive loop: the same network on
 batches as they come, padded to the longest, all logits at once in float32 and torch's own
@@ -33,8 +35,8 @@ from recsys.data.split import VALIDATION
 from recsys.data.synthetic import SyntheticConfig, synthesise_ratings
 from recsys.embeddings import windowed_vectors
 from recsys.evaluation import evaluate
-from recsys.sessions import SessionConfig, SessionNetwork, fit_session_model
-from recsys.sessions.batches import cut_stretches, pad, training_batches
+from recsys.sessions import SessionConfig, SessionModel, SessionNetwork, fit_session_model
+from recsys.sessions.batches import cut_stretches, fill, pad, training_batches
 from recsys.sessions.objective import Objective
 
 
@@ -53,21 +55,32 @@ def hold_back_last(log: Interactions) -> Split:
     return Split(log, part, "last watch")
 
 
-def accuracy(path: Path | None, seed: int, config: SessionConfig, *, validation: bool) -> None:
-    log = read(path)
-    config = config.for_data(len(log))
-    split = leave_last_out(log) if validation else hold_back_last(log)
+def accuracy(
+    log: Interactions, seed: int, config: SessionConfig, given: argparse.Namespace
+) -> None:
+    split = leave_last_out(log) if given.validation else hold_back_last(log)
+    config = config.for_data(len(split.train))
     print(f"seed {seed}: {len(split.train):,} watches, {log.n_items:,} items", flush=True)
     vectors = windowed_vectors(split.train, config.embedding_dim or 0, runtime=Runtime(seed=seed))
-    started = time.perf_counter()
+    started, computed = time.perf_counter(), time.process_time()
+    done = 0
+
+    def validate(model: SessionModel) -> dict[str, float]:
+        if (done + 1) % given.every and done + 1 != config.epochs:
+            return {}
+        return dict(evaluate(model, split, "validation").metrics)
 
     def tell(epoch: int, metrics: dict[str, float]) -> None:
+        nonlocal done
+        done = epoch
         if int(os.environ.get("RANK", "0")) == 0:
             print(
                 f"epoch {epoch:>3}  loss {metrics['train_loss']:.4f}  "
-                f"HitRate@10 {metrics['hit_rate_at_10']:.4f}  NDCG@10 {metrics['ndcg_at_10']:.4f}  "
+                f"HitRate@10 {metrics.get('hit_rate_at_10', np.nan):.4f}  "
+                f"NDCG@10 {metrics.get('ndcg_at_10', np.nan):.4f}  "
                 f"{metrics['watches_per_second']:>7,.0f} watches/s  "
-                f"seconds {time.perf_counter() - started:,.0f}",
+                f"seconds {time.perf_counter() - started:,.0f}  "
+                f"processor {time.process_time() - computed:,.0f}",
                 flush=True,
             )
 
@@ -77,7 +90,8 @@ def accuracy(path: Path | None, seed: int, config: SessionConfig, *, validation:
         item_vectors=vectors,
         runtime=Runtime(seed=seed),
         on_epoch=tell,
-        validate=lambda model: evaluate(model, split, "validation").metrics,
+        validate=validate,
+        checkpoint=given.checkpoint / f"seed-{seed}" if given.checkpoint else None,
     )
 
 
@@ -129,11 +143,12 @@ def speed(path: Path | None, config: SessionConfig, steps: int) -> None:
         return naive_step(log, plain, rows)
 
     def ours(index: int) -> int:
-        batch = batches[index % len(batches)]
+        batch = fill(log, batches[index % len(batches)])
+        parts = (torch.from_numpy(part) for part in (batch.items, batch.earlier))
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
-            loss = objective(torch.from_numpy(batch))
+            loss = objective(*parts)
         loss.backward()
-        return int((batch[:, 1:] != log.n_items).sum())
+        return batch.n_targets
 
     print(f"{'loop':<24} {'median watches/s':>17} {'lowest':>9} {'highest':>9}")
     medians = []
@@ -164,6 +179,8 @@ def main() -> None:
     parser.add_argument("ratings", nargs="?", type=Path)
     parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--every", type=int, default=1, help="epochs from ranking to ranking")
+    parser.add_argument("--checkpoint", type=Path, help="folder to go on from")
     parser.add_argument("--validation", action="store_true", help="leave out two, rank for one")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     given = parser.parse_args()
@@ -177,7 +194,7 @@ def main() -> None:
         speed(given.ratings, config, given.steps)
         return
     for seed in given.seed or [0]:
-        accuracy(given.ratings, seed, config, validation=given.validation)
+        accuracy(read(given.ratings), seed, config, given)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,29 @@ class Stretches:
     """First row of each stretch, [n]."""
     stop: NDArray[np.int64]
     """One after its last row, [n]."""
+    first: NDArray[np.int64]
+    """First row of the whole history that it is cut from, [n]."""
+
+    def __len__(self) -> int:
+        """Number of stretches."""
+        return len(self.start)
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> Stretches:
+        """Some of them."""
+        return Stretches(self.start[rows], self.stop[rows], self.first[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Stretches, padded to the same length."""
+
+    items: NDArray[np.int64]
+    """Item indices, [B, L + 1], filled up at the end with `n_items`."""
+    earlier: NDArray[np.int64]
+    """What the same users had watched before, [B, P], in no order, filled up with the first watch
+    of the stretch."""
+    n_targets: int
+    """How many watches are predicted."""
 
 
 def cut_stretches(
@@ -43,7 +66,8 @@ def cut_stretches(
     ordinal = np.arange(len(owner)) - np.repeat(np.cumsum(n_cuts) - n_cuts, n_cuts)
     begin = ordinal * max_length - phase[owner]
     end = np.minimum(begin + max_length, n_targets[owner])
-    return Stretches(first[owner] + np.maximum(begin, 0), first[owner] + end + 1)
+    first = first[owner]
+    return Stretches(first + np.maximum(begin, 0), first + end + 1, first)
 
 
 def training_batches(
@@ -52,8 +76,8 @@ def training_batches(
     batch_size: int | None,
     rng: np.random.Generator,
     n_processes: int = 1,
-) -> list[NDArray[np.int64]]:
-    """One epoch of padded batches, in random order, of stretches of similar length.
+) -> list[Stretches]:
+    """One epoch of batches, in random order, of stretches of similar length.
 
     Args:
         interactions: what to learn from.
@@ -61,30 +85,36 @@ def training_batches(
         batch_size: stretches per step; None chooses by the size of the data.
         rng: decides on cuts, company and order.
         n_processes: how many batches are learned from at the same step, and share its stretches.
-
-    Returns:
-        Arrays of item indices, [B, up to max_length + 1], each row a stretch padded at the end
-        with `n_items`.
     """
     cuts = cut_stretches(interactions, max_length, rng)
-    lengths = cuts.stop - cuts.start
     # Neighbours in this order have lengths within some eight watches of each other; the noise
     # gives each stretch new company every epoch.
-    order = np.argsort(lengths // 8 + 4 * rng.random(len(lengths)), kind="stable")
-    batch_size = -(-(batch_size or _batch_size(len(lengths))) // n_processes)
+    order = np.argsort((cuts.stop - cuts.start) // 8 + 4 * rng.random(len(cuts)), kind="stable")
+    batch_size = -(-(batch_size or _batch_size(len(cuts))) // n_processes)
     groups = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     rng.shuffle(groups)
+    return [cuts[group] for group in groups]
+
+
+def fill(interactions: Interactions, stretches: Stretches) -> Batch:
+    """The watches of some stretches, padded."""
     log, pad_index = interactions.item_index, interactions.n_items
-    return [
-        pad([log[start:stop] for start, stop in zip(cuts.start[g], cuts.stop[g], strict=True)],
-            pad_index)
-        for g in groups
-    ]  # fmt: skip
+
+    def rows(begin: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
+        return pad([log[i:j] for i, j in zip(begin, end, strict=True)], pad_index)
+
+    items = rows(stretches.start, stretches.stop)
+    earlier = rows(stretches.first, stretches.start)
+    return Batch(
+        items,
+        np.where(earlier == pad_index, items[:, :1], earlier),
+        int((stretches.stop - stretches.start - 1).sum()),
+    )
 
 
 def _batch_size(n_stretches: int) -> int:
-    """About 150 batches an epoch, of 8 to 64 stretches."""
-    return min(max(n_stretches // 150, 8), 64)
+    """About 150 batches an epoch, of 8 to 32 stretches."""
+    return min(max(n_stretches // 150, 8), 32)
 
 
 def pad(histories: Sequence[NDArray[np.int32]], pad_index: int) -> NDArray[np.int64]:

@@ -70,7 +70,7 @@ class SessionConfig(Config):
     """Stop after this many epochs without a better validation NDCG@10; None never stops early."""
 
     batch_size: int | None = Field(default=None, ge=1)
-    """Stretches per step; None takes as many as make about 150 steps an epoch, from 8 to 64:
+    """Stretches per step; None takes as many as make about 150 steps an epoch, from 8 to 32:
     small data needs small batches to see enough steps."""
 
     learning_rate: float = Field(default=3e-3, gt=0)

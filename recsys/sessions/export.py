@@ -7,6 +7,7 @@ others to run: recsys itself reads bundles, never such files.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -55,9 +56,12 @@ def export_scorer(model: SessionModel, path: Path, length: int = 50) -> Path:
     items_BL = torch.zeros(2, length, dtype=torch.int64, device=device)
     lengths_B = torch.ones(2, dtype=torch.int64, device=device)
     free = {0: torch.export.Dim.DYNAMIC}
-    program = torch.export.export(
-        scorer, (items_BL, lengths_B), dynamic_shapes={"items_BL": free, "lengths_B": free}
-    )
+    with warnings.catch_warnings():
+        # A recurrent layer lays its weights out anew; torch need not tell.
+        warnings.filterwarnings("ignore", "The tensor attributes? self.network.layers")
+        program = torch.export.export(
+            scorer, (items_BL, lengths_B), dynamic_shapes={"items_BL": free, "lengths_B": free}
+        )
     with atomic_file(path) as draft:
         torch.export.save(program, draft)
     return path

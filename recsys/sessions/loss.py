@@ -6,11 +6,7 @@ multiplied out while they are still in the cache: less than half the time on a C
 for a few rows of logits instead of M. The idea is that of Wijmans et al. 2025, "Cut your losses
 in large-vocabulary language models".
 
-What a user has watched is not watched again, and is left out of every ranking. The loss leaves it
-out as well: its logits are minus infinity. So the model need not spend its strength on
-remembering each single watch only to rule it out.
-
-Shapes: M predictions, C predictions in a chunk, S seen items, D embedding, N items.
+Shapes: M predictions, C predictions in a chunk, D embedding, N items.
 """
 
 from __future__ import annotations
@@ -20,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from recsys.sessions.seen import Seen
 
 _CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 """Size of a chunk of logits: what fits in a core's cache, or keeps a GPU busy."""
@@ -31,12 +29,12 @@ def tied_cross_entropy(
     item_bias_N: Tensor,
     targets_M: Tensor,
     label_smoothing: float = 0.0,
-    seen_MS: Tensor | None = None,
+    seen: Seen | None = None,
 ) -> Tensor:
     """Mean cross-entropy of softmax(expected · item vectorsᵀ + bias) against the targets.
 
     Equal to `torch.nn.functional.cross_entropy(expected @ item_vectors.T + bias, targets)`,
-    with the logits of `seen_MS` at minus infinity.
+    with the logits of `seen` items at minus infinity.
 
     Args:
         expected_MD: what the model expects, as points among the item vectors.
@@ -45,10 +43,10 @@ def tied_cross_entropy(
         targets_M: the items that came, int64; never among those seen.
         label_smoothing: share of the target's probability that is spread evenly over all items
             that are not seen (Szegedy et al. 2016, §7).
-        seen_MS: items that cannot come, int64; an item may stand in a row more than once.
+        seen: which items each prediction cannot be.
     """
     loss: Tensor = _TiedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        expected_MD, item_vectors_ND, item_bias_N, targets_M, label_smoothing, seen_MS
+        expected_MD, item_vectors_ND, item_bias_N, targets_M, label_smoothing, seen
     )
     return loss
 
@@ -64,7 +62,7 @@ class _TiedCrossEntropy(torch.autograd.Function):
         item_bias_N: Tensor,
         targets_M: Tensor,
         label_smoothing: float,
-        seen_MS: Tensor | None,
+        seen: Seen | None,
     ) -> Tensor:
         n_predictions, n_items = len(targets_M), len(item_bias_N)
         loss = item_bias_N.new_zeros(())
@@ -76,9 +74,9 @@ class _TiedCrossEntropy(torch.autograd.Function):
             chunk = slice(start, start + rows)
             logits_CN = torch.nn.functional.linear(expected_MD[chunk], item_vectors_ND, item_bias_N)
             logits_CN = logits_CN.to(item_bias_N.dtype)
-            seen_CS = None if seen_MS is None else seen_MS[chunk]
+            seen_CN = None if seen is None else seen.mask(chunk, n_items)
             chunk_loss, d_logits_CN = _loss_and_gradient(
-                logits_CN, targets_M[chunk], label_smoothing, seen_CS
+                logits_CN, targets_M[chunk], label_smoothing, seen_CN
             )
             loss += chunk_loss
             d_expected_MD[chunk] = d_logits_CN @ item_vectors_ND
@@ -96,12 +94,12 @@ class _TiedCrossEntropy(torch.autograd.Function):
 
 
 def _loss_and_gradient(
-    logits_CN: Tensor, targets_C: Tensor, label_smoothing: float, seen_CS: Tensor | None
+    logits_CN: Tensor, targets_C: Tensor, label_smoothing: float, seen_CN: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Summed loss of a chunk, and its gradient by the logits, which are overwritten."""
     rows_C = torch.arange(len(targets_C), device=targets_C.device)
     target_C = logits_CN[rows_C, targets_C]
-    mean_C1, n_possible_C1 = _rule_out(logits_CN, seen_CS)
+    mean_C1, n_possible_C1 = _rule_out(logits_CN, seen_CN)
     # The softmax in place: one exponential an element, where logsumexp and exp would take two.
     highest_C1 = logits_CN.amax(1, keepdim=True)
     gradient_CN = logits_CN.sub_(highest_C1).exp_()
@@ -111,22 +109,22 @@ def _loss_and_gradient(
     if label_smoothing:
         loss -= label_smoothing * mean_C1.sum()
         gradient_CN -= label_smoothing / n_possible_C1
-        if seen_CS is not None:
-            gradient_CN.scatter_(1, seen_CS, 0.0)
+        if seen_CN is not None:
+            gradient_CN.masked_fill_(seen_CN, 0.0)
     gradient_CN[rows_C, targets_C] -= 1.0 - label_smoothing
     return loss, gradient_CN
 
 
-def _rule_out(logits_CN: Tensor, seen_CS: Tensor | None) -> tuple[Tensor, Tensor]:
+def _rule_out(logits_CN: Tensor, seen_CN: Tensor | None) -> tuple[Tensor, Tensor]:
     """Put the logits of seen items at minus infinity.
 
     Returns:
         Of the others, the mean logit, [C, 1], and how many they are, [C, 1].
     """
     n_items = logits_CN.shape[1]
-    if seen_CS is None:
+    if seen_CN is None:
         return logits_CN.mean(1, keepdim=True), logits_CN.new_full((len(logits_CN), 1), n_items)
-    sum_C1 = logits_CN.scatter_(1, seen_CS, 0.0).sum(1, keepdim=True)
-    n_seen_C1 = logits_CN.scatter_(1, seen_CS, -math.inf).isinf().sum(1, keepdim=True)
-    n_possible_C1 = (n_items - n_seen_C1).to(logits_CN.dtype)
+    sum_C1 = logits_CN.masked_fill_(seen_CN, 0.0).sum(1, keepdim=True)
+    logits_CN.masked_fill_(seen_CN, -math.inf)
+    n_possible_C1 = (n_items - seen_CN.sum(1, keepdim=True)).to(logits_CN.dtype)
     return sum_C1 / n_possible_C1, n_possible_C1

@@ -9,7 +9,7 @@ target left uncorrected, as it is always there (Khrylchenko et al. 2025, "Correc
 correction"). Half of the draws are uniform, half are targets of the batch, which come as often
 as they are popular. All predictions of a batch share them.
 
-Shapes: M predictions, U different drawn items, S seen items, D embedding, N items.
+Shapes: M predictions, U different drawn items, D embedding, N items.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import math
 import torch
 from torch import Tensor
 
+from recsys.sessions.seen import Seen
+
 
 def sampled_cross_entropy(
     expected_MD: Tensor,
@@ -27,7 +29,7 @@ def sampled_cross_entropy(
     targets_M: Tensor,
     log_popularity_N: Tensor,
     n_negatives: int,
-    seen_MS: Tensor | None = None,
+    seen: Seen | None = None,
 ) -> Tensor:
     """Mean of log Z − s_y over the predictions, with Z estimated.
 
@@ -38,10 +40,10 @@ def sampled_cross_entropy(
         targets_M: the items that came, int64.
         log_popularity_N: logarithm of each item's share of all watches.
         n_negatives: draws, K.
-        seen_MS: items that cannot come, int64; an item may stand in a row more than once.
+        seen: which items each prediction cannot be.
     """
     return _losses(
-        expected_MD, item_vectors_ND, item_bias_N, targets_M, log_popularity_N, n_negatives, seen_MS
+        expected_MD, item_vectors_ND, item_bias_N, targets_M, log_popularity_N, n_negatives, seen
     ).mean()
 
 
@@ -52,7 +54,7 @@ def _losses(
     targets_M: Tensor,
     log_popularity_N: Tensor,
     n_negatives: int,
-    seen_MS: Tensor | None,
+    seen: Seen | None,
 ) -> Tensor:
     """The loss of each prediction, [M]."""
     n_items = len(item_bias_N)
@@ -65,8 +67,8 @@ def _losses(
     correction_U = log_q_U + math.log(n_negatives) - counts_U.log()
     logits_MU = expected_MD @ item_vectors_ND[drawn_U].T + (item_bias_N[drawn_U] - correction_U)
     logits_MU = logits_MU.float().masked_fill(drawn_U == targets_M[:, None], -math.inf)
-    if seen_MS is not None:
-        logits_MU = logits_MU.masked_fill(_is_seen(drawn_U, seen_MS), -math.inf)
+    if seen is not None:
+        logits_MU = logits_MU.masked_fill(seen.among(drawn_U), -math.inf)
     target_M = (expected_MD * item_vectors_ND[targets_M]).sum(1).float() + item_bias_N[targets_M]
     normaliser_M = torch.cat([target_M[:, None], logits_MU], dim=1).logsumexp(1)
     return normaliser_M - target_M
@@ -79,13 +81,3 @@ def _draw(targets_M: Tensor, n_items: int, n_draws: int) -> tuple[Tensor, Tensor
     popular = targets_M[torch.randint(len(targets_M), (n_draws // 2,), device=device)]
     drawn_U, counts_U = torch.unique(torch.cat([uniform, popular]), return_counts=True)
     return drawn_U, counts_U
-
-
-def _is_seen(drawn_U: Tensor, seen_MS: Tensor) -> Tensor:
-    """Which of the drawn items each prediction has seen, bool [M, U]."""
-    place_MS = torch.searchsorted(drawn_U, seen_MS).clamp_(max=len(drawn_U) - 1)
-    is_drawn_MS = drawn_U[place_MS] == seen_MS
-    # What was not drawn is marked in a column of its own, beyond the last.
-    place_MS = torch.where(is_drawn_MS, place_MS, len(drawn_U))
-    marks = torch.zeros(len(seen_MS), len(drawn_U) + 1, dtype=torch.bool, device=seen_MS.device)
-    return marks.scatter_(1, place_MS, True)[:, :-1]

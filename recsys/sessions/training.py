@@ -16,7 +16,7 @@ from recsys.callbacks import OnEpoch
 from recsys.config import Runtime
 from recsys.data import Interactions
 from recsys.errors import ConfigError, TrainingError
-from recsys.sessions.batches import training_batches
+from recsys.sessions.batches import Batch, fill, training_batches
 from recsys.sessions.checkpoint import (
     CHECKPOINT,
     Checkpoint,
@@ -102,12 +102,12 @@ class Training:
         )
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         n_watches = 0
-        for position, batch in enumerate(batches):
+        for position, stretches in enumerate(batches):
             progress = (epoch - 1 + position / len(batches)) / self.config.epochs
             set_learning_rate(self.raw_optimizer, self.config, self.step, progress)
-            count = int((batch[:, 1:] != self.interactions.n_items).sum())
-            total += count * self._learn(torch.from_numpy(batch).to(self.device)).double()
-            n_watches += count
+            batch = fill(self.interactions, stretches)
+            total += batch.n_targets * self._learn(batch).double()
+            n_watches += batch.n_targets
         total, n_watches = self.processes.sum_over(total, n_watches)
         train_loss = float(total) / n_watches
         self._require_a_number(train_loss, epoch)
@@ -117,10 +117,13 @@ class Training:
             "watches_per_second": n_watches / (time.perf_counter() - started),
         }
 
-    def _learn(self, items_BL: Tensor) -> Tensor:
+    def _learn(self, batch: Batch) -> Tensor:
         """One gradient step on one batch; gives back its mean loss per watch."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss: Tensor = self.network(items_BL)
+        items_BL, earlier_BP = (
+            torch.from_numpy(part).to(self.device) for part in (batch.items, batch.earlier)
+        )
+        loss: Tensor = self.network(items_BL, earlier_BP)
         self.processes.fabric.backward(loss)
         self.processes.fabric.clip_gradients(
             self.network,

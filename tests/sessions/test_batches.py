@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.data import read_ratings
-from recsys.sessions.batches import by_length, cut_stretches, pad, training_batches
+from recsys.sessions.batches import by_length, cut_stretches, fill, pad, training_batches
 
 
 def log_of(lengths):
@@ -44,12 +44,24 @@ def test_batches_hold_the_same_watches_as_the_log(lengths, batch_size):
     log = log_of(lengths)
     batches = training_batches(log, 7, batch_size, np.random.default_rng(0))
     targets = Counter()
-    for batch in batches:
-        assert len(batch) <= batch_size
-        assert (batch[:, 0] != log.n_items).all(), "a row begins with a watch"
-        targets.update(batch[:, 1:][batch[:, 1:] != log.n_items].tolist())
+    for batch in (fill(log, stretches) for stretches in batches):
+        assert len(batch.items) <= batch_size
+        assert (batch.items[:, 0] != log.n_items).all(), "a row begins with a watch"
+        in_batch = batch.items[:, 1:][batch.items[:, 1:] != log.n_items]
+        assert len(in_batch) == batch.n_targets
+        targets.update(in_batch.tolist())
     firsts = set(log.user_offsets[:-1].tolist())
     assert targets == Counter(log.item_index[row] for row in range(len(log)) if row not in firsts)
+
+
+@given(lengths=histories, seed=st.integers(0, 99))
+def test_what_was_watched_before_a_stretch_comes_with_it(lengths, seed):
+    log = log_of(lengths)
+    for stretches in training_batches(log, 7, 4, np.random.default_rng(seed)):
+        batch = fill(log, stretches)
+        for items, earlier, start in zip(batch.items, batch.earlier, stretches.start, strict=True):
+            history = slice(log.user_offsets[log.user_index[start]], start)
+            assert {*earlier} - {items[0]} == {*log.item_index[history]}
 
 
 def test_padding_stands_at_the_end():

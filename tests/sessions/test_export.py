@@ -1,13 +1,14 @@
 import numpy as np
+import pytest
 import torch
 
 from recsys.sessions.batches import pad
 from recsys.sessions.export import export_scorer
 
 
-def test_the_exported_program_scores_as_the_model_does(any_kind, untrained, tmp_path):
-    # One kind of network stands for logs in which items come again.
-    model = untrained(any_kind.model_copy(update={"exclude_seen": any_kind.cell != "rnn"}))
+@pytest.mark.parametrize("options", [{}, {"exclude_seen": False, "feed_forward": 0}], ids=str)
+def test_the_exported_program_scores_as_the_model_does(tiny, options, untrained, tmp_path):
+    model = untrained(tiny.model_copy(update=options))
     model.network.temperature.fill_(1.3)
     path = export_scorer(model, tmp_path / "scorer.pt2", length=8)
     program = torch.export.load(path).module()

@@ -4,6 +4,7 @@ from torch.nn.functional import cross_entropy
 
 from recsys.sessions import loss as loss_module
 from recsys.sessions.loss import tied_cross_entropy
+from recsys.sessions.seen import Seen
 
 
 def problem(n_predictions, n_items=7, dim=4, dtype=torch.float64):
@@ -39,7 +40,8 @@ def test_seen_items_are_out_of_the_running(monkeypatch, rows, label_smoothing):
     seen = [[0], [1, 3], [2, 5, 6], [0, 1, 2]]
     targets = torch.tensor([3, 0, 4, 6])
     padded = torch.tensor([(row * 3)[:3] for row in seen])  # a seen item may stand there twice
-    loss = tied_cross_entropy(expected, vectors, bias, targets, label_smoothing, padded)
+    before = Seen(padded[:, 1:], padded[:, :1], torch.arange(4), torch.zeros(4, dtype=torch.int64))
+    loss = tied_cross_entropy(expected, vectors, bias, targets, label_smoothing, before)
     plain = torch.zeros((), dtype=torch.float64)
     for row, target in enumerate(targets.tolist()):
         possible = [item for item in range(7) if item not in seen[row]]

@@ -80,5 +80,6 @@ def test_what_is_given_is_not_settled_anew():
     given = SessionConfig(embedding_dim=7, input_dropout=0.0)
     assert given.for_data(10).embedding_dim == given.for_data(10**6).embedding_dim == 7
     assert given.for_data(10**6).input_dropout == 0.0
-    small, large = given.for_data(10).output_dropout, given.for_data(10**6).output_dropout
-    assert small > large
+    small, large = SessionConfig().for_data(10), SessionConfig().for_data(10**6)
+    assert small.input_dropout > large.input_dropout
+    assert small.output_dropout > large.output_dropout

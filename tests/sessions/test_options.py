@@ -1,0 +1,70 @@
+"""Every combination of the network's options goes all the way, from fit to export."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from recsys.bundle import load_bundle, save_bundle
+from recsys.data import read_ratings
+from recsys.sessions import (
+    SessionModel,
+    beam_search,
+    export_scorer,
+    fit_session_model,
+    weights_of,
+)
+
+HISTORY = np.array([3, 1, 7, 0, 5, 2], np.int32)
+
+
+@pytest.fixture
+def fitted(bundle, tiny, cpu):
+    """Fits a model to the films of the bundle, from pretrained vectors that it gives as well."""
+
+    def fit(**options):
+        n_items = len(bundle.items)
+        rows = [(u, (2 * u + step) % n_items) for u in range(n_items // 2) for step in range(9)]
+        log = read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"]))
+        config = tiny.model_copy(update={"max_session_length": 4, "epochs": 1, **options})
+        vectors = np.random.default_rng(0).normal(size=(n_items, 8)).astype(np.float32)
+        network = fit_session_model(log, config, item_vectors=vectors, runtime=cpu).network
+        return SessionModel(network, bundle.items), vectors
+
+    return fit
+
+
+@pytest.mark.parametrize("tuned", [True, False], ids=["tuned", "frozen"])
+@pytest.mark.parametrize("attention", [True, False], ids=["attention", "no attention"])
+@pytest.mark.parametrize("n_layers", [1, 2])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_it_is_fitted_saved_loaded_and_streamed(
+    fitted, bundle, tmp_path, cell, n_layers, attention, tuned
+):
+    model, vectors = fitted(cell=cell, n_layers=n_layers, attention=attention, tune_vectors=tuned)
+    learned = model.network.item_vectors.weight[:-1].detach().numpy() / vectors
+    assert np.allclose(learned, learned[0, 0], rtol=1e-4) is not tuned
+
+    saved = replace(bundle, weights=weights_of(model))
+    loaded = load_bundle(save_bundle(saved, tmp_path / "bundle")).session_model
+    assert loaded.config == model.config
+    assert np.array_equal(loaded.score([HISTORY]), model.score([HISTORY]))
+
+    state = loaded.start()
+    for n, item in enumerate(HISTORY.tolist(), start=1):
+        state, scores = loaded.step(state, item)
+        np.testing.assert_allclose(scores, model.score([HISTORY[:n]])[0], atol=1e-5)
+    best = beam_search(loaded, HISTORY.tolist(), n_watches=2, beam_width=3)[0]
+    assert not {*best.items} & {*HISTORY.tolist()}
+
+
+@pytest.mark.parametrize("attention", [True, False], ids=["attention", "no attention"])
+@pytest.mark.parametrize("n_layers", [1, 2])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_it_is_exported(fitted, tmp_path, cell, n_layers, attention):
+    model, _ = fitted(cell=cell, n_layers=n_layers, attention=attention)
+    program = torch.export.load(export_scorer(model, tmp_path / "scorer.pt2", length=6)).module()
+    scores = program(torch.from_numpy(HISTORY.astype(np.int64))[None], torch.tensor([6]))
+    np.testing.assert_allclose(scores.detach().numpy(), model.score([HISTORY]), atol=1e-5)
