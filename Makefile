@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 PORT ?= 5000
 PREFECT_PORT ?= 4200
 # Where flows report to, and where their artifacts find MLflow's pages.
-SERVED := PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:$(PREFECT_PORT)/api} \
+SERVED := DO_NOT_TRACK=true PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:$(PREFECT_PORT)/api} \
 	RECSYS_MLFLOW_UI=$${RECSYS_MLFLOW_UI:-http://127.0.0.1:$(PORT)}
 
 .PHONY: help run server deploy worker test lint types imports unit ui

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from prefect import flow
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.steps.data import read
 from recsys import tracking
@@ -15,7 +14,7 @@ from recsys.data.synthetic import SyntheticConfig, write_sample
 
 
 @pytest.fixture
-def recorded(tmp_path, monkeypatch):
+def recorded(prefect_server, tmp_path, monkeypatch):
     """Some dirty ratings, read by the flow's own task, and the run that records it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -33,8 +32,7 @@ def recorded(tmp_path, monkeypatch):
         with tracking.start_run("read", "reading") as run:
             return read(str(folder), config, run)
 
-    with prefect_test_harness(server_startup_timeout=120):
-        split = only_read()
+    split = only_read()
     client = MlflowClient(f"sqlite:///{Path('mlflow/mlflow.db').resolve()}")
     experiment = client.get_experiment_by_name("reading").experiment_id
     (run,) = [one for one in client.search_runs([experiment]) if one.info.run_name == "data"]

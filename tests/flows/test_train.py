@@ -15,7 +15,6 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.settings import read_settings
 from flows.steps.vectors import count
@@ -23,7 +22,6 @@ from flows.train import train
 from recsys import tracking
 from recsys.cooccurrence import CooccurrenceConfig
 from recsys.data import leave_last_out, read_ratings
-from recsys.data.synthetic import SyntheticConfig, write_sample
 from recsys.embeddings import EmbeddingConfig
 from recsys.errors import BundleError
 from recsys.loading import load_recommender
@@ -46,20 +44,6 @@ embedding_dim = 8
 hidden_dim = 16
 epochs = {epochs}
 """
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """An empty project folder with a small sample in it, as the working directory."""
-    folder = tmp_path_factory.mktemp("home")
-    write_sample(folder / "sample", SyntheticConfig(n_users=80, n_items=60, mean_events=25))
-    before = Path.cwd()
-    os.chdir(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        with prefect_test_harness(server_startup_timeout=120):
-            yield folder
-    os.chdir(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,149 @@
+"""New ratings, many settings, many machines: the flows beside `train`."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from pydantic import ValidationError
+
+from flows.count import count
+from flows.grid import Grid
+from flows.refresh import WarmStart, refresh
+from flows.sweep import sweep
+from flows.train import train
+from recsys.cooccurrence import CooccurrenceConfig, count_cooccurrence, open_blocks
+from recsys.data import leave_last_out, read_ratings
+from recsys.embeddings import EmbeddingConfig
+from recsys.evaluation import PromotionRule
+from recsys.loading import load_recommender
+from recsys.sessions import SessionConfig
+
+COUNTING = CooccurrenceConfig(min_rating=3.5)
+
+
+@pytest.fixture(scope="module")
+def champion(home):
+    """Barely trained, so that a challenger has something to win."""
+    session = SessionConfig(embedding_dim=8, hidden_dim=16, epochs=1)
+    train("sample", counting=COUNTING, embedding=EmbeddingConfig(dim=8), session=session)
+    return load_recommender()
+
+
+@pytest.fixture(scope="module")
+def client(champion):
+    return MlflowClient(f"sqlite:///{Path('mlflow/mlflow.db').resolve()}")
+
+
+@pytest.fixture(scope="module")
+def grown(champion, home):
+    """The sample, and a film that nobody knew, watched by ten people since."""
+    shutil.copytree(home / "sample", home / "grown")
+    films = pd.read_csv(home / "grown/movies.csv")
+    films.loc[len(films)] = {**films.iloc[0], "movieId": 999, "title": "New Film (2026)"}
+    films.to_csv(home / "grown/movies.csv", index=False)
+    ratings = pd.read_csv(home / "grown/ratings.csv")
+    last = ratings.groupby("userId")["timestamp"].max().head(10)
+    seen = [(user, 999, 5.0, moment + 60) for user, moment in last.items()]
+    new = pd.DataFrame(seen, columns=["userId", "movieId", "rating", "timestamp"])
+    pd.concat([ratings, new]).to_csv(home / "grown/ratings.csv", index=False)
+    return "grown"
+
+
+def counts_of(client, run_id):
+    folder = Path("data/work/counts") / client.get_run(run_id).data.params["counts"]
+    return open_blocks(folder / "counts").load()
+
+
+def test_where_nothing_is_new_nothing_is_done(champion, client):
+    versions = len(client.search_model_versions("name='recsys'"))
+    assert refresh("sample") is None
+    assert len(client.search_model_versions("name='recsys'")) == versions
+
+
+def test_new_ratings_make_a_challenger_that_has_to_win(champion, client, grown, caplog):
+    """Once with a bar that nothing clears, and once with one that is fair."""
+    modest = WarmStart(epochs=1, learning_rate=1e-6)
+    first = refresh(grown, warm_start=modest, rule=PromotionRule(minimum_effect=1))
+    assert "bringing counts up to date" in caplog.text
+    exact = count_cooccurrence(leave_last_out(read_ratings(grown)).train, 3.5)
+    assert (counts_of(client, first).matrix != exact.matrix).nnz == 0
+    (kept,) = [v for v in client.search_model_versions("name='recsys'") if v.run_id == first]
+    assert "not promoted" in kept.description
+    assert client.get_model_version_by_alias("recsys", "champion").run_id != first
+    assert refresh(grown) is None, "these ratings have been learned from"
+
+    films = pd.read_csv(f"{grown}/movies.csv")
+    films["title"] += " "
+    films.to_csv(f"{grown}/movies.csv", index=False)  # other bytes
+    second = refresh(grown, warm_start=WarmStart(epochs=10, learning_rate=0.01))
+    assert client.get_model_version_by_alias("recsys", "champion").run_id == second
+    assert 999 in load_recommender().bundle.items
+
+
+GRID = Grid(embedding={"dim": [4, 8]}, session={"hidden_dim": [8], "epochs": [1]})
+
+
+def trials_of(client, run_id):
+    run = client.get_run(run_id)
+    file = client.download_artifacts(run_id, "trials.json")
+    table = json.loads(Path(file).read_text())
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    experiment = [run.info.experiment_id]
+    done = client.search_runs(experiment, f"tags.`mlflow.parentRunId` = '{run_id}'")
+    processes = {one.info.run_name: one.data.tags["recsys.process"] for one in done}
+    processes.pop("data")
+    return {row["trial"]: row for row in rows}, processes
+
+
+def test_a_sweep_tries_each_combination_once(home):
+    first = sweep("sample", counting=COUNTING, grid=GRID, parallel=2)
+    client = MlflowClient(f"sqlite:///{Path('mlflow/mlflow.db').resolve()}")
+    table, done = trials_of(client, first)
+    assert str(os.getpid()) not in {process.partition(":")[2] for process in done.values()}
+    assert set(done) == {"embedding dim=4", "embedding dim=8", "session hidden_dim=8 epochs=1"}
+    assert {row["status"] for row in table.values()} == {"new"}
+    assert table["embedding dim=8"]["loss_over_optimum"] < 1.01
+
+    wider = Grid(embedding={"dim": [4, 8, 99]}, session=GRID.session)  # 99 > 60 films
+    again, done = trials_of(client, sweep("sample", counting=COUNTING, grid=wider))
+    assert set(done) == {"embedding dim=99"}
+    assert {name: row["status"] for name, row in again.items()} == {
+        **dict.fromkeys(table, "known"),
+        "embedding dim=99": "failed",
+    }
+    key = "validation_ndcg_at_10"
+    assert all(again[name][key] == row[key] for name, row in table.items())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"embedding": {"dim": [0]}},
+        {"embedding": {"dimension": [8]}},
+        {"session": {"cell": ["transformer"]}},
+        {"embedding": {}, "session": {}},
+    ],
+)
+def test_a_grid_with_a_wrong_value_is_refused_as_a_whole(wrong):
+    with pytest.raises(ValidationError):
+        Grid.model_validate(wrong)
+
+
+def test_two_dask_workers_count_what_one_machine_counts(home):
+    log = read_ratings("sample")
+    table = pd.read_csv("sample/ratings.csv")
+    Path("parts").mkdir()
+    for number in range(2):
+        part = table[table["userId"] % 2 == number]
+        part.to_parquet(f"parts/{number}.parquet", index=False)
+    folder = count(home / "parts", home / "blocks", COUNTING, n_workers=2)
+    expected = count_cooccurrence(log, 3.5)
+    found = open_blocks(folder).load()
+    ours = found.items.ids
+    place = expected.items.indices(ours)
+    assert (found.matrix != expected.matrix[place][:, place]).nnz == 0
+    assert found.matrix.nnz == expected.matrix.nnz
