@@ -1,0 +1,126 @@
+"""The MLflow UI in a real browser, with five small trainings to compare."""
+
+import json
+import shutil
+from urllib.parse import quote
+
+import pytest
+
+from recsys import plots
+from recsys.callbacks import History, combine
+from recsys.config import Runtime
+from recsys.evaluation import comparison_table, evaluate
+from recsys.sessions import SessionConfig, fit_session_model
+from recsys.tracking import run_name, start_run
+
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+ALONE = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
+         "--disable-component-update", "--disable-sync")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"there is no browser here: none of {', '.join(BROWSERS)}")
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=list(ALONE))
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def five_runs(browser, server, sample_split):
+    """Five trainings of different learning rates, as `flows.train` records them."""
+    runtime = Runtime(device="cpu", precision="32-true")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", server)
+        runs = []
+        for rate in RATES:
+            config = SessionConfig(embedding_dim=8, hidden_dim=8, epochs=3, learning_rate=rate)
+            with start_run(run_name("train", {"session": config}), "to compare") as run:
+                history = History()
+                run.log_config(session=config, runtime=runtime)
+                model = fit_session_model(
+                    sample_split.train,
+                    config.model_copy(update={"initial_vectors": "random"}),
+                    runtime=runtime,
+                    on_epoch=combine(history, run.on_epoch),
+                    validate=lambda model: evaluate(model, sample_split, "validation").metrics,
+                )
+                losses = history.series("train_loss")
+                run.log_figure(plots.loss_curve(losses, "LSTM", "cross-entropy"), "loss")
+                run.log_split(sample_split, "sample")
+                report = evaluate(model, sample_split, "test")
+                run.log_reports({"test": report})
+                run.log_comparison(comparison_table({"lstm": report}), "lstm")
+            runs.append(run)
+    return runs
+
+
+@pytest.fixture
+def page(browser):
+    opened = browser.new_page(viewport={"width": 1900, "height": 1300})
+    opened.set_default_timeout(60_000)
+    yield opened
+    opened.close()
+
+
+def test_the_compare_page_tells_what_differs(server, five_runs, page):
+    ids = quote(json.dumps([run.run_id for run in five_runs]))
+    experiments = quote(json.dumps([five_runs[0].experiment]))
+    page.goto(f"{server}/#/compare-runs?runs={ids}&experiments={experiments}")
+    page.get_by_text("Comparing 5 Runs from 1 Experiment").wait_for()
+    page.get_by_text("session.learning_rate").last.wait_for()
+    page.get_by_role("switch").first.click()  # show diff only
+    page.get_by_text("session.hidden_dim").wait_for(state="detached")
+    told = page.locator("body").inner_text()
+    params = told.partition("\nParameters\n")[2].partition("\nMetrics\n")[0]
+    for rate in RATES:
+        assert str(rate) in params
+    # The figures that all of them have, side by side.
+    page.get_by_text("loss.png").first.dispatch_event("click")
+    page.wait_for_function(
+        "new Set([...document.images].filter(one => one.naturalWidth > 300).map(one => one.src))"
+        ".size == 5"
+    )
+
+
+def test_the_learning_curves_lie_over_each_other(server, five_runs, page):
+    experiment = five_runs[0].experiment
+    page.goto(f"{server}/#/experiments/{experiment}/runs?compareRunsMode=CHART")
+    page.get_by_placeholder("Search metric charts").fill("epoch/train_loss")
+    page.get_by_text("epoch/train_loss").first.wait_for()
+    page.wait_for_function(
+        "document.querySelectorAll('.js-plotly-plot').length == 1 && "
+        "document.querySelectorAll('.scatterlayer .trace').length >= 5"
+    )
+    lines = page.evaluate(
+        "document.querySelector('.js-plotly-plot').data.map(one => [one.name, one.x.length])"
+    )
+    names = {run.client.get_run(run.run_id).info.run_name for run in five_runs}
+    assert {name for name, _ in lines} == names
+    assert {points for _, points in lines} == {3}, "a point for each epoch"
+
+
+def test_the_saved_view_shows_the_results(server, five_runs, page):
+    page.goto(f"{server}/#/experiments/{five_runs[0].experiment}/runs")
+    with page.expect_popup() as opened:  # links of a description open a new tab
+        page.get_by_role("link", name="Results").click()
+    view = opened.value
+    view.set_viewport_size({"width": 1900, "height": 900})
+    view.get_by_role("columnheader", name="test_ndcg_at_10").first.wait_for(timeout=60_000)
+    run = five_runs[0].client.get_run(five_runs[0].run_id)
+    figure = str(run.data.metrics["test_ndcg_at_10"])[:8]
+    view.get_by_text(figure).first.wait_for(timeout=60_000)
+    view.close()
+
+
+def test_the_run_page_begins_with_what_came_out(server, five_runs, page):
+    run = five_runs[0]
+    page.goto(f"{server}/#/experiments/{run.experiment}/runs/{run.run_id}")
+    page.get_by_text("Result", exact=True).wait_for()
+    page.get_by_text("by NDCG@10 on the test targets").wait_for()
+    page.get_by_text("learning_rate=0.001 ·").first.wait_for()
