@@ -1,4 +1,4 @@
-"""The command line: `recsys similar`, `recsys next`, `recsys data`."""
+"""The command line: `recsys similar`, `next`, `items`, `explain`, `watch-list`, `data`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ Model = Annotated[
     ),
 ]
 K = Annotated[int, typer.Option("-k", min=1, help="How many to list.")]
+History = Annotated[list[str], typer.Argument(help="Titles or ids, oldest first.")]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 _CHAMPION = "models:/recsys@champion"
@@ -51,7 +52,7 @@ def similar(
 
 @app.command("next")
 def next_(
-    history: Annotated[list[str], typer.Argument(help="Titles or ids, oldest first.")],
+    history: History,
     k: K = 10,
     model: Model = _CHAMPION,
     as_json: AsJSON = False,
@@ -61,6 +62,51 @@ def next_(
     items = [_item(recommender, name) for name in history]
     watched = ", ".join(_title(recommender, item) for item in items)
     _print(recommender.next_items(items, k), f"Next after {watched}", as_json)
+
+
+@app.command()
+def items(
+    query: Annotated[str, typer.Argument(help="A title, more or less.")],
+    k: K = 10,
+    model: Model = _CHAMPION,
+    as_json: AsJSON = False,
+) -> None:
+    """Items whose titles are like QUERY."""
+    _print(_load(model).items(query, k), f"Titles like {query}", as_json)
+
+
+@app.command()
+def explain(
+    history: History,
+    item: Annotated[str, typer.Option("--item", help="What to explain.")],
+    k: K = 3,
+    model: Model = _CHAMPION,
+    as_json: AsJSON = False,
+) -> None:
+    """Which items of HISTORY speak for another."""
+    recommender = _load(model)
+    watched = [_item(recommender, name) for name in history]
+    answer = recommender.explain(watched, _item(recommender, item), k)
+    if as_json:
+        _print(answer, "", as_json)
+        return
+    shown = answer[["rank", "because_item_id", "because_title", "score", "liked_both"]]
+    _print(shown, str(answer["sentence"].iloc[0]), as_json)
+
+
+@app.command("watch-list")
+def watch_list(
+    history: History,
+    steps: Annotated[int, typer.Option(min=1, help="How many items a list has.")] = 5,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many lists.")] = 3,
+    model: Model = _CHAMPION,
+    as_json: AsJSON = False,
+) -> None:
+    """Sequences likely to be watched after HISTORY."""
+    recommender = _load(model)
+    watched = [_item(recommender, name) for name in history]
+    answer = recommender.watch_list(watched, steps, beam_width=max(k, 8))
+    _print(answer[answer["list"] <= k], "The most probable lists", as_json)
 
 
 def _load(model: str) -> Recommender:

@@ -45,6 +45,22 @@ def test_similar_takes_titles_and_ids(bundle, folder):
     assert len(json.loads(by_title.stdout)) == 10
 
 
+def test_items_explain_and_watch_list(bundle, folder):
+    titles = bundle.catalogue["title"].tolist()
+    found = json.loads(recsys("items", titles[7][:-7], "--model", folder, "--json").stdout)
+    assert titles[7] in [row["title"] for row in found]
+    why = ("explain", titles[0], titles[1], "--item", titles[9], "--model", folder)
+    table = recsys(*why)
+    assert table.returncode == 0, table.stderr
+    assert titles[9] in table.stdout
+    reasons = json.loads(recsys(*why, "--json").stdout)
+    assert {row["because_title"] for row in reasons} == {titles[0], titles[1]}
+    lists = json.loads(
+        recsys("watch-list", titles[0], "--steps", 3, "-k", 2, "--model", folder, "--json").stdout
+    )
+    assert [row["rank"] for row in lists] == [1, 2, 3, 1, 2, 3]
+
+
 def test_mistakes_are_told_in_a_line(bundle, folder, tmp_path):
     name = bundle.catalogue["title"][4]
     for arguments, message in [

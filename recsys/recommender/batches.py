@@ -5,9 +5,9 @@ Shapes: B histories, N items.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,40 +18,70 @@ from recsys.recommender.answers import Recommendations
 from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.ranking import Floats
 from recsys.recommender.scoring import Histories, Ranked, Scoring, Wishes
+from recsys.sessions.light import LightModel
 
-_AT_ONCE = 256
-"""Histories scored at once: of 60,000 items, 60 MB of scores for each thread."""
+_HISTORIES = 256
+"""Histories gone through at once."""
+
+_SCORES = 2_000_000
+"""Scores held at once by each thread: few enough to stay in the cache."""
+
+_T = TypeVar("_T")
 
 
-def rank_many(
-    scoring: Scoring,
-    logits_of: Callable[[slice], Floats],
-    watched: Histories,
-    wishes: Wishes,
-) -> Ranked:
-    """Rank for many histories, some at a time, on as many threads as there are cores.
+def expected_after(model: LightModel, watched: Histories) -> Floats:
+    """What the session model expects after each of many histories, [B, D]; zero after none."""
+
+    def run(start: int) -> Floats:
+        some = watched[start : start + _HISTORIES]
+        expected_BD = np.zeros((len(some), model.vectors_ND.shape[1]), np.float32)
+        going = [row for row, history in enumerate(some) if len(history)]
+        if going:
+            expected_BD[going] = model.expected_after([some[row] for row in going])
+        return expected_BD
+
+    parts = _in_threads(run, range(0, len(watched), _HISTORIES))
+    return np.concatenate([np.empty((0, model.vectors_ND.shape[1]), np.float32), *parts])
+
+
+def rank_many(scoring: Scoring, expected_BD: Floats, watched: Histories, wishes: Wishes) -> Ranked:
+    """Rank for many histories, some at a time.
 
     Args:
         scoring: of the recommender.
-        logits_of: the session model's logits for some of the histories, [B, N].
+        expected_BD: what the session model expects after each history.
         watched: the histories.
         wishes: what is asked for.
     """
+    started_B = np.array([len(history) > 0 for history in watched], dtype=np.bool_)
+    at_once = max(16, _SCORES // scoring.model.n_items)
 
     def rank(start: int) -> Ranked:
-        some = slice(start, start + _AT_ONCE)
-        part = scoring.rank(logits_of(some), watched[some], wishes)
+        some = slice(start, start + at_once)
+        logits_BN = scoring.model.logits_at(expected_BD[some], started_B[some])
+        part = scoring.rank(logits_BN, watched[some], wishes)
         return Ranked(part.row + start, part.index, part.score, part.probability)
 
-    starts = range(0, len(watched), _AT_ONCE)
-    with ThreadPoolExecutor(min(available_threads(), max(len(starts), 1))) as pool:
-        parts = list(pool.map(rank, starts))
+    parts = [_NOTHING, *_in_threads(rank, range(0, len(watched), at_once))]
     return Ranked(
-        _join((part.row for part in parts), np.int64),
-        _join((part.index for part in parts), np.int64),
-        _join((part.score for part in parts), np.float32),
-        _join((part.probability for part in parts), np.float32),
+        np.concatenate([part.row for part in parts]),
+        np.concatenate([part.index for part in parts]),
+        np.concatenate([part.score for part in parts]),
+        np.concatenate([part.probability for part in parts]),
     )
+
+
+_NOTHING = Ranked(
+    np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32)
+)
+
+
+def _in_threads(work: Callable[[int], _T], starts: range) -> list[_T]:
+    """The work of each part, in order, on as many threads as there are cores."""
+    if len(starts) <= 1:
+        return [work(start) for start in starts]
+    with ThreadPoolExecutor(min(available_threads(), len(starts))) as pool:
+        return list(pool.map(work, starts))
 
 
 def table(catalogue: Catalogue, ranked: Ranked, first: str, names: NDArray[Any]) -> Recommendations:
@@ -73,7 +103,3 @@ def names_of(ids: Sequence[Any]) -> NDArray[Any]:
     """Ids as an array that gives them back as they are."""
     all_int = all(type(each) is int for each in ids)
     return np.array(ids, dtype=np.int64 if all_int else object)
-
-
-def _join(parts: Iterable[NDArray[Any]], dtype: Any) -> NDArray[Any]:
-    return np.concatenate([np.empty(0, dtype), *parts])

@@ -16,7 +16,6 @@ from recsys.recommender.answers import Recommendations
 from recsys.recommender.arguments import count_of, items_of, share_of
 from recsys.recommender.catalogue import Catalogue, Choice, Item
 from recsys.recommender.explaining import reasons_for
-from recsys.recommender.ranking import Floats
 from recsys.recommender.scoring import Ranked, Scoring, Wishes
 from recsys.recommender.sessions import Session, States
 from recsys.recommender.watch_lists import beam_search
@@ -245,12 +244,8 @@ class Recommender:
             self.catalogue.indices(f"histories[{name!r}]", history)
             for name, history in named.items()
         ]
-        ranked = batches.rank_many(
-            self.scoring,
-            lambda some: self.scoring.model.logits_after(watched[some]),
-            watched,
-            wishes,
-        )
+        expected_BD = batches.expected_after(self.scoring.model, watched)
+        ranked = batches.rank_many(self.scoring, expected_BD, watched, wishes)
         first = columns.USER_ID if by_name else "row"
         return batches.table(self.catalogue, ranked, first, batches.names_of(list(named)))
 
@@ -388,14 +383,9 @@ class Recommender:
         return users
 
     def _for_users(self, users: NDArray[np.integer], wishes: Wishes) -> Ranked:
-        histories, model = self._histories(), self.scoring.model
+        histories = self._histories()
         watched = [histories.history(user) for user in users.tolist()]
-        started = np.array([len(history) > 0 for history in watched], dtype=np.bool_)
-
-        def logits_of(some: slice) -> Floats:
-            return model.logits_at(histories.expected[users[some]], started[some])
-
-        return batches.rank_many(self.scoring, logits_of, watched, wishes)
+        return batches.rank_many(self.scoring, histories.expected[users], watched, wishes)
 
 
 def _is_empty(choice: object) -> bool:
