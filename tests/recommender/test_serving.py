@@ -1,0 +1,88 @@
+"""What a server relies on: a light start, threads, forks, and many sessions."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from recsys.bundle import save_bundle
+from recsys.recommender.sessions import States
+
+ROOT = Path(__file__).parents[2]
+HISTORIES = [[4], [7, 2], [9, 4, 2], []]
+
+
+@pytest.fixture
+def histories(rec):
+    return [rec.bundle.items.ids[history].tolist() for history in HISTORIES]
+
+
+def answers(rec, histories):
+    sessions = [rec.session(history).next_items(5).as_records() for history in histories]
+    return sessions, [rec.next_items(history, 5).as_records() for history in histories]
+
+
+def test_nothing_heavy_is_imported_to_answer(full, tmp_path):
+    folder = save_bundle(full, tmp_path / "bundle")
+    code = (
+        "import sys, recsys; rec = recsys.load_recommender(sys.argv[1]); "
+        "item = rec.catalogue.ids[0].item(); rec.next_items([item]); rec.items('x'); "
+        "rec.explain([item]); rec.watch_list([item]); rec.session().watch(item).next_items(); "
+        "rec.recommend_users(); print({'mlflow', 'prefect', 'torch', 'numba'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert done.stdout.strip() == "set()"
+
+
+def test_threads_share_a_recommender(rec, histories):
+    alone = answers(rec, histories)
+    with ThreadPoolExecutor(8) as pool:
+        for together in pool.map(lambda _: answers(rec, histories), range(40)):
+            assert together == alone
+
+
+def test_threads_share_a_session(rec):
+    session = rec.session()
+    ids = rec.bundle.items.ids.tolist()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda item: session.watch(item).next_items(3).as_records(), ids * 4))
+    assert sorted(session.history) == sorted(ids * 4)
+
+
+def test_a_forked_process_answers_alike(rec, histories):
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    alone = answers(rec, histories)
+    child = context.Process(target=lambda: queue.put(answers(rec, histories)))
+    child.start()
+    assert queue.get(timeout=30) == alone
+    child.join()
+    assert child.exitcode == os.EX_OK
+
+
+def test_states_stay_within_their_bound_and_dropped_sessions_go_on(rec, monkeypatch):
+    small = States(rec.scoring.model, kept_bytes=20_000)
+    monkeypatch.setattr(rec, "states", small)
+    ids = rec.bundle.items.ids.tolist()
+    sessions = [rec.session() for _ in range(40)]
+    for item in ids[:5]:
+        for session in sessions:
+            session.watch(item)
+            assert small.nbytes <= small.kept_bytes
+    assert 0 < len(small) < 40
+    expected = rec.next_items(ids[:5], 5)["item_id"].tolist()
+    assert all(session.next_items(5)["item_id"].tolist() == expected for session in sessions)
+    sessions.clear()
+    del session
+    assert len(small) == 0
+    assert small.nbytes == 0
