@@ -27,7 +27,7 @@ from flows.deploy import AUTOMATIONS, replace_automation
 from flows.serve import deployments_of
 from recsys.bundle import save_bundle
 from recsys.data.synthetic import SyntheticConfig, write_sample
-from recsys.tracking import BUNDLE, promote, register, start_run
+from recsys.tracking import log_bundle, promote, register, start_run
 
 ROOT = Path(__file__).parents[2]
 ENDED = {"Completed", "Failed", "Cancelled", "Crashed"}
@@ -165,7 +165,7 @@ def stack(tmp_path_factory, bundle):
         before = Path.cwd()
         os.chdir(home)
         with start_run("made", "recsys") as run:
-            run.log_folder(save_bundle(bundle, home / "bundle"), BUNDLE)
+            log_bundle(run, save_bundle(bundle, home / "bundle"))
             promote(run, "recsys", register(run, "recsys", "the first"))
         os.chdir(before)
         wait_until(lambda: is_up(stack.url), "the server is up")
