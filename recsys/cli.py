@@ -1,4 +1,4 @@
-"""The command line: `recsys similar`, `next`, `items`, `explain`, `watch-list`, `data`."""
+"""The command line: `recsys similar`, `next`, `items`, `explain`, `watch-list`, `serve`, `data`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys import cli_data, cli_gc, columns
+from recsys import cli_data, cli_gc, cli_serve, columns
 from recsys.errors import RecsysError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_gc.app)
+app.add_typer(cli_serve.app)
 
 Model = Annotated[
     str,

@@ -1,0 +1,135 @@
+"""Who may ask, how often and how much; and what is told of it."""
+
+import json
+import logging
+import socket
+import sys
+
+import pytest
+
+from recsys.errors import ConfigError
+from recsys.serving.limits import RateLimit
+from recsys.serving.logs import JSONLines
+from recsys.serving.server import _listen
+
+KEY = "a key of enough letters"
+
+
+def test_without_the_key_nothing_is_told(limited):
+    client = limited(api_key=KEY)
+    for sent in ({}, {"Authorization": f"Bearer {KEY}x"}, {"Authorization": f"Basic {KEY}"}):
+        for path in ("/v1/items", "/metrics"):
+            refused = client.get(path, headers=sent)
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"] == "Bearer"
+    assert client.get("/v1/items", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
+    assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+    assert client.get("/").status_code == 200
+
+
+def test_the_key_stands_in_no_log_nor_message(limited, caplog):
+    caplog.set_level(logging.DEBUG)
+    client = limited(api_key=KEY)
+    client.get("/v1/items", headers={"Authorization": f"Bearer {KEY}"})
+    assert KEY not in caplog.text
+    assert KEY not in repr(client.app.state.deployment.config)
+
+
+def test_a_bucket_fills_as_time_passes():
+    now = [0.0]
+    limit = RateLimit(rate=2.0, burst=3, clock=lambda: now[0])
+    assert [limit.wait("a") for _ in range(4)] == [0, 0, 0, 0.5]
+    assert limit.wait("b") == 0
+    now[0] = 0.75
+    assert limit.wait("a") == 0
+    assert limit.wait("a") == pytest.approx(0.25)
+
+
+def test_too_many_requests_are_told_when_to_come_again(limited):
+    client = limited(rate=0.1, burst=2)
+    asked = [client.get("/v1/items") for _ in range(3)]
+    assert [answer.status_code for answer in asked] == [200, 200, 429]
+    assert 1 <= int(asked[2].headers["retry-after"]) <= 10
+
+
+def test_more_at_once_than_the_limit_are_told_to_wait(limited):
+    client = limited(max_concurrency=1)
+    busy = client.app.middleware_stack
+    while type(busy).__name__ != "Limits":
+        busy = getattr(busy, "app", None) or busy._app
+    busy._in_flight = 1
+    refused = client.get("/v1/items")
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert client.get("/healthz").status_code == 200
+
+
+def test_a_body_too_large_is_refused_with_or_without_its_length(limited):
+    client = limited(max_body_bytes=1024)
+    headers = {"content-type": "application/json"}
+    assert client.post("/v1/next", json={"history": [1] * 600}).status_code == 413
+    parts = (b" " * 600 for _ in range(3))
+    assert client.post("/v1/next", content=parts, headers=headers).status_code == 413
+    assert client.post("/v1/next", json={"history": []}).status_code == 200
+
+
+def test_logs_are_json_without_histories(client, caplog, rec):
+    caplog.set_level(logging.INFO, logger="recsys.serving")
+    title = rec.catalogue.titles[4]
+    client.post("/v1/next", json={"history": [title]}, headers={"x-request-id": "abc"})
+    client.post("/v1/next", json={"history": [f"{title} no"]})
+    client.get("/v1/items", params={"query": title})
+    client.get("/v1/sessions/secret-session")
+    lines = [json.loads(JSONLines().format(record)) for record in caplog.records]
+    told = [line for line in lines if line["event"] == "request"]
+    assert [(line["route"], line["status"]) for line in told] == [
+        ("/v1/next", 200),
+        ("/v1/next", 404),
+        ("/v1/items", 200),
+        ("/v1/sessions/{session_id}", 404),
+    ]
+    assert told[0]["request_id"] == "abc"
+    text = json.dumps(lines)
+    assert title[:8] not in text
+    assert "secret-session" not in text
+
+
+def test_of_an_error_the_log_tells_where_and_not_what():
+    def fail():
+        raise KeyError("Heat (1995)")
+
+    try:
+        fail()
+    except KeyError:
+        record = logging.LogRecord("x", 40, "", 0, "it broke", None, sys.exc_info())
+    line = json.loads(JSONLines().format(record))
+    assert (line["event"], line["error"]) == ("it broke", "KeyError")
+    assert line["at"][-1].endswith(" fail")
+    assert "Heat" not in json.dumps(line)
+
+
+def test_metrics_count_by_route_and_never_by_path(client):
+    client.post("/v1/next", json={})
+    client.get("/v1/sessions/somebody")
+    client.get("/some/where")
+    text = client.get("/metrics").text
+    assert 'recsys_requests_total{method="POST",route="/v1/next",status="200"}' in text
+    assert 'route="other",status="404"' in text
+    assert "somebody" not in text
+    assert "recsys_live_sessions" in text
+
+
+def test_every_answer_carries_the_headers_that_browsers_heed(client):
+    for path in ("/", "/v1/items", "/nowhere"):
+        headers = client.get(path).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_an_address_that_is_taken_is_told():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for workers in (1, 2):
+            with pytest.raises(ConfigError, match=f"cannot listen at 127.0.0.1:{port}"):
+                _listen("127.0.0.1", port, workers)

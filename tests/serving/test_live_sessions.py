@@ -1,0 +1,74 @@
+import pytest
+
+from recsys.errors import UnknownItemError
+from recsys.serving import live_sessions
+from recsys.serving.live_sessions import LiveSessions
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Opens a worker's view of the same sessions."""
+    opened = []
+
+    def open_(now=lambda: 0.0, max_sessions=100, seconds=60.0):
+        one = LiveSessions(str(tmp_path / "s.db"), max_sessions, seconds, now)
+        opened.append(one)
+        return one
+
+    yield open_
+    for one in opened:
+        one.close()
+
+
+def ids(rec, *indices):
+    return [rec.catalogue.ids[i].item() for i in indices]
+
+
+def test_workers_go_on_with_one_session(store, rec):
+    workers = [store(), store()]
+    for n, item in enumerate(ids(rec, 4, 7, 2, 9)):
+        session, n_watched = workers[n % 2].watch(rec, "a", item)
+        assert n_watched == n + 1
+    assert session.history == ids(rec, 4, 7, 2, 9)
+    expected = rec.next_items(ids(rec, 4, 7, 2, 9))["item_id"].tolist()
+    assert session.next_items()["item_id"].tolist() == expected
+
+
+def test_a_mistake_leaves_the_session_as_it_was(store, rec):
+    sessions = store()
+    sessions.watch(rec, "a", ids(rec, 4)[0])
+    with pytest.raises(UnknownItemError):
+        sessions.watch(rec, "a", "no such film")
+    assert sessions.get("a").history == ids(rec, 4)
+
+
+def test_the_least_recently_used_make_room(store, rec):
+    now = [0.0]
+    sessions = store(lambda: now[0], max_sessions=2)
+    for name in ("a", "b", "a", "c"):
+        now[0] += 1
+        sessions.watch(rec, name, ids(rec, 4)[0])
+    assert sessions.get("b") is None
+    assert sessions.get("a").n_watched == 2
+    assert len(sessions) == 2
+
+
+def test_silent_sessions_are_forgotten(store, rec):
+    now = [0.0]
+    sessions = store(lambda: now[0], seconds=10)
+    sessions.watch(rec, "a", ids(rec, 4)[0])
+    now[0] = 11.0
+    assert sessions.get("a") is None
+    assert len(sessions) == 0
+    _, n_watched = sessions.watch(rec, "a", ids(rec, 7)[0])
+    assert n_watched == 1
+    assert sessions.get("a").history == ids(rec, 7)
+
+
+def test_only_the_latest_events_are_kept_by_name(store, rec, monkeypatch):
+    monkeypatch.setattr(live_sessions, "MAX_HISTORY", 3)
+    sessions = store()
+    for index in range(10):
+        session, _ = sessions.watch(rec, "a", ids(rec, index)[0])
+        assert len(session) <= 6
+    assert sessions.get("a") == live_sessions.Watched(10, ids(rec, 7, 8, 9))

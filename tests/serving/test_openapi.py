@@ -1,0 +1,68 @@
+"""The interface's description, tried out by a program that looks for what it does not say."""
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+
+from recsys.serving import create_app
+
+OPERATIONS = [
+    "POST /v1/next",
+    "POST /v1/similar",
+    "POST /v1/watch-list",
+    "POST /v1/explain",
+    "GET /v1/items",
+    "GET /v1/map",
+    "POST /v1/map",
+    "POST /v1/sessions/{session_id}/events",
+    "GET /v1/sessions/{session_id}",
+    "DELETE /v1/sessions/{session_id}",
+    "GET /healthz",
+    "GET /readyz",
+    "GET /metrics",
+]
+
+
+@pytest.fixture(scope="module")
+def described(rec):
+    # Of its own: it starts and stops the application as it sees fit.
+    return schemathesis.openapi.from_asgi("/openapi.json", create_app(lambda: rec))
+
+
+@pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_what_is_described_is_what_happens(described, name, mode):
+    operation = described.find_operation_by_label(name)
+    cases = operation.as_strategy(generation_mode=mode)
+
+    @settings(max_examples=15, suppress_health_check=list(HealthCheck))
+    @given(case=cases)
+    def try_out(case):
+        case.call_and_validate()
+
+    if mode == schemathesis.GenerationMode.NEGATIVE and not takes_anything(operation):
+        pytest.skip("there is nothing to get wrong")
+    try_out()
+
+
+def takes_anything(operation):
+    return bool([*operation.query, *operation.path_parameters, *operation.body])
+
+
+def test_every_operation_is_tried_out(described):
+    assert sorted(op.ok().label for op in described.get_all_operations()) == sorted(OPERATIONS)
+
+
+def test_every_request_has_an_example(client):
+    described = client.get("/openapi.json").json()
+    for path, operations in described["paths"].items():
+        for operation in operations.values():
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                name = content["schema"]["$ref"].rpartition("/")[2]
+                assert described["components"]["schemas"][name]["examples"], path
+
+
+def test_a_key_is_described_where_there_is_one(limited, client):
+    guarded = limited(api_key="a key of enough letters").get("/openapi.json").json()
+    assert guarded["paths"]["/v1/next"]["post"]["security"] == [{"key": []}]
+    assert "security" not in client.get("/openapi.json").json()["paths"]["/v1/next"]["post"]

@@ -1,0 +1,98 @@
+"""The server as its user starts it: a process of its own, or several."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from recsys.bundle import save_bundle
+
+KEY = "a key of enough letters"
+
+
+@pytest.fixture(scope="module")
+def folder(bundle, tmp_path_factory):
+    return save_bundle(bundle, tmp_path_factory.mktemp("serve") / "bundle")
+
+
+@contextmanager
+def serving(folder, *options, key=""):
+    """A running server; gives its address, its process and the lines of its log so far."""
+    command = "from recsys.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", command, "serve", str(folder), "--port", "0", *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RECSYS_API_KEY": key, "OMP_NUM_THREADS": "1"},
+    )
+    lines = []
+    try:
+        for line in process.stderr:
+            lines.append(json.loads(line))
+            if lines[-1]["event"] == "serving":
+                break
+        yield lines[-1]["at"], process, lines
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def local(at):
+    return at.replace("0.0.0.0", "127.0.0.1")
+
+
+def test_workers_share_port_sessions_and_metrics_and_stop_when_told(bundle, folder):
+    ids = bundle.catalogue["item_id"].tolist()
+    with serving(folder, "--workers", "2", "--host", "0.0.0.0") as (at, process, lines):
+        assert any("without an API key" in line["event"] for line in lines)
+        counts = []
+        for item in ids[:8]:  # each over a connection of its own: both workers get some
+            path = f"{local(at)}/v1/sessions/one/events"
+            counts.append(httpx.post(path, json={"item": item}, timeout=60).json()["n_watched"])
+        assert counts == list(range(1, 9))
+        told = httpx.get(f"{local(at)}/metrics", timeout=60).text
+        assert 'route="/v1/sessions/{session_id}/events",status="200"} 8.0' in told
+        process.send_signal(signal.SIGTERM)
+        log = [json.loads(line) for line in process.stderr]
+        assert process.wait(60) == 0
+        assert sum(line["event"].startswith("Finished server process") for line in log) == 2
+        assert sum(line["event"] == "request" for line in log) == 9
+
+
+def test_with_a_key_nothing_is_warned_of(folder):
+    with serving(folder, "--host", "0.0.0.0", key=KEY) as (at, process, lines):
+        assert not any(line["level"] == "warning" for line in lines)
+        path = f"{local(at)}/v1/items"
+        assert httpx.get(path, timeout=60).status_code == 401
+        headers = {"Authorization": f"Bearer {KEY}"}
+        assert httpx.get(path, headers=headers, timeout=60).status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        assert KEY not in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rate", "0"], "rate: Input should be greater than 0"),
+        (["--api-key", "short-key"], "api_key: "),
+        (["--log-level", "loud"], "--log-level is 'loud'"),
+    ],
+)
+def test_settings_that_cannot_be_are_told_in_a_line(options, message, capsys, monkeypatch):
+    from recsys import cli
+
+    monkeypatch.setattr(sys, "argv", ["recsys", "serve", "nowhere", *options])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 1
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+    assert "short-key" not in told
