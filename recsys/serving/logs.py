@@ -41,7 +41,7 @@ def log_as_json(level: str) -> None:
     """Send the logs of the server to standard error, as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONLines())
-    for name in (LOGGER.name, "uvicorn.error"):
+    for name in ("recsys", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level.upper())

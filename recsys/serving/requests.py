@@ -18,7 +18,7 @@ def _whole(value: object) -> object:
 
 _WHOLE = BeforeValidator(_whole)
 ItemName = Annotated[
-    Annotated[StrictInt, Field(ge=-(2**63), lt=2**63), _WHOLE]
+    Annotated[StrictInt, _WHOLE]
     | Annotated[StrictStr, Field(min_length=1, max_length=MAX_NAME)],
     Field(description="An item's id or its title."),
 ]
