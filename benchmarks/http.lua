@@ -1,10 +1,6 @@
--- For wrk: histories of ten films each, another for every request.
+-- Load for wrk: what comes next after ten random films, another ten for every request.
 --
---   recsys serve BUNDLE --workers 2 --log-level warning
---   wrk -t1 -c100 -d30s --latency -s benchmarks/http.lua http://127.0.0.1:8000
---
--- The films are the 500 most watched, as /v1/map gives their ids to `init` through the file that
--- the environment variable FILMS names (one id a line).
+-- docs/serving.md has the commands. The environment variable FILMS names a file of ids, one a line.
 
 local films = {}
 for id in io.lines(os.getenv("FILMS")) do films[#films + 1] = id end

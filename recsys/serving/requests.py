@@ -18,8 +18,7 @@ def _whole(value: object) -> object:
 
 _WHOLE = BeforeValidator(_whole)
 ItemName = Annotated[
-    Annotated[StrictInt, _WHOLE]
-    | Annotated[StrictStr, Field(min_length=1, max_length=MAX_NAME)],
+    Annotated[StrictInt, _WHOLE] | Annotated[StrictStr, Field(min_length=1, max_length=MAX_NAME)],
     Field(description="An item's id or its title."),
 ]
 Several = Annotated[list[ItemName], Field(max_length=MAX_HISTORY)]
