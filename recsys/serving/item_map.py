@@ -32,9 +32,9 @@ def principal_plane(
         such that the item farthest out on each axis lies to the right, or above.
 
     Example:
-        >>> line = np.array([[0, 0, 1], [0, 2, 1], [0, 4, 1]], dtype=np.float32)
-        >>> principal_plane(line, np.arange(3))[:, 0].tolist()
-        [-1.0, 0.0, 1.0]
+        >>> line = np.array([[0, 0, 1], [0, 1, 1], [0, 4, 1]], dtype=np.float32)
+        >>> principal_plane(line, np.arange(3)).round(3).tolist()
+        [[-1.0, 0.0], [-0.5, 0.0], [1.0, 0.0]]
     """
     centred_NE = vectors_NE - vectors_NE[fitted].mean(axis=0)
     _, _, axes_EE = np.linalg.svd(centred_NE[fitted], full_matrices=False)
@@ -44,8 +44,9 @@ def principal_plane(
     farthest_2 = np.take_along_axis(plane_N2, np.abs(plane_N2).argmax(axis=0)[None], axis=0)[0]
     plane_N2 *= np.where(farthest_2 < 0, -1.0, 1.0)
     low_2, high_2 = np.percentile(plane_N2[fitted], _SHOWN, axis=0)
-    spread_2 = np.where(high_2 > low_2, high_2 - low_2, 1.0)
-    placed_N2: NDArray[np.float64] = np.clip(2 * (plane_N2 - low_2) / spread_2 - 1, -1, 1)
+    centre_2, half_2 = (high_2 + low_2) / 2, (high_2 - low_2) / 2
+    scaled_N2 = (plane_N2 - centre_2) / np.where(half_2 > 0, half_2, 1.0)
+    placed_N2: NDArray[np.float64] = np.clip(scaled_N2, -1, 1)
     return placed_N2
 
 
