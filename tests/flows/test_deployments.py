@@ -142,7 +142,7 @@ def described(home):
         one["parameters"] = {"data": "sample"}
         one["schedules"] = []
         if one["name"] == "hourly":
-            one["schedules"] = [{"interval": 5, "slug": "seconds"}]
+            one["schedules"] = [{"interval": 20, "slug": "seconds"}]
     # A run that died holds its slot for five minutes, and one beside the schedule is cancelled.
     unlimited = [{**one, "name": "unlimited", "schedules": []} for one in whole["deployments"][1:3]]
     for one in unlimited:
