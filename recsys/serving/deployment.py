@@ -17,6 +17,7 @@ from recsys.serving.live_sessions import LiveSessions
 from recsys.serving.metrics import Metrics
 from recsys.serving.problems import ProblemError
 from recsys.serving.requests import Choice, OfGenres
+from recsys.serving.together import Together
 
 LibraryChoice: TypeAlias = "list[Item] | dict[str, list[str]]"
 
@@ -75,6 +76,7 @@ class Deployment:
         self.source = source
         self.config = config
         self.metrics = Metrics()
+        self.together = Together()
         self._model = Model.of(current())
         self._sessions: LiveSessions | None = None
 

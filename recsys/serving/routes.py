@@ -46,9 +46,15 @@ _HowMany = Annotated[int, Query(ge=1, le=MAX_K, description="How many, at most."
 @router.post("/next", response_model=responses.NextAnswer, responses=_ASKED)
 async def next_items(request: Request, asked: NextRequest) -> Response:
     """What is likely to be watched next; after an empty history, what is popular."""
-    model = deployment_of(request).model
-    rows = model.recommender.next_items(asked.history, **ranked(model, asked))
-    return answer({"items": rows.as_records()})
+    deployment = deployment_of(request)
+    model = deployment.model
+    wishes = ranked(model, asked)
+    if asked.exclude or asked.only is not None:
+        records = model.recommender.next_items(asked.history, **wishes).as_records()
+    else:
+        del wishes["exclude"], wishes["only"]
+        records = await deployment.together.next_items(model.recommender, asked.history, **wishes)
+    return answer({"items": records})
 
 
 @router.post("/similar", response_model=responses.SimilarAnswer, responses=_ASKED)
