@@ -208,7 +208,8 @@ def silenced(stack):
     return run_id
 
 
-def test_a_scheduled_run_completes(silenced, stack):
+def test_a_scheduled_run_completes(stack):
+    # Before any worker is killed: a run that dies with its worker keeps its slot for minutes.
     def completed():
         with stack.api() as client:
             found = client.read_flow_runs()
@@ -225,7 +226,7 @@ def test_a_scheduled_run_completes(silenced, stack):
     assert deployment.name == "hourly"
 
 
-def test_a_run_that_fails_is_tried_again_and_says_why(stack):
+def test_a_run_that_fails_is_tried_again_and_says_why(silenced, stack):
     (stack.home / "file").write_text("not a folder")
     run_id = stack.run("recommend/unlimited", folder="file/below")
     state = stack.ended(run_id)
