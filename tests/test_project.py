@@ -1,5 +1,6 @@
 """What must hold for the project as a whole."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -58,3 +59,17 @@ def test_every_package_is_installed():
         for path in (ROOT / top).rglob("__init__.py")
     ]
     assert sorted(listed) == sorted(found)
+
+
+def test_every_extra_that_is_named_is_there():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    sources = [ROOT / "pyproject.toml", *(ROOT / "recsys").rglob("*.py"), *ROOT.glob("docs/*.md")]
+    named = {
+        name
+        for source in sources
+        for names in re.findall(r"\brecsys\[([a-z,]+)\]", source.read_text(encoding="utf-8"))
+        for name in names.split(",")
+    }
+    assert {"ann", "dask", "serve"} <= named <= set(extras)

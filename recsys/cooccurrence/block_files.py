@@ -46,6 +46,19 @@ class Counted:
     is_weighted: bool
     unit: float
 
+    @classmethod
+    def of(cls, source: Counter | Cooccurrence, unit: float) -> Counted:
+        """What is to be counted, or has been; a stored count of one stands for `unit`."""
+        return cls(
+            item_counts=source.item_counts,
+            n_users=source.n_users,
+            min_rating=source.min_rating,
+            items=source.items,
+            window=source.window,
+            is_weighted=source.is_weighted,
+            unit=unit,
+        )
+
 
 def write_blocks(folder: Path, counter: Counter) -> CooccurrenceBlocks:
     """Count, and write each block of rows as it is ready.
@@ -54,15 +67,7 @@ def write_blocks(folder: Path, counter: Counter) -> CooccurrenceBlocks:
         folder: appears when all is written; an older one is replaced.
         counter: counts the rows.
     """
-    counted = Counted(
-        item_counts=counter.item_counts,
-        n_users=counter.n_users,
-        min_rating=counter.min_rating,
-        items=counter.items,
-        window=counter.window,
-        is_weighted=counter.is_weighted,
-        unit=counter.rows.unit,
-    )
+    counted = Counted.of(counter, unit=counter.rows.unit)
     with atomic_folder(folder) as draft:
         seal_blocks(draft, counter.map_blocks(lambda block: write_block(draft, block)), counted)
     return open_blocks(folder, verify=False)
@@ -80,17 +85,9 @@ def save_cooccurrence(counts: Cooccurrence, folder: Path) -> CooccurrenceBlocks:
     """
     if counts.window is not None and counts.window.is_decayed:
         raise ConfigError("decayed counts are saved as they are counted: pass the counter a folder")
-    counted = Counted(
-        item_counts=counts.item_counts,
-        n_users=counts.n_users,
-        min_rating=counts.min_rating,
-        items=counts.items,
-        window=counts.window,
-        is_weighted=counts.is_weighted,
-        unit=1.0,
-    )
     with atomic_folder(folder) as draft:
-        seal_blocks(draft, [write_block(draft, RowBlock(0, counts.matrix))], counted)
+        block = write_block(draft, RowBlock(0, counts.matrix))
+        seal_blocks(draft, [block], Counted.of(counts, unit=1.0))
     return open_blocks(folder, verify=False)
 
 
