@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from recsys.sessions import loss as loss_module
 from recsys.sessions.loss import tied_cross_entropy
@@ -78,3 +79,33 @@ def test_in_half_precision_it_is_close():
         half = tied_cross_entropy(expected, vectors, bias, targets)
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, exact, rtol=0.02, atol=0.02)
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many elements the largest tensor has that any operation gives."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        given = result if isinstance(result, (tuple, list)) else [result]
+        sizes = [tensor.numel() for tensor in given if isinstance(tensor, torch.Tensor)]
+        self.elements = max([self.elements, *sizes])
+        return result
+
+
+@pytest.mark.parametrize("with_seen", [False, True], ids=["all possible", "some seen"])
+def test_all_the_logits_are_never_held_at_once(monkeypatch, with_seen):
+    n_predictions, n_items, rows = 300, 200, 5
+    monkeypatch.setitem(loss_module._CHUNK_BYTES, "cpu", 4 * n_items * rows)
+    expected, vectors, bias, targets = problem(n_predictions, n_items, dtype=torch.float32)
+    one = torch.zeros(n_predictions, 1, dtype=torch.int64)
+    row = torch.arange(n_predictions)
+    seen = Seen(one, one, row, one[:, 0]) if with_seen else None
+    targets = targets.clamp(min=1)
+    with Largest() as largest:
+        tied_cross_entropy(expected, vectors, bias, targets, 0.1, seen).backward()
+    assert rows * n_items <= largest.elements < 2 * n_predictions * 4
+    with Largest() as largest:
+        cross_entropy(expected @ vectors.T + bias, targets).backward()
+    assert largest.elements >= n_predictions * n_items
