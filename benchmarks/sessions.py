@@ -3,7 +3,8 @@
     python benchmarks/sessions.py accuracy [path/to/ratings] [--seed 0 --seed 1] [--set epochs=4]
         [--every 4] [--checkpoint folder]
     torchrun --nproc-per-node 2 benchmarks/sessions.py accuracy path/to/ratings
-    python benchmarks/sessions.py speed [path/to/ratings] [--steps 15]
+    python benchmarks/sessions.py speed [path/to/ratings] [--rounds 3 --steps 5] [--recbole python]
+    python benchmarks/sessions.py evaluation [path/to/ratings]
 
 `accuracy` learns from all but each user's last watch and ranks the whole catalogue for it, what
 the user had watched left out. `--validation` holds back two, and ranks for the one before the
@@ -11,9 +12,12 @@ last; the last is never looked at. It prints every epoch, and ranks after every 
 `--every`: `seconds` are those of the clock so far, `processor` those that were computed. With
 `--checkpoint`, a run that was interrupted goes on. Without a path, ratings are made up.
 
-`speed` counts watches per second of training steps beside a naive loop: the same network on
-batches as they come, padded to the longest, all logits at once in float32 and torch's own
-cross-entropy. Both take turns on the same batches' number of stretches.
+`speed` counts watches learned per second of training steps, beside a naive loop: the same network
+on batches as they come, padded to the longest, all logits at once in float32 and torch's own
+cross-entropy; and beside RecBole's GRU4Rec, if a Python that has it is named
+(`recbole_speed.py` says how to get one). The loops take turns, `--rounds` of `--steps` each.
+
+`evaluation` times `recsys.evaluate` over all users and the whole catalogue.
 """
 
 from __future__ import annotations
@@ -22,12 +26,11 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from session_speed import compare
 
 from recsys.config import Runtime
 from recsys.data import Interactions, Split, leave_last_out, read_ratings
@@ -36,8 +39,6 @@ from recsys.data.synthetic import SyntheticConfig, synthesise_ratings
 from recsys.embeddings import windowed_vectors
 from recsys.evaluation import evaluate
 from recsys.sessions import SessionConfig, SessionModel, SessionNetwork, fit_session_model
-from recsys.sessions.batches import cut_stretches, fill, pad, training_batches
-from recsys.sessions.objective import Objective
 
 
 def read(path: Path | None) -> Interactions:
@@ -95,68 +96,22 @@ def accuracy(
     )
 
 
-def naive_step(log: Interactions, network: SessionNetwork, rows: list[NDArray[np.int32]]) -> int:
-    """One step as it is usually written."""
-    items = torch.from_numpy(pad(rows, log.n_items))
-    logits = network.logits(network(items[:, :-1]))
-    loss = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), items[:, 1:].flatten(), ignore_index=log.n_items
-    )
-    loss.backward()
-    return int((items[:, 1:] != log.n_items).sum())
-
-
-def per_second(step: Callable[[int], int], network: SessionNetwork, steps: int) -> list[float]:
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
-    rates = []
-    for index in range(steps + 2):
-        started = time.perf_counter()
-        optimizer.zero_grad(set_to_none=True)
-        n_watches = step(index)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        rates.append(n_watches / (time.perf_counter() - started))
-    return rates[2:]  # the first steps set things up
-
-
-def speed(path: Path | None, config: SessionConfig, steps: int) -> None:
-    log = read(path)
-    config = config.for_data(len(log))
-    rng = np.random.default_rng(0)
-    precision = Runtime().torch_precision()
-    batches = training_batches(log, config.max_session_length, config.batch_size, rng)
-    batch_size = max(map(len, batches))
-    cuts = cut_stretches(log, config.max_session_length, rng)
-    order = rng.permutation(len(cuts.start))
-
-    def network() -> SessionNetwork:
-        made = SessionNetwork(log.n_items, config)
-        made.initialise(torch.Generator().manual_seed(0), torch.ones(log.n_items))
-        return made.train()
-
-    plain, own = network(), network()
-    objective = Objective(own, config)
-
-    def naive(index: int) -> int:
-        chosen = order.take(range(index * batch_size, (index + 1) * batch_size), mode="wrap")
-        rows = [log.item_index[cuts.start[i] : cuts.stop[i]] for i in chosen]
-        return naive_step(log, plain, rows)
-
-    def ours(index: int) -> int:
-        batch = fill(log, batches[index % len(batches)])
-        parts = (torch.from_numpy(part) for part in (batch.items, batch.earlier))
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
-            loss = objective(*parts)
-        loss.backward()
-        return batch.n_targets
-
-    print(f"{'loop':<24} {'median watches/s':>17} {'lowest':>9} {'highest':>9}")
-    medians = []
-    for name, step, made in (("naive, float32", naive, plain), (f"ours, {precision}", ours, own)):
-        rates = per_second(step, made, steps)
-        medians.append(float(np.median(rates)))
-        print(f"{name:<24} {medians[-1]:>17,.0f} {min(rates):>9,.0f} {max(rates):>9,.0f}")
-    print(f"ratio {medians[1] / medians[0]:.2f}, batches of {batch_size} stretches")
+def evaluation(log: Interactions, config: SessionConfig) -> None:
+    """Ranks the whole catalogue for every user; parameters as drawn, which takes as long."""
+    split = hold_back_last(log)
+    config = config.for_data(len(split.train))
+    network = SessionNetwork(log.n_items, config)
+    network.initialise(torch.Generator().manual_seed(0), torch.ones(log.n_items))
+    model = SessionModel(network.eval(), log.items)
+    for _ in range(3):
+        started, computed = time.perf_counter(), time.process_time()
+        metrics = evaluate(model, split, "validation").metrics
+        print(
+            f"{len(split.targets('validation')):,} users, {log.n_items:,} items, {len(metrics)} "
+            f"metrics: {time.perf_counter() - started:.2f} s of the clock, "
+            f"{time.process_time() - computed:.2f} s of the processor",
+            flush=True,
+        )
 
 
 def settings(pairs: list[str]) -> SessionConfig:
@@ -175,10 +130,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["accuracy", "speed"])
+    parser.add_argument("what", choices=["accuracy", "speed", "evaluation"])
     parser.add_argument("ratings", nargs="?", type=Path)
     parser.add_argument("--seed", type=int, action="append")
-    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each loop")
+    parser.add_argument("--steps", type=int, default=5, help="steps a turn")
+    parser.add_argument("--recbole", type=Path, help="a Python that has RecBole")
     parser.add_argument("--every", type=int, default=1, help="epochs from ranking to ranking")
     parser.add_argument("--checkpoint", type=Path, help="folder to go on from")
     parser.add_argument("--validation", action="store_true", help="leave out two, rank for one")
@@ -191,7 +148,10 @@ def main() -> None:
         flush=True,
     )
     if given.what == "speed":
-        speed(given.ratings, config, given.steps)
+        compare(read(given.ratings), config, given.rounds, given.steps, given.recbole)
+        return
+    if given.what == "evaluation":
+        evaluation(read(given.ratings), config)
         return
     for seed in given.seed or [0]:
         accuracy(read(given.ratings), seed, config, given)

@@ -1,0 +1,173 @@
+"""How many watches a second are learned from: `sessions.py speed`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recsys.config import Runtime
+from recsys.data import Interactions
+from recsys.sessions import SessionConfig, SessionNetwork
+from recsys.sessions.batches import cut_stretches, fill, pad, training_batches
+from recsys.sessions.objective import Objective
+
+Loop = Callable[[int], list[float]]
+"""Goes some steps on; watches per second of each."""
+
+RECBOLE_SIZES = {
+    "RecBole's GRU4Rec, its sizes": {},
+    "RecBole's GRU4Rec, our sizes": {"embedding_size": 128, "hidden_size": 256},
+}
+
+
+def compare(
+    log: Interactions, config: SessionConfig, rounds: int, steps: int, recbole: Path | None
+) -> None:
+    """Print how fast each loop is. They take turns, so that all meet the same machine."""
+    config = config.for_data(len(log))
+    with ExitStack() as children:
+        loops: dict[str, Loop] = {
+            "naive, float32": naive_loop(log, config),
+            f"ours, {Runtime().torch_precision()}": own_loop(log, config),
+        }
+        if recbole:
+            path = Path(children.enter_context(tempfile.TemporaryDirectory())) / "log.npz"
+            np.savez(path, user=log.user_index, item=log.item_index)
+            for name, sizes in RECBOLE_SIZES.items():
+                loops[name] = children.enter_context(recbole_loop(recbole, path, sizes))
+        for loop in loops.values():
+            loop(2)  # the first steps set things up
+        rates: dict[str, list[float]] = {name: [] for name in loops}
+        for _ in range(rounds):
+            for name, loop in loops.items():
+                rates[name] += loop(steps)
+    own = np.median(list(rates.values())[1])
+    print(f"{'loop':<30} {'median watches/s':>17} {'lowest':>8} {'highest':>8} {'ours is':>9}")
+    for name, found in rates.items():
+        median = np.median(found)
+        print(
+            f"{name:<30} {median:>17,.0f} {min(found):>8,.0f} {max(found):>8,.0f} "
+            f"{own / median:>8.2f}×",
+            flush=True,
+        )
+
+
+def naive_loop(log: Interactions, config: SessionConfig) -> Loop:
+    """As it is usually written: padded as it comes, all logits at once, torch's own loss."""
+    network = new_network(log, config)
+    rng = np.random.default_rng(0)
+    cuts = cut_stretches(log, config.max_session_length, rng)
+    order = rng.permutation(len(cuts))
+    size = batch_size(log, config)
+
+    def learn(index: int) -> int:
+        chosen = order.take(range(index * size, (index + 1) * size), mode="wrap")
+        rows: list[NDArray[np.int32]] = [
+            log.item_index[cuts.start[i] : cuts.stop[i]] for i in chosen
+        ]
+        items = torch.from_numpy(pad(rows, log.n_items))
+        logits = network.logits(network(items[:, :-1]))
+        loss = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), items[:, 1:].flatten(), ignore_index=log.n_items
+        )
+        loss.backward()
+        return int((items[:, 1:] != log.n_items).sum())
+
+    return training_loop(learn, network)
+
+
+def own_loop(log: Interactions, config: SessionConfig) -> Loop:
+    """By length, in bf16 where the machine has it, the loss in chunks."""
+    network = new_network(log, config)
+    objective = Objective(network, config)
+    bf16 = Runtime().torch_precision() == "bf16-mixed"
+    rng = np.random.default_rng(0)
+    batches = training_batches(log, config.max_session_length, config.batch_size, rng)
+
+    def learn(index: int) -> int:
+        batch = fill(log, batches[index % len(batches)])
+        parts = (torch.from_numpy(part) for part in (batch.items, batch.earlier))
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = objective(*parts)
+        loss.backward()
+        return batch.n_targets
+
+    return training_loop(learn, network)
+
+
+def batch_size(log: Interactions, config: SessionConfig) -> int:
+    """Stretches of a full batch of ours."""
+    rng = np.random.default_rng(0)
+    batches = training_batches(log, config.max_session_length, config.batch_size, rng)
+    return max(map(len, batches))
+
+
+def new_network(log: Interactions, config: SessionConfig) -> SessionNetwork:
+    network = SessionNetwork(log.n_items, config)
+    network.initialise(torch.Generator().manual_seed(0), torch.ones(log.n_items))
+    return network.train()
+
+
+def training_loop(learn: Callable[[int], int], network: SessionNetwork) -> Loop:
+    """Whole training steps around `learn`, which forms the gradient of its n-th batch."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
+    done = 0
+
+    def go_on(steps: int) -> list[float]:
+        nonlocal done
+        rates = []
+        for _ in range(steps):
+            started = time.perf_counter()
+            optimizer.zero_grad(set_to_none=True)
+            n_watches = learn(done)
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            rates.append(n_watches / (time.perf_counter() - started))
+            done += 1
+        return rates
+
+    return go_on
+
+
+@contextmanager
+def recbole_loop(python: Path, log: Path, sizes: dict[str, int]) -> Iterator[Loop]:
+    """RecBole in a process and an environment of its own, see `recbole_speed.py`."""
+    script = Path(__file__).with_name("recbole_speed.py")
+    settings = [f"--set={name}={value}" for name, value in sizes.items()]
+    child = subprocess.Popen(
+        [python, "-W", "ignore", script, log, *settings],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdin
+    assert child.stdout
+    heard, asked = child.stdout, child.stdin
+
+    def answer() -> str:
+        line = heard.readline()
+        if not line:
+            raise SystemExit(f"{python} {script} ended, see above; its docstring has the set-up")
+        return line
+
+    def go_on(steps: int) -> list[float]:
+        print(steps, file=asked, flush=True)
+        rates: list[float] = json.loads(answer())
+        return rates
+
+    while answer() != "ready\n":
+        pass  # what RecBole has to say
+    try:
+        yield go_on
+    finally:
+        child.stdin.close()
+        child.wait()
