@@ -141,10 +141,11 @@ def training_loop(learn: Callable[[int], int], network: SessionNetwork) -> Loop:
 @contextmanager
 def recbole_loop(python: Path, log: Path, sizes: dict[str, int]) -> Iterator[Loop]:
     """RecBole in a process and an environment of its own, see `recbole_speed.py`."""
-    script = Path(__file__).with_name("recbole_speed.py")
+    script = Path(__file__).resolve().with_name("recbole_speed.py")
     settings = [f"--set={name}={value}" for name, value in sizes.items()]
     child = subprocess.Popen(
-        [python, "-W", "ignore", script, log, *settings],
+        [python.absolute(), "-W", "ignore", script, log, *settings],
+        cwd=log.parent,  # where RecBole leaves its logs
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
