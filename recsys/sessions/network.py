@@ -115,6 +115,11 @@ class SessionNetwork(nn.Module):
             What the model expects after each of these steps, [B, L, D], and the memory after
             the last.
         """
+        found_BLD, memory = self.recur(items_BL, memory)
+        return self.read_out(found_BLD), memory
+
+    def recur(self, items_BL: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
+        """`advance` short of `read_out`, for whoever needs only some of the steps."""
         vectors_BLD = self.item_vectors(items_BL)
         if self.training and self.config.item_dropout:
             vectors_BLD = vectors_BLD * _keep(vectors_BLD[:, :, :1], self.config.item_dropout)
@@ -131,9 +136,14 @@ class SessionNetwork(nn.Module):
         if self.attention is not None:
             found_BLD, past_BPH = self.attention(x_BLH, memory.past if memory else None)
             expected_BLD = expected_BLD + found_BLD
-        if self.feed_forward is not None:
-            expected_BLD = self.feed_forward(expected_BLD)
         return expected_BLD, Memory(tuple(hidden), past_BPH)
+
+    def read_out(self, found: Tensor) -> Tensor:
+        """What the model expects, from what `recur` found, each step by itself, [..., D]."""
+        if self.feed_forward is None:
+            return found
+        expected: Tensor = self.feed_forward(found)
+        return expected
 
     def logits(self, expected_BD: Tensor) -> Tensor:
         """Scores of all items at points among the item vectors, [B, N]."""
