@@ -14,12 +14,12 @@ from flows.digests import digest_of_files
 from flows.places import RECOMMENDATIONS
 from flows.robust import io_task
 from flows.settings import read_settings
-from flows.steps.data import find_data, read_filtered
+from flows.steps.data import read_filtered
 from flows.telling import as_list, progress, report_failure, tell
 from flows.terminal import shield_server, told_plainly
 from recsys import tracking
 from recsys.data import ReadingConfig
-from recsys.errors import TrackingError
+from recsys.errors import DataError, TrackingError
 from recsys.loading import load_recommender
 from recsys.recommendations import are_written, write_recommendations
 
@@ -43,14 +43,15 @@ def recommend(
     Nothing is done where the folder of that day is of the same champion, data and k already.
 
     Args:
-        data: a folder or file of ratings; None takes MovieLens latest-small.
+        data: a folder or file of ratings; None takes what the champion learned from, wherever
+            that is, so that a schedule or an event need not know it.
         reading: how the ratings are read, checked and filtered; the split is not looked at.
         model_name: the registered model, whose champion recommends.
         k: how many items for each user.
         folder: where the folders of the days are.
         day: which day to write; None takes today, UTC.
     """
-    source = find_data(data)
+    source = data or data_of_champion(model_name)
     facts = facts_of(source, reading, model_name)
     target = folder / f"day={day or datetime.now(UTC).date()}"
     if are_written(target, k=k, facts=facts):
@@ -61,14 +62,30 @@ def recommend(
     return str(target)
 
 
-@io_task("look", timeout_seconds=3600)
-def facts_of(source: str, reading: ReadingConfig, model_name: str) -> dict[str, str]:
-    """What the recommendations will be made of."""
+@io_task("find data", timeout_seconds=600)
+def data_of_champion(model_name: str) -> str:
+    """Where the ratings are that the champion learned from."""
+    source = _champion(model_name).source
+    if source is None or not Path(source).exists():
+        raise DataError(
+            f"the champion of {model_name!r} learned from {source or 'ratings of unknown place'}, "
+            "which is not here: name the ratings by `data`"
+        )
+    return source
+
+
+def _champion(model_name: str) -> tracking.ChampionVersion:
     champion = tracking.find_champion(model_name)
     if champion is None:
         raise TrackingError(f"{model_name!r} has no champion yet: run the flow `train` first")
+    return champion
+
+
+@io_task("look", timeout_seconds=3600)
+def facts_of(source: str, reading: ReadingConfig, model_name: str) -> dict[str, str]:
+    """What the recommendations will be made of."""
     return {
-        "model": f"models:/{model_name}/{champion.version}",
+        "model": f"models:/{model_name}/{_champion(model_name).version}",
         "data": digest_of_files(Path(source)),
         "reading": reading.model_dump_json(),
     }

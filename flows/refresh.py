@@ -10,11 +10,12 @@ from prefect import flow, get_run_logger
 from prefect.events import emit_event
 from pydantic import Field
 
+from flows.places import counts_folder
 from flows.settings import read_settings
-from flows.steps.data import find_data, inputs_of, read
+from flows.steps.data import find_data, inputs_of, read, without_learned
 from flows.steps.models import learn_sessions
 from flows.steps.release import Champion, find_champion, release, save
-from flows.steps.vectors import count, embed
+from flows.steps.vectors import COUNTED, count, embed
 from flows.telling import report_failure, tell
 from flows.terminal import shield_server, told_plainly
 from flows.train import train
@@ -118,6 +119,8 @@ def _challenge(
     run.log_config(reading=reading, counting=counting, embedding=embedding, runtime=runtime)
     run.log_config(session=session, warm_start=warm_start, rule=rule)
     split = read(source, reading, run)
+    if champion.counts is not None:
+        split = without_learned(split, counts_folder(champion.counts) / COUNTED, run)
     counts = count(split, counting, run, earlier=champion.counts)
     vectors = embed(counts, split, embedding, runtime, run, start=bundle.embeddings)
     model, reports = learn_sessions(

@@ -42,7 +42,7 @@ def sweep(
     runtime: Runtime = Runtime(),
     parallel: Annotated[int, Field(ge=1)] = 1,
     cluster: str | None = None,
-    experiment: str = "recsys sweeps",
+    experiment: str | None = None,
 ) -> str:
     """Try out every combination of some settings; gives back the id of the MLflow run.
 
@@ -58,11 +58,13 @@ def sweep(
         parallel: how many trials at once, each in a process of its own.
         cluster: the address of a Dask scheduler whose workers try them instead; they need to see
             the working directory.
-        experiment: where in MLflow to record the runs.
+        experiment: where in MLflow to record the runs; None names it by data and protocol, so
+            that they stand beside the trainings on the same.
     """
     source = find_data(data)
-    name = f"sweep {Path(source).name}"
-    with sole_training(), tracking.start_run(name, experiment) as run:
+    name = tracking.run_name("sweep", {"grid": grid, "counting": counting, "runtime": runtime})
+    place = experiment or tracking.experiment_name(source, reading)
+    with sole_training(), tracking.start_run(name, place) as run:
         run.log_config(reading=reading, counting=counting, runtime=runtime)
         split = read(source, reading, run)
         material = keep_material(split, reading, counting, run)
@@ -135,6 +137,7 @@ def main(
             settings.runtime,
             parallel,
             cluster,
+            settings.experiment,
         )
 
 

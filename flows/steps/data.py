@@ -10,16 +10,20 @@ from prefect import get_run_logger
 from flows.digests import digest_of, digest_of_files
 from flows.places import DATA
 from flows.robust import io_task
+from flows.telling import tell
 from recsys.data import (
     FilterReport,
     Interactions,
     ReadingConfig,
     ReadReport,
     Split,
+    Target,
+    load_interactions,
     read_ratings,
 )
 from recsys.data.public import default_source
 from recsys.data.reading.checks import OnReport
+from recsys.errors import BundleError, DataError
 from recsys.tracking import Run
 
 
@@ -57,6 +61,46 @@ def read(source: str, config: ReadingConfig, run: Run) -> Split:
         run.log_split(split, Path(source).name)
         stage.log_params(split.fingerprint("validation"))
     return split
+
+
+@io_task("look for what was learned from", timeout_seconds=3600)
+def without_learned(split: Split, earlier: Path, run: Run) -> Split:
+    """Take from the targets what the champion has learned from; say how much that was.
+
+    Args:
+        split: of the ratings as they are now.
+        earlier: the interactions that the champion was learned from, if they are still there.
+        run: where to record it.
+
+    Raises:
+        DataError: no validation target is left to judge by.
+    """
+    log = get_run_logger()
+    try:
+        learned = load_interactions(earlier)
+    except BundleError as error:
+        log.warning("cannot tell whether the champion has learned from the targets: %s", error)
+        return split
+    fair = split.learned_from(learned)
+    targets: tuple[Target, ...] = ("validation", "test")
+    lost = {target: len(split.rows(target)) - len(fair.rows(target)) for target in targets}
+    run.log_metrics({f"{target}_targets_learned_before": n for target, n in lost.items()})
+    if not any(lost.values()):
+        return split
+    told = " and ".join(f"{lost[one]} of {len(split.rows(one))} {one} targets" for one in targets)
+    told = f"{told} are watches that the champion has learned from, or come before such: {LATE}"
+    if any(len(fair.rows(target)) == 0 for target in targets):
+        raise DataError(f"{told}; too few are left to judge by: run the flow `train` instead")
+    log.warning("%s; they are learned from and not judged by", told)
+    tell("learned-before", "Targets that were set aside", told)
+    return fair
+
+
+LATE = (
+    "ratings with earlier times came in, others were removed, the split was changed, or users "
+    "who had too few watches for targets now have enough"
+)
+"""How a watch comes to be a target after it was learned from."""
 
 
 def read_filtered(

@@ -66,6 +66,40 @@ class Split:
         """The same split, with what was filtered before it in its fingerprint."""
         return replace(self, parameters={**self.parameters, **facts})
 
+    def learned_from(self, earlier: Interactions) -> Split:
+        """The same split, without targets that a model has learned from before.
+
+        Ratings that arrive late, with times before those that are there, can turn what was in
+        train into a target; so can a third watch of a user who had two. Such a target measures
+        memory. It goes into train, with all that its user watched before it.
+
+        Args:
+            earlier: what a model was learned from, of any vocabulary; ids tell what is the same.
+
+        Example:
+            >>> import pandas as pd
+            >>> from recsys.data.chronological import leave_last_out
+            >>> from recsys.data.reading.read import read_ratings
+            >>> log = pd.DataFrame({"user_id": [1] * 4, "item_id": [10, 20, 30, 40]})
+            >>> split = leave_last_out(read_ratings(log, on_report=lambda report: None))
+            >>> again = split.learned_from(split.interactions.keep(split.part < TEST))
+            >>> split.part.tolist(), again.part.tolist()
+            ([0, 0, 1, 2], [0, 0, 0, 2])
+        """
+        log = self.interactions
+        users = log.users.indices(earlier.users.ids)[earlier.user_index].astype(np.int64)
+        items = log.items.indices(earlier.items.ids)[earlier.item_index]
+        known = (users >= 0) & (items >= 0)
+        learned = users[known] * log.n_items + items[known]
+        targets = np.flatnonzero(self.part > TRAIN)
+        pairs = log.user_index[targets].astype(np.int64) * log.n_items + log.item_index[targets]
+        hit = targets[np.isin(pairs, learned)]
+        last = np.full(log.n_users, -1, dtype=np.int64)
+        last[log.user_index[hit]] = hit  # ascending: the last of each user stays
+        part = self.part.copy()
+        part[targets[targets <= last[log.user_index[targets]]]] = TRAIN
+        return replace(self, part=part)
+
     def rows(self, target: Target) -> NDArray[np.int64]:
         """Row number of each target, ascending, [n]."""
         return self._rows[target]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,10 +26,12 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class ChampionVersion:
-    """The version of a model that is in use, and the parameters of the run that made it."""
+    """The version of a model that is in use, and what is known of the run that made it."""
 
     version: str
     params: Mapping[str, str]
+    source: str | None = None
+    """Where the ratings were that it learned from; None where that was not recorded."""
 
 
 def find_champion(model_name: str) -> ChampionVersion | None:
@@ -38,7 +41,13 @@ def find_champion(model_name: str) -> ChampionVersion | None:
     if version is None:
         return None
     run_id = str(client.get_model_version(model_name, version).run_id)
-    return ChampionVersion(version, dict(client.get_run(run_id).data.params))
+    run = client.get_run(run_id)
+    return ChampionVersion(version, dict(run.data.params), _source_of(run))
+
+
+def _source_of(run: Recorded) -> str | None:
+    recorded = run.inputs.dataset_inputs if run.inputs else []
+    return str(json.loads(recorded[0].dataset.source)["uri"]) if recorded else None
 
 
 def mark_inputs(run: Run, digest: str) -> None:

@@ -251,3 +251,46 @@ def test_repeated_watches_are_told_apart():
     split = leave_last_out(again)
     assert Counter(split.train.item_index.tolist()) == {0: 1, 1: 1}
     assert [history.tolist() for history in split.histories("test")] == [[0, 1, 0]]
+
+
+WATCHES = st.lists(st.tuples(st.integers(1, 3), st.integers(0, 40)), min_size=1, max_size=30)
+
+
+@given(early=WATCHES, late=WATCHES, ratio=st.sampled_from([0.1, 0.25, 0.4]))
+def test_what_was_learned_from_before_is_no_target(early, late, ratio):
+    """Ratings of any time come in; against a loop over every row."""
+
+    def split_of(watches):
+        log = pd.DataFrame(list(dict.fromkeys(watches)), columns=["user_id", "timestamp"])
+        log["item_id"] = 100 + log["timestamp"]
+        return per_user_ratio(read_ratings(log), validation=ratio, test=ratio)
+
+    def pairs_of(log):
+        users, items = log.users.ids[log.user_index], log.items.ids[log.item_index]
+        return list(zip(users.tolist(), items.tolist(), strict=True))
+
+    earlier = split_of(early).train
+    learned = set(pairs_of(earlier))
+    split = split_of([*late, *early])
+    pairs = pairs_of(split.interactions)
+    expected = split.part.tolist()
+    for row, (user, _) in enumerate(pairs):
+        later = [pairs[at] for at in range(row, len(pairs)) if split.part[at] > 0]
+        if any(pair in learned and pair[0] == user for pair in later):
+            expected[row] = 0
+    assert split.learned_from(earlier).part.tolist() == expected
+
+
+def test_late_ratings_with_earlier_times_make_targets_of_what_was_learned_from():
+    times = range(10, 20)
+    before = per_user_ratio(read_ratings(pd.DataFrame({
+        "user_id": [1] * 10, "item_id": times, "timestamp": times,
+    })))  # fmt: skip
+    after = per_user_ratio(read_ratings(pd.DataFrame({
+        "user_id": [1] * 20, "item_id": range(20), "timestamp": range(20),
+    })))  # fmt: skip
+    assert after.targets("validation").tolist() == [16, 17]
+    assert before.train.items.ids[before.train.item_index].tolist() == list(range(10, 18))
+    fair = after.learned_from(before.train)
+    assert fair.targets("validation").tolist() == []
+    assert fair.targets("test").tolist() == [18, 19]

@@ -25,6 +25,7 @@ from prefect.states import Cancelling
 
 from flows.deploy import AUTOMATIONS, replace_automation
 from flows.serve import deployments_of
+from flows.server import prefect_server
 from recsys.bundle import save_bundle
 from recsys.data.synthetic import SyntheticConfig, write_sample
 from recsys.tracking import log_bundle, promote, register, start_run
@@ -62,7 +63,6 @@ class Stack:
             "PYTHONPATH": str(ROOT),
             "PREFECT_HOME": str(home / "prefect"),
             "PREFECT_API_URL": f"{self.url}/api",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
         }
         self.begun = []
@@ -161,7 +161,9 @@ def stack(tmp_path_factory, bundle):
     stack = Stack(home)
     port = stack.url.rsplit(":", 1)[1]
     try:
-        stack.begin("prefect", "server", "start", "--host", "127.0.0.1", "--port", port)
+        server = prefect_server(int(port))
+        stack.environment |= server.environment
+        stack.server = stack.begin(*server.command)
         before = Path.cwd()
         os.chdir(home)
         with start_run("made", "recsys") as run:
@@ -192,6 +194,14 @@ def kill_all(process):
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
     process.wait()
+
+
+def test_the_server_listens_on_loopback_alone(stack):
+    family = [psutil.Process(stack.server.pid)]
+    family += family[0].children(recursive=True)
+    found = [one for process in family for one in process.net_connections("inet")]
+    listening = {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN}
+    assert listening == {"127.0.0.1"}
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
@@ -11,13 +12,16 @@ from mlflow import MlflowClient
 from pydantic import ValidationError
 
 from flows.count import count
+from flows.digests import digest_of_files
 from flows.grid import Grid
+from flows.recommend import recommend
 from flows.refresh import WarmStart, refresh
 from flows.sweep import sweep
 from flows.train import train
 from recsys.cooccurrence import CooccurrenceConfig, count_cooccurrence, open_blocks
 from recsys.data import leave_last_out, read_ratings
 from recsys.embeddings import EmbeddingConfig
+from recsys.errors import DataError
 from recsys.evaluation import PromotionRule
 from recsys.loading import load_recommender
 from recsys.sessions import SessionConfig
@@ -62,6 +66,35 @@ def test_where_nothing_is_new_nothing_is_done(champion, client):
     versions = len(client.search_model_versions("name='recsys'"))
     assert refresh("sample") is None
     assert len(client.search_model_versions("name='recsys'")) == versions
+
+
+def test_recommendations_are_made_from_what_the_champion_learned_from(champion):
+    """An event that starts the flow names no data."""
+    folder = recommend(day=date(2026, 11, 27))
+    assert digest_of_files(Path("sample")) in Path(folder, "_manifest.json").read_text()
+    assert pd.read_parquet(folder)["user_id"].nunique() == 80
+
+
+def without_last(folder, n_users):
+    """A copy of the ratings in which some users have lost their last watch."""
+    name = f"less {n_users}"
+    shutil.copytree(folder, name)
+    ratings = pd.read_csv(f"{name}/ratings.csv").sort_values("timestamp", kind="stable")
+    last = ratings.groupby("userId").tail(1).sort_values("userId").head(n_users)
+    ratings.drop(last.index).to_csv(f"{name}/ratings.csv", index=False)
+    return name
+
+
+def test_what_the_champion_learned_from_is_no_target(champion, client, caplog):
+    """Where the last watch is gone, the one before the validation target becomes one."""
+    run_id = refresh(without_last("sample", 7), warm_start=WarmStart(epochs=1))
+    assert "7 of 80 validation targets" in caplog.text
+    metrics = client.get_run(run_id).data.metrics
+    assert metrics["validation_targets_learned_before"] == 7
+    ranks = client.download_artifacts(run_id, "ranks/validation.parquet")
+    assert len(pd.read_parquet(ranks)) == 73
+    with pytest.raises(DataError, match=r"80 of 80 validation targets.* run the flow `train`"):
+        refresh(without_last("sample", 80))
 
 
 def test_new_ratings_make_a_challenger_that_has_to_win(champion, client, grown, caplog):

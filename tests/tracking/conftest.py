@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from flows.server import mlflow_server
 from recsys.tracking.store import connect
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = ROOT / "mlflow/server.env"
 
 
 @pytest.fixture
@@ -48,7 +52,7 @@ def server(tmp_path_factory):
     address = f"http://127.0.0.1:{(port := a_free_port())}"
     with running(
         [
-            *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
+            *(sys.executable, "-m", *mlflow_server(port, SETTINGS).command, "--workers", "1"),
             *("--backend-store-uri", "sqlite:///store.db", "--artifacts-destination", "files"),
         ],
         f"{address}/health",

@@ -4,6 +4,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pytest
 
 from recsys.bundle import save_bundle
@@ -45,6 +46,16 @@ def test_a_bundle_goes_to_the_server_and_comes_back(server, bundle, tmp_path, mo
         Following("models:/nobody@champion")
     assert not list(downloads.iterdir()), "what was downloaded is gone once it is loaded"
     assert not Path("mlflow").exists(), "nothing goes to the local store"
+
+
+def test_it_listens_on_loopback_alone(server):
+    """Started by the command of `make server`; that of `make ui` names the same address."""
+    port = int(server.rpartition(":")[2])
+    found = psutil.net_connections("inet")
+    listening = [one for one in found if one.status == psutil.CONN_LISTEN]
+    assert {one.laddr.ip for one in listening if one.laddr.port == port} == {"127.0.0.1"}
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    assert "mlflow server --host 127.0.0.1 " in makefile
 
 
 def test_old_runs_leave_a_server_with_their_files(server, bundle, tmp_path, monkeypatch, capsys):
