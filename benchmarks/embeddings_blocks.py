@@ -1,16 +1,17 @@
-"""How long a fit takes whose counts lie on disk, and in how much memory.
+"""How soon each optimizer is near the best attainable loss where the counts lie on disk.
 
-    python benchmarks/embeddings_blocks.py --rows 25000000 --min-rating 4
+    python benchmarks/embeddings_blocks.py --rows 25000000 [--folder kept] [--only adam]
 
-Made-up ratings in the proportions of MovieLens 25M are counted into a temporary folder, block of
-rows by block of rows; then the embeddings are fitted from there, on one thread, every pass reading
-the blocks anew. The best attainable loss comes from the same blocks, after the fit and outside its
-time; `--no-optimum` leaves it out.
+Made-up ratings in the proportions of MovieLens 25M are counted into a folder, block of rows by
+block of rows; then the embeddings are fitted from there, on one thread, every pass reading the
+blocks anew. Each method ends at its budget. The optimum comes from the same blocks, outside of the
+time of the fits.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import resource
@@ -21,26 +22,33 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from embeddings import FITS as ALL_FITS
+from embeddings import GAPS, BudgetSpentError
+
 import recsys
+from recsys.cooccurrence import CooccurrenceBlocks, open_blocks
 from recsys.data.synthetic import SyntheticConfig, write_parquet
 
 ONE_CORE = recsys.Runtime(device="cpu", threads=1)
 RATINGS_PER_USER = 154
+FITS = {name: fit for name, fit in ALL_FITS.items() if "batch_rows" not in fit}
+"""Random rows need the matrix in memory."""
 
 
-class Clock:
-    """Says how long each stage took, and the peak of memory until then."""
+class Stopwatch:
+    """Says how long something took, and the peak of memory until then."""
 
     def __init__(self) -> None:
-        self.lap()
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
 
-    def lap(self) -> None:
-        self.wall, self.cpu = time.perf_counter(), time.process_time()
+    @property
+    def cpu(self) -> float:
+        return time.process_time() - self._cpu
 
     def tell(self, what: str) -> None:
-        wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+        wall = time.perf_counter() - self._wall
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"{what}: {wall:.1f} s ({cpu:.1f} s of CPU), peak {peak:.2f} GiB", flush=True)
+        print(f"{what}: {wall:.1f} s ({self.cpu:.1f} s of CPU), peak {peak:.2f} GiB", flush=True)
 
 
 def synthesise(folder: Path, rows: int) -> Path:
@@ -59,50 +67,72 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--min-rating", type=float, help="lowest rating that counts as liked")
     parser.add_argument("--dim", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=200)
-    parser.add_argument("--no-optimum", action="store_true")
-    parser.add_argument("--folder", type=Path, help="where to work; by default a temporary folder")
+    parser.add_argument("--budget", type=float, default=600.0, help="seconds of CPU for each fit")
+    parser.add_argument("--only", action="append", choices=FITS, metavar="METHOD")
+    parser.add_argument("--folder", type=Path, help="keeps the counts, and takes them from there")
     options = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at start")
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        measure(Path(folder), options)
+    with tempfile.TemporaryDirectory() as temporary:
+        race(counted(options.folder or Path(temporary), options), options)
 
 
-def measure(folder: Path, options: argparse.Namespace) -> None:
-    clock = Clock()
-    ratings = recsys.read_ratings(synthesise(folder, options.rows))
-    clock.tell(f"{len(ratings):,} ratings made and read")
-    clock.lap()
-    blocks = recsys.count_cooccurrence(
-        ratings, options.min_rating, memory_limit="1GB", folder=folder / "counts", runtime=ONE_CORE
-    )
-    del ratings
+def counted(folder: Path, options: argparse.Namespace) -> CooccurrenceBlocks:
+    """Counts on disk, made where they are not there yet."""
+    if not (folder / "counts").exists():
+        clock = Stopwatch()
+        ratings = recsys.read_ratings(synthesise(folder, options.rows))
+        clock.tell(f"{len(ratings):,} ratings made and read")
+        clock = Stopwatch()
+        recsys.count_cooccurrence(
+            ratings,
+            options.min_rating,
+            memory_limit="1GB",
+            folder=folder / "counts",
+            runtime=ONE_CORE,
+        )
+        clock.tell("counted")
+    blocks = open_blocks(folder / "counts")
     disk = sum(file.stat().st_size for file in blocks.folder.iterdir()) / 2**30
-    items, entries = blocks.n_items, blocks.n_entries
-    clock.tell(f"{items:,} items, {entries:,} non-zeros counted, {disk:.2f} GiB on disk")
-    losses: list[tuple[float, float]] = []
+    print(f"{blocks.n_items:,} items, {blocks.n_entries:,} non-zeros, {disk:.2f} GiB on disk")
+    return blocks
 
-    def note(epoch: int, metrics: dict[str, float]) -> None:
-        losses.append((metrics["loss"], time.perf_counter() - clock.wall))
-        clock.tell(f"epoch {epoch}, {metrics['relative_loss']:.4%} of Σ X²")
 
-    clock.lap()
-    config = recsys.EmbeddingConfig(
-        dim=options.dim, epochs=options.epochs, compare_to_optimum=False
-    )
-    recsys.fit_embeddings(blocks, config, runtime=ONE_CORE, on_epoch=note)
-    clock.tell("fitted")
-    if options.no_optimum:
-        return
-    clock.lap()
+def race(blocks: CooccurrenceBlocks, options: argparse.Namespace) -> None:
+    """Fit by each method; hold what it reached against the optimum, which is found last."""
+    losses: dict[str, list[tuple[float, float]]] = {}
+    for name in options.only or FITS:
+        clock = Stopwatch()
+        reached = losses[name] = []
+
+        def note(
+            epoch: int, metrics: dict[str, float], name=name, reached=reached, clock=clock
+        ) -> None:
+            reached.append((metrics["loss"], clock.cpu))
+            clock.tell(f"{name}, epoch {epoch}: {metrics['relative_loss']:.4%} of Σ X²")
+            if clock.cpu > options.budget:
+                raise BudgetSpentError
+
+        config = recsys.EmbeddingConfig(
+            dim=options.dim, epochs=5000, tolerance=0.0, compare_to_optimum=False, **FITS[name]
+        )
+        with contextlib.suppress(BudgetSpentError):
+            recsys.fit_embeddings(blocks, config, runtime=ONE_CORE, on_epoch=note)
+    clock = Stopwatch()
     optimum = recsys.spectral_optimum(blocks, options.dim, runtime=ONE_CORE, tolerance=1e-4)
-    clock.tell(f"optimum in {optimum.rounds} rounds")
-    for gap in (0.1, 0.01, 0.001):
-        for epoch, (loss, seconds) in enumerate(losses, start=1):
-            if loss <= (1 + gap) * optimum.loss:
-                print(f"within {gap:.1%} after {epoch} epochs, {seconds:.1f} s", flush=True)
-                break
-    print(f"at the end {losses[-1][0] / optimum.loss - 1:.3%} above the optimum", flush=True)
+    clock.tell(f"optimum {optimum.loss:.6g} in {optimum.rounds} rounds")
+    print("| method | 10 %: s of CPU (epochs) | 1 % | 0.1 % | nearest |\n" + "| --- " * 5 + "|")
+    for name, reached in losses.items():
+        print(f"| {name} | {row(reached, optimum.loss)} |")
+
+
+def row(reached: list[tuple[float, float]], optimum: float) -> str:
+    """When each gap was first closed."""
+    cells = []
+    for gap in GAPS:
+        closed = [i for i, (loss, _) in enumerate(reached) if loss <= (1 + gap) * optimum]
+        cells.append(f"{reached[closed[0]][1]:.0f} ({closed[0] + 1})" if closed else "–")
+    nearest = min(loss for loss, _ in reached) / optimum - 1
+    return f"{' | '.join(cells)} | {nearest:.2%}"
 
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ class EmbeddingConfig(Config):
     `plateau` halves it whenever the loss has stood still for five."""
 
     initial: Literal["range", "spectral", "random"] = "range"
-    """Where to start: two rounds of randomised subspace iteration, the optimum of the problem
-    without pair weights, or Gaussian noise."""
+    """Where to start: the best in a Krylov space of three products with X, the optimum of the
+    problem without pair weights, or Gaussian noise."""
 
     batch_rows: int | None = Field(default=None, ge=1)
     """Items i drawn at random for each step, against all items j; None takes all at once."""

@@ -1,4 +1,4 @@
-"""The ends of the spectrum of X, which say how long a step may be."""
+"""The ends of the spectrum of X, which say how long a step may be, and where to start."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+
+SPARE = 8
+"""Eigenvectors beyond those asked for, which make these converge sooner."""
 
 
 class SymmetricMatrix(Protocol):
@@ -28,29 +31,68 @@ class Ends(NamedTuple):
     largest: float
 
 
-def extreme_eigenvalues(matrix: SymmetricMatrix, width: int = 4, passes: int = 4) -> Ends:
-    """Both ends of the spectrum, to a percent where they stand out from the rest.
+class KrylovSpace:
+    """The span of a few columns B, X B, X² B, …, and what X looks like within it.
 
-    Rayleigh and Ritz in the block Krylov space of a few columns (Golub & Underwood 1977, "The
-    block Lanczos method for computing eigenvalues"): it reads X four times, which a power
-    iteration takes for one end alone. Both are approached from within.
+    Rayleigh and Ritz in a block Krylov space (Golub & Underwood 1977, "The block Lanczos method
+    for computing eigenvalues"; Musco & Musco 2015, "Randomized block Krylov methods for stronger
+    and faster approximate singular value decomposition", algorithm 2) find both ends of the
+    spectrum and leading eigenvectors much more exactly than as many rounds of power iteration,
+    which keep the last product only.
+
+    Args:
+        matrix: X.
+        width: columns of B.
+        passes: products with X. The space has `width * passes` dimensions, or all.
+        seed: of B, which is noise but for one column.
+        dtype: precision of the products with X; all else is in float64.
     """
-    if matrix.n_items <= width * passes:
-        width, passes = matrix.n_items, 1  # all of the space
-    noise_NB = torch.from_numpy(np.random.default_rng(0).normal(size=(matrix.n_items, width)))
-    # By Perron and Frobenius the leading eigenvector of a matrix without negative entries has
-    # none itself: equal entries are far from orthogonal to it.
-    noise_NB[:, 0] = 1.0
-    block_NB = orthonormal(noise_NB.to(matrix.device))
-    basis_NK, product_NK = block_NB[:, :0], block_NB[:, :0]
-    for _ in range(passes):
-        product_NB = matrix.multiply(block_NB.float()).double()
-        basis_NK = torch.cat([basis_NK, block_NB], 1)
-        product_NK = torch.cat([product_NK, product_NB], 1)
-        block_NB = beside(basis_NK, product_NB)
-    inner_KK = basis_NK.T @ product_NK
-    values_K = torch.linalg.eigvalsh((inner_KK + inner_KK.T) / 2)
-    return Ends(min(float(values_K[0]), 0.0), float(values_K[-1]))
+
+    def __init__(
+        self,
+        matrix: SymmetricMatrix,
+        width: int = 4,
+        passes: int = 4,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if matrix.n_items <= width * passes:
+            width, passes = matrix.n_items, 1  # all of the space
+        noise_NB = np.random.default_rng(seed).normal(size=(matrix.n_items, width))
+        # By Perron and Frobenius the leading eigenvector of a matrix without negative entries has
+        # none itself: equal entries are far from orthogonal to it.
+        noise_NB[:, 0] = 1.0
+        block_NB = orthonormal(torch.from_numpy(noise_NB).to(matrix.device))
+        self.basis_NK = self.product_NK = block_NB[:, :0]
+        for _ in range(passes):
+            product_NB = matrix.multiply(block_NB.to(dtype)).double()
+            self.basis_NK = torch.cat([self.basis_NK, block_NB], 1)
+            self.product_NK = torch.cat([self.product_NK, product_NB], 1)
+            block_NB = beside(self.basis_NK, product_NB)
+        inner_KK = self.basis_NK.T @ self.product_NK
+        self._inner_KK = (inner_KK + inner_KK.T) / 2
+
+    @property
+    def ends(self) -> Ends:
+        """Both ends of the spectrum, approached from within."""
+        values_K = torch.linalg.eigvalsh(self._inner_KK)
+        return Ends(min(float(values_K[0]), 0.0), float(values_K[-1]))
+
+    def best_vectors(self, dim: int, rounds: int = 5) -> Tensor:
+        """About the best V for the pairs off the diagonal, without another look at X, [n, dim].
+
+        The diagonal is imputed in turns with the eigenpairs, as in `recsys.embeddings.spectral`,
+        all within the space. Negative eigenvalues count as zero.
+        """
+        inner_KK = self._inner_KK
+        for _ in range(rounds):
+            values_K, rotation_KK = torch.linalg.eigh(inner_KK)
+            # eigh sorts ascending.
+            values_D, rotation_KD = values_K[-dim:].flip(0), rotation_KK[:, -dim:].flip(1)
+            vectors_ND: Tensor = self.basis_NK @ (rotation_KD * values_D.clamp_min(0).sqrt())
+            imputed_N1 = vectors_ND.square().sum(1, keepdim=True)
+            inner_KK = self._inner_KK + self.basis_NK.T @ (imputed_N1 * self.basis_NK)
+        return vectors_ND
 
 
 def beside(basis_NK: Tensor, columns_NB: Tensor) -> Tensor:

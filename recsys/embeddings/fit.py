@@ -13,6 +13,7 @@ from recsys.callbacks import OnEpoch, ignore
 from recsys.config import Runtime
 from recsys.embeddings.config import EmbeddingConfig
 from recsys.embeddings.descent import descend
+from recsys.embeddings.eigenvalues import SPARE, KrylovSpace
 from recsys.embeddings.item_embeddings import ItemEmbeddings
 from recsys.embeddings.matrices import PairMatrix
 from recsys.embeddings.objective import PairObjective
@@ -20,6 +21,12 @@ from recsys.embeddings.sources import Counts, items_of, source_of
 from recsys.embeddings.spectral import SpectralOptimum, find_optimum
 from recsys.errors import ConfigError, DataError
 from recsys.vocabulary import Vocabulary
+
+_START_PASSES = 3
+"""Products with X that the start costs; a step of the descent costs one."""
+
+_LITTLE = 1e-3
+"""Length of the noise that the start holds, in that of a random start."""
 
 _YARDSTICK_TOLERANCE = 1e-4
 """Of the optimum that a fit is compared with: a hundredth of the 1 % that counts as converged."""
@@ -155,7 +162,10 @@ def _descend(
     on_epoch: OnEpoch,
     earlier_ND: NDArray[np.float32] | None,
 ) -> ItemEmbeddings:
-    objective = PairObjective(matrix)
+    space = None
+    if config.initial == "range" and earlier_ND is None:
+        space = KrylovSpace(matrix, config.dim + SPARE, _START_PASSES, seed)
+    objective = PairObjective(matrix, space.ends if space else None)
     optimum = None
     if (config.compare_to_optimum and config.pair_weights is None) or config.initial == "spectral":
         optimum = find_optimum(matrix, config.dim, seed=seed, tolerance=_YARDSTICK_TOLERANCE)
@@ -168,7 +178,7 @@ def _descend(
             metrics["loss_over_optimum"] = loss / best_loss
         on_epoch(epoch, metrics)
 
-    start_ND = _start(objective, config, optimum, seed, earlier_ND)
+    start_ND = _start(objective, config, seed, earlier_ND, space, optimum)
     # Line searches compare losses that hardly differ; the other optimizers do not.
     w_ND = torch.nn.Parameter(start_ND.double() if config.optimizer == "lbfgs" else start_ND)
     descend(objective, w_ND, config, seed=seed, on_loss=tell)
@@ -182,41 +192,28 @@ def _descend(
 def _start(
     objective: PairObjective,
     config: EmbeddingConfig,
-    optimum: SpectralOptimum | None,
     seed: int,
     earlier_ND: NDArray[np.float32] | None,
+    space: KrylovSpace | None,
+    optimum: SpectralOptimum | None,
 ) -> Tensor:
     """W to start from; items without any co-occurrence start, and stay, at the zero vector."""
-    matrix = objective.matrix
+    matrix, scale = objective.matrix, 1.0 / math.sqrt(objective.top_eigenvalue)
     if earlier_ND is not None:
-        start_ND = torch.from_numpy(earlier_ND).to(matrix.device)
-        start_ND = start_ND / math.sqrt(objective.top_eigenvalue)
+        start_ND = torch.from_numpy(earlier_ND).to(matrix.device) * scale
+    elif space is not None:
+        start_ND = (space.best_vectors(config.dim) * scale).float()
+        # A direction of nothing would never leave zero.
+        start_ND += _LITTLE * _noise(start_ND.shape, seed).to(matrix.device)
     elif config.initial == "spectral" and optimum is not None:
-        start_ND = (optimum.vectors / math.sqrt(objective.top_eigenvalue)).to(torch.float32)
+        start_ND = (optimum.vectors * scale).float()
     else:
-        generator = torch.Generator().manual_seed(seed)
-        if config.initial == "random":
-            noise_ND = torch.randn(matrix.n_items, config.dim, generator=generator)
-            # ‖W‖_F ≈ 1: products small beside the largest of X / λ₁, whatever the dimension.
-            start_ND = (noise_ND / math.sqrt(noise_ND.numel())).to(matrix.device)
-        else:
-            start_ND = _range_start(objective, config.dim, generator)
+        start_ND = _noise((matrix.n_items, config.dim), seed).to(matrix.device)
     return start_ND * matrix.has_pairs[:, None]
 
 
-def _range_start(objective: PairObjective, dim: int, generator: torch.Generator) -> Tensor:
-    """The leading eigenvectors of X, roughly, by randomised subspace iteration.
-
-    Halko, Martinsson & Tropp 2011, algorithm 4.4, with a final Rayleigh-Ritz step.
-    """
-    matrix, width = objective.matrix, min(dim + 8, objective.n_items)
-    noise_NK = torch.randn(matrix.n_items, width, generator=generator)
-    basis_NK = noise_NK.to(matrix.device)
-    for _ in range(2):
-        basis_NK, _ = torch.linalg.qr(matrix.multiply(basis_NK))
-    projected_KK = basis_NK.T @ matrix.multiply(basis_NK) / objective.top_eigenvalue
-    values_K, rotation_KK = torch.linalg.eigh(projected_KK)
-    # eigh sorts ascending; a negative eigenvalue has no real square root and starts near zero.
-    top_D = values_K[-dim:].flip(0).clamp_min(1e-6)
-    start_ND: Tensor = basis_NK @ rotation_KK[:, -dim:].flip(1) * top_D.sqrt()
-    return start_ND
+def _noise(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Of norm ‖W‖_F ≈ 1: products small beside the largest of X / λ₁, whatever the dimension."""
+    noise_ND = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    scaled_ND: Tensor = noise_ND / math.sqrt(noise_ND.numel())
+    return scaled_ND

@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.embeddings.eigenvalues import extreme_eigenvalues
+from recsys.embeddings.eigenvalues import Ends, KrylovSpace
 from recsys.embeddings.matrices import PairMatrix, RowBlock
 
 
@@ -42,13 +42,17 @@ class PairObjective:
 
     The products with X are computed in the precision of W; all else, where large terms nearly
     cancel, in float64.
+
+    Args:
+        matrix: X.
+        ends: of its spectrum, where they are known.
     """
 
-    def __init__(self, matrix: PairMatrix) -> None:
+    def __init__(self, matrix: PairMatrix, ends: Ends | None = None) -> None:
         self.matrix = matrix
         self.n_items = matrix.n_items
         self.zero_weight = 1.0 if matrix.weights is None else matrix.weights.zero_weight
-        smallest, largest = extreme_eigenvalues(matrix)
+        smallest, largest = ends or KrylovSpace(matrix).ends
         self.top_eigenvalue = max(largest, -smallest)
         """λ₁, the largest in magnitude: a little below it is as good, for it only scales."""
         self.lowest_eigenvalue = smallest / self.top_eigenvalue

@@ -21,14 +21,11 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from recsys.callbacks import OnEpoch, ignore
-from recsys.embeddings.eigenvalues import SymmetricMatrix, beside
+from recsys.embeddings.eigenvalues import SPARE, SymmetricMatrix, beside
 
 _STILL = 2
 """Rounds that the loss has to stand still before it counts as converged."""
 
-
-_SPARE = 8
-"""Eigenvectors beyond those asked for, which make these converge sooner."""
 
 _FEW = 30
 """Items up to which random starts are tried as well."""
@@ -69,7 +66,7 @@ def find_optimum(
         max_rounds: stop after this many rounds in any case.
         on_epoch: called after each round with `loss` and `relative_loss`.
     """
-    width = dim + _SPARE
+    width = dim + SPARE
     # A small matrix is all within reach of three blocks: then eigenvectors are exact.
     exact = matrix.n_items <= 3 * width
     block = _Block.whole(matrix) if exact else _Block.random(matrix, width, seed)

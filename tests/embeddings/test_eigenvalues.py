@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from recsys.cooccurrence import count_cooccurrence
-from recsys.embeddings.eigenvalues import extreme_eigenvalues, orthonormal
+from recsys.embeddings.eigenvalues import KrylovSpace, orthonormal
 from recsys.embeddings.matrices import PairMatrix
+from recsys.embeddings.spectral import find_optimum
 
 CPU = torch.device("cpu")
 
 
 def ends_of(dense):
-    return extreme_eigenvalues(PairMatrix(sp.csr_array(dense), CPU))
+    return KrylovSpace(PairMatrix(sp.csr_array(dense), CPU)).ends
 
 
 @given(
@@ -44,6 +45,30 @@ def test_a_matrix_of_few_different_eigenvalues(copies):
     pair = sp.csr_array([[0, 3], [3, 0]])
     ends = ends_of(sp.block_diag([pair] * copies, format="csr"))
     assert ends == pytest.approx((-3, 3), rel=1e-5)
+
+
+def test_where_the_space_is_all_the_best_vectors_are_the_optimum():
+    dense = np.array([[0, 2, 1, 0], [2, 0, 1, 0], [1, 1, 0, 3], [0, 0, 3, 0]])
+    matrix = PairMatrix(sp.csr_array(dense), CPU)
+    found_ND = KrylovSpace(matrix).best_vectors(2, rounds=500)
+    best_ND = find_optimum(matrix, 2, tolerance=1e-12).vectors
+    off = ~np.eye(4, dtype=bool)
+    losses = [np.square((V @ V.T).numpy() - dense)[off].sum() for V in (found_ND, best_ND)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_the_more_products_the_nearer_the_optimum(sample):
+    X = count_cooccurrence(sample).matrix
+    matrix = PairMatrix(X, CPU)
+    dense = torch.from_numpy(X.toarray().astype(float))
+
+    def loss(passes):
+        found_ND = KrylovSpace(matrix, 16, passes).best_vectors(8)
+        return float((found_ND @ found_ND.T - dense).fill_diagonal_(0).square().sum())
+
+    losses = [loss(passes) for passes in (1, 2, 3, 5)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[2] <= 1.1 * find_optimum(matrix, 8).loss
 
 
 def test_columns_that_depend_on_others_are_left_out():
