@@ -60,6 +60,7 @@ def refresh(
     warm_start: WarmStart = WarmStart(),
     rule: PromotionRule = PromotionRule(),
     runtime: Runtime = Runtime(),
+    histories: bool | None = None,
     experiment: str | None = None,
     model_name: str = "recsys",
 ) -> str | None:
@@ -75,6 +76,7 @@ def refresh(
         warm_start: how the challenger goes on from the champion.
         rule: what it has to show.
         runtime: device, precision, seed and threads.
+        histories: keep the users' histories in the bundle; None does as the champion's does.
         experiment: where in MLflow to record the run; None names it by data and protocol.
         model_name: the registered model; one name per catalogue.
     """
@@ -82,7 +84,12 @@ def refresh(
     champion = find_champion(model_name)
     if champion is None:
         run_id = train(
-            source, reading, runtime=runtime, experiment=experiment, model_name=model_name
+            source,
+            reading,
+            runtime=runtime,
+            histories=histories,
+            experiment=experiment,
+            model_name=model_name,
         )
         _announce(model_name, "promoted", run_id)
         return run_id
@@ -92,11 +99,15 @@ def refresh(
         tell("decision", f"{model_name}: nothing new", f"`{source}` is what it was.")
         _announce(model_name, "unchanged", known.run_id)
         return None
+    if histories is None:
+        histories = champion.bundle.histories is not None
     name = tracking.run_name("refresh", {"warm_start": warm_start, "runtime": runtime})
     place = experiment or tracking.experiment_name(source, reading)
     with sole_training(), tracking.start_run(name, place) as run:
         tracking.mark_inputs(run, inputs)
-        outcome = _challenge(champion, source, reading, warm_start, rule, runtime, model_name, run)
+        outcome = _challenge(
+            champion, source, reading, warm_start, rule, runtime, histories, model_name, run
+        )
     _announce(model_name, outcome, run.run_id)
     return run.run_id
 
@@ -108,6 +119,7 @@ def _challenge(
     warm_start: WarmStart,
     rule: PromotionRule,
     runtime: Runtime,
+    histories: bool,
     model_name: str,
     run: tracking.Run,
 ) -> str:
@@ -128,8 +140,12 @@ def _challenge(
     )
     run.log_reports(reports)
     configs = {"counting": counting, "embedding": embedding}
-    catalogue = split.interactions.catalogue
-    save(make_bundle(catalogue, vectors, model, configs, reports, counts=counts), run)
+    log = split.interactions
+    kept = log if histories else None
+    made = make_bundle(
+        log.catalogue, vectors, model, configs, reports, counts=counts, histories=kept
+    )
+    save(made, run)
     decision = release(model, reports["validation"], champion, split, model_name, run, rule)
     return "promoted" if decision.verdict.promoted else "kept"
 
@@ -157,6 +173,7 @@ def main(
             data,
             settings.reading,
             runtime=settings.runtime,
+            histories=settings.histories,
             experiment=settings.experiment,
             model_name=settings.model_name,
         )

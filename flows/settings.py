@@ -27,6 +27,8 @@ class Settings(Config):
     runtime: Runtime = Runtime()
     grid: Grid = Grid()
     """What the flow `sweep` tries out."""
+    histories: bool | None = None
+    """Whether bundles hold the users' histories, which are personal data."""
     experiment: str | None = None
     model_name: str = "recsys"
 

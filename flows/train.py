@@ -40,6 +40,7 @@ def train(
     embedding: EmbeddingConfig = EmbeddingConfig(),
     session: SessionConfig = SessionConfig(),
     runtime: Runtime = Runtime(),
+    histories: bool | None = None,
     experiment: str | None = None,
     model_name: str = "recsys",
 ) -> str:
@@ -53,6 +54,8 @@ def train(
         embedding: the co-occurrence embeddings.
         session: the LSTM.
         runtime: device, precision, seed and threads.
+        histories: keep the users' histories in the bundle, for `recommend_user`. They are personal
+            data: by default they are left out.
         experiment: where in MLflow to record the run; None names it by data and protocol.
         model_name: the registered model; one name per catalogue.
     """
@@ -81,6 +84,7 @@ def train(
             {"counting": counting, "embedding": embedding},
             reports,
             counts=counts,
+            histories=split.interactions if histories else None,
         )
         save(bundle, run)
         release(model, reports["validation"], find_champion(model_name), split, model_name, run)

@@ -112,9 +112,16 @@ def test_new_ratings_make_a_challenger_that_has_to_win(champion, client, grown, 
     films = pd.read_csv(f"{grown}/movies.csv")
     films["title"] += " "
     films.to_csv(f"{grown}/movies.csv", index=False)  # other bytes
-    second = refresh(grown, warm_start=WarmStart(epochs=10, learning_rate=0.01))
+    second = refresh(grown, warm_start=WarmStart(epochs=10, learning_rate=0.01), histories=True)
     assert client.get_model_version_by_alias("recsys", "champion").run_id == second
-    assert 999 in load_recommender().bundle.items
+    assert champion.bundle.histories is None
+    promoted = load_recommender()
+    assert 999 in promoted.bundle.items
+    log = read_ratings(grown)
+    watched = set(log.items.ids[log.history(0)].tolist())
+    best = promoted.recommend_user(log.users.ids[0], 3)["item_id"]
+    assert len(best) == 3
+    assert not watched & set(best)
 
 
 GRID = Grid(embedding={"dim": [4, 8]}, session={"hidden_dim": [8], "epochs": [1]})
