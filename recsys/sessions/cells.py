@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
+_HALF = np.float32(0.5)
+
 
 class Cell(Protocol):
     """One recurrent layer; for several sequences at once an axis B stands first in each shape."""
@@ -31,28 +33,43 @@ class Cell(Protocol):
         """Take a step: `state_PH` ([P, B, H] for several), h first, is changed in place."""
         ...
 
+    def run(self, input_LX: Floats, state_PH: Floats) -> Floats:
+        """Take all steps of one sequence, `state_PH` as in `step`; gives back each h, [L, H]."""
+        ...
+
+
+class _StepByStep:
+    """`run` as a loop over `step`."""
+
+    def run(self: Cell, input_LX: Floats, state_PH: Floats) -> Floats:
+        """Take all steps of one sequence; see `Cell.run`."""
+        prepared_LG = self.prepare(input_LX)
+        y_LH = np.empty((len(input_LX), state_PH.shape[1]), np.float32)
+        for prepared_G, y_H in zip(prepared_LG, y_LH, strict=True):
+            self.step(prepared_G, state_PH)
+            y_H[...] = state_PH[0]
+        return y_LH
+
 
 class LSTM:
     """An LSTM layer.
 
     σ(x) = (1 + tanh(x / 2)) / 2, so that with the rows of three gates halved one tanh serves all
-    four of them.
+    four of them. The gates are put in the order i, f, o, g, in which these three are neighbours.
     """
 
     n_parts = 2
 
     def __init__(self, weight_GX: Floats, weight_GH: Floats, bias_G: Floats) -> None:
         hidden = weight_GH.shape[1]
-        self._half_G = np.full(4 * hidden, 0.5, dtype=np.float32)
-        self._shift_G = np.ones(4 * hidden, dtype=np.float32)
-        tanh = slice(2 * hidden, 3 * hidden)  # i, f, g, o: g is a tanh itself
-        self._half_G[tanh], self._shift_G[tanh] = 1.0, 0.0
-        self._from_input_XG = (weight_GX * self._half_G[:, None]).T
-        self._from_state_HG = (weight_GH * self._half_G[:, None]).T
-        self._bias_G = bias_G * self._half_G
-        self._i, self._f, self._g, self._o = (
-            slice(gate * hidden, (gate + 1) * hidden) for gate in range(4)
-        )
+        i, f, g, o = np.arange(4 * hidden).reshape(4, hidden)  # torch's order
+        order_G = np.concatenate([i, f, o, g])
+        half_G1 = np.full((4 * hidden, 1), _HALF)
+        half_G1[3 * hidden :] = 1.0
+        self._from_input_XG = (weight_GX[order_G] * half_G1).T
+        self._from_state_HG = np.ascontiguousarray((weight_GH[order_G] * half_G1).T)
+        self._bias_G = bias_G[order_G] * half_G1[:, 0]
+        self._hidden = hidden
 
     def prepare(self, input_LX: Floats) -> Floats:
         """What the inputs add to the gates, [L, 4H]."""
@@ -64,19 +81,53 @@ class LSTM:
         """To c ← σ(f) c + σ(i) tanh(g);  h ← σ(o) tanh(c)."""
         h_H, c_H = state_PH
         gates_G = h_H @ self._from_state_HG
+        self._gates(gates_G, prepared_G)
+        self._advance(self._apart(gates_G), c_H, h_H)
+
+    def run(self, input_LX: Floats, state_PH: Floats) -> Floats:
+        """Take all steps of one sequence; see `Cell.run`.
+
+        As a loop over `step`, with its arrays and views made once, and each h computed where it is
+        to be kept.
+        """
+        y_LH = np.empty((len(input_LX), self._hidden), np.float32)
+        gates_G = np.empty(4 * self._hidden, np.float32)
+        apart = self._apart(gates_G)
+        h_H, c_H = state_PH
+        latest_H = h_H
+        for prepared_G, y_H in zip(self.prepare(input_LX), y_LH, strict=True):
+            np.dot(latest_H, self._from_state_HG, out=gates_G)
+            self._gates(gates_G, prepared_G)
+            self._advance(apart, c_H, y_H)
+            latest_H = y_H
+        h_H[...] = latest_H
+        return y_LH
+
+    def _gates(self, gates_G: Floats, prepared_G: Floats) -> None:
+        """From sums to gates, in place."""
         gates_G += prepared_G
         np.tanh(gates_G, out=gates_G)
-        gates_G += self._shift_G
-        gates_G *= self._half_G
-        c_H *= gates_G[..., self._f]
-        added_H = gates_G[..., self._i]
-        added_H *= gates_G[..., self._g]
-        c_H += added_H
+        sigmoids_G = gates_G[..., : 3 * self._hidden]
+        sigmoids_G *= _HALF
+        sigmoids_G += _HALF
+
+    def _apart(self, gates_G: Floats) -> tuple[Floats, ...]:
+        """Views of i, f, o and g."""
+        n = self._hidden
+        return tuple(gates_G[..., gate * n : (gate + 1) * n] for gate in range(4))
+
+    @staticmethod
+    def _advance(gates: tuple[Floats, ...], c_H: Floats, h_H: Floats) -> None:
+        """The new c and h, in place; `gates` is used up."""
+        i_H, f_H, o_H, g_H = gates
+        c_H *= f_H
+        i_H *= g_H
+        c_H += i_H
         np.tanh(c_H, out=h_H)
-        h_H *= gates_G[..., self._o]
+        h_H *= o_H
 
 
-class GRU:
+class GRU(_StepByStep):
     """A GRU layer, as torch has it: the reset gate acts on W h + b."""
 
     n_parts = 1
@@ -103,7 +154,7 @@ class GRU:
         h_H[...] = n_H + z_H * (h_H - n_H)
 
 
-class RNN:
+class RNN(_StepByStep):
     """A layer of plain tanh units."""
 
     n_parts = 1

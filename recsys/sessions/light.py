@@ -90,10 +90,7 @@ class LightModel:
         input_LD = self._norm(self.vectors_ND[items], "input_norm")
         x_LH = input_LD
         for index, (cell, state) in enumerate(zip(self._cells, memory.hidden, strict=True)):
-            y_LH = np.empty((len(items), self.config.hidden_dim), np.float32)
-            for step, prepared_G in enumerate(cell.prepare(x_LH)):
-                cell.step(prepared_G, state)
-                y_LH[step] = state[0]
+            y_LH = cell.run(x_LH, state)
             x_LH = x_LH + y_LH if index else y_LH
         if self._window:
             self._remember(memory, x_LH)
@@ -231,8 +228,9 @@ class LightModel:
 
     def _norm(self, x: Floats, name: str) -> Floats:
         """LayerNorm over the last axis."""
-        centred = x - x.mean(axis=-1, keepdims=True)
-        variance = (centred * centred).mean(axis=-1, keepdims=True)
+        share = np.float32(1.0 / x.shape[-1])  # of short rows a sum is sooner had than a mean
+        centred = x - share * x.sum(axis=-1, keepdims=True)
+        variance = share * (centred * centred).sum(axis=-1, keepdims=True)
         normed: Floats = centred / np.sqrt(variance + np.float32(_EPSILON))
         normed *= self._arrays[f"{name}.weight"]
         normed += self._arrays[f"{name}.bias"]

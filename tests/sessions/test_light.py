@@ -111,3 +111,21 @@ def test_the_earlier_form_is_brought_up_to_date(untrained, tiny):
         log_probability(LightModel(today), LightModel(today).after(HISTORIES[0]), HISTORIES[0]),
         model_of(today, model.items).score([HISTORIES[0]])[0],
     )
+
+
+@pytest.mark.parametrize("n_steps", [0, 1, 2, 30])
+def test_a_run_of_a_layer_is_its_steps_one_by_one(pair, n_steps):
+    _, light = pair
+    rng = np.random.default_rng(n_steps)
+    for index, cell in enumerate(light._cells):
+        size = light.config.hidden_dim if index else light.vectors_ND.shape[1]
+        inputs = rng.standard_normal((n_steps, size)).astype(np.float32)
+        state = rng.standard_normal((cell.n_parts, light.config.hidden_dim)).astype(np.float32)
+        slow, states = state.copy(), []
+        for prepared in cell.prepare(inputs):
+            cell.step(prepared, slow)
+            states.append(slow[0].copy())
+        outputs = cell.run(inputs, state)
+        assert outputs.shape == (n_steps, light.config.hidden_dim)
+        np.testing.assert_allclose(outputs, np.reshape(states, outputs.shape), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(state, slow, rtol=1e-6, atol=1e-6)
