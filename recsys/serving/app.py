@@ -41,8 +41,8 @@ def create_app(
     """The HTTP interface of a recommender, as an ASGI application.
 
     Args:
-        current: gives the recommender to answer with. When it gives another one, the next request
-            is answered by this.
+        current: gives the recommender to answer with. When it gives another one, requests are
+            answered by the one before until its map and index are made.
         config: limits and access.
         source: what `/readyz` says that the recommender came from.
 

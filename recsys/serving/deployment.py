@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from threading import Thread
 from typing import TypeAlias
 
 from starlette.requests import Request
@@ -78,6 +79,8 @@ class Deployment:
         self.metrics = Metrics()
         self.together = Together()
         self._model = Model.of(current())
+        self._latest = self._model.recommender
+        self._renewal = Thread()
         self._sessions: LiveSessions | None = None
 
     def open(self) -> None:
@@ -102,12 +105,18 @@ class Deployment:
 
     @property
     def model(self) -> Model:
-        """The model to answer with."""
+        """The model to answer with: that of before until all is made from a new recommender."""
         recommender = self._current()
-        if recommender is not self._model.recommender:
-            self._model = Model.of(recommender)
-            self.metrics.loaded.set(self._model.loaded_at.timestamp())
+        if recommender is not self._latest and not self._renewal.is_alive():
+            # The map and the index for searching take seconds, which no request shall wait for.
+            self._latest = recommender
+            self._renewal = Thread(target=self._renew, args=(recommender,), daemon=True)
+            self._renewal.start()
         return self._model
+
+    def _renew(self, recommender: Recommender) -> None:
+        self._model = Model.of(recommender)
+        self.metrics.loaded.set(self._model.loaded_at.timestamp())
 
 
 def deployment_of(request: Request) -> Deployment:

@@ -145,7 +145,7 @@ def test_broken_json_is_told(client, body):
     assert answered.json()["detail"]
 
 
-def test_another_recommender_answers_from_the_next_request_on(bundle):
+def test_sessions_go_on_where_another_recommender_takes_over(bundle):
     from dataclasses import replace
 
     from fastapi.testclient import TestClient
@@ -159,6 +159,8 @@ def test_another_recommender_answers_from_the_next_request_on(bundle):
         item = bundle.catalogue["item_id"].tolist()[4]
         client.post("/v1/sessions/a/events", json={"item": item})
         now[0] = Recommender(replace(bundle, catalogue=renamed))
+        client.get("/readyz")  # the first request that finds it has everything made from it
+        client.app.state.deployment._renewal.join(30)
         answered = client.post("/v1/sessions/a/events", json={"item": item}).json()
         assert answered["n_watched"] == 2
         assert all(row["title"].endswith(" again") for row in answered["items"])
