@@ -45,16 +45,12 @@ class KrylovSpace:
         width: columns of B.
         passes: products with X. The space has `width * passes` dimensions, or all.
         seed: of B, which is noise but for one column.
-        dtype: precision of the products with X; all else is in float64.
+
+    The products with X are in float32, all else in float64.
     """
 
     def __init__(
-        self,
-        matrix: SymmetricMatrix,
-        width: int = 4,
-        passes: int = 4,
-        seed: int = 0,
-        dtype: torch.dtype = torch.float32,
+        self, matrix: SymmetricMatrix, width: int = 4, passes: int = 4, seed: int = 0
     ) -> None:
         if matrix.n_items <= width * passes:
             width, passes = matrix.n_items, 1  # all of the space
@@ -63,13 +59,14 @@ class KrylovSpace:
         # none itself: equal entries are far from orthogonal to it.
         noise_NB[:, 0] = 1.0
         block_NB = orthonormal(torch.from_numpy(noise_NB).to(matrix.device))
-        self.basis_NK = self.product_NK = block_NB[:, :0]
-        for _ in range(passes):
-            product_NB = matrix.multiply(block_NB.to(dtype)).double()
-            self.basis_NK = torch.cat([self.basis_NK, block_NB], 1)
-            self.product_NK = torch.cat([self.product_NK, product_NB], 1)
-            block_NB = beside(self.basis_NK, product_NB)
-        inner_KK = self.basis_NK.T @ self.product_NK
+        self._basis_NK = block_NB
+        product_NK = product_NB = matrix.multiply(block_NB.float()).double()
+        for _ in range(passes - 1):
+            block_NB = beside(self._basis_NK, product_NB)
+            product_NB = matrix.multiply(block_NB.float()).double()
+            self._basis_NK = torch.cat([self._basis_NK, block_NB], 1)
+            product_NK = torch.cat([product_NK, product_NB], 1)
+        inner_KK = self._basis_NK.T @ product_NK
         self._inner_KK = (inner_KK + inner_KK.T) / 2
 
     @property
@@ -89,9 +86,9 @@ class KrylovSpace:
             values_K, rotation_KK = torch.linalg.eigh(inner_KK)
             # eigh sorts ascending.
             values_D, rotation_KD = values_K[-dim:].flip(0), rotation_KK[:, -dim:].flip(1)
-            vectors_ND: Tensor = self.basis_NK @ (rotation_KD * values_D.clamp_min(0).sqrt())
+            vectors_ND: Tensor = self._basis_NK @ (rotation_KD * values_D.clamp_min(0).sqrt())
             imputed_N1 = vectors_ND.square().sum(1, keepdim=True)
-            inner_KK = self._inner_KK + self.basis_NK.T @ (imputed_N1 * self.basis_NK)
+            inner_KK = self._inner_KK + self._basis_NK.T @ (imputed_N1 * self._basis_NK)
         return vectors_ND
 
 
