@@ -1,5 +1,6 @@
 """Training over two processes, for real: torchrun, gloo, CPU."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from recsys.config import Runtime
-from recsys.sessions import fit_session_model
+from recsys.data import leave_last_n, read_ratings
+from recsys.data.synthetic import SyntheticConfig, synthesise_ratings
+from recsys.evaluation import evaluate
+from recsys.sessions import SessionConfig, fit_session_model
 from recsys.sessions.processes import Processes
 
 SCRIPT = """
@@ -39,6 +43,42 @@ np.save(folder / f"{rank}.npy", losses)
 """
 
 
+MEASURED = """
+import json, os, sys
+from pathlib import Path
+from test_processes import fit_and_measure
+
+folder = Path(sys.argv[1])
+(folder / f"{os.environ['RANK']}.json").write_text(json.dumps(fit_and_measure(seed=0)))
+"""
+
+
+def run_two(folder, source, *arguments):
+    """Runs a script in two processes, as its user would."""
+    script = folder / "script.py"
+    script.write_text(source)
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    root = Path(__file__).parents[2]
+    subprocess.run(
+        [sys.executable, *launch, str(script), str(folder), *arguments],
+        check=True,
+        timeout=300,
+        cwd=root,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{root}:{Path(__file__).parent}"},
+    )
+
+
+def fit_and_measure(seed):
+    """Validation metrics of a training on made-up ratings."""
+    ratings, movies = synthesise_ratings(SyntheticConfig(n_users=300, n_items=100, mean_events=30))
+    split = leave_last_n(read_ratings(ratings.merge(movies, on="item_id")), 3)
+    config = SessionConfig(embedding_dim=16, hidden_dim=24, epochs=3, warmup_steps=20)
+    model = fit_session_model(
+        split.train, config, runtime=Runtime(device="cpu", threads=1, seed=seed)
+    )
+    return dict(evaluate(model, split, "validation").metrics)
+
+
 @pytest.fixture
 def learning(tiny):
     return tiny.model_copy(
@@ -47,16 +87,7 @@ def learning(tiny):
 
 
 def test_two_processes_learn_together_what_one_learns_alone(tmp_path, learning, cycles, cpu):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    subprocess.run(
-        [sys.executable, *launch, str(script), str(tmp_path), learning.model_dump_json()],
-        check=True,
-        timeout=300,
-        cwd=Path(__file__).parents[2],
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
+    run_two(tmp_path, SCRIPT, learning.model_dump_json())
     parameters = [load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1)]
     for name, tensor in parameters[0].items():
         assert torch.equal(tensor, parameters[1][name]), name
@@ -75,6 +106,16 @@ def test_two_processes_learn_together_what_one_learns_alone(tmp_path, learning, 
     model.network.load_state_dict(parameters[0])
     successors = [int(model.score([np.array([i], np.int32)])[0].argmax()) for i in range(12)]
     assert successors == [(i + 1) % 12 for i in range(12)]
+
+
+def test_two_processes_predict_as_well_as_one(tmp_path):
+    run_two(tmp_path, MEASURED)
+    together = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    assert together[0] == together[1]
+    alone = [fit_and_measure(seed) for seed in range(3)]
+    for name in ("ndcg_at_10", "hit_rate_at_10"):
+        values = np.array([metrics[name] for metrics in alone])
+        assert abs(together[0][name] - values.mean()) < 4 * values.std(ddof=1), name
 
 
 @pytest.mark.parametrize("n_batches", [1, 2, 5, 6])
