@@ -45,6 +45,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "state of 128": {"hidden_dim": 128},
     "state of 512": {"hidden_dim": 512},
     "vectors of 128": {"embedding_dim": 128},
+    "as for a large log": {"embedding_dim": 128, "input_dropout": 0.1, "output_dropout": 0.2},
     "stretches of 50": {"max_session_length": 50},
     "stretches of 100": {"max_session_length": 100},
     "stretches of 200": {"max_session_length": 200},

@@ -57,14 +57,15 @@ def write_word2vec(
 def write_projector(
     embeddings: ItemEmbeddings, folder: Path, names: Sequence[str] | None = None
 ) -> None:
-    """Write what TensorBoard's embedding projector loads: `vectors.tsv` and `metadata.tsv`.
+    """Write what TensorBoard's embedding projector shows: `tensorboard --logdir` the folder.
 
-    A line per item in each: its vector, its name. The projector takes the first line of metadata of
-    more than one column for a header; of a single column, it does not.
+    `vectors.tsv` and `metadata.tsv` have a line per item, its vector and its name, and can be
+    loaded by hand as well. The projector takes the first line of metadata of more than one column
+    for a header; of a single column, it does not. `projector_config.pbtxt` tells it of both.
 
     Args:
         embeddings: what to write.
-        folder: appears when both files are written; an older one is replaced.
+        folder: appears when all files are written; an older one is replaced.
         names: what to call the items, in index order; by default their ids.
 
     Raises:
@@ -76,6 +77,16 @@ def write_projector(
         (draft / "vectors.tsv").write_text(vectors, encoding="utf-8")
         metadata = "".join(f"{label}\n" for label in labels)
         (draft / "metadata.tsv").write_text(metadata, encoding="utf-8")
+        (draft / "projector_config.pbtxt").write_text(_PROJECTOR_CONFIG, encoding="utf-8")
+
+
+_PROJECTOR_CONFIG = """\
+embeddings {
+  tensor_name: "items"
+  tensor_path: "vectors.tsv"
+  metadata_path: "metadata.tsv"
+}
+"""
 
 
 def _names(embeddings: ItemEmbeddings, names: Sequence[str] | None) -> list[str]:

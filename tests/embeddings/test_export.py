@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -58,6 +60,9 @@ def test_the_projector_gets_a_line_per_item_in_each_of_two_files(tmp_path):
     assert read.tobytes() == embeddings.vectors.tobytes()
     metadata = (tmp_path / "projector" / "metadata.tsv").read_text(encoding="utf-8")
     assert metadata == "Toy Story\nHeat\nAmélie\n"
+    config = (tmp_path / "projector" / "projector_config.pbtxt").read_text(encoding="utf-8")
+    named = re.findall('_path: "(.*)"', config)
+    assert named == ["vectors.tsv", "metadata.tsv"]
     with pytest.raises(DataError, match="1 names for 3 items"):
         write_projector(embeddings, tmp_path / "few", ["Heat"])
 
