@@ -14,6 +14,16 @@ def counts_folder(digest: str) -> Path:
     return WORK / "counts" / digest
 
 
+def embeddings_folder(digest: str) -> Path:
+    """Fitted embeddings, and what their fit told by epoch."""
+    return WORK / "embeddings" / digest
+
+
+def reports_folder(digest: str) -> Path:
+    """How a baseline did, and with which settings."""
+    return WORK / "reports" / digest
+
+
 def interactions_folder(digest: str) -> Path:
     """Interactions, for other processes to read."""
     return WORK / "interactions" / digest

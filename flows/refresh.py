@@ -134,7 +134,7 @@ def _challenge(
     if champion.counts is not None:
         split = without_learned(split, counts_folder(champion.counts) / COUNTED, run)
     counts = count(split, counting, run, earlier=champion.counts)
-    vectors = embed(counts, split, embedding, runtime, run, start=bundle.embeddings)
+    vectors = embed(counts, counting, split, embedding, runtime, run, start=bundle.embeddings)
     model, reports = learn_sessions(
         split, vectors, session, runtime, run, start=bundle.session_model
     )

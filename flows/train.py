@@ -68,7 +68,7 @@ def train(
         run.log_config(reading=reading, **stages)
         split = read(source, reading, run)
         counts = count(split, counting, run)
-        embeddings = embed(counts, split, embedding, runtime, run)
+        embeddings = embed(counts, counting, split, embedding, runtime, run)
         model, reports = learn_sessions(split, embeddings, session, runtime, run)
         by_model = {LSTM: reports}
         by_model |= {

@@ -32,6 +32,23 @@ class History:
         """Remember the metrics of an epoch."""
         self.epochs[epoch] = dict(metrics)
 
+    def replay(self, listener: OnEpoch) -> None:
+        """Tell it all again."""
+        for epoch, metrics in self.epochs.items():
+            listener(epoch, metrics)
+
+    def to_json(self) -> list[dict[str, float]]:
+        """As plain values, an object an epoch."""
+        return [{**metrics, "epoch": epoch} for epoch, metrics in self.epochs.items()]
+
+    @classmethod
+    def from_json(cls, told: list[dict[str, float]]) -> History:
+        """What `to_json` gave."""
+        history = cls()
+        for metrics in told:
+            history(int(metrics["epoch"]), {k: v for k, v in metrics.items() if k != "epoch"})
+        return history
+
     def series(self, name: str) -> list[float]:
         """One metric by epoch."""
         return [metrics[name] for metrics in self.epochs.values()]

@@ -1,3 +1,5 @@
+import json
+
 from recsys.callbacks import History, combine, ignore
 
 
@@ -25,3 +27,12 @@ def test_combined_listeners_are_told_in_order():
     )
     tell(1, {"loss": 3.0})
     assert told == [("first", 1, {"loss": 3.0}), ("second", 1, {"loss": 3.0})]
+
+
+def test_a_history_is_told_again_after_it_was_stored_as_json():
+    history, told = History(), {}
+    history(1, {"loss": 0.1, "accuracy": 1e-17})
+    history(3, {"loss": 1 / 3})
+    stored = json.loads(json.dumps(history.to_json()))
+    History.from_json(stored).replay(told.__setitem__)
+    assert told == history.epochs

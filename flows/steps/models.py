@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.digests import digest_of, program_digest
-from flows.places import checkpoint_folder
+from flows.kept import fill, kept_task
+from flows.places import checkpoint_folder, reports_folder
 from flows.robust import TRAINING
 from flows.telling import link_to, progress
 from recsys import plots
@@ -18,7 +18,7 @@ from recsys.baselines import fit_baseline
 from recsys.callbacks import History, combine
 from recsys.config import Runtime
 from recsys.console import print_table, rows_of
-from recsys.data import Split
+from recsys.data import Split, Target
 from recsys.embeddings import ItemEmbeddings, windowed_vectors
 from recsys.evaluation import (
     METRIC,
@@ -28,14 +28,20 @@ from recsys.evaluation import (
     compare_with,
     comparison_table,
     evaluate,
+    read_report,
     segments_of,
+    write_report,
 )
 from recsys.sessions import SessionConfig, SessionModel, fit_session_model, training_digest
+from recsys.storage import atomic_folder, read_json, write_json, write_manifest
 from recsys.tracking import Run
+from recsys.tracking.naming import flatten
 
-Reports = dict[Literal["validation", "test"], Report]
+Reports = dict[Target, Report]
 
+TARGETS: tuple[Target, ...] = ("validation", "test")
 LSTM = "lstm"
+_SETTINGS = "settings.json"
 
 
 @task(cache_policy=NO_CACHE, task_run_name="learn sessions", tags=[TRAINING])
@@ -78,7 +84,9 @@ def learn_sessions(
         curve = plots.loss_curve(losses, "LSTM", "cross-entropy per watch")
         for recorder in (run, stage):
             recorder.log_figure(curve, "loss")
-        return model, judge(model, split, embeddings, stage)
+        reports = judge(model, split, embeddings)
+        record(reports, split, stage)
+        return model, reports
 
 
 def _checkpoint(split: Split, training: str) -> Path:
@@ -89,33 +97,65 @@ def _checkpoint(split: Split, training: str) -> Path:
     )
 
 
-@task(cache_policy=NO_CACHE, task_run_name="{name}", tags=[TRAINING])
 def try_baseline(
     name: str, split: Split, embeddings: ItemEmbeddings, runtime: Runtime, run: Run
 ) -> Reports:
-    """Fit a baseline with the settings that do best on validation, and evaluate it."""
+    """Fit a baseline with the settings that do best on validation, and evaluate it.
+
+    One that has been judged before, on the same data and targets, is not fitted again.
+    """
+    digest = digest_of(
+        name=name,
+        train=split.train.digest,
+        targets=[split.fingerprint(target) for target in TARGETS],
+        embeddings=embeddings.digest,
+        seed=runtime.seed,
+        program=program_digest(),
+    )
+    folder = reports_folder(digest)
     with run.child(name) as stage:
-        fitted = fit_baseline(
-            name,
-            split.train,
-            item_vectors=embeddings.vectors,
-            runtime=runtime,
-            validate=lambda model: evaluate(model, split, "validation").metrics[METRIC],
+        fill((folder,), keep_baseline, digest, name, split, embeddings, runtime)
+        stage.log_params(read_json(folder / _SETTINGS))
+        stage.log_config(runtime=runtime)
+        reports = {target: read_report(folder / target, split, target) for target in TARGETS}
+        record(reports, split, stage)
+    return reports
+
+
+@kept_task("baseline", "{name}", tags=(TRAINING,))
+def keep_baseline(
+    digest: str, name: str, split: Split, embeddings: ItemEmbeddings, runtime: Runtime
+) -> str:
+    """Fit, judge, and keep the reports with the settings that were chosen."""
+    fitted = fit_baseline(
+        name,
+        split.train,
+        item_vectors=embeddings.vectors,
+        runtime=runtime,
+        validate=lambda model: evaluate(model, split, "validation").metrics[METRIC],
+    )
+    reports = judge(fitted.model, split, embeddings)
+    folder = reports_folder(digest)
+    with atomic_folder(folder) as draft:
+        write_json(
+            draft / _SETTINGS, dict(flatten("baseline", fitted.config.model_dump(mode="json")))
         )
-        stage.log_config(baseline=fitted.config, runtime=runtime)
-        return judge(fitted.model, split, embeddings, stage)
+        for target, report in reports.items():
+            write_report(report, draft / target)
+        write_manifest(draft)
+    return str(folder)
 
 
-def judge(model: Scorer, split: Split, embeddings: ItemEmbeddings, stage: Run) -> Reports:
-    """Evaluate a model on both targets and record what came out."""
+def judge(model: Scorer, split: Split, embeddings: ItemEmbeddings) -> Reports:
+    """Evaluate a model on both targets."""
     vectors = embeddings.vectors
-    reports: Reports = {
-        "validation": evaluate(model, split, "validation", item_vectors=vectors),
-        "test": evaluate(model, split, "test", item_vectors=vectors),
-    }
+    return {target: evaluate(model, split, target, item_vectors=vectors) for target in TARGETS}
+
+
+def record(reports: Reports, split: Split, stage: Run) -> None:
+    """Record what came out, for all users and for groups of them."""
     stage.log_reports(reports)
     stage.log_table(by_segment(reports["test"].ranks, segments_of(split, "test")), "segments")
-    return reports
 
 
 @task(cache_policy=NO_CACHE, task_run_name="compare")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.digests import digest_of, program_digest
-from flows.places import counts_folder
+from flows.kept import are_whole, fill, kept_task
+from flows.places import counts_folder, embeddings_folder
 from flows.telling import progress
 from recsys import plots
-from recsys.callbacks import History, combine
+from recsys.callbacks import History, OnEpoch, combine
 from recsys.config import Runtime
 from recsys.cooccurrence import (
     Cooccurrence,
@@ -23,8 +23,13 @@ from recsys.cooccurrence import (
     update_cooccurrence,
 )
 from recsys.data import Interactions, Split, load_interactions, save_interactions
-from recsys.embeddings import EmbeddingConfig, ItemEmbeddings, fit_embeddings
-from recsys.errors import BundleError
+from recsys.embeddings import (
+    EmbeddingConfig,
+    ItemEmbeddings,
+    fit_embeddings,
+    load_embeddings,
+    save_embeddings,
+)
 from recsys.map_page import item_map_page
 from recsys.storage import verify_manifest
 from recsys.tracking import Run
@@ -46,33 +51,24 @@ def count(
         run: where to record the counts.
         earlier: the digest of earlier counts, which may be brought up to date instead.
     """
-    digest = _digest_of(split.train.digest, config)
+    digest = counts_digest(split.train.digest, config)
     folder = counts_folder(digest)
-    # A result whose files are gone is none, whatever Prefect remembers.
-    counting = keep_counts.with_options(refresh_cache=not _is_whole(folder))
-    found = Path(counting(digest, split.train, config, earlier))
+    parts = folder / COUNTS, folder / COUNTED
+    fill(parts, keep_counts, digest, split.train, config, earlier)
     run.log_params({"counts": digest})
-    return read_counts(found / COUNTS, config, run)
+    return read_counts(folder / COUNTS, config, run)
 
 
-def _digest_of(data: str, config: CooccurrenceConfig) -> str:
+def counts_digest(data: str, config: CooccurrenceConfig) -> str:
+    """What names the counts of some interactions, told by their digest."""
     return digest_of(data=data, counting=config, program=program_digest())
 
 
-def _cache_key(_context: Any, parameters: dict[str, Any]) -> str:
-    return f"counts-{parameters['digest']}"
-
-
-@task(
-    task_run_name="count",
-    cache_key_fn=_cache_key,
-    persist_result=True,
-    result_serializer="json",
-)
+@kept_task("counts", "count")
 def keep_counts(
     digest: str, train: Interactions, config: CooccurrenceConfig, earlier: str | None
 ) -> str:
-    """Count and keep; what Prefect stores is the name of the folder alone."""
+    """Count, and keep what was counted beside the counts."""
     folder = counts_folder(digest)
     if earlier and _can_be_updated(earlier, config):
         get_run_logger().info("bringing counts up to date: only who changed is counted")
@@ -100,42 +96,72 @@ def read_counts(folder: Path, config: CooccurrenceConfig, run: Run) -> Cooccurre
 def _can_be_updated(earlier: str, config: CooccurrenceConfig) -> bool:
     """Whether earlier counts are still there, and are what this program would count today."""
     folder = counts_folder(earlier)
-    if not _is_whole(folder) or (config.window and config.window.is_decayed):
+    parts = folder / COUNTS, folder / COUNTED
+    if not are_whole(parts) or (config.window and config.window.is_decayed):
         return False
     counted = verify_manifest(folder / COUNTED)["digest"]
-    return earlier == _digest_of(counted, config)
+    return earlier == counts_digest(counted, config)
 
 
-def _is_whole(folder: Path) -> bool:
-    try:
-        for part in (COUNTS, COUNTED):
-            verify_manifest(folder / part)
-    except BundleError:
-        return False
-    return True
-
-
-@task(cache_policy=NO_CACHE, task_run_name="embed")
 def embed(
     counts: Cooccurrence,
+    counting: CooccurrenceConfig,
     split: Split,
     config: EmbeddingConfig,
     runtime: Runtime,
     run: Run,
     start: ItemEmbeddings | None = None,
 ) -> ItemEmbeddings:
-    """Fit the embeddings to the counts; draw the loss and the map."""
-    history = History()
-    with (
-        run.child("embeddings") as stage,
-        progress("embeddings", config.epochs, "relative_loss") as advance,
-    ):
+    """Fit the embeddings to the counts, unless that has been done; draw the loss and the map.
+
+    Args:
+        counts: of the watches in train.
+        counting: how they were counted.
+        split: what the map's names are from.
+        config: of the fit.
+        runtime: device, precision, seed and threads.
+        run: where to record it.
+        start: earlier embeddings to go on from.
+    """
+    digest = digest_of(
+        counts=counts_digest(split.train.digest, counting),
+        embedding=config,
+        start=None if start is None else start.digest,
+        seed=runtime.seed,
+        precision=runtime.torch_precision(),
+        device=runtime.torch_device().type,
+        program=program_digest(),
+    )
+    folder = embeddings_folder(digest)
+    with run.child("embeddings") as stage:
         stage.log_config(embedding=config, runtime=runtime)
-        listen = combine(history, stage.on_epoch, advance)
-        embeddings = fit_embeddings(counts, config, start=start, runtime=runtime, on_epoch=listen)
+        live = History()
+        listen = combine(live, stage.on_epoch)
+        fill((folder,), keep_embeddings, digest, counts, config, runtime, start, listen)
+        embeddings, history = load_embeddings(folder, counts.items)
+        if not live.epochs:  # it was fitted before: what was told then is told again
+            history.replay(stage.on_epoch)
         losses = history.series("relative_loss")
         stage.log_figure(plots.loss_curve(losses, "Embeddings", "loss / Σ X²"), "loss")
         picture = plots.popular_items_map(split.train, embeddings, seed=runtime.seed)
         run.log_figure(picture, "map")
         run.log_page(item_map_page(split.train, embeddings, MAPPED, runtime.seed), "map")
     return embeddings
+
+
+@kept_task("embeddings", "embed")
+def keep_embeddings(
+    digest: str,
+    counts: Cooccurrence,
+    config: EmbeddingConfig,
+    runtime: Runtime,
+    start: ItemEmbeddings | None,
+    listen: OnEpoch,
+) -> str:
+    """Fit, and keep the vectors with what the fit told."""
+    history, folder = History(), embeddings_folder(digest)
+    with progress("embeddings", config.epochs, "relative_loss") as advance:
+        on_epoch = combine(history, listen, advance)
+        fitted = fit_embeddings(counts, config, start=start, runtime=runtime, on_epoch=on_epoch)
+    save_embeddings(fitted, history, folder)
+    return str(folder)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from recsys.embeddings.fit import fit_embeddings, spectral_optimum
     from recsys.embeddings.item_embeddings import ItemEmbeddings
     from recsys.embeddings.map import map_items, most_watched
+    from recsys.embeddings.saved import load_embeddings, save_embeddings
     from recsys.embeddings.spectral import SpectralOptimum
     from recsys.embeddings.windowed import windowed_vectors
 
@@ -24,8 +25,10 @@ __all__ = [
     "SpectralOptimum",
     "fit_embeddings",
     "fold_in",
+    "load_embeddings",
     "map_items",
     "most_watched",
+    "save_embeddings",
     "spectral_optimum",
     "windowed_vectors",
     "write_parquet",
@@ -41,6 +44,7 @@ __getattr__ = deferred(
         "recsys.embeddings.fit": ["fit_embeddings", "spectral_optimum"],
         "recsys.embeddings.item_embeddings": ["ItemEmbeddings"],
         "recsys.embeddings.map": ["map_items", "most_watched"],
+        "recsys.embeddings.saved": ["load_embeddings", "save_embeddings"],
         "recsys.embeddings.spectral": ["SpectralOptimum"],
         "recsys.embeddings.windowed": ["windowed_vectors"],
     },

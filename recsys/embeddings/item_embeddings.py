@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +28,13 @@ class ItemEmbeddings:
     """The loss over Σ X_ij²."""
     optimum_loss: float | None = None
     """The least loss that vectors of this length can have, where it was computed."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 of the vectors, and of which items they are."""
+        sha = hashlib.sha256(json.dumps(self.items.ids.tolist()).encode())
+        sha.update(np.ascontiguousarray(self.vectors).data)
+        return sha.hexdigest()
 
     @property
     def loss_over_optimum(self) -> float | None:

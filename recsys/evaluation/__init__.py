@@ -10,6 +10,7 @@ from recsys.evaluation.promotion import METRIC, PromotionRule, Verdict, promote_
 from recsys.evaluation.protocol import RankingProtocol, require_comparable
 from recsys.evaluation.ranking import Ranking, Scorer, rank, rank_targets, top_items
 from recsys.evaluation.report import KS, LISTED, Report, comparison_table, evaluate
+from recsys.evaluation.saved import read_report, write_report
 from recsys.evaluation.segments import by_segment, segments_of
 
 __all__ = [
@@ -40,8 +41,10 @@ __all__ = [
     "promote_if_better",
     "rank",
     "rank_targets",
+    "read_report",
     "require_comparable",
     "segments_of",
     "serendipity",
     "top_items",
+    "write_report",
 ]
