@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.digests import digest_of, program_digest
 from flows.grid import Trial
+from flows.orphans import end_with_parent
 from flows.places import checkpoint_folder, interactions_folder
 from flows.robust import TRAINING
 from recsys import tracking
@@ -64,6 +65,7 @@ def trial_digest(trial: Trial, material: Material, runtime: Runtime) -> str:
 @task(cache_policy=NO_CACHE, task_run_name="{trial.name}", tags=[TRAINING])
 def try_out(digest: str, trial: Trial, material: Material, runtime: Runtime, parent: str) -> None:
     """Fit what a trial asks for and judge it on the validation targets."""
+    end_with_parent()
     split = material.split()
     with tracking.open_run(parent).child(trial.name) as stage:
         tracking.mark_inputs(stage, digest)
