@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +15,7 @@ from pydantic import Field
 from flows.places import counts_folder
 from flows.settings import read_settings
 from flows.steps.data import find_data, inputs_of, read, without_learned
-from flows.steps.models import learn_sessions
+from flows.steps.models import Reports, learn_sessions
 from flows.steps.release import Champion, find_champion, release, save
 from flows.steps.vectors import COUNTED, count, embed
 from flows.telling import report_failure, tell
@@ -21,13 +23,13 @@ from flows.terminal import shield_server, told_plainly
 from flows.train import train
 from flows.turns import sole_training
 from recsys import tracking
-from recsys.bundle import make_bundle
+from recsys.bundle import Bundle, make_bundle
 from recsys.config import Config, Runtime
-from recsys.cooccurrence import CooccurrenceConfig
-from recsys.data import ReadingConfig
-from recsys.embeddings import EmbeddingConfig
+from recsys.cooccurrence import Cooccurrence, CooccurrenceConfig
+from recsys.data import ReadingConfig, Split
+from recsys.embeddings import EmbeddingConfig, ItemEmbeddings
 from recsys.evaluation import PromotionRule
-from recsys.sessions import SessionConfig
+from recsys.sessions import SessionConfig, SessionModel
 
 FINISHED = "recsys.refresh.finished"
 """The event by which other flows learn of it. Prefect's own event of a completed flow reaches
@@ -105,34 +107,56 @@ def refresh(
     place = experiment or tracking.experiment_name(source, reading)
     with sole_training(), tracking.start_run(name, place) as run:
         tracking.mark_inputs(run, inputs)
-        outcome = _challenge(
-            champion, source, reading, warm_start, rule, runtime, histories, model_name, run
-        )
-    _announce(model_name, outcome, run.run_id)
+        run.log_config(reading=reading, warm_start=warm_start, rule=rule, runtime=runtime)
+        made = _challenger(champion, source, reading, warm_start, runtime, run)
+        save(made.bundle(histories), run)
+        report = made.reports["validation"]
+        decision = release(made.model, report, champion, made.split, model_name, run, rule)
+    _announce(model_name, "promoted" if decision.verdict.promoted else "kept", run.run_id)
     return run.run_id
 
 
-def _challenge(
+@dataclass(frozen=True)
+class Challenger:
+    """What might be the next champion, and what it is made of."""
+
+    split: Split
+    counts: Cooccurrence
+    embeddings: ItemEmbeddings
+    model: SessionModel
+    reports: Reports
+    configs: Mapping[str, Config]
+
+    def bundle(self, histories: bool) -> Bundle:
+        """For use, with the users' histories or without."""
+        log = self.split.interactions
+        return make_bundle(
+            log.catalogue,
+            self.embeddings,
+            self.model,
+            self.configs,
+            self.reports,
+            counts=self.counts,
+            histories=log if histories else None,
+        )
+
+
+def _challenger(
     champion: Champion,
     source: str,
     reading: ReadingConfig,
     warm_start: WarmStart,
-    rule: PromotionRule,
     runtime: Runtime,
-    histories: bool,
-    model_name: str,
     run: tracking.Run,
-) -> str:
-    """Train a challenger from the champion, and let the better one be champion."""
+) -> Challenger:
+    """Go on from the champion with the ratings as they are now."""
     bundle, session = champion.bundle, warm_start.session(champion)
     counting = CooccurrenceConfig.model_validate(bundle.config["counting"])
     plain = {"dim": bundle.embeddings.dim}
     embedding = EmbeddingConfig.model_validate(bundle.config.get("embedding", plain))
-    run.log_config(reading=reading, counting=counting, embedding=embedding, runtime=runtime)
-    run.log_config(session=session, warm_start=warm_start, rule=rule)
-    split = read(source, reading, run)
-    if champion.counts is not None:
-        split = without_learned(split, counts_folder(champion.counts) / COUNTED, run)
+    run.log_config(counting=counting, embedding=embedding, session=session)
+    earlier = counts_folder(champion.counts) / COUNTED if champion.counts else None
+    split = without_learned(read(source, reading, run), earlier, run)
     counts = count(split, counting, run, earlier=champion.counts)
     vectors = embed(counts, counting, split, embedding, runtime, run, start=bundle.embeddings)
     model, reports = learn_sessions(
@@ -140,14 +164,7 @@ def _challenge(
     )
     run.log_reports(reports)
     configs = {"counting": counting, "embedding": embedding}
-    log = split.interactions
-    kept = log if histories else None
-    made = make_bundle(
-        log.catalogue, vectors, model, configs, reports, counts=counts, histories=kept
-    )
-    save(made, run)
-    decision = release(model, reports["validation"], champion, split, model_name, run, rule)
-    return "promoted" if decision.verdict.promoted else "kept"
+    return Challenger(split, counts, vectors, model, reports, configs)
 
 
 def _announce(model_name: str, outcome: str, run_id: str) -> None:

@@ -64,12 +64,13 @@ def read(source: str, config: ReadingConfig, run: Run) -> Split:
 
 
 @io_task("look for what was learned from", timeout_seconds=3600)
-def without_learned(split: Split, earlier: Path, run: Run) -> Split:
+def without_learned(split: Split, earlier: Path | None, run: Run) -> Split:
     """Take from the targets what the champion has learned from; say how much that was.
 
     Args:
         split: of the ratings as they are now.
-        earlier: the interactions that the champion was learned from, if they are still there.
+        earlier: where the interactions that the champion was learned from should lie; None where
+            that was never recorded.
         run: where to record it.
 
     Raises:
@@ -77,9 +78,11 @@ def without_learned(split: Split, earlier: Path, run: Run) -> Split:
     """
     log = get_run_logger()
     try:
-        learned = load_interactions(earlier)
+        learned = _learned(earlier)
     except BundleError as error:
-        log.warning("cannot tell whether the champion has learned from the targets: %s", error)
+        told = f"Whether the champion has learned from the targets cannot be told: {error}."
+        log.warning("%s", told)
+        tell("learned-before", "Targets were not looked through", told, _FLATTERED)
         return split
     fair = split.learned_from(learned)
     targets: tuple[Target, ...] = ("validation", "test")
@@ -95,6 +98,17 @@ def without_learned(split: Split, earlier: Path, run: Run) -> Split:
     tell("learned-before", "Targets that were set aside", told)
     return fair
 
+
+def _learned(earlier: Path | None) -> Interactions:
+    if earlier is None:
+        raise BundleError("its run recorded no counts")
+    return load_interactions(earlier)
+
+
+_FLATTERED = (
+    "If it has, they flatter it, and a better challenger may not be promoted; the flow `train` "
+    "records what it counts, so that the next `refresh` can tell."
+)
 
 LATE = (
     "ratings with earlier times came in, others were removed, the split was changed, or users "

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.testing.utilities import prefect_test_harness
 
 from recsys.data.synthetic import SyntheticConfig, write_sample
@@ -27,3 +29,15 @@ def home(tmp_path_factory, prefect_server):
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         yield folder
     os.chdir(before)
+
+
+@pytest.fixture
+def artifacts_of(prefect_server):
+    """Asks the server for the artifacts of a flow run."""
+
+    def ask(flow_run_id):
+        chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
+        with get_client(sync_client=True) as api:
+            return api.read_artifacts(artifact_filter=chosen)
+
+    return ask

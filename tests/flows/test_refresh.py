@@ -3,12 +3,19 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from datetime import date
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from mlflow import MlflowClient
+from prefect import flow
+from prefect.context import get_run_context
+from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
 from flows.count import count
@@ -16,8 +23,10 @@ from flows.digests import digest_of_files
 from flows.grid import Grid
 from flows.recommend import recommend
 from flows.refresh import WarmStart, refresh
+from flows.steps.data import without_learned
 from flows.sweep import sweep
 from flows.train import train
+from recsys import tracking
 from recsys.cooccurrence import CooccurrenceConfig, count_cooccurrence, open_blocks
 from recsys.data import leave_last_out, read_ratings
 from recsys.embeddings import EmbeddingConfig
@@ -26,6 +35,7 @@ from recsys.evaluation import PromotionRule
 from recsys.loading import load_recommender
 from recsys.sessions import SessionConfig
 
+ROOT = Path(__file__).parents[2]
 COUNTING = CooccurrenceConfig(min_rating=3.5)
 
 
@@ -97,6 +107,31 @@ def test_what_the_champion_learned_from_is_no_target(champion, client, caplog):
         refresh(without_last("sample", 80))
 
 
+@pytest.mark.parametrize(
+    ("earlier", "reason"),
+    [(None, "its run recorded no counts"), (Path("data/work/counts/gone"), "gone")],
+    ids=["never recorded", "gone"],
+)
+def test_where_it_cannot_be_told_what_was_learned_that_is_said(
+    home, caplog, artifacts_of, earlier, reason
+):
+    split = leave_last_out(read_ratings("sample"))
+
+    @flow
+    def look():
+        with tracking.start_run("look", "looking") as run:
+            kept = without_learned(split, earlier, run)
+        return kept is split, str(get_run_context().flow_run.id)
+
+    unchanged, run_id = look()
+    assert unchanged
+    (artifact,) = artifacts_of(run_id)
+    assert artifact.key == "learned-before"
+    for told in (caplog.text, artifact.data):
+        assert "cannot be told" in told
+        assert reason in told
+
+
 def test_new_ratings_make_a_challenger_that_has_to_win(champion, client, grown, caplog):
     """Once with a bar that nothing clears, and once with one that is fair."""
     modest = WarmStart(epochs=1, learning_rate=1e-6)
@@ -157,6 +192,34 @@ def test_a_sweep_tries_each_combination_once(home):
     }
     key = "validation_ndcg_at_10"
     assert all(again[name][key] == row[key] for name, row in table.items())
+
+
+def test_a_killed_sweep_leaves_no_process_behind(home, client):
+    Path("endless.toml").write_text("[grid]\nembedding = {}\nsession.epochs = [9999]\n")
+    arguments = ["--data", "sample", "--config", "endless.toml", "--parallel", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.sweep", *arguments],
+        env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not any(name.startswith("session epochs=9999") for name in running(client)):
+        assert process.poll() is None, "the sweep ended by itself"
+        assert time.monotonic() < deadline, "no trial was begun"
+        time.sleep(0.2)
+    pool = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert pool
+    _, alive = psutil.wait_procs(pool, timeout=60)
+    assert not alive
+
+
+def running(client):
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    found = client.search_runs(experiments, "attributes.status = 'RUNNING'")
+    return {run.info.run_name for run in found}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,54 @@
+"""What is told in Prefect, against a real server."""
+
+import pytest
+from prefect import flow
+from prefect.context import get_run_context
+
+from flows import telling
+
+
+@pytest.fixture
+def progress_of(artifacts_of):
+    """Percent that the one progress artifact of a flow run shows."""
+
+    def ask(flow_run_id):
+        # Prefect keeps the exception of a flow that failed as an artifact of its own.
+        (artifact,) = [one for one in artifacts_of(flow_run_id) if one.type == "progress"]
+        assert artifact.description == "lstm"
+        return artifact.data
+
+    return ask
+
+
+@pytest.fixture
+def without_delay(monkeypatch):
+    monkeypatch.setattr(telling, "_AGAIN_SECONDS", 0.0)
+
+
+def test_a_training_shows_how_far_it_is(progress_of, without_delay):
+    @flow
+    def training():
+        run_id, seen = get_run_context().flow_run.id, []
+        with telling.progress("lstm", 4, "loss") as on_epoch:
+            seen.append(progress_of(run_id))
+            for epoch in (1, 3):
+                on_epoch(epoch, {"loss": 1.0})
+                seen.append(progress_of(run_id))
+        return [*seen, progress_of(run_id)]
+
+    assert training() == [0.0, 25.0, 75.0, 100.0]
+
+
+def test_one_that_fails_is_not_shown_as_finished(progress_of, without_delay):
+    runs = []
+
+    @flow
+    def training():
+        runs.append(get_run_context().flow_run.id)
+        with telling.progress("lstm", 4, "loss") as on_epoch:
+            on_epoch(2, {"loss": 1.0})
+            raise ValueError("stopped")
+
+    with pytest.raises(ValueError, match="stopped"):
+        training()
+    assert progress_of(runs[0]) == 50.0
