@@ -18,6 +18,8 @@ from recsys.sessions.cells import Floats, cell_of
 from recsys.sessions.weights import Weights
 
 _EPSILON = 1e-5  # nn.LayerNorm's
+_ONE = np.float32(1.0)
+_PIECE = 512  # items whose vectors, and the same as columns, stay in the cache
 _SQRT_HALF = np.float32(0.5**0.5)
 
 
@@ -61,7 +63,9 @@ class LightModel:
         scale = np.float32(1.0) / np.float32(arrays["temperature"])
         self.n_items = len(arrays["item_bias"])
         self.vectors_ND: Floats = np.asarray(arrays["item_vectors.weight"][: self.n_items])
-        self.bias_N: Floats = arrays["item_bias"] * scale
+        # Columns instead of rows, and the bias as one more of them: for one sequence the product
+        # with this takes half the time that it takes with the vectors as they are.
+        self._scoring_CN = _beside(self.vectors_ND, arrays["item_bias"] * scale)
         self._scale = scale
         self.log_popularity_N: Floats = _normalised(arrays["log_popularity"] * scale)
         self._arrays = arrays
@@ -110,8 +114,7 @@ class LightModel:
         """
         if memory.expected_D is None:
             return self.log_popularity_N.copy()
-        scores_N: Floats = self.vectors_ND @ memory.expected_D
-        scores_N += self.bias_N
+        scores_N: Floats = np.append(memory.expected_D, _ONE) @ self._scoring_CN
         return scores_N
 
     def logits_after(self, histories: Sequence[NDArray[np.integer]]) -> Floats:
@@ -124,8 +127,8 @@ class LightModel:
 
     def logits_at(self, expected_BD: Floats, started: NDArray[np.bool_]) -> Floats:
         """Scores of all items, [B, N], where sequences have `started`, else the popularity."""
-        logits_BN: Floats = expected_BD @ self.vectors_ND.T
-        logits_BN += self.bias_N
+        ones_B1 = np.ones((len(expected_BD), 1), np.float32)
+        logits_BN: Floats = np.hstack([expected_BD, ones_B1]) @ self._scoring_CN
         logits_BN[~started] = self.log_popularity_N
         return logits_BN
 
@@ -241,6 +244,17 @@ def _normalised(logits_N: Floats) -> Floats:
     highest = logits_N.max()
     result: Floats = logits_N - (highest + np.log(np.exp(logits_N - highest).sum()))
     return result
+
+
+def _beside(vectors_ND: Floats, bias_N: Floats) -> Floats:
+    """The vectors' features and the biases, one after the other, [D + 1, N]."""
+    n_items, dim = vectors_ND.shape
+    scoring_CN = np.empty((dim + 1, n_items), np.float32)
+    for start in range(0, n_items, _PIECE):
+        some = slice(start, start + _PIECE)
+        scoring_CN[:dim, some] = vectors_ND[some].T
+    scoring_CN[dim] = bias_N
+    return scoring_CN
 
 
 def _gelu(x: Floats) -> Floats:
