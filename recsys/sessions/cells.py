@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 _HALF = np.float32(0.5)
+_ONE = np.float32(1.0)
 
 
 class Cell(Protocol):
@@ -56,6 +57,7 @@ class LSTM:
 
     σ(x) = (1 + tanh(x / 2)) / 2, so that with the rows of three gates halved one tanh serves all
     four of them. The gates are put in the order i, f, o, g, in which these three are neighbours.
+    The matrix is halved once more, and multiplied by twice h: halving rounds nothing.
     """
 
     n_parts = 2
@@ -67,7 +69,7 @@ class LSTM:
         half_G1 = np.full((4 * hidden, 1), _HALF)
         half_G1[3 * hidden :] = 1.0
         self._from_input_XG = (weight_GX[order_G] * half_G1).T
-        self._from_state_HG = np.ascontiguousarray((weight_GH[order_G] * half_G1).T)
+        self._from_twice_HG = np.ascontiguousarray((weight_GH[order_G] * (_HALF * half_G1)).T)
         self._bias_G = bias_G[order_G] * half_G1[:, 0]
         self._hidden = hidden
 
@@ -80,51 +82,51 @@ class LSTM:
     def step(self, prepared_G: Floats, state_PH: Floats) -> None:
         """To c ← σ(f) c + σ(i) tanh(g);  h ← σ(o) tanh(c)."""
         h_H, c_H = state_PH
-        gates_G = h_H @ self._from_state_HG
-        self._gates(gates_G, prepared_G)
-        self._advance(self._apart(gates_G), c_H, h_H)
-
-    def run(self, input_LX: Floats, state_PH: Floats) -> Floats:
-        """Take all steps of one sequence; see `Cell.run`.
-
-        As a loop over `step`, with its arrays and views made once, and each h computed where it is
-        to be kept.
-        """
-        y_LH = np.empty((len(input_LX), self._hidden), np.float32)
-        gates_G = np.empty(4 * self._hidden, np.float32)
-        apart = self._apart(gates_G)
-        h_H, c_H = state_PH
-        latest_H = h_H
-        for prepared_G, y_H in zip(self.prepare(input_LX), y_LH, strict=True):
-            np.dot(latest_H, self._from_state_HG, out=gates_G)
-            self._gates(gates_G, prepared_G)
-            self._advance(apart, c_H, y_H)
-            latest_H = y_H
-        h_H[...] = latest_H
-        return y_LH
-
-    def _gates(self, gates_G: Floats, prepared_G: Floats) -> None:
-        """From sums to gates, in place."""
+        gates_G = (h_H + h_H) @ self._from_twice_HG
         gates_G += prepared_G
         np.tanh(gates_G, out=gates_G)
-        sigmoids_G = gates_G[..., : 3 * self._hidden]
+        n = self._hidden
+        sigmoids_G = gates_G[..., : 3 * n]
         sigmoids_G *= _HALF
         sigmoids_G += _HALF
-
-    def _apart(self, gates_G: Floats) -> tuple[Floats, ...]:
-        """Views of i, f, o and g."""
-        n = self._hidden
-        return tuple(gates_G[..., gate * n : (gate + 1) * n] for gate in range(4))
-
-    @staticmethod
-    def _advance(gates: tuple[Floats, ...], c_H: Floats, h_H: Floats) -> None:
-        """The new c and h, in place; `gates` is used up."""
-        i_H, f_H, o_H, g_H = gates
+        i_H, f_H, o_H, g_H = (gates_G[..., gate * n : (gate + 1) * n] for gate in range(4))
         c_H *= f_H
         i_H *= g_H
         c_H += i_H
         np.tanh(c_H, out=h_H)
         h_H *= o_H
+
+    def run(self, input_LX: Floats, state_PH: Floats) -> Floats:
+        """Take all steps of one sequence; see `Cell.run`.
+
+        As a loop over `step`. Beside the product with a matrix that is in the
+        cache, numpy's calls are what takes time, so that there are few of them, and everything
+        they need is made once: c stands behind the gates, so that [i, f] and [g, c] are multiplied
+        at once, and sigmoids are left at twice what they are until the end of all steps.
+        """
+        n, dot, add, multiply, tanh = self._hidden, np.dot, np.add, np.multiply, np.tanh
+        gates_and_c = np.empty(5 * n, np.float32)
+        gates_G, sigmoids_G = gates_and_c[: 4 * n], gates_and_c[: 3 * n]
+        i_f, o_H, g_c = gates_and_c[: 2 * n], gates_and_c[2 * n : 3 * n], gates_and_c[3 * n :]
+        c_H, products, matrix_HG = g_c[n:], np.empty(2 * n, np.float32), self._from_twice_HG
+        i_g, f_c = products[:n], products[n:]
+        c_H[...] = state_PH[1]
+        latest_H = state_PH[0] + state_PH[0]
+        y_LH = np.empty((len(input_LX), n), np.float32)
+        for prepared_G, y_H in zip(self.prepare(input_LX), y_LH, strict=True):
+            dot(latest_H, matrix_HG, out=gates_G)
+            add(gates_G, prepared_G, out=gates_G)
+            tanh(gates_G, out=gates_G)
+            add(sigmoids_G, _ONE, out=sigmoids_G)
+            multiply(i_f, g_c, out=products)
+            add(i_g, f_c, out=c_H)
+            multiply(c_H, _HALF, out=c_H)
+            tanh(c_H, out=y_H)
+            multiply(y_H, o_H, out=y_H)
+            latest_H = y_H
+        state_PH[1], state_PH[0] = c_H, latest_H * _HALF
+        y_LH *= _HALF
+        return y_LH
 
 
 class GRU(_StepByStep):
