@@ -142,31 +142,26 @@ class LightModel:
         lengths_B = np.array([len(history) for history in histories])
         order = np.argsort(-lengths_B, kind="stable")
         lengths_B, longest = lengths_B[order], int(lengths_B.max())
-        items_BL = np.zeros((len(order), longest), np.int64)
-        items_BL[np.arange(longest) < lengths_B[:, None]] = np.concatenate(
+        items_LB = np.zeros((longest, len(order)), np.int64)
+        items_LB.T[np.arange(longest) < lengths_B[:, None]] = np.concatenate(
             [histories[row] for row in order]
         )
-        input_BLD = self._norm(self.vectors_ND[items_BL], "input_norm")
-        states_BLH = self._run(input_BLD, lengths_B)
-        last = (np.arange(len(order)), lengths_B - 1)
-        found_BD = self._attend_all(states_BLH, lengths_B) if self._window else None
+        input_LBD = self._norm(self.vectors_ND[items_LB], "input_norm")
+        states_LBH = self._run(input_LBD, lengths_B)
+        last = (lengths_B - 1, np.arange(len(order)))
+        found_BD = self._attend_all(states_LBH, lengths_B) if self._window else None
         expected_BD = np.empty((len(order), self.vectors_ND.shape[1]), np.float32)
-        expected_BD[order] = self._read_out(states_BLH[last], input_BLD[last], found_BD)
+        expected_BD[order] = self._read_out(states_LBH[last], input_LBD[last], found_BD)
         return expected_BD
 
-    def _run(self, input_BLD: Floats, lengths_B: NDArray[np.int64]) -> Floats:
-        """The states of the top layer, [B, L, H]; those after the end of a sequence are nothing."""
-        n_sequences, longest, _ = input_BLD.shape
-        n_going_L = (lengths_B[:, None] > np.arange(longest)).sum(axis=0)
-        x_BLH = input_BLD
+    def _run(self, input_LBD: Floats, lengths_B: NDArray[np.int64]) -> Floats:
+        """The states of the top layer, [L, B, H]; those after the end of one mean nothing."""
+        n_going_L = (lengths_B > np.arange(len(input_LBD))[:, None]).sum(axis=1)
+        x_LBH = input_LBD
         for index, cell in enumerate(self._cells):
-            state_PBH = np.zeros((cell.n_parts, n_sequences, self.config.hidden_dim), np.float32)
-            y_BLH = np.zeros((n_sequences, longest, self.config.hidden_dim), np.float32)
-            for step, n in enumerate(n_going_L):
-                cell.step(cell.prepare(x_BLH[:n, step]), state_PBH[:, :n])
-                y_BLH[:n, step] = state_PBH[0, :n]
-            x_BLH = x_BLH + y_BLH if index else y_BLH
-        return x_BLH
+            y_LBH = cell.run_many(x_LBH, n_going_L)
+            x_LBH = x_LBH + y_LBH if index else y_LBH
+        return x_LBH
 
     def _read_out(self, x_H: Floats, input_D: Floats, found_D: Floats | None) -> Floats:
         """The point among the item vectors where the next item is expected, over temperature.
@@ -208,13 +203,13 @@ class LightModel:
         value_D: Floats = (found_P @ known[:, self._key_dim :]) / found_P.sum()
         return value_D
 
-    def _attend_all(self, states_BLH: Floats, lengths_B: NDArray[np.int64]) -> Floats:
+    def _attend_all(self, states_LBH: Floats, lengths_B: NDArray[np.int64]) -> Floats:
         """`_attend` for each sequence's last state, [B, D]."""
-        n_sequences, longest, _ = states_BLH.shape
-        query_BK = self._linear(
-            states_BLH[np.arange(n_sequences), lengths_B - 1], "attention.query"
-        )
-        known_BLM = states_BLH @ self._remember_MH.T + self._remember_M
+        longest, n_sequences, _ = states_LBH.shape
+        last_BH = states_LBH[lengths_B - 1, np.arange(n_sequences)]
+        query_BK = self._linear(last_BH, "attention.query")
+        known_LBM = states_LBH @ self._remember_MH.T + self._remember_M
+        known_BLM = known_LBM.swapaxes(0, 1)
         found_BL = (known_BLM[:, :, : self._key_dim] @ query_BK[:, :, None])[:, :, 0]
         found_BL *= np.float32(self._key_dim**-0.5)
         ago_BL = lengths_B[:, None] - 1 - np.arange(longest)

@@ -113,19 +113,38 @@ def test_the_earlier_form_is_brought_up_to_date(untrained, tiny):
     )
 
 
+def inputs_of(light, layer, *shape):
+    width = light.config.hidden_dim if layer else light.vectors_ND.shape[1]
+    rng = np.random.default_rng(layer)
+    return rng.standard_normal((*shape, width)).astype(np.float32)
+
+
+def start_of(light, cell):
+    return np.zeros((cell.n_parts, light.config.hidden_dim), np.float32)
+
+
 @pytest.mark.parametrize("n_steps", [0, 1, 2, 30])
 def test_a_run_of_a_layer_is_its_steps_one_by_one(pair, n_steps):
     _, light = pair
-    rng = np.random.default_rng(n_steps)
-    for index, cell in enumerate(light._cells):
-        size = light.config.hidden_dim if index else light.vectors_ND.shape[1]
-        inputs = rng.standard_normal((n_steps, size)).astype(np.float32)
-        state = rng.standard_normal((cell.n_parts, light.config.hidden_dim)).astype(np.float32)
-        slow, states = state.copy(), []
-        for prepared in cell.prepare(inputs):
-            cell.step(prepared, slow)
-            states.append(slow[0].copy())
+    for layer, cell in enumerate(light._cells):
+        inputs = inputs_of(light, layer, n_steps)
+        state, slow = start_of(light, cell), start_of(light, cell)
+        states = [cell.run(inputs[step : step + 1], slow)[0].copy() for step in range(n_steps)]
         outputs = cell.run(inputs, state)
         assert outputs.shape == (n_steps, light.config.hidden_dim)
         np.testing.assert_allclose(outputs, np.reshape(states, outputs.shape), rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(state, slow, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("lengths", [[1], [3], [7, 7, 1], [30, 12, 12, 2]], ids=str)
+def test_several_sequences_through_a_layer_are_each_of_them_alone(pair, lengths):
+    _, light = pair
+    n_going = (np.array(lengths) > np.arange(lengths[0])[:, None]).sum(axis=1)
+    for layer, cell in enumerate(light._cells):
+        inputs = inputs_of(light, layer, lengths[0], len(lengths))
+        together = cell.run_many(inputs, n_going)
+        assert together.shape == (lengths[0], len(lengths), light.config.hidden_dim)
+        for row, length in enumerate(lengths):
+            alone = cell.run(inputs[:length, row], start_of(light, cell))
+            np.testing.assert_allclose(together[:length, row], alone, rtol=1e-5, atol=1e-6)
+            assert not together[length:, row].any()
