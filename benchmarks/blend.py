@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from recsys.bundle import load_bundle
 from recsys.data import leave_last_out, read_ratings
 from recsys.evaluation.ranking import rank_targets
-from recsys.recommender.scoring import Scoring, Wishes
+from recsys.recommender.scoring import Scoring
+from recsys.recommender.wishes import Wishes
 
 GRID = [(0.0, 1.0), (0.05, 1.0), (0.1, 1.0), (0.2, 1.0), (0.3, 1.0), (0.5, 1.0), (1.0, 1.0)]
 GRID += [(0.0, 0.9), (0.0, 0.8), (0.0, 0.5)]

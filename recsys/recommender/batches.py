@@ -5,7 +5,7 @@ Shapes: B histories, N items.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from recsys import columns
 from recsys.config import available_threads
+from recsys.errors import QueryError
 from recsys.recommender.answers import Recommendations
 from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.ranking import Floats
-from recsys.recommender.scoring import Histories, Ranked, Scoring, Wishes
+from recsys.recommender.scoring import Histories, Ranked, Scoring
+from recsys.recommender.wishes import Wishes
 from recsys.sessions.light import LightModel
 
 _HISTORIES = 256
@@ -27,6 +29,25 @@ _SCORES = 2_000_000
 """Scores held at once by each thread: few enough to stay in the cache."""
 
 _T = TypeVar("_T")
+
+
+def histories_of(
+    catalogue: Catalogue, histories: object
+) -> tuple[str, NDArray[Any], list[NDArray[np.int32]]]:
+    """What the first column is called, the names in it, and what each watched.
+
+    Raises:
+        QueryError: these are no histories.
+        UnknownItemError: one of them holds what the catalogue does not.
+    """
+    if isinstance(histories, str | bytes) or not isinstance(histories, Sequence | Mapping):
+        raise QueryError("histories has to be a list of histories, or histories by user_id")
+    by_name = isinstance(histories, Mapping)
+    named = dict(histories) if isinstance(histories, Mapping) else dict(enumerate(histories))
+    watched = [
+        catalogue.indices(f"histories[{name!r}]", history) for name, history in named.items()
+    ]
+    return columns.USER_ID if by_name else "row", _names_of(list(named)), watched
 
 
 def expected_after(model: LightModel, watched: Histories) -> Floats:
@@ -99,7 +120,7 @@ def table(catalogue: Catalogue, ranked: Ranked, first: str, names: NDArray[Any])
     )
 
 
-def names_of(ids: Sequence[Any]) -> NDArray[Any]:
+def _names_of(ids: Sequence[Any]) -> NDArray[Any]:
     """Ids as an array that gives them back as they are."""
     all_int = all(type(each) is int for each in ids)
     return np.array(ids, dtype=np.int64 if all_int else object)

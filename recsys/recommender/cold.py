@@ -16,7 +16,7 @@ from recsys.errors import QueryError
 from recsys.recommender.arguments import items_of
 from recsys.recommender.catalogue import Item
 from recsys.recommender.ranking import Floats, Indices, best
-from recsys.recommender.scoring import Wishes
+from recsys.recommender.wishes import Wishes
 
 if TYPE_CHECKING:
     from recsys.recommender.recommender import Recommender

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.bundle import PairCounts
-from recsys.recommender.catalogue import Catalogue, names
+from recsys.errors import QueryError
+from recsys.recommender.arguments import items_of
+from recsys.recommender.catalogue import Catalogue, Item, names
 from recsys.recommender.ranking import Floats
 from recsys.recommender.scoring import log_sum_exp
 from recsys.sessions.light import LightModel
@@ -24,6 +26,24 @@ class Reason:
     """By how much the recommended item's log-probability falls without it, in nats."""
     liked_both: int | None
     """How many people liked both; None where it is not known."""
+
+
+def explained_items(
+    catalogue: Catalogue, items: Item | Sequence[Item], watched: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """The items that are to be explained.
+
+    Raises:
+        QueryError: one of them was watched.
+        UnknownItemError: one of them is not there.
+    """
+    named = [items] if isinstance(items, str | int | np.generic) else items_of("items", items)
+    chosen = catalogue.indices("items", named)
+    again = np.intersect1d(chosen, watched)
+    if len(again):
+        title = catalogue.titles[again[0]]
+        raise QueryError(f"{title!r} stands in the history: only what is new is recommended")
+    return chosen
 
 
 def reasons_for(

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys import columns
-from recsys.bundle import Bundle, Histories, load_bundle
-from recsys.errors import QueryError, UnknownUserError
-from recsys.recommender import batches, cold, tables
+from recsys.bundle import Bundle, load_bundle
+from recsys.errors import QueryError
+from recsys.recommender import batches, cold, tables, users
 from recsys.recommender.answers import Recommendations
-from recsys.recommender.arguments import count_of, items_of, share_of
+from recsys.recommender.arguments import count_of
 from recsys.recommender.catalogue import Catalogue, Choice, Item
-from recsys.recommender.explaining import reasons_for
-from recsys.recommender.scoring import Ranked, Scoring, Wishes
+from recsys.recommender.explaining import explained_items, reasons_for
+from recsys.recommender.scoring import Ranked, Scoring
 from recsys.recommender.sessions import Session, States
 from recsys.recommender.watch_lists import beam_search
+from recsys.recommender.wishes import (
+    ItemWishes,
+    ListWishes,
+    NextWishes,
+    Wishes,
+    wishes_of,
+)
 from recsys.vocabulary import ID
 
 _NOTHING = np.empty(0, dtype=np.int32)
@@ -78,27 +86,22 @@ class Recommender:
         """
         if not isinstance(query, str):
             raise QueryError(f"query is {query!r}: it has to be text; index_of looks up ids")
-        wishes = self.wishes(k, (), only)
+        asked = self._wishes(k, {"only": only})
         if not query.strip():
-            popular = self._popular(wishes)
+            popular = self._popular(asked)
             return tables.with_attributes(self.catalogue, popular.index, popular.score)
-        found, score = self.catalogue.search(query, wishes.k, wishes.allowed)
+        found, score = self.catalogue.search(query, asked.k, asked.allowed)
         return tables.with_attributes(self.catalogue, found, score)
 
-    def popular_items(
-        self, k: int = 10, *, exclude: Choice = (), only: Choice | None = None
-    ) -> Recommendations:
+    def popular_items(self, k: int = 10, **wishes: Unpack[ItemWishes]) -> Recommendations:
         """What is watched most; `probability` is the share of all watches."""
-        return self.answer(self._popular(self.wishes(k, exclude, only)))
+        return self.answer(self._popular(self._wishes(k, wishes, ItemWishes)))
 
     def similar_items(
         self,
         item: Item,
         k: int = 10,
-        *,
-        exclude: Choice = (),
-        only: Choice | None = None,
-        diversity: float = 0.0,
+        **wishes: Unpack[ListWishes],
     ) -> Recommendations:
         """Items liked by the same people; `score` is the cosine of the embeddings.
 
@@ -106,8 +109,8 @@ class Recommender:
         of the items that share its genres takes its place. If it has no genres either, the answer
         is empty.
         """
-        wishes = self.wishes(k, exclude, only, diversity)
-        return tables.similar(self.catalogue, cold.similar(self, self.index_of(item), wishes))
+        asked = self._wishes(k, wishes, ListWishes)
+        return tables.similar(self.catalogue, cold.similar(self, self.index_of(item), asked))
 
     def similar_to_new_item(
         self,
@@ -115,9 +118,7 @@ class Recommender:
         liked_with: Mapping[Item, float] | None = None,
         genres: Sequence[str] = (),
         k: int = 10,
-        exclude: Choice = (),
-        only: Choice | None = None,
-        diversity: float = 0.0,
+        **wishes: Unpack[ListWishes],
     ) -> Recommendations:
         """Items like one that the catalogue does not hold yet.
 
@@ -131,20 +132,15 @@ class Recommender:
             only: list only from these.
             diversity: how much to avoid items that are like others of the answer.
         """
-        wishes = self.wishes(k, exclude, only, diversity)
+        asked = self._wishes(k, wishes, ListWishes)
         vector_E = cold.fold_in(self, liked_with or {}, genres)
-        return tables.similar(self.catalogue, cold.near(self, vector_E, wishes))
+        return tables.similar(self.catalogue, cold.near(self, vector_E, asked))
 
     def next_items(
         self,
         history: Sequence[Item] = (),
         k: int = 10,
-        *,
-        exclude: Choice = (),
-        only: Choice | None = None,
-        diversity: float = 0.0,
-        popularity_bias: float = 1.0,
-        blend: float | None = None,
+        **wishes: Unpack[NextWishes],
     ) -> Recommendations:
         """What is likely to be watched next.
 
@@ -164,61 +160,48 @@ class Recommender:
             default they are for histories of two watches or more.
         """
         watched = self.catalogue.indices("history", history)
-        wishes = self.wishes(k, exclude, only, diversity, popularity_bias, blend)
-        return self.answer(self._next(watched, wishes))
+        asked = self._wishes(k, wishes)
+        return self.answer(self._next(watched, asked))
 
     def recommend_user(
         self,
         user_id: ID,
         k: int = 10,
-        *,
-        exclude: Choice = (),
-        only: Choice | None = None,
-        diversity: float = 0.0,
-        popularity_bias: float = 1.0,
-        blend: float | None = None,
+        **wishes: Unpack[NextWishes],
     ) -> Recommendations:
         """`next_items` for a user whose history the bundle holds.
 
         Raises:
             UnknownUserError: the bundle holds no history of this user, or no histories at all.
         """
-        wishes = self.wishes(k, exclude, only, diversity, popularity_bias, blend)
-        return self.answer(self._for_users(self._users([user_id]), wishes))
+        asked = self._wishes(k, wishes)
+        histories = users.histories_of(self.bundle)
+        which = users.users_of(histories, [user_id])
+        return self.answer(users.rank_for(self.scoring, histories, which, asked))
 
     def recommend_users(
         self,
         user_ids: Sequence[ID] | None = None,
         k: int = 10,
-        *,
-        exclude: Choice = (),
-        only: Choice | None = None,
-        diversity: float = 0.0,
-        popularity_bias: float = 1.0,
-        blend: float | None = None,
+        **wishes: Unpack[NextWishes],
     ) -> Recommendations:
         """`recommend_user` for many at once; None takes all users of the bundle.
 
         Returns:
             All lists one after the other, with `user_id` as the first column.
         """
-        wishes = self.wishes(k, exclude, only, diversity, popularity_bias, blend)
-        users = self._users(user_ids)
-        ranked = self._for_users(users, wishes)
-        return batches.table(
-            self.catalogue, ranked, columns.USER_ID, self._histories().users.ids[users]
-        )
+        asked = self._wishes(k, wishes)
+        histories = users.histories_of(self.bundle)
+        which = users.users_of(histories, user_ids)
+        ranked = users.rank_for(self.scoring, histories, which, asked)
+        names = histories.users.ids[which]
+        return batches.table(self.catalogue, ranked, columns.USER_ID, names)
 
     def recommend_batch(
         self,
         histories: Sequence[Sequence[Item]] | Mapping[ID, Sequence[Item]],
         k: int = 10,
-        *,
-        exclude: Choice = (),
-        only: Choice | None = None,
-        diversity: float = 0.0,
-        popularity_bias: float = 1.0,
-        blend: float | None = None,
+        **wishes: Unpack[NextWishes],
     ) -> Recommendations:
         """`next_items` for many at once.
 
@@ -235,19 +218,11 @@ class Recommender:
             All lists one after the other, with `user_id` as the first column, or `row` (from
             zero) where the histories had no names.
         """
-        wishes = self.wishes(k, exclude, only, diversity, popularity_bias, blend)
-        if isinstance(histories, str | bytes) or not isinstance(histories, Sequence | Mapping):
-            raise QueryError("histories has to be a list of histories, or histories by user_id")
-        by_name = isinstance(histories, Mapping)
-        named = dict(histories) if isinstance(histories, Mapping) else dict(enumerate(histories))
-        watched = [
-            self.catalogue.indices(f"histories[{name!r}]", history)
-            for name, history in named.items()
-        ]
+        asked = self._wishes(k, wishes)
+        first, names, watched = batches.histories_of(self.catalogue, histories)
         expected_BD = batches.expected_after(self.scoring.model, watched)
-        ranked = batches.rank_many(self.scoring, expected_BD, watched, wishes)
-        first = columns.USER_ID if by_name else "row"
-        return batches.table(self.catalogue, ranked, first, batches.names_of(list(named)))
+        ranked = batches.rank_many(self.scoring, expected_BD, watched, asked)
+        return batches.table(self.catalogue, ranked, first, names)
 
     def watch_list(
         self,
@@ -255,8 +230,7 @@ class Recommender:
         steps: int = 5,
         *,
         beam_width: int = 8,
-        exclude: Choice = (),
-        only: Choice | None = None,
+        **wishes: Unpack[ItemWishes],
     ) -> Recommendations:
         """Whole sequences of what could be watched next, the most probable first.
 
@@ -274,7 +248,7 @@ class Recommender:
         """
         watched = self.catalogue.indices("history", history)
         n_steps, width = count_of("steps", steps), count_of("beam_width", beam_width, "list")
-        allowed_N = self.wishes(1, exclude, only).allowed
+        allowed_N = self._wishes(1, wishes, ItemWishes).allowed
         lists = beam_search(self.scoring.model, watched, n_steps, width, allowed_N)
         return tables.watch_lists(self.catalogue, lists)
 
@@ -302,14 +276,7 @@ class Recommender:
         if items is None:
             chosen = self._next(watched, Wishes(10)).index.astype(np.int32)
         else:
-            named = (
-                [items] if isinstance(items, str | int | np.generic) else items_of("items", items)
-            )
-            chosen = self.catalogue.indices("items", named)
-        again = np.intersect1d(chosen, watched)
-        if len(again):
-            title = self.catalogue.titles[again[0]]
-            raise QueryError(f"{title!r} stands in the history: only what is new is recommended")
+            chosen = explained_items(self.catalogue, items, watched)
         model, counts = self.scoring.model, self.bundle.counts
         reasons = reasons_for(model, counts, watched, chosen, n_reasons)
         return tables.explanations(self.catalogue, chosen, reasons)
@@ -326,33 +293,14 @@ class Recommender:
         """The position in the catalogue of an item named by id or by title."""
         return self.catalogue.index_of(item)
 
-    def wishes(
-        self,
-        k: int,
-        exclude: Choice = (),
-        only: Choice | None = None,
-        diversity: float = 0.0,
-        popularity_bias: float = 1.0,
-        blend: float | None = None,
-    ) -> Wishes:
-        """Check what is asked for, and look the chosen items up."""
-        allowed: NDArray[np.bool_] | None = None
-        if only is not None:
-            allowed = self.catalogue.mask("only", only).copy()
-        if not _is_empty(exclude):
-            excluded_N = self.catalogue.mask("exclude", exclude)
-            allowed = ~excluded_N if allowed is None else allowed & ~excluded_N
-        return Wishes(
-            min(count_of("k", k), len(self.catalogue)),
-            allowed,
-            share_of("diversity", diversity),
-            share_of("popularity_bias", popularity_bias),
-            None if blend is None else share_of("blend", blend),
-        )
-
     def answer(self, ranked: Ranked) -> Recommendations:
         """A ranking as it is given back."""
         return tables.ranking(self.catalogue, ranked)
+
+    def _wishes(
+        self, k: int, asked: Mapping[str, object], kind: type[ItemWishes] = NextWishes
+    ) -> Wishes:
+        return wishes_of(self.catalogue, k, asked, kind)
 
     def _next(self, watched: NDArray[np.int32], wishes: Wishes) -> Ranked:
         model = self.scoring.model
@@ -361,32 +309,3 @@ class Recommender:
 
     def _popular(self, wishes: Wishes) -> Ranked:
         return self._next(_NOTHING, wishes)
-
-    def _histories(self) -> Histories:
-        if self.bundle.histories is None:
-            raise UnknownUserError(
-                "this bundle holds no histories: pass them to next_items, or make the bundle "
-                "with histories"
-            )
-        return self.bundle.histories
-
-    def _users(self, user_ids: Sequence[ID] | None) -> NDArray[np.integer]:
-        """The positions of users among the histories, [B]."""
-        histories = self._histories()
-        if user_ids is None:
-            return np.arange(len(histories.users))
-        named = items_of("user_ids", user_ids)
-        users = histories.users.indices(np.array(named, dtype=object))
-        if (users < 0).any():
-            unknown = named[int(np.argmax(users < 0))]
-            raise UnknownUserError(f"the bundle holds no history of user {unknown!r}")
-        return users
-
-    def _for_users(self, users: NDArray[np.integer], wishes: Wishes) -> Ranked:
-        histories = self._histories()
-        watched = [histories.history(user) for user in users.tolist()]
-        return batches.rank_many(self.scoring, histories.expected[users], watched, wishes)
-
-
-def _is_empty(choice: object) -> bool:
-    return isinstance(choice, Sequence) and not isinstance(choice, str) and not len(choice)

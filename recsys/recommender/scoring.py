@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.bundle import Bundle
 from recsys.recommender.ranking import Floats, Indices, best, diversify
+from recsys.recommender.wishes import Wishes
 from recsys.sessions.light import LightModel
 
 Histories = Sequence[NDArray[np.integer]]
@@ -34,19 +35,6 @@ SHARPNESS = np.float32(10.0)
 
 _CANDIDATES = 10
 """How many times as many items as are asked for a diverse list is chosen from."""
-
-
-@dataclass(frozen=True, eq=False)
-class Wishes:
-    """What is asked for beside the history."""
-
-    k: int
-    allowed: NDArray[np.bool_] | None = None
-    """Which items may be recommended; None for all."""
-    diversity: float = 0.0
-    popularity_bias: float = 1.0
-    blend: float | None = None
-    """None takes `ONE_FILM_BLEND` for histories of one watch, and zero for all others."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.recommender.answers import Recommendations
-from recsys.recommender.catalogue import Choice, Item
+from recsys.recommender.catalogue import Item
+from recsys.recommender.wishes import NextWishes, wishes_of
 from recsys.sessions.light import LightModel, Memory
 
 if TYPE_CHECKING:
@@ -67,22 +68,17 @@ class Session:
     def next_items(
         self,
         k: int = 10,
-        *,
-        exclude: Choice = (),
-        only: Choice | None = None,
-        diversity: float = 0.0,
-        popularity_bias: float = 1.0,
-        blend: float | None = None,
+        **wishes: Unpack[NextWishes],
     ) -> Recommendations:
         """What is likely to be watched next; see `Recommender.next_items`."""
         rec = self._recommender
-        wishes = rec.wishes(k, exclude, only, diversity, popularity_bias, blend)
+        asked = wishes_of(rec.catalogue, k, wishes, NextWishes)
         with self._lock:
             memory = self._memory()
             logits_N = rec.states.model.logits(memory)
             rec.states.put(id(self), memory)
             watched = np.array(self._watched, dtype=np.int32)
-        return rec.answer(rec.scoring.rank(logits_N[None], [watched], wishes))
+        return rec.answer(rec.scoring.rank(logits_N[None], [watched], asked))
 
     def _memory(self) -> Memory:
         """The state, computed anew if it has been dropped since."""

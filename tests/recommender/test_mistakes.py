@@ -235,3 +235,40 @@ def test_a_file_that_holds_something_else_is_refused(folder, name):
     write_manifest(folder, format_version=2)
     with pytest.raises(BundleError, match="does not hold what a bundle should"):
         load_bundle(folder)
+
+
+NEXT = {"exclude", "only", "diversity", "popularity_bias", "blend"}
+WISHES = {
+    "next_items": (lambda rec, **w: rec.next_items([], **w), NEXT),
+    "session": (lambda rec, **w: rec.session().next_items(**w), NEXT),
+    "recommend_user": (lambda rec, **w: rec.recommend_user(user_of(rec), **w), NEXT),
+    "recommend_users": (lambda rec, **w: rec.recommend_users(**w), NEXT),
+    "recommend_batch": (lambda rec, **w: rec.recommend_batch([[]], **w), NEXT),
+    "similar_items": (
+        lambda rec, **w: rec.similar_items(rec.catalogue.ids[0], **w),
+        {"exclude", "only", "diversity"},
+    ),
+    "similar_to_new_item": (
+        lambda rec, **w: rec.similar_to_new_item(liked_with={rec.catalogue.ids[0]: 3}, **w),
+        {"exclude", "only", "diversity"},
+    ),
+    "popular_items": (lambda rec, **w: rec.popular_items(**w), {"exclude", "only"}),
+    "watch_list": (lambda rec, **w: rec.watch_list(steps=1, **w), {"exclude", "only"}),
+}
+VALUES = {"exclude": [], "only": None, "diversity": 0.0, "popularity_bias": 1.0, "blend": None}
+
+
+def user_of(rec):
+    return rec.bundle.histories.users.ids[0].item()
+
+
+@pytest.mark.parametrize("method", WISHES)
+def test_each_method_takes_its_wishes_and_refuses_all_others_by_name(rec, method):
+    ask, known = WISHES[method]
+    plain = ask(rec).as_records()
+    for name, value in {**VALUES, "diverstiy": 0.5}.items():
+        if name in known:
+            assert ask(rec, **{name: value}).as_records() == plain
+        else:
+            with pytest.raises(TypeError, match=rf"no argument '{name}'.*exclude, only"):
+                ask(rec, **{name: value})

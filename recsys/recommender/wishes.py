@@ -1,0 +1,96 @@
+"""What is asked for beside the history: said once, for all methods that take it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.recommender.arguments import count_of, share_of
+from recsys.recommender.catalogue import Catalogue, Choice
+
+
+class ItemWishes(TypedDict, total=False):
+    """Which items may be recommended."""
+
+    exclude: Choice
+    """Items not to recommend; none where it is left out."""
+    only: Choice | None
+    """Recommend only from these; from all where it is left out or None."""
+
+
+class ListWishes(ItemWishes, total=False):
+    """And what a list of them shall be like."""
+
+    diversity: float
+    """From 0, the default, to 1: how much to avoid items that are like others of the answer."""
+
+
+class NextWishes(ListWishes, total=False):
+    """And how what comes next is scored."""
+
+    popularity_bias: float
+    """From 0 to 1, the default: how much of the pull of popular items to leave."""
+    blend: float | None
+    """From 0 to 1: the weight of the embeddings beside the session model. None, the default, takes
+    what did best on validation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wishes:
+    """The same, checked and looked up."""
+
+    k: int
+    allowed: NDArray[np.bool_] | None = None
+    """Which items may be recommended; None for all."""
+    diversity: float = 0.0
+    popularity_bias: float = 1.0
+    blend: float | None = None
+    """None takes `ONE_FILM_BLEND` for histories of one watch, and zero for all others."""
+
+
+def wishes_of(
+    catalogue: Catalogue, k: object, asked: Mapping[str, object], kind: type[ItemWishes]
+) -> Wishes:
+    """Check what is asked for, and look the chosen items up.
+
+    Args:
+        catalogue: of the recommender.
+        k: how many items.
+        asked: the wishes, by name.
+        kind: which wishes there are.
+
+    Raises:
+        UnknownItemError: an item is named that is not there.
+        QueryError: a wish is not what it has to be.
+        TypeError: there is no such wish.
+    """
+    known = kind.__annotations__  # those of its bases among them
+    for name in asked:
+        if name not in known:
+            names = ", ".join(sorted(known))
+            raise TypeError(f"there is no argument {name!r} here; what can be wished for: {names}")
+    blend = asked.get("blend")
+    return Wishes(
+        min(count_of("k", k), len(catalogue)),
+        _allowed(catalogue, asked.get("exclude", ()), asked.get("only")),
+        share_of("diversity", asked.get("diversity", 0.0)),
+        share_of("popularity_bias", asked.get("popularity_bias", 1.0)),
+        None if blend is None else share_of("blend", blend),
+    )
+
+
+def _allowed(catalogue: Catalogue, exclude: object, only: object) -> NDArray[np.bool_] | None:
+    """Which items may be recommended, [N]; None for all."""
+    allowed = None if only is None else catalogue.mask("only", only)
+    if _is_empty(exclude):
+        return allowed
+    excluded_N = catalogue.mask("exclude", exclude)
+    return ~excluded_N if allowed is None else allowed & ~excluded_N
+
+
+def _is_empty(choice: object) -> bool:
+    return isinstance(choice, Sequence) and not isinstance(choice, str) and not len(choice)
