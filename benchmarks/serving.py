@@ -1,6 +1,7 @@
 """The recommendation API: how soon it answers, how many, and in how much memory.
 
     python benchmarks/serving.py [--items 10000 --items 60000] [--requests 500] [--users 20000]
+        [--dim 64] [--only "next_items, 50 watched" --only session]
 
 Bundles are made up: random weights of the default sizes, random histories. Every request is timed
 by itself, in one thread; p10 tells what it takes where nothing else wants the core. `frame` looks
@@ -37,17 +38,17 @@ from recsys.sessions import LightModel, SessionConfig, Weights
 from recsys.sessions.weights import shapes_of
 from recsys.vocabulary import Vocabulary
 
-DIM, K, LENGTH = 64, 10, 50
+K, LENGTH = 10, 50
 
 
-def make_up(n_items: int, n_users: int) -> Bundle:
+def make_up(n_items: int, n_users: int, dim: int = 64) -> Bundle:
     rng = np.random.default_rng(0)
     items = Vocabulary(np.arange(1, n_items + 1))
-    config = SessionConfig().for_data(0)
+    config = SessionConfig(embedding_dim=dim).for_data(0)
     shapes = shapes_of(config, n_items)
     arrays = {n: 0.05 * rng.standard_normal(s, dtype=np.float32) for n, s in shapes.items()}
     arrays["temperature"] = np.ones((), np.float32)
-    vectors = rng.standard_normal((n_items, DIM), dtype=np.float32)
+    vectors = rng.standard_normal((n_items, dim), dtype=np.float32)
     embeddings = ItemEmbeddings(vectors, items, 1.0, 1.0)
     index, cosine = embeddings.neighbours(100)
     partners = np.sort(rng.integers(0, n_items, (n_items, 256), dtype=np.int32), axis=1)
@@ -153,7 +154,7 @@ def naive(bundle: Bundle) -> Callable[[list[int]], pd.DataFrame]:
     return ask
 
 
-def single(bundle: Bundle, requests: int) -> None:
+def single(bundle: Bundle, requests: int, only: list[str] | None) -> None:
     rec = recsys.Recommender(bundle)
     rng = np.random.default_rng(1)
     ids = bundle.items.ids
@@ -191,6 +192,8 @@ def single(bundle: Bundle, requests: int) -> None:
     }
     print(f"  {'milliseconds':40}     p10      p50      p99")
     for name, ask in rows.items():
+        if only and not name.startswith(tuple(only)):
+            continue
         slow = name.startswith(("items", "watch", "explain"))
         taken = timed(ask, max(requests // 10, 20) if slow else requests)
         print(f"  {name:40}" + " ".join(f"{each:8.3f}" for each in taken), flush=True)
@@ -201,7 +204,9 @@ def implicit_model(bundle: Bundle) -> tuple[object, sp.csr_matrix]:
 
     histories = bundle.histories
     assert histories is not None
-    model = AlternatingLeastSquares(factors=DIM, num_threads=len(os.sched_getaffinity(0)))
+    model = AlternatingLeastSquares(
+        factors=histories.expected.shape[1], num_threads=len(os.sched_getaffinity(0))
+    )
     model.user_factors = histories.expected.copy()
     model.item_factors = np.array(bundle.weights.arrays["item_vectors.weight"][:-1])
     shape = (len(histories.users), len(bundle.items))
@@ -269,14 +274,20 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--sessions", action="store_true", help="the memory of sessions, too")
+    parser.add_argument("--dim", type=int, default=64, help="length of the vectors")
+    parser.add_argument(
+        "--only", action="append", help="time only requests whose names start so, and no batches"
+    )
     options = parser.parse_args()
     for n_items in options.items or [10_000, 60_000]:
-        print(f"{n_items:,} items, vectors of {DIM}, state of 256")
-        bundle = make_up(n_items, options.users)
-        with tempfile.TemporaryDirectory() as folder:
-            loading(save_bundle(bundle, Path(folder) / "bundle"))
-        single(bundle, options.requests)
-        batch(bundle)
+        print(f"{n_items:,} items, vectors of {options.dim}, state of 256")
+        bundle = make_up(n_items, options.users, options.dim)
+        if not options.only:
+            with tempfile.TemporaryDirectory() as folder:
+                loading(save_bundle(bundle, Path(folder) / "bundle"))
+        single(bundle, options.requests, options.only)
+        if not options.only:
+            batch(bundle)
         if options.sessions:
             sessions(bundle)
 

@@ -11,12 +11,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from threadpoolctl import threadpool_limits
 
 from recsys.errors import ConfigError
 from recsys.recommender import Recommender
@@ -69,15 +71,28 @@ def serve(
         app = create_app(current, config, source)
         where = f"http://{host}:{sockets[0].getsockname()[1]}"
         LOGGER.info("serving", extra={"fields": {"source": source, "at": where}})
-        if shared is None:
-            _run(app, sockets[0], proxies)
-        else:
-            _Workers(app, sockets, proxies).run()
+        with _few_threads():
+            if shared is None:
+                _run(app, sockets[0], proxies)
+            else:
+                _Workers(app, sockets, proxies).run()
     finally:
         for one in sockets:
             one.close()
         if shared is not None:
             shutil.rmtree(shared, ignore_errors=True)
+
+
+def _few_threads() -> AbstractContextManager[object]:
+    """BLAS without threads of its own, unless the environment says how many.
+
+    A step of the network is a product of some microseconds. Its threads wait for one another at
+    each, and where the cores are busy a history that takes two milliseconds takes fifty.
+    """
+    if any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")):
+        return nullcontext()
+    limited: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
+    return limited
 
 
 def _shared(config: ServingConfig, folder: Path) -> ServingConfig:

@@ -9,8 +9,11 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from recsys.bundle import save_bundle
+from recsys.serving import server
+from recsys.serving.config import ServingConfig
 
 KEY = "a key of enough letters"
 
@@ -96,3 +99,20 @@ def test_settings_that_cannot_be_are_told_in_a_line(options, message, capsys, mo
     assert message in told
     assert told.count("\n") == 1
     assert "short-key" not in told
+
+
+@pytest.mark.parametrize(("said", "threads"), [(None, 1), ("2", 2)])
+def test_blas_has_no_threads_of_its_own_unless_told(rec, said, threads, monkeypatch):
+    def run(*_):
+        seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+
+    seen = []
+    monkeypatch.setattr(server, "_run", run)
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    with threadpool_limits(2, user_api="blas"):
+        server.serve(lambda: rec, ServingConfig(), source="a test", port=0)
+    assert seen
+    assert set(seen) == {threads}
