@@ -87,7 +87,7 @@ def _few_threads() -> AbstractContextManager[object]:
     """BLAS without threads of its own, unless the environment says how many.
 
     A step of the network is a product of some microseconds. Its threads wait for one another at
-    each, and where the cores are busy a history that takes two milliseconds takes fifty.
+    each, and where the cores are busy a request takes several times as long.
     """
     if any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")):
         return nullcontext()
