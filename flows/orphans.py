@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from functools import cache
 from multiprocessing.process import BaseProcess
@@ -11,15 +12,23 @@ from multiprocessing.process import BaseProcess
 
 @cache
 def end_with_parent() -> None:
-    """In a process of a pool: end at once when the process that started it is gone.
+    """In a process of a pool: end when the process that started it does, and not before.
 
     A pool whose owner was killed would go on with what is left to do, and then wait for more for
     ever. Ending is safe at any moment: the next flow takes up what is half done from its
-    checkpoint. Elsewhere this does nothing.
+    checkpoint. Ctrl-C, which reaches all processes of a terminal, is left to the owner. Elsewhere
+    this does nothing.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=_end_after, args=[parent], daemon=True).start()
+
+
+def end_pool() -> None:
+    """In the owner: end the processes at once, whatever they do."""
+    for process in multiprocessing.active_children():
+        process.terminate()
 
 
 def _end_after(parent: BaseProcess) -> None:

@@ -16,7 +16,7 @@ from flows.robust import io_task
 from flows.settings import read_settings
 from flows.steps.data import read_filtered
 from flows.telling import as_list, progress, report_failure, tell
-from flows.terminal import shield_server, told_plainly
+from flows.terminal import one_server, told_plainly
 from recsys import tracking
 from recsys.data import ReadingConfig
 from recsys.errors import DataError, TrackingError
@@ -117,9 +117,9 @@ def main(
     """Recommend to every user with the champion."""
     with told_plainly():
         settings = read_settings(config)
-        shield_server()
-        when = day.date() if day else None
-        recommend(data, settings.reading, settings.model_name, k, day=when)
+        with one_server():
+            when = day.date() if day else None
+            recommend(data, settings.reading, settings.model_name, k, day=when)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from flows.steps.models import Reports, learn_sessions
 from flows.steps.release import Champion, find_champion, release, save
 from flows.steps.vectors import COUNTED, count, embed
 from flows.telling import report_failure, tell
-from flows.terminal import shield_server, told_plainly
+from flows.terminal import one_server, told_plainly
 from flows.train import train
 from flows.turns import sole_training
 from recsys import tracking
@@ -185,15 +185,15 @@ def main(
     """Bring the model up to date with new ratings."""
     with told_plainly():
         settings = read_settings(config)
-        shield_server()
-        refresh(
-            data,
-            settings.reading,
-            runtime=settings.runtime,
-            histories=settings.histories,
-            experiment=settings.experiment,
-            model_name=settings.model_name,
-        )
+        with one_server():
+            refresh(
+                data,
+                settings.reading,
+                runtime=settings.runtime,
+                histories=settings.histories,
+                experiment=settings.experiment,
+                model_name=settings.model_name,
+            )
 
 
 if __name__ == "__main__":

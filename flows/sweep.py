@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
+from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows.grid import Grid, Trial
+from flows.orphans import end_pool
 from flows.settings import read_settings
 from flows.steps.data import find_data, read
 from flows.steps.trials import Material, keep_material, trial_digest, try_out
 from flows.telling import link_to, report_failure
-from flows.terminal import shield_server, told_plainly
+from flows.terminal import one_server, told_plainly
 from flows.turns import sole_training
 from recsys import tracking
 from recsys.config import Runtime
@@ -86,8 +89,20 @@ def try_all(
         try_out.submit(digest, trial, material, runtime, run.run_id)
         for digest, trial in trials.items()
     ]
-    for future in begun:
-        future.wait()
+    try:
+        for future in begun:
+            _wait_for(future)
+    except BaseException:  # cancelled: the pool would wait for the trials that are going on
+        end_pool()
+        raise
+
+
+def _wait_for(future: PrefectFuture[Any]) -> None:
+    """Wait within reach of Ctrl-C, which a wait without end was seen not to hear of."""
+    done = threading.Event()
+    future.add_done_callback(lambda _future: done.set())
+    while not done.wait(timeout=1.0):
+        pass
 
 
 def _runner(parallel: int, cluster: str | None) -> TaskRunner[Any]:
@@ -128,17 +143,17 @@ def main(
     """Try out every combination of some settings."""
     with told_plainly():
         settings = read_settings(config)
-        shield_server()
-        sweep(
-            data,
-            settings.reading,
-            settings.counting,
-            settings.grid,
-            settings.runtime,
-            parallel,
-            cluster,
-            settings.experiment,
-        )
+        with one_server():
+            sweep(
+                data,
+                settings.reading,
+                settings.counting,
+                settings.grid,
+                settings.runtime,
+                parallel,
+                cluster,
+                settings.experiment,
+            )
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from recsys.errors import RecsysError
 
@@ -34,19 +36,32 @@ def told_plainly() -> Iterator[None]:
             logger.removeFilter(_without_traceback)
 
 
-def shield_server() -> None:
-    """Start Prefect's temporary server, if there is to be one, out of the reach of Ctrl-C.
+@contextmanager
+def one_server() -> Iterator[None]:
+    """One Prefect server for all processes of a flow: the one that is named, or a temporary one.
 
-    A terminal interrupts every process that was started from it. The flow could then not tell
-    its end to a server that is already gone, and would keep trying for minutes. A process keeps
-    the signals blocked that were blocked when it was started; Prefect ends its server by another.
+    Left to themselves, processes that a flow starts would each start a temporary server of their
+    own. It is started out of the reach of Ctrl-C: a terminal interrupts every process that was
+    started from it, and the flow could then not tell its end to a server that is already gone, and
+    would keep trying for minutes. A process keeps the signals blocked that were blocked when it was
+    started; Prefect ends its server by another, when the program ends in an orderly way. SIGTERM is
+    made such a way.
     """
+    before = signal.signal(signal.SIGTERM, _leave)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with get_client(sync_client=True) as client:
             client.hello()
+            address = str(client.api_url)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    with temporary_settings({PREFECT_API_URL: address}):
+        yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def _leave(signum: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + signum)
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

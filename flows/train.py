@@ -15,7 +15,7 @@ from flows.steps.release import find_champion, release, save
 from flows.steps.report import report
 from flows.steps.vectors import count, embed
 from flows.telling import report_failure
-from flows.terminal import shield_server, told_plainly
+from flows.terminal import one_server, told_plainly
 from flows.turns import sole_training
 from recsys import tracking
 from recsys.baselines import usual_baselines
@@ -103,8 +103,8 @@ def main(
     """Train, evaluate and register a recommender."""
     with told_plainly():
         settings = read_settings(config)
-        shield_server()
-        train(data=data, **settings.of_train())
+        with one_server():
+            train(data=data, **settings.of_train())
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -194,24 +195,30 @@ def test_a_sweep_tries_each_combination_once(home):
     assert all(again[name][key] == row[key] for name, row in table.items())
 
 
-def test_a_killed_sweep_leaves_no_process_behind(home, client):
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
+def test_a_sweep_that_is_stopped_leaves_no_process_behind(home, client, stop):
     Path("endless.toml").write_text("[grid]\nembedding = {}\nsession.epochs = [9999]\n")
     arguments = ["--data", "sample", "--config", "endless.toml", "--parallel", "2"]
+    before = running(client)
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.sweep", *arguments],
         env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
-    while not any(name.startswith("session epochs=9999") for name in running(client)):
+    while not any(name.startswith("session") for name, _ in running(client) - before):
         assert process.poll() is None, "the sweep ended by itself"
         assert time.monotonic() < deadline, "no trial was begun"
         time.sleep(0.2)
     pool = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.wait()
     assert pool
+    if stop == signal.SIGINT:  # which a terminal sends to all
+        os.killpg(process.pid, stop)
+    else:
+        process.send_signal(stop)
+    assert process.wait(timeout=60) == (130 if stop == signal.SIGINT else -stop)
     _, alive = psutil.wait_procs(pool, timeout=60)
     assert not alive
 
@@ -219,7 +226,7 @@ def test_a_killed_sweep_leaves_no_process_behind(home, client):
 def running(client):
     experiments = [one.experiment_id for one in client.search_experiments()]
     found = client.search_runs(experiments, "attributes.status = 'RUNNING'")
-    return {run.info.run_name for run in found}
+    return {(run.info.run_name, run.info.run_id) for run in found}
 
 
 @pytest.mark.parametrize(
