@@ -25,6 +25,7 @@ from recsys.recommender.wishes import (
     ListWishes,
     NextWishes,
     Wishes,
+    taking,
     wishes_of,
 )
 from recsys.vocabulary import ID
@@ -93,10 +94,12 @@ class Recommender:
         found, score = self.catalogue.search(query, asked.k, asked.allowed)
         return tables.with_attributes(self.catalogue, found, score)
 
+    @taking(ItemWishes)
     def popular_items(self, k: int = 10, **wishes: Unpack[ItemWishes]) -> Recommendations:
         """What is watched most; `probability` is the share of all watches."""
         return self.answer(self._popular(self._wishes(k, wishes, ItemWishes)))
 
+    @taking(ListWishes)
     def similar_items(
         self,
         item: Item,
@@ -112,6 +115,7 @@ class Recommender:
         asked = self._wishes(k, wishes, ListWishes)
         return tables.similar(self.catalogue, cold.similar(self, self.index_of(item), asked))
 
+    @taking(ListWishes)
     def similar_to_new_item(
         self,
         *,
@@ -136,6 +140,7 @@ class Recommender:
         vector_E = cold.fold_in(self, liked_with or {}, genres)
         return tables.similar(self.catalogue, cold.near(self, vector_E, asked))
 
+    @taking(NextWishes)
     def next_items(
         self,
         history: Sequence[Item] = (),
@@ -163,6 +168,7 @@ class Recommender:
         asked = self._wishes(k, wishes)
         return self.answer(self._next(watched, asked))
 
+    @taking(NextWishes)
     def recommend_user(
         self,
         user_id: ID,
@@ -179,6 +185,7 @@ class Recommender:
         which = users.users_of(histories, [user_id])
         return self.answer(users.rank_for(self.scoring, histories, which, asked))
 
+    @taking(NextWishes)
     def recommend_users(
         self,
         user_ids: Sequence[ID] | None = None,
@@ -197,6 +204,7 @@ class Recommender:
         names = histories.users.ids[which]
         return batches.table(self.catalogue, ranked, columns.USER_ID, names)
 
+    @taking(NextWishes)
     def recommend_batch(
         self,
         histories: Sequence[Sequence[Item]] | Mapping[ID, Sequence[Item]],
@@ -224,6 +232,7 @@ class Recommender:
         ranked = batches.rank_many(self.scoring, expected_BD, watched, asked)
         return batches.table(self.catalogue, ranked, first, names)
 
+    @taking(ItemWishes)
     def watch_list(
         self,
         history: Sequence[Item] = (),

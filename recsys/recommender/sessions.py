@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.recommender.answers import Recommendations
 from recsys.recommender.catalogue import Item
-from recsys.recommender.wishes import NextWishes, wishes_of
+from recsys.recommender.wishes import NextWishes, taking, wishes_of
 from recsys.sessions.light import LightModel, Memory
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Session:
             self._recommender.states.put(id(self), memory)
         return self
 
+    @taking(NextWishes)
     def next_items(
         self,
         k: int = 10,

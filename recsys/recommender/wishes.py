@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.recommender.arguments import count_of, share_of
 from recsys.recommender.catalogue import Catalogue, Choice
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class ItemWishes(TypedDict, total=False):
@@ -37,6 +40,38 @@ class NextWishes(ListWishes, total=False):
     blend: float | None
     """From 0 to 1: the weight of the embeddings beside the session model. None, the default, takes
     what did best on validation."""
+
+
+DEFAULTS: Mapping[str, Any] = {
+    "exclude": (),
+    "only": None,
+    "diversity": 0.0,
+    "popularity_bias": 1.0,
+    "blend": None,
+}
+"""What holds where a wish is left out."""
+
+
+def taking(kind: type[ItemWishes]) -> Callable[[Method], Method]:
+    """Spell the wishes of a method out in its signature, which `help` and completion go by.
+
+    Args:
+        kind: which wishes it takes, as `**wishes`.
+    """
+
+    def spell_out(method: Method) -> Method:
+        signature = inspect.signature(method)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        asked = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS[name])
+            for name in DEFAULTS
+            if name in kind.__annotations__
+        ]
+        shown = signature.replace(parameters=[*own, *asked])
+        setattr(method, "__signature__", shown)  # noqa: B010  no type declares it
+        return method
+
+    return spell_out
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +108,13 @@ def wishes_of(
         if name not in known:
             names = ", ".join(sorted(known))
             raise TypeError(f"there is no argument {name!r} here; what can be wished for: {names}")
-    blend = asked.get("blend")
+    wish = {**DEFAULTS, **asked}
     return Wishes(
         min(count_of("k", k), len(catalogue)),
-        _allowed(catalogue, asked.get("exclude", ()), asked.get("only")),
-        share_of("diversity", asked.get("diversity", 0.0)),
-        share_of("popularity_bias", asked.get("popularity_bias", 1.0)),
-        None if blend is None else share_of("blend", blend),
+        _allowed(catalogue, wish["exclude"], wish["only"]),
+        share_of("diversity", wish["diversity"]),
+        share_of("popularity_bias", wish["popularity_bias"]),
+        None if wish["blend"] is None else share_of("blend", wish["blend"]),
     )
 
 

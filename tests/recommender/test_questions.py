@@ -1,5 +1,6 @@
 """What can be asked beside the next and the similar items, against slow restatements."""
 
+import inspect
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from recsys.errors import UnknownUserError
 from recsys.recommender import Recommender
+from recsys.recommender.sessions import Session
 
 HISTORY = [4, 7, 2, 9]
 
@@ -253,3 +255,15 @@ def test_a_bundle_without_counts_explains_without_them(bundle):
     answer = rec.explain(ids(rec, HISTORY), ids(rec, [20])[0])
     assert answer["liked_both"].isna().all()
     assert answer.as_records()[0]["liked_both"] is None
+
+
+@pytest.mark.parametrize("method", [Recommender.next_items, Session.next_items])
+def test_what_can_be_wished_for_stands_in_the_signature(method):
+    """Which is what `help` shows and what completion goes by."""
+    parameters = inspect.signature(method).parameters
+    defaults = {name: p.default for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+    assert defaults == {
+        "exclude": (), "only": None, "diversity": 0.0, "popularity_bias": 1.0, "blend": None,
+    }  # fmt: skip
+    similar = inspect.signature(Recommender.similar_items).parameters
+    assert list(similar) == ["self", "item", "k", "exclude", "only", "diversity"]
