@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import ParamSpec
 
-from prefect import Task, task
+from prefect import Task, get_run_logger, task
 
 from recsys.errors import BundleError
-from recsys.storage import verify_manifest
+from recsys.storage import MANIFEST, verify_manifest
 
 P = ParamSpec("P")
 
@@ -37,24 +37,48 @@ def kept_task(
 
 def fill(
     parts: tuple[Path, ...], making: Task[P, str], /, *args: P.args, **kwargs: P.kwargs
-) -> None:
+) -> bool:
     """Run a kept task, unless it has been run before and what it made is still whole.
 
     Args:
         parts: the folders that it makes, each with its manifest. Where one is gone or damaged, the
-            result is none, whatever Prefect remembers.
+            result is none, whatever Prefect remembers; the log says what was found.
         making: the task.
         *args: for the task.
         **kwargs: for the task.
+
+    Returns:
+        Whether all was there already.
     """
-    making.with_options(refresh_cache=not are_whole(parts))(*args, **kwargs)
+    damage = _damage(parts)
+    if damage is not None and any(part.exists() for part in parts):
+        get_run_logger().warning("what was kept is made anew: %s", damage)
+    before = None if damage else _written(parts)
+    making.with_options(refresh_cache=damage is not None)(*args, **kwargs)
+    return _written(parts) == before
 
 
 def are_whole(parts: Iterable[Path]) -> bool:
     """Whether folders are there, with every byte that their manifests record."""
+    return _damage(parts) is None
+
+
+def _damage(parts: Iterable[Path]) -> BundleError | None:
+    """What is wrong with the first folder that is not whole."""
     try:
         for part in parts:
             verify_manifest(part)
-    except BundleError:
-        return False
-    return True
+    except BundleError as error:
+        return error
+    return None
+
+
+def _written(parts: Iterable[Path]) -> list[tuple[int, int]]:
+    """Tells one writing of some folders from another, however Prefect calls the task's state."""
+    manifests = [(part / MANIFEST).stat() for part in parts]
+    return [(manifest.st_ino, manifest.st_mtime_ns) for manifest in manifests]
+
+
+def origin(folder: Path) -> dict[str, str]:
+    """Tags of a run whose results were made by an earlier one."""
+    return {"taken_from": folder.as_posix()}

@@ -9,7 +9,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.digests import digest_of, program_digest
-from flows.kept import fill, kept_task
+from flows.kept import fill, kept_task, origin
 from flows.places import checkpoint_folder, reports_folder
 from flows.robust import TRAINING
 from flows.telling import link_to, progress
@@ -114,7 +114,8 @@ def try_baseline(
     )
     folder = reports_folder(digest)
     with run.child(name) as stage:
-        fill((folder,), keep_baseline, digest, name, split, embeddings, runtime)
+        if fill((folder,), keep_baseline, digest, name, split, embeddings, runtime):
+            stage.set_tags(origin(folder))
         stage.log_params(read_json(folder / _SETTINGS))
         stage.log_config(runtime=runtime)
         reports = {target: read_report(folder / target, split, target) for target in TARGETS}

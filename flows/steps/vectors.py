@@ -8,7 +8,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.digests import digest_of, program_digest
-from flows.kept import are_whole, fill, kept_task
+from flows.kept import are_whole, fill, kept_task, origin
 from flows.places import counts_folder, embeddings_folder
 from flows.telling import progress
 from recsys import plots
@@ -54,9 +54,9 @@ def count(
     digest = counts_digest(split.train.digest, config)
     folder = counts_folder(digest)
     parts = folder / COUNTS, folder / COUNTED
-    fill(parts, keep_counts, digest, split.train, config, earlier)
+    taken = fill(parts, keep_counts, digest, split.train, config, earlier)
     run.log_params({"counts": digest})
-    return read_counts(folder / COUNTS, config, run)
+    return read_counts(folder, config, run, taken)
 
 
 def counts_digest(data: str, config: CooccurrenceConfig) -> str:
@@ -84,11 +84,13 @@ def keep_counts(
 
 
 @task(cache_policy=NO_CACHE, task_run_name="read counts")
-def read_counts(folder: Path, config: CooccurrenceConfig, run: Run) -> Cooccurrence:
-    """Read counts, and record how many there are."""
+def read_counts(folder: Path, config: CooccurrenceConfig, run: Run, taken: bool) -> Cooccurrence:
+    """Read counts, and record how many there are, and whether an earlier run counted them."""
     with run.child("cooccurrence") as stage:
         stage.log_config(counting=config)
-        counts = open_blocks(folder).load()
+        if taken:
+            stage.set_tags(origin(folder))
+        counts = open_blocks(folder / COUNTS).load()
         stage.log_metrics(counts.summary())
     return counts
 
@@ -135,11 +137,12 @@ def embed(
     folder = embeddings_folder(digest)
     with run.child("embeddings") as stage:
         stage.log_config(embedding=config, runtime=runtime)
-        live = History()
-        listen = combine(live, stage.on_epoch)
-        fill((folder,), keep_embeddings, digest, counts, config, runtime, start, listen)
+        taken = fill(
+            (folder,), keep_embeddings, digest, counts, config, runtime, start, stage.on_epoch
+        )
         embeddings, history = load_embeddings(folder, counts.items)
-        if not live.epochs:  # it was fitted before: what was told then is told again
+        if taken:  # what was told when it was fitted is told again
+            stage.set_tags(origin(folder))
             history.replay(stage.on_epoch)
         losses = history.series("relative_loss")
         stage.log_figure(plots.loss_curve(losses, "Embeddings", "loss / Σ X²"), "loss")

@@ -154,6 +154,36 @@ def test_a_run_of_what_was_kept_tells_the_same(client, run_ids, again):
     assert len(told(client, after["embeddings"])["curves"]["epoch/loss"]) > 5
 
 
+def test_a_run_is_tagged_with_what_it_took_from_earlier_ones(client, run_ids, again):
+    made, taken = (
+        {
+            name: run.data.tags["taken_from"].rpartition("/")[0]
+            for name, run in children(client, run_id).items()
+            if "taken_from" in run.data.tags
+        }
+        for run_id in (run_ids[1], again)
+    )
+    assert made == {}
+    baselines = dict.fromkeys(KEPT[2:], "data/work/reports")
+    folders = {"cooccurrence": "data/work/counts", "embeddings": "data/work/embeddings"}
+    assert taken == folders | baselines
+
+
+def test_another_process_takes_what_was_made_by_this_one(client, again):
+    Path("same.toml").write_text(TOML.format(epochs=2))
+    done = started("--data", "sample", "--config", "same.toml", cwd=Path.cwd())
+    assert done.returncode == 0, done.stderr
+    experiment = client.get_run(again).info.experiment_id
+    (latest,) = client.search_runs(
+        [experiment], "tags.`mlflow.runName` LIKE 'train %'", max_results=1
+    )
+    assert latest.info.run_id != again
+    before, after = (children(client, run_id) for run_id in (again, latest.info.run_id))
+    for name in set(before) - {"data", "lstm"}:
+        assert after[name].data.tags["taken_from"] == before[name].data.tags["taken_from"]
+        assert told(client, after[name]) == told(client, before[name])
+
+
 def told(client, run):
     """Params, curves and names of files of a run."""
     histories = {
@@ -173,7 +203,7 @@ def test_other_settings_are_made_anew_and_what_they_do_not_touch_is_kept(again):
 
 
 @pytest.mark.parametrize("kind", ["embeddings", "reports"])
-def test_a_damaged_result_is_made_anew(again, kind):
+def test_a_damaged_result_is_made_anew(again, kind, caplog):
     for manifest in Path("data/work").glob(f"{kind}/*/manifest.json"):
         for file in manifest.parent.rglob("*.*"):
             if file != manifest:
@@ -182,6 +212,9 @@ def test_a_damaged_result_is_made_anew(again, kind):
     states = task_states(f"damaged {kind}")
     made = {name for name in KEPT if states[name] == "Completed"}
     assert made == ({"embed"} if kind == "embeddings" else set(KEPT) - {"count", "embed"})
+    warned = [one for one in caplog.messages if one.startswith("what was kept is made anew: ")]
+    assert len(warned) == len(made)
+    assert all(f"data/work/{kind}/" in one and "altered or damaged" in one for one in warned)
 
 
 def test_a_model_that_only_equals_the_champion_is_not_promoted(client, run_ids):

@@ -149,10 +149,12 @@ def test_a_version_that_is_given_an_alias_meanwhile_stops_its_removal(history):
     assert "old" in names(client)
 
 
-def test_kept_results_go_unless_a_run_that_stays_names_them(history, monkeypatch, capsys):
-    history["champion"].log_params({"counts": "needed"})
+@pytest.mark.parametrize("kind", ["counts", "embeddings", "reports"])
+def test_kept_results_go_unless_a_run_that_stays_names_them(history, monkeypatch, capsys, kind):
+    history["champion"].log_params({kind: "needed"})
+    folder = Path("data/work") / kind
     for name in ("needed", "unneeded", "fresh"):
-        file = Path("data/work/counts") / name / "counts.npz"
+        file = folder / name / "file"
         file.parent.mkdir(parents=True)
         file.write_bytes(b"0" * 1000)
         if name != "fresh":
@@ -161,7 +163,7 @@ def test_kept_results_go_unless_a_run_that_stays_names_them(history, monkeypatch
                 os.utime(path, (then, then))
     told = gc(monkeypatch, capsys, "--yes")
     assert "unneeded" in told
-    assert sorted(path.name for path in Path("data/work/counts").iterdir()) == ["fresh", "needed"]
+    assert sorted(path.name for path in folder.iterdir()) == ["fresh", "needed"]
 
 
 def test_a_store_that_is_not_there_is_told(home, monkeypatch, capsys):
