@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from distributed import LocalCluster
 from mlflow import MlflowClient
 from prefect import flow
 from prefect.context import get_run_context
@@ -193,6 +194,20 @@ def test_a_sweep_tries_each_combination_once(home):
     }
     key = "validation_ndcg_at_10"
     assert all(again[name][key] == row[key] for name, row in table.items())
+
+
+def test_dask_workers_try_each_combination_as_parts_of_one_sweep(home, client):
+    """On a cluster that is there already, as `--cluster` names it."""
+    grid = Grid(embedding={"dim": [5, 6], "optimizer": ["scaled_sgd", "adam"]})
+    alone = {"threads_per_worker": 1, "dashboard_address": None}
+    with LocalCluster(n_workers=2, **alone) as cluster:
+        run_id = sweep("sample", counting=COUNTING, grid=grid, cluster=cluster.scheduler_address)
+    table, done = trials_of(client, run_id)
+    names = {trial.name for trial in grid.trials()}
+    assert len(names) == 4
+    assert set(table) == set(done) == names
+    assert {row["status"] for row in table.values()} == {"new"}
+    assert str(os.getpid()) not in {process.partition(":")[2] for process in done.values()}
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
