@@ -21,7 +21,9 @@ def end_with_parent() -> None:
     """
     parent = multiprocessing.parent_process()
     if parent is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Workers of Dask run tasks beside their main thread, the only one that may set signals.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=_end_after, args=[parent], daemon=True).start()
 
 
