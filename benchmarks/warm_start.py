@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from recsys.data import Interactions, Split, k_core, leave_last_n
 from recsys.embeddings import windowed_vectors
 from recsys.evaluation import evaluate
 from recsys.sessions import SessionConfig, SessionModel, fit_session_model
+
+Learn = Callable[[Runtime], SessionModel]
 
 EPOCHS = (1, 2, 4, 8)
 RATES = (3e-4, 1e-3, 3e-3)
@@ -42,28 +45,26 @@ def from_the_beginning(log: Interactions, config: SessionConfig, runtime: Runtim
     return fit_session_model(log, config, item_vectors=vectors, runtime=runtime)
 
 
-def measure(model: SessionModel, split: Split, seconds: float) -> tuple[float, ...]:
+def measure(learn: Learn, split: Split, runtime: Runtime) -> tuple[float, ...]:
+    began = time.process_time()
+    model = learn(runtime)
+    seconds = time.process_time() - began
     metrics = evaluate(model, split, "validation").metrics
     return metrics["hit_rate_at_10"], metrics["ndcg_at_10"], nll(model, split), seconds
 
 
-def race(split: Split, share: float, config: SessionConfig, seed: int) -> dict[str, tuple]:
-    """Each way of learning the new watches, and what came of it."""
-    runtime = Runtime(seed=seed)
-    config = config.for_data(len(split.train))
-    began = time.process_time()
-    earlier = from_the_beginning(first_share(split.train, share), config, runtime)
-    rows = {"the earlier model": measure(earlier, split, time.process_time() - began)}
-    began = time.process_time()
-    anew = from_the_beginning(split.train, config, runtime)
-    rows["from the beginning"] = measure(anew, split, time.process_time() - began)
+def ways(earlier: SessionModel, log: Interactions, config: SessionConfig) -> dict[str, Learn]:
+    """Each way of learning the new watches, by what it is called."""
+    found: dict[str, Learn] = {
+        "the earlier model": lambda _runtime: earlier,
+        "from the beginning": lambda runtime: from_the_beginning(log, config, runtime),
+    }
     for epochs, rate in product(EPOCHS, RATES):
         warm = config.model_copy(update={"epochs": epochs, "learning_rate": rate})
-        began = time.process_time()
-        model = fit_session_model(split.train, warm, start=earlier, runtime=runtime)
-        name = f"{epochs} more at {rate:g}"
-        rows[name] = measure(model, split, time.process_time() - began)
-    return rows
+        found[f"{epochs} more at {rate:g}"] = lambda runtime, warm=warm: fit_session_model(
+            log, warm, start=earlier, runtime=runtime
+        )
+    return found
 
 
 def main() -> None:
@@ -81,11 +82,21 @@ def main() -> None:
         f"{len(first_share(split.train, given.share)):,} of {len(split.train):,} watches, "
         f"{len(split.targets('validation')):,} targets, seeds {seeds}, {os.cpu_count()} cores"
     )
-    found = [race(split, given.share, settings(given.set), seed) for seed in seeds]
-    print("| | HitRate@10 | NDCG@10 | NLL | processor seconds |\n" + "| --- " * 5 + "|")
-    for name in found[0]:
-        hit, ndcg, loss, seconds = np.mean([rows[name] for rows in found], axis=0)
-        print(f"| {name} | {hit:.4f} | {ndcg:.4f} | {loss:.3f} | {seconds:.0f} |")
+    config = settings(given.set).for_data(len(split.train))
+    known = first_share(split.train, given.share)
+    runtimes = [Runtime(seed=seed) for seed in seeds]
+    by_seed = [
+        ways(from_the_beginning(known, config, runtime), split.train, config)
+        for runtime in runtimes
+    ]
+    print("| | HitRate@10 | NDCG@10 | NLL | processor seconds |\n" + "| --- " * 5 + "|", flush=True)
+    for name in by_seed[0]:
+        rows = [
+            measure(learn[name], split, runtime)
+            for learn, runtime in zip(by_seed, runtimes, strict=True)
+        ]
+        hit, ndcg, loss, seconds = np.mean(rows, axis=0)
+        print(f"| {name} | {hit:.4f} | {ndcg:.4f} | {loss:.3f} | {seconds:.0f} |", flush=True)
 
 
 if __name__ == "__main__":
