@@ -19,6 +19,11 @@ def deploy(file: Path) -> None:
     """Make the work pool, the deployments and the automations, or bring them up to date."""
     _prefect("work-pool", "create", "recsys", "--type", "process", "--overwrite")
     _prefect("deploy", "--all", "--prefect-file", str(file))
+    replace_automations()
+
+
+def replace_automations() -> None:
+    """Bring the automations to the server, in place of those that are there."""
     with get_client(sync_client=True) as client:
         for automation in yaml.safe_load(AUTOMATIONS.read_text())["automations"]:
             replace_automation(client, automation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +14,20 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.flows import load_flow_from_entrypoint
 from prefect.schedules import Schedule
 
+from flows.deploy import replace_automations
+
 
 def deployments_of(file: Path) -> list[RunnerDeployment]:
     """What a file in the form of `prefect.yaml` describes, but for the work pools."""
     return [_deployment(one) for one in yaml.safe_load(file.read_text())["deployments"]]
+
+
+def environment_of(file: Path) -> dict[str, str]:
+    """The environment that the work pools of a file give to their runs."""
+    environment: dict[str, str] = {}
+    for one in yaml.safe_load(file.read_text())["deployments"]:
+        environment |= one["work_pool"]["job_variables"]["env"]
+    return environment
 
 
 def _deployment(described: dict[str, Any]) -> RunnerDeployment:
@@ -37,6 +48,11 @@ def main(
     limit: Annotated[int, typer.Option(help="How many runs at once.")] = 2,
 ) -> None:
     """Run the schedules until Ctrl-C, which pauses them."""
+    # Its runs inherit what a worker would give them: the heartbeat, by whose silence the
+    # automations know a run that has ended without saying so.
+    for name, value in environment_of(file).items():
+        os.environ.setdefault(name, value)
+    replace_automations()
     serve(*deployments_of(file), limit=limit)
 
 

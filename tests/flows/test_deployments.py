@@ -24,7 +24,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from flows.deploy import AUTOMATIONS, replace_automation
-from flows.serve import deployments_of
+from flows.serve import deployments_of, environment_of
 from flows.server import prefect_server
 from recsys.bundle import save_bundle
 from recsys.data.synthetic import SyntheticConfig, write_sample
@@ -303,3 +303,6 @@ def test_what_is_served_without_a_worker_is_the_same(monkeypatch):
         crons = [schedule["cron"] for schedule in one.get("schedules", [])]
         assert [schedule.schedule.cron for schedule in ours.schedules] == crons
         assert len(ours.triggers or []) == len(one.get("triggers", []))
+    silence = yaml.safe_load(AUTOMATIONS.read_text())["automations"][0]["trigger"]["within"]
+    heartbeat = float(environment_of(Path("prefect.yaml"))["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    assert heartbeat < silence / 2, "or living runs would be marked as crashed"
