@@ -20,7 +20,7 @@ class SessionConfig(Config):
 
     embedding_dim: int | None = Field(default=None, ge=1)
     """Length of the item vectors, shared by input and output; None takes 64, or 128 where there
-    are 300,000 watches or more to learn from."""
+    are 200,000 watches or more to learn from."""
 
     hidden_dim: int = Field(default=256, ge=1)
     """Size of the recurrent state."""
@@ -39,11 +39,11 @@ class SessionConfig(Config):
 
     input_dropout: float | None = Field(default=None, ge=0, lt=1)
     """Share of each sequence's input features that are hidden, the same at every step; None
-    takes 0.2, or 0.1 where there are 300,000 watches or more."""
+    takes 0.2, or 0.1 where there are 200,000 watches or more."""
 
     output_dropout: float | None = Field(default=None, ge=0, lt=1)
     """Share of each sequence's state features that are hidden, the same at every step; None
-    takes 0.3, or 0.2 where there are 300,000 watches or more."""
+    takes 0.3, or 0.2 where there are 200,000 watches or more."""
 
     initial_vectors: Literal["windowed", "embeddings", "random"] = "windowed"
     """Where the item vectors start: from what is watched close together
@@ -112,7 +112,7 @@ class SessionConfig(Config):
         return self.model_copy(update=left_open)
 
 
-LARGE_LOG = 300_000
+LARGE_LOG = 200_000
 """From so many watches on a log is large."""
 
 _SMALL = {"embedding_dim": 64, "input_dropout": 0.2, "output_dropout": 0.3}
