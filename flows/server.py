@@ -21,6 +21,9 @@ from typing import Annotated
 import httpx
 import typer
 
+from flows.terminal import told_plainly
+from recsys.errors import ConfigError
+
 HOST = "127.0.0.1"
 _UP_SECONDS = 180
 _DOWN_SECONDS = 20
@@ -56,8 +59,18 @@ def mlflow_server(port: int, settings: Path) -> Server:
 
 
 def read_settings(path: Path) -> dict[str, str]:
-    """The settings of a file of lines `NAME=value`; lines that begin with # say nothing."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    """The settings of a file of lines `NAME=value`; lines that begin with # say nothing.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error}): start the servers from the project's folder, or "
+            "name a file by --settings"
+        ) from error
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
     return {name: value for name, _, value in pairs}
 
@@ -146,7 +159,9 @@ def main(
     settings: Annotated[Path, typer.Option(help="MLflow's settings.")] = Path("mlflow/server.env"),
 ) -> None:
     """Run both servers until Ctrl-C."""
-    sys.exit(run([prefect_server(prefect_port), mlflow_server(mlflow_port, settings)]))
+    with told_plainly():
+        servers = [prefect_server(prefect_port), mlflow_server(mlflow_port, settings)]
+    sys.exit(run(servers))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from recsys.errors import RecsysError
+from recsys.errors import NetworkError, RecsysError
 
 _INTERRUPTED = 128 + signal.SIGINT
 """The exit status by which shells know Ctrl-C."""
@@ -46,13 +47,21 @@ def one_server() -> Iterator[None]:
     would keep trying for minutes. A process keeps the signals blocked that were blocked when it was
     started; Prefect ends its server by another, when the program ends in an orderly way. SIGTERM is
     made such a way.
+
+    Raises:
+        NetworkError: the server that is named does not answer.
     """
     before = signal.signal(signal.SIGTERM, _leave)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with get_client(sync_client=True) as client:
-            client.hello()
             address = str(client.api_url)
+            client.hello()
+    except httpx.HTTPError as error:
+        raise NetworkError(
+            f"Prefect's server at {address} does not answer ({error}): start it (`make server`), "
+            "or unset PREFECT_API_URL to do without"
+        ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with temporary_settings({PREFECT_API_URL: address}):

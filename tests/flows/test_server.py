@@ -1,5 +1,6 @@
 """`make server`: both servers on loopback, started and stopped as one."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -92,3 +93,24 @@ def test_servers_listen_on_loopback_and_report_to_nobody():
     settings = read_settings(ROOT / "mlflow/server.env")
     assert settings["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert settings["MLFLOW_BACKEND_STORE_URI"].startswith("sqlite:///mlflow/")
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [("flows.server", "start the servers from the project's folder"),
+     ("flows.train", "does not answer")],
+)  # fmt: skip
+def test_what_is_not_there_is_told_without_a_traceback(tmp_path, module, message):
+    (port,) = free_ports(1)
+    nobody = f"http://127.0.0.1:{port}/api"
+    done = subprocess.run(
+        [sys.executable, "-m", module],
+        cwd=tmp_path,
+        env={**os.environ, "PREFECT_API_URL": nobody, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
