@@ -51,7 +51,7 @@ def one_server() -> Iterator[None]:
     Raises:
         NetworkError: the server that is named does not answer.
     """
-    before = signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, _leave)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with get_client(sync_client=True) as client:
@@ -66,7 +66,6 @@ def one_server() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with temporary_settings({PREFECT_API_URL: address}):
         yield
-    signal.signal(signal.SIGTERM, before)
 
 
 def _leave(signum: int, _frame: FrameType | None) -> None:

@@ -37,16 +37,16 @@ class History:
         for epoch, metrics in self.epochs.items():
             listener(epoch, metrics)
 
-    def to_json(self) -> list[dict[str, float]]:
-        """As plain values, an object an epoch."""
-        return [{**metrics, "epoch": epoch} for epoch, metrics in self.epochs.items()]
+    def to_json(self) -> list[tuple[int, dict[str, float]]]:
+        """As plain values, a pair for each epoch."""
+        return list(self.epochs.items())
 
     @classmethod
-    def from_json(cls, told: list[dict[str, float]]) -> History:
+    def from_json(cls, told: list[tuple[int, dict[str, float]]]) -> History:
         """What `to_json` gave."""
         history = cls()
-        for metrics in told:
-            history(int(metrics["epoch"]), {k: v for k, v in metrics.items() if k != "epoch"})
+        for epoch, metrics in told:
+            history(epoch, metrics)
         return history
 
     def series(self, name: str) -> list[float]:
