@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import pytest
 
 from recsys.bundle import load_bundle, save_bundle
 from recsys.errors import BundleError
+from recsys.sessions import SessionConfig, SessionModel, SessionNetwork, weights_of
 from recsys.storage import write_json, write_manifest
 
 FILES = (
@@ -69,8 +71,21 @@ def test_an_unknown_format_is_refused(bundle, tmp_path):
     folder = save_bundle(bundle, tmp_path / "bundle")
     manifest = json.loads((folder / "manifest.json").read_text())
     write_json(folder / "manifest.json", manifest | {"format_version": 99})
-    with pytest.raises(BundleError, match=r"format 99.*reads formats 1 and 2.*upgrade"):
+    with pytest.raises(BundleError, match=r"format 99.*reads formats 1 to 3.*upgrade"):
         load_bundle(folder)
+
+
+def test_a_session_model_from_before_there_were_means_is_read(bundle, tmp_path):
+    sizes = SessionConfig(embedding_dim=8, hidden_dim=12, half_lives=()).for_data(0)
+    network = SessionNetwork(len(bundle.items), sizes)
+    weights = weights_of(SessionModel(network, bundle.items))
+    folder = save_bundle(dataclasses.replace(bundle, weights=weights), tmp_path / "bundle")
+    config = json.loads((folder / "config.json").read_text())
+    del config["session"]["half_lives"]
+    write_json(folder / "config.json", config)
+    (folder / "manifest.json").unlink()
+    write_manifest(folder, format_version=2)
+    assert load_bundle(folder).weights.config == sizes
 
 
 def test_parts_that_do_not_fit_together_are_refused(bundle, tmp_path):

@@ -35,9 +35,11 @@ from recsys.storage import (
 )
 from recsys.vocabulary import Vocabulary
 
-FORMAT_VERSION = 2
-READABLE = (1, 2)
+FORMAT_VERSION = 3
+READABLE = (1, 2, 3)
 """The versions of the format that are read."""
+_BEFORE_FORMAT_3: dict[str, Any] = {"half_lives": ()}
+"""What the configuration of a session model did not say, as it could not be otherwise."""
 
 _REQUIRED = {
     "config.json",
@@ -113,7 +115,7 @@ def load_bundle(folder: Path) -> Bundle:
 def _require_readable(folder: Path, format_version: object) -> None:
     if format_version in READABLE:
         return
-    known = " and ".join(map(str, READABLE))
+    known = f"{READABLE[0]} to {FORMAT_VERSION}"
     newer = isinstance(format_version, int) and format_version > FORMAT_VERSION
     remedy = "; it was written by a newer one: upgrade recsys" if newer else ""
     raise BundleError(
@@ -127,7 +129,7 @@ def _read(folder: Path, files: set[str]) -> Bundle:
     catalogue = pd.read_parquet(folder / "items.parquet")
     items = Vocabulary(catalogue[columns.ITEM_ID].to_numpy())
     weights = Weights(
-        SessionConfig.model_validate(config["session"]),
+        SessionConfig.model_validate(_BEFORE_FORMAT_3 | config["session"]),
         load_file(folder / "session_model.safetensors"),
     )
     neighbours = read_arrays(folder / "neighbours.npz")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from recsys.config import Config
 
@@ -34,6 +34,10 @@ class SessionConfig(Config):
     feed_forward: int = Field(default=4, ge=0)
     """Inner size of the feed-forward block at the end, in embedding dimensions; zero for none."""
 
+    half_lives: tuple[PositiveFloat, ...] = (1.0, 2.5, 6.0, 25.0, 150.0)
+    """How the latest watches reach the answer besides the recurrent layers: through means of their
+    vectors in which a watch counts half after so many others."""
+
     item_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of the watches in a sequence that are hidden from the model."""
 
@@ -44,6 +48,10 @@ class SessionConfig(Config):
     output_dropout: float | None = Field(default=None, ge=0, lt=1)
     """Share of each sequence's state features that are hidden, the same at every step; None
     takes 0.3, or 0.2 where there are 200,000 watches or more."""
+
+    shortcut_dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the features of the latest watches that are hidden from the way past the recurrent
+    layers, the same at every step."""
 
     initial_vectors: Literal["windowed", "embeddings", "random"] = "windowed"
     """Where the item vectors start: from what is watched close together

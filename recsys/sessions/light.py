@@ -3,7 +3,8 @@
 For one sequence torch spends more time on its calls than on what they compute, and seconds on
 being imported.
 
-Shapes: B sequences, L steps, P remembered steps, D embedding, H hidden, K key, N items.
+Shapes: B sequences, L steps, P remembered steps, D embedding, H hidden, K key, S half-lives,
+N items.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ _SQRT_HALF = np.float32(0.5**0.5)
 class Memory:
     """Where one sequence stands; changed in place by `LightModel.watch`."""
 
-    __slots__ = ("expected_D", "hidden", "n_watched", "past_PM")
+    __slots__ = ("expected_D", "hidden", "means_SD", "n_watched", "past_PM")
 
-    def __init__(self, hidden: list[Floats], past_PM: Floats) -> None:
+    def __init__(self, hidden: list[Floats], means_SD: Floats, past_PM: Floats) -> None:
         self.hidden = hidden
         """The state of each layer, [n_parts, H]."""
+        self.means_SD = means_SD
+        """Of the inputs, for each half-life of the shortcut."""
         self.past_PM = past_PM
         """Key and value of the latest states, [P, K + D]; grows up to the window, then the oldest
         is overwritten. Attention knows no order, so the rows need none."""
@@ -40,14 +43,16 @@ class Memory:
 
     def copy(self) -> Memory:
         """Another that goes its own way."""
-        twin = Memory([part.copy() for part in self.hidden], self.past_PM.copy())
+        hidden = [part.copy() for part in self.hidden]
+        twin = Memory(hidden, self.means_SD.copy(), self.past_PM.copy())
         twin.n_watched, twin.expected_D = self.n_watched, self.expected_D
         return twin
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return sum(part.nbytes for part in self.hidden) + self.past_PM.nbytes
+        arrays = (*self.hidden, self.means_SD, self.past_PM)
+        return sum(array.nbytes for array in arrays)
 
 
 class LightModel:
@@ -70,6 +75,7 @@ class LightModel:
         self.log_popularity_N: Floats = _normalised(arrays["log_popularity"] * scale)
         self._arrays = arrays
         self._cells = [cell_of(config.cell, arrays, i) for i in range(config.n_layers)]
+        self._decay_S = 0.5 ** (1.0 / np.array(config.half_lives, dtype=np.float64))
         self._window = config.max_session_length if config.attention else 0
         if config.attention:
             names = ("attention.key", "attention.value")
@@ -81,8 +87,9 @@ class LightModel:
         """The memory of a sequence in which nothing has been watched yet."""
         shape = self.config.hidden_dim
         hidden = [np.zeros((cell.n_parts, shape), np.float32) for cell in self._cells]
+        means_SD = np.zeros((len(self._decay_S), self.vectors_ND.shape[1]), np.float32)
         width = len(self._remember_M) if self._window else 0
-        return Memory(hidden, np.empty((min(self._window, 4), width), np.float32))
+        return Memory(hidden, means_SD, np.empty((min(self._window, 4), width), np.float32))
 
     def watch(self, memory: Memory, items: Sequence[int] | NDArray[np.integer]) -> Memory:
         """Watch further items; `memory` is changed, and given back.
@@ -98,9 +105,12 @@ class LightModel:
             x_LH = x_LH + y_LH if index else y_LH
         if self._window:
             self._remember(memory, x_LH)
+        weights_SL = self._fading(np.array([len(items)]), len(items))[0]
+        memory.means_SD *= (self._decay_S[:, None] ** len(items)).astype(np.float32)
+        memory.means_SD += weights_SL @ input_LD
         memory.n_watched += len(items)
         found_D = self._attend(memory, x_LH[-1]) if self._window else None
-        memory.expected_D = self._read_out(x_LH[-1], input_LD[-1], found_D)
+        memory.expected_D = self._read_out(x_LH[-1], input_LD[-1], memory.means_SD, found_D)
         return memory
 
     def after(self, history: NDArray[np.integer]) -> Memory:
@@ -149,9 +159,10 @@ class LightModel:
         input_LBD = self._norm(self.vectors_ND[items_LB], "input_norm")
         states_LBH = self._run(input_LBD, lengths_B)
         last = (lengths_B - 1, np.arange(len(order)))
+        means_BSD = self._fading(lengths_B, longest) @ input_LBD.swapaxes(0, 1)
         found_BD = self._attend_all(states_LBH, lengths_B) if self._window else None
         expected_BD = np.empty((len(order), self.vectors_ND.shape[1]), np.float32)
-        expected_BD[order] = self._read_out(states_LBH[last], input_LBD[last], found_BD)
+        expected_BD[order] = self._read_out(states_LBH[last], input_LBD[last], means_BSD, found_BD)
         return expected_BD
 
     def _run(self, input_LBD: Floats, lengths_B: NDArray[np.int64]) -> Floats:
@@ -163,13 +174,25 @@ class LightModel:
             x_LBH = x_LBH + y_LBH if index else y_LBH
         return x_LBH
 
-    def _read_out(self, x_H: Floats, input_D: Floats, found_D: Floats | None) -> Floats:
+    def _fading(self, lengths_B: NDArray[np.int64], longest: int) -> Floats:
+        """What each input weighs in the means after the last one, [B, S, L]; after it, nothing."""
+        ago_BL = lengths_B[:, None] - 1 - np.arange(longest)
+        decay_S1 = self._decay_S[:, None]
+        weights_BSL = (1.0 - decay_S1) * decay_S1 ** np.maximum(ago_BL, 0)[:, None]
+        weights: Floats = np.where(ago_BL[:, None] >= 0, weights_BSL, 0.0).astype(np.float32)
+        return weights
+
+    def _read_out(
+        self, x_H: Floats, input_D: Floats, means_SD: Floats, found_D: Floats | None
+    ) -> Floats:
         """The point among the item vectors where the next item is expected, over temperature.
 
         Of one sequence, or of several with a leading axis.
         """
         expected_D = self._linear(x_H, "output")
-        expected_D += input_D @ self._arrays["shortcut.weight"].T
+        means_F = means_SD.reshape(*input_D.shape[:-1], -1)
+        features_F = np.concatenate([input_D, means_F], axis=-1)
+        expected_D += features_F @ self._arrays["shortcut.weight"].T
         if found_D is not None:
             expected_D += found_D
         if self.config.feed_forward:

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from recsys.sessions.attention import PastAttention
 from recsys.sessions.config import SessionConfig
+from recsys.sessions.dropout import keep, lock_dropout
 from recsys.sessions.earlier_form import read_earlier_form
 from recsys.sessions.feed_forward import FeedForward
 from recsys.sessions.recurrent import CELLS, Hidden, Memory, run_layer
+from recsys.sessions.shortcut import Shortcut
 
 
 class SessionNetwork(nn.Module):
@@ -20,10 +22,9 @@ class SessionNetwork(nn.Module):
 
     item vectors → LayerNorm → recurrent layers → linear → dot product with the same item
     vectors + bias. Input and output vectors are tied (Press & Wolf 2017; Inan et al. 2017). A
-    linear shortcut leads from the latest item past the recurrent layers to the output: what
-    often follows what need not pass through the state. A feed-forward block ends it. Layers
-    above the first add to what is below them (He et al. 2016); dropout masks are locked over
-    the steps of a sequence (Gal & Ghahramani 2016).
+    linear shortcut leads from the latest items past the recurrent layers to the output. A
+    feed-forward block ends it. Layers above the first add to what is below them (He et al. 2016);
+    dropout masks are locked over the steps of a sequence (Gal & Ghahramani 2016).
 
     Args:
         n_items: size of the catalogue; index `n_items` is the padding.
@@ -53,8 +54,7 @@ class SessionNetwork(nn.Module):
             cell(h if layer else d, h, batch_first=True) for layer in range(config.n_layers)
         )
         self.output = nn.Linear(h, d)
-        self.shortcut = nn.Linear(d, d, bias=False)
-        nn.init.zeros_(self.shortcut.weight)
+        self.shortcut = Shortcut(d, config.half_lives, config.shortcut_dropout)
         self.attention: PastAttention | None = None
         if config.attention:
             self.attention = PastAttention(h, d, config.max_session_length)
@@ -122,7 +122,7 @@ class SessionNetwork(nn.Module):
         """`advance` short of `read_out`, for whoever needs only some of the steps."""
         vectors_BLD = self.item_vectors(items_BL)
         if self.training and self.config.item_dropout:
-            vectors_BLD = vectors_BLD * _keep(vectors_BLD[:, :, :1], self.config.item_dropout)
+            vectors_BLD = vectors_BLD * keep(vectors_BLD[:, :, :1], self.config.item_dropout)
         input_BLD = self._lock_dropout(self.input_norm(vectors_BLD), self.config.input_dropout)
         x_BLH = input_BLD
         hidden: list[Hidden] = []
@@ -131,12 +131,14 @@ class SessionNetwork(nn.Module):
             hidden.append(after)
             y_BLH = self._lock_dropout(y_BLH, self.config.output_dropout)
             x_BLH = x_BLH + y_BLH if index else y_BLH
-        expected_BLD: Tensor = self.output(x_BLH) + self.shortcut(input_BLD)
+        expected_BLD: Tensor
+        expected_BLD, means_BKD = self.shortcut(input_BLD, memory.means if memory else None)
+        expected_BLD = expected_BLD + self.output(x_BLH)
         past_BPH = None
         if self.attention is not None:
             found_BLD, past_BPH = self.attention(x_BLH, memory.past if memory else None)
             expected_BLD = expected_BLD + found_BLD
-        return expected_BLD, Memory(tuple(hidden), past_BPH)
+        return expected_BLD, Memory(tuple(hidden), means_BKD, past_BPH)
 
     def read_out(self, found: Tensor) -> Tensor:
         """What the model expects, from what `recur` found, each step by itself, [..., D]."""
@@ -152,17 +154,11 @@ class SessionNetwork(nn.Module):
         )
 
     def _lock_dropout(self, x_BLD: Tensor, rate: float | None) -> Tensor:
-        """Dropout with one mask for all steps of a sequence."""
-        return x_BLD * _keep(x_BLD[:, :1], rate) if self.training and rate else x_BLD
+        return lock_dropout(x_BLD, rate or 0.0) if self.training else x_BLD
 
 
 INITIAL_SCALE = 0.1
 """Standard deviation of the item vectors before training."""
-
-
-def _keep(like: Tensor, rate: float) -> Tensor:
-    """Zero with probability `rate`, else 1 / (1 − rate), so that the mean stays one."""
-    return (torch.rand_like(like) >= rate).to(like.dtype) / (1.0 - rate)
 
 
 def _uniform(like: Tensor, bound: float, generator: torch.Generator) -> Tensor:

@@ -1,6 +1,6 @@
 """Recurrent layers of any kind, and what is carried from step to step.
 
-Shapes: B batch, L session length, P remembered steps, H hidden.
+Shapes: B batch, L session length, P remembered steps, H hidden, K half-lives, D embedding.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ class Memory:
 
     hidden: tuple[Hidden, ...]
     """Of each recurrent layer."""
+    means: Tensor
+    """Of the inputs, one for each half-life of the shortcut, [B, K, D]."""
     past: Tensor | None = None
     """The latest states, oldest first, where there is attention over them, [B, P, H]."""
 
@@ -29,6 +31,7 @@ class Memory:
         """The memory of chosen sequences; one may be chosen several times."""
         return Memory(
             tuple(tuple(part[:, index_B] for part in hidden) for hidden in self.hidden),
+            self.means[index_B],
             None if self.past is None else self.past[index_B],
         )
 

@@ -38,7 +38,7 @@ def shapes_of(config: SessionConfig, n_items: int) -> dict[str, tuple[int, ...]]
         "item_bias": (n_items,),
         "log_popularity": (n_items,),
         "temperature": (),
-        "shortcut.weight": (d, d),
+        "shortcut.weight": (d, (1 + len(config.half_lives)) * d),
         **_affine("input_norm", d),
         **_affine("output", d, h),
     }

@@ -206,11 +206,11 @@ def test_a_file_that_the_manifest_does_not_vouch_for_is_not_read(folder):
         load_bundle(folder)
 
 
-@pytest.mark.parametrize("version", [3, 0, None, "2", [2]])
+@pytest.mark.parametrize("version", [4, 0, None, "2", [2]])
 def test_other_versions_of_the_format_are_refused(folder, version):
     manifest = read_json(folder / "manifest.json")
     write_json(folder / "manifest.json", manifest | {"format_version": version})
-    with pytest.raises(BundleError, match="this version of recsys reads formats 1 and 2"):
+    with pytest.raises(BundleError, match="this version of recsys reads formats 1 to 3"):
         load_bundle(folder)
 
 

@@ -14,6 +14,7 @@ KINDS = {
     "stacked": {"n_layers": 3},
     "attention": {"attention": True, "max_session_length": 4},
     "no feed-forward": {"feed_forward": 0},
+    "no means": {"half_lives": ()},
     "all": {"cell": "gru", "n_layers": 2, "attention": True, "max_session_length": 4},
 }
 """Every kind of network, by what it has that the plain one has not."""

@@ -59,9 +59,9 @@ def test_nothing_is_learned_from_what_is_to_come(any_kind, untrained):
 
 
 def test_attention_looks_no_further_back_than_its_window(tiny, untrained):
-    """What the state itself remembers is taken away: a plain cell with no recurrent weights."""
-    config = tiny.model_copy(update={"cell": "rnn", "attention": True, "max_session_length": 3})
-    network = untrained(config).network
+    """Nothing else remembers: no means, and a plain cell with no recurrent weights."""
+    short = {"cell": "rnn", "half_lives": (), "attention": True, "max_session_length": 3}
+    network = untrained(tiny.model_copy(update=short)).network
     nn.init.zeros_(network.layers[0].weight_hh_l0)
     one = torch.tensor([[1, 4, 2, 7, 6]])
     far, near = one.clone(), one.clone()

@@ -30,7 +30,8 @@ def test_what_is_remembered_does_not_grow(any_kind, untrained):
     for item in HISTORY * 3:
         state, _ = model.step(state, item)
         past = 0 if state.memory.past is None else state.memory.past.numel()
-        sizes.append(past + sum(part.numel() for layer in state.memory.hidden for part in layer))
+        hidden = sum(part.numel() for layer in state.memory.hidden for part in layer)
+        sizes.append(past + hidden + state.memory.means.numel())
     assert len(set(sizes[4:])) == 1
 
 
