@@ -45,9 +45,8 @@ class SessionConfig(Config):
     """Share of each sequence's input features that are hidden, the same at every step; None
     takes 0.2, or 0.1 where there are 200,000 watches or more."""
 
-    output_dropout: float | None = Field(default=None, ge=0, lt=1)
-    """Share of each sequence's state features that are hidden, the same at every step; None
-    takes 0.3, or 0.2 where there are 200,000 watches or more."""
+    output_dropout: float = Field(default=0.3, ge=0, lt=1)
+    """Share of each sequence's state features that are hidden, the same at every step."""
 
     shortcut_dropout: float = Field(default=0.5, ge=0, lt=1)
     """Share of the features of the latest watches that are hidden from the way past the recurrent
@@ -71,7 +70,7 @@ class SessionConfig(Config):
     max_history_length: int = Field(default=200, ge=1)
     """How many of the latest watches a prediction takes into account."""
 
-    epochs: int = Field(default=8, ge=1)
+    epochs: int = Field(default=16, ge=1)
     """Passes over all watches."""
 
     patience: int | None = Field(default=None, ge=1)
@@ -110,7 +109,7 @@ class SessionConfig(Config):
             n_watches: how many watches there are to learn from.
 
         Example:
-            >>> SessionConfig(output_dropout=0.5).for_data(1_000_000).output_dropout
+            >>> SessionConfig(input_dropout=0.5).for_data(1_000_000).input_dropout
             0.5
             >>> SessionConfig().for_data(1_000_000).embedding_dim
             128
@@ -123,5 +122,5 @@ class SessionConfig(Config):
 LARGE_LOG = 200_000
 """From so many watches on a log is large."""
 
-_SMALL = {"embedding_dim": 64, "input_dropout": 0.2, "output_dropout": 0.3}
-_LARGE = {"embedding_dim": 128, "input_dropout": 0.1, "output_dropout": 0.2}
+_SMALL = {"embedding_dim": 64, "input_dropout": 0.2}
+_LARGE = {"embedding_dim": 128, "input_dropout": 0.1}

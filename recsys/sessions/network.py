@@ -41,7 +41,7 @@ class SessionNetwork(nn.Module):
 
     def __init__(self, n_items: int, config: SessionConfig) -> None:
         super().__init__()
-        if None in (config.embedding_dim, config.input_dropout, config.output_dropout):
+        if None in (config.embedding_dim, config.input_dropout):
             raise ValueError("the configuration leaves sizes open: settle them with for_data")
         self.n_items = n_items
         self.config = config

@@ -82,4 +82,3 @@ def test_what_is_given_is_not_settled_anew():
     assert given.for_data(10**6).input_dropout == 0.0
     small, large = SessionConfig().for_data(10), SessionConfig().for_data(10**6)
     assert small.input_dropout > large.input_dropout
-    assert small.output_dropout > large.output_dropout
