@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sessions import read, settings
+from sessions import nll, read, settings
 
 from recsys.config import Runtime
 from recsys.data import Split, k_core, leave_last_n
 from recsys.embeddings import windowed_vectors
 from recsys.evaluation import evaluate
-from recsys.sessions import SessionConfig, SessionModel, fit_session_model
+from recsys.sessions import SessionConfig, fit_session_model
 
 VARIANTS: dict[str, dict[str, object]] = {
     "default": {},
@@ -35,8 +35,11 @@ VARIANTS: dict[str, dict[str, object]] = {
     "watched items not excluded": {"exclude_seen": False},
     "no attention": {"attention": False},
     "no feed-forward block": {"feed_forward": 0},
+    "the shortcut sees the latest watch only": {"half_lives": ()},
+    "three means": {"half_lives": (1.5, 4.0, 16.0)},
+    "no dropout of the shortcut": {"shortcut_dropout": 0.0},
     "no item dropout": {"item_dropout": 0.0},
-    "no locked dropout": {"input_dropout": 0.0, "output_dropout": 0.0},
+    "no locked dropout": {"input_dropout": 0.0, "output_dropout": 0.0, "shortcut_dropout": 0.0},
     "no label smoothing": {"label_smoothing": 0.0},
     "no weight decay": {"weight_decay": 0.0},
     "GRU": {"cell": "gru"},
@@ -44,28 +47,17 @@ VARIANTS: dict[str, dict[str, object]] = {
     "two layers": {"n_layers": 2},
     "state of 128": {"hidden_dim": 128},
     "state of 512": {"hidden_dim": 512},
-    "vectors of 128": {"embedding_dim": 128},
-    "as for a large log": {"embedding_dim": 128, "input_dropout": 0.1, "output_dropout": 0.2},
+    "as for a small log": {"embedding_dim": 64, "input_dropout": 0.2},
+    "as for a large log": {"embedding_dim": 128, "input_dropout": 0.1},
     "stretches of 50": {"max_session_length": 50},
-    "stretches of 100": {"max_session_length": 100},
     "stretches of 200": {"max_session_length": 200},
-    "batches twice as large": {"batch_size": 16},
+    "half the learning rate": {"learning_rate": 1.5e-3},
+    "twice the learning rate": {"learning_rate": 6e-3},
+    "batches of 16": {"batch_size": 16},
+    "batches of 64": {"batch_size": 64},
     "sampled softmax, 512 negatives": {"softmax": "sampled"},
 }
 """What is changed, and how."""
-
-
-def nll(model: SessionModel, split: Split, batch_size: int = 256) -> float:
-    """Mean of −log p of the validation targets."""
-    histories, targets = split.histories("validation"), split.targets("validation")
-    total = 0.0
-    for start in range(0, len(targets), batch_size):
-        batch = slice(start, start + batch_size)
-        scores = model.score(histories[batch]).astype(np.float64)
-        scores[[np.isin(np.arange(scores.shape[1]), h) for h in histories[batch]]] = -np.inf
-        scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
-        total -= scores[np.arange(len(scores)), targets[batch]].sum()
-    return total / len(targets)
 
 
 def measure(split: Split, config: SessionConfig, seed: int) -> tuple[float, float, float, float]:
@@ -77,7 +69,8 @@ def measure(split: Split, config: SessionConfig, seed: int) -> tuple[float, floa
     model = fit_session_model(split.train, config, item_vectors=vectors, runtime=runtime)
     seconds = time.process_time() - started
     metrics = evaluate(model, split, "validation").metrics
-    return metrics["hit_rate_at_10"], metrics["ndcg_at_10"], nll(model, split), seconds
+    loss = nll(model, split.histories("validation"), split.targets("validation"))
+    return metrics["hit_rate_at_10"], metrics["ndcg_at_10"], loss, seconds
 
 
 def main() -> None:

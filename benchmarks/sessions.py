@@ -1,7 +1,7 @@
 """The session model: how accurate it is, and how fast it learns.
 
     python benchmarks/sessions.py accuracy [path/to/ratings] [--seed 0 --seed 1] [--set epochs=4]
-        [--every 4] [--checkpoint folder]
+        [--every 4] [--checkpoint folder] [--calibration]
     torchrun --nproc-per-node 2 benchmarks/sessions.py accuracy path/to/ratings
     python benchmarks/sessions.py speed [path/to/ratings] [--rounds 3 --steps 5] [--recbole python]
     python benchmarks/sessions.py evaluation [path/to/ratings]
@@ -10,7 +10,8 @@
 the user had watched left out. `--validation` holds back two, and ranks for the one before the
 last; the last is never looked at. It prints every epoch, and ranks after every one, or each
 `--every`: `seconds` are those of the clock so far, `processor` those that were computed. With
-`--checkpoint`, a run that was interrupted goes on. Without a path, ratings are made up.
+`--checkpoint`, a run that was interrupted goes on. `--calibration` fits the temperature to half of
+the targets, and tells what the other half gains. Without a path, ratings are made up.
 
 `speed` counts watches learned per second of training steps, beside a naive loop: the same network
 on batches as they come, padded to the longest, all logits at once in float32 and torch's own
@@ -26,10 +27,12 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from session_speed import compare
 
 from recsys.config import Runtime
@@ -38,7 +41,14 @@ from recsys.data.split import VALIDATION
 from recsys.data.synthetic import SyntheticConfig, synthesise_ratings
 from recsys.embeddings import windowed_vectors
 from recsys.evaluation import evaluate
-from recsys.sessions import SessionConfig, SessionModel, SessionNetwork, fit_session_model
+from recsys.sessions import (
+    SessionConfig,
+    SessionModel,
+    SessionNetwork,
+    expected_calibration_error,
+    fit_session_model,
+    fit_temperature,
+)
 
 
 def read(path: Path | None) -> Interactions:
@@ -85,7 +95,7 @@ def accuracy(
                 flush=True,
             )
 
-    fit_session_model(
+    model = fit_session_model(
         split.train,
         config,
         item_vectors=vectors,
@@ -94,6 +104,40 @@ def accuracy(
         validate=validate,
         checkpoint=given.checkpoint / f"seed-{seed}" if given.checkpoint else None,
     )
+    if given.calibration:
+        calibration(model, split, seed)
+
+
+def calibration(model: SessionModel, split: Split, seed: int) -> None:
+    """Fits the temperature to half of the users, and measures on the others what it gives."""
+    histories, targets = split.histories("validation"), split.targets("validation")
+    fitted, measured = np.array_split(np.random.default_rng(seed).permutation(len(targets)), 2)
+    others = [histories[row] for row in measured], targets[measured]
+    before = nll(model, *others), expected_calibration_error(model, *others)
+    temperature = fit_temperature(model, [histories[row] for row in fitted], targets[fitted])
+    after = nll(model, *others), expected_calibration_error(model, *others)
+    print(
+        f"temperature {temperature:.2f}: NLL {before[0]:.3f} -> {after[0]:.3f}, "
+        f"expected calibration error {before[1]:.3f} -> {after[1]:.3f}",
+        flush=True,
+    )
+
+
+def nll(
+    model: SessionModel,
+    histories: Sequence[NDArray[np.int32]],
+    targets: NDArray[np.int32],
+    batch_size: int = 256,
+) -> float:
+    """Mean of −log p of the targets among what their users had not watched, in nats."""
+    total = 0.0
+    for start in range(0, len(targets), batch_size):
+        batch = slice(start, start + batch_size)
+        scores = model.score(histories[batch]).astype(np.float64)
+        scores[[np.isin(np.arange(scores.shape[1]), h) for h in histories[batch]]] = -np.inf
+        scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
+        total -= scores[np.arange(len(scores)), targets[batch]].sum()
+    return float(total / len(targets))
 
 
 def evaluation(log: Interactions, config: SessionConfig) -> None:
@@ -138,6 +182,7 @@ def main() -> None:
     parser.add_argument("--recbole", type=Path, help="a Python that has RecBole")
     parser.add_argument("--every", type=int, default=1, help="epochs from ranking to ranking")
     parser.add_argument("--checkpoint", type=Path, help="folder to go on from")
+    parser.add_argument("--calibration", action="store_true", help="fit the temperature after it")
     parser.add_argument("--validation", action="store_true", help="leave out two, rank for one")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     given = parser.parse_args()

@@ -19,8 +19,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from session_ablations import nll
-from sessions import read, settings
+from sessions import nll, read, settings
 
 from recsys.config import Runtime
 from recsys.data import Interactions, Split, k_core, leave_last_n
@@ -50,7 +49,8 @@ def measure(learn: Learn, split: Split, runtime: Runtime) -> tuple[float, ...]:
     model = learn(runtime)
     seconds = time.process_time() - began
     metrics = evaluate(model, split, "validation").metrics
-    return metrics["hit_rate_at_10"], metrics["ndcg_at_10"], nll(model, split), seconds
+    loss = nll(model, split.histories("validation"), split.targets("validation"))
+    return metrics["hit_rate_at_10"], metrics["ndcg_at_10"], loss, seconds
 
 
 def ways(earlier: SessionModel, log: Interactions, config: SessionConfig) -> dict[str, Learn]:
