@@ -19,7 +19,7 @@ class Shortcut(nn.Module):
     """A linear map of the latest input, and of means of the inputs so far that fade with them.
 
     m_t = d m_{t−1} + (1 − d) x_t with d = 2^(−1 / half-life), from m_0 = 0: exponential moving
-    averages, as in "Mega" (Ma et al. 2023, eq. 2), with decays that are fixed. A map that is new
+    averages, as in "Mega" (Ma et al. 2023), with decays that are fixed. A map that is new
     adds nothing.
 
     It has D² parameters for each mean and nothing between them and the answer, so that it learns
