@@ -36,7 +36,6 @@ VARIANTS: dict[str, dict[str, object]] = {
     "no attention": {"attention": False},
     "no feed-forward block": {"feed_forward": 0},
     "the shortcut sees the latest watch only": {"half_lives": ()},
-    "three means": {"half_lives": (1.5, 4.0, 16.0)},
     "no dropout of the shortcut": {"shortcut_dropout": 0.0},
     "no item dropout": {"item_dropout": 0.0},
     "no locked dropout": {"input_dropout": 0.0, "output_dropout": 0.0, "shortcut_dropout": 0.0},

@@ -76,12 +76,14 @@ def test_an_unknown_format_is_refused(bundle, tmp_path):
 
 
 def test_a_session_model_from_before_there_were_means_is_read(bundle, tmp_path):
-    sizes = SessionConfig(embedding_dim=8, hidden_dim=12, half_lives=()).for_data(0)
+    before = {"half_lives": (), "shortcut_dropout": 0.0}
+    sizes = SessionConfig(embedding_dim=8, hidden_dim=12, **before).for_data(0)
     network = SessionNetwork(len(bundle.items), sizes)
     weights = weights_of(SessionModel(network, bundle.items))
     folder = save_bundle(dataclasses.replace(bundle, weights=weights), tmp_path / "bundle")
     config = json.loads((folder / "config.json").read_text())
-    del config["session"]["half_lives"]
+    for name in before:
+        del config["session"][name]
     write_json(folder / "config.json", config)
     (folder / "manifest.json").unlink()
     write_manifest(folder, format_version=2)

@@ -38,7 +38,7 @@ from recsys.vocabulary import Vocabulary
 FORMAT_VERSION = 3
 READABLE = (1, 2, 3)
 """The versions of the format that are read."""
-_BEFORE_FORMAT_3: dict[str, Any] = {"half_lives": ()}
+_BEFORE_FORMAT_3: dict[str, Any] = {"half_lives": (), "shortcut_dropout": 0.0}
 """What the configuration of a session model did not say, as it could not be otherwise."""
 
 _REQUIRED = {
