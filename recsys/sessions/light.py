@@ -76,6 +76,7 @@ class LightModel:
         self._arrays = arrays
         self._cells = [cell_of(config.cell, arrays, i) for i in range(config.n_layers)]
         self._decay_S = 0.5 ** (1.0 / np.array(config.half_lives, dtype=np.float64))
+        self._gain_S1 = (1.0 - self._decay_S[:, None]).astype(np.float32)
         self._window = config.max_session_length if config.attention else 0
         if config.attention:
             names = ("attention.key", "attention.value")
@@ -105,9 +106,7 @@ class LightModel:
             x_LH = x_LH + y_LH if index else y_LH
         if self._window:
             self._remember(memory, x_LH)
-        weights_SL = self._fading(np.array([len(items)]), len(items))[0]
-        memory.means_SD *= (self._decay_S[:, None] ** len(items)).astype(np.float32)
-        memory.means_SD += weights_SL @ input_LD
+        self._fade(memory, input_LD)
         memory.n_watched += len(items)
         found_D = self._attend(memory, x_LH[-1]) if self._window else None
         memory.expected_D = self._read_out(x_LH[-1], input_LD[-1], memory.means_SD, found_D)
@@ -173,6 +172,15 @@ class LightModel:
             y_LBH = cell.run_many(x_LBH, n_going_L)
             x_LBH = x_LBH + y_LBH if index else y_LBH
         return x_LBH
+
+    def _fade(self, memory: Memory, input_LD: Floats) -> None:
+        """Take further inputs into the means."""
+        n_steps, means_SD = len(input_LD), memory.means_SD
+        if n_steps == 1:  # streaming: two small products instead of a table of powers
+            means_SD += self._gain_S1 * (input_LD - means_SD)
+            return
+        means_SD *= (self._decay_S[:, None] ** n_steps).astype(np.float32)
+        means_SD += self._fading(np.array([n_steps]), n_steps)[0] @ input_LD
 
     def _fading(self, lengths_B: NDArray[np.int64], longest: int) -> Floats:
         """What each input weighs in the means after the last one, [B, S, L]; after it, nothing."""
