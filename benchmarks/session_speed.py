@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from recbole_process import RECBOLE_SIZES, started
 
 from recsys.config import Runtime
 from recsys.data import Interactions
 from recsys.sessions import SessionConfig, SessionNetwork
-from recsys.sessions.batches import cut_stretches, fill, pad, training_batches
+from recsys.sessions.batches import Stretches, cut_stretches, fill, pad, training_batches
 from recsys.sessions.objective import Objective
 
 Loop = Callable[[int], list[float]]
 """Goes some steps on; watches per second of each."""
-
-RECBOLE_SIZES = {
-    "RecBole's GRU4Rec, its sizes": {},
-    "RecBole's GRU4Rec, our sizes": {"embedding_size": 128, "hidden_size": 256},
-}
 
 
 def compare(
@@ -40,10 +32,8 @@ def compare(
             f"ours, {Runtime().torch_precision()}": own_loop(log, config),
         }
         if recbole:
-            path = Path(children.enter_context(tempfile.TemporaryDirectory())) / "log.npz"
-            np.savez(path, user=log.user_index, item=log.item_index)
             for name, sizes in RECBOLE_SIZES.items():
-                loops[name] = children.enter_context(recbole_loop(recbole, path, sizes))
+                loops[name] = children.enter_context(started(recbole, log, sizes)).steps
         for loop in loops.values():
             loop(2)  # the first steps set things up
         rates: dict[str, list[float]] = {name: [] for name in loops}
@@ -71,18 +61,21 @@ def naive_loop(log: Interactions, config: SessionConfig) -> Loop:
 
     def learn(index: int) -> int:
         chosen = order.take(range(index * size, (index + 1) * size), mode="wrap")
-        rows: list[NDArray[np.int32]] = [
-            log.item_index[cuts.start[i] : cuts.stop[i]] for i in chosen
-        ]
-        items = torch.from_numpy(pad(rows, log.n_items))
-        logits = network.logits(network(items[:, :-1]))
-        loss = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), items[:, 1:].flatten(), ignore_index=log.n_items
-        )
-        loss.backward()
-        return int((items[:, 1:] != log.n_items).sum())
+        return naive_gradient(network, log, cuts[chosen])
 
     return training_loop(learn, network)
+
+
+def naive_gradient(network: SessionNetwork, log: Interactions, stretches: Stretches) -> int:
+    """The gradient of some stretches; gives back how many watches they predict."""
+    ends = zip(stretches.start, stretches.stop, strict=True)
+    items = torch.from_numpy(pad([log.item_index[i:j] for i, j in ends], log.n_items))
+    logits = network.logits(network(items[:, :-1]))
+    loss = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), items[:, 1:].flatten(), ignore_index=log.n_items
+    )
+    loss.backward()
+    return int((items[:, 1:] != log.n_items).sum())
 
 
 def own_loop(log: Interactions, config: SessionConfig) -> Loop:
@@ -136,39 +129,3 @@ def training_loop(learn: Callable[[int], int], network: SessionNetwork) -> Loop:
         return rates
 
     return go_on
-
-
-@contextmanager
-def recbole_loop(python: Path, log: Path, sizes: dict[str, int]) -> Iterator[Loop]:
-    """RecBole in a process and an environment of its own, see `recbole_speed.py`."""
-    script = Path(__file__).resolve().with_name("recbole_speed.py")
-    settings = [f"--set={name}={value}" for name, value in sizes.items()]
-    child = subprocess.Popen(
-        [python.absolute(), "-W", "ignore", script, log, *settings],
-        cwd=log.parent,  # where RecBole leaves its logs
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdin
-    assert child.stdout
-    heard, asked = child.stdout, child.stdin
-
-    def answer() -> str:
-        line = heard.readline()
-        if not line:
-            raise SystemExit(f"{python} {script} ended, see above; its docstring has the set-up")
-        return line
-
-    def go_on(steps: int) -> list[float]:
-        print(steps, file=asked, flush=True)
-        rates: list[float] = json.loads(answer())
-        return rates
-
-    while answer() != "ready\n":
-        pass  # what RecBole has to say
-    try:
-        yield go_on
-    finally:
-        child.stdin.close()
-        child.wait()

@@ -4,6 +4,7 @@
         [--every 4] [--checkpoint folder] [--calibration]
     torchrun --nproc-per-node 2 benchmarks/sessions.py accuracy path/to/ratings
     python benchmarks/sessions.py speed [path/to/ratings] [--rounds 3 --steps 5] [--recbole python]
+    python benchmarks/sessions.py reach [path/to/ratings] [--goal 0.18] [--recbole python]
     python benchmarks/sessions.py evaluation [path/to/ratings]
 
 `accuracy` learns from all but each user's last watch and ranks the whole catalogue for it, what
@@ -16,7 +17,11 @@ the targets, and tells what the other half gains. Without a path, ratings are ma
 `speed` counts watches learned per second of training steps, beside a naive loop: the same network
 on batches as they come, padded to the longest, all logits at once in float32 and torch's own
 cross-entropy; and beside RecBole's GRU4Rec, if a Python that has it is named
-(`recbole_speed.py` says how to get one). The loops take turns, `--rounds` of `--steps` each.
+(`recbole_gru4rec.py` says how to get one). The loops take turns, `--rounds` of `--steps` each.
+
+`reach` trains the same loops, one after the other, until NDCG@10 of each user's last watch is
+`--goal`, or for `--limit` processor seconds, and prints what each ranking gave; ranking is not
+counted.
 
 `evaluation` times `recsys.evaluate` over all users and the whole catalogue.
 """
@@ -33,6 +38,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from session_reach import reach
 from session_speed import compare
 
 from recsys.config import Runtime
@@ -174,12 +180,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["accuracy", "speed", "evaluation"])
+    parser.add_argument("what", choices=["accuracy", "speed", "reach", "evaluation"])
     parser.add_argument("ratings", nargs="?", type=Path)
     parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each loop")
     parser.add_argument("--steps", type=int, default=5, help="steps a turn")
     parser.add_argument("--recbole", type=Path, help="a Python that has RecBole")
+    parser.add_argument("--goal", type=float, default=0.18, help="NDCG@10 to reach")
+    parser.add_argument("--limit", type=float, default=3600, help="processor seconds a training")
     parser.add_argument("--every", type=int, default=1, help="epochs from ranking to ranking")
     parser.add_argument("--checkpoint", type=Path, help="folder to go on from")
     parser.add_argument("--calibration", action="store_true", help="fit the temperature after it")
@@ -194,6 +202,10 @@ def main() -> None:
     )
     if given.what == "speed":
         compare(read(given.ratings), config, given.rounds, given.steps, given.recbole)
+        return
+    if given.what == "reach":
+        split = hold_back_last(read(given.ratings))
+        reach(split, config, given.goal, given.limit, given.recbole)
         return
     if given.what == "evaluation":
         evaluation(read(given.ratings), config)

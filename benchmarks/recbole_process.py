@@ -1,0 +1,78 @@
+"""RecBole's GRU4Rec in a process and an environment of its own, see `recbole_gru4rec.py`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from recsys.data import Interactions
+
+RECBOLE_SIZES = {
+    "RecBole's GRU4Rec, its sizes": {},
+    "RecBole's GRU4Rec, our sizes": {"embedding_size": 128, "hidden_size": 256},
+}
+_SCRIPT = Path(__file__).resolve().with_name("recbole_gru4rec.py")
+
+
+class RecBole:
+    """A training that goes on when it is told to."""
+
+    def __init__(self, asked: IO[str], heard: IO[str]) -> None:
+        self._asked, self._heard = asked, heard
+        while self._line() != "ready\n":
+            pass  # what RecBole has to say
+
+    def steps(self, n: int) -> list[float]:
+        """Go n training steps on; targets a second in each."""
+        return list(self._answer({"steps": n}))
+
+    def rank(self) -> tuple[float, float, float]:
+        """Epochs so far, processor seconds of their steps, and NDCG@10 of what was held back."""
+        epochs, seconds, ndcg = self._answer({"rank": True})
+        return epochs, seconds, ndcg
+
+    def _answer(self, request: dict[str, Any]) -> Any:
+        print(json.dumps(request), file=self._asked, flush=True)
+        return json.loads(self._line())
+
+    def _line(self) -> str:
+        line = self._heard.readline()
+        if not line:
+            raise SystemExit(f"{_SCRIPT} ended, see above; its docstring has the set-up")
+        return line
+
+
+@contextmanager
+def started(python: Path, log: Interactions, sizes: dict[str, int]) -> Iterator[RecBole]:
+    """RecBole, its data made; each user's last watch is held back.
+
+    Args:
+        python: of an environment that has RecBole.
+        log: all watches.
+        sizes: RecBole's settings, where they are not its own.
+    """
+    settings = [f"--set={name}={value}" for name, value in sizes.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log.npz"
+        np.savez(path, user=log.user_index, item=log.item_index)
+        child = subprocess.Popen(
+            [python.absolute(), "-W", "ignore", _SCRIPT, path, *settings],
+            cwd=folder,  # where RecBole leaves its logs
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdin
+        assert child.stdout
+        try:
+            yield RecBole(child.stdin, child.stdout)
+        finally:
+            child.stdin.close()
+            child.wait()
