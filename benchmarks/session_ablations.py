@@ -9,6 +9,8 @@ chosen by what is shown: each row is the model after its last epoch. NLL is the 
 the targets among all items that their user had not watched, in nats; it tells variants apart
 better than ranks do. `±` is the standard deviation over the seeds. Settings given with `--set`
 hold for all rows; `--users` takes the first so many users. Without a path, ratings are made up.
+
+What was tried and is not in the library stands in `session_variants.py`.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from session_variants import TRIED, Variant
 from sessions import nll, read, settings
 
 from recsys.config import Runtime
@@ -59,13 +62,16 @@ VARIANTS: dict[str, dict[str, object]] = {
 """What is changed, and how."""
 
 
-def measure(split: Split, config: SessionConfig, seed: int) -> tuple[float, float, float, float]:
+def measure(
+    split: Split, name: str, config: SessionConfig, seed: int
+) -> tuple[float, float, float, float]:
     """HitRate@10, NDCG@10, NLL and processor seconds of one training."""
     config = config.for_data(len(split.train))
     runtime = Runtime(seed=seed)
     started = time.process_time()
     vectors = windowed_vectors(split.train, config.embedding_dim or 0, runtime=runtime)
-    model = fit_session_model(split.train, config, item_vectors=vectors, runtime=runtime)
+    with TRIED.get(name, Variant()).in_place():
+        model = fit_session_model(split.train, config, item_vectors=vectors, runtime=runtime)
     seconds = time.process_time() - started
     metrics = evaluate(model, split, "validation").metrics
     loss = nll(model, split.histories("validation"), split.targets("validation"))
@@ -79,7 +85,7 @@ def main() -> None:
     parser.add_argument("ratings", nargs="?", type=Path)
     parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--users", type=int, help="the first so many users only")
-    parser.add_argument("--only", action="append", choices=VARIANTS, metavar="NAME")
+    parser.add_argument("--only", action="append", choices=[*VARIANTS, *TRIED], metavar="NAME")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     given = parser.parse_args()
     base, seeds = settings(given.set), given.seed or [0, 1, 2]
@@ -96,9 +102,9 @@ def main() -> None:
         "| --- | --- | --- | --- | --- |",
         flush=True,
     )
-    for name in given.only or VARIANTS:
-        config = base.model_copy(update=VARIANTS[name])
-        rows = np.array([measure(split, config, seed) for seed in seeds])
+    for name in given.only or [*VARIANTS, *TRIED]:
+        config = base.model_copy(update=VARIANTS.get(name, {}))
+        rows = np.array([measure(split, name, config, seed) for seed in seeds])
         mean, spread = rows.mean(axis=0), rows.std(axis=0, ddof=min(1, len(rows) - 1))
         print(
             f"| {name} | {mean[0]:.4f} ± {spread[0]:.4f} | {mean[1]:.4f} ± {spread[1]:.4f} | "

@@ -149,9 +149,12 @@ class SessionNetwork(nn.Module):
 
     def logits(self, expected_BD: Tensor) -> Tensor:
         """Scores of all items at points among the item vectors, [B, N]."""
-        return nn.functional.linear(
-            expected_BD, self.item_vectors.weight[: self.n_items], self.item_bias
-        )
+        return nn.functional.linear(expected_BD, self.output_vectors, self.item_bias)
+
+    @property
+    def output_vectors(self) -> Tensor:
+        """The items as answers, [N, D]: the very vectors that they have as inputs."""
+        return self.item_vectors.weight[: self.n_items]
 
     def _lock_dropout(self, x_BLD: Tensor, rate: float | None) -> Tensor:
         return lock_dropout(x_BLD, rate or 0.0) if self.training else x_BLD

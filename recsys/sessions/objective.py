@@ -32,15 +32,18 @@ class Objective(nn.Module):
         network = self.network
         is_watch_BL = items_BL[:, 1:] != network.n_items
         expected_MD = network(items_BL[:, :-1])[is_watch_BL].to(network.item_bias.dtype)
-        targets_M = items_BL[:, 1:][is_watch_BL]
         seen = None
         if self.config.exclude_seen:
             seen = Seen(earlier_BP, items_BL[:, :-1], *is_watch_BL.nonzero(as_tuple=True))
-        vectors_ND = network.item_vectors.weight[:-1]
+        return self.loss(expected_MD, items_BL[:, 1:][is_watch_BL], seen)
+
+    def loss(self, expected_MD: Tensor, targets_M: Tensor, seen: Seen | None) -> Tensor:
+        """Mean loss of predictions of which none is padding."""
+        network = self.network
         if self.samples:
             return sampled_cross_entropy(
                 expected_MD,
-                vectors_ND,
+                network.output_vectors,
                 network.item_bias,
                 targets_M,
                 network.log_popularity,
@@ -49,7 +52,7 @@ class Objective(nn.Module):
             )
         return tied_cross_entropy(
             expected_MD,
-            vectors_ND,
+            network.output_vectors,
             network.item_bias,
             targets_M,
             self.config.label_smoothing,

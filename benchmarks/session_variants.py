@@ -1,0 +1,215 @@
+"""What was tried and is not in the library: networks and losses for `session_ablations.py`.
+
+Each takes the place of the library's own class of which it is a subclass, for one training.
+
+Shapes: B stretches, L steps, Q steps before, M predictions, C of them in a chunk, N items, K parts,
+D embedding, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
+
+from recsys.sessions import SessionConfig, SessionNetwork
+from recsys.sessions.objective import Objective
+from recsys.sessions.optimizer import set_learning_rate
+from recsys.sessions.recurrent import Hidden, Memory
+from recsys.sessions.seen import Seen
+
+
+class Untied(SessionNetwork):
+    """Vectors of their own for the answer, which start where those of the input start."""
+
+    def __init__(self, n_items: int, config: SessionConfig) -> None:
+        super().__init__(n_items, config)
+        self.own = nn.Parameter(torch.zeros(n_items, self.item_vectors.embedding_dim))
+
+    @torch.no_grad()
+    def start_vectors_from(self, item_vectors: Tensor) -> None:
+        super().start_vectors_from(item_vectors)
+        self.own.copy_(super().output_vectors)
+
+    @property
+    def output_vectors(self) -> Tensor:
+        return self.own
+
+
+class LossOfLogits(Objective):
+    """Cross-entropy of whatever `logits` gives, some predictions at a time."""
+
+    def loss(self, expected_MD: Tensor, targets_M: Tensor, seen: Seen | None) -> Tensor:
+        total = expected_MD.new_zeros(())
+        for start in range(0, len(targets_M), 256):
+            chunk = slice(start, min(start + 256, len(targets_M)))
+            total = total + checkpoint(
+                self._of_chunk,
+                expected_MD[chunk],
+                targets_M[chunk],
+                chunk,
+                seen,
+                use_reentrant=False,
+            )
+        return total / len(targets_M)
+
+    def _of_chunk(
+        self, expected_CD: Tensor, targets_C: Tensor, chunk: slice, seen: Seen | None
+    ) -> Tensor:
+        logits_CN = self.network.logits(expected_CD).float()
+        ruled_out_CN = torch.zeros_like(logits_CN, dtype=torch.bool)
+        if seen is not None:
+            ruled_out_CN = seen.mask(chunk, self.network.n_items)
+        log_p_CN = logits_CN.masked_fill(ruled_out_CN, -torch.inf).log_softmax(1)
+        own_C = log_p_CN.gather(1, targets_C[:, None])[:, 0]
+        mean_C = log_p_CN.masked_fill(ruled_out_CN, 0.0).sum(1) / (~ruled_out_CN).sum(1)
+        smoothing = self.config.label_smoothing
+        return -((1.0 - smoothing) * own_C + smoothing * mean_C).sum()
+
+
+N_PARTS = 2
+
+
+class Mixture(SessionNetwork):
+    """A mixture of softmaxes (Yang et al. 2018)."""
+
+    def __init__(self, n_items: int, config: SessionConfig) -> None:
+        super().__init__(n_items, config)
+        d = self.item_vectors.embedding_dim
+        self.parts = nn.Linear(d, N_PARTS * d)
+        self.prior = nn.Linear(d, N_PARTS)
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator, item_counts: Tensor) -> None:
+        super().initialise(generator, item_counts)
+        for layer in (self.parts, self.prior):
+            bound = layer.in_features**-0.5
+            layer.weight.uniform_(-bound, bound, generator=generator)
+            layer.bias.zero_()
+
+    def logits(self, expected_BD: Tensor) -> Tensor:
+        parts_BKD = expected_BD[:, None] + self.parts(expected_BD).unflatten(1, (N_PARTS, -1))
+        logits_BKN = nn.functional.linear(parts_BKD, self.output_vectors, self.item_bias)
+        return (
+            self.prior(expected_BD).log_softmax(1)[:, :, None] + logits_BKN.log_softmax(2)
+        ).logsumexp(1)
+
+
+class Enlarged(nn.Module):
+    """As large as LayerNorm leaves them at the start, and nothing else."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return 10.0 * vectors
+
+
+class NoInputNorm(SessionNetwork):
+    def __init__(self, n_items: int, config: SessionConfig) -> None:
+        super().__init__(n_items, config)
+        self.input_norm = Enlarged()  # type: ignore[assignment]
+
+
+class WeightDrop(SessionNetwork):
+    """Recurrent weights hidden, others at each step of training (Merity et al. 2018)."""
+
+    def forward(self, items_BL: Tensor) -> Tensor:
+        with mock.patch("recsys.sessions.network.run_layer", self._run):
+            return super().forward(items_BL)
+
+    def _run(self, layer: nn.Module, x_BLH: Tensor, hidden: Hidden | None) -> Any:
+        weight = layer.get_parameter("weight_hh_l0")
+        kept = nn.functional.dropout(weight, 0.3, self.training)
+        return functional_call(layer, {"weight_hh_l0": kept}, (x_BLH, hidden))
+
+
+class CarriedNetwork(SessionNetwork):
+    before: Memory | None = None
+
+    def forward(self, items_BL: Tensor) -> Tensor:
+        return self.advance(items_BL, self.before)[0]
+
+
+class Carried(Objective):
+    """State and means carried over from the 100 watches before a stretch, without gradient."""
+
+    def forward(self, items_BL: Tensor, earlier_BP: Tensor) -> Tensor:
+        network: Any = self.network
+        network.before = self._memory(items_BL, earlier_BP)
+        return super().forward(items_BL, earlier_BP)
+
+    @torch.no_grad()
+    def _memory(self, items_BL: Tensor, earlier_BP: Tensor) -> Memory:
+        """What the stretches begin with, no dropout on the way; nothing where nothing came before.
+
+        `earlier` is in the order of watching, and filled up with what the stretch begins with.
+        """
+        network, config = self.network, self.config
+        earlier_BP = torch.cat([earlier_BP, items_BL[:, :1]], dim=1)  # never empty
+        n_all_B = (earlier_BP != items_BL[:, :1]).sum(1)
+        n_B = n_all_B.clamp(max=config.max_session_length)
+        has_B = n_B > 0
+        n_stretches, longest = len(items_BL), max(int(n_B.max()), 1)
+        steps_Q = torch.arange(longest)
+        is_watch_BQ = steps_Q < n_B[:, None]
+        places_BQ = ((n_all_B - n_B)[:, None] + steps_Q).clamp(max=earlier_BP.shape[1] - 1)
+        items_BQ = torch.where(is_watch_BQ, earlier_BP.gather(1, places_BQ), network.n_items)
+        input_BQD = network.input_norm(network.item_vectors(items_BQ)).float()
+        hidden = [torch.zeros(1, n_stretches, config.hidden_dim) for _ in range(2)]
+        if has_B.any():
+            packed = nn.utils.rnn.pack_padded_sequence(
+                input_BQD[has_B], n_B[has_B], batch_first=True, enforce_sorted=False
+            )
+            with torch.autocast("cpu", enabled=False):
+                _, after = network.layers[0](packed)
+            for part, found in zip(hidden, after, strict=True):
+                part[:, has_B] = found
+        ago_BQ = (n_B[:, None] - 1 - steps_Q).clamp(min=0)
+        decay_K1 = network.shortcut.decay[:, None]
+        weights_BKQ = (1.0 - decay_K1) * decay_K1 ** ago_BQ[:, None]
+        means_BKD = (weights_BKQ * is_watch_BQ[:, None]) @ input_BQD
+        return Memory((tuple(hidden),), means_BKD, None)
+
+
+def constant_rate(
+    optimizer: torch.optim.Optimizer, config: SessionConfig, step: int, _progress: float
+) -> None:
+    """The peak rate to the end, after the warm-up."""
+    set_learning_rate(optimizer, config, step, 0.0)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Which classes take the places of the library's."""
+
+    network: type[SessionNetwork] = SessionNetwork
+    objective: type[Objective] = Objective
+    set_rate: Callable[..., None] = set_learning_rate
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Trainings inside are of this variant."""
+        with ExitStack() as patches:
+            for name, own in (
+                ("fit.SessionNetwork", self.network),
+                ("training.Objective", self.objective),
+                ("training.set_learning_rate", self.set_rate),
+            ):
+                patches.enter_context(mock.patch(f"recsys.sessions.{name}", own))
+            yield
+
+
+TRIED = {
+    "vectors of the answer not tied": Variant(Untied),
+    "no LayerNorm of the input": Variant(NoInputNorm),
+    "mixture of two softmaxes": Variant(Mixture, LossOfLogits),
+    "weight drop of 0.3": Variant(WeightDrop),
+    "state and means carried over": Variant(CarriedNetwork, Carried),
+    "constant learning rate": Variant(set_rate=constant_rate),
+}
+"""What is put in the library's place, and how it is called."""
