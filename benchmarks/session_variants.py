@@ -17,13 +17,17 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
-from recsys.sessions import SessionConfig, SessionNetwork
+from recsys.callbacks import OnEpoch
+from recsys.sessions import SessionConfig, SessionModel, SessionNetwork
+from recsys.sessions.batches import Batch
 from recsys.sessions.objective import Objective
 from recsys.sessions.optimizer import set_learning_rate
 from recsys.sessions.recurrent import Hidden, Memory
 from recsys.sessions.seen import Seen
+from recsys.sessions.training import Training, Validate
 
 
 class Untied(SessionNetwork):
@@ -176,6 +180,26 @@ class Carried(Objective):
         return Memory((tuple(hidden),), means_BKD, None)
 
 
+class Averaged(Training):
+    """The outcome is a moving average of the weights, which forgets a hundredth at each step."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.average = AveragedModel(
+            self.model.network, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=False
+        )
+
+    def _learn(self, batch: Batch) -> Tensor:
+        loss = super()._learn(batch)
+        self.average.update_parameters(self.model.network)
+        return loss
+
+    def run(self, on_epoch: OnEpoch, validate: Validate | None) -> SessionModel:
+        model = super().run(on_epoch, validate)
+        model.network.load_state_dict(self.average.module.state_dict())
+        return model
+
+
 def constant_rate(
     optimizer: torch.optim.Optimizer, config: SessionConfig, step: int, _progress: float
 ) -> None:
@@ -189,6 +213,7 @@ class Variant:
 
     network: type[SessionNetwork] = SessionNetwork
     objective: type[Objective] = Objective
+    training: type[Training] = Training
     set_rate: Callable[..., None] = set_learning_rate
 
     @contextmanager
@@ -197,6 +222,7 @@ class Variant:
         with ExitStack() as patches:
             for name, own in (
                 ("fit.SessionNetwork", self.network),
+                ("fit.Training", self.training),
                 ("training.Objective", self.objective),
                 ("training.set_learning_rate", self.set_rate),
             ):
@@ -210,6 +236,7 @@ TRIED = {
     "mixture of two softmaxes": Variant(Mixture, LossOfLogits),
     "weight drop of 0.3": Variant(WeightDrop),
     "state and means carried over": Variant(CarriedNetwork, Carried),
+    "moving average of the weights": Variant(training=Averaged),
     "constant learning rate": Variant(set_rate=constant_rate),
 }
 """What is put in the library's place, and how it is called."""
