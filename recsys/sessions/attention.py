@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.sessions.config import KEY_DIM
+from recsys.sessions.recurrent import pick
 
 
 class PastAttention(nn.Module):
@@ -39,23 +40,41 @@ class PastAttention(nn.Module):
         self.value.weight.zero_()
         self.value.bias.zero_()
 
-    def forward(self, states_BLH: Tensor, past_BPH: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What the states find, [B, L, D], and the states to keep for the next steps.
+    def forward(self, states_BLH: Tensor, past_BPH: Tensor | None) -> Tensor:
+        """What the states find, [B, L, D].
 
         Args:
             states_BLH: the new states.
             past_BPH: those kept from the steps before; None at the start of a sequence.
         """
-        n_new = states_BLH.shape[1]
-        known_BTH = states_BLH if past_BPH is None else torch.cat([past_BPH, states_BLH], dim=1)
+        steps_L = torch.arange(states_BLH.shape[1], device=states_BLH.device)
+        return self._ask(states_BLH, steps_L, states_BLH, past_BPH)
+
+    def at(self, step_B: Tensor, states_BLH: Tensor, past_BPH: Tensor | None) -> Tensor:
+        """The same for one state of each sequence, [B, D], without the others."""
+        own_B1H = pick(states_BLH, step_B)[:, None]
+        return self._ask(own_B1H, step_B[:, None], states_BLH, past_BPH)[:, 0]
+
+    def keep(self, states_BLH: Tensor, past_BPH: Tensor | None) -> Tensor:
+        """The states that the next steps will ask."""
+        known_BTH = _after(past_BPH, states_BLH)
+        return known_BTH[:, max(known_BTH.shape[1] - (self.window - 1), 0) :]
+
+    def _ask(
+        self, own_BSH: Tensor, steps_S: Tensor, states_BLH: Tensor, past_BPH: Tensor | None
+    ) -> Tensor:
+        """What chosen states find, [B, S, D]; `steps` may differ from sequence to sequence."""
+        known_BTH = _after(past_BPH, states_BLH)
         n_known = known_BTH.shape[1]
-        own_L1 = torch.arange(n_known - n_new, n_known, device=states_BLH.device)[:, None]
-        distance_LT = own_L1 - torch.arange(n_known, device=states_BLH.device)
-        found_BLD = nn.functional.scaled_dot_product_attention(
-            self.query(states_BLH),
+        place_S1 = (n_known - states_BLH.shape[1] + steps_S)[..., None]
+        distance_ST = place_S1 - torch.arange(n_known, device=steps_S.device)
+        return nn.functional.scaled_dot_product_attention(
+            self.query(own_BSH),
             self.key(known_BTH),
             self.value(known_BTH),
-            attn_mask=(distance_LT >= 0) & (distance_LT < self.window),
+            attn_mask=(distance_ST >= 0) & (distance_ST < self.window),
         )
-        keep = self.window - 1
-        return found_BLD, known_BTH[:, max(n_known - keep, 0) :]
+
+
+def _after(past_BPH: Tensor | None, states_BLH: Tensor) -> Tensor:
+    return states_BLH if past_BPH is None else torch.cat([past_BPH, states_BLH], dim=1)

@@ -26,9 +26,8 @@ class _Scorer(nn.Module):
         self.network = network
 
     def forward(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
-        expected_BLD = self.network(items_BL)
-        index_B1D = (lengths_B - 1)[:, None, None].expand(-1, 1, expected_BLD.shape[2])
-        logits_BN = self.network.logits(expected_BLD.gather(1, index_B1D)[:, 0])
+        steps, _ = self.network.recur(items_BL)
+        logits_BN = self.network.logits(self.network.read_out_at(lengths_B - 1, steps))
         logits_BN = logits_BN / self.network.temperature
         if self.network.config.exclude_seen:
             # Padding marks a column of its own, beyond the last item.

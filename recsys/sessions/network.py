@@ -13,7 +13,7 @@ from recsys.sessions.config import SessionConfig
 from recsys.sessions.dropout import keep, lock_dropout
 from recsys.sessions.earlier_form import read_earlier_form
 from recsys.sessions.feed_forward import FeedForward
-from recsys.sessions.recurrent import CELLS, Hidden, Memory, run_layer
+from recsys.sessions.recurrent import CELLS, Hidden, Memory, Steps, pick, run_layer
 from recsys.sessions.shortcut import Shortcut
 
 
@@ -115,11 +115,11 @@ class SessionNetwork(nn.Module):
             What the model expects after each of these steps, [B, L, D], and the memory after
             the last.
         """
-        found_BLD, memory = self.recur(items_BL, memory)
-        return self.read_out(found_BLD), memory
+        steps, memory = self.recur(items_BL, memory)
+        return self.read_out(steps), memory
 
-    def recur(self, items_BL: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
-        """`advance` short of `read_out`, for whoever needs only some of the steps."""
+    def recur(self, items_BL: Tensor, memory: Memory | None = None) -> tuple[Steps, Memory]:
+        """`advance` short of `read_out`, for whoever needs only some of the answers."""
         vectors_BLD = self.item_vectors(items_BL)
         if self.training and self.config.item_dropout:
             vectors_BLD = vectors_BLD * keep(vectors_BLD[:, :, :1], self.config.item_dropout)
@@ -131,21 +131,25 @@ class SessionNetwork(nn.Module):
             hidden.append(after)
             y_BLH = self._lock_dropout(y_BLH, self.config.output_dropout)
             x_BLH = x_BLH + y_BLH if index else y_BLH
-        expected_BLD: Tensor
-        expected_BLD, means_BKD = self.shortcut(input_BLD, memory.means if memory else None)
-        expected_BLD = expected_BLD + self.output(x_BLH)
-        past_BPH = None
-        if self.attention is not None:
-            found_BLD, past_BPH = self.attention(x_BLH, memory.past if memory else None)
-            expected_BLD = expected_BLD + found_BLD
-        return expected_BLD, Memory(tuple(hidden), means_BKD, past_BPH)
+        steps = Steps(
+            input_BLD, x_BLH, memory.means if memory else None, memory.past if memory else None
+        )
+        return steps, self._remember(tuple(hidden), steps)
 
-    def read_out(self, found: Tensor) -> Tensor:
-        """What the model expects, from what `recur` found, each step by itself, [..., D]."""
-        if self.feed_forward is None:
-            return found
-        expected: Tensor = self.feed_forward(found)
-        return expected
+    def read_out(self, steps: Steps) -> Tensor:
+        """What the model expects after each step, [B, L, D]."""
+        expected_BLD = self.shortcut(steps.inputs, steps.means) + self.output(steps.states)
+        if self.attention is not None:
+            expected_BLD = expected_BLD + self.attention(steps.states, steps.past)
+        return self._transform(expected_BLD)
+
+    def read_out_at(self, step_B: Tensor, steps: Steps) -> Tensor:
+        """What the model expects after one step of each sequence, [B, D], at half the cost."""
+        expected_BD = self.shortcut.at(step_B, steps.inputs, steps.means)
+        expected_BD = expected_BD + self.output(pick(steps.states, step_B))
+        if self.attention is not None:
+            expected_BD = expected_BD + self.attention.at(step_B, steps.states, steps.past)
+        return self._transform(expected_BD)
 
     def logits(self, expected_BD: Tensor) -> Tensor:
         """Scores of all items at points among the item vectors, [B, N]."""
@@ -155,6 +159,15 @@ class SessionNetwork(nn.Module):
     def output_vectors(self) -> Tensor:
         """The items as answers, [N, D]: the very vectors that they have as inputs."""
         return self.item_vectors.weight[: self.n_items]
+
+    def _remember(self, hidden: tuple[Hidden, ...], steps: Steps) -> Memory:
+        past_BPH = None
+        if self.attention is not None:
+            past_BPH = self.attention.keep(steps.states, steps.past)
+        return Memory(hidden, self.shortcut.after(steps.inputs, steps.means), past_BPH)
+
+    def _transform(self, expected: Tensor) -> Tensor:
+        return expected if self.feed_forward is None else self.feed_forward(expected)
 
     def _lock_dropout(self, x_BLD: Tensor, rate: float | None) -> Tensor:
         return lock_dropout(x_BLD, rate or 0.0) if self.training else x_BLD

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 Hidden = tuple[Tensor, ...]
@@ -36,6 +37,20 @@ class Memory:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """What the recurrent layers made of some steps, and what the answers need besides."""
+
+    inputs: Tensor
+    """What the first layer was given, [B, L, D]."""
+    states: Tensor
+    """What came out of the last, [B, L, H]."""
+    means: Tensor | None
+    """Of the inputs before these steps, as in `Memory`; None at the start of a sequence."""
+    past: Tensor | None
+    """The latest states before them, as in `Memory`."""
+
+
 def run_layer(layer: nn.Module, x_BLH: Tensor, hidden: Hidden | None) -> tuple[Tensor, Hidden]:
     """A recurrent layer; torch passes a pair for the LSTM, and a bare tensor for the others."""
     if isinstance(layer, nn.LSTM):
@@ -43,3 +58,8 @@ def run_layer(layer: nn.Module, x_BLH: Tensor, hidden: Hidden | None) -> tuple[T
         return y_BLH, after
     y_BLH, after = layer(x_BLH, hidden[0] if hidden else None)
     return y_BLH, (after,)
+
+
+def pick(x_BLF: Tensor, step_B: Tensor) -> Tensor:
+    """One step of each sequence, [B, F]."""
+    return x_BLF[torch.arange(x_BLF.shape[0], device=x_BLF.device), step_B]

@@ -135,17 +135,18 @@ class SessionModel:
         device = self.network.item_bias.device
         items_BL = torch.from_numpy(pad(histories, len(self.items))).to(device)
         last_B = torch.tensor([len(history) - 1 for history in histories], device=device)
-        found_BD = torch.zeros(
+        expected_BD = torch.zeros(
             len(histories), self.network.item_vectors.embedding_dim, device=device
         )
         memory = None
         # Padding stands after the last watch, so the state there is not touched by it.
         for start in range(0, items_BL.shape[1], _SEGMENT):
-            segment_BL = items_BL[:, start : start + _SEGMENT]
-            found_BLD, memory = self.network.recur(segment_BL, memory)
-            (rows,) = ((last_B >= start) & (last_B < start + _SEGMENT)).nonzero(as_tuple=True)
-            found_BD[rows] = found_BLD[rows, last_B[rows] - start].to(found_BD.dtype)
-        return self.network.read_out(found_BD), (last_B >= 0)[:, None]
+            steps, memory = self.network.recur(items_BL[:, start : start + _SEGMENT], memory)
+            place_B = last_B - start
+            found_BD = self.network.read_out_at(place_B.clamp(0, steps.inputs.shape[1] - 1), steps)
+            ends_here_B1 = ((place_B >= 0) & (place_B < _SEGMENT))[:, None]
+            expected_BD = torch.where(ends_here_B1, found_BD.to(expected_BD.dtype), expected_BD)
+        return expected_BD, (last_B >= 0)[:, None]
 
     def _known(self, histories: Sequence[NDArray[np.int32]]) -> list[NDArray[np.int32]]:
         known = [history[(history >= 0) & (history < len(self.items))] for history in histories]

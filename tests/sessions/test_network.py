@@ -82,3 +82,15 @@ def test_what_is_given_is_not_settled_anew():
     assert given.for_data(10**6).input_dropout == 0.0
     small, large = SessionConfig().for_data(10), SessionConfig().for_data(10**6)
     assert small.input_dropout > large.input_dropout
+
+
+@pytest.mark.parametrize("n_before", [0, 3])
+def test_one_answer_of_each_sequence_is_the_same_as_of_all(any_kind, untrained, n_before):
+    network = untrained(any_kind).network
+    before = torch.tensor([[6, 0, 5], [2, 2, 4]])[:, :n_before]
+    memory = network.recur(before)[1] if n_before else None
+    steps, _ = network.recur(ITEMS, memory)
+    whole = network.read_out(steps)
+    for place in ([0, 3], [2, 1], [3, 0]):
+        chosen = network.read_out_at(torch.tensor(place), steps)
+        torch.testing.assert_close(chosen, whole[[0, 1], place])

@@ -26,7 +26,7 @@ def step_by_step(input_LD, weight):
 
 
 def test_it_is_what_its_recurrence_says(shortcut):
-    added, after = shortcut(INPUT_BLD, None)
+    added, after = shortcut(INPUT_BLD, None), shortcut.after(INPUT_BLD, None)
     for row, input_LD in enumerate(INPUT_BLD):
         slow = list(step_by_step(input_LD, shortcut.weight.detach().numpy()))
         np.testing.assert_allclose(added[row].detach(), [a for a, _ in slow], rtol=1e-4, atol=1e-5)
@@ -35,23 +35,22 @@ def test_it_is_what_its_recurrence_says(shortcut):
 
 @pytest.mark.parametrize("cut", [1, 3, 6])
 def test_two_parts_are_the_whole(shortcut, cut):
-    whole, after_whole = shortcut(INPUT_BLD, None)
-    first, between = shortcut(INPUT_BLD[:, :cut], None)
-    second, after = shortcut(INPUT_BLD[:, cut:], between)
-    torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
-    torch.testing.assert_close(after, after_whole)
+    first, rest = INPUT_BLD[:, :cut], INPUT_BLD[:, cut:]
+    between = shortcut.after(first, None)
+    parts = torch.cat([shortcut(first, None), shortcut(rest, between)], dim=1)
+    torch.testing.assert_close(parts, shortcut(INPUT_BLD, None))
+    torch.testing.assert_close(shortcut.after(rest, between), shortcut.after(INPUT_BLD, None))
 
 
 def test_after_a_half_life_a_watch_counts_half():
     watch = torch.zeros(1, 9, 1)
     watch[0, 0] = 1.0
-    means = [Shortcut(1, (8.0,), 0.0)(watch[:, :n], None)[1].item() for n in (1, 9)]
+    means = [Shortcut(1, (8.0,), 0.0).after(watch[:, :n], None).item() for n in (1, 9)]
     assert means[1] == pytest.approx(means[0] / 2)
 
 
 def test_a_new_one_adds_nothing():
-    added, _ = Shortcut(4, HALF_LIVES, dropout=0.5)(INPUT_BLD, None)
-    assert not added.any()
+    assert not Shortcut(4, HALF_LIVES, dropout=0.5)(INPUT_BLD, None).any()
 
 
 def test_while_it_learns_the_same_features_are_hidden_at_every_step(shortcut):
@@ -61,7 +60,7 @@ def test_while_it_learns_the_same_features_are_hidden_at_every_step(shortcut):
     shortcut.weight.data[0, 0] = 1.0
     torch.manual_seed(0)
     many = INPUT_BLD[:1].expand(200, -1, -1)
-    added_BL = shortcut(many, None)[0][:, :, 0]
+    added_BL = shortcut(many, None)[:, :, 0]
     shown_BL = torch.isclose(added_BL, 2.0 * many[:, :, 0])
     assert (shown_BL.all(dim=1) | ~shown_BL.any(dim=1)).all()
     assert 60 < shown_BL[:, 0].sum() < 140
@@ -70,6 +69,5 @@ def test_while_it_learns_the_same_features_are_hidden_at_every_step(shortcut):
 def test_no_half_lives_leave_the_latest_watch():
     plain = Shortcut(4, (), dropout=0.0)
     torch.nn.init.normal_(plain.weight)
-    added, means = plain(INPUT_BLD, None)
-    torch.testing.assert_close(added, INPUT_BLD @ plain.weight.T)
-    assert means.shape == (2, 0, 4)
+    torch.testing.assert_close(plain(INPUT_BLD, None), INPUT_BLD @ plain.weight.T)
+    assert plain.after(INPUT_BLD, None).shape == (2, 0, 4)
