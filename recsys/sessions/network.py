@@ -144,7 +144,7 @@ class SessionNetwork(nn.Module):
         return self._transform(expected_BLD)
 
     def read_out_at(self, step_B: Tensor, steps: Steps) -> Tensor:
-        """What the model expects after one step of each sequence, [B, D], at half the cost."""
+        """The same for one step of each sequence, [B, D], without the others; not for training."""
         expected_BD = self.shortcut.at(step_B, steps.inputs, steps.means)
         expected_BD = expected_BD + self.output(pick(steps.states, step_B))
         if self.attention is not None:
