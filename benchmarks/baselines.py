@@ -20,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 
 from recsys import baselines
-from recsys.baselines import BASELINES, WHOLE, Baseline, EASEConfig, Ingredients, ItemKNNConfig
+from recsys.baselines import BASELINES, FULL_HISTORY, Baseline, EASEConfig, FitInputs, ItemKNNConfig
 from recsys.data import Interactions, leave_last_out, read_ratings
 from recsys.data.split import TEST, TRAIN, Split
 from recsys.evaluation import evaluate
@@ -29,10 +29,10 @@ LAST_FIVE = baselines.Recency(last=5, decay=0.8)
 FIXED: dict[str, Callable[[Interactions], Baseline]] = {
     "popularity": baselines.fit_popularity,
     "item-knn, whole history": lambda log: baselines.fit_item_knn(
-        log, ItemKNNConfig(n_neighbours=None, recency=WHOLE)
+        log, ItemKNNConfig(n_neighbours=None, recency=FULL_HISTORY)
     ),
     "item-knn, 100 nearest, whole history": lambda log: baselines.fit_item_knn(
-        log, ItemKNNConfig(n_neighbours=100, recency=WHOLE)
+        log, ItemKNNConfig(n_neighbours=100, recency=FULL_HISTORY)
     ),
     "item-knn, last five, decay 0.8": lambda log: baselines.fit_item_knn(
         log, ItemKNNConfig(n_neighbours=None, recency=LAST_FIVE)
@@ -69,7 +69,7 @@ def print_tuned(log: Interactions, split: Split, names: tuple[str, ...]) -> None
             validate=lambda model: evaluate(model, earlier, "validation").metrics["ndcg_at_10"],
         )
         start = time.perf_counter()
-        model = BASELINES[name].fit(Ingredients(split.train), fitted.config)
+        model = BASELINES[name].fit(FitInputs(split.train), fitted.config)
         show(name, model, split, time.perf_counter() - start)
         print(f"    {fitted.config}", flush=True)
 

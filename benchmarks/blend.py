@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.bundle import load_bundle
 from recsys.data import leave_last_out, read_ratings
 from recsys.evaluation.ranking import rank_targets
+from recsys.recommender.bundle import load_bundle
 from recsys.recommender.scoring import Scoring
 from recsys.recommender.wishes import Wishes
 
@@ -30,9 +30,9 @@ GRID += [(0.0, 0.9), (0.0, 0.8), (0.0, 0.5)]
 class Blended:
     """A recommender's scores, as evaluation asks for them."""
 
-    def __init__(self, scoring: Scoring, blend: float, popularity_bias: float) -> None:
+    def __init__(self, scoring: Scoring, blend: float, popularity_weight: float) -> None:
         self.scoring = scoring
-        self.wishes = Wishes(k=1, blend=blend, popularity_bias=popularity_bias)
+        self.wishes = Wishes(k=1, blend=blend, popularity_weight=popularity_weight)
 
     def score(self, histories: list[NDArray[np.int32]]) -> NDArray[np.float32]:
         logits_BN = self.scoring.model.logits_after(histories)
@@ -54,7 +54,7 @@ def main() -> None:
     latest = [history[-1:] for history in whole]
     print(f"{len(targets):,} validation targets, {len(scoring.model.bias_N):,} items")
     print(
-        "| blend | popularity_bias | NDCG@10 | difference | HitRate@10 "
+        "| blend | popularity_weight | NDCG@10 | difference | HitRate@10 "
         "| one film: NDCG@10 | difference | HitRate@10 |\n" + "| --- " * 8 + "|"
     )
     plain: dict[str, NDArray[np.float64]] = {}

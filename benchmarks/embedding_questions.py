@@ -29,7 +29,7 @@ RATES = {
 def fit(X, items, **settings):
     history = History()
     config = recsys.EmbeddingConfig(
-        **{"dim": DIM, "epochs": EPOCHS, "compare_to_optimum": False, **settings}
+        **{"dim": DIM, "epochs": EPOCHS, "compute_optimum": False, **settings}
     )
     fitted = recsys.fit_embeddings(X, config, items=items, runtime=ONE_CORE, on_epoch=history)
     return fitted, history

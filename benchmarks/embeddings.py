@@ -85,7 +85,7 @@ def exact_loss(vectors: NDArray[np.floating], X: sp.csr_array) -> float:
 
 def ours(X: sp.csr_array, dim: int, clock: Clock, **settings: object) -> None:
     config = recsys.EmbeddingConfig(
-        dim=dim, epochs=5000, tolerance=0.0, compare_to_optimum=False, **settings
+        dim=dim, epochs=5000, tolerance=0.0, compute_optimum=False, **settings
     )
     recsys.fit_embeddings(X, config, runtime=ONE_CORE, on_epoch=clock)
 

@@ -113,7 +113,7 @@ def race(blocks: CooccurrenceBlocks, options: argparse.Namespace) -> None:
                 raise BudgetSpentError
 
         config = recsys.EmbeddingConfig(
-            dim=options.dim, epochs=5000, tolerance=0.0, compare_to_optimum=False, **FITS[name]
+            dim=options.dim, epochs=5000, tolerance=0.0, compute_optimum=False, **FITS[name]
         )
         with contextlib.suppress(BudgetSpentError):
             recsys.fit_embeddings(blocks, config, runtime=ONE_CORE, on_epoch=note)

@@ -32,9 +32,9 @@ import pandas as pd
 import scipy.sparse as sp
 
 import recsys
-from recsys.bundle import Bundle, Histories, PairCounts, save_bundle
 from recsys.embeddings import ItemEmbeddings
-from recsys.sessions import LightModel, SessionConfig, Weights
+from recsys.recommender.bundle import Bundle, Histories, PairCounts, save_bundle
+from recsys.sessions import NumpySessionModel, SessionConfig, Weights
 from recsys.sessions.weights import shapes_of
 from recsys.vocabulary import Vocabulary
 
@@ -53,7 +53,7 @@ def make_up(n_items: int, n_users: int, dim: int = 64) -> Bundle:
     index, cosine = embeddings.neighbours(100)
     partners = np.sort(rng.integers(0, n_items, (n_items, 256), dtype=np.int32), axis=1)
     weights = Weights(config, arrays)
-    light = LightModel(weights)
+    light = NumpySessionModel(weights)
     histories = rng.integers(0, n_items, n_users * LENGTH, dtype=np.int32)
     return Bundle(
         catalogue=pd.DataFrame(

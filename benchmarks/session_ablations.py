@@ -27,21 +27,21 @@ from sessions import nll, read, settings
 
 from recsys.config import Runtime
 from recsys.data import Split, k_core, leave_last_n
-from recsys.embeddings import windowed_vectors
+from recsys.embeddings import ppmi_embeddings
 from recsys.evaluation import evaluate
 from recsys.sessions import SessionConfig, fit_session_model
 
 VARIANTS: dict[str, dict[str, object]] = {
     "default": {},
-    "vectors start at random": {"initial_vectors": "random"},
+    "vectors start at random": {"item_embedding_init": "random"},
     "vectors stay as they start": {"tune_vectors": False},
     "watched items not excluded": {"exclude_seen": False},
     "no attention": {"attention": False},
     "no feed-forward block": {"feed_forward": 0},
-    "the shortcut sees the latest watch only": {"half_lives": ()},
-    "no dropout of the shortcut": {"shortcut_dropout": 0.0},
+    "the shortcut sees the latest watch only": {"ema_half_lives": ()},
+    "no dropout of the shortcut": {"ema_dropout": 0.0},
     "no item dropout": {"item_dropout": 0.0},
-    "no locked dropout": {"input_dropout": 0.0, "output_dropout": 0.0, "shortcut_dropout": 0.0},
+    "no locked dropout": {"input_dropout": 0.0, "output_dropout": 0.0, "ema_dropout": 0.0},
     "no label smoothing": {"label_smoothing": 0.0},
     "no weight decay": {"weight_decay": 0.0},
     "GRU": {"cell": "gru"},
@@ -51,8 +51,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     "state of 512": {"hidden_dim": 512},
     "as for a small log": {"embedding_dim": 64, "input_dropout": 0.2},
     "as for a large log": {"embedding_dim": 128, "input_dropout": 0.1},
-    "stretches of 50": {"max_session_length": 50},
-    "stretches of 200": {"max_session_length": 200},
+    "stretches of 50": {"train_chunk_length": 50},
+    "stretches of 200": {"train_chunk_length": 200},
     "half the learning rate": {"learning_rate": 1.5e-3},
     "twice the learning rate": {"learning_rate": 6e-3},
     "batches of 16": {"batch_size": 16},
@@ -69,7 +69,7 @@ def measure(
     config = config.for_data(len(split.train))
     runtime = Runtime(seed=seed)
     started = time.process_time()
-    vectors = windowed_vectors(split.train, config.embedding_dim or 0, runtime=runtime)
+    vectors = ppmi_embeddings(split.train, config.embedding_dim or 0, runtime=runtime)
     with TRIED.get(name, Variant()).in_place():
         model = fit_session_model(split.train, config, item_vectors=vectors, runtime=runtime)
     seconds = time.process_time() - started
@@ -91,8 +91,8 @@ def main() -> None:
     base, seeds = settings(given.set), given.seed or [0, 1, 2]
     log = read(given.ratings)
     if given.users is not None:
-        log = log.keep(np.arange(len(log)) < log.user_offsets[: given.users + 1][-1])
-    log, _ = k_core(log, min_item=5)
+        log = log.filter(np.arange(len(log)) < log.user_offsets[: given.users + 1][-1])
+    log, _ = k_core(log, min_item_interactions=5)
     split = leave_last_n(log, 3)
     print(
         f"{len(split.train):,} watches of {log.n_items:,} items by {log.n_users:,} users, "

@@ -13,7 +13,7 @@ from session_speed import batch_size, naive_gradient
 
 from recsys.config import Runtime
 from recsys.data import Split
-from recsys.embeddings import windowed_vectors
+from recsys.embeddings import ppmi_embeddings
 from recsys.evaluation import evaluate
 from recsys.sessions import SessionConfig, SessionModel, SessionNetwork, fit_session_model
 from recsys.sessions.batches import cut_stretches
@@ -74,7 +74,7 @@ def own_training(split: Split, config: SessionConfig, tell: Tell) -> None:
         ranking += time.process_time() - before
         return {}
 
-    vectors = windowed_vectors(split.train, config.embedding_dim or 0)
+    vectors = ppmi_embeddings(split.train, config.embedding_dim or 0)
     fit_session_model(split.train, config, item_vectors=vectors, validate=validate)
 
 
@@ -82,7 +82,7 @@ def naive_training(split: Split, config: SessionConfig, tell: Tell) -> None:
     """The same network, start and learning rates, around the naive loop's gradient."""
     log, rng = split.train, np.random.default_rng(0)
     torch.manual_seed(0)
-    vectors = windowed_vectors(log, config.embedding_dim or 0)
+    vectors = ppmi_embeddings(log, config.embedding_dim or 0)
     network = SessionNetwork(log.n_items, config)
     counts = torch.from_numpy(np.bincount(log.item_index, minlength=log.n_items))
     network.initialise(torch.Generator().manual_seed(0), counts.float())
@@ -90,7 +90,7 @@ def naive_training(split: Split, config: SessionConfig, tell: Tell) -> None:
     optimizer, size, step, seconds = new_optimizer(network), batch_size(log, config), 0, 0.0
     for epoch in range(config.epochs):
         started = time.process_time()
-        cuts = cut_stretches(log, config.max_session_length, rng)
+        cuts = cut_stretches(log, config.train_chunk_length, rng)
         order = rng.permutation(len(cuts))
         for first in range(0, len(order), size):
             progress = (epoch + first / len(order)) / config.epochs

@@ -55,7 +55,7 @@ def naive_loop(log: Interactions, config: SessionConfig) -> Loop:
     """As it is usually written: padded as it comes, all logits at once, torch's own loss."""
     network = new_network(log, config)
     rng = np.random.default_rng(0)
-    cuts = cut_stretches(log, config.max_session_length, rng)
+    cuts = cut_stretches(log, config.train_chunk_length, rng)
     order = rng.permutation(len(cuts))
     size = batch_size(log, config)
 
@@ -84,7 +84,7 @@ def own_loop(log: Interactions, config: SessionConfig) -> Loop:
     objective = Objective(network, config)
     bf16 = Runtime().torch_precision() == "bf16-mixed"
     rng = np.random.default_rng(0)
-    batches = training_batches(log, config.max_session_length, config.batch_size, rng)
+    batches = training_batches(log, config.train_chunk_length, config.batch_size, rng)
 
     def learn(index: int) -> int:
         batch = fill(log, batches[index % len(batches)])
@@ -100,7 +100,7 @@ def own_loop(log: Interactions, config: SessionConfig) -> Loop:
 def batch_size(log: Interactions, config: SessionConfig) -> int:
     """Stretches of a full batch of ours."""
     rng = np.random.default_rng(0)
-    batches = training_batches(log, config.max_session_length, config.batch_size, rng)
+    batches = training_batches(log, config.train_chunk_length, config.batch_size, rng)
     return max(map(len, batches))
 
 

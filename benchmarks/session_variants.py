@@ -20,7 +20,7 @@ from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
-from recsys.callbacks import OnEpoch
+from recsys.callbacks import EpochCallback
 from recsys.sessions import SessionConfig, SessionModel, SessionNetwork
 from recsys.sessions.batches import Batch
 from recsys.sessions.objective import Objective
@@ -156,7 +156,7 @@ class Carried(Objective):
         network, config = self.network, self.config
         earlier_BP = torch.cat([earlier_BP, items_BL[:, :1]], dim=1)  # never empty
         n_all_B = (earlier_BP != items_BL[:, :1]).sum(1)
-        n_B = n_all_B.clamp(max=config.max_session_length)
+        n_B = n_all_B.clamp(max=config.train_chunk_length)
         has_B = n_B > 0
         n_stretches, longest = len(items_BL), max(int(n_B.max()), 1)
         steps_Q = torch.arange(longest)
@@ -194,7 +194,7 @@ class Averaged(Training):
         self.average.update_parameters(self.model.network)
         return loss
 
-    def run(self, on_epoch: OnEpoch, validate: Validate | None) -> SessionModel:
+    def run(self, on_epoch: EpochCallback, validate: Validate | None) -> SessionModel:
         model = super().run(on_epoch, validate)
         model.network.load_state_dict(self.average.module.state_dict())
         return model

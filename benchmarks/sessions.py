@@ -45,7 +45,7 @@ from recsys.config import Runtime
 from recsys.data import Interactions, Split, leave_last_out, read_ratings
 from recsys.data.split import VALIDATION
 from recsys.data.synthetic import SyntheticConfig, synthesise_ratings
-from recsys.embeddings import windowed_vectors
+from recsys.embeddings import ppmi_embeddings
 from recsys.evaluation import evaluate
 from recsys.sessions import (
     SessionConfig,
@@ -78,7 +78,7 @@ def accuracy(
     split = leave_last_out(log) if given.validation else hold_back_last(log)
     config = config.for_data(len(split.train))
     print(f"seed {seed}: {len(split.train):,} watches, {log.n_items:,} items", flush=True)
-    vectors = windowed_vectors(split.train, config.embedding_dim or 0, runtime=Runtime(seed=seed))
+    vectors = ppmi_embeddings(split.train, config.embedding_dim or 0, runtime=Runtime(seed=seed))
     started, computed = time.perf_counter(), time.process_time()
     done = 0
 

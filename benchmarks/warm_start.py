@@ -23,7 +23,7 @@ from sessions import nll, read, settings
 
 from recsys.config import Runtime
 from recsys.data import Interactions, Split, k_core, leave_last_n
-from recsys.embeddings import windowed_vectors
+from recsys.embeddings import ppmi_embeddings
 from recsys.evaluation import evaluate
 from recsys.sessions import SessionConfig, SessionModel, fit_session_model
 
@@ -36,11 +36,11 @@ RATES = (3e-4, 1e-3, 3e-3)
 def first_share(log: Interactions, share: float) -> Interactions:
     """The first so many of each user's watches."""
     place = np.arange(len(log)) - np.repeat(log.user_offsets[:-1], log.history_lengths)
-    return log.keep(place < np.repeat(np.ceil(share * log.history_lengths), log.history_lengths))
+    return log.filter(place < np.repeat(np.ceil(share * log.history_lengths), log.history_lengths))
 
 
 def from_the_beginning(log: Interactions, config: SessionConfig, runtime: Runtime) -> SessionModel:
-    vectors = windowed_vectors(log, config.embedding_dim or 0, runtime=runtime)
+    vectors = ppmi_embeddings(log, config.embedding_dim or 0, runtime=runtime)
     return fit_session_model(log, config, item_vectors=vectors, runtime=runtime)
 
 
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.9, help="of the watches, that were there")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     given = parser.parse_args()
-    log, _ = k_core(read(given.ratings), min_item=5)
+    log, _ = k_core(read(given.ratings), min_item_interactions=5)
     split, seeds = leave_last_n(log, 3), given.seed or [0]
     print(
         f"{len(first_share(split.train, given.share)):,} of {len(split.train):,} watches, "

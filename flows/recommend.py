@@ -18,10 +18,10 @@ from flows.steps.data import read_filtered
 from flows.telling import as_list, progress, report_failure, tell
 from flows.terminal import one_server, told_plainly
 from recsys import tracking
-from recsys.data import ReadingConfig
+from recsys.data import DataConfig
 from recsys.errors import DataError, TrackingError
 from recsys.loading import load_recommender
-from recsys.recommendations import are_written, write_recommendations
+from recsys.recommender.batch import are_written, write_recommendations
 
 
 @flow(
@@ -32,7 +32,7 @@ from recsys.recommendations import are_written, write_recommendations
 )
 def recommend(
     data: str | None = None,
-    reading: ReadingConfig = ReadingConfig(),
+    reading: DataConfig = DataConfig(),
     model_name: str = "recsys",
     k: Annotated[int, Field(ge=1, le=1000)] = 10,
     folder: Path = RECOMMENDATIONS,
@@ -82,7 +82,7 @@ def _champion(model_name: str) -> tracking.ChampionVersion:
 
 
 @io_task("look", timeout_seconds=3600)
-def facts_of(source: str, reading: ReadingConfig, model_name: str) -> dict[str, str]:
+def facts_of(source: str, reading: DataConfig, model_name: str) -> dict[str, str]:
     """What the recommendations will be made of."""
     return {
         "model": f"models:/{model_name}/{_champion(model_name).version}",
@@ -92,7 +92,7 @@ def facts_of(source: str, reading: ReadingConfig, model_name: str) -> dict[str, 
 
 
 @io_task("write", timeout_seconds=6 * 3600)
-def write(source: str, reading: ReadingConfig, k: int, target: Path, facts: dict[str, str]) -> None:
+def write(source: str, reading: DataConfig, k: int, target: Path, facts: dict[str, str]) -> None:
     """Score every user with the champion and write the folder; it appears whole or not at all."""
     recommender = load_recommender(facts["model"])
     log = get_run_logger()

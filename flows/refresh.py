@@ -14,7 +14,7 @@ from pydantic import Field
 
 from flows.places import counts_folder
 from flows.settings import read_settings
-from flows.steps.data import find_data, inputs_of, read, without_learned
+from flows.steps.data import drop_leaked_targets, find_data, inputs_of, read
 from flows.steps.models import Reports, learn_sessions
 from flows.steps.release import Champion, find_champion, release, save
 from flows.steps.vectors import COUNTED, count, embed
@@ -23,12 +23,12 @@ from flows.terminal import one_server, told_plainly
 from flows.train import train
 from flows.turns import sole_training
 from recsys import tracking
-from recsys.bundle import Bundle, make_bundle
 from recsys.config import Config, Runtime
 from recsys.cooccurrence import Cooccurrence, CooccurrenceConfig
-from recsys.data import ReadingConfig, Split
+from recsys.data import DataConfig, Split
 from recsys.embeddings import EmbeddingConfig, ItemEmbeddings
 from recsys.evaluation import PromotionRule
+from recsys.recommender.bundle import Bundle, make_bundle
 from recsys.sessions import SessionConfig, SessionModel
 
 FINISHED = "recsys.refresh.finished"
@@ -58,7 +58,7 @@ class WarmStart(Config):
 )
 def refresh(
     data: str | None = None,
-    reading: ReadingConfig = ReadingConfig(),
+    reading: DataConfig = DataConfig(),
     warm_start: WarmStart = WarmStart(),
     rule: PromotionRule = PromotionRule(),
     runtime: Runtime = Runtime(),
@@ -96,7 +96,7 @@ def refresh(
         _announce(model_name, "promoted", run_id)
         return run_id
     inputs = inputs_of(source, reading, model_name)
-    if known := tracking.find_finished(inputs):
+    if known := tracking.find_by_inputs(inputs):
         get_run_logger().info("nothing new in %s since run %s", source, known.run_id)
         tell("decision", f"{model_name}: nothing new", f"`{source}` is what it was.")
         _announce(model_name, "unchanged", known.run_id)
@@ -106,7 +106,7 @@ def refresh(
     name = tracking.run_name("refresh", {"warm_start": warm_start, "runtime": runtime})
     place = experiment or tracking.experiment_name(source, reading)
     with sole_training(), tracking.start_run(name, place) as run:
-        tracking.mark_inputs(run, inputs)
+        tracking.tag_inputs(run, inputs)
         run.log_config(reading=reading, warm_start=warm_start, rule=rule, runtime=runtime)
         made = _challenger(champion, source, reading, warm_start, runtime, run)
         save(made.bundle(histories), run)
@@ -144,7 +144,7 @@ class Challenger:
 def _challenger(
     champion: Champion,
     source: str,
-    reading: ReadingConfig,
+    reading: DataConfig,
     warm_start: WarmStart,
     runtime: Runtime,
     run: tracking.Run,
@@ -156,7 +156,7 @@ def _challenger(
     embedding = EmbeddingConfig.model_validate(bundle.config.get("embedding", plain))
     run.log_config(counting=counting, embedding=embedding, session=session)
     earlier = counts_folder(champion.counts) / COUNTED if champion.counts else None
-    split = without_learned(read(source, reading, run), earlier, run)
+    split = drop_leaked_targets(read(source, reading, run), earlier, run)
     counts = count(split, counting, run, earlier=champion.counts)
     vectors = embed(counts, counting, split, embedding, runtime, run, start=bundle.embeddings)
     model, reports = learn_sessions(

@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from flows.grid import Grid
-from recsys.config import Config, Runtime, faults_of
+from recsys.config import Config, Runtime, format_validation_error
 from recsys.cooccurrence import CooccurrenceConfig
-from recsys.data import ReadingConfig
+from recsys.data import DataConfig
 from recsys.embeddings import EmbeddingConfig
 from recsys.errors import ConfigError
 from recsys.sessions import SessionConfig
@@ -20,7 +20,7 @@ from recsys.sessions import SessionConfig
 class Settings(Config):
     """Everything that flows can be told in a file; what is left out has its default."""
 
-    reading: ReadingConfig = ReadingConfig()
+    reading: DataConfig = DataConfig()
     counting: CooccurrenceConfig = CooccurrenceConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     session: SessionConfig = SessionConfig()
@@ -48,6 +48,6 @@ def read_settings(path: Path | None) -> Settings:
     try:
         return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        raise ConfigError(f"{path}: {faults_of(error)}") from error
+        raise ConfigError(f"{path}: {format_validation_error(error)}") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error

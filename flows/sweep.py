@@ -23,12 +23,17 @@ from flows.terminal import one_server, told_plainly
 from flows.turns import sole_training
 from recsys import tracking
 from recsys.config import Runtime
-from recsys.console import frame_of, print_table, rows_of
+from recsys.console import print_table, results_frame, rows_of
 from recsys.cooccurrence import CooccurrenceConfig
-from recsys.data import ReadingConfig
-from recsys.evaluation import METRIC
+from recsys.data import DataConfig
+from recsys.evaluation import PRIMARY_METRIC
 
-SHOWN = (f"validation_{METRIC}", "validation_hit_rate_at_10", "loss_over_optimum", "seconds")
+SHOWN = (
+    f"validation_{PRIMARY_METRIC}",
+    "validation_hit_rate_at_10",
+    "loss_over_optimum",
+    "seconds",
+)
 
 
 @flow(
@@ -39,7 +44,7 @@ SHOWN = (f"validation_{METRIC}", "validation_hit_rate_at_10", "loss_over_optimum
 )
 def sweep(
     data: str | None = None,
-    reading: ReadingConfig = ReadingConfig(),
+    reading: DataConfig = DataConfig(),
     counting: CooccurrenceConfig = CooccurrenceConfig(),
     grid: Grid = Grid(),
     runtime: Runtime = Runtime(),
@@ -72,7 +77,7 @@ def sweep(
         split = read(source, reading, run)
         material = keep_material(split, reading, counting, run)
         trials = {trial_digest(t, material, runtime): t for t in grid.trials()}
-        known = {digest for digest in trials if tracking.find_finished(digest)}
+        known = {digest for digest in trials if tracking.find_by_inputs(digest)}
         left = {digest: trial for digest, trial in trials.items() if digest not in known}
         get_run_logger().info("%d of %d trials are left to do", len(left), len(trials))
         try_all.with_options(task_runner=_runner(parallel, cluster))(left, material, runtime, run)
@@ -120,12 +125,12 @@ def _compare(trials: dict[str, Trial], known: set[str], run: tracking.Run) -> No
     """One table of all trials, those of earlier sweeps among them, the best first."""
     rows = []
     for digest, trial in trials.items():
-        found = tracking.find_finished(digest)
+        found = tracking.find_by_inputs(digest)
         metrics = found.metrics if found else {}
         status = "failed" if found is None else "known" if digest in known else "new"
         figures = {name: metrics.get(name) for name in SHOWN}
         rows.append({"trial": trial.name, **figures, "status": status})
-    table = frame_of(rows, by=SHOWN[0])
+    table = results_frame(rows, by=SHOWN[0])
     run.log_table(table, "trials")
     create_table_artifact(key="sweep", table=rows_of(table), description=f"Run: {link_to(run)}")
     print_table(table.reset_index(), "Trials, validation targets, whole catalogue ranked")

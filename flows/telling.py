@@ -19,7 +19,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State
 
-from recsys.callbacks import OnEpoch, combine
+from recsys.callbacks import EpochCallback, combine
 from recsys.console import progress_bar
 from recsys.tracking import Run
 
@@ -56,7 +56,7 @@ def as_list(facts: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def progress(description: str, epochs: int, metric: str) -> Iterator[OnEpoch]:
+def progress(description: str, epochs: int, metric: str) -> Iterator[EpochCallback]:
     """Show how far a training is, on the terminal and in Prefect.
 
     Args:

@@ -18,12 +18,12 @@ from flows.telling import report_failure
 from flows.terminal import one_server, told_plainly
 from flows.turns import sole_training
 from recsys import tracking
-from recsys.baselines import usual_baselines
-from recsys.bundle import make_bundle
+from recsys.baselines import default_baselines
 from recsys.config import Runtime
 from recsys.cooccurrence import CooccurrenceConfig
-from recsys.data import ReadingConfig
+from recsys.data import DataConfig
 from recsys.embeddings import EmbeddingConfig
+from recsys.recommender.bundle import make_bundle
 from recsys.sessions import SessionConfig
 
 
@@ -35,7 +35,7 @@ from recsys.sessions import SessionConfig
 )
 def train(
     data: str | None = None,
-    reading: ReadingConfig = ReadingConfig(),
+    reading: DataConfig = DataConfig(),
     counting: CooccurrenceConfig = CooccurrenceConfig(),
     embedding: EmbeddingConfig = EmbeddingConfig(),
     session: SessionConfig = SessionConfig(),
@@ -64,7 +64,7 @@ def train(
     name = tracking.run_name("train", stages)
     place = experiment or tracking.experiment_name(source, reading)
     with sole_training(), tracking.start_run(name, place) as run:
-        tracking.mark_inputs(run, inputs_of(source, reading, model_name))
+        tracking.tag_inputs(run, inputs_of(source, reading, model_name))
         run.log_config(reading=reading, **stages)
         split = read(source, reading, run)
         counts = count(split, counting, run)
@@ -73,7 +73,7 @@ def train(
         by_model = {LSTM: reports}
         by_model |= {
             name: try_baseline(name, split, embeddings, runtime, run)
-            for name in usual_baselines(split.train)
+            for name in default_baselines(split.train)
         }
         compare(by_model, run)
         report(by_model, split, run)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
         k_core,
         leave_last_n,
         leave_last_out,
+        min_rating,
         per_user_ratio,
-        rated_at_least,
         read_ratings,
         time_window,
     )
@@ -30,13 +30,12 @@ if TYPE_CHECKING:
         EmbeddingConfig,
         ItemEmbeddings,
         fit_embeddings,
+        ppmi_embeddings,
         spectral_optimum,
-        windowed_vectors,
     )
     from recsys.errors import RecsysError
     from recsys.evaluation import Report, comparison_table, evaluate
-    from recsys.following import Following
-    from recsys.loading import load_recommender
+    from recsys.loading import AutoReloader, load_recommender
     from recsys.recommender import Recommendations, Recommender, Session
     from recsys.sessions import SessionConfig, SessionModel, fit_session_model
 
@@ -53,7 +52,7 @@ _HOMES = {
         "leave_last_n",
         "leave_last_out",
         "per_user_ratio",
-        "rated_at_least",
+        "min_rating",
         "read_ratings",
         "time_window",
     ],
@@ -62,23 +61,22 @@ _HOMES = {
         "ItemEmbeddings",
         "fit_embeddings",
         "spectral_optimum",
-        "windowed_vectors",
+        "ppmi_embeddings",
     ],
     "recsys.errors": ["RecsysError"],
     "recsys.evaluation": ["Report", "comparison_table", "evaluate"],
-    "recsys.following": ["Following"],
-    "recsys.loading": ["load_recommender"],
+    "recsys.loading": ["AutoReloader", "load_recommender"],
     "recsys.recommender": ["Recommendations", "Recommender", "Session"],
     "recsys.sessions": ["SessionConfig", "SessionModel", "fit_session_model"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AutoReloader",
     "Checks",
     "Cooccurrence",
     "CooccurrenceConfig",
     "EmbeddingConfig",
-    "Following",
     "Interactions",
     "ItemEmbeddings",
     "ReadReport",
@@ -101,12 +99,12 @@ __all__ = [
     "leave_last_n",
     "leave_last_out",
     "load_recommender",
+    "min_rating",
     "per_user_ratio",
-    "rated_at_least",
+    "ppmi_embeddings",
     "read_ratings",
     "spectral_optimum",
     "time_window",
-    "windowed_vectors",
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-OnEpoch = Callable[[int, Mapping[str, float]], None]
+EpochCallback = Callable[[int, Mapping[str, float]], None]
 """Called after each epoch with its number, from one, and its metrics."""
 
 
@@ -12,7 +12,7 @@ def ignore(_epoch: int, _metrics: Mapping[str, float]) -> None:
     """Listen to nothing."""
 
 
-def combine(*listeners: OnEpoch) -> OnEpoch:
+def combine(*listeners: EpochCallback) -> EpochCallback:
     """Tell several listeners, in order."""
 
     def tell(epoch: int, metrics: Mapping[str, float]) -> None:
@@ -32,7 +32,7 @@ class History:
         """Remember the metrics of an epoch."""
         self.epochs[epoch] = dict(metrics)
 
-    def replay(self, listener: OnEpoch) -> None:
+    def replay(self, listener: EpochCallback) -> None:
         """Tell it all again."""
         for epoch, metrics in self.epochs.items():
             listener(epoch, metrics)

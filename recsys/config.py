@@ -26,7 +26,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-def faults_of(error: ValidationError) -> str:
+def format_validation_error(error: ValidationError) -> str:
     """What is wrong with some settings, in a line: each field, its value, and why not."""
     return "; ".join(
         f"{'.'.join(map(str, fault['loc']))} = {fault['input']!r}: {fault['msg']}"

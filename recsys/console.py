@@ -13,14 +13,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
-from recsys.callbacks import OnEpoch
+from recsys.callbacks import EpochCallback
 
 _WIDE = 110
 """Letters on a line from which a table of nine metrics fits with its headings unbroken."""
 
 
 @contextmanager
-def progress_bar(description: str, epochs: int, metric: str) -> Iterator[OnEpoch]:
+def progress_bar(description: str, epochs: int, metric: str) -> Iterator[EpochCallback]:
     """Show a bar that moves on by one each time the yielded function is called.
 
     Args:
@@ -54,11 +54,11 @@ def progress_bar(description: str, epochs: int, metric: str) -> Iterator[OnEpoch
         bar.update(task, completed=epochs)
 
 
-def frame_of(rows: list[dict[str, Any]], by: str) -> pd.DataFrame:
+def results_frame(rows: list[dict[str, Any]], by: str) -> pd.DataFrame:
     """Rows as a frame, by the first column; the highest of `by` first, missing values last.
 
     Example:
-        >>> frame_of([{"trial": "a", "ndcg": 0.1}, {"trial": "b", "ndcg": 0.2}], "ndcg").index
+        >>> results_frame([{"trial": "a", "ndcg": 0.1}, {"trial": "b", "ndcg": 0.2}], "ndcg").index
         Index(['b', 'a'], dtype='str', name='trial')
     """
     frame = pd.DataFrame(rows)

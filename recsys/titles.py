@@ -5,13 +5,13 @@ from __future__ import annotations
 _ARTICLES = frozenset({"A", "An", "The"})
 
 
-def spoken(title: str) -> str:
+def display_title(title: str) -> str:
     """A title without year and other names in brackets, its article in front.
 
     Example:
-        >>> spoken("Seven Samurai, The (Shichinin no samurai) (1954)")
+        >>> display_title("Seven Samurai, The (Shichinin no samurai) (1954)")
         'The Seven Samurai'
-        >>> spoken("(500) Days of Summer (2009)")
+        >>> display_title("(500) Days of Summer (2009)")
         '(500) Days of Summer'
     """
     name = title.split(" (", 1)[0]

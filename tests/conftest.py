@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import settings
 
-from recsys.bundle import make_bundle
 from recsys.config import Runtime
 from recsys.cooccurrence import count_cooccurrence
 from recsys.data import leave_last_out, read_ratings
 from recsys.data.synthetic import SyntheticConfig, synthesise_ratings, write_sample
 from recsys.embeddings import EmbeddingConfig, fit_embeddings
+from recsys.recommender.bundle import make_bundle
 from recsys.sessions import SessionConfig, SessionModel, SessionNetwork
 
 ROOT = Path(__file__).parents[1]

@@ -9,10 +9,10 @@ import pytest
 
 import recsys
 from flows.settings import Settings
-from recsys.bundle import save_bundle
 from recsys.data import read_ratings
 from recsys.data.synthetic import SyntheticConfig, write_sample
 from recsys.recommender import Recommender
+from recsys.recommender.bundle import save_bundle
 from recsys.vocabulary import Vocabulary
 
 README_FOLDER = Path(__file__).parents[1]
@@ -28,7 +28,7 @@ def test_the_settings_are_taken():
     settings = Settings.model_validate(tomllib.loads(text))
     assert settings.model_name == "books"
     assert settings.session.epochs == 12
-    assert settings.reading.filters.min_user == 5
+    assert settings.reading.filters.min_user_interactions == 5
 
 
 def test_the_settings_of_reading_are_taken():

@@ -12,12 +12,12 @@ from flows.places import DATA
 from flows.robust import io_task
 from flows.telling import tell
 from recsys.data import (
+    DataConfig,
     FilterReport,
     Interactions,
-    ReadingConfig,
     ReadReport,
     Split,
-    Target,
+    Subset,
     load_interactions,
     read_ratings,
 )
@@ -34,13 +34,13 @@ def find_data(data: str | None) -> str:
 
 
 @io_task("digest", timeout_seconds=3600)
-def inputs_of(source: str, reading: ReadingConfig, model_name: str) -> str:
+def inputs_of(source: str, reading: DataConfig, model_name: str) -> str:
     """The digest of what a model is learned from: the bytes of the files, and how they are read."""
     return digest_of(files=digest_of_files(Path(source)), reading=reading, model=model_name)
 
 
 @io_task("read", timeout_seconds=3600)
-def read(source: str, config: ReadingConfig, run: Run) -> Split:
+def read(source: str, config: DataConfig, run: Run) -> Split:
     """Read, check and filter the ratings; hold back later watches to judge models by."""
     log = get_run_logger()
     with run.child("data") as stage:
@@ -64,7 +64,7 @@ def read(source: str, config: ReadingConfig, run: Run) -> Split:
 
 
 @io_task("look for what was learned from", timeout_seconds=3600)
-def without_learned(split: Split, earlier: Path | None, run: Run) -> Split:
+def drop_leaked_targets(split: Split, earlier: Path | None, run: Run) -> Split:
     """Take from the targets what the champion has learned from; say how much that was.
 
     Args:
@@ -84,8 +84,8 @@ def without_learned(split: Split, earlier: Path | None, run: Run) -> Split:
         log.warning("%s", told)
         tell("learned-before", "Targets were not looked through", told, _FLATTERED)
         return split
-    fair = split.learned_from(learned)
-    targets: tuple[Target, ...] = ("validation", "test")
+    fair = split.without_leakage(learned)
+    targets: tuple[Subset, ...] = ("validation", "test")
     lost = {target: len(split.rows(target)) - len(fair.rows(target)) for target in targets}
     run.log_metrics({f"{target}_targets_learned_before": n for target, n in lost.items()})
     if not any(lost.values()):
@@ -118,7 +118,7 @@ LATE = (
 
 
 def read_filtered(
-    source: str, config: ReadingConfig, on_report: OnReport
+    source: str, config: DataConfig, on_report: OnReport
 ) -> tuple[Interactions, list[FilterReport]]:
     """What is left of the ratings after checks and filters, and what each filter removed."""
     ratings = read_ratings(

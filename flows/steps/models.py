@@ -13,33 +13,33 @@ from flows.kept import fill, kept_task, origin
 from flows.places import checkpoint_folder, reports_folder
 from flows.robust import TRAINING
 from flows.telling import link_to, progress
-from recsys import plots
 from recsys.baselines import fit_baseline
 from recsys.callbacks import History, combine
 from recsys.config import Runtime
 from recsys.console import print_table, rows_of
-from recsys.data import Split, Target
-from recsys.embeddings import ItemEmbeddings, windowed_vectors
+from recsys.data import Split, Subset
+from recsys.embeddings import ItemEmbeddings, ppmi_embeddings
 from recsys.evaluation import (
-    METRIC,
+    PRIMARY_METRIC,
     Report,
     Scorer,
     by_segment,
-    compare_with,
     comparison_table,
     evaluate,
     read_report,
     segments_of,
+    significance_table,
     write_report,
 )
+from recsys.reporting import plots
 from recsys.sessions import SessionConfig, SessionModel, fit_session_model, training_digest
 from recsys.storage import atomic_folder, read_json, write_json, write_manifest
 from recsys.tracking import Run
 from recsys.tracking.naming import flatten
 
-Reports = dict[Target, Report]
+Reports = dict[Subset, Report]
 
-TARGETS: tuple[Target, ...] = ("validation", "test")
+TARGETS: tuple[Subset, ...] = ("validation", "test")
 LSTM = "lstm"
 _SETTINGS = "settings.json"
 
@@ -63,9 +63,9 @@ def learn_sessions(
     with run.child(LSTM) as stage, progress(LSTM, config.epochs, "train_loss") as advance:
         stage.log_config(session=config, runtime=runtime)
         vectors = embeddings.vectors
-        if config.initial_vectors == "windowed" and start is None:
+        if config.item_embedding_init == "windowed" and start is None:
             dim = config.embedding_dim or embeddings.dim
-            vectors = windowed_vectors(split.train, dim, runtime=runtime)
+            vectors = ppmi_embeddings(split.train, dim, runtime=runtime)
         digest = training_digest(
             split.train, config, item_vectors=vectors, start=start, runtime=runtime
         )
@@ -133,7 +133,7 @@ def keep_baseline(
         split.train,
         item_vectors=embeddings.vectors,
         runtime=runtime,
-        validate=lambda model: evaluate(model, split, "validation").metrics[METRIC],
+        validate=lambda model: evaluate(model, split, "validation").metrics[PRIMARY_METRIC],
     )
     reports = judge(fitted.model, split, embeddings)
     folder = reports_folder(digest)
@@ -165,7 +165,7 @@ def compare(by_model: dict[str, Reports], run: Run) -> None:
     table = comparison_table({name: reports["test"] for name, reports in by_model.items()})
     run.log_comparison(table, LSTM)
     ranks = {name: reports["test"].per_user() for name, reports in by_model.items()}
-    run.log_table(compare_with(LSTM, ranks), "differences")
+    run.log_table(significance_table(LSTM, ranks), "differences")
     run.log_reports(by_model[LSTM])
     create_table_artifact(
         key="models",

@@ -12,7 +12,6 @@ from prefect.cache_policies import NO_CACHE
 from flows.robust import io_task
 from flows.telling import link_to, tell
 from recsys import tracking
-from recsys.bundle import Bundle, save_bundle
 from recsys.data import Split
 from recsys.errors import BundleError, TrackingError
 from recsys.evaluation import (
@@ -24,6 +23,7 @@ from recsys.evaluation import (
     promote_if_better,
 )
 from recsys.loading import load_recommender
+from recsys.recommender.bundle import Bundle, save_bundle
 from recsys.tracking import Run
 
 

@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.steps.models import LSTM, Reports
 from recsys import tracking
 from recsys.data import Split
-from recsys.report_page import report_page
+from recsys.reporting import report_page
 from recsys.tracking import Run
 
 

@@ -13,11 +13,11 @@ from flows.orphans import end_with_parent
 from flows.places import checkpoint_folder, interactions_folder
 from flows.robust import TRAINING
 from recsys import tracking
-from recsys.baselines import AveragedConfig, fit_averaged_embedding
+from recsys.baselines import MeanEmbeddingConfig, fit_mean_embedding
 from recsys.config import Config, Runtime
 from recsys.cooccurrence import CooccurrenceConfig, count_cooccurrence
-from recsys.data import ReadingConfig, Split, load_interactions, save_interactions
-from recsys.embeddings import EmbeddingConfig, fit_embeddings, windowed_vectors
+from recsys.data import DataConfig, Split, load_interactions, save_interactions
+from recsys.embeddings import EmbeddingConfig, fit_embeddings, ppmi_embeddings
 from recsys.evaluation import Scorer, evaluate
 from recsys.sessions import SessionConfig, fit_session_model
 from recsys.tracking import Run
@@ -28,7 +28,7 @@ class Material(Config):
 
     data: str
     """The digest of the interactions, which lie in `data/work/interactions`."""
-    reading: ReadingConfig
+    reading: DataConfig
     counting: CooccurrenceConfig
 
     def split(self) -> Split:
@@ -40,7 +40,7 @@ class Material(Config):
 
 @task(cache_policy=NO_CACHE, task_run_name="keep data")
 def keep_material(
-    split: Split, reading: ReadingConfig, counting: CooccurrenceConfig, run: Run
+    split: Split, reading: DataConfig, counting: CooccurrenceConfig, run: Run
 ) -> Material:
     """Put the interactions where every trial finds them."""
     digest = split.interactions.digest
@@ -68,7 +68,7 @@ def try_out(digest: str, trial: Trial, material: Material, runtime: Runtime, par
     end_with_parent()
     split = material.split()
     with tracking.open_run(parent).child(trial.name) as stage:
-        tracking.mark_inputs(stage, digest)
+        tracking.tag_inputs(stage, digest)
         stage.log_config(runtime=runtime)
         began = time.perf_counter()
         if isinstance(trial.config, EmbeddingConfig):
@@ -92,7 +92,7 @@ def _embeddings(
     fitted = fit_embeddings(counts, config, runtime=runtime, on_epoch=stage.on_epoch)
     if fitted.loss_over_optimum is not None:
         stage.log_metrics({"loss_over_optimum": fitted.loss_over_optimum})
-    return fit_averaged_embedding(fitted.vectors, AveragedConfig())
+    return fit_mean_embedding(fitted.vectors, MeanEmbeddingConfig())
 
 
 def _sessions(
@@ -104,7 +104,7 @@ def _sessions(
     return fit_session_model(
         split.train,
         config,
-        item_vectors=windowed_vectors(split.train, config.embedding_dim or 64, runtime=runtime),
+        item_vectors=ppmi_embeddings(split.train, config.embedding_dim or 64, runtime=runtime),
         runtime=runtime,
         on_epoch=stage.on_epoch,
         validate=lambda model: evaluate(model, split, "validation").metrics,

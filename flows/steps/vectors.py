@@ -11,8 +11,7 @@ from flows.digests import digest_of, program_digest
 from flows.kept import are_whole, fill, kept_task, origin
 from flows.places import counts_folder, embeddings_folder
 from flows.telling import progress
-from recsys import plots
-from recsys.callbacks import History, OnEpoch, combine
+from recsys.callbacks import EpochCallback, History, combine
 from recsys.config import Runtime
 from recsys.cooccurrence import (
     Cooccurrence,
@@ -30,7 +29,8 @@ from recsys.embeddings import (
     load_embeddings,
     save_embeddings,
 )
-from recsys.map_page import item_map_page
+from recsys.reporting import plots
+from recsys.reporting.map_page import item_map_page
 from recsys.storage import verify_manifest
 from recsys.tracking import Run
 
@@ -159,7 +159,7 @@ def keep_embeddings(
     config: EmbeddingConfig,
     runtime: Runtime,
     start: ItemEmbeddings | None,
-    listen: OnEpoch,
+    listen: EpochCallback,
 ) -> str:
     """Fit, and keep the vectors with what the fit told."""
     history, folder = History(), embeddings_folder(digest)

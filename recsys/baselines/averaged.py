@@ -14,7 +14,7 @@ from recsys.config import Config
 from recsys.errors import ConfigError
 
 
-class AveragedConfig(Config):
+class MeanEmbeddingConfig(Config):
     """What is averaged, and how nearness is measured."""
 
     recency: Recency = Recency(last=5, decay=0.8)
@@ -25,7 +25,7 @@ class AveragedConfig(Config):
 
 
 @dataclass(frozen=True, eq=False)
-class AveragedEmbedding(DotProduct):
+class MeanEmbedding(DotProduct):
     """Scores items by the dot product with the weighted sum of the watched items' vectors."""
 
     recency: Recency
@@ -37,19 +37,19 @@ class AveragedEmbedding(DotProduct):
         return summed
 
 
-def fit_averaged_embedding(
-    item_vectors: NDArray[np.float32] | None, config: AveragedConfig | None = None
-) -> AveragedEmbedding:
+def fit_mean_embedding(
+    item_vectors: NDArray[np.float32] | None, config: MeanEmbeddingConfig | None = None
+) -> MeanEmbedding:
     """Take the vectors as they are, or at length one; nothing is learned.
 
     Raises:
         ConfigError: there are no vectors.
     """
-    config = config or AveragedConfig()
+    config = config or MeanEmbeddingConfig()
     if item_vectors is None:
-        raise ConfigError("the averaged-embedding model needs item vectors: pass item_vectors")
+        raise ConfigError("the mean-embedding model needs item vectors: pass item_vectors")
     vectors = np.array(item_vectors, dtype=np.float32)
     if config.normalise:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors /= np.where(lengths > 0, lengths, 1.0)
-    return AveragedEmbedding(vectors, config.recency)
+    return MeanEmbedding(vectors, config.recency)

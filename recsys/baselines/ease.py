@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recsys.baselines.histories import WHOLE, Recency, history_matrix
+from recsys.baselines.histories import FULL_HISTORY, Recency, history_matrix
 from recsys.config import Config
 from recsys.data import Interactions
 from recsys.errors import ConfigError
@@ -24,7 +24,7 @@ class EASEConfig(Config):
     regularization: float = Field(default=500.0, gt=0)
     """Weight λ of the squared weights."""
 
-    recency: Recency = WHOLE
+    recency: Recency = FULL_HISTORY
     """Which watches speak when items are scored."""
 
     largest: int = Field(default=20_000, ge=1)

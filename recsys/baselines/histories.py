@@ -23,12 +23,12 @@ class Recency(Config):
     """What the weight of a watch is multiplied by for each later one."""
 
 
-WHOLE = Recency()
+FULL_HISTORY = Recency()
 """Every watch, whenever it was."""
 
 
 def history_matrix(
-    histories: Sequence[NDArray[np.int32]], n_items: int, recency: Recency = WHOLE
+    histories: Sequence[NDArray[np.int32]], n_items: int, recency: Recency = FULL_HISTORY
 ) -> sp.csr_array:
     """The weight of each item in each history, else zero: float32, [B, n_items].
 

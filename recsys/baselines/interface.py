@@ -43,7 +43,7 @@ class DotProduct(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class Ingredients:
+class FitInputs:
     """What a baseline can be made from."""
 
     train: Interactions
@@ -53,16 +53,16 @@ class Ingredients:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class BaselineSpec:
     """How a baseline is made, and which settings are worth trying."""
 
-    fit: Callable[[Ingredients, Any], Baseline]
+    fit: Callable[[FitInputs, Any], Baseline]
     configs: tuple[Config, ...] = (Config(),)
     """The default first; the others are tried where there is something to choose by."""
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class TunedBaseline:
     """A baseline that has been fitted, and how its settings were chosen."""
 
     model: Baseline
@@ -72,8 +72,10 @@ class Fitted:
 
 
 def fit_best(
-    recipe: Recipe, ingredients: Ingredients, validate: Callable[[Baseline], float] | None = None
-) -> Fitted:
+    recipe: BaselineSpec,
+    ingredients: FitInputs,
+    validate: Callable[[Baseline], float] | None = None,
+) -> TunedBaseline:
     """Fit a recipe with the best of its configurations.
 
     Args:
@@ -87,7 +89,7 @@ def fit_best(
     """
     if validate is None or len(recipe.configs) == 1:
         config = recipe.configs[0]
-        return Fitted(recipe.fit(ingredients, config), config, ())
+        return TunedBaseline(recipe.fit(ingredients, config), config, ())
     trials: list[tuple[Config, float]] = []
     best: tuple[Baseline, Config, float] | None = None
     for config in recipe.configs:
@@ -96,4 +98,4 @@ def fit_best(
         if best is None or trials[-1][1] > best[2]:
             best = (model, *trials[-1])
     assert best is not None  # noqa: S101  there is at least one configuration
-    return Fitted(best[0], best[1], tuple(trials))
+    return TunedBaseline(best[0], best[1], tuple(trials))

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.baselines.als import ALSConfig, fit_als
-from recsys.baselines.averaged import AveragedConfig, fit_averaged_embedding
+from recsys.baselines.averaged import MeanEmbeddingConfig, fit_mean_embedding
 from recsys.baselines.ease import EASEConfig, fit_ease
 from recsys.baselines.factors import BPRConfig, LMFConfig, fit_bpr, fit_lmf
-from recsys.baselines.histories import WHOLE, Recency
-from recsys.baselines.interface import Baseline, Fitted, Ingredients, Recipe, fit_best
+from recsys.baselines.histories import FULL_HISTORY, Recency
+from recsys.baselines.interface import Baseline, BaselineSpec, FitInputs, TunedBaseline, fit_best
 from recsys.baselines.item_knn import ItemKNNConfig, fit_item_knn
 from recsys.baselines.markov import fit_markov_chain
 from recsys.baselines.popularity import (
@@ -27,28 +27,30 @@ from recsys.errors import ConfigError
 
 _LAST_FIVE = Recency(last=5, decay=0.8)
 
-BASELINES: dict[str, Recipe] = {
-    "popularity": Recipe(lambda given, _: fit_popularity(given.train)),
-    "recent-popularity": Recipe(
+BASELINES: dict[str, BaselineSpec] = {
+    "popularity": BaselineSpec(lambda given, _: fit_popularity(given.train)),
+    "recent-popularity": BaselineSpec(
         lambda given, config: fit_recent_popularity(given.train, config),
         tuple(RecentPopularityConfig(half_life_days=days) for days in (90.0, 7.0, 30.0, 365.0)),
     ),
-    "markov": Recipe(lambda given, _: fit_markov_chain(given.train)),
-    "item-knn": Recipe(
+    "markov": BaselineSpec(lambda given, _: fit_markov_chain(given.train)),
+    "item-knn": BaselineSpec(
         lambda given, config: fit_item_knn(given.train, config),
         tuple(
             ItemKNNConfig(weighting=weighting, recency=recency)
-            for recency, weighting in product((_LAST_FIVE, WHOLE), ("cosine", "tfidf", "bm25"))
+            for recency, weighting in product(
+                (_LAST_FIVE, FULL_HISTORY), ("cosine", "tfidf", "bm25")
+            )
         ),
     ),
-    "ease": Recipe(
+    "ease": BaselineSpec(
         lambda given, config: fit_ease(given.train, config),
         tuple(
             EASEConfig(regularization=weight, recency=recency)
-            for recency, weight in product((WHOLE, _LAST_FIVE), (500.0, 100.0))
+            for recency, weight in product((FULL_HISTORY, _LAST_FIVE), (500.0, 100.0))
         ),
     ),
-    "als": Recipe(
+    "als": BaselineSpec(
         lambda given, config: fit_als(given.train, config, runtime=given.runtime),
         (
             ALSConfig(),
@@ -56,26 +58,26 @@ BASELINES: dict[str, Recipe] = {
             ALSConfig(factors=128, alpha=10.0, regularization=10.0),
         ),
     ),
-    "bpr": Recipe(
+    "bpr": BaselineSpec(
         lambda given, config: fit_bpr(given.train, config, runtime=given.runtime),
         (BPRConfig(), BPRConfig(regularization=0.1)),
     ),
-    "lmf": Recipe(
+    "lmf": BaselineSpec(
         lambda given, config: fit_lmf(given.train, config, runtime=given.runtime),
         (LMFConfig(), LMFConfig(regularization=6.0)),
     ),
-    "averaged-embedding": Recipe(
-        lambda given, config: fit_averaged_embedding(given.item_vectors, config),
+    "mean-embedding": BaselineSpec(
+        lambda given, config: fit_mean_embedding(given.item_vectors, config),
         tuple(
-            AveragedConfig(recency=recency, normalise=normalise)
-            for recency, normalise in product((_LAST_FIVE, WHOLE), (True, False))
+            MeanEmbeddingConfig(recency=recency, normalise=normalise)
+            for recency, normalise in product((_LAST_FIVE, FULL_HISTORY), (True, False))
         ),
     ),
 }
 """How each baseline is made, by name."""
 
 
-def usual_baselines(interactions: Interactions) -> list[str]:
+def default_baselines(interactions: Interactions) -> list[str]:
     """The names of those that are run beside every model: the strong, and the cheap.
 
     The Markov chain and item-kNN over the last watches are the hardest to beat and take seconds;
@@ -83,7 +85,7 @@ def usual_baselines(interactions: Interactions) -> list[str]:
     BPR and LMF are as slow as all others together and weaker, and stay out, as does recent
     popularity, which not all data has the times for. EASE runs where it takes seconds.
     """
-    names = ["popularity", "markov", "item-knn", "als", "averaged-embedding"]
+    names = ["popularity", "markov", "item-knn", "als", "mean-embedding"]
     if min(interactions.n_users, interactions.n_items) <= _EASE_TAKES_SECONDS:
         names.insert(3, "ease")
     return names
@@ -100,13 +102,13 @@ def fit_baseline(
     item_vectors: NDArray[np.float32] | None = None,
     runtime: Runtime | None = None,
     validate: Callable[[Baseline], float] | None = None,
-) -> Fitted:
+) -> TunedBaseline:
     """Fit a baseline by its name.
 
     Args:
         name: one of `BASELINES`.
         train: what to learn from.
-        item_vectors: for "averaged-embedding", [n_items, dim].
+        item_vectors: for "mean-embedding", [n_items, dim].
         runtime: seed and threads.
         validate: how good a model is, higher is better, on validation targets: the best of the
             recipe's configurations is taken; without it, its default.
@@ -117,5 +119,5 @@ def fit_baseline(
     """
     if name not in BASELINES:
         raise ConfigError(f"there is no baseline {name!r}: choose one of {', '.join(BASELINES)}")
-    given = Ingredients(train, runtime or Runtime(), item_vectors)
+    given = FitInputs(train, runtime or Runtime(), item_vectors)
     return fit_best(BASELINES[name], given, validate)

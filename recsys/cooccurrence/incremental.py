@@ -46,8 +46,8 @@ def update_cooccurrence(
             "the counts are not those of `old`: pass the interactions they were made of"
         )
     was, now = _changed_users(counts, old, new)
-    before = _count(counts, old.keep(was[old.user_index]), runtime)
-    after = _count(counts, new.keep(now[new.user_index]), runtime)
+    before = _count(counts, old.filter(was[old.user_index]), runtime)
+    after = _count(counts, new.filter(now[new.user_index]), runtime)
     unchanged = counts.matrix - before.matrix
     if unchanged.data.min(initial=0) < 0:
         raise DataError("the counts are not those of `old`: some are smaller than they must be")

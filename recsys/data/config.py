@@ -9,17 +9,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from recsys.config import Config
-from recsys.data.chronological import (
+from recsys.data.filters import FilterReport, k_core, min_rating, time_window
+from recsys.data.interactions import Interactions
+from recsys.data.reading.checks import Checks
+from recsys.data.split import Split
+from recsys.data.splitters import (
     global_time_cut,
     leave_last_n,
     leave_last_out,
     per_user_ratio,
 )
-from recsys.data.filters import FilterReport, k_core, rated_at_least, time_window
-from recsys.data.interactions import Interactions
-from recsys.data.moments import Moment
-from recsys.data.reading.checks import Checks
-from recsys.data.split import Split
+from recsys.data.timestamps import TimestampLike
 
 
 class Filters(Config):
@@ -28,20 +28,20 @@ class Filters(Config):
     min_rating: float | None = None
     """Only ratings of this much or more."""
 
-    start: Moment | None = None
+    start: TimestampLike | None = None
     """Only watches from then on."""
 
-    end: Moment | None = None
+    end: TimestampLike | None = None
     """Only watches before then."""
 
-    min_user: int = Field(default=1, ge=1)
+    min_user_interactions: int = Field(default=1, ge=1)
     """Only users of at least so many watches (k-core)."""
 
-    min_item: int = Field(default=1, ge=1)
+    min_item_interactions: int = Field(default=1, ge=1)
     """Only items of at least so many watches (k-core)."""
 
     def facts(self) -> dict[str, str | int | float]:
-        """The filters that are not the default, as `filter_min_user`, for a fingerprint."""
+        """The filters that are not the default, as `filter_min_user_interactions`, for a fingerprint."""
         set_ones = self.model_dump(mode="json", exclude_defaults=True)
         return {f"filter_{name}": value for name, value in set_ones.items()}
 
@@ -55,11 +55,13 @@ class Filters(Config):
         filters: list[Callable[[Interactions], tuple[Interactions, FilterReport]]] = []
         if self.min_rating is not None:
             least = self.min_rating
-            filters.append(lambda log: rated_at_least(log, least))
+            filters.append(lambda log: min_rating(log, least))
         if self.start is not None or self.end is not None:
             filters.append(lambda log: time_window(log, self.start, self.end))
-        if self.min_user > 1 or self.min_item > 1:
-            filters.append(lambda log: k_core(log, self.min_user, self.min_item))
+        if self.min_user_interactions > 1 or self.min_item_interactions > 1:
+            filters.append(
+                lambda log: k_core(log, self.min_user_interactions, self.min_item_interactions)
+            )
         reports = []
         for one in filters:
             interactions, report = one(interactions)
@@ -92,8 +94,8 @@ class GlobalTimeCut(Config):
     """Train is what anyone watched before one moment; later watches are targets."""
 
     method: Literal["global_time_cut"] = "global_time_cut"
-    validation_from: Moment
-    test_from: Moment
+    validation_from: TimestampLike
+    test_from: TimestampLike
 
     def apply(self, interactions: Interactions) -> Split:
         """Split; see `recsys.global_time_cut`."""
@@ -114,7 +116,7 @@ class PerUserRatio(Config):
         return per_user_ratio(interactions, self.validation, self.test)
 
 
-class ReadingConfig(Config):
+class DataConfig(Config):
     """How ratings are read, filtered and split."""
 
     layout: str | None = None

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data.interactions import Interactions
-from recsys.data.moments import Moment, seconds_since_1970, time_range, timestamps_of
+from recsys.data.timestamps import TimestampLike, require_timestamps, time_range, to_unix
 from recsys.errors import DataError
 
 
@@ -31,9 +31,9 @@ class FilterReport:
     """What a filter removed.
 
     Example:
-        >>> print(FilterReport("k_core(min_user=5, min_item=5)", Size(2000, 40, 90),
+        >>> print(FilterReport("k_core(min_user_interactions=5, min_item_interactions=5)", Size(2000, 40, 90),
         ...                    Size(1500, 40, 30), rounds=2))
-        k_core(min_user=5, min_item=5) removed 500 of 2,000 rows (25.0%), 0 of 40 users, 60 of 90 items in 2 rounds
+        k_core(min_user_interactions=5, min_item_interactions=5) removed 500 of 2,000 rows (25.0%), 0 of 40 users, 60 of 90 items in 2 rounds
     """  # noqa: E501
 
     name: str
@@ -64,9 +64,9 @@ class FilterReport:
 
 
 def k_core(
-    interactions: Interactions, min_user: int = 5, min_item: int = 5
+    interactions: Interactions, min_user_interactions: int = 5, min_item_interactions: int = 5
 ) -> tuple[Interactions, FilterReport]:
-    """Keep users of at least `min_user` watches and items of at least `min_item`.
+    """Keep users of at least `min_user_interactions` watches and items of at least `min_item_interactions`.
 
     Users who lose watches with an item may fall below their minimum, and so on: rows are
     removed until every user and every item that is left has its minimum. What is left is the
@@ -75,8 +75,8 @@ def k_core(
 
     Args:
         interactions: who watched what.
-        min_user: the fewest watches of a user; one or less asks nothing.
-        min_item: the fewest watches of an item; one or less asks nothing.
+        min_user_interactions: the fewest watches of a user; one or less asks nothing.
+        min_item_interactions: the fewest watches of an item; one or less asks nothing.
 
     Returns:
         What is left, without the users and items that went, and what was removed.
@@ -88,25 +88,37 @@ def k_core(
         >>> import pandas as pd
         >>> from recsys.data.reading.read import read_ratings
         >>> log = pd.DataFrame({"user_id": [1, 1, 2, 2, 2, 3], "item_id": [7, 8, 7, 8, 9, 9]})
-        >>> few, report = k_core(read_ratings(log), min_user=2, min_item=2)
+        >>> few, report = k_core(read_ratings(log), min_user_interactions=2, min_item_interactions=2)
         >>> few.users.ids.tolist(), few.items.ids.tolist()
         ([1, 2], [7, 8])
         >>> print(report)
-        k_core(min_user=2, min_item=2) removed 2 of 6 rows (33.3%), 1 of 3 users, 1 of 3 items in 2 rounds
+        k_core(min_user_interactions=2, min_item_interactions=2) removed 2 of 6 rows (33.3%), 1 of 3 users, 1 of 3 items in 2 rounds
     """  # noqa: E501
-    kept, rounds = _core(interactions.user_index, interactions.item_index, min_user, min_item)
-    name = f"k_core(min_user={min_user}, min_item={min_item})"
-    return _filtered(interactions, kept, name, "lower min_user or min_item", rounds)
+    kept, rounds = _core(
+        interactions.user_index,
+        interactions.item_index,
+        min_user_interactions,
+        min_item_interactions,
+    )
+    name = f"k_core(min_user_interactions={min_user_interactions}, min_item_interactions={min_item_interactions})"
+    return _filtered(
+        interactions, kept, name, "lower min_user_interactions or min_item_interactions", rounds
+    )
 
 
 def _core(
-    users: NDArray[np.int32], items: NDArray[np.int32], min_user: int, min_item: int
+    users: NDArray[np.int32],
+    items: NDArray[np.int32],
+    min_user_interactions: int,
+    min_item_interactions: int,
 ) -> tuple[NDArray[np.bool_], int]:
     """Which rows are in the core, [n], and after how many rounds of removal."""
     kept = np.ones(len(users), dtype=np.bool_)
     rounds = 0
     while True:
-        stays = (np.bincount(users) >= min_user)[users] & (np.bincount(items) >= min_item)[items]
+        stays = (np.bincount(users) >= min_user_interactions)[users] & (
+            np.bincount(items) >= min_item_interactions
+        )[items]
         if stays.all():
             return kept, rounds
         kept[kept] = stays
@@ -114,9 +126,7 @@ def _core(
         rounds += 1
 
 
-def rated_at_least(
-    interactions: Interactions, min_rating: float
-) -> tuple[Interactions, FilterReport]:
+def min_rating(interactions: Interactions, min_rating: float) -> tuple[Interactions, FilterReport]:
     """Keep ratings of `min_rating` or more.
 
     Returns:
@@ -129,20 +139,20 @@ def rated_at_least(
         >>> import pandas as pd
         >>> from recsys.data.reading.read import read_ratings
         >>> log = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [7, 8, 9], "rating": [4, 5, 1]})
-        >>> _, report = rated_at_least(read_ratings(log), 4)
+        >>> _, report = min_rating(read_ratings(log), 4)
         >>> print(report)
-        rated_at_least(4) removed 1 of 3 rows (33.3%), 1 of 2 users, 1 of 3 items
+        min_rating(4) removed 1 of 3 rows (33.3%), 1 of 2 users, 1 of 3 items
     """
     rating = interactions.rating
     if rating is None:
-        raise DataError("rated_at_least needs ratings: the data has no column 'rating'")
+        raise DataError("min_rating needs ratings: the data has no column 'rating'")
     remedy = f"lower min_rating (the highest rating is {rating.max(initial=0):g})"
-    name = f"rated_at_least({min_rating:g})"
+    name = f"min_rating({min_rating:g})"
     return _filtered(interactions, rating >= min_rating, name, remedy)
 
 
 def time_window(
-    interactions: Interactions, start: Moment | None = None, end: Moment | None = None
+    interactions: Interactions, start: TimestampLike | None = None, end: TimestampLike | None = None
 ) -> tuple[Interactions, FilterReport]:
     """Keep watches from `start` on and before `end`; None sets no limit.
 
@@ -163,14 +173,14 @@ def time_window(
         >>> print(report)
         time_window(from 1970-01-02) removed 1 of 2 rows (50.0%), 0 of 1 users, 1 of 2 items
     """
-    timestamp = timestamps_of(interactions, "time_window")
+    timestamp = require_timestamps(interactions, "time_window")
     kept = np.ones(len(interactions), dtype=np.bool_)
     limits = []
     if start is not None:
-        kept &= timestamp >= seconds_since_1970(start)
+        kept &= timestamp >= to_unix(start)
         limits.append(f"from {start}")
     if end is not None:
-        kept &= timestamp < seconds_since_1970(end)
+        kept &= timestamp < to_unix(end)
         limits.append(f"before {end}")
     remedy = f"widen it (the times are {time_range(timestamp)})"
     return _filtered(interactions, kept, f"time_window({', '.join(limits)})", remedy)
@@ -181,5 +191,5 @@ def _filtered(
 ) -> tuple[Interactions, FilterReport]:
     if not kept.any():
         raise DataError(f"{name} removed all {len(interactions):,} rows: {remedy}")
-    left = interactions.keep(kept).shrink()
+    left = interactions.filter(kept).compact()
     return left, FilterReport(name, Size.of(interactions), Size.of(left), rounds)

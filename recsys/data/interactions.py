@@ -59,7 +59,7 @@ class Interactions:
         """The items of the user with this index, oldest first, [length]."""
         return self.item_index[self.user_offsets[user] : self.user_offsets[user + 1]]
 
-    def keep(self, mask: NDArray[np.bool_]) -> Interactions:
+    def filter(self, mask: NDArray[np.bool_]) -> Interactions:
         """Only the rows where `mask` ([n]) is true; vocabularies and catalogue stay whole."""
         lengths = np.bincount(self.user_index[mask], minlength=self.n_users)
         return replace(
@@ -71,14 +71,14 @@ class Interactions:
             user_offsets=offsets_of(lengths),
         )
 
-    def shrink(self) -> Interactions:
+    def compact(self) -> Interactions:
         """Without the users and items that have no row; those left keep their ids.
 
         Example:
             >>> from recsys.data.reading.read import read_ratings
             >>> log = pd.DataFrame({"user_id": [1, 2, 2], "item_id": [10, 20, 30]})
             >>> whole = read_ratings(log, on_report=lambda report: None)
-            >>> few = whole.keep(np.array([False, False, True])).shrink()
+            >>> few = whole.filter(np.array([False, False, True])).compact()
             >>> few.users.ids.tolist(), few.items.ids.tolist(), few.item_index.tolist()
             ([2], [30], [0])
         """

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from recsys.data.interactions import Interactions
 
-Target = Literal["validation", "test"]
+Subset = Literal["validation", "test"]
 
-LEFT_OUT, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
+EXCLUDED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
 """The part that a row can be in. Within a user, no part is followed by a lower one."""
 
-_PART_OF: dict[Target, int] = {"validation": VALIDATION, "test": TEST}
+_PART_OF: dict[Subset, int] = {"validation": VALIDATION, "test": TEST}
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,41 +32,41 @@ class Split:
     """
 
     interactions: Interactions
-    part: NDArray[np.int8]
-    """The part that each row is in, [n_rows]: `TRAIN`, `VALIDATION`, `TEST` or `LEFT_OUT`."""
+    assignment: NDArray[np.int8]
+    """The part that each row is in, [n_rows]: `TRAIN`, `VALIDATION`, `TEST` or `EXCLUDED`."""
     protocol: str
     """What kind of split it is, for the fingerprint."""
     parameters: Mapping[str, str | int | float] = field(default_factory=dict)
     """What it was made with, for the fingerprint."""
-    lacking: str = "there are no targets"
+    empty_reason: str = "there are no targets"
     """What is the matter where there are no targets, for messages."""
 
     def __post_init__(self) -> None:
         log = self.interactions
-        if self.part.shape != (len(log),):
-            raise ValueError(f"part has shape {self.part.shape} for {len(log)} rows")
+        if self.assignment.shape != (len(log),):
+            raise ValueError(f"assignment has shape {self.assignment.shape} for {len(log)} rows")
         same_user = log.user_index[1:] == log.user_index[:-1]
-        if np.any(same_user & (self.part[1:] < self.part[:-1])):
+        if np.any(same_user & (self.assignment[1:] < self.assignment[:-1])):
             raise ValueError("within a user, train has to come first, then validation, then test")
         first = log.user_offsets[:-1][log.history_lengths > 0]
-        if np.any(self.part[first] > TRAIN):
+        if np.any(self.assignment[first] > TRAIN):
             raise ValueError("the first watch of a user has no history to be predicted from")
 
     @cached_property
     def train(self) -> Interactions:
         """What to learn from: the rows that are in train, all users and items kept."""
-        return self.interactions.keep(self.part == TRAIN)
+        return self.interactions.filter(self.assignment == TRAIN)
 
     @cached_property
     def left_out(self) -> NDArray[np.int64]:
         """Row numbers of watches that are neither learned from nor predicted, ascending."""
-        return np.flatnonzero(self.part == LEFT_OUT)
+        return np.flatnonzero(self.assignment == EXCLUDED)
 
     def filtered_by(self, facts: Mapping[str, str | int | float]) -> Split:
         """The same split, with what was filtered before it in its fingerprint."""
         return replace(self, parameters={**self.parameters, **facts})
 
-    def learned_from(self, earlier: Interactions) -> Split:
+    def without_leakage(self, earlier: Interactions) -> Split:
         """The same split, without targets that a model has learned from before.
 
         Ratings that arrive late, with times before those that are there, can turn what was in
@@ -78,12 +78,12 @@ class Split:
 
         Example:
             >>> import pandas as pd
-            >>> from recsys.data.chronological import leave_last_out
+            >>> from recsys.data.splitters import leave_last_out
             >>> from recsys.data.reading.read import read_ratings
             >>> log = pd.DataFrame({"user_id": [1] * 4, "item_id": [10, 20, 30, 40]})
             >>> split = leave_last_out(read_ratings(log, on_report=lambda report: None))
-            >>> again = split.learned_from(split.interactions.keep(split.part < TEST))
-            >>> split.part.tolist(), again.part.tolist()
+            >>> again = split.without_leakage(split.interactions.filter(split.assignment < TEST))
+            >>> split.assignment.tolist(), again.assignment.tolist()
             ([0, 0, 1, 2], [0, 0, 0, 2])
         """
         log = self.interactions
@@ -91,49 +91,49 @@ class Split:
         items = log.items.indices(earlier.items.ids)[earlier.item_index]
         known = (users >= 0) & (items >= 0)
         learned = users[known] * log.n_items + items[known]
-        targets = np.flatnonzero(self.part > TRAIN)
+        targets = np.flatnonzero(self.assignment > TRAIN)
         pairs = log.user_index[targets].astype(np.int64) * log.n_items + log.item_index[targets]
         hit = targets[np.isin(pairs, learned)]
         last = np.full(log.n_users, -1, dtype=np.int64)
         last[log.user_index[hit]] = hit  # ascending: the last of each user stays
-        part = self.part.copy()
+        part = self.assignment.copy()
         part[targets[targets <= last[log.user_index[targets]]]] = TRAIN
-        return replace(self, part=part)
+        return replace(self, assignment=part)
 
-    def rows(self, target: Target) -> NDArray[np.int64]:
+    def rows(self, subset: Subset) -> NDArray[np.int64]:
         """Row number of each target, ascending, [n]."""
-        return self._rows[target]
+        return self._rows[subset]
 
-    def users(self, target: Target) -> NDArray[np.int64]:
+    def users(self, subset: Subset) -> NDArray[np.int64]:
         """User index of each target, ascending, [n]; a user stands here once per target."""
-        return self.interactions.user_index[self.rows(target)].astype(np.int64)
+        return self.interactions.user_index[self.rows(subset)].astype(np.int64)
 
-    def targets(self, target: Target) -> NDArray[np.int32]:
+    def targets(self, subset: Subset) -> NDArray[np.int32]:
         """The item to predict in each case, [n]."""
-        return self.interactions.item_index[self.rows(target)]
+        return self.interactions.item_index[self.rows(subset)]
 
-    def histories(self, target: Target) -> Histories:
+    def histories(self, subset: Subset) -> Histories:
         """What the user had watched before each target, oldest first, [n]."""
-        starts = self.interactions.user_offsets[self.users(target)]
-        return Histories(self.interactions.item_index, starts, self.rows(target))
+        starts = self.interactions.user_offsets[self.users(subset)]
+        return Histories(self.interactions.item_index, starts, self.rows(subset))
 
-    def cold(self, target: Target) -> ColdStart:
+    def cold(self, subset: Subset) -> ColdStart:
         """Which targets are of users or items that train does not know."""
         train = self.train
         seen_items = np.bincount(train.item_index, minlength=train.n_items) > 0
         return ColdStart(
-            users=train.history_lengths[self.users(target)] == 0,
-            items=~seen_items[self.targets(target)],
+            users=train.history_lengths[self.users(subset)] == 0,
+            items=~seen_items[self.targets(subset)],
         )
 
-    def fingerprint(self, target: Target) -> dict[str, str | int | float]:
+    def fingerprint(self, subset: Subset) -> dict[str, str | int | float]:
         """What must agree for two results to be comparable."""
-        users = self.users(target)
-        sha = hashlib.sha256(users.tobytes() + self.targets(target).tobytes())
+        users = self.users(subset)
+        sha = hashlib.sha256(users.tobytes() + self.targets(subset).tobytes())
         return {
             "protocol": self.protocol,
             **self.parameters,
-            "target": target,
+            "subset": subset,
             "n_items": self.interactions.n_items,
             "n_users": len(np.unique(users)),
             "data_digest": self.interactions.digest,
@@ -141,8 +141,10 @@ class Split:
         }
 
     @cached_property
-    def _rows(self) -> dict[Target, NDArray[np.int64]]:
-        return {target: np.flatnonzero(self.part == part) for target, part in _PART_OF.items()}
+    def _rows(self) -> dict[Subset, NDArray[np.int64]]:
+        return {
+            target: np.flatnonzero(self.assignment == part) for target, part in _PART_OF.items()
+        }
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from recsys.embeddings.export import write_parquet, write_projector, write_word2vec
     from recsys.embeddings.fit import fit_embeddings, spectral_optimum
     from recsys.embeddings.item_embeddings import ItemEmbeddings
-    from recsys.embeddings.map import map_items, most_watched
+    from recsys.embeddings.ppmi import ppmi_embeddings
+    from recsys.embeddings.projection import most_popular, project_items
     from recsys.embeddings.saved import load_embeddings, save_embeddings
     from recsys.embeddings.spectral import SpectralOptimum
-    from recsys.embeddings.windowed import windowed_vectors
 
 __all__ = [
     "EmbeddingConfig",
@@ -26,11 +26,11 @@ __all__ = [
     "fit_embeddings",
     "fold_in",
     "load_embeddings",
-    "map_items",
-    "most_watched",
+    "most_popular",
+    "ppmi_embeddings",
+    "project_items",
     "save_embeddings",
     "spectral_optimum",
-    "windowed_vectors",
     "write_parquet",
     "write_projector",
     "write_word2vec",
@@ -43,9 +43,9 @@ __getattr__ = deferred(
         "recsys.embeddings.export": ["write_parquet", "write_projector", "write_word2vec"],
         "recsys.embeddings.fit": ["fit_embeddings", "spectral_optimum"],
         "recsys.embeddings.item_embeddings": ["ItemEmbeddings"],
-        "recsys.embeddings.map": ["map_items", "most_watched"],
+        "recsys.embeddings.projection": ["project_items", "most_popular"],
         "recsys.embeddings.saved": ["load_embeddings", "save_embeddings"],
         "recsys.embeddings.spectral": ["SpectralOptimum"],
-        "recsys.embeddings.windowed": ["windowed_vectors"],
+        "recsys.embeddings.ppmi": ["ppmi_embeddings"],
     },
 )

@@ -71,6 +71,6 @@ class EmbeddingConfig(Config):
     pair_weights: PairWeights | None = None
     """Weights of the pairs; None weighs all alike."""
 
-    compare_to_optimum: bool = True
+    compute_optimum: bool = True
     """Compute the best attainable loss as well, to tell how far from it the fit is. It can take
     longer than the fit itself. There is no such value with pair weights."""

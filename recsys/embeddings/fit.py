@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.callbacks import OnEpoch, ignore
+from recsys.callbacks import EpochCallback, ignore
 from recsys.config import Runtime
 from recsys.embeddings.config import EmbeddingConfig
 from recsys.embeddings.descent import descend
@@ -39,7 +39,7 @@ def fit_embeddings(
     items: Vocabulary | None = None,
     start: ItemEmbeddings | None = None,
     runtime: Runtime | None = None,
-    on_epoch: OnEpoch = ignore,
+    on_epoch: EpochCallback = ignore,
 ) -> ItemEmbeddings:
     """Minimise Σ_{i≠j} (v_iᵀv_j − X_ij)² over all ordered pairs, zeros included.
 
@@ -132,7 +132,11 @@ def _vectors_of(start: ItemEmbeddings, items: Vocabulary, dim: int) -> NDArray[n
 
 
 def _spectral(
-    matrix: PairMatrix, config: EmbeddingConfig, items: Vocabulary, seed: int, on_epoch: OnEpoch
+    matrix: PairMatrix,
+    config: EmbeddingConfig,
+    items: Vocabulary,
+    seed: int,
+    on_epoch: EpochCallback,
 ) -> ItemEmbeddings:
     """The optimum as a model of its own."""
     if config.pair_weights is not None:
@@ -159,7 +163,7 @@ def _descend(
     config: EmbeddingConfig,
     items: Vocabulary,
     seed: int,
-    on_epoch: OnEpoch,
+    on_epoch: EpochCallback,
     earlier_ND: NDArray[np.float32] | None,
 ) -> ItemEmbeddings:
     space = None
@@ -167,7 +171,7 @@ def _descend(
         space = KrylovSpace(matrix, config.dim + SPARE, _START_PASSES, seed)
     objective = PairObjective(matrix, space.ends if space else None)
     optimum = None
-    if (config.compare_to_optimum and config.pair_weights is None) or config.initial == "spectral":
+    if (config.compute_optimum and config.pair_weights is None) or config.initial == "spectral":
         optimum = find_optimum(matrix, config.dim, seed=seed, tolerance=_YARDSTICK_TOLERANCE)
     best_loss = optimum.loss if optimum and config.pair_weights is None else None
 

@@ -13,7 +13,7 @@ from recsys.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
-class AlignedScorer:
+class CatalogueAdapter:
     """Lets a model be evaluated on data that knows other items than it does.
 
     Watches of items that the model does not know are left out of its histories; such items

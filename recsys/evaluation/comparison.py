@@ -48,7 +48,7 @@ def paired_differences(
     return per_user_metric(first, metric, k) - per_user_metric(second, metric, k)
 
 
-def compare_with(
+def significance_table(
     reference: str,
     ranks: Mapping[str, pd.DataFrame],
     metric: str = "ndcg",

@@ -20,7 +20,7 @@ ITEMS = 256
 
 
 @runtime_checkable
-class FactoredScorer(Protocol):
+class DotProductScorer(Protocol):
     """A scorer whose scores are dot products: `score` is `user_vectors @ item_vectors.T`."""
 
     @property

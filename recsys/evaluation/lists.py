@@ -86,7 +86,7 @@ def average_precision(hits: Hits, k: int) -> PerUser:
     return np.asarray((precisions * found).sum(axis=1) / np.minimum(hits.n_relevant, k))
 
 
-LIST_METRICS: dict[str, Callable[[Hits, int], PerUser]] = {
+SET_METRICS: dict[str, Callable[[Hits, int], PerUser]] = {
     "hit_rate": hit_rate,
     "recall": recall,
     "precision": precision,
@@ -97,7 +97,7 @@ LIST_METRICS: dict[str, Callable[[Hits, int], PerUser]] = {
 """Each metric by its key. Of one right item, recall is the hit rate and MAP is MRR."""
 
 
-def list_metrics(
+def set_metrics(
     recommended: NDArray[np.int32],
     users: NDArray[np.integer],
     targets: NDArray[np.int32],
@@ -112,11 +112,11 @@ def list_metrics(
         n_items: size of the catalogue.
 
     Returns:
-        The mean over users of each of `LIST_METRICS`, as `list_recall_at_10`.
+        The mean over users of each of `SET_METRICS`, as `list_recall_at_10`.
 
     Example:
         >>> lists = np.array([[3, 1], [9, 9]], dtype=np.int32)
-        >>> found = list_metrics(lists, np.array([7, 7]), np.array([1, 2], np.int32), 10)
+        >>> found = set_metrics(lists, np.array([7, 7]), np.array([1, 2], np.int32), 10)
         >>> found["list_recall_at_2"], found["list_precision_at_2"]
         (0.5, 0.5)
     """
@@ -125,6 +125,5 @@ def list_metrics(
     hits = find_hits(recommended[first], relevant, n_items)
     k = recommended.shape[1]
     return {
-        f"list_{name}_at_{k}": float(metric(hits, k).mean())
-        for name, metric in LIST_METRICS.items()
+        f"list_{name}_at_{k}": float(metric(hits, k).mean()) for name, metric in SET_METRICS.items()
     }

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from recsys.config import Config
 from recsys.data import Split
-from recsys.evaluation.aligned import AlignedScorer
+from recsys.evaluation.aligned import CatalogueAdapter
 from recsys.evaluation.metrics import METRICS
 from recsys.evaluation.protocol import DEFAULT_PROTOCOL, RankingProtocol, require_comparable
 from recsys.evaluation.ranking import Scorer
@@ -20,7 +20,7 @@ from recsys.evaluation.segments import Segments, segments_of
 from recsys.evaluation.uncertainty import bootstrap_interval, mean_by_user, randomization_p
 from recsys.vocabulary import Vocabulary
 
-METRIC = "ndcg_at_10"
+PRIMARY_METRIC = "ndcg_at_10"
 """What decides, on the validation targets, unless a rule says otherwise."""
 
 
@@ -33,13 +33,13 @@ class PromotionRule(Config):
     alpha: float = Field(default=0.05, gt=0, lt=1)
     """How often chance alone may promote, or find a segment worse."""
 
-    minimum_effect: float = Field(default=0.0, ge=0)
+    min_improvement: float = Field(default=0.0, ge=0)
     """By how much the metric must rise at least."""
 
     segment_margin: float = Field(default=0.01, ge=0)
     """By how much it may fall in a segment."""
 
-    smallest_segment: int = Field(default=30, ge=2)
+    min_segment_size: int = Field(default=30, ge=2)
     """Segments of fewer targets are not looked at: nothing can be said of them."""
 
     latency_budget_ms: float | None = Field(default=None, gt=0)
@@ -64,7 +64,7 @@ class Verdict:
     metric: str
     comparison: str
     """The difference with its interval and p-value; empty where there was no champion."""
-    objections: tuple[str, ...]
+    failed_checks: tuple[str, ...]
     """Each reason against the new model; it is promoted if there is none."""
 
     def __str__(self) -> str:
@@ -75,7 +75,9 @@ class Verdict:
                 f"validation {self.metric} {self.challenger:.4f} against the present champion's "
                 f"{self.champion:.4f} on the same users: {self.comparison}"
             )
-        return "; ".join([found, "promoted" if self.promoted else "not promoted", *self.objections])
+        return "; ".join(
+            [found, "promoted" if self.promoted else "not promoted", *self.failed_checks]
+        )
 
 
 def promote_if_better(
@@ -107,11 +109,11 @@ def promote_if_better(
             there is a latency budget and no latency.
     """
     new = float(METRICS[rule.metric](challenger.ranks, rule.k).mean())
-    objections = _latency_objections(latency_ms, rule)
+    failed_checks = _latency_objections(latency_ms, rule)
     if champion is None:
-        return Verdict(not objections, new, None, rule.name, "", tuple(objections))
+        return Verdict(not failed_checks, new, None, rule.name, "", tuple(failed_checks))
     model, own = champion
-    scorer = AlignedScorer(model, own, split.interactions.items)
+    scorer = CatalogueAdapter(model, own, split.interactions.items)
     report = evaluate(scorer, split, "validation", protocol=protocol)
     require_comparable(
         {"the challenger": challenger.fingerprint, "the champion": report.fingerprint}
@@ -123,14 +125,16 @@ def promote_if_better(
     low, high = bootstrap_interval(by_user)
     comparison = f"{rise:+.4f} (95% interval {low:+.4f} to {high:+.4f}, p = {p:.2g})"
     if rise <= 0:
-        objections.append("it is not better")
+        failed_checks.append("it is not better")
     elif p >= rule.alpha:
-        objections.append(f"the rise may be chance: p is not below {rule.alpha}")
-    if 0 < rise < rule.minimum_effect:
-        objections.append(f"the rise is smaller than {rule.minimum_effect}")
-    objections += _segment_objections(rises, report.users, segments_of(split, "validation"), rule)
+        failed_checks.append(f"the rise may be chance: p is not below {rule.alpha}")
+    if 0 < rise < rule.min_improvement:
+        failed_checks.append(f"the rise is smaller than {rule.min_improvement}")
+    failed_checks += _segment_objections(
+        rises, report.users, segments_of(split, "validation"), rule
+    )
     old = float(metric(report.ranks, rule.k).mean())
-    return Verdict(not objections, new, old, rule.name, comparison, tuple(objections))
+    return Verdict(not failed_checks, new, old, rule.name, comparison, tuple(failed_checks))
 
 
 def _latency_objections(latency_ms: float | None, rule: PromotionRule) -> list[str]:
@@ -155,13 +159,13 @@ def _segment_objections(
         (f"{by} {segment}", of.codes == code)
         for by, of in segments.items()
         for code, segment in enumerate(of.categories)
-        if np.count_nonzero(of.codes == code) >= rule.smallest_segment
+        if np.count_nonzero(of.codes == code) >= rule.min_segment_size
     ]
     level = 1 - 2 * rule.alpha / max(len(looked_at), 1)
-    objections = []
+    failed_checks = []
     for name, here in looked_at:
         by_user = mean_by_user(rises[here], users[here])
         _, high = bootstrap_interval(by_user, level=level)
         if high < -rule.segment_margin:
-            objections.append(f"for {name} it is worse by {-by_user.mean():.4f}")
-    return objections
+            failed_checks.append(f"for {name} it is worse by {-by_user.mean():.4f}")
+    return failed_checks

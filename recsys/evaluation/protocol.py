@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from recsys.config import Config
-from recsys.data import Split, Target
+from recsys.data import Split, Subset
 
 Fingerprint = Mapping[str, str | int | float]
 
@@ -19,14 +19,14 @@ class RankingProtocol(Config):
     mask_seen: bool = True
     """Leave out what the user has watched, except the target itself."""
 
-    def fingerprint(self, split: Split, target: Target) -> dict[str, str | int | float]:
+    def fingerprint(self, split: Split, subset: Subset) -> dict[str, str | int | float]:
         """What must agree for two results to be comparable: data, split, targets, ranking.
 
         The names of settings come before digests, so that of two fingerprints that differ the
         first difference is one that a person can read.
         """
         return {
-            **split.fingerprint(target),
+            **split.fingerprint(subset),
             "seen_items": "left out, the target excepted" if self.mask_seen else "ranked",
             "ties": "lower item index first",
         }

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from recsys.config import available_threads
-from recsys.evaluation.factored import HISTORIES, FactoredScorer, ItemBlocks
+from recsys.evaluation.factored import HISTORIES, DotProductScorer, ItemBlocks
 from recsys.evaluation.standing import Standing
 
 
@@ -55,7 +55,7 @@ def rank(
 
     Of equal scores the item with the lower index ranks first, whatever the batch size. A score
     that is not a number ranks as minus infinity. Memory is that of a batch's scores; of a
-    `FactoredScorer`, that of a batch's vectors and one block of scores for each thread.
+    `DotProductScorer`, that of a batch's vectors and one block of scores for each thread.
 
     Args:
         scorer: the model.
@@ -64,7 +64,7 @@ def rank(
         k: how many items to list.
         mask_seen: leave out the items of the history, except the target itself.
         within: what is asked is the rank within so many places, and `within` + 1 stands for all
-            ranks beyond. All that metrics at k need, and a `FactoredScorer` is asked for few
+            ranks beyond. All that metrics at k need, and a `DotProductScorer` is asked for few
             scores of the rest, unless lists are wanted.
         batch_size: histories that the model is asked about at once; None lets it depend on the
             kind of model.
@@ -129,7 +129,7 @@ def _feeds(
     scorer: Scorer, threads: int
 ) -> tuple[Callable[[Sequence[NDArray[np.int32]]], Feed], int]:
     """How to get at the scores of a batch of histories, and how many make a good batch."""
-    if not isinstance(scorer, FactoredScorer):
+    if not isinstance(scorer, DotProductScorer):
         return lambda histories: _all_at_once(scorer.score(histories)), BATCH_SIZE
     factored, items = scorer, ItemBlocks.of(scorer.item_vectors)
 
@@ -151,7 +151,7 @@ def _all_at_once(scores_BN: NDArray[np.float32]) -> Feed:
 
 def _blas_threads(scorer: Scorer, threads: int) -> AbstractContextManager[Any]:
     """Where the blocks of several threads are multiplied side by side, each by one thread."""
-    if threads == 1 or not isinstance(scorer, FactoredScorer):
+    if threads == 1 or not isinstance(scorer, DotProductScorer):
         return nullcontext()
     limited: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
     return limited

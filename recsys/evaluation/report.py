@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from recsys import columns
 from recsys.baselines import fit_popularity
-from recsys.data import Split, Target
+from recsys.data import Split, Subset
 from recsys.errors import DataError
 from recsys.evaluation.beyond import beyond_accuracy, diversity, serendipity
-from recsys.evaluation.lists import list_metrics
+from recsys.evaluation.lists import set_metrics
 from recsys.evaluation.metrics import METRICS, TITLES, mean_metrics
 from recsys.evaluation.protocol import (
     DEFAULT_PROTOCOL,
@@ -26,10 +26,10 @@ from recsys.evaluation.protocol import (
 )
 from recsys.evaluation.ranking import Scorer, rank
 
-KS = (5, 10, 20)
+CUTOFFS = (5, 10, 20)
 """The lengths of list at which metrics are given."""
 
-LISTED = 10
+TOP_K = 10
 """How many recommended items a report keeps of each list."""
 
 
@@ -48,7 +48,7 @@ class Report:
     ranks: NDArray[np.int64]
     """Rank of each target, one is best, [n]."""
     recommended: NDArray[np.int32]
-    """The items ranked first for each target's history, [n, `LISTED`]; −1 where there are fewer."""
+    """The items ranked first for each target's history, [n, `TOP_K`]; −1 where there are fewer."""
     users: NDArray[Any]
     """External id of each target's user, [n]; a user stands here once per target."""
     fingerprint: Fingerprint
@@ -67,8 +67,8 @@ class Report:
 def evaluate(
     model: Scorer,
     split: Split,
-    target: Target = "test",
-    ks: Sequence[int] = KS,
+    subset: Subset = "test",
+    ks: Sequence[int] = CUTOFFS,
     protocol: RankingProtocol = DEFAULT_PROTOCOL,
     *,
     item_vectors: NDArray[np.float32] | None = None,
@@ -78,7 +78,7 @@ def evaluate(
     Args:
         model: anything with `score(histories)`; it must have learned from `split.train` alone.
         split: what was held back.
-        target: "validation" to choose between models, "test" to report the one chosen.
+        subset: "validation" to choose between models, "test" to report the one chosen.
         ks: lengths of list.
         protocol: how the catalogue is ranked.
         item_vectors: what tells how alike two items are, for the diversity of lists,
@@ -87,34 +87,34 @@ def evaluate(
     Raises:
         DataError: the split has no such targets.
     """
-    users = split.users(target)
+    users = split.users(subset)
     if not len(users):
-        raise DataError(f"{split.lacking}: there is nothing to evaluate on ({target} targets)")
-    histories, targets = split.histories(target), split.targets(target)
-    ranking = rank(model, histories, targets, LISTED, mask_seen=protocol.mask_seen)
+        raise DataError(f"{split.empty_reason}: there is nothing to evaluate on ({subset} targets)")
+    histories, targets = split.histories(subset), split.targets(subset)
+    ranking = rank(model, histories, targets, TOP_K, mask_seen=protocol.mask_seen)
     obvious = rank(
         fit_popularity(split.train),
         histories,
         targets,
         mask_seen=protocol.mask_seen,
-        within=LISTED,
+        within=TOP_K,
     )
     beyond = beyond_accuracy(ranking.recommended, split.train)
-    beyond[f"serendipity_at_{LISTED}"] = serendipity(ranking.ranks, obvious.ranks, LISTED)
+    beyond[f"serendipity_at_{TOP_K}"] = serendipity(ranking.ranks, obvious.ranks, TOP_K)
     if item_vectors is not None:
-        beyond[f"diversity_at_{LISTED}"] = diversity(ranking.recommended, item_vectors)
+        beyond[f"diversity_at_{TOP_K}"] = diversity(ranking.recommended, item_vectors)
     return Report(
         metrics=mean_metrics(ranking.ranks, ks),
         beyond=beyond,
-        lists=list_metrics(ranking.recommended, users, targets, split.interactions.n_items),
+        lists=set_metrics(ranking.recommended, users, targets, split.interactions.n_items),
         ranks=ranking.ranks,
         recommended=ranking.recommended,
         users=split.interactions.users.ids[users],
-        fingerprint=protocol.fingerprint(split, target),
+        fingerprint=protocol.fingerprint(split, subset),
     )
 
 
-def comparison_table(reports: Mapping[str, Report], ks: Sequence[int] = KS) -> pd.DataFrame:
+def comparison_table(reports: Mapping[str, Report], ks: Sequence[int] = CUTOFFS) -> pd.DataFrame:
     """One row per model, one column per metric (`NDCG@10`), best NDCG@10 first.
 
     Raises:

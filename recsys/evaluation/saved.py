@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recsys.data import Split, Target
+from recsys.data import Split, Subset
 from recsys.errors import BundleError
 from recsys.evaluation.protocol import DEFAULT_PROTOCOL
 from recsys.evaluation.report import Report
@@ -27,19 +27,19 @@ def write_report(report: Report, folder: Path) -> None:
     write_arrays(folder / _RANKS, ranks=report.ranks, recommended=report.recommended)
 
 
-def read_report(folder: Path, split: Split, target: Target) -> Report:
+def read_report(folder: Path, split: Split, subset: Subset) -> Report:
     """Read what `write_report` wrote.
 
     Args:
         folder: where it lies.
         split: what the report is on.
-        target: which of its targets.
+        subset: which of its targets.
 
     Raises:
         BundleError: a file is missing or damaged, or the report was measured on something else.
     """
     told = read_json(folder / _METRICS)
-    fingerprint = DEFAULT_PROTOCOL.fingerprint(split, target)
+    fingerprint = DEFAULT_PROTOCOL.fingerprint(split, subset)
     if told.get("fingerprint") != fingerprint:
         raise BundleError(f"{folder} holds a report on other targets, or on other data")
     try:
@@ -50,7 +50,7 @@ def read_report(folder: Path, split: Split, target: Target) -> Report:
             lists=told["lists"],
             ranks=arrays["ranks"],
             recommended=arrays["recommended"],
-            users=split.interactions.users.ids[split.users(target)],
+            users=split.interactions.users.ids[split.users(subset)],
             fingerprint=fingerprint,
         )
     except (KeyError, OSError, ValueError) as error:

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys.data import Interactions, Split, Target
+from recsys.data import Interactions, Split, Subset
 from recsys.evaluation.metrics import mean_metrics
 
 Segments = Mapping[str, pd.Categorical]
 """The segment of each target, by what they are divided by."""
 
 
-def segments_of(split: Split, target: Target) -> dict[str, pd.Categorical]:
+def segments_of(split: Split, subset: Subset) -> dict[str, pd.Categorical]:
     """Divide targets by length of history, by popularity of the item, and into warm and cold.
 
     Histories are divided into four parts of equally many targets, as far as equal lengths allow.
@@ -24,10 +24,10 @@ def segments_of(split: Split, target: Target) -> dict[str, pd.Categorical]:
     watched items, which make up a tenth of all watches, 10 the least watched. Items that train
     does not know are cold.
     """
-    histories = split.histories(target)
+    histories = split.histories(subset)
     lengths = np.array([len(histories[at]) for at in range(len(histories))], dtype=np.int64)
-    items = split.targets(target)
-    cold = split.cold(target)
+    items = split.targets(subset)
+    cold = split.cold(subset)
     start = np.where(cold.items, 2, np.where(cold.users, 1, 0))
     deciles = popularity_deciles(split.train)[items]
     deciles[cold.items] = -1

@@ -20,7 +20,7 @@ from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.ranking import Floats
 from recsys.recommender.scoring import Histories, Ranked, Scoring
 from recsys.recommender.wishes import Wishes
-from recsys.sessions.light import LightModel
+from recsys.sessions.light import NumpySessionModel
 
 _HISTORIES = 256
 """Histories gone through at once."""
@@ -50,7 +50,7 @@ def histories_of(
     return columns.USER_ID if by_name else "row", _names_of(list(named)), watched
 
 
-def expected_after(model: LightModel, watched: Histories) -> Floats:
+def expected_after(model: NumpySessionModel, watched: Histories) -> Floats:
     """What the session model expects after each of many histories, [B, D]; zero after none."""
 
     def run(start: int) -> Floats:

@@ -180,6 +180,6 @@ class Catalogue:
 
 
 def names(items: Iterable[str]) -> str:
-    """A list as it is spoken: "a, b and c"."""
+    """A list as it is display_title: "a, b and c"."""
     *first, last = items
     return f"{', '.join(first)} and {last}" if first else last

@@ -61,19 +61,19 @@ def near(
     return chosen, cosine_N[chosen]
 
 
-def fold_in(rec: Recommender, liked_with: Mapping[Item, float], genres: Sequence[str]) -> Floats:
+def fold_in(rec: Recommender, co_counts: Mapping[Item, float], genres: Sequence[str]) -> Floats:
     """The vector of an item that is not in the catalogue, [E]."""
     import scipy.sparse as sp
 
-    if not liked_with:
+    if not co_counts:
         named = [str(genre) for genre in items_of("genres", genres)]
         if not named:
-            raise QueryError("nothing is known of the new item: pass liked_with, or genres")
+            raise QueryError("nothing is known of the new item: pass co_counts, or genres")
         return _of_genres(rec, named)
     counts = np.zeros((1, len(rec.catalogue)), dtype=np.float64)
-    for item, count in liked_with.items():
+    for item, count in co_counts.items():
         if not np.isfinite(count) or count < 0:
-            raise QueryError(f"liked_with[{item!r}] is {count!r}: it has to be a number of people")
+            raise QueryError(f"co_counts[{item!r}] is {count!r}: it has to be a number of people")
         counts[0, rec.index_of(item)] = count
     vector_E: Floats = best_vectors(rec.bundle.embeddings.vectors, sp.csr_array(counts))[0]
     return vector_E

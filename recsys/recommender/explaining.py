@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.bundle import PairCounts
 from recsys.errors import QueryError
 from recsys.recommender.arguments import items_of
+from recsys.recommender.bundle import PairCounts
 from recsys.recommender.catalogue import Catalogue, Item, names
 from recsys.recommender.ranking import Floats
 from recsys.recommender.scoring import log_sum_exp
-from recsys.sessions.light import LightModel
+from recsys.sessions.light import NumpySessionModel
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Reason:
     watched: int
     weight: float
     """By how much the recommended item's log-probability falls without it, in nats."""
-    liked_both: int | None
+    cooccurrence: int | None
     """How many people liked both; None where it is not known."""
 
 
@@ -47,7 +47,7 @@ def explained_items(
 
 
 def reasons_for(
-    model: LightModel,
+    model: NumpySessionModel,
     counts: PairCounts | None,
     watched: NDArray[np.int32],
     items: NDArray[np.integer],
@@ -79,7 +79,7 @@ def reasons_for(
 
 
 def _without_each(
-    model: LightModel,
+    model: NumpySessionModel,
     watched: NDArray[np.int32],
     distinct: NDArray[np.int32],
     items: NDArray[np.integer],
@@ -103,6 +103,6 @@ def sentence(catalogue: Catalogue, item: int, reasons: Sequence[Reason]) -> str:
         return f"{title}: nothing watched speaks for it more than what is popular does."
     told = []
     for reason in speaking:
-        both = f" ({reason.liked_both:,} people liked both)" if reason.liked_both else ""
+        both = f" ({reason.cooccurrence:,} people liked both)" if reason.cooccurrence else ""
         told.append(f"{catalogue.titles[reason.watched]}{both}")
     return f"{title}, because of {names(told)}."

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys import columns
-from recsys.bundle import Bundle, load_bundle
 from recsys.errors import QueryError
 from recsys.recommender import batches, cold, tables, users
 from recsys.recommender.answers import Recommendations
 from recsys.recommender.arguments import count_of
+from recsys.recommender.bundle import Bundle, load_bundle
 from recsys.recommender.catalogue import Catalogue, Choice, Item
 from recsys.recommender.explaining import explained_items, reasons_for
 from recsys.recommender.scoring import Ranked, Scoring
@@ -46,7 +46,7 @@ class Recommender:
     - `exclude`: items not to recommend; `only`: recommend from these alone. Both by name, by
       attribute or by function, see `Choice`.
     - `diversity`, from 0 to 1: how much to avoid items that are like others of the answer.
-    - `popularity_bias`, from 0 to 1: how much of the pull of popular items to leave; 1 leaves all.
+    - `popularity_weight`, from 0 to 1: how much of the pull of popular items to leave; 1 leaves all.
     - `blend`, from 0 to 1: the weight of the embeddings (what is liked by the same people) beside
       the session model (what is watched after what). None takes what did best on validation: 0.2
       after a single watch, of which the session model makes little, and else 0.
@@ -119,7 +119,7 @@ class Recommender:
     def similar_to_new_item(
         self,
         *,
-        liked_with: Mapping[Item, float] | None = None,
+        co_counts: Mapping[Item, float] | None = None,
         genres: Sequence[str] = (),
         k: int = 10,
         **wishes: Unpack[ListWishes],
@@ -127,7 +127,7 @@ class Recommender:
         """Items like one that the catalogue does not hold yet.
 
         Args:
-            liked_with: how many people liked both it and an item, for some items. The new item's
+            co_counts: how many people liked both it and an item, for some items. The new item's
                 vector is the one that fits these counts best (`recsys.embeddings.fold_in`).
             genres: its genres, where there are no counts: the mean vector of the items of these
                 genres, nearer the more of them they share.
@@ -137,7 +137,7 @@ class Recommender:
             diversity: how much to avoid items that are like others of the answer.
         """
         asked = self._wishes(k, wishes, ListWishes)
-        vector_E = cold.fold_in(self, liked_with or {}, genres)
+        vector_E = cold.fold_in(self, co_counts or {}, genres)
         return tables.similar(self.catalogue, cold.near(self, vector_E, asked))
 
     @taking(NextWishes)
@@ -156,7 +156,7 @@ class Recommender:
             exclude: other items not to recommend.
             only: recommend only from these.
             diversity: how much to avoid items that are like others of the answer.
-            popularity_bias: how much of the pull of popular items to leave.
+            popularity_weight: how much of the pull of popular items to leave.
             blend: the weight of the embeddings beside the session model.
 
         Returns:
@@ -219,7 +219,7 @@ class Recommender:
             exclude: other items not to recommend.
             only: recommend only from these.
             diversity: how much to avoid items that are like others of the same list.
-            popularity_bias: how much of the pull of popular items to leave.
+            popularity_weight: how much of the pull of popular items to leave.
             blend: the weight of the embeddings beside the session model.
 
         Returns:
@@ -274,7 +274,7 @@ class Recommender:
         Returns:
             A row for each reason: `item_id` and `title` of the recommended item, `rank` of the
             reason, `because_item_id` and `because_title` of the watched item, `score`, by how much
-            the logarithm of the recommended item's probability falls without it, `liked_both`, how
+            the logarithm of the recommended item's probability falls without it, `cooccurrence`, how
             many people liked both (missing where the bundle does not hold it), and `sentence`, all
             of the item's reasons in words.
         """

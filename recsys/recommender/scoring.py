@@ -12,10 +12,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.bundle import Bundle
+from recsys.recommender.bundle import Bundle
 from recsys.recommender.ranking import Floats, Indices, best, diversify
 from recsys.recommender.wishes import Wishes
-from recsys.sessions.light import LightModel
+from recsys.sessions.light import NumpySessionModel
 
 Histories = Sequence[NDArray[np.integer]]
 """Items by their indices, oldest first."""
@@ -52,7 +52,7 @@ class Scoring:
     """Scores from the parts of a bundle."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.model = LightModel(bundle.weights)
+        self.model = NumpySessionModel(bundle.weights)
         self._vectors_NE = bundle.embeddings.vectors
 
     @cached_property
@@ -111,7 +111,7 @@ class Scoring:
     ) -> tuple[Floats, Floats]:  # fmt: skip
         """Logarithms of the scores, [B, N], and what they are above those that sum to one."""
         blend_B = _blends(watched, wishes)
-        if wishes.popularity_bias == 1.0 and not blend_B.any():
+        if wishes.popularity_weight == 1.0 and not blend_B.any():
             return logits_BN, log_total_B1
         scores_BN = logits_BN - log_total_B1
         scores_BN[seen] = 0.0  # minus infinity times zero is not a number
@@ -120,7 +120,7 @@ class Scoring:
         if len(mixed):
             likeness = self._likeness([watched[row] for row in mixed.tolist()])
             scores_BN[mixed] += SHARPNESS * blend_B[mixed, None] * likeness
-        scores_BN -= np.float32(1.0 - wishes.popularity_bias) * self.model.log_popularity_N
+        scores_BN -= np.float32(1.0 - wishes.popularity_weight) * self.model.log_popularity_N
         scores_BN[seen] = -np.inf
         return scores_BN, log_sum_exp(scores_BN)
 

@@ -10,7 +10,7 @@ from rapidfuzz import fuzz, process
 from rapidfuzz.utils import default_process
 
 from recsys.recommender.ranking import Floats
-from recsys.titles import spoken
+from recsys.titles import display_title
 
 _LOWEST = 60.0
 """Percent of likeness below which a title is not like a query at all."""
@@ -27,7 +27,7 @@ class TitleSearch:
 
     def __init__(self, titles: Sequence[str]) -> None:
         self._written = [default_process(title) for title in titles]
-        self._spoken = [default_process(spoken(title)) for title in titles]
+        self._spoken = [default_process(display_title(title)) for title in titles]
 
     def likeness(self, query: str) -> Floats:
         """How like the query each title is: 1 if the same, minus infinity if not at all, [N]."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recsys.recommender.answers import Recommendations
 from recsys.recommender.catalogue import Item
 from recsys.recommender.wishes import NextWishes, taking, wishes_of
-from recsys.sessions.light import LightModel, Memory
+from recsys.sessions.light import Memory, NumpySessionModel
 
 if TYPE_CHECKING:
     from recsys.recommender.recommender import Recommender
@@ -100,7 +100,7 @@ class States:
     takes a millisecond or two.
     """
 
-    def __init__(self, model: LightModel, kept_bytes: int = KEPT_BYTES) -> None:
+    def __init__(self, model: NumpySessionModel, kept_bytes: int = KEPT_BYTES) -> None:
         self.model = model
         self.kept_bytes = kept_bytes
         self.nbytes = 0

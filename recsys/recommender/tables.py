@@ -85,7 +85,7 @@ def explanations(
             "because_item_id": catalogue.ids[because],
             "because_title": catalogue.titles[because],
             columns.SCORE: np.array([reason.weight for reason in flat]),
-            "liked_both": _counts([reason.liked_both for reason in flat]),
+            "cooccurrence": _counts([reason.cooccurrence for reason in flat]),
             "sentence": np.repeat(np.array(told, dtype=object), lengths),
         }
     )

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.bundle import Bundle, Histories
 from recsys.errors import UnknownUserError
 from recsys.recommender.arguments import items_of
 from recsys.recommender.batches import rank_many
+from recsys.recommender.bundle import Bundle, Histories
 from recsys.recommender.scoring import Ranked, Scoring
 from recsys.recommender.wishes import Wishes
 from recsys.vocabulary import ID

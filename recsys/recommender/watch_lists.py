@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.recommender.ranking import Floats, best
 from recsys.recommender.scoring import log_sum_exp
-from recsys.sessions.light import LightModel, Memory
+from recsys.sessions.light import Memory, NumpySessionModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class WatchList:
 
 
 def beam_search(
-    model: LightModel,
+    model: NumpySessionModel,
     watched: NDArray[np.int32],
     n_steps: int,
     beam_width: int,
@@ -64,7 +64,9 @@ def beam_search(
     return [beam for beam in beams if beam.items]
 
 
-def _log_probability(model: LightModel, beam: WatchList, watched: NDArray[np.int32]) -> Floats:
+def _log_probability(
+    model: NumpySessionModel, beam: WatchList, watched: NDArray[np.int32]
+) -> Floats:
     """Of each item to be watched next, [N]; minus infinity for what was watched before."""
     logits_N = model.logits(beam.memory)
     seen = [*watched.tolist(), *beam.items]

@@ -35,7 +35,7 @@ class ListWishes(ItemWishes, total=False):
 class NextWishes(ListWishes, total=False):
     """And how what comes next is scored."""
 
-    popularity_bias: float
+    popularity_weight: float
     """From 0 to 1, the default: how much of the pull of popular items to leave."""
     blend: float | None
     """From 0 to 1: the weight of the embeddings beside the session model. None, the default, takes
@@ -46,7 +46,7 @@ DEFAULTS: Mapping[str, Any] = {
     "exclude": (),
     "only": None,
     "diversity": 0.0,
-    "popularity_bias": 1.0,
+    "popularity_weight": 1.0,
     "blend": None,
 }
 """What holds where a wish is left out."""
@@ -82,7 +82,7 @@ class Wishes:
     allowed: NDArray[np.bool_] | None = None
     """Which items may be recommended; None for all."""
     diversity: float = 0.0
-    popularity_bias: float = 1.0
+    popularity_weight: float = 1.0
     blend: float | None = None
     """None takes `ONE_FILM_BLEND` for histories of one watch, and zero for all others."""
 
@@ -113,7 +113,7 @@ def wishes_of(
         min(count_of("k", k), len(catalogue)),
         _allowed(catalogue, wish["exclude"], wish["only"]),
         share_of("diversity", wish["diversity"]),
-        share_of("popularity_bias", wish["popularity_bias"]),
+        share_of("popularity_weight", wish["popularity_weight"]),
         None if wish["blend"] is None else share_of("blend", wish["blend"]),
     )
 

@@ -34,7 +34,7 @@ def ranked(model: Model, asked: Ranking) -> dict[str, Any]:
     return {
         "k": asked.k,
         "diversity": asked.diversity,
-        "popularity_bias": asked.popularity_bias,
+        "popularity_weight": asked.popularity_weight,
         "blend": asked.blend,
         **chosen(model, asked),
     }
@@ -67,9 +67,9 @@ def explanations(rows: Recommendations) -> list[dict[str, Any]]:
 def _reason(row: dict[str, Any]) -> dict[str, Any]:
     why_id, why_title = (row[name] for name in _WHY)
     rest = {name: row[name] for name in (columns.RANK, columns.SCORE)}
-    both = row["liked_both"]
+    both = row["cooccurrence"]
     known = both if isinstance(both, int) else None  # pandas' NA is no number
-    return {columns.ITEM_ID: why_id, columns.TITLE: why_title, **rest, "liked_both": known}
+    return {columns.ITEM_ID: why_id, columns.TITLE: why_title, **rest, "cooccurrence": known}
 
 
 def _groups(rows: Recommendations, name: str) -> Iterable[list[dict[str, Any]]]:

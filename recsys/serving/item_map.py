@@ -69,7 +69,7 @@ class ItemMap:
         genres = catalogue.table.get(columns.GENRES)
         self._genres = [] if genres is None else genres.fillna("").astype(str).tolist()
 
-    def most_watched(self, k: int) -> list[dict[str, Any]]:
+    def most_popular(self, k: int) -> list[dict[str, Any]]:
         """The k most watched items and where they lie."""
         return self._places(self._popular[:k])
 

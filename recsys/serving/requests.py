@@ -58,7 +58,9 @@ class Ranking(Selection):
     """How what comes next is ranked."""
 
     diversity: Share = Field(0.0, description="How much to avoid items like others given.")
-    popularity_bias: Share = Field(1.0, description="How much of the pull of popular items stays.")
+    popularity_weight: Share = Field(
+        1.0, description="How much of the pull of popular items stays."
+    )
     blend: Share | None = Field(
         None, description="Weight of the embeddings beside the session model; null for the default."
     )

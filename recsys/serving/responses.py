@@ -100,7 +100,7 @@ class Reason(Named):
 
     rank: int
     score: float = Field(description="By how much the log-probability falls without it, in nats.")
-    liked_both: int | None = Field(description="How many people liked both, where known.")
+    cooccurrence: int | None = Field(description="How many people liked both, where known.")
 
 
 class Explained(Named):

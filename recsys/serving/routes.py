@@ -110,7 +110,7 @@ async def item_map(
 ) -> Response:
     """The most watched items in the plane: near means liked by the same people."""
     model = deployment_of(request).model
-    return answer({"items": model.item_map.most_watched(k)})
+    return answer({"items": model.item_map.most_popular(k)})
 
 
 @router.post("/map", response_model=responses.Places, responses=_ASKED)

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from recsys.sessions.export import export_scorer
     from recsys.sessions.fit import fit_session_model, training_digest
     from recsys.sessions.generate import WatchList, beam_search, greedy, sample
-    from recsys.sessions.light import LightModel
+    from recsys.sessions.light import NumpySessionModel
     from recsys.sessions.network import SessionNetwork
     from recsys.sessions.session_model import SessionModel, SessionState
-    from recsys.sessions.weights import Weights, model_of, weights_of
+    from recsys.sessions.weights import Weights, from_torch, to_torch
 
 __all__ = [
-    "LightModel",
+    "NumpySessionModel",
     "SessionConfig",
     "SessionModel",
     "SessionNetwork",
@@ -32,11 +32,11 @@ __all__ = [
     "export_scorer",
     "fit_session_model",
     "fit_temperature",
+    "from_torch",
     "greedy",
-    "model_of",
     "sample",
+    "to_torch",
     "training_digest",
-    "weights_of",
 ]
 
 __getattr__ = deferred(
@@ -49,7 +49,7 @@ __getattr__ = deferred(
         "recsys.sessions.generate": ["WatchList", "beam_search", "greedy", "sample"],
         "recsys.sessions.network": ["SessionNetwork"],
         "recsys.sessions.session_model": ["SessionModel", "SessionState"],
-        "recsys.sessions.light": ["LightModel"],
-        "recsys.sessions.weights": ["Weights", "model_of", "weights_of"],
+        "recsys.sessions.light": ["NumpySessionModel"],
+        "recsys.sessions.weights": ["Weights", "to_torch", "from_torch"],
     },
 )

@@ -29,12 +29,12 @@ class SessionConfig(Config):
     """Recurrent layers, one on the other; those above the first are residual."""
 
     attention: bool = True
-    """Let each state look back at the latest `max_session_length` states."""
+    """Let each state look back at the latest `train_chunk_length` states."""
 
     feed_forward: int = Field(default=4, ge=0)
     """Inner size of the feed-forward block at the end, in embedding dimensions; zero for none."""
 
-    half_lives: tuple[PositiveFloat, ...] = (1.0, 2.5, 6.0, 25.0, 150.0)
+    ema_half_lives: tuple[PositiveFloat, ...] = (1.0, 2.5, 6.0, 25.0, 150.0)
     """How the latest watches reach the answer besides the recurrent layers: through means of their
     vectors in which a watch counts half after so many others."""
 
@@ -48,13 +48,13 @@ class SessionConfig(Config):
     output_dropout: float = Field(default=0.3, ge=0, lt=1)
     """Share of each sequence's state features that are hidden, the same at every step."""
 
-    shortcut_dropout: float = Field(default=0.5, ge=0, lt=1)
+    ema_dropout: float = Field(default=0.5, ge=0, lt=1)
     """Share of the features of the latest watches that are hidden from the way past the recurrent
     layers, the same at every step."""
 
-    initial_vectors: Literal["windowed", "embeddings", "random"] = "windowed"
+    item_embedding_init: Literal["windowed", "embeddings", "random"] = "windowed"
     """Where the item vectors start: from what is watched close together
-    (`recsys.embeddings.windowed_vectors`), from the embeddings, or at random. Whoever trains passes
+    (`recsys.embeddings.ppmi_embeddings`), from the embeddings, or at random. Whoever trains passes
     the vectors; `random` takes no notice of them."""
 
     tune_vectors: bool = True
@@ -64,10 +64,10 @@ class SessionConfig(Config):
     """Watched items cannot come again, and have probability zero, in training as in scoring.
     False is for logs in which they do come again."""
 
-    max_session_length: int = Field(default=100, ge=1)
+    train_chunk_length: int = Field(default=100, ge=1)
     """Longest stretch of watches that is learned from at once."""
 
-    max_history_length: int = Field(default=200, ge=1)
+    max_history: int = Field(default=200, ge=1)
     """How many of the latest watches a prediction takes into account."""
 
     epochs: int = Field(default=16, ge=1)

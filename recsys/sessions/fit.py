@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recsys.callbacks import OnEpoch, ignore
+from recsys.callbacks import EpochCallback, ignore
 from recsys.config import Runtime
 from recsys.data import Interactions
 from recsys.errors import ConfigError, DataError
@@ -29,7 +29,7 @@ def fit_session_model(
     item_vectors: NDArray[np.float32] | None = None,
     start: SessionModel | None = None,
     runtime: Runtime | None = None,
-    on_epoch: OnEpoch = ignore,
+    on_epoch: EpochCallback = ignore,
     validate: Validate | None = None,
     checkpoint: Path | None = None,
 ) -> SessionModel:
@@ -43,7 +43,7 @@ def fit_session_model(
         interactions: the watches to learn from.
         config: sizes, dropout and training.
         item_vectors: where the item vectors start, [n_items, any number of columns], unless
-            `config.initial_vectors` is "random". Without them, vectors start at random.
+            `config.item_embedding_init` is "random". Without them, vectors start at random.
         start: a model of the same build to go on from, whose items may be others: what it has
             learned is kept, items that it does not know start by their popularity alone. Then
             `item_vectors` are not looked at.
@@ -127,7 +127,7 @@ def _new_network(
     network.initialise(torch.Generator().manual_seed(seed), torch.from_numpy(counts).float())
     if start is not None:
         start_from(network, interactions.items, start)
-    elif item_vectors is not None and config.initial_vectors != "random":
+    elif item_vectors is not None and config.item_embedding_init != "random":
         if len(item_vectors) != interactions.n_items:
             raise ConfigError(
                 f"there are {len(item_vectors)} item vectors for {interactions.n_items} items: "

@@ -25,7 +25,7 @@ _SQRT_HALF = np.float32(0.5**0.5)
 
 
 class Memory:
-    """Where one sequence stands; changed in place by `LightModel.watch`."""
+    """Where one sequence stands; changed in place by `NumpySessionModel.watch`."""
 
     __slots__ = ("expected_D", "hidden", "means_SD", "n_watched", "past_PM")
 
@@ -55,7 +55,7 @@ class Memory:
         return sum(array.nbytes for array in arrays)
 
 
-class LightModel:
+class NumpySessionModel:
     """The network of a session model, as plain arrays.
 
     Args:
@@ -75,9 +75,9 @@ class LightModel:
         self.log_popularity_N: Floats = _normalised(arrays["log_popularity"] * scale)
         self._arrays = arrays
         self._cells = [cell_of(config.cell, arrays, i) for i in range(config.n_layers)]
-        self._decay_S = 0.5 ** (1.0 / np.array(config.half_lives, dtype=np.float64))
+        self._decay_S = 0.5 ** (1.0 / np.array(config.ema_half_lives, dtype=np.float64))
         self._gain_S1 = (1.0 - self._decay_S[:, None]).astype(np.float32)
-        self._window = config.max_session_length if config.attention else 0
+        self._window = config.train_chunk_length if config.attention else 0
         if config.attention:
             names = ("attention.key", "attention.value")
             self._remember_MH = np.concatenate([arrays[f"{name}.weight"] for name in names])
@@ -113,8 +113,8 @@ class LightModel:
         return memory
 
     def after(self, history: NDArray[np.integer]) -> Memory:
-        """The memory after a history, of which the latest `max_history_length` watches count."""
-        return self.watch(self.start(), history[-self.config.max_history_length :])
+        """The memory after a history, of which the latest `max_history` watches count."""
+        return self.watch(self.start(), history[-self.config.max_history :])
 
     def logits(self, memory: Memory) -> Floats:
         """Scores of all items, [N], whose softmax is the probability to be watched next.
@@ -144,10 +144,10 @@ class LightModel:
     def expected_after(self, histories: Sequence[NDArray[np.integer]]) -> Floats:
         """What is expected after each of several histories, none of them empty, [B, D].
 
-        Of each, the latest `max_history_length` watches count. Sorted by length, so that at every
+        Of each, the latest `max_history` watches count. Sorted by length, so that at every
         step the sequences still going on are the first rows.
         """
-        histories = [history[-self.config.max_history_length :] for history in histories]
+        histories = [history[-self.config.max_history :] for history in histories]
         lengths_B = np.array([len(history) for history in histories])
         order = np.argsort(-lengths_B, kind="stable")
         lengths_B, longest = lengths_B[order], int(lengths_B.max())

@@ -54,10 +54,10 @@ class SessionNetwork(nn.Module):
             cell(h if layer else d, h, batch_first=True) for layer in range(config.n_layers)
         )
         self.output = nn.Linear(h, d)
-        self.shortcut = Shortcut(d, config.half_lives, config.shortcut_dropout)
+        self.shortcut = Shortcut(d, config.ema_half_lives, config.ema_dropout)
         self.attention: PastAttention | None = None
         if config.attention:
-            self.attention = PastAttention(h, d, config.max_session_length)
+            self.attention = PastAttention(h, d, config.train_chunk_length)
         self.feed_forward: FeedForward | None = None
         if config.feed_forward:
             self.feed_forward = FeedForward(d, config.feed_forward * d)

@@ -68,7 +68,7 @@ class SessionModel:
         known = self._known(histories)
         scores = np.empty((len(histories), len(self.items)), dtype=np.float32)
         with self._scoring():
-            for rows, batch in by_length(known, self.config.max_history_length, batch_size):
+            for rows, batch in by_length(known, self.config.max_history, batch_size):
                 if len(batch[-1]):
                     expected_BD, started_B = self._after_last(batch)
                     logits_BN = self.network.logits(expected_BD)
@@ -89,7 +89,7 @@ class SessionModel:
         """Watch one more item, at a cost that does not depend on how many came before.
 
         The scores equal those of `score` for the whole history, as long as this is no longer
-        than `max_history_length`.
+        than `max_history`.
 
         Args:
             state: of one session; it is not changed.

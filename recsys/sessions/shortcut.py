@@ -28,17 +28,17 @@ class Shortcut(nn.Module):
 
     Args:
         dim: size of what comes in and goes out.
-        half_lives: after how many watches one counts half, for each mean.
+        ema_half_lives: after how many watches one counts half, for each mean.
         dropout: share of each sequence's features that are hidden while it learns.
     """
 
     decay: Tensor
 
-    def __init__(self, dim: int, half_lives: Sequence[float], dropout: float) -> None:
+    def __init__(self, dim: int, ema_half_lives: Sequence[float], dropout: float) -> None:
         super().__init__()
         self.dropout = dropout
-        self.weight = nn.Parameter(torch.zeros(dim, (1 + len(half_lives)) * dim))
-        decay = 0.5 ** (1.0 / torch.tensor(half_lives, dtype=torch.float64))
+        self.weight = nn.Parameter(torch.zeros(dim, (1 + len(ema_half_lives)) * dim))
+        decay = 0.5 ** (1.0 / torch.tensor(ema_half_lives, dtype=torch.float64))
         self.register_buffer("decay", decay.float(), persistent=False)  # [K]
 
     def forward(self, input_BLD: Tensor, before_BKD: Tensor | None) -> Tensor:

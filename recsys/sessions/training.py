@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.callbacks import OnEpoch
+from recsys.callbacks import EpochCallback
 from recsys.config import Runtime
 from recsys.data import Interactions
 from recsys.errors import ConfigError, TrainingError
@@ -72,7 +72,7 @@ class Training:
         self.step = 0
         self.progress = Progress(self.config.patience)
 
-    def run(self, on_epoch: OnEpoch, validate: Validate | None) -> SessionModel:
+    def run(self, on_epoch: EpochCallback, validate: Validate | None) -> SessionModel:
         """Train to the end, from the beginning or from the checkpoint."""
         self._take_up()
         for epoch, metrics in enumerate(self.progress.told, start=1):
@@ -94,7 +94,7 @@ class Training:
         batches = self.processes.own_share(
             training_batches(
                 self.interactions,
-                self.config.max_session_length,
+                self.config.train_chunk_length,
                 self.config.batch_size,
                 self.rng,
                 self.processes.n,

@@ -38,7 +38,7 @@ def shapes_of(config: SessionConfig, n_items: int) -> dict[str, tuple[int, ...]]
         "item_bias": (n_items,),
         "log_popularity": (n_items,),
         "temperature": (),
-        "shortcut.weight": (d, (1 + len(config.half_lives)) * d),
+        "shortcut.weight": (d, (1 + len(config.ema_half_lives)) * d),
         **_affine("input_norm", d),
         **_affine("output", d, h),
     }
@@ -72,7 +72,7 @@ def of_today(weights: Weights, items: Vocabulary) -> Weights:
         ValueError: they are not those of a network of this configuration and catalogue.
     """
     if any(name.startswith("lstm.") for name in weights.arrays):
-        weights = weights_of(model_of(weights, items))  # an earlier form, which torch's side reads
+        weights = from_torch(to_torch(weights, items))  # an earlier form, which torch's side reads
     wanted = shapes_of(weights.config, len(items))
     for name in sorted(wanted.keys() | weights.arrays.keys()):
         found = weights.arrays[name].shape if name in weights.arrays else None
@@ -84,13 +84,13 @@ def of_today(weights: Weights, items: Vocabulary) -> Weights:
     return weights
 
 
-def weights_of(model: SessionModel) -> Weights:
+def from_torch(model: SessionModel) -> Weights:
     """The parameters of a model; on a CPU they share its memory."""
     state = model.network.state_dict()
     return Weights(model.config, {name: p.detach().cpu().numpy() for name, p in state.items()})
 
 
-def model_of(
+def to_torch(
     weights: Weights, items: Vocabulary, device: torch.device | None = None
 ) -> SessionModel:
     """The model that has these parameters.

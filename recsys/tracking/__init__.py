@@ -4,10 +4,10 @@ from recsys.tracking.curves import learning_curves
 from recsys.tracking.finished import (
     ChampionVersion,
     FinishedRun,
+    find_by_inputs,
     find_champion,
-    find_finished,
-    mark_inputs,
     open_run,
+    tag_inputs,
 )
 from recsys.tracking.models import BUNDLE, log_bundle
 from recsys.tracking.naming import experiment_name, run_name
@@ -28,15 +28,15 @@ __all__ = [
     "champion_version",
     "experiment_name",
     "fetch_bundle",
+    "find_by_inputs",
     "find_champion",
-    "find_finished",
     "learning_curves",
     "log_bundle",
-    "mark_inputs",
     "open_run",
     "promote",
     "register",
     "run_name",
     "start_run",
+    "tag_inputs",
     "version_of",
 ]

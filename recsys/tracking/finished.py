@@ -50,8 +50,8 @@ def _source_of(run: Recorded) -> str | None:
     return str(json.loads(recorded[0].dataset.source)["uri"]) if recorded else None
 
 
-def mark_inputs(run: Run, digest: str) -> None:
-    """Record what goes into a run, for `find_finished` to find it again.
+def tag_inputs(run: Run, digest: str) -> None:
+    """Record what goes into a run, for `find_by_inputs` to find it again.
 
     Args:
         run: the run.
@@ -60,7 +60,7 @@ def mark_inputs(run: Run, digest: str) -> None:
     run.client.set_tag(run.run_id, _INPUTS, digest)
 
 
-def find_finished(digest: str) -> FinishedRun | None:
+def find_by_inputs(digest: str) -> FinishedRun | None:
     """The latest finished run, of any experiment, that had these inputs; None if there is none."""
     client = connect(create=True)
     experiments = [one.experiment_id for one in client.search_experiments()]

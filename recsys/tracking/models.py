@@ -18,7 +18,7 @@ import mlflow.pyfunc
 from mlflow.entities import LoggedModelOutput
 from mlflow.models import Model
 
-from recsys.bundle import load_bundle
+from recsys.recommender.bundle import load_bundle
 from recsys.tracking import serving
 from recsys.tracking.runs import Run
 
@@ -59,7 +59,7 @@ def log_bundle(run: Run, folder: Path) -> str:
 
     Args:
         run: the run that made it.
-        folder: a bundle, as `recsys.bundle.save_bundle` writes it.
+        folder: a bundle, as `recsys.recommender.bundle.save_bundle` writes it.
 
     Returns:
         The id of the model: `models:/<id>`.

@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from recsys.data import ReadingConfig
+from recsys.data import DataConfig
 
 _PLAIN = "session"
 """The stage whose settings go without its name: it is the one that is tried out most."""
 
 
-def experiment_name(source: str, reading: ReadingConfig) -> str:
+def experiment_name(source: str, reading: DataConfig) -> str:
     """One experiment per data set and protocol: what stands in one list can be compared.
 
     Args:
@@ -24,11 +24,11 @@ def experiment_name(source: str, reading: ReadingConfig) -> str:
 
     Example:
         >>> from recsys.data.config import Filters, LeaveLastN
-        >>> experiment_name("data/ml-1m", ReadingConfig())
+        >>> experiment_name("data/ml-1m", DataConfig())
         'ml-1m, leave-last-out'
-        >>> fewer = ReadingConfig(split=LeaveLastN(n=2), filters=Filters(min_user=5))
+        >>> fewer = DataConfig(split=LeaveLastN(n=2), filters=Filters(min_user_interactions=5))
         >>> experiment_name("ratings.csv", fewer)
-        'ratings.csv, leave-last-n n=2 min_user=5'
+        'ratings.csv, leave-last-n n=2 min_user_interactions=5'
     """
     split = reading.split.model_dump(mode="json")
     method = split.pop("method").replace("_", "-")

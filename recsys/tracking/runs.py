@@ -24,7 +24,7 @@ from mlflow.utils.mlflow_tags import (
 from pydantic import BaseModel
 
 from recsys.config import Runtime
-from recsys.data import Interactions, Split, Target
+from recsys.data import Interactions, Split, Subset
 from recsys.evaluation import Report
 from recsys.tracking import notes
 from recsys.tracking.naming import flatten
@@ -148,7 +148,7 @@ class Run:
         self.log_table(table, "comparison")
         self.add_note(notes.of_results(table, model))
 
-    def log_reports(self, reports: Mapping[Target, Report]) -> None:
+    def log_reports(self, reports: Mapping[Subset, Report]) -> None:
         """Record a model's metrics, as `test_ndcg_at_10`, every user's rank, and the protocol."""
         self.set_tags(protocol_tags(reports))
         for target, report in reports.items():

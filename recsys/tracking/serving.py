@@ -19,8 +19,8 @@ from mlflow.types.schema import Array, Object, Property
 from pandas.api.types import is_integer_dtype
 
 from recsys import columns
-from recsys.bundle import Bundle
 from recsys.recommender import Item, Recommender
+from recsys.recommender.bundle import Bundle
 
 HISTORY, SIMILAR_TO = "history", "similar_to"
 ITEMS = "items"

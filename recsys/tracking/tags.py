@@ -14,7 +14,7 @@ from mlflow.utils.git_utils import get_git_commit
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from recsys.config import Runtime
-from recsys.data import Target
+from recsys.data import Subset
 from recsys.evaluation import Report
 
 _LIBRARIES = ("recsys", "torch", "numpy", "scipy", "pandas", "mlflow")
@@ -31,7 +31,7 @@ def device_tags(runtime: Runtime) -> dict[str, str]:
     return {"device": str(runtime.torch_device()), "precision": runtime.torch_precision()}
 
 
-def protocol_tags(reports: Mapping[Target, Report]) -> dict[str, str]:
+def protocol_tags(reports: Mapping[Subset, Report]) -> dict[str, str]:
     """The protocol by name, and a digest: results that share it were measured alike."""
     fingerprints = {target: dict(report.fingerprint) for target, report in reports.items()}
     told = json.dumps(fingerprints, sort_keys=True)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recsys.baselines import AveragedConfig, Recency, fit_averaged_embedding
+from recsys.baselines import MeanEmbeddingConfig, Recency, fit_mean_embedding
 
 VECTORS = np.array([[3, 0], [0, 1], [2, 2], [0, 0]], dtype=np.float32)
 
@@ -17,6 +17,6 @@ VECTORS = np.array([[3, 0], [0, 1], [2, 2], [0, 0]], dtype=np.float32)
 )
 def test_by_hand(normalise, recency, expected):
     before = VECTORS.copy()
-    model = fit_averaged_embedding(VECTORS, AveragedConfig(normalise=normalise, recency=recency))
+    model = fit_mean_embedding(VECTORS, MeanEmbeddingConfig(normalise=normalise, recency=recency))
     assert model.score([np.array([0, 1], np.int32)])[0].tolist() == pytest.approx(expected)
     assert np.array_equal(before, VECTORS)

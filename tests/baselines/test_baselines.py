@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from recsys.baselines import BASELINES, fit_baseline, usual_baselines
+from recsys.baselines import BASELINES, default_baselines, fit_baseline
 from recsys.config import Config, Runtime
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation import evaluate
@@ -131,7 +131,7 @@ def test_a_baseline_that_is_not_known_is_told_with_those_that_are(sample):
 
 def test_averaging_needs_vectors(sample):
     with pytest.raises(ConfigError, match="needs item vectors"):
-        fit_baseline("averaged-embedding", sample)
+        fit_baseline("mean-embedding", sample)
 
 
 def test_recent_popularity_needs_times(sample):
@@ -140,11 +140,11 @@ def test_recent_popularity_needs_times(sample):
 
 
 def test_the_usual_ones_leave_ease_out_where_it_would_be_slow(sample):
-    assert "ease" in usual_baselines(sample)
+    assert "ease" in default_baselines(sample)
     many = Vocabulary(np.arange(6_000))
-    assert "ease" in usual_baselines(dataclasses.replace(sample, users=many))
-    assert "ease" not in usual_baselines(dataclasses.replace(sample, users=many, items=many))
-    assert set(usual_baselines(sample)) <= set(BASELINES)
+    assert "ease" in default_baselines(dataclasses.replace(sample, users=many))
+    assert "ease" not in default_baselines(dataclasses.replace(sample, users=many, items=many))
+    assert set(default_baselines(sample)) <= set(BASELINES)
 
 
 @pytest.mark.parametrize("name", BASELINES)

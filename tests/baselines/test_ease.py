@@ -5,7 +5,7 @@ from recsys.baselines import EASE, EASEConfig, Recency, WideEASE, fit_ease
 from recsys.errors import ConfigError
 
 
-def weights_of(watched, regularization):
+def from_torch(watched, regularization):
     """B, column by column: each item regressed on all others (ridge), Steck 2019, equation 3."""
     n_items = watched.shape[1]
     weights = np.zeros((n_items, n_items))
@@ -20,7 +20,7 @@ def weights_of(watched, regularization):
 @pytest.fixture(scope="module")
 def few(sample):
     """The first 20 of the 80 users: fewer than there are items."""
-    return sample.keep(sample.user_index < 20).shrink()
+    return sample.filter(sample.user_index < 20).compact()
 
 
 @pytest.mark.parametrize("regularization", [1.0, 50.0])
@@ -32,7 +32,7 @@ def test_scores_are_those_of_a_ridge_regression_for_each_item(
     log = request.getfixturevalue(log)
     model = fit_ease(log, EASEConfig(regularization=regularization, recency=recency))
     assert type(model) is kind
-    weights = weights_of(log.user_item_matrix().toarray().astype(float), regularization)
+    weights = from_torch(log.user_item_matrix().toarray().astype(float), regularization)
     history = log.history(3)
     x = np.zeros(log.n_items)
     for age, item in enumerate(history[::-1][: recency.last]):

@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse as sp
 from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
 
-from recsys.baselines import WHOLE, ItemKNNConfig, Recency, fit_item_knn
+from recsys.baselines import FULL_HISTORY, ItemKNNConfig, Recency, fit_item_knn
 from recsys.data import read_ratings
 
 
@@ -23,7 +23,7 @@ def scores(model, *history):
 
 
 def test_a_score_is_the_sum_of_the_cosines_to_the_watched_items(log):
-    model = fit_item_knn(log, ItemKNNConfig(recency=WHOLE))
+    model = fit_item_knn(log, ItemKNNConfig(recency=FULL_HISTORY))
     one_two, one_three, two_three = 2 / math.sqrt(4 * 2), 1 / math.sqrt(4 * 1), 1 / math.sqrt(2 * 1)
     assert scores(model, 0) == pytest.approx([0, one_two, one_three])
     assert scores(model, 0, 1) == pytest.approx([one_two, one_two, one_three + two_three])
@@ -33,7 +33,7 @@ def test_a_score_is_the_sum_of_the_cosines_to_the_watched_items(log):
 
 def test_only_the_nearest_neighbours_of_the_scored_item_speak(log):
     # Nearest of items 1, 2 and 3: 2, of equally near 1, and 2.
-    model = fit_item_knn(log, ItemKNNConfig(n_neighbours=1, recency=WHOLE))
+    model = fit_item_knn(log, ItemKNNConfig(n_neighbours=1, recency=FULL_HISTORY))
     near = 1 / math.sqrt(2)
     assert scores(model, 0) == pytest.approx([0, near, 0])
     assert scores(model, 1) == pytest.approx([near, 0, near])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recsys.baselines import (
-    WHOLE,
+    FULL_HISTORY,
     ItemKNNConfig,
     Recency,
     fit_item_knn,
@@ -39,7 +39,7 @@ def split():
         (fit_popularity, 0.0429, 0.0207),
         (fit_markov_chain, 0.225, 0.135),
         (
-            lambda log: fit_item_knn(log, ItemKNNConfig(n_neighbours=100, recency=WHOLE)),
+            lambda log: fit_item_knn(log, ItemKNNConfig(n_neighbours=100, recency=FULL_HISTORY)),
             0.0805,
             0.0386,
         ),

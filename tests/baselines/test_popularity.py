@@ -14,7 +14,7 @@ def test_every_history_gets_the_number_of_watches_of_each_item(small_log):
 
 def test_items_that_nobody_watched_count_zero(small_log):
     log = read_ratings(small_log)
-    model = fit_popularity(log.keep(log.item_index == 1))
+    model = fit_popularity(log.filter(log.item_index == 1))
     assert model.counts.tolist() == [0, 2, 0, 0, 0]
 
 

@@ -14,7 +14,7 @@ def count_by_product():
     def count(interactions, min_rating=None):
         liked = interactions
         if min_rating is not None and interactions.rating is not None:
-            liked = interactions.keep(interactions.rating >= min_rating)
+            liked = interactions.filter(interactions.rating >= min_rating)
         user_item = liked.user_item_matrix()
         matrix = (user_item.T @ user_item).tocsr()
         matrix.setdiag(0)

@@ -134,7 +134,7 @@ def test_one_user_pairs_everything():
 
 
 def test_without_interactions_there_is_nothing_to_count():
-    none = interactions_of({(0, 0): 5.0}).keep(np.array([False]))
+    none = interactions_of({(0, 0): 5.0}).filter(np.array([False]))
     with pytest.raises(DataError, match="there are no interactions to count"):
         count_cooccurrence(none)
 

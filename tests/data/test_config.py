@@ -2,13 +2,13 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from recsys.data import ReadingConfig, read_ratings
+from recsys.data import DataConfig, read_ratings
 from recsys.data.reading.checks import checks_of
 from recsys.errors import ConfigError
 
 
 def test_by_default_everything_is_used_and_the_last_watch_is_the_target(small_log):
-    config = ReadingConfig()
+    config = DataConfig()
     ratings = read_ratings(small_log)
     left, reports = config.filters.apply(ratings)
     assert left is ratings
@@ -19,13 +19,20 @@ def test_by_default_everything_is_used_and_the_last_watch_is_the_target(small_lo
 
 
 def test_filters_are_applied_in_order(small_log):
-    settings = {"filters": {"min_rating": 4, "end": 300, "min_user": 2, "min_item": 2}}
-    config = ReadingConfig.model_validate(settings)
+    settings = {
+        "filters": {
+            "min_rating": 4,
+            "end": 300,
+            "min_user_interactions": 2,
+            "min_item_interactions": 2,
+        }
+    }
+    config = DataConfig.model_validate(settings)
     left, reports = config.filters.apply(read_ratings(small_log))
     # 1: 10, 20, 30 and 2: 20, 10 are rated 4 or more before 300; 30 has one watch.
     assert left.items.ids[left.item_index].tolist() == [10, 20, 20, 10]
     assert [report.name for report in reports] == [
-        "rated_at_least(4)", "time_window(before 300)", "k_core(min_user=2, min_item=2)"
+        "min_rating(4)", "time_window(before 300)", "k_core(min_user_interactions=2, min_item_interactions=2)"
     ]  # fmt: skip
     assert reports[-1].metrics() == {
         "k_core_removed_rows": 1.0, "k_core_removed_users": 0.0, "k_core_removed_items": 1.0
@@ -43,7 +50,7 @@ def test_filters_are_applied_in_order(small_log):
     ids=["last n", "ratio", "cut"],
 )
 def test_every_split_can_be_a_setting(small_log, split, n_train):
-    config = ReadingConfig.model_validate({"split": split})
+    config = DataConfig.model_validate({"split": split})
     assert len(config.split.apply(read_ratings(small_log)).train) == n_train
 
 
@@ -52,7 +59,7 @@ def test_every_split_can_be_a_setting(small_log, split, n_train):
     [
         {"split": {"method": "random"}},
         {"split": {"method": "leave_last_out", "n": 2}},
-        {"filters": {"min_user": 0}},
+        {"filters": {"min_user_interactions": 0}},
         {"checks": {"missing_id": "keep"}},
         {"checks": {"speed": "error"}},
     ],
@@ -60,7 +67,7 @@ def test_every_split_can_be_a_setting(small_log, split, n_train):
 )
 def test_what_cannot_be_is_refused(settings):
     with pytest.raises(ValidationError):
-        ReadingConfig.model_validate(settings)
+        DataConfig.model_validate(settings)
 
 
 def test_a_check_that_is_not_there_is_named():
@@ -71,16 +78,16 @@ def test_a_check_that_is_not_there_is_named():
 
 
 def test_checks_are_settings_too(small_log):
-    config = ReadingConfig.model_validate({"checks": {"duplicate": "keep", "scale": [1, 10]}})
+    config = DataConfig.model_validate({"checks": {"duplicate": "keep", "scale": [1, 10]}})
     twice = pd.concat([small_log, small_log])
     assert len(read_ratings(twice, checks=config.checks)) == 18
 
 
 def test_filters_that_were_set_are_in_the_fingerprint(small_log):
-    config = ReadingConfig.model_validate({"filters": {"min_rating": 3, "min_item": 2}})
+    config = DataConfig.model_validate({"filters": {"min_rating": 3, "min_item_interactions": 2}})
     left, _ = config.filters.apply(read_ratings(small_log))
     split = config.split.apply(left)
-    assert ReadingConfig().filters.facts() == {}
-    added = {"filter_min_rating": 3.0, "filter_min_item": 2}
+    assert DataConfig().filters.facts() == {}
+    added = {"filter_min_rating": 3.0, "filter_min_item_interactions": 2}
     fingerprint = split.filtered_by(config.filters.facts()).fingerprint("test")
     assert fingerprint == {**split.fingerprint("test"), **added}

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data import FilterReport, k_core, rated_at_least, read_ratings, time_window
+from recsys.data import FilterReport, k_core, min_rating, read_ratings, time_window
 from recsys.errors import ConfigError, DataError
 
 logs = st.sets(st.tuples(st.integers(0, 7), st.integers(0, 7)), min_size=1, max_size=40)
@@ -20,34 +20,34 @@ def pairs_of(log):
     return list(zip(users.tolist(), items.tolist(), strict=True))
 
 
-def core_one_by_one(pairs, min_user, min_item):
+def core_one_by_one(pairs, min_user_interactions, min_item_interactions):
     """Remove the first row that may not stay, and look again from the start."""
     pairs = list(pairs)
     for row in pairs:
         of_user = sum(user == row[0] for user, _ in pairs)
         of_item = sum(item == row[1] for _, item in pairs)
-        if of_user < min_user or of_item < min_item:
+        if of_user < min_user_interactions or of_item < min_item_interactions:
             pairs.remove(row)
-            return core_one_by_one(pairs, min_user, min_item)
+            return core_one_by_one(pairs, min_user_interactions, min_item_interactions)
     return pairs
 
 
-@given(pairs=logs, min_user=st.integers(0, 4), min_item=st.integers(0, 4))
-def test_the_core_is_that_of_a_slow_search(pairs, min_user, min_item):
+@given(pairs=logs, min_user_interactions=st.integers(0, 4), min_item_interactions=st.integers(0, 4))
+def test_the_core_is_that_of_a_slow_search(pairs, min_user_interactions, min_item_interactions):
     log = read(sorted(pairs))
-    expected = core_one_by_one(pairs_of(log), min_user, min_item)
+    expected = core_one_by_one(pairs_of(log), min_user_interactions, min_item_interactions)
     if not expected:
         with pytest.raises(DataError, match=f"removed all {len(pairs)} rows"):
-            k_core(log, min_user, min_item)
+            k_core(log, min_user_interactions, min_item_interactions)
         return
-    core, report = k_core(log, min_user, min_item)
+    core, report = k_core(log, min_user_interactions, min_item_interactions)
     assert pairs_of(core) == expected
     assert core.users.ids.tolist() == sorted({user for user, _ in expected})
     assert core.items.ids.tolist() == sorted({item for _, item in expected})
     assert report.before == (len(pairs), log.n_users, log.n_items)
     assert report.after == (len(expected), core.n_users, core.n_items)
     assert (report.rounds > 0) == (len(expected) < len(pairs))
-    again, nothing = k_core(core, min_user, min_item)
+    again, nothing = k_core(core, min_user_interactions, min_item_interactions)
     assert again.digest == core.digest
     assert (nothing.rounds, nothing.removed) == (0, (0, 0, 0))
 
@@ -55,22 +55,22 @@ def test_the_core_is_that_of_a_slow_search(pairs, min_user, min_item):
 def test_the_core_by_hand():
     # 4 has one watch; without it item d has one; without that, 3 has one; without it, c has one.
     log = read(["1a", "1b", "1c", "2a", "2b", "3c", "3d", "4d"])
-    core, report = k_core(log, min_user=2, min_item=2)
+    core, report = k_core(log, min_user_interactions=2, min_item_interactions=2)
     assert pairs_of(core) == [("1", "a"), ("1", "b"), ("2", "a"), ("2", "b")]
     assert str(report) == (
-        "k_core(min_user=2, min_item=2) removed 4 of 8 rows (50.0%), 2 of 4 users, 2 of 4 items "
+        "k_core(min_user_interactions=2, min_item_interactions=2) removed 4 of 8 rows (50.0%), 2 of 4 users, 2 of 4 items "
         "in 4 rounds"
     )
 
 
 def test_nothing_left_is_an_error_that_says_what_to_change():
-    message = r"k_core\(min_user=5, min_item=5\) removed all 2 rows: lower min_user or min_item"
+    message = r"k_core\(min_user_interactions=5, min_item_interactions=5\) removed all 2 rows: lower min_user_interactions or min_item_interactions"
     with pytest.raises(DataError, match=message):
         k_core(read(["1a", "1b"]))
 
 
 def test_ratings_by_hand(small_log):
-    few, report = rated_at_least(read_ratings(small_log), 4.5)
+    few, report = min_rating(read_ratings(small_log), 4.5)
     # 1 rated 30 with 5, 2 rated 10 with 5, 3 rated 10 with 4.5.
     assert pairs_of(few) == [(1, 30), (2, 10), (3, 10)]
     assert few.rating.tolist() == [5, 5, 4.5]
@@ -79,13 +79,13 @@ def test_ratings_by_hand(small_log):
     assert report.removed == (6, 0, 3)
     assert report.rounds == 1
     assert str(report) == (
-        "rated_at_least(4.5) removed 6 of 9 rows (66.7%), 0 of 3 users, 3 of 5 items"
+        "min_rating(4.5) removed 6 of 9 rows (66.7%), 0 of 3 users, 3 of 5 items"
     )
 
 
 def test_a_rating_that_float32_does_not_hold_exactly_counts_as_written():
     log = read_ratings(pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2], "rating": [3.7, 3.6]}))
-    assert pairs_of(rated_at_least(log, 3.7)[0]) == [(1, 1)]
+    assert pairs_of(min_rating(log, 3.7)[0]) == [(1, 1)]
 
 
 @pytest.mark.parametrize(
@@ -120,14 +120,14 @@ def test_an_empty_window_is_an_error_that_tells_when_there_are_ratings(small_log
 
 
 def test_no_rating_that_high_is_an_error_that_tells_the_highest(small_log):
-    with pytest.raises(DataError, match=r"rated_at_least\(6\) .*the highest rating is 5"):
-        rated_at_least(read_ratings(small_log), 6)
+    with pytest.raises(DataError, match=r"min_rating\(6\) .*the highest rating is 5"):
+        min_rating(read_ratings(small_log), 6)
 
 
 def test_what_the_data_lacks_is_named():
     log = read(["1a", "1b"])
     with pytest.raises(DataError, match="no column 'rating'"):
-        rated_at_least(log, 4)
+        min_rating(log, 4)
     with pytest.raises(DataError, match="no column 'timestamp'"):
         time_window(log)
 
@@ -135,7 +135,7 @@ def test_what_the_data_lacks_is_named():
 def test_a_filter_leaves_its_input_as_it_is(small_log):
     log = read_ratings(small_log)
     before = log.digest
-    few, _ = rated_at_least(log, 4.5)
+    few, _ = min_rating(log, 4.5)
     few.item_index[:] = 0
     assert read_ratings(small_log).digest == before
     assert len(log.catalogue) == 5

@@ -41,7 +41,7 @@ def test_the_histories_one_after_the_other_are_the_rows(log):
 def test_rows_that_are_kept_stay_with_their_user(log, kept):
     interactions = read_ratings(table(log))
     mask = np.array(kept.draw(st.lists(st.booleans(), min_size=len(log), max_size=len(log))))
-    few = interactions.keep(mask)
+    few = interactions.filter(mask)
     assert (few.users, few.items) == (interactions.users, interactions.items)
     assert few.timestamp.tolist() == interactions.timestamp[mask].tolist()
     for user in range(interactions.n_users):
@@ -58,8 +58,8 @@ def test_rows_that_are_kept_stay_with_their_user(log, kept):
 def test_shrunk_to_what_is_left_the_ids_are_the_same(log, kept):
     interactions = read_ratings(table(log))
     mask = np.array(kept.draw(st.lists(st.booleans(), min_size=len(log), max_size=len(log))))
-    few = interactions.keep(mask)
-    shrunk = few.shrink()
+    few = interactions.filter(mask)
+    shrunk = few.compact()
     for vocabulary, indices in (("users", "user_index"), ("items", "item_index")):
         whole, left = getattr(few, vocabulary), getattr(shrunk, vocabulary)
         by_id = whole.ids[getattr(few, indices)].tolist()
@@ -75,7 +75,7 @@ def test_shrunk_to_what_is_left_the_ids_are_the_same(log, kept):
 
 def test_what_is_not_known_is_not_kept_either():
     interactions = read_ratings(pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2]}))
-    few = interactions.keep(np.array([True, False]))
+    few = interactions.filter(np.array([True, False]))
     assert few.rating is None
     assert few.timestamp is None
 

@@ -19,7 +19,7 @@ from recsys.data import (
     read_ratings,
 )
 
-TRAIN, VALIDATION, TEST, LEFT_OUT = "train", "validation", "test", "left out"
+TRAIN, VALIDATION, TEST, EXCLUDED = "train", "validation", "test", "left out"
 
 
 def counted(n_validation, n_test):
@@ -38,7 +38,7 @@ def cut_at_1_and_3(place, times):
     if times[place] < 1:
         return TRAIN
     if place == 0:
-        return LEFT_OUT
+        return EXCLUDED
     return VALIDATION if times[place] < 3 else TEST
 
 
@@ -115,7 +115,7 @@ def test_every_row_is_in_the_part_where_it_belongs_and_in_no_other(name, rows):
     assert cases(split, "test") == expected[TEST]
     whole = split.interactions
     left_out = pairs(split, *(x[split.left_out] for x in (whole.user_index, whole.item_index)))
-    assert left_out == expected[LEFT_OUT]
+    assert left_out == expected[EXCLUDED]
     assert sum(map(len, expected.values())) == len(rows)
 
 
@@ -162,7 +162,7 @@ def test_only_the_order_of_rows_of_one_user_at_one_time_matters(split_by, rows, 
     mix.shuffle(keys)
     mixed = [waiting[key].popleft() for key in keys]
     one, other = split_by(read(rows)), split_by(read(mixed))
-    assert one.part.tolist() == other.part.tolist()
+    assert one.assignment.tolist() == other.assignment.tolist()
     for target in ("validation", "test"):
         assert one.fingerprint(target) == other.fingerprint(target)
 
@@ -273,12 +273,12 @@ def test_what_was_learned_from_before_is_no_target(early, late, ratio):
     learned = set(pairs_of(earlier))
     split = split_of([*late, *early])
     pairs = pairs_of(split.interactions)
-    expected = split.part.tolist()
+    expected = split.assignment.tolist()
     for row, (user, _) in enumerate(pairs):
-        later = [pairs[at] for at in range(row, len(pairs)) if split.part[at] > 0]
+        later = [pairs[at] for at in range(row, len(pairs)) if split.assignment[at] > 0]
         if any(pair in learned and pair[0] == user for pair in later):
             expected[row] = 0
-    assert split.learned_from(earlier).part.tolist() == expected
+    assert split.without_leakage(earlier).assignment.tolist() == expected
 
 
 def test_late_ratings_with_earlier_times_make_targets_of_what_was_learned_from():
@@ -291,6 +291,6 @@ def test_late_ratings_with_earlier_times_make_targets_of_what_was_learned_from()
     })))  # fmt: skip
     assert after.targets("validation").tolist() == [16, 17]
     assert before.train.items.ids[before.train.item_index].tolist() == list(range(10, 18))
-    fair = after.learned_from(before.train)
+    fair = after.without_leakage(before.train)
     assert fair.targets("validation").tolist() == []
     assert fair.targets("test").tolist() == [18, 19]

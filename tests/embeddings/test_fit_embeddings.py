@@ -144,7 +144,7 @@ def test_a_spectral_start_is_there_from_the_first_step(counts):
 
 def test_without_the_optimum_nothing_is_said_of_it(counts):
     history = History()
-    fitted = fit(counts, history, dim=5, epochs=2, compare_to_optimum=False)
+    fitted = fit(counts, history, dim=5, epochs=2, compute_optimum=False)
     assert fitted.optimum_loss is None
     assert fitted.loss_over_optimum is None
     assert set(history.epochs[1]) == {"loss", "relative_loss"}

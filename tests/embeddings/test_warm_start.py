@@ -23,7 +23,7 @@ def counts(sample):
 def earlier(sample):
     """Fitted to the first nine users of ten."""
     return fit_embeddings(
-        count_cooccurrence(sample.keep(sample.user_index < 0.9 * sample.n_users), min_rating=3.5),
+        count_cooccurrence(sample.filter(sample.user_index < 0.9 * sample.n_users), min_rating=3.5),
         CONFIG,
         runtime=CPU,
     )

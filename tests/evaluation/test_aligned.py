@@ -1,6 +1,6 @@
 import numpy as np
 
-from recsys.evaluation import AlignedScorer
+from recsys.evaluation import CatalogueAdapter
 from recsys.vocabulary import Vocabulary
 
 
@@ -20,7 +20,7 @@ class Remembering:
 def score(own, asked, *histories):
     """What the model was asked, and the scores that came out."""
     model = Remembering(len(own))
-    scorer = AlignedScorer(model, Vocabulary.of(own), Vocabulary.of(asked))
+    scorer = CatalogueAdapter(model, Vocabulary.of(own), Vocabulary.of(asked))
     scores = scorer.score([np.array(history, np.int32) for history in histories])
     assert scores.dtype == np.float32
     return model.asked, scores.tolist()

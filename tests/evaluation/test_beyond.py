@@ -75,7 +75,7 @@ def test_serendipity_counts_what_popularity_would_have_missed():
 def test_all_of_it_at_the_length_of_the_lists():
     # Of two users, both watched item 0 and one item 1; the third watched nothing that is kept.
     log = read_ratings(pd.DataFrame({"user_id": [1, 1, 2, 3], "item_id": [0, 1, 0, 2]}))
-    train = log.keep(log.user_index < 2)
+    train = log.filter(log.user_index < 2)
     assert beyond_accuracy(LISTS, train) == pytest.approx(
         {
             "coverage_at_2": 1,

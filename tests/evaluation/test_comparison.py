@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.evaluation import compare_with, intervals, paired_differences
+from recsys.evaluation import intervals, paired_differences, significance_table
 from recsys.evaluation.uncertainty import bootstrap_interval, holm, randomization_p
 
 
@@ -32,7 +32,7 @@ def test_what_cannot_be_paired_is_refused(other, message):
     with pytest.raises(ValueError, match=message):
         paired_differences(table([1, 2], [1, 2], protocol="x"), other)
     with pytest.raises(ValueError, match=f"new and old: .*{message}"):
-        compare_with("old", {"new": table([1, 2], [1, 2], protocol="x"), "old": other})
+        significance_table("old", {"new": table([1, 2], [1, 2], protocol="x"), "old": other})
 
 
 def test_every_model_is_tested_against_the_one(tmp_path):
@@ -46,7 +46,7 @@ def test_every_model_is_tested_against_the_one(tmp_path):
     for name, frame in ranks.items():  # as runs store them
         frame.to_parquet(tmp_path / f"{name}.parquet")
         ranks[name] = pd.read_parquet(tmp_path / f"{name}.parquet")
-    found = compare_with("old", ranks, "ndcg", 10)
+    found = significance_table("old", ranks, "ndcg", 10)
     assert list(found.index) == ["same", "better"]
     for name in found.index:
         differences = paired_differences(ranks[name], ranks["old"], "ndcg", 10)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.evaluation import FactoredScorer, rank
+from recsys.evaluation import DotProductScorer, rank
 from recsys.evaluation.factored import ITEMS, ItemBlocks
 from recsys.evaluation.standing import Standing
 
@@ -50,7 +50,7 @@ def test_ranks_and_lists_are_those_of_a_sort(data, n_items, n):
     histories = [rng.integers(0, n_items, rng.integers(0, 9)).astype(np.int32) for _ in range(n)]
     targets = rng.integers(0, n_items, n).astype(np.int32)
     model = Dots(items, users)
-    assert isinstance(model, FactoredScorer)
+    assert isinstance(model, DotProductScorer)
     found = rank(model, histories, targets, k=4, batch_size=data.draw(st.integers(1, 9)))
     with np.errstate(invalid="ignore"):
         scores = users @ items.T

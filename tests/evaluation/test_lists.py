@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from implicit.cpu.matrix_factorization_base import MatrixFactorizationBase
 from implicit.evaluation import ranking_metrics_at_k
 
-from recsys.evaluation import LIST_METRICS, find_hits, rank, top_items
+from recsys.evaluation import SET_METRICS, find_hits, rank, top_items
 from recsys.evaluation.metrics import METRICS
 
 LISTS = np.array([[4, 2, 0, 1], [3, 1, 2, -1], [5, 4, 3, 2]], dtype=np.int32)
@@ -45,7 +45,7 @@ AT_2, AT_4 = 1 / math.log2(3), 1 / math.log2(5)
     ],
 )
 def test_by_hand(metric, k, expected):
-    assert LIST_METRICS[metric](HITS, k).tolist() == pytest.approx(expected)
+    assert SET_METRICS[metric](HITS, k).tolist() == pytest.approx(expected)
 
 
 def test_somebody_without_a_right_item_is_an_error():
@@ -96,8 +96,8 @@ def test_metrics_are_those_of_implicit(seed, k):
     peer = ranking_metrics_at_k(
         model, matrix(histories, 25), matrix(relevant, 25), K=k, show_progress=False, num_threads=1
     )
-    assert LIST_METRICS["map"](hits, k).mean() == pytest.approx(peer["map"], rel=1e-5)
-    assert LIST_METRICS["ndcg"](hits, k).mean() == pytest.approx(peer["ndcg"], rel=1e-5)
+    assert SET_METRICS["map"](hits, k).mean() == pytest.approx(peer["map"], rel=1e-5)
+    assert SET_METRICS["ndcg"](hits, k).mean() == pytest.approx(peer["ndcg"], rel=1e-5)
     # What implicit calls precision is all hits over all that could have been hit.
     attainable = np.minimum(hits.n_relevant, k).sum()
     assert hits.is_hit.sum() / attainable == pytest.approx(peer["precision"], rel=1e-5)
@@ -123,7 +123,7 @@ def test_metrics_are_those_of_trec_eval(seed, k):
         "map": ir_measures.AP @ k,
     }
     peer = ir_measures.calc_aggregate(measures.values(), qrels, run)
-    ours = {name: LIST_METRICS[name](hits, k) for name in measures}
+    ours = {name: SET_METRICS[name](hits, k) for name in measures}
     # trec_eval divides by all right items, even where more than k cannot be found.
     ours["map"] *= np.minimum(hits.n_relevant, k) / hits.n_relevant
     assert {name: values.mean() for name, values in ours.items()} == pytest.approx(
@@ -150,4 +150,4 @@ def test_with_one_right_item_they_are_the_metrics_of_its_rank(scores, targets, k
     for ours, theirs in (("hit_rate", "hit_rate"), ("recall", "hit_rate"), ("mrr", "mrr"),
                          ("map", "mrr"), ("ndcg", "ndcg")):  # fmt: skip
         by_rank = METRICS[theirs](ranking.ranks, k)
-        np.testing.assert_allclose(LIST_METRICS[ours](hits, k), by_rank, rtol=1e-12)
+        np.testing.assert_allclose(SET_METRICS[ours](hits, k), by_rank, rtol=1e-12)

@@ -63,24 +63,24 @@ def test_only_the_better_takes_the_place(split, challenger, champion, promoted):
     assert verdict.promoted is promoted
     assert verdict.challenger == evaluate(challenger, split, "validation").metrics["ndcg_at_10"]
     assert verdict.champion == evaluate(champion, split, "validation").metrics["ndcg_at_10"]
-    assert verdict.objections == () if promoted else "it is not better" in verdict.objections
+    assert verdict.failed_checks == () if promoted else "it is not better" in verdict.failed_checks
 
 
 def test_a_rise_that_may_be_chance_does_not_promote():
     # Of four users all rise: by swapping, that happens in two of sixteen cases.
     verdict = verdict_of(walks(4), FIRST, SECOND)
     assert not verdict.promoted
-    assert verdict.objections == ("the rise may be chance: p is not below 0.05",)
+    assert verdict.failed_checks == ("the rise may be chance: p is not below 0.05",)
     assert verdict_of(walks(4), FIRST, SECOND, PromotionRule(alpha=0.2)).promoted
 
 
 def test_a_rise_that_is_too_small_does_not_promote(split):
     rise = 1 - AT_2
-    enough = PromotionRule(minimum_effect=rise - 0.001)
-    too_little = PromotionRule(minimum_effect=rise + 0.001)
+    enough = PromotionRule(min_improvement=rise - 0.001)
+    too_little = PromotionRule(min_improvement=rise + 0.001)
     assert verdict_of(split, FIRST, SECOND, enough).promoted
     verdict = verdict_of(split, FIRST, SECOND, too_little)
-    assert verdict.objections == (f"the rise is smaller than {rise + 0.001}",)
+    assert verdict.failed_checks == (f"the rise is smaller than {rise + 0.001}",)
 
 
 # Places by first item: the champion is second everywhere, the challenger fifth where it is 0.
@@ -101,11 +101,11 @@ def test_a_segment_that_pays_for_the_rise_of_others_is_named():
     verdict = verdict_of(split, MIXED, SECOND)
     assert verdict.challenger > verdict.champion
     fall = AT_2 - 1 / math.log2(6)
-    assert f"for history length 5 to 5 it is worse by {fall:.4f}" in verdict.objections
+    assert f"for history length 5 to 5 it is worse by {fall:.4f}" in verdict.failed_checks
     assert not verdict.promoted
 
 
-@pytest.mark.parametrize("rule", [{"segment_margin": 0.5}, {"smallest_segment": 200}])
+@pytest.mark.parametrize("rule", [{"segment_margin": 0.5}, {"min_segment_size": 200}])
 def test_a_fall_within_the_margin_or_in_a_small_segment_is_borne(rule):
     assert verdict_of(mixed_histories(), MIXED, SECOND, PromotionRule(**rule)).promoted
 
@@ -117,7 +117,7 @@ def test_one_that_answers_too_late_is_not_promoted(split, champion, latency_ms, 
     verdict = verdict_of(split, FIRST, champion, rule, latency_ms=latency_ms)
     assert verdict.promoted is promoted
     if not promoted:
-        assert verdict.objections == ("it takes 5.1 ms, more than the 5 allowed",)
+        assert verdict.failed_checks == ("it takes 5.1 ms, more than the 5 allowed",)
 
 
 def test_a_budget_without_a_measurement_is_an_error(split):

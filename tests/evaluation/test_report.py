@@ -14,7 +14,7 @@ from recsys.data import (
     read_ratings,
 )
 from recsys.errors import DataError
-from recsys.evaluation import KS, RankingProtocol, comparison_table, diversity, evaluate
+from recsys.evaluation import CUTOFFS, RankingProtocol, comparison_table, diversity, evaluate
 
 
 class ByIndex:
@@ -104,7 +104,7 @@ def test_a_table_has_a_row_per_model_the_best_first(split):
     table = comparison_table({"down": down, "up": up})
     assert table.index.tolist() == ["up", "down"]
     assert table.index.name == "model"
-    assert list(table) == [f"{name}@{k}" for name in ("HitRate", "NDCG", "MRR") for k in KS]
+    assert list(table) == [f"{name}@{k}" for name in ("HitRate", "NDCG", "MRR") for k in CUTOFFS]
     assert table.loc["down", "MRR@5"] == down.metrics["mrr_at_5"]
     assert table.loc["up", "NDCG@20"] == up.metrics["ndcg_at_20"]
 

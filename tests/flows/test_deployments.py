@@ -26,8 +26,8 @@ from prefect.states import Cancelling
 from flows.deploy import AUTOMATIONS, replace_automation
 from flows.serve import deployments_of, environment_of
 from flows.server import prefect_server
-from recsys.bundle import save_bundle
 from recsys.data.synthetic import SyntheticConfig, write_sample
+from recsys.recommender.bundle import save_bundle
 from recsys.tracking import log_bundle, promote, register, start_run
 
 ROOT = Path(__file__).parents[2]

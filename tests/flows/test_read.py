@@ -9,7 +9,7 @@ from prefect import flow
 
 from flows.steps.data import read
 from recsys import tracking
-from recsys.data import ReadingConfig
+from recsys.data import DataConfig
 from recsys.data.synthetic import SyntheticConfig, write_sample
 
 
@@ -23,7 +23,7 @@ def recorded(prefect_server, tmp_path, monkeypatch):
     first = path.read_text().splitlines()[1].split(",")
     strange = [[*first[:2], "99", first[3]], ["", *first[1:]], [*first[:3], "soon"]]
     path.write_text(path.read_text() + "\n".join(map(",".join, strange)) + "\n")
-    config = ReadingConfig.model_validate(
+    config = DataConfig.model_validate(
         {"filters": {"min_rating": 2}, "split": {"method": "leave_last_n", "n": 2}}
     )
 

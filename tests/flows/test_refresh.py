@@ -25,7 +25,7 @@ from flows.digests import digest_of_files
 from flows.grid import Grid
 from flows.recommend import recommend
 from flows.refresh import WarmStart, refresh
-from flows.steps.data import without_learned
+from flows.steps.data import drop_leaked_targets
 from flows.sweep import sweep
 from flows.train import train
 from recsys import tracking
@@ -122,7 +122,7 @@ def test_where_it_cannot_be_told_what_was_learned_that_is_said(
     @flow
     def look():
         with tracking.start_run("look", "looking") as run:
-            kept = without_learned(split, earlier, run)
+            kept = drop_leaked_targets(split, earlier, run)
         return kept is split, str(get_run_context().flow_run.id)
 
     unchanged, run_id = look()
@@ -137,7 +137,7 @@ def test_where_it_cannot_be_told_what_was_learned_that_is_said(
 def test_new_ratings_make_a_challenger_that_has_to_win(champion, client, grown, caplog):
     """Once with a bar that nothing clears, and once with one that is fair."""
     modest = WarmStart(epochs=1, learning_rate=1e-6)
-    first = refresh(grown, warm_start=modest, rule=PromotionRule(minimum_effect=1))
+    first = refresh(grown, warm_start=modest, rule=PromotionRule(min_improvement=1))
     assert "bringing counts up to date" in caplog.text
     exact = count_cooccurrence(leave_last_out(read_ratings(grown)).train, 3.5)
     assert (counts_of(client, first).matrix != exact.matrix).nnz == 0

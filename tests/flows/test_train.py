@@ -72,7 +72,7 @@ def test_runs_are_nested_by_stage_and_model(client, run_ids):
         nested = children(client, run_id)
         assert set(nested) == {
             "data", "cooccurrence", "embeddings", "lstm", "popularity", "markov", "item-knn",
-            "ease", "als", "averaged-embedding",
+            "ease", "als", "mean-embedding",
         }  # fmt: skip
         assert {run.info.status for run in nested.values()} == {"FINISHED"}
         assert client.get_run(run_id).info.status == "FINISHED"
@@ -137,7 +137,7 @@ def again(run_ids):
     return train.with_options(flow_run_name="again")(data="sample", **SETTINGS)
 
 
-KEPT = ("count", "embed", "popularity", "markov", "item-knn", "ease", "als", "averaged-embedding")
+KEPT = ("count", "embed", "popularity", "markov", "item-knn", "ease", "als", "mean-embedding")
 
 
 def test_what_has_been_made_is_not_made_again(again):
@@ -199,7 +199,7 @@ def test_other_settings_are_made_anew_and_what_they_do_not_touch_is_kept(again):
     train.with_options(flow_run_name="other")(data="sample", **other)
     states = task_states("other")
     assert states["count"] == "Cached"
-    assert states["embed"] == states["averaged-embedding"] == "Completed"
+    assert states["embed"] == states["mean-embedding"] == "Completed"
 
 
 @pytest.mark.parametrize("kind", ["embeddings", "reports"])

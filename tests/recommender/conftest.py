@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.bundle import make_bundle
 from recsys.cooccurrence import count_cooccurrence
 from recsys.data import read_ratings
 from recsys.data.synthetic import SyntheticConfig, synthesise_ratings
 from recsys.recommender import Recommender
+from recsys.recommender.bundle import make_bundle
 from recsys.sessions import SessionConfig, SessionModel, SessionNetwork
 
 

@@ -10,7 +10,7 @@ from recsys.recommender import Recommendations
 COLUMNS = {
     "rank": np.array([1, 2]),
     "title": np.array(["Heat", None], dtype=object),
-    "liked_both": pd.array([3, None], dtype="Int64"),
+    "cooccurrence": pd.array([3, None], dtype="Int64"),
     "score": np.array([0.5, 0.25], dtype=np.float32),
 }
 
@@ -44,8 +44,8 @@ def test_records_are_plain_and_the_same_before_and_after_it_is_looked_at(answer)
     assert len(answer) == 2
     after = answer.as_records()
     assert before == [
-        {"rank": 1, "title": "Heat", "liked_both": 3, "score": 0.5},
-        {"rank": 2, "title": None, "liked_both": None, "score": 0.25},
+        {"rank": 1, "title": "Heat", "cooccurrence": 3, "score": 0.5},
+        {"rank": 2, "title": None, "cooccurrence": None, "score": 0.25},
     ]
     assert after == before
     assert json.loads(json.dumps(before)) == json.loads(json.dumps(after))

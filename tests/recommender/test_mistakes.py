@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.bundle import load_bundle, save_bundle
 from recsys.errors import BundleError, QueryError, RecsysError, UnknownItemError
+from recsys.recommender.bundle import load_bundle, save_bundle
 from recsys.storage import read_json, write_json, write_manifest
 
 
@@ -89,7 +89,7 @@ def test_a_huge_number_gives_all_there_are(rec, names):
     assert len(rec.explain(names, k=10**12)) == 20
 
 
-@pytest.mark.parametrize("wish", ["diversity", "popularity_bias", "blend"])
+@pytest.mark.parametrize("wish", ["diversity", "popularity_weight", "blend"])
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf"), "0.5", True, [0.5]])
 def test_a_share_that_is_none(rec, names, wish, value):
     with pytest.raises(QueryError, match=f"{wish} is .*: it has to be a number from 0 to 1"):
@@ -140,7 +140,7 @@ def test_a_new_film_of_which_nothing_is_known(rec, names):
         rec.similar_to_new_item()
     for count in (-1, float("nan"), float("inf")):
         with pytest.raises(QueryError, match="has to be a number of people"):
-            rec.similar_to_new_item(liked_with={names[0]: count})
+            rec.similar_to_new_item(co_counts={names[0]: count})
     with pytest.raises(QueryError, match="no item has 'Sadness' among its genres"):
         rec.similar_to_new_item(genres=["Sadness"])
 
@@ -149,7 +149,7 @@ def test_when_everything_is_watched_nothing_is_recommended(rec):
     everything = rec.bundle.items.ids.tolist()
     for answer in (
         rec.next_items(everything),
-        rec.next_items(everything, blend=0.5, diversity=0.5, popularity_bias=0.5),
+        rec.next_items(everything, blend=0.5, diversity=0.5, popularity_weight=0.5),
         rec.session(everything).next_items(),
         rec.recommend_batch([everything]),
         rec.watch_list(everything),
@@ -237,7 +237,7 @@ def test_a_file_that_holds_something_else_is_refused(folder, name):
         load_bundle(folder)
 
 
-NEXT = {"exclude", "only", "diversity", "popularity_bias", "blend"}
+NEXT = {"exclude", "only", "diversity", "popularity_weight", "blend"}
 WISHES = {
     "next_items": (lambda rec, **w: rec.next_items([], **w), NEXT),
     "session": (lambda rec, **w: rec.session().next_items(**w), NEXT),
@@ -249,13 +249,13 @@ WISHES = {
         {"exclude", "only", "diversity"},
     ),
     "similar_to_new_item": (
-        lambda rec, **w: rec.similar_to_new_item(liked_with={rec.catalogue.ids[0]: 3}, **w),
+        lambda rec, **w: rec.similar_to_new_item(co_counts={rec.catalogue.ids[0]: 3}, **w),
         {"exclude", "only", "diversity"},
     ),
     "popular_items": (lambda rec, **w: rec.popular_items(**w), {"exclude", "only"}),
     "watch_list": (lambda rec, **w: rec.watch_list(steps=1, **w), {"exclude", "only"}),
 }
-VALUES = {"exclude": [], "only": None, "diversity": 0.0, "popularity_bias": 1.0, "blend": None}
+VALUES = {"exclude": [], "only": None, "diversity": 0.0, "popularity_weight": 1.0, "blend": None}
 
 
 def user_of(rec):

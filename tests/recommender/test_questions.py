@@ -42,7 +42,7 @@ def test_blend_and_popularity_bias_are_those_of_the_formula(rec):
     likeness = 10 * unit @ mean / np.linalg.norm(mean)
     popularity = rec.scoring.model.log_popularity_N
     mixed = np.where(np.isfinite(scores), 0.7 * scores + 0.3 * likeness - 0.5 * popularity, scores)
-    answer = rec.next_items(ids(rec, HISTORY), 6, blend=0.3, popularity_bias=0.5)
+    answer = rec.next_items(ids(rec, HISTORY), 6, blend=0.3, popularity_weight=0.5)
     expect(rec, answer, normalised(mixed), 6)
     of = [rec.index_of(item) for item in answer["item_id"]]
     np.testing.assert_allclose(answer["probability"], np.exp(scores[of]), rtol=1e-4)
@@ -177,7 +177,7 @@ def test_explanations_are_what_is_lost_without_each(rec, log):
         assert rows["because_item_id"].tolist() == ids(rec, best)
         np.testing.assert_allclose(rows["score"], [lost[w] for w in best], atol=1e-4)
         both = [int((likers[:, w] & likers[:, item]).sum()) for w in best]
-        assert rows["liked_both"].tolist() == both
+        assert rows["cooccurrence"].tolist() == both
         sentence = rows["sentence"].iloc[0]
         speaking = [w for w in best if lost[w] > 0]
         assert sentence.startswith(rec.catalogue.titles[item])
@@ -245,16 +245,16 @@ def test_a_new_film_is_placed_by_its_counts(rec, log):
     from recsys.cooccurrence import count_cooccurrence
 
     counts = count_cooccurrence(log, min_rating=3.0).matrix.toarray()
-    liked_with = {i: int(n) for i, n in zip(ids(rec, range(50)), counts[8], strict=True) if n}
-    answer = rec.similar_to_new_item(liked_with=liked_with, k=3)
+    co_counts = {i: int(n) for i, n in zip(ids(rec, range(50)), counts[8], strict=True) if n}
+    answer = rec.similar_to_new_item(co_counts=co_counts, k=3)
     assert answer["item_id"][0] == ids(rec, [8])[0], "the film whose counts they are is the nearest"
 
 
 def test_a_bundle_without_counts_explains_without_them(bundle):
     rec = Recommender(bundle)
     answer = rec.explain(ids(rec, HISTORY), ids(rec, [20])[0])
-    assert answer["liked_both"].isna().all()
-    assert answer.as_records()[0]["liked_both"] is None
+    assert answer["cooccurrence"].isna().all()
+    assert answer.as_records()[0]["cooccurrence"] is None
 
 
 @pytest.mark.parametrize("method", [Recommender.next_items, Session.next_items])
@@ -263,7 +263,7 @@ def test_what_can_be_wished_for_stands_in_the_signature(method):
     parameters = inspect.signature(method).parameters
     defaults = {name: p.default for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
     assert defaults == {
-        "exclude": (), "only": None, "diversity": 0.0, "popularity_bias": 1.0, "blend": None,
+        "exclude": (), "only": None, "diversity": 0.0, "popularity_weight": 1.0, "blend": None,
     }  # fmt: skip
     similar = inspect.signature(Recommender.similar_items).parameters
     assert list(similar) == ["self", "item", "k", "exclude", "only", "diversity"]

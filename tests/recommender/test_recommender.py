@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.bundle import save_bundle
 from recsys.errors import BundleError, UnknownItemError
 from recsys.loading import load_recommender
 from recsys.recommender import Recommender
+from recsys.recommender.bundle import save_bundle
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.bundle import save_bundle
+from recsys.recommender.bundle import save_bundle
 from recsys.recommender.sessions import States
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from recsys.serving import create_app
 OPERATIONS = [
     "POST /v1/next",
     "POST /v1/similar",
-    "POST /v1/watch-list",
+    "POST /v1/sequences",
     "POST /v1/explain",
     "GET /v1/items",
     "GET /v1/map",

@@ -11,7 +11,7 @@ def titles(rec, *indices):
 
 def test_next_is_what_the_library_says(client, rec):
     history = [*titles(rec, 4, 7), rec.catalogue.ids[2].item()]
-    for wishes in ({}, {"k": 3, "diversity": 0.5, "blend": 0.3, "popularity_bias": 0.2}):
+    for wishes in ({}, {"k": 3, "diversity": 0.5, "blend": 0.3, "popularity_weight": 0.2}):
         answered = client.post("/v1/next", json={"history": history, **wishes})
         assert answered.status_code == 200
         assert answered.json() == {"items": rec.next_items(history, **wishes).as_records()}
@@ -43,7 +43,7 @@ def test_similar(client, rec):
 
 def test_watch_lists_are_nested(client, rec):
     asked = {"history": titles(rec, 4, 7), "steps": 3, "beam_width": 2}
-    lists = client.post("/v1/watch-list", json=asked).json()["lists"]
+    lists = client.post("/v1/sequences", json=asked).json()["lists"]
     rows = rec.watch_list(titles(rec, 4, 7), 3, beam_width=2).as_records()
     assert [[step["title"] for step in one["items"]] for one in lists] == [
         [row["title"] for row in rows if row["list"] == n] for n in (1, 2)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from recsys.bundle import save_bundle
+from recsys.recommender.bundle import save_bundle
 from recsys.serving import server
 from recsys.serving.config import ServingConfig
 
@@ -26,7 +26,7 @@ def folder(bundle, tmp_path_factory):
 @contextmanager
 def serving(folder, *options, key=""):
     """A running server; gives its address, its process and the lines of its log so far."""
-    command = "from recsys.cli import main; main()"
+    command = "from recsys.cli.main import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", command, "serve", str(folder), "--port", "0", *options],
         stderr=subprocess.PIPE,

@@ -12,10 +12,10 @@ KINDS = {
     "gru": {"cell": "gru"},
     "rnn": {"cell": "rnn"},
     "stacked": {"n_layers": 3},
-    "attention": {"attention": True, "max_session_length": 4},
+    "attention": {"attention": True, "train_chunk_length": 4},
     "no feed-forward": {"feed_forward": 0},
-    "no means": {"half_lives": ()},
-    "all": {"cell": "gru", "n_layers": 2, "attention": True, "max_session_length": 4},
+    "no means": {"ema_half_lives": ()},
+    "all": {"cell": "gru", "n_layers": 2, "attention": True, "train_chunk_length": 4},
 }
 """Every kind of network, by what it has that the plain one has not."""
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys.sessions import LightModel, model_of, weights_of
+from recsys.sessions import NumpySessionModel, from_torch, to_torch
 from recsys.sessions.weights import Weights, of_today, shapes_of
 
 N_ITEMS = 40
@@ -17,7 +17,7 @@ HISTORIES = [
 def pair(any_kind, untrained):
     model = untrained(any_kind, n_items=N_ITEMS)
     model.network.temperature.fill_(1.7)
-    return model, LightModel(weights_of(model))
+    return model, NumpySessionModel(from_torch(model))
 
 
 def log_probability(light, memory, seen):
@@ -79,7 +79,7 @@ def test_memory_is_bounded_by_the_window(pair):
     memory = light.start()
     sizes = [light.watch(memory, [step % N_ITEMS]).nbytes for step in range(300)]
     assert sizes[-1] == sizes[150]
-    assert len(memory.past_PM) <= model.config.max_session_length
+    assert len(memory.past_PM) <= model.config.train_chunk_length
 
 
 def test_the_shapes_are_those_of_the_network(any_kind, untrained):
@@ -89,7 +89,7 @@ def test_the_shapes_are_those_of_the_network(any_kind, untrained):
 
 def test_parameters_of_another_shape_or_name_are_refused(any_kind, untrained):
     model = untrained(any_kind, n_items=N_ITEMS)
-    weights = weights_of(model)
+    weights = from_torch(model)
     assert of_today(weights, model.items) is weights
     for name, array in [("item_bias", np.zeros(3)), ("unheard.of", np.zeros(1))]:
         with pytest.raises(ValueError, match=rf"{name}.* has shape \({len(array)},\)"):
@@ -103,13 +103,15 @@ def test_the_earlier_form_is_brought_up_to_date(untrained, tiny):
     model = untrained(tiny, n_items=N_ITEMS)
     arrays = {
         name.replace("layers.0.", "lstm."): array
-        for name, array in weights_of(model).arrays.items()
+        for name, array in from_torch(model).arrays.items()
         if not name.startswith(("shortcut", "log_popularity", "temperature"))
     }
     today = of_today(Weights(tiny, arrays), model.items)
     assert_same(
-        log_probability(LightModel(today), LightModel(today).after(HISTORIES[0]), HISTORIES[0]),
-        model_of(today, model.items).score([HISTORIES[0]])[0],
+        log_probability(
+            NumpySessionModel(today), NumpySessionModel(today).after(HISTORIES[0]), HISTORIES[0]
+        ),
+        to_torch(today, model.items).score([HISTORIES[0]])[0],
     )
 
 

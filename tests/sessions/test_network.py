@@ -60,7 +60,7 @@ def test_nothing_is_learned_from_what_is_to_come(any_kind, untrained):
 
 def test_attention_looks_no_further_back_than_its_window(tiny, untrained):
     """Nothing else remembers: no means, and a plain cell with no recurrent weights."""
-    short = {"cell": "rnn", "half_lives": (), "attention": True, "max_session_length": 3}
+    short = {"cell": "rnn", "ema_half_lives": (), "attention": True, "train_chunk_length": 3}
     network = untrained(tiny.model_copy(update=short)).network
     nn.init.zeros_(network.layers[0].weight_hh_l0)
     one = torch.tensor([[1, 4, 2, 7, 6]])

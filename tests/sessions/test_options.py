@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from recsys.bundle import load_bundle, save_bundle
 from recsys.data import read_ratings
+from recsys.recommender.bundle import load_bundle, save_bundle
 from recsys.sessions import (
     SessionModel,
     beam_search,
     export_scorer,
     fit_session_model,
-    weights_of,
+    from_torch,
 )
 
 HISTORY = np.array([3, 1, 7, 0, 5, 2], np.int32)
@@ -28,7 +28,7 @@ def fitted(bundle, tiny, cpu):
         n_items = len(bundle.items)
         rows = [(u, (2 * u + step) % n_items) for u in range(n_items // 2) for step in range(9)]
         log = read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"]))
-        config = tiny.model_copy(update={"max_session_length": 4, "epochs": 1, **options})
+        config = tiny.model_copy(update={"train_chunk_length": 4, "epochs": 1, **options})
         vectors = np.random.default_rng(0).normal(size=(n_items, 8)).astype(np.float32)
         network = fit_session_model(log, config, item_vectors=vectors, runtime=cpu).network
         return SessionModel(network, bundle.items), vectors
@@ -47,7 +47,7 @@ def test_it_is_fitted_saved_loaded_and_streamed(
     learned = model.network.item_vectors.weight[:-1].detach().numpy() / vectors
     assert np.allclose(learned, learned[0, 0], rtol=1e-4) is not tuned
 
-    saved = replace(bundle, weights=weights_of(model))
+    saved = replace(bundle, weights=from_torch(model))
     loaded = load_bundle(save_bundle(saved, tmp_path / "bundle")).session_model
     assert loaded.config == model.config
     assert np.array_equal(loaded.score([HISTORY]), model.score([HISTORY]))

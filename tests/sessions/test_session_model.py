@@ -55,7 +55,7 @@ def test_a_score_does_not_depend_on_the_company_in_its_batch():
 
 
 def test_only_the_latest_watches_count():
-    model = untrained(config=TINY.model_copy(update={"max_history_length": 3}))
+    model = untrained(config=TINY.model_copy(update={"max_history": 3}))
     long, recent = np.array([7, 8, 1, 2, 3], np.int32), np.array([1, 2, 3], np.int32)
     open_items = [0, 4, 5, 6]
     logits, shorter = model.score([long])[0, open_items], model.score([recent])[0, open_items]
@@ -63,7 +63,7 @@ def test_only_the_latest_watches_count():
 
 
 def test_all_watched_items_are_out_of_the_running_however_long_ago():
-    model = untrained(config=TINY.model_copy(update={"max_history_length": 3}))
+    model = untrained(config=TINY.model_copy(update={"max_history": 3}))
     score = model.score([np.array([7, 8, 1, 2, 3], np.int32)])[0]
     assert np.flatnonzero(np.isneginf(score)).tolist() == [1, 2, 3, 7, 8]
     assert np.exp(score).sum() == pytest.approx(1, abs=1e-5)
@@ -211,7 +211,7 @@ def test_embeddings_of_another_catalogue_are_refused():
 def test_random_vectors_by_option():
     log = cycles()
     vectors = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)
-    config = TINY.model_copy(update={"initial_vectors": "random"})
+    config = TINY.model_copy(update={"item_embedding_init": "random"})
     ignored = fit_session_model(log, config, item_vectors=vectors, runtime=CPU)
     absent = fit_session_model(log, config, runtime=CPU)
     assert torch.equal(ignored.network.item_vectors.weight, absent.network.item_vectors.weight)

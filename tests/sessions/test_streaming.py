@@ -36,7 +36,7 @@ def test_what_is_remembered_does_not_grow(any_kind, untrained):
 
 
 def test_long_histories_are_gone_through_in_segments(any_kind, untrained, monkeypatch):
-    model = untrained(any_kind.model_copy(update={"max_history_length": 100}), n_items=40)
+    model = untrained(any_kind.model_copy(update={"max_history": 100}), n_items=40)
     rng = np.random.default_rng(0)
     histories = [rng.permutation(40)[:n].astype(np.int32) for n in (1, 8, 9, 30, 16, 17)]
     at_once = model.score(histories)
@@ -45,7 +45,7 @@ def test_long_histories_are_gone_through_in_segments(any_kind, untrained, monkey
 
 
 def test_ten_thousand_watches_take_no_more_memory_than_a_segment(tiny, untrained, monkeypatch):
-    config = tiny.model_copy(update={"max_history_length": 10_000, "exclude_seen": False})
+    config = tiny.model_copy(update={"max_history": 10_000, "exclude_seen": False})
     model = untrained(config)
     widest = 0
     recur = model.network.recur

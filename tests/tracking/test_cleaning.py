@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from mlflow.entities import ViewType
 
-from recsys.bundle import save_bundle
-from recsys.cli import main
+from recsys.cli.main import main
 from recsys.errors import TrackingError
 from recsys.loading import load_recommender
+from recsys.recommender.bundle import save_bundle
 from recsys.tracking import log_bundle, promote, register, start_run
 from recsys.tracking.cleaning import survey
 from recsys.tracking.removal import remove

@@ -10,9 +10,9 @@ import pytest
 from mlflow.models import Model
 from packaging.requirements import Requirement
 
-from recsys.bundle import save_bundle
 from recsys.errors import BundleError, TrackingError
 from recsys.loading import load_recommender
+from recsys.recommender.bundle import save_bundle
 from recsys.tracking import champion_version, fetch_bundle, log_bundle, promote, register, start_run
 from recsys.tracking.models import REQUIREMENTS
 

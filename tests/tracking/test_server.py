@@ -7,10 +7,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from recsys.bundle import save_bundle
 from recsys.errors import TrackingError
-from recsys.following import Following
-from recsys.loading import load_recommender
+from recsys.loading import AutoReloader, load_recommender
+from recsys.recommender.bundle import save_bundle
 from recsys.tracking import champion_version, log_bundle, promote, register, start_run
 from recsys.tracking.cleaning import survey
 from recsys.tracking.removal import bytes_of, remove
@@ -34,7 +33,7 @@ def test_a_bundle_goes_to_the_server_and_comes_back(server, bundle, tmp_path, mo
         rec = load_recommender(uri)
         assert rec.bundle.catalogue.equals(bundle.catalogue)
         assert len(rec.next_items([title])) == 10
-    with Following("models:/recsys@champion", every=3600) as following:
+    with AutoReloader("models:/recsys@champion", every=3600) as following:
         assert following.version == "recsys 1"
         with start_run("pipeline", "remote") as run:
             log_bundle(run, tmp_path / "bundle")
@@ -43,7 +42,7 @@ def test_a_bundle_goes_to_the_server_and_comes_back(server, bundle, tmp_path, mo
         assert following.version == "recsys 2"
         assert not following.look()
     with pytest.raises(TrackingError, match="nobody"):
-        Following("models:/nobody@champion")
+        AutoReloader("models:/nobody@champion")
     assert not list(downloads.iterdir()), "what was downloaded is gone once it is loaded"
     assert not Path("mlflow").exists(), "nothing goes to the local store"
 

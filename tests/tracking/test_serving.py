@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
-from recsys.bundle import save_bundle
 from recsys.recommender import Recommender
+from recsys.recommender.bundle import save_bundle
 from recsys.tracking import log_bundle, promote, register, start_run
 from recsys.tracking.serving import answer
 

@@ -6,10 +6,10 @@ from urllib.parse import quote
 
 import pytest
 
-from recsys import plots
 from recsys.callbacks import History, combine
 from recsys.config import Runtime
 from recsys.evaluation import comparison_table, evaluate
+from recsys.reporting import plots
 from recsys.sessions import SessionConfig, fit_session_model
 from recsys.tracking import run_name, start_run
 
@@ -45,7 +45,7 @@ def five_runs(browser, server, sample_split):
                 run.log_config(session=config, runtime=runtime)
                 model = fit_session_model(
                     sample_split.train,
-                    config.model_copy(update={"initial_vectors": "random"}),
+                    config.model_copy(update={"item_embedding_init": "random"}),
                     runtime=runtime,
                     on_epoch=combine(history, run.on_epoch),
                     validate=lambda model: evaluate(model, sample_split, "validation").metrics,

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import Field, ValidationError
 
-from recsys.config import Config, faults_of
-from recsys.data.moments import Moment
+from recsys.config import Config, format_validation_error
+from recsys.data.timestamps import TimestampLike
 from recsys.errors import ConfigError
 
 Policy = Literal["error", "quarantine"]
@@ -71,7 +71,7 @@ class Checks(Config):
     scale: tuple[float, float] | None = None
     """The lowest and the highest rating; by default what the layout declares, if anything."""
 
-    now: Moment | None = None
+    now: TimestampLike | None = None
     """Later times lie in the future; by default the moment of reading."""
 
     max_bad_share: float = Field(default=0.5, gt=0, le=1)
@@ -89,7 +89,7 @@ def checks_of(settings: Mapping[str, Any]) -> Checks:
         return Checks.model_validate(settings)
     except ValidationError as error:
         there = ", ".join(Checks.model_fields)
-        raise ConfigError(f"{faults_of(error)}; there are {there}") from error
+        raise ConfigError(f"{format_validation_error(error)}; there are {there}") from error
 
 
 @dataclass(frozen=True)

@@ -122,9 +122,9 @@ def _understand(
     log, positions = assemble(rows, stays, source.catalogue)
     later = repeated_later(log.item_index, log.user_offsets, log.n_items)
     if judge.decide("duplicate", positions[later], "has a later row of the same user and item"):
-        log, positions = log.keep(~later), positions[~later]
+        log, positions = log.filter(~later), positions[~later]
     alone = (log.history_lengths == 1)[log.user_index]
     if judge.decide("single_event", positions[alone], "is the only row of its user"):
-        log = log.keep(~alone).shrink()
+        log = log.filter(~alone).compact()
     on_report(judge.report(len(log), log.timestamp is not None, rejected))
     return log

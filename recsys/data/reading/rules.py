@@ -14,12 +14,12 @@ import pandera.pandas as pa
 from numpy.typing import NDArray
 
 from recsys import columns as names
-from recsys.data.moments import seconds_since_1970
 from recsys.data.reading.catalogue import Catalogue
 from recsys.data.reading.checks import Checks
 from recsys.data.reading.encode import UNREADABLE, CodedRatings
 from recsys.data.reading.ids import NO_ID, Coded
 from recsys.data.reading.layouts import Declared
+from recsys.data.timestamps import to_unix
 
 _Holds = Callable[["pd.Series[Any]"], "pd.Series[bool]"]
 
@@ -87,7 +87,7 @@ def _rating_rules(scale: tuple[float, float] | None) -> list[Rule]:
 
 
 def _time_rules(now: Any) -> list[Rule]:
-    last = seconds_since_1970(now)
+    last = to_unix(now)
     unreadable = (
         "is neither a whole number of seconds since 1970 nor a time such as 2026-01-31T20:15:00Z"
     )

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys import columns
-from recsys.callbacks import OnEpoch, ignore
+from recsys.callbacks import EpochCallback, ignore
 from recsys.data.synthetic.catalogue import Catalogue, describe, make_catalogue
 from recsys.data.synthetic.config import SyntheticConfig
 from recsys.data.synthetic.viewers import rate_block
@@ -44,7 +44,7 @@ def synthesise_ratings(
 
 
 def write_sample(
-    folder: Path, config: SyntheticConfig | None = None, on_block: OnEpoch = ignore
+    folder: Path, config: SyntheticConfig | None = None, on_block: EpochCallback = ignore
 ) -> Path:
     """Write synthetic ratings as MovieLens does: ratings.csv and movies.csv.
 
@@ -70,7 +70,7 @@ def write_sample(
 
 
 def write_parquet(
-    folder: Path, config: SyntheticConfig | None = None, on_block: OnEpoch = ignore
+    folder: Path, config: SyntheticConfig | None = None, on_block: EpochCallback = ignore
 ) -> Path:
     """Write synthetic ratings of any number, a block of viewers in memory at a time.
 
@@ -105,7 +105,7 @@ def _make_films(config: SyntheticConfig) -> tuple[Catalogue, pd.DataFrame]:
 
 
 def _blocks(
-    catalogue: Catalogue, config: SyntheticConfig, on_block: OnEpoch
+    catalogue: Catalogue, config: SyntheticConfig, on_block: EpochCallback
 ) -> Iterator[pd.DataFrame]:
     n_ratings = 0
     for block in range(config.n_blocks):

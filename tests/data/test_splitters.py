@@ -1,0 +1,167 @@
+import pandas as pd
+import pytest
+
+from recsys.data import (
+    global_time_cut,
+    leave_last_n,
+    leave_last_out,
+    per_user_ratio,
+    read_ratings,
+)
+from recsys.errors import ConfigError, DataError
+
+# Watches by time, as item indices:
+# user 0: 0@1 1@2 2@4 3@4 4@9; user 1: 2@1 0@4 1@8; user 2: 4@5 3@8; user 3: 1@3.
+LOG = pd.DataFrame(
+    [
+        ("ann", "e", 9),
+        ("bob", "c", 1),
+        ("ann", "a", 1),
+        ("ann", "c", 4),  # before d, as it stands before it
+        ("cat", "d", 8),
+        ("ann", "d", 4),
+        ("bob", "b", 8),
+        ("dan", "b", 3),
+        ("bob", "a", 4),
+        ("cat", "e", 5),
+        ("ann", "b", 2),
+    ],
+    columns=["user_id", "item_id", "timestamp"],
+)
+
+
+@pytest.fixture
+def log():
+    return read_ratings(LOG)
+
+
+def as_lists(split, target):
+    """(user, history, target) of each case."""
+    histories = [history.tolist() for history in split.histories(target)]
+    return list(
+        zip(split.users(target).tolist(), histories, split.targets(target).tolist(), strict=True)
+    )
+
+
+def train_of(split):
+    return [split.train.history(user).tolist() for user in range(split.train.n_users)]
+
+
+def test_leave_last_out_by_hand(log):
+    split = leave_last_out(log)
+    assert train_of(split) == [[0, 1, 2], [2], [4, 3], [1]]
+    assert as_lists(split, "validation") == [(0, [0, 1, 2], 3), (1, [2], 0)]
+    assert as_lists(split, "test") == [(0, [0, 1, 2, 3], 4), (1, [2, 0], 1)]
+    assert len(split.left_out) == 0
+
+
+def test_leave_last_n_by_hand(log):
+    split = leave_last_n(log, 2)
+    assert train_of(split) == [[0], [2, 0, 1], [4, 3], [1]]
+    assert as_lists(split, "validation") == [(0, [0], 1), (0, [0, 1], 2)]
+    assert as_lists(split, "test") == [(0, [0, 1, 2], 3), (0, [0, 1, 2, 3], 4)]
+
+
+def test_per_user_ratio_by_hand(log):
+    # Validation ⌊5 · 0.25⌋ = 1, ⌊3 · 0.25⌋ = 0, ...; test ⌊5 · 0.5⌋ = 2, 1, 1, 0.
+    split = per_user_ratio(log, validation=0.25, test=0.5)
+    assert train_of(split) == [[0, 1], [2, 0], [4], [1]]
+    assert as_lists(split, "validation") == [(0, [0, 1], 2)]
+    assert as_lists(split, "test") == [
+        (0, [0, 1, 2], 3),
+        (0, [0, 1, 2, 3], 4),
+        (1, [2, 0], 1),
+        (2, [4], 3),
+    ]
+
+
+def test_global_time_cut_by_hand(log):
+    split = global_time_cut(log, validation_from=4, test_from=8)
+    assert train_of(split) == [[0, 1], [2], [], [1]]
+    assert as_lists(split, "validation") == [(0, [0, 1], 2), (0, [0, 1, 2], 3), (1, [2], 0)]
+    assert as_lists(split, "test") == [(0, [0, 1, 2, 3], 4), (1, [2, 0], 1), (2, [4], 3)]
+    assert split.left_out.tolist() == [8]  # what cat watched first
+
+
+def test_cold_users_and_items_by_hand(log):
+    # Train knows the users 0 1 3 and the items 0 1 2.
+    cold = global_time_cut(log, validation_from=4, test_from=8).cold("test")
+    assert cold.users.tolist() == [False, False, True]
+    assert cold.items.tolist() == [True, False, True]
+    assert cold.warm.tolist() == [False, True, False]
+    assert cold.counts() == {"targets": 3, "cold_users": 1, "cold_items": 2, "warm": 1}
+    text = "of 3 targets, 1 is of a user that train does not know, 2 of an item; 1 of neither"
+    assert str(cold) == text
+
+
+def test_within_users_nobody_is_cold(log):
+    for split in (leave_last_out(log), leave_last_n(log, 1), per_user_ratio(log, 0.2, 0.4)):
+        assert not split.cold("test").users.any()
+        assert not split.cold("validation").users.any()
+
+
+def test_a_ratio_counts_as_it_is_written():
+    # 0.29 · 100 and 0.07 · 100 are not whole in binary.
+    log = read_ratings(pd.DataFrame({"user_id": [1] * 100, "item_id": range(100)}))
+    split = per_user_ratio(log, validation=0.29, test=0.07)
+    assert (len(split.rows("validation")), len(split.rows("test"))) == (29, 7)
+
+
+def test_a_row_is_left_for_train_whatever_the_ratio():
+    log = read_ratings(pd.DataFrame({"user_id": [1] * 9, "item_id": range(9)}))
+    split = per_user_ratio(log, validation=0.4999999, test=0.5)
+    assert train_of(split) == [[0]]
+
+
+def test_without_times_the_order_of_rows_counts():
+    log = read_ratings(pd.DataFrame({"user_id": [1, 1, 1], "item_id": [30, 10, 20]}))
+    assert as_lists(leave_last_n(log, 1), "test") == [(0, [2, 0], 1)]
+    with pytest.raises(DataError, match=r"global_time_cut needs times.*no column 'timestamp'"):
+        global_time_cut(log, validation_from=1, test_from=2)
+
+
+def test_users_without_rows_have_no_targets(log):
+    few = log.filter(log.user_index != 1)
+    assert as_lists(per_user_ratio(few, 0.2, 0.4), "validation") == [(0, [0, 1], 2)]
+    assert leave_last_out(few).users("test").tolist() == [0]
+    split = global_time_cut(few, validation_from=4, test_from=8)
+    assert split.users("test").tolist() == [0, 2]
+
+
+def test_leave_last_out_keeps_its_fingerprint(small_log):
+    # As it has been since the first version: results stay comparable.
+    split = leave_last_out(read_ratings(small_log))
+    assert split.fingerprint("test") == {
+        "protocol": "leave-last-out",
+        "target": "test",
+        "n_items": 5,
+        "n_users": 2,
+        "data_digest": "a807219ed9d7a78136ffcff79b86021ac3d2600fac94a62548670c3795818eb4",
+        "targets_digest": "d5ac1f53c091bdef51e013148bd8d2023e3a71c3a290aa7537660c9b1a4f0513",
+    }
+    validation = split.fingerprint("validation")["targets_digest"]
+    assert validation == "ab25350e3e65efebe24584461683ecda68725576e825e550038b90e7b1479946"
+    louder = leave_last_out(read_ratings(small_log.assign(rating=5.0))).fingerprint("test")
+    assert louder["data_digest"] != split.fingerprint("test")["data_digest"]
+    assert louder["targets_digest"] == split.fingerprint("test")["targets_digest"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda log: leave_last_n(log, 0), "n is 0"),
+        (lambda log: per_user_ratio(log, -0.1, 0.1), "validation=-0.1"),
+        (lambda log: per_user_ratio(log, 0.5, 0.5), "together less than 1"),
+        (lambda log: global_time_cut(log, validation_from=5, test_from=5), "later"),
+        (lambda log: global_time_cut(log, validation_from="x", test_from=5), "'x' is not a time"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(log, make, message):
+    with pytest.raises(ConfigError, match=message):
+        make(log)
+
+
+def test_nothing_to_learn_from_is_an_error(log):
+    reach = "from 1970-01-01T00:00:01 to 1970-01-01T00:00:09"
+    with pytest.raises(DataError, match=rf"before validation_from \(1\).*{reach}"):
+        global_time_cut(log, validation_from=1, test_from=5)

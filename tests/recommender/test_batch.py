@@ -1,0 +1,71 @@
+"""Recommendations for every user, in a folder of Parquet files."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys.data import read_ratings
+from recsys.recommender import Recommender
+from recsys.recommender.batch import are_written, write_recommendations
+
+FACTS = {"model": "models:/recsys/1"}
+
+
+@pytest.fixture(scope="module")
+def log(bundle):
+    """Three users; the second has watched a film that the model does not know."""
+    known = bundle.items.ids[:3].tolist()
+    rows = [(1, known[0]), (1, known[1]), (2, 10**6), (2, known[2]), (3, known[0])]
+    return read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"]))
+
+
+def test_every_user_gets_what_next_items_says(bundle, log, tmp_path):
+    rec = Recommender(bundle)
+    folder = write_recommendations(
+        rec, log, tmp_path / "day=2026-11-25", k=4, facts=FACTS, users_per_file=2
+    )
+    assert {path.name for path in folder.iterdir()} == {
+        "_manifest.json", "part-000000.parquet", "part-000001.parquet"
+    }  # fmt: skip
+    table = pd.read_parquet(tmp_path)  # the manifest is passed over, the day is a column
+    assert set(table["day"]) == {"2026-11-25"}
+    assert table["user_id"].tolist() == np.repeat([1, 2, 3], 4).tolist()
+    known = bundle.items.ids[:3].tolist()
+    for user, history in {1: known[:2], 2: known[2:], 3: known[:1]}.items():
+        rows = table[table["user_id"] == user]
+        expected = rec.next_items(history, k=4)
+        assert rows["item_id"].tolist() == expected["item_id"].tolist()
+        assert rows["rank"].tolist() == [1, 2, 3, 4]
+        assert np.allclose(rows["score"], expected["score"], rtol=1e-5)
+
+
+def test_users_without_watches_get_no_rows(bundle, log, tmp_path):
+    rec = Recommender(bundle)
+    write_recommendations(rec, log.filter(log.user_index != 0), tmp_path / "day", k=2)
+    assert set(pd.read_parquet(tmp_path / "day")["user_id"]) == {2, 3}
+
+
+def test_what_is_written_is_told_by_its_facts_and_its_bytes(bundle, log, tmp_path):
+    folder = tmp_path / "day"
+    assert not are_written(folder, k=2, facts=FACTS)
+    write_recommendations(Recommender(bundle), log, folder, k=2, facts=FACTS)
+    assert are_written(folder, k=2, facts=FACTS)
+    assert not are_written(folder, k=3, facts=FACTS)
+    assert not are_written(folder, k=2, facts={"model": "models:/recsys/2"})
+    part = folder / "part-000000.parquet"
+    part.write_bytes(part.read_bytes()[:-1])
+    assert not are_written(folder, k=2, facts=FACTS)
+
+
+def test_broken_off_it_leaves_what_was_there(bundle, log, tmp_path):
+    folder = tmp_path / "day"
+    rec = Recommender(bundle)
+    write_recommendations(rec, log, folder, k=2, facts=FACTS)
+
+    def stop(written, of):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_recommendations(rec, log, folder, k=3, users_per_file=1, on_file=stop)
+    assert are_written(folder, k=2, facts=FACTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["day"]

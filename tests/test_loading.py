@@ -1,0 +1,108 @@
+import multiprocessing
+import shutil
+import time
+from dataclasses import replace
+
+import pytest
+
+from recsys.errors import BundleError
+from recsys.loading import AutoReloader
+from recsys.recommender.bundle import save_bundle
+from recsys.storage import write_json
+
+
+@pytest.fixture
+def folder(bundle, tmp_path):
+    return save_bundle(bundle, tmp_path / "bundle")
+
+
+def renamed(bundle, title):
+    return replace(bundle, catalogue=bundle.catalogue.assign(title=title))
+
+
+def first_title(following):
+    return following.recommender.popular_items(1).as_records()[0]["title"]
+
+
+def wait_until(true, seconds=20.0):
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_new_bundle_is_taken_into_use_and_the_old_one_goes_on(bundle, folder):
+    with AutoReloader(folder, every=0.02) as following:
+        old, version = following.recommender, following.version
+        save_bundle(renamed(bundle, "New"), folder)
+        wait_until(lambda: following.version != version)
+        assert first_title(following) == "New"
+        assert old.popular_items(1)["title"][0] != "New"
+
+
+def test_the_same_bundle_is_loaded_once(folder):
+    with AutoReloader(folder, every=3600) as following:
+        before = following.recommender
+        assert not following.look()
+        assert following.recommender is before
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "newer", "gone"])
+def test_a_broken_bundle_is_refused_and_logged_and_the_old_one_keeps_answering(
+    bundle, folder, tmp_path, caplog, damage
+):
+    with AutoReloader(folder, every=3600) as following:
+        title, version = first_title(following), following.version
+        save_bundle(renamed(bundle, "Broken"), folder)
+        if damage == "gone":
+            shutil.rmtree(folder)
+        elif damage == "newer":
+            write_json(folder / "manifest.json", {"format_version": 99, "files": {}})
+        else:
+            content = bytearray((folder / "embeddings.safetensors").read_bytes())
+            content[-1] ^= 1
+            cut = len(content) // 2 if damage == "truncated" else len(content)
+            (folder / "embeddings.safetensors").write_bytes(content[:cut])
+        assert not following.look()
+        assert first_title(following) == title
+        assert following.version == version
+        assert "keeps answering" in caplog.text
+        caplog.clear()
+        following.look()
+        assert not caplog.text, "what is wrong is told once"
+        save_bundle(renamed(bundle, "Good"), folder)
+        assert following.look()
+        assert first_title(following) == "Good"
+
+
+def test_a_bundle_that_cannot_answer_is_refused(bundle, folder, caplog):
+    with AutoReloader(folder, every=3600) as following:
+        version = following.version
+        arrays = dict(bundle.weights.arrays) | {"item_bias": bundle.weights.arrays["item_bias"][:3]}
+        broken = replace(bundle, weights=replace(bundle.weights, arrays=arrays))
+        save_bundle(broken, folder)
+        assert not following.look()
+        assert following.version == version
+        assert "item_bias" in caplog.text
+
+
+def test_there_has_to_be_a_bundle_to_begin_with(tmp_path):
+    with pytest.raises(BundleError, match=r"manifest\.json cannot be read"):
+        AutoReloader(tmp_path)
+
+
+def _follow_in_child(following, bundle, folder, answers):
+    first_title(following)
+    save_bundle(renamed(bundle, "New"), folder)
+    wait_until(lambda: first_title(following) == "New")
+    answers.put(first_title(following))
+
+
+def test_a_forked_process_follows_too(bundle, folder):
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    with AutoReloader(folder, every=0.02) as following:
+        child = context.Process(target=_follow_in_child, args=(following, bundle, folder, answers))
+        child.start()
+        assert answers.get(timeout=30) == "New"
+        child.join()
