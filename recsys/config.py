@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     import torch
 
 
+MODEL_NAME = "recsys"
+"""The registered model, unless a flow is told another name."""
+
+CHAMPION_ALIAS = "champion"
+"""The alias of the version in use."""
+
+CHAMPION = f"models:/{MODEL_NAME}@{CHAMPION_ALIAS}"
+"""The model in use, as the pipeline registers it."""
+
+
 class Config(BaseModel):
     """Base of all configurations: immutable, and an unknown key is an error."""
 

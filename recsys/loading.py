@@ -10,12 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from recsys.config import CHAMPION
 from recsys.errors import BundleError, RecsysError
 from recsys.recommender import Recommender
 from recsys.storage import MANIFEST, sha256_of
-
-CHAMPION = "models:/recsys@champion"
-"""The model in use, as the pipeline registers it."""
 
 
 def load_recommender(source: str | Path = CHAMPION) -> Recommender:

@@ -51,16 +51,6 @@ def test_every_public_name_is_there():
         _ = recsys.nonsense
 
 
-def test_every_package_is_installed():
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    found = [
-        ".".join(path.parent.relative_to(ROOT).parts)
-        for top in ("flows", "recsys")
-        for path in (ROOT / top).rglob("__init__.py")
-    ]
-    assert sorted(listed) == sorted(found)
-
-
 def test_every_extra_that_is_named_is_there():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"

@@ -15,9 +15,9 @@ from recsys.cooccurrence.counting import (
 )
 from recsys.cooccurrence.counts import Cooccurrence, Marginals
 from recsys.cooccurrence.incremental import update_cooccurrence
-from recsys.cooccurrence.neighbours import keep_top_k
 from recsys.cooccurrence.pairs import PairBlock, map_pairs
 from recsys.cooccurrence.rows import RowBlock
+from recsys.cooccurrence.topk import keep_top_k, top_k
 from recsys.cooccurrence.weightings import WEIGHTINGS, WeightingConfig, cosine, weight
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "map_pairs",
     "open_blocks",
     "save_cooccurrence",
+    "top_k",
     "update_cooccurrence",
     "weight",
 ]

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from recsys import columns
 from recsys.cooccurrence.config import Window
 from recsys.cooccurrence.counts import Cooccurrence, Marginals, set_marginals
-from recsys.cooccurrence.neighbours import keep_top_k
 from recsys.cooccurrence.rows import RowBlock, csr_of
+from recsys.cooccurrence.topk import keep_top_k
 from recsys.cooccurrence.weightings import WeightingConfig, weight_block
 from recsys.errors import BundleError
 from recsys.storage import MANIFEST, read_arrays, read_json, verify_manifest

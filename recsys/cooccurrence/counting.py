@@ -15,9 +15,9 @@ from recsys.cooccurrence.blocks import CooccurrenceBlocks
 from recsys.cooccurrence.config import CooccurrenceConfig, Window
 from recsys.cooccurrence.counter import Counter, make_counter
 from recsys.cooccurrence.counts import Cooccurrence
-from recsys.cooccurrence.neighbours import keep_top_k
 from recsys.cooccurrence.rows import RowBlock, stack
 from recsys.cooccurrence.sizes import format_bytes, parse_bytes
+from recsys.cooccurrence.topk import keep_top_k
 from recsys.cooccurrence.weightings import WeightingConfig, weight_block
 from recsys.data import Interactions
 from recsys.errors import ConfigError

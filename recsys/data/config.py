@@ -41,7 +41,7 @@ class Filters(Config):
     """Only items of at least so many watches (k-core)."""
 
     def facts(self) -> dict[str, str | int | float]:
-        """The filters that are not the default, as `filter_min_user_interactions`, for a fingerprint."""
+        """The filters that are not the default, for a fingerprint."""
         set_ones = self.model_dump(mode="json", exclude_defaults=True)
         return {f"filter_{name}": value for name, value in set_ones.items()}
 

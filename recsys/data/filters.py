@@ -100,7 +100,10 @@ def k_core(
         min_user_interactions,
         min_item_interactions,
     )
-    name = f"k_core(min_user_interactions={min_user_interactions}, min_item_interactions={min_item_interactions})"
+    name = (
+        f"k_core(min_user_interactions={min_user_interactions}, "
+        f"min_item_interactions={min_item_interactions})"
+    )
     return _filtered(
         interactions, kept, name, "lower min_user_interactions or min_item_interactions", rounds
     )

@@ -11,9 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys import columns
+from recsys.cooccurrence import top_k
 from recsys.errors import QueryError, UnknownItemError
 from recsys.recommender.arguments import items_of
-from recsys.recommender.ranking import Floats, best
+from recsys.recommender.ranking import Floats
 from recsys.recommender.search import TitleSearch
 from recsys.vocabulary import ID, Vocabulary
 
@@ -114,7 +115,7 @@ class Catalogue:
         if among is not None:
             likeness_N[~among] = -np.inf
         # Of equally good matches the one that more people watch.
-        _, found = best((likeness_N + 1e-3 * self._relative_popularity)[None], k)
+        _, found = top_k((likeness_N + 1e-3 * self._relative_popularity)[None], k)
         return found, likeness_N[found]
 
     def closest_titles(self, name: str, k: int = 5) -> tuple[str, ...]:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys import columns
+from recsys.cooccurrence import top_k
 from recsys.embeddings import fold_in as best_vectors
 from recsys.errors import QueryError
 from recsys.recommender.arguments import items_of
 from recsys.recommender.catalogue import Item
-from recsys.recommender.ranking import Floats, Indices, best
+from recsys.recommender.ranking import Floats, Indices
 from recsys.recommender.wishes import Wishes
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def near(
     if wishes.diversity:
         chosen = rec.scoring.unlike(cosine_N, wishes)
     else:
-        _, chosen = best(cosine_N[None], wishes.k)
+        _, chosen = top_k(cosine_N[None], wishes.k)
     return chosen, cosine_N[chosen]
 
 

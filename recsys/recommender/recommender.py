@@ -46,7 +46,8 @@ class Recommender:
     - `exclude`: items not to recommend; `only`: recommend from these alone. Both by name, by
       attribute or by function, see `Choice`.
     - `diversity`, from 0 to 1: how much to avoid items that are like others of the answer.
-    - `popularity_weight`, from 0 to 1: how much of the pull of popular items to leave; 1 leaves all.
+    - `popularity_weight`, from 0 to 1: how much of the pull of popular items to
+      leave; 1 leaves all.
     - `blend`, from 0 to 1: the weight of the embeddings (what is liked by the same people) beside
       the session model (what is watched after what). None takes what did best on validation: 0.2
       after a single watch, of which the session model makes little, and else 0.
@@ -274,8 +275,9 @@ class Recommender:
         Returns:
             A row for each reason: `item_id` and `title` of the recommended item, `rank` of the
             reason, `because_item_id` and `because_title` of the watched item, `score`, by how much
-            the logarithm of the recommended item's probability falls without it, `cooccurrence`, how
-            many people liked both (missing where the bundle does not hold it), and `sentence`, all
+            the logarithm of the recommended item's probability falls without it, `cooccurrence`,
+            how many people liked both (missing where the bundle
+            does not hold it), and `sentence`, all
             of the item's reasons in words.
         """
         watched = self.catalogue.indices("history", history)

@@ -12,8 +12,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.cooccurrence import top_k
 from recsys.recommender.bundle import Bundle
-from recsys.recommender.ranking import Floats, Indices, best, diversify
+from recsys.recommender.ranking import Floats, Indices, diversify
 from recsys.recommender.wishes import Wishes
 from recsys.sessions.light import NumpySessionModel
 
@@ -135,14 +136,14 @@ class Scoring:
 
     def _choose(self, scores_BN: Floats, wishes: Wishes) -> tuple[Indices, Indices]:
         if not wishes.diversity:
-            return best(scores_BN, wishes.k)
+            return top_k(scores_BN, wishes.k)
         chosen = [self.unlike(scores_N, wishes) for scores_N in scores_BN]
         rows = np.repeat(np.arange(len(chosen)), [len(items) for items in chosen])
         return rows, np.concatenate(chosen)
 
     def unlike(self, scores_N: Floats, wishes: Wishes) -> Indices:
         """Items that are good and unlike each other, in the order chosen, [K]."""
-        _, candidates = best(scores_N[None], max(_CANDIDATES * wishes.k, 100))
+        _, candidates = top_k(scores_N[None], max(_CANDIDATES * wishes.k, 100))
         relevance_P = _zero_to_one(scores_N[candidates])
         unit_PE = self.unit_vectors[candidates]
         return candidates[diversify(relevance_P, unit_PE, wishes.k, wishes.diversity)]

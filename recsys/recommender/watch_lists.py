@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.recommender.ranking import Floats, best
+from recsys.cooccurrence import top_k
+from recsys.recommender.ranking import Floats
 from recsys.recommender.scoring import log_sum_exp
 from recsys.sessions.light import Memory, NumpySessionModel
 
@@ -49,7 +50,7 @@ def beam_search(
             scores_N = _log_probability(model, beam, watched)
             if allowed_N is not None:
                 scores_N[~allowed_N] = -np.inf
-            for item in best(scores_N[None], beam_width)[1].tolist():
+            for item in top_k(scores_N[None], beam_width)[1].tolist():
                 step = float(scores_N[item])
                 longer.append((beam.log_probability + step, beam, item, step))
         if not longer:

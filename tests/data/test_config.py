@@ -32,8 +32,10 @@ def test_filters_are_applied_in_order(small_log):
     # 1: 10, 20, 30 and 2: 20, 10 are rated 4 or more before 300; 30 has one watch.
     assert left.items.ids[left.item_index].tolist() == [10, 20, 20, 10]
     assert [report.name for report in reports] == [
-        "min_rating(4)", "time_window(before 300)", "k_core(min_user_interactions=2, min_item_interactions=2)"
-    ]  # fmt: skip
+        "min_rating(4)",
+        "time_window(before 300)",
+        "k_core(min_user_interactions=2, min_item_interactions=2)",
+    ]
     assert reports[-1].metrics() == {
         "k_core_removed_rows": 1.0, "k_core_removed_users": 0.0, "k_core_removed_items": 1.0
     }  # fmt: skip

@@ -58,13 +58,13 @@ def test_the_core_by_hand():
     core, report = k_core(log, min_user_interactions=2, min_item_interactions=2)
     assert pairs_of(core) == [("1", "a"), ("1", "b"), ("2", "a"), ("2", "b")]
     assert str(report) == (
-        "k_core(min_user_interactions=2, min_item_interactions=2) removed 4 of 8 rows (50.0%), 2 of 4 users, 2 of 4 items "
-        "in 4 rounds"
+        "k_core(min_user_interactions=2, min_item_interactions=2) removed 4 of 8 rows (50.0%), "
+        "2 of 4 users, 2 of 4 items in 4 rounds"
     )
 
 
 def test_nothing_left_is_an_error_that_says_what_to_change():
-    message = r"k_core\(min_user_interactions=5, min_item_interactions=5\) removed all 2 rows: lower min_user_interactions or min_item_interactions"
+    message = "removed all 2 rows: lower min_user_interactions or min_item_interactions"
     with pytest.raises(DataError, match=message):
         k_core(read(["1a", "1b"]))
 

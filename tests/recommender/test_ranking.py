@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from recsys.recommender.ranking import best, diversify
+from recsys.cooccurrence import top_k
+from recsys.recommender.ranking import diversify
 
 
 def slowly(scores, k):
@@ -17,7 +18,7 @@ def slowly(scores, k):
     st.integers(1, 12),
 )
 def test_the_best_are_those_of_a_stable_sort(scores, k):
-    row, item = best(scores, k)
+    row, item = top_k(scores, k)
     for index in range(3):
         assert item[row == index].tolist() == slowly(scores[index], k)
 
@@ -30,7 +31,7 @@ def test_so_it_is_for_many_items_with_and_without_ties(n_items, k, levels):
     scores = rng.integers(0, levels, (4, n_items)).astype(np.float32)
     scores[:, rng.random(n_items) < 0.3] = -np.inf
     scores[2] = -np.inf
-    row, item = best(scores, k)
+    row, item = top_k(scores, k)
     for index in range(4):
         assert item[row == index].tolist() == slowly(scores[index], k)
 
