@@ -3,6 +3,11 @@
 Messages are for people: they name the file, column, or value at fault and say what to do.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class RecsysError(Exception):
     """Base of all errors that recsys raises on purpose."""
@@ -57,3 +62,27 @@ class UnknownItemError(QueryError):
 
 class UnknownUserError(QueryError):
     """A user was named of whom the bundle holds no history."""
+
+
+@contextmanager
+def requires(extra: str) -> Iterator[None]:
+    """Report a missing optional dependency with the command that installs it.
+
+    Args:
+        extra: the optional dependency group of `pyproject.toml` that the block imports from.
+
+    Raises:
+        ConfigError: a package that the block imports is not installed.
+
+    Example:
+        >>> with requires("serve"):
+        ...     import no_such_package
+        Traceback (most recent call last):
+        recsys.errors.ConfigError: no_such_package is not installed: pip install -e '.[serve]'
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in ("recsys", "flows"):
+            raise
+        raise ConfigError(f"{error.name} is not installed: pip install -e '.[{extra}]'") from error

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, requires
 
 app = typer.Typer()
 
@@ -55,11 +55,9 @@ def serve(
 
     from pydantic import ValidationError
 
-    try:
+    with requires("serve"):
         from recsys.serving.config import ServingConfig
         from recsys.serving.server import serve as serve_until_stopped
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{error.name} is missing: pip install 'recsys[serve]'") from error
     if log_level.upper() not in logging.getLevelNamesMapping():
         raise ConfigError(f"--log-level is {log_level!r}: it has to be info, warning or error")
     try:

@@ -186,7 +186,7 @@ def _connected(cluster: Client | str) -> Iterator[Client]:
         from distributed import Client
     except ImportError as error:
         raise ConfigError(
-            "counting on a cluster needs Dask, which is not installed: pip install 'recsys[dask]'"
+            "counting on a cluster needs Dask, which is not installed: pip install -e '.[dask]'"
         ) from error
     with ExitStack() as stack:
         if isinstance(cluster, str):

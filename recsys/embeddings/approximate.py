@@ -63,7 +63,7 @@ def approximate_neighbours(
         ConfigError: faiss is not installed.
     """
     if not is_available():
-        raise ConfigError("approximate neighbours need faiss: pip install 'recsys[ann]'")
+        raise ConfigError("approximate neighbours need faiss: pip install -e '.[ann]'")
     scaled_ND = scale_rows(vectors_ND, similarity)
     known = np.flatnonzero(scaled_ND.any(axis=1))
     found = Approximation(

@@ -305,5 +305,5 @@ def distributed_timeout(limit):
 def test_without_dask(small_log, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     small_log.to_parquet(tmp_path / "ratings.parquet")
-    with pytest.raises(ConfigError, match=r"pip install 'recsys\[dask\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[dask\]'"):
         count_on_cluster(tmp_path / "ratings.parquet", tmp_path / "counts", "tcp://127.0.0.1:1")

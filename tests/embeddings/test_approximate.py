@@ -90,7 +90,7 @@ def test_it_is_used_for_many_items_where_faiss_is_installed(
 
 def test_without_faiss_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setattr(approximate, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match=r"pip install 'recsys\[ann\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[ann\]'"):
         approximate_neighbours(np.ones((3, 2), np.float32), 1)
 
 
