@@ -35,7 +35,7 @@ class Blended:
         self.wishes = Wishes(k=1, blend=blend, popularity_weight=popularity_weight)
 
     def score(self, histories: list[NDArray[np.int32]]) -> NDArray[np.float32]:
-        logits_BN = self.scoring.model.logits_after(histories)
+        logits_BN = self.scoring.model.batch_logits(histories)
         return self.scoring.log_scores(logits_BN, histories, self.wishes)
 
 

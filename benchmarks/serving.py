@@ -44,7 +44,7 @@ K, LENGTH = 10, 50
 def make_up(n_items: int, n_users: int, dim: int = 64) -> Bundle:
     rng = np.random.default_rng(0)
     items = Vocabulary(np.arange(1, n_items + 1))
-    config = SessionConfig(embedding_dim=dim).for_data(0)
+    config = SessionConfig(embedding_dim=dim).resolve(0)
     shapes = shapes_of(config, n_items)
     arrays = {n: 0.05 * rng.standard_normal(s, dtype=np.float32) for n, s in shapes.items()}
     arrays["temperature"] = np.ones((), np.float32)
@@ -80,7 +80,7 @@ def make_up(n_items: int, n_users: int, dim: int = 64) -> Bundle:
             Vocabulary(np.arange(n_users)),
             np.arange(n_users + 1) * LENGTH,
             histories,
-            light.expected_after([histories[:LENGTH]]).repeat(n_users, axis=0),
+            light.encode_batch([histories[:LENGTH]]).repeat(n_users, axis=0),
         ),
     )
 
@@ -208,7 +208,7 @@ def implicit_model(bundle: Bundle) -> tuple[object, sp.csr_matrix]:
         factors=histories.expected.shape[1], num_threads=len(os.sched_getaffinity(0))
     )
     model.user_factors = histories.expected.copy()
-    model.item_factors = np.array(bundle.weights.arrays["item_vectors.weight"][:-1])
+    model.item_factors = np.array(bundle.weights.arrays["item_embeddings.weight"][:-1])
     shape = (len(histories.users), len(bundle.items))
     ones = np.ones(len(histories.item_index), np.float32)
     return model, sp.csr_matrix((ones, histories.item_index, histories.offsets), shape=shape)

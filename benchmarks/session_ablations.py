@@ -34,7 +34,7 @@ from recsys.sessions import SessionConfig, fit_session_model
 VARIANTS: dict[str, dict[str, object]] = {
     "default": {},
     "vectors start at random": {"item_embedding_init": "random"},
-    "vectors stay as they start": {"tune_vectors": False},
+    "vectors stay as they start": {"freeze_item_embeddings": True},
     "watched items not excluded": {"exclude_seen": False},
     "no attention": {"attention": False},
     "no feed-forward block": {"feed_forward": 0},
@@ -57,7 +57,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "twice the learning rate": {"learning_rate": 6e-3},
     "batches of 16": {"batch_size": 16},
     "batches of 64": {"batch_size": 64},
-    "sampled softmax, 512 negatives": {"softmax": "sampled"},
+    "sampled softmax, 512 negatives": {"loss": "sampled"},
 }
 """What is changed, and how."""
 
@@ -66,12 +66,12 @@ def measure(
     split: Split, name: str, config: SessionConfig, seed: int
 ) -> tuple[float, float, float, float]:
     """HitRate@10, NDCG@10, NLL and processor seconds of one training."""
-    config = config.for_data(len(split.train))
+    config = config.resolve(len(split.train))
     runtime = Runtime(seed=seed)
     started = time.process_time()
     vectors = ppmi_embeddings(split.train, config.embedding_dim or 0, runtime=runtime)
     with TRIED.get(name, Variant()).in_place():
-        model = fit_session_model(split.train, config, item_vectors=vectors, runtime=runtime)
+        model = fit_session_model(split.train, config, item_embeddings=vectors, runtime=runtime)
     seconds = time.process_time() - started
     metrics = evaluate(model, split, "validation").metrics
     loss = nll(model, split.histories("validation"), split.targets("validation"))

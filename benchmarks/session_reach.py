@@ -37,7 +37,7 @@ def reach(
 
     What it takes to rank is not counted.
     """
-    config = config.for_data(len(split.train))
+    config = config.resolve(len(split.train))
     trainings: dict[str, Callable[[Tell], None]] = {
         f"ours, {Runtime().torch_precision()}": lambda tell: own_training(split, config, tell),
         "naive, float32": lambda tell: naive_training(split, config, tell),
@@ -75,7 +75,7 @@ def own_training(split: Split, config: SessionConfig, tell: Tell) -> None:
         return {}
 
     vectors = ppmi_embeddings(split.train, config.embedding_dim or 0)
-    fit_session_model(split.train, config, item_vectors=vectors, validate=validate)
+    fit_session_model(split.train, config, item_embeddings=vectors, validate=validate)
 
 
 def naive_training(split: Split, config: SessionConfig, tell: Tell) -> None:
@@ -86,7 +86,7 @@ def naive_training(split: Split, config: SessionConfig, tell: Tell) -> None:
     network = SessionNetwork(log.n_items, config)
     counts = torch.from_numpy(np.bincount(log.item_index, minlength=log.n_items))
     network.initialise(torch.Generator().manual_seed(0), counts.float())
-    network.start_vectors_from(torch.from_numpy(vectors))
+    network.load_item_embeddings(torch.from_numpy(vectors))
     optimizer, size, step, seconds = new_optimizer(network), batch_size(log, config), 0, 0.0
     for epoch in range(config.epochs):
         started = time.process_time()

@@ -25,7 +25,7 @@ def compare(
     log: Interactions, config: SessionConfig, rounds: int, steps: int, recbole: Path | None
 ) -> None:
     """Print how fast each loop is. They take turns, so that all meet the same machine."""
-    config = config.for_data(len(log))
+    config = config.resolve(len(log))
     with ExitStack() as children:
         loops: dict[str, Loop] = {
             "naive, float32": naive_loop(log, config),

@@ -35,11 +35,11 @@ class Untied(SessionNetwork):
 
     def __init__(self, n_items: int, config: SessionConfig) -> None:
         super().__init__(n_items, config)
-        self.own = nn.Parameter(torch.zeros(n_items, self.item_vectors.embedding_dim))
+        self.own = nn.Parameter(torch.zeros(n_items, self.item_embeddings.embedding_dim))
 
     @torch.no_grad()
-    def start_vectors_from(self, item_vectors: Tensor) -> None:
-        super().start_vectors_from(item_vectors)
+    def load_item_embeddings(self, item_embeddings: Tensor) -> None:
+        super().load_item_embeddings(item_embeddings)
         self.own.copy_(super().output_vectors)
 
     @property
@@ -86,7 +86,7 @@ class Mixture(SessionNetwork):
 
     def __init__(self, n_items: int, config: SessionConfig) -> None:
         super().__init__(n_items, config)
-        d = self.item_vectors.embedding_dim
+        d = self.item_embeddings.embedding_dim
         self.parts = nn.Linear(d, N_PARTS * d)
         self.prior = nn.Linear(d, N_PARTS)
 
@@ -163,7 +163,7 @@ class Carried(Objective):
         is_watch_BQ = steps_Q < n_B[:, None]
         places_BQ = ((n_all_B - n_B)[:, None] + steps_Q).clamp(max=earlier_BP.shape[1] - 1)
         items_BQ = torch.where(is_watch_BQ, earlier_BP.gather(1, places_BQ), network.n_items)
-        input_BQD = network.input_norm(network.item_vectors(items_BQ)).float()
+        input_BQD = network.input_norm(network.item_embeddings(items_BQ)).float()
         hidden = [torch.zeros(1, n_stretches, config.hidden_dim) for _ in range(2)]
         if has_B.any():
             packed = nn.utils.rnn.pack_padded_sequence(

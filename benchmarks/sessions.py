@@ -76,7 +76,7 @@ def accuracy(
     log: Interactions, seed: int, config: SessionConfig, given: argparse.Namespace
 ) -> None:
     split = leave_last_out(log) if given.validation else hold_back_last(log)
-    config = config.for_data(len(split.train))
+    config = config.resolve(len(split.train))
     print(f"seed {seed}: {len(split.train):,} watches, {log.n_items:,} items", flush=True)
     vectors = ppmi_embeddings(split.train, config.embedding_dim or 0, runtime=Runtime(seed=seed))
     started, computed = time.perf_counter(), time.process_time()
@@ -95,7 +95,7 @@ def accuracy(
                 f"epoch {epoch:>3}  loss {metrics['train_loss']:.4f}  "
                 f"HitRate@10 {metrics.get('hit_rate_at_10', np.nan):.4f}  "
                 f"NDCG@10 {metrics.get('ndcg_at_10', np.nan):.4f}  "
-                f"{metrics['watches_per_second']:>7,.0f} watches/s  "
+                f"{metrics['interactions_per_second']:>7,.0f} watches/s  "
                 f"seconds {time.perf_counter() - started:,.0f}  "
                 f"processor {time.process_time() - computed:,.0f}",
                 flush=True,
@@ -104,7 +104,7 @@ def accuracy(
     model = fit_session_model(
         split.train,
         config,
-        item_vectors=vectors,
+        item_embeddings=vectors,
         runtime=Runtime(seed=seed),
         on_epoch=tell,
         validate=validate,
@@ -149,7 +149,7 @@ def nll(
 def evaluation(log: Interactions, config: SessionConfig) -> None:
     """Ranks the whole catalogue for every user; parameters as drawn, which takes as long."""
     split = hold_back_last(log)
-    config = config.for_data(len(split.train))
+    config = config.resolve(len(split.train))
     network = SessionNetwork(log.n_items, config)
     network.initialise(torch.Generator().manual_seed(0), torch.ones(log.n_items))
     model = SessionModel(network.eval(), log.items)

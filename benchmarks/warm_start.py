@@ -41,7 +41,7 @@ def first_share(log: Interactions, share: float) -> Interactions:
 
 def from_the_beginning(log: Interactions, config: SessionConfig, runtime: Runtime) -> SessionModel:
     vectors = ppmi_embeddings(log, config.embedding_dim or 0, runtime=runtime)
-    return fit_session_model(log, config, item_vectors=vectors, runtime=runtime)
+    return fit_session_model(log, config, item_embeddings=vectors, runtime=runtime)
 
 
 def measure(learn: Learn, split: Split, runtime: Runtime) -> tuple[float, ...]:
@@ -82,7 +82,7 @@ def main() -> None:
         f"{len(first_share(split.train, given.share)):,} of {len(split.train):,} watches, "
         f"{len(split.targets('validation')):,} targets, seeds {seeds}, {os.cpu_count()} cores"
     )
-    config = settings(given.set).for_data(len(split.train))
+    config = settings(given.set).resolve(len(split.train))
     known = first_share(split.train, given.share)
     runtimes = [Runtime(seed=seed) for seed in seeds]
     by_seed = [

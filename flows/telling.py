@@ -19,7 +19,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State
 
-from recsys.callbacks import EpochCallback, combine
+from recsys.callbacks import EpochCallback, compose
 from recsys.console import progress_bar
 from recsys.tracking import Run
 
@@ -77,7 +77,7 @@ def progress(description: str, epochs: int, metric: str) -> Iterator[EpochCallba
             told = time.monotonic()
 
     with progress_bar(description, epochs, metric) as advance:
-        yield combine(advance, on_epoch)
+        yield compose(advance, on_epoch)
     update_progress_artifact(identifier, 100.0)
 
 

@@ -8,11 +8,11 @@ EpochCallback = Callable[[int, Mapping[str, float]], None]
 """Called after each epoch with its number, from one, and its metrics."""
 
 
-def ignore(_epoch: int, _metrics: Mapping[str, float]) -> None:
+def no_op(_epoch: int, _metrics: Mapping[str, float]) -> None:
     """Listen to nothing."""
 
 
-def combine(*listeners: EpochCallback) -> EpochCallback:
+def compose(*listeners: EpochCallback) -> EpochCallback:
     """Tell several listeners, in order."""
 
     def tell(epoch: int, metrics: Mapping[str, float]) -> None:

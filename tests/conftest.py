@@ -70,6 +70,6 @@ def bundle():
     catalogue = pd.DataFrame({"item_id": log.items.ids}).merge(movies, on="item_id")
     counts = count_cooccurrence(log, min_rating=3.0)
     embeddings = fit_embeddings(counts, EmbeddingConfig(dim=8), runtime=Runtime(device="cpu"))
-    network = SessionNetwork(log.n_items, SessionConfig(embedding_dim=8, hidden_dim=8).for_data(0))
+    network = SessionNetwork(log.n_items, SessionConfig(embedding_dim=8, hidden_dim=8).resolve(0))
     network.initialise(torch.Generator().manual_seed(0), torch.ones(log.n_items))
     return make_bundle(catalogue, embeddings, SessionModel(network.eval(), log.items), {}, {})

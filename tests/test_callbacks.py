@@ -1,6 +1,6 @@
 import json
 
-from recsys.callbacks import History, combine, ignore
+from recsys.callbacks import History, compose, no_op
 
 
 def test_a_history_remembers_each_epoch():
@@ -20,9 +20,9 @@ def test_a_history_keeps_what_it_was_told_when_the_teller_changes_it():
 
 def test_combined_listeners_are_told_in_order():
     told = []
-    tell = combine(
+    tell = compose(
         lambda epoch, metrics: told.append(("first", epoch, metrics)),
-        ignore,
+        no_op,
         lambda epoch, metrics: told.append(("second", epoch, metrics)),
     )
     tell(1, {"loss": 3.0})

@@ -14,7 +14,7 @@ from flows.places import checkpoint_folder, reports_folder
 from flows.robust import TRAINING
 from flows.telling import link_to, progress
 from recsys.baselines import fit_baseline
-from recsys.callbacks import History, combine
+from recsys.callbacks import History, compose
 from recsys.config import Runtime
 from recsys.console import print_table, rows_of
 from recsys.data import Split, Subset
@@ -59,24 +59,24 @@ def learn_sessions(
     epoch; one that came to its end is not done again.
     """
     history = History()
-    config = config.for_data(len(split.train))
+    config = config.resolve(len(split.train))
     with run.child(LSTM) as stage, progress(LSTM, config.epochs, "train_loss") as advance:
         stage.log_config(session=config, runtime=runtime)
         vectors = embeddings.vectors
-        if config.item_embedding_init == "windowed" and start is None:
+        if config.item_embedding_init == "ppmi" and start is None:
             dim = config.embedding_dim or embeddings.dim
             vectors = ppmi_embeddings(split.train, dim, runtime=runtime)
         digest = training_digest(
-            split.train, config, item_vectors=vectors, start=start, runtime=runtime
+            split.train, config, item_embeddings=vectors, start=start, runtime=runtime
         )
         model = fit_session_model(
             split.train,
             config,
-            item_vectors=vectors,
+            item_embeddings=vectors,
             start=start,
             runtime=runtime,
             # In the run around it, too: there the UI lays the curves of several runs together.
-            on_epoch=combine(history, stage.on_epoch, run.on_epoch, advance),
+            on_epoch=compose(history, stage.on_epoch, run.on_epoch, advance),
             validate=lambda model: evaluate(model, split, "validation").metrics,
             checkpoint=_checkpoint(split, digest),
         )

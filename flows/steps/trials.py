@@ -99,12 +99,12 @@ def _sessions(
     split: Split, config: SessionConfig, runtime: Runtime, stage: Run, digest: str
 ) -> Scorer:
     """Goes on after its latest epoch where it was broken off."""
-    config = config.for_data(len(split.train))
+    config = config.resolve(len(split.train))
     stage.log_config(session=config)
     return fit_session_model(
         split.train,
         config,
-        item_vectors=ppmi_embeddings(split.train, config.embedding_dim or 64, runtime=runtime),
+        item_embeddings=ppmi_embeddings(split.train, config.embedding_dim or 64, runtime=runtime),
         runtime=runtime,
         on_epoch=stage.on_epoch,
         validate=lambda model: evaluate(model, split, "validation").metrics,

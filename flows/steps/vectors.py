@@ -11,7 +11,7 @@ from flows.digests import digest_of, program_digest
 from flows.kept import are_whole, fill, kept_task, origin
 from flows.places import counts_folder, embeddings_folder
 from flows.telling import progress
-from recsys.callbacks import EpochCallback, History, combine
+from recsys.callbacks import EpochCallback, History, compose
 from recsys.config import Runtime
 from recsys.cooccurrence import (
     Cooccurrence,
@@ -164,7 +164,7 @@ def keep_embeddings(
     """Fit, and keep the vectors with what the fit told."""
     history, folder = History(), embeddings_folder(digest)
     with progress("embeddings", config.epochs, "relative_loss") as advance:
-        on_epoch = combine(history, listen, advance)
+        on_epoch = compose(history, listen, advance)
         fitted = fit_embeddings(counts, config, start=start, runtime=runtime, on_epoch=on_epoch)
     save_embeddings(fitted, history, folder)
     return str(folder)

@@ -81,12 +81,12 @@ def _in_a_line(error: ValidationError) -> str:
 
 def _write(folder: Path, config: SyntheticConfig, format_: Format) -> int:
     """Write the files behind a progress bar; give the number of ratings."""
-    from recsys.callbacks import History, combine
+    from recsys.callbacks import History, compose
     from recsys.console import progress_bar
     from recsys.data.synthetic import write_parquet, write_sample
 
     write = write_parquet if format_ is Format.PARQUET else write_sample
     history = History()
     with progress_bar("making ratings", config.n_blocks, "ratings") as on_block:
-        write(folder.absolute(), config, combine(on_block, history))
+        write(folder.absolute(), config, compose(on_block, history))
     return int(history.series("ratings")[-1])

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.callbacks import EpochCallback, ignore
+from recsys.callbacks import EpochCallback, no_op
 from recsys.config import Runtime
 from recsys.embeddings.config import EmbeddingConfig
 from recsys.embeddings.descent import descend
@@ -39,7 +39,7 @@ def fit_embeddings(
     items: Vocabulary | None = None,
     start: ItemEmbeddings | None = None,
     runtime: Runtime | None = None,
-    on_epoch: EpochCallback = ignore,
+    on_epoch: EpochCallback = no_op,
 ) -> ItemEmbeddings:
     """Minimise Σ_{i≠j} (v_iᵀv_j − X_ij)² over all ordered pairs, zeros included.
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
-from recsys.callbacks import EpochCallback, ignore
+from recsys.callbacks import EpochCallback, no_op
 from recsys.embeddings.eigenvalues import SPARE, SymmetricMatrix, beside
 
 _STILL = 2
@@ -54,7 +54,7 @@ def find_optimum(
     seed: int = 0,
     tolerance: float = 1e-6,
     max_rounds: int = 200,
-    on_epoch: EpochCallback = ignore,
+    on_epoch: EpochCallback = no_op,
 ) -> SpectralOptimum:
     """Minimise Σ_{i≠j} (v_iᵀv_j − X_ij)² by eigenvectors with an imputed diagonal, in float64.
 

@@ -20,7 +20,7 @@ from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.ranking import Floats
 from recsys.recommender.scoring import Histories, Ranked, Scoring
 from recsys.recommender.wishes import Wishes
-from recsys.sessions.light import NumpySessionModel
+from recsys.sessions.numpy_model import NumpySessionModel
 
 _HISTORIES = 256
 """Histories gone through at once."""
@@ -55,14 +55,14 @@ def expected_after(model: NumpySessionModel, watched: Histories) -> Floats:
 
     def run(start: int) -> Floats:
         some = watched[start : start + _HISTORIES]
-        expected_BD = np.zeros((len(some), model.vectors_ND.shape[1]), np.float32)
+        expected_BD = np.zeros((len(some), model.item_embeddings_ND.shape[1]), np.float32)
         going = [row for row, history in enumerate(some) if len(history)]
         if going:
-            expected_BD[going] = model.expected_after([some[row] for row in going])
+            expected_BD[going] = model.encode_batch([some[row] for row in going])
         return expected_BD
 
     parts = _in_threads(run, range(0, len(watched), _HISTORIES))
-    return np.concatenate([np.empty((0, model.vectors_ND.shape[1]), np.float32), *parts])
+    return np.concatenate([np.empty((0, model.item_embeddings_ND.shape[1]), np.float32), *parts])
 
 
 def rank_many(scoring: Scoring, expected_BD: Floats, watched: Histories, wishes: Wishes) -> Ranked:
@@ -79,7 +79,7 @@ def rank_many(scoring: Scoring, expected_BD: Floats, watched: Histories, wishes:
 
     def rank(start: int) -> Ranked:
         some = slice(start, start + at_once)
-        logits_BN = scoring.model.logits_at(expected_BD[some], started_B[some])
+        logits_BN = scoring.model.query_logits(expected_BD[some], started_B[some])
         part = scoring.rank(logits_BN, watched[some], wishes)
         return Ranked(part.row + start, part.index, part.score, part.probability)
 

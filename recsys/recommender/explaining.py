@@ -14,7 +14,7 @@ from recsys.recommender.bundle import PairCounts
 from recsys.recommender.catalogue import Catalogue, Item, names
 from recsys.recommender.ranking import Floats
 from recsys.recommender.scoring import log_sum_exp
-from recsys.sessions.light import NumpySessionModel
+from recsys.sessions.numpy_model import NumpySessionModel
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _without_each(
     Over the same items in all cases: those that are not watched.
     """
     histories = [watched[watched != item] for item in distinct]
-    logits_BN = model.logits_after([*histories, watched])
+    logits_BN = model.batch_logits([*histories, watched])
     logits_BN[:, watched] = -np.inf
     log_p_BI: Floats = logits_BN[:, items] - log_sum_exp(logits_BN)
     return log_p_BI

@@ -315,7 +315,7 @@ class Recommender:
 
     def _next(self, watched: NDArray[np.int32], wishes: Wishes) -> Ranked:
         model = self.scoring.model
-        logits_N = model.logits(model.after(watched))
+        logits_N = model.logits(model.encode(watched))
         return self.scoring.rank(logits_N[None], [watched], wishes)
 
     def _popular(self, wishes: Wishes) -> Ranked:

@@ -16,7 +16,7 @@ from recsys.cooccurrence import top_k
 from recsys.recommender.bundle import Bundle
 from recsys.recommender.ranking import Floats, Indices, diversify
 from recsys.recommender.wishes import Wishes
-from recsys.sessions.light import NumpySessionModel
+from recsys.sessions.numpy_model import NumpySessionModel
 
 Histories = Sequence[NDArray[np.integer]]
 """Items by their indices, oldest first."""

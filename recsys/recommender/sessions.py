@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recsys.recommender.answers import Recommendations
 from recsys.recommender.catalogue import Item
 from recsys.recommender.wishes import NextWishes, taking, wishes_of
-from recsys.sessions.light import Memory, NumpySessionModel
+from recsys.sessions.numpy_model import NumpySessionModel, State
 
 if TYPE_CHECKING:
     from recsys.recommender.recommender import Recommender
@@ -60,7 +60,7 @@ class Session:
         index = self._recommender.catalogue.index_of(item)
         with self._lock:
             memory = self._memory()
-            self._recommender.states.model.watch(memory, [index])
+            self._recommender.states.model.step(memory, [index])
             self._watched.append(index)
             self._recommender.states.put(id(self), memory)
         return self
@@ -81,12 +81,12 @@ class Session:
             watched = np.array(self._watched, dtype=np.int32)
         return rec.answer(rec.scoring.rank(logits_N[None], [watched], asked))
 
-    def _memory(self) -> Memory:
+    def _memory(self) -> State:
         """The state, computed anew if it has been dropped since."""
         states = self._recommender.states
         memory = states.take(id(self))
         if memory is None:
-            memory = states.model.after(np.array(self._watched, dtype=np.int32))
+            memory = states.model.encode(np.array(self._watched, dtype=np.int32))
         return memory
 
     def __del__(self) -> None:
@@ -104,13 +104,13 @@ class States:
         self.model = model
         self.kept_bytes = kept_bytes
         self.nbytes = 0
-        self._memories: OrderedDict[int, Memory] = OrderedDict()
+        self._memories: OrderedDict[int, State] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._memories)
 
-    def take(self, key: int) -> Memory | None:
+    def take(self, key: int) -> State | None:
         """The state of a session, if it is there; from now on it is the caller's alone."""
         with self._lock:
             memory = self._memories.pop(key, None)
@@ -118,7 +118,7 @@ class States:
                 self.nbytes -= memory.nbytes + _OVERHEAD
             return memory
 
-    def put(self, key: int, memory: Memory) -> None:
+    def put(self, key: int, memory: State) -> None:
         """Keep the state of a session, and drop others where there are too many."""
         with self._lock:
             self._memories[key] = memory

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recsys.cooccurrence import top_k
 from recsys.recommender.ranking import Floats
 from recsys.recommender.scoring import log_sum_exp
-from recsys.sessions.light import Memory, NumpySessionModel
+from recsys.sessions.numpy_model import NumpySessionModel, State
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class WatchList:
     items: tuple[int, ...]
     steps: tuple[float, ...]
     """Log-probability of each watch, given those before it."""
-    memory: Memory
+    memory: State
 
     @property
     def log_probability(self) -> float:
@@ -43,7 +43,7 @@ def beam_search(
     No item comes twice, nor one that was watched. As `recsys.sessions.beam_search`, and shorter
     where there are fewer items left than steps.
     """
-    beams = [WatchList((), (), model.after(watched))]
+    beams = [WatchList((), (), model.encode(watched))]
     for _ in range(n_steps):
         longer: list[tuple[float, WatchList, int, float]] = []
         for beam in beams:
@@ -58,7 +58,7 @@ def beam_search(
         longer.sort(key=lambda candidate: -candidate[0])  # stable: of equal ones the first
         beams = [
             WatchList(
-                (*beam.items, item), (*beam.steps, step), model.watch(beam.memory.copy(), [item])
+                (*beam.items, item), (*beam.steps, step), model.step(beam.memory.copy(), [item])
             )
             for _, beam, item, step in longer[:beam_width]
         ]

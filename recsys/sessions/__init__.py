@@ -1,7 +1,7 @@
 """The session model: a recurrent network over watch sequences.
 
 The public names, each imported when it is first used: what answers single requests
-(`recsys.sessions.light`) needs no torch.
+(`recsys.sessions.numpy_model`) needs no torch.
 """
 
 from typing import TYPE_CHECKING
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from recsys.sessions.export import export_scorer
     from recsys.sessions.fit import fit_session_model, training_digest
     from recsys.sessions.generate import WatchList, beam_search, greedy, sample
-    from recsys.sessions.light import NumpySessionModel
     from recsys.sessions.network import SessionNetwork
+    from recsys.sessions.numpy_model import NumpySessionModel
     from recsys.sessions.session_model import SessionModel, SessionState
     from recsys.sessions.weights import Weights, from_torch, to_torch
 
@@ -49,7 +49,7 @@ __getattr__ = deferred(
         "recsys.sessions.generate": ["WatchList", "beam_search", "greedy", "sample"],
         "recsys.sessions.network": ["SessionNetwork"],
         "recsys.sessions.session_model": ["SessionModel", "SessionState"],
-        "recsys.sessions.light": ["NumpySessionModel"],
+        "recsys.sessions.numpy_model": ["NumpySessionModel"],
         "recsys.sessions.weights": ["Weights", "to_torch", "from_torch"],
     },
 )

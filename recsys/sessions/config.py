@@ -52,13 +52,13 @@ class SessionConfig(Config):
     """Share of the features of the latest watches that are hidden from the way past the recurrent
     layers, the same at every step."""
 
-    item_embedding_init: Literal["windowed", "embeddings", "random"] = "windowed"
+    item_embedding_init: Literal["ppmi", "cooccurrence", "random"] = "ppmi"
     """Where the item vectors start: from what is watched close together
     (`recsys.embeddings.ppmi_embeddings`), from the embeddings, or at random. Whoever trains passes
     the vectors; `random` takes no notice of them."""
 
-    tune_vectors: bool = True
-    """Let the item vectors learn; False leaves them as they start."""
+    freeze_item_embeddings: bool = False
+    """Keep the item embeddings at their initial values."""
 
     exclude_seen: bool = True
     """Watched items cannot come again, and have probability zero, in training as in scoring.
@@ -95,31 +95,31 @@ class SessionConfig(Config):
     gradient_clip: float = Field(default=1.0, gt=0)
     """Longest gradient, over all parameters together."""
 
-    softmax: Literal["auto", "full", "sampled"] = "auto"
+    loss: Literal["auto", "full", "sampled"] = "auto"
     """Cross-entropy over the whole catalogue, or over a sample; `auto` samples where there are
     more than 50,000 items."""
 
     n_negatives: int = Field(default=512, ge=1)
     """Items drawn for each step of the sampled softmax, besides the targets of the batch."""
 
-    def for_data(self, n_watches: int) -> SessionConfig:
+    def resolve(self, n_watches: int) -> SessionConfig:
         """With everything that was left to the size of the data settled.
 
         Args:
             n_watches: how many watches there are to learn from.
 
         Example:
-            >>> SessionConfig(input_dropout=0.5).for_data(1_000_000).input_dropout
+            >>> SessionConfig(input_dropout=0.5).resolve(1_000_000).input_dropout
             0.5
-            >>> SessionConfig().for_data(1_000_000).embedding_dim
+            >>> SessionConfig().resolve(1_000_000).embedding_dim
             128
         """
-        by_size = _LARGE if n_watches >= LARGE_LOG else _SMALL
+        by_size = _LARGE if n_watches >= LARGE_DATASET else _SMALL
         left_open = {name: v for name, v in by_size.items() if getattr(self, name) is None}
         return self.model_copy(update=left_open)
 
 
-LARGE_LOG = 200_000
+LARGE_DATASET = 200_000
 """From so many watches on a log is large."""
 
 _SMALL = {"embedding_dim": 64, "input_dropout": 0.2}

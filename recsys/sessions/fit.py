@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recsys.callbacks import EpochCallback, ignore
+from recsys.callbacks import EpochCallback, no_op
 from recsys.config import Runtime
 from recsys.data import Interactions
 from recsys.errors import ConfigError, DataError
@@ -26,10 +26,10 @@ def fit_session_model(
     interactions: Interactions,
     config: SessionConfig | None = None,
     *,
-    item_vectors: NDArray[np.float32] | None = None,
+    item_embeddings: NDArray[np.float32] | None = None,
     start: SessionModel | None = None,
     runtime: Runtime | None = None,
-    on_epoch: EpochCallback = ignore,
+    on_epoch: EpochCallback = no_op,
     validate: Validate | None = None,
     checkpoint: Path | None = None,
 ) -> SessionModel:
@@ -42,14 +42,14 @@ def fit_session_model(
     Args:
         interactions: the watches to learn from.
         config: sizes, dropout and training.
-        item_vectors: where the item vectors start, [n_items, any number of columns], unless
+        item_embeddings: where the item vectors start, [n_items, any number of columns], unless
             `config.item_embedding_init` is "random". Without them, vectors start at random.
         start: a model of the same build to go on from, whose items may be others: what it has
             learned is kept, items that it does not know start by their popularity alone. Then
-            `item_vectors` are not looked at.
+            `item_embeddings` are not looked at.
         runtime: device, precision, seed and threads.
         on_epoch: called after each epoch with `train_loss` (nats per watch),
-            `learning_rate`, `watches_per_second` and what `validate` gave.
+            `learning_rate`, `interactions_per_second` and what `validate` gave.
         validate: called after each epoch with the model as it then is.
         checkpoint: a folder for the state of the training, written after each epoch. If it
             holds one, the training goes on from there, and `on_epoch` first hears again of the
@@ -57,11 +57,11 @@ def fit_session_model(
 
     Raises:
         DataError: no user has two watches, or an item comes again in spite of `exclude_seen`.
-        ConfigError: `item_vectors` are not one per item; `start` is built otherwise; `patience`
+        ConfigError: `item_embeddings` are not one per item; `start` is built otherwise; `patience`
             without validation; or the checkpoint is of another training.
         TrainingError: the loss is no longer a number, or the checkpoint cannot be read.
     """
-    config = (config or SessionConfig()).for_data(len(interactions))
+    config = (config or SessionConfig()).resolve(len(interactions))
     runtime = runtime or Runtime()
     if not (interactions.history_lengths > 1).any():
         raise DataError("no user has two watches: there is no sequence to learn from")
@@ -76,12 +76,12 @@ def fit_session_model(
     forked = _cuda_index(runtime.torch_device())
     with runtime.limit_threads(), torch.random.fork_rng(devices=forked):
         torch.manual_seed(runtime.seed)
-        network = _new_network(interactions, config, item_vectors, start, runtime.seed)
+        network = _new_network(interactions, config, item_embeddings, start, runtime.seed)
         training = Training(
             SessionModel(network, interactions.items),
             interactions,
             runtime,
-            identity=_identity(interactions, config, item_vectors, start, runtime),
+            identity=_identity(interactions, config, item_embeddings, start, runtime),
             checkpoint=checkpoint,
         )
         return training.run(on_epoch, validate)
@@ -91,7 +91,7 @@ def training_digest(
     interactions: Interactions,
     config: SessionConfig,
     *,
-    item_vectors: NDArray[np.float32] | None = None,
+    item_embeddings: NDArray[np.float32] | None = None,
     start: SessionModel | None = None,
     runtime: Runtime | None = None,
 ) -> str:
@@ -99,8 +99,8 @@ def training_digest(
 
     Two trainings of the same digest may share a checkpoint; the name of its folder, for example.
     """
-    config = config.for_data(len(interactions))
-    identity = _identity(interactions, config, item_vectors, start, runtime or Runtime())
+    config = config.resolve(len(interactions))
+    identity = _identity(interactions, config, item_embeddings, start, runtime or Runtime())
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
@@ -118,7 +118,7 @@ def _require_no_repeats(interactions: Interactions) -> None:
 def _new_network(
     interactions: Interactions,
     config: SessionConfig,
-    item_vectors: NDArray[np.float32] | None,
+    item_embeddings: NDArray[np.float32] | None,
     start: SessionModel | None,
     seed: int,
 ) -> SessionNetwork:
@@ -127,29 +127,29 @@ def _new_network(
     network.initialise(torch.Generator().manual_seed(seed), torch.from_numpy(counts).float())
     if start is not None:
         start_from(network, interactions.items, start)
-    elif item_vectors is not None and config.item_embedding_init != "random":
-        if len(item_vectors) != interactions.n_items:
+    elif item_embeddings is not None and config.item_embedding_init != "random":
+        if len(item_embeddings) != interactions.n_items:
             raise ConfigError(
-                f"there are {len(item_vectors)} item vectors for {interactions.n_items} items: "
-                "pass the embeddings fitted on the same interactions"
+                f"there are {len(item_embeddings)} item embeddings for {interactions.n_items} "
+                "items: pass the embeddings fitted on the same interactions"
             )
-        network.start_vectors_from(torch.from_numpy(item_vectors))
+        network.load_item_embeddings(torch.from_numpy(item_embeddings))
     return network
 
 
 def _identity(
     interactions: Interactions,
     config: SessionConfig,
-    item_vectors: NDArray[np.float32] | None,
+    item_embeddings: NDArray[np.float32] | None,
     start: SessionModel | None,
     runtime: Runtime,
 ) -> dict[str, Any]:
     """What must be equal for one training to be taken up by another."""
-    vectors = None if item_vectors is None else np.ascontiguousarray(item_vectors)
+    vectors = None if item_embeddings is None else np.ascontiguousarray(item_embeddings)
     return {
         "start": None if start is None else parameters_digest(start),
         "data": interactions.digest,
-        "item_vectors": None if vectors is None else hashlib.sha256(vectors.data).hexdigest(),
+        "item_embeddings": None if vectors is None else hashlib.sha256(vectors.data).hexdigest(),
         "precision": runtime.torch_precision(),
         "seed": runtime.seed,
         **config.model_dump(mode="json"),

@@ -25,20 +25,20 @@ _CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 
 def tied_cross_entropy(
     expected_MD: Tensor,
-    item_vectors_ND: Tensor,
+    item_embeddings_ND: Tensor,
     item_bias_N: Tensor,
     targets_M: Tensor,
     label_smoothing: float = 0.0,
     seen: Seen | None = None,
 ) -> Tensor:
-    """Mean cross-entropy of softmax(expected · item vectorsᵀ + bias) against the targets.
+    """Mean cross-entropy of softmax(expected · item embeddingsᵀ + bias) against the targets.
 
-    Equal to `torch.nn.functional.cross_entropy(expected @ item_vectors.T + bias, targets)`,
+    Equal to `torch.nn.functional.cross_entropy(expected @ item_embeddings.T + bias, targets)`,
     with the logits of `seen` items at minus infinity.
 
     Args:
         expected_MD: what the model expects, as points among the item vectors.
-        item_vectors_ND: one vector per item.
+        item_embeddings_ND: one vector per item.
         item_bias_N: one bias per item.
         targets_M: the items that came, int64; never among those seen.
         label_smoothing: share of the target's probability that is spread evenly over all items
@@ -46,7 +46,7 @@ def tied_cross_entropy(
         seen: which items each prediction cannot be.
     """
     loss: Tensor = _TiedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        expected_MD, item_vectors_ND, item_bias_N, targets_M, label_smoothing, seen
+        expected_MD, item_embeddings_ND, item_bias_N, targets_M, label_smoothing, seen
     )
     return loss
 
@@ -58,7 +58,7 @@ class _TiedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any,
         expected_MD: Tensor,
-        item_vectors_ND: Tensor,
+        item_embeddings_ND: Tensor,
         item_bias_N: Tensor,
         targets_M: Tensor,
         label_smoothing: float,
@@ -67,20 +67,22 @@ class _TiedCrossEntropy(torch.autograd.Function):
         n_predictions, n_items = len(targets_M), len(item_bias_N)
         loss = item_bias_N.new_zeros(())
         d_expected_MD = torch.empty_like(expected_MD)
-        d_vectors_ND = torch.zeros_like(item_vectors_ND)
+        d_vectors_ND = torch.zeros_like(item_embeddings_ND)
         d_bias_N = torch.zeros_like(item_bias_N)
         rows = max(1, _CHUNK_BYTES[expected_MD.device.type] // (4 * n_items))
         for start in range(0, n_predictions, rows):
             chunk = slice(start, start + rows)
-            logits_CN = torch.nn.functional.linear(expected_MD[chunk], item_vectors_ND, item_bias_N)
+            logits_CN = torch.nn.functional.linear(
+                expected_MD[chunk], item_embeddings_ND, item_bias_N
+            )
             logits_CN = logits_CN.to(item_bias_N.dtype)
             seen_CN = None if seen is None else seen.mask(chunk, n_items)
             chunk_loss, d_logits_CN = _loss_and_gradient(
                 logits_CN, targets_M[chunk], label_smoothing, seen_CN
             )
             loss += chunk_loss
-            d_expected_MD[chunk] = d_logits_CN @ item_vectors_ND
-            if item_vectors_ND.requires_grad:
+            d_expected_MD[chunk] = d_logits_CN @ item_embeddings_ND
+            if item_embeddings_ND.requires_grad:
                 d_vectors_ND += d_logits_CN.T @ expected_MD[chunk]
             d_bias_N += d_logits_CN.sum(0)
         ctx.save_for_backward(d_expected_MD, d_vectors_ND, d_bias_N)

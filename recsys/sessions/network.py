@@ -42,12 +42,12 @@ class SessionNetwork(nn.Module):
     def __init__(self, n_items: int, config: SessionConfig) -> None:
         super().__init__()
         if None in (config.embedding_dim, config.input_dropout):
-            raise ValueError("the configuration leaves sizes open: settle them with for_data")
+            raise ValueError("the configuration leaves sizes open: settle them with resolve")
         self.n_items = n_items
         self.config = config
         d, h = config.embedding_dim or 0, config.hidden_dim
-        self.item_vectors = nn.Embedding(n_items + 1, d, padding_idx=n_items)  # [N + 1, D]
-        self.item_vectors.weight.requires_grad_(config.tune_vectors)
+        self.item_embeddings = nn.Embedding(n_items + 1, d, padding_idx=n_items)  # [N + 1, D]
+        self.item_embeddings.weight.requires_grad_(not config.freeze_item_embeddings)
         self.input_norm = nn.LayerNorm(d)
         cell = CELLS[config.cell]
         self.layers = nn.ModuleList(
@@ -83,26 +83,26 @@ class SessionNetwork(nn.Module):
             self.attention.start_silent()
         if self.feed_forward is not None:
             self.feed_forward.initialise(generator)
-        scale = torch.randn(self.item_vectors.weight.shape, generator=generator)
-        self.item_vectors.weight.copy_(INITIAL_SCALE * scale)
-        self.item_vectors.weight[self.n_items] = 0.0
+        scale = torch.randn(self.item_embeddings.weight.shape, generator=generator)
+        self.item_embeddings.weight.copy_(INITIAL_SCALE * scale)
+        self.item_embeddings.weight[self.n_items] = 0.0
         # The softmax of the biases alone is the popularity, smoothed by half a watch per item.
         self.log_popularity.copy_(torch.log((item_counts + 0.5) / (item_counts + 0.5).sum()))
         self.item_bias.copy_(self.log_popularity)
 
     @torch.no_grad()
-    def start_vectors_from(self, item_vectors: Tensor) -> None:
+    def load_item_embeddings(self, item_embeddings: Tensor) -> None:
         """Copy pretrained vectors, scaled to the usual spread.
 
         Args:
-            item_vectors: [N, any number of columns]. Columns beyond the network's own are left
+            item_embeddings: [N, any number of columns]. Columns beyond the network's own are left
                 out; columns that it has beyond these keep their random start.
         """
-        width = min(item_vectors.shape[1], self.item_vectors.embedding_dim)
-        chosen = item_vectors[:, :width].float()
+        width = min(item_embeddings.shape[1], self.item_embeddings.embedding_dim)
+        chosen = item_embeddings[:, :width].float()
         spread = chosen.std()
         if spread > 0:
-            self.item_vectors.weight[: self.n_items, :width] = chosen * (INITIAL_SCALE / spread)
+            self.item_embeddings.weight[: self.n_items, :width] = chosen * (INITIAL_SCALE / spread)
 
     def forward(self, items_BL: Tensor) -> Tensor:
         """What the model expects after each step, as a point among the item vectors, [B, L, D]."""
@@ -120,7 +120,7 @@ class SessionNetwork(nn.Module):
 
     def recur(self, items_BL: Tensor, memory: Memory | None = None) -> tuple[Steps, Memory]:
         """`advance` short of `read_out`, for whoever needs only some of the answers."""
-        vectors_BLD = self.item_vectors(items_BL)
+        vectors_BLD = self.item_embeddings(items_BL)
         if self.training and self.config.item_dropout:
             vectors_BLD = vectors_BLD * keep(vectors_BLD[:, :, :1], self.config.item_dropout)
         input_BLD = self._lock_dropout(self.input_norm(vectors_BLD), self.config.input_dropout)
@@ -158,7 +158,7 @@ class SessionNetwork(nn.Module):
     @property
     def output_vectors(self) -> Tensor:
         """The items as answers, [N, D]: the very vectors that they have as inputs."""
-        return self.item_vectors.weight[: self.n_items]
+        return self.item_embeddings.weight[: self.n_items]
 
     def _remember(self, hidden: tuple[Hidden, ...], steps: Steps) -> Memory:
         past_BPH = None

@@ -11,7 +11,7 @@ from recsys.sessions.sampled_loss import sampled_cross_entropy
 from recsys.sessions.seen import Seen
 
 LARGE_CATALOGUE = 50_000
-"""With more items than this, `softmax = "auto"` samples."""
+"""With more items than this, `loss = "auto"` samples."""
 
 
 class Objective(nn.Module):
@@ -62,6 +62,6 @@ class Objective(nn.Module):
     @property
     def samples(self) -> bool:
         """Whether the loss looks at a sample of the catalogue only."""
-        if self.config.softmax == "auto":
+        if self.config.loss == "auto":
             return self.network.n_items > LARGE_CATALOGUE
-        return self.config.softmax == "sampled"
+        return self.config.loss == "sampled"

@@ -24,7 +24,7 @@ from recsys.sessions.seen import Seen
 
 def sampled_cross_entropy(
     expected_MD: Tensor,
-    item_vectors_ND: Tensor,
+    item_embeddings_ND: Tensor,
     item_bias_N: Tensor,
     targets_M: Tensor,
     log_popularity_N: Tensor,
@@ -35,7 +35,7 @@ def sampled_cross_entropy(
 
     Args:
         expected_MD: what the model expects, as points among the item vectors.
-        item_vectors_ND: one vector per item.
+        item_embeddings_ND: one vector per item.
         item_bias_N: one bias per item.
         targets_M: the items that came, int64.
         log_popularity_N: logarithm of each item's share of all watches.
@@ -43,13 +43,13 @@ def sampled_cross_entropy(
         seen: which items each prediction cannot be.
     """
     return _losses(
-        expected_MD, item_vectors_ND, item_bias_N, targets_M, log_popularity_N, n_negatives, seen
+        expected_MD, item_embeddings_ND, item_bias_N, targets_M, log_popularity_N, n_negatives, seen
     ).mean()
 
 
 def _losses(
     expected_MD: Tensor,
-    item_vectors_ND: Tensor,
+    item_embeddings_ND: Tensor,
     item_bias_N: Tensor,
     targets_M: Tensor,
     log_popularity_N: Tensor,
@@ -65,11 +65,11 @@ def _losses(
     )
     # An item drawn c times counts c times.
     correction_U = log_q_U + math.log(n_negatives) - counts_U.log()
-    logits_MU = expected_MD @ item_vectors_ND[drawn_U].T + (item_bias_N[drawn_U] - correction_U)
+    logits_MU = expected_MD @ item_embeddings_ND[drawn_U].T + (item_bias_N[drawn_U] - correction_U)
     logits_MU = logits_MU.float().masked_fill(drawn_U == targets_M[:, None], -math.inf)
     if seen is not None:
         logits_MU = logits_MU.masked_fill(seen.among(drawn_U), -math.inf)
-    target_M = (expected_MD * item_vectors_ND[targets_M]).sum(1).float() + item_bias_N[targets_M]
+    target_M = (expected_MD * item_embeddings_ND[targets_M]).sum(1).float() + item_bias_N[targets_M]
     normaliser_M = torch.cat([target_M[:, None], logits_MU], dim=1).logsumexp(1)
     return normaliser_M - target_M
 

@@ -136,7 +136,7 @@ class SessionModel:
         items_BL = torch.from_numpy(pad(histories, len(self.items))).to(device)
         last_B = torch.tensor([len(history) - 1 for history in histories], device=device)
         expected_BD = torch.zeros(
-            len(histories), self.network.item_vectors.embedding_dim, device=device
+            len(histories), self.network.item_embeddings.embedding_dim, device=device
         )
         memory = None
         # Padding stands after the last watch, so the state there is not touched by it.

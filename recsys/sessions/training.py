@@ -114,7 +114,7 @@ class Training:
         return {
             "train_loss": train_loss,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "watches_per_second": n_watches / (time.perf_counter() - started),
+            "interactions_per_second": n_watches / (time.perf_counter() - started),
         }
 
     def _learn(self, batch: Batch) -> Tensor:

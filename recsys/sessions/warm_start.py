@@ -12,7 +12,7 @@ from recsys.sessions.network import SessionNetwork
 from recsys.sessions.session_model import SessionModel
 from recsys.vocabulary import Vocabulary
 
-PER_ITEM = ("item_vectors.weight", "item_bias")
+PER_ITEM = ("item_embeddings.weight", "item_bias")
 """The parameters with a row per item; a row past the last is the padding."""
 _OF_THE_DATA = ("log_popularity", "temperature")
 
@@ -42,7 +42,7 @@ def start_from(network: SessionNetwork, items: Vocabulary, earlier: SessionModel
             target[: len(items)][known] = source[place[known]]
         elif name not in _OF_THE_DATA:
             target.copy_(source)
-    network.item_vectors.weight[: len(items)][~known] = 0.0
+    network.item_embeddings.weight[: len(items)][~known] = 0.0
 
 
 def parameters_digest(model: SessionModel) -> str:

@@ -34,7 +34,7 @@ def shapes_of(config: SessionConfig, n_items: int) -> dict[str, tuple[int, ...]]
     """The parameters of a network of this configuration, and their shapes."""
     d, h = config.embedding_dim or 0, config.hidden_dim
     shapes: dict[str, tuple[int, ...]] = {
-        "item_vectors.weight": (n_items + 1, d),
+        "item_embeddings.weight": (n_items + 1, d),
         "item_bias": (n_items,),
         "log_popularity": (n_items,),
         "temperature": (),

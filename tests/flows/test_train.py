@@ -123,7 +123,7 @@ def test_the_same_seed_gives_the_same_metrics_to_the_last_digit(client, run_ids)
             (name, key): value
             for name, run in children(client, run_id).items()
             for key, value in run.data.metrics.items()
-            if key != "epoch/watches_per_second"
+            if key != "epoch/interactions_per_second"
         }
         for run_id in run_ids
     )
@@ -296,11 +296,11 @@ def test_killed_half_way_the_next_run_goes_on_after_the_latest_epoch(client, hom
     for run in killed.values():
         assert client.get_run(run.info.run_id).info.status == "KILLED"
     lstm = children(client, run_id)["lstm"].info.run_id
-    speeds = client.get_metric_history(lstm, "epoch/watches_per_second")
+    speeds = client.get_metric_history(lstm, "epoch/interactions_per_second")
     assert len(speeds) == 40
     # How long an epoch took is never the same twice: these are the epochs of the killed run.
     assert [speed.value for speed in speeds[: len(done)]] == [
-        epoch["watches_per_second"] for epoch in done
+        epoch["interactions_per_second"] for epoch in done
     ]
     assert load_recommender().next_items([1]) is not None
 

@@ -23,7 +23,7 @@ def log():
 def full(bundle, log):
     """The small bundle with a network none of whose parts is silent, counts and histories."""
     torch.manual_seed(0)
-    network = SessionNetwork(log.n_items, SessionConfig(embedding_dim=8, hidden_dim=8).for_data(0))
+    network = SessionNetwork(log.n_items, SessionConfig(embedding_dim=8, hidden_dim=8).resolve(0))
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     network.log_popularity.copy_(torch.rand(log.n_items).log_softmax(0))

@@ -77,7 +77,7 @@ def test_an_unknown_format_is_refused(bundle, tmp_path):
 
 def test_a_session_model_from_before_there_were_means_is_read(bundle, tmp_path):
     before = {"ema_half_lives": (), "ema_dropout": 0.0}
-    sizes = SessionConfig(embedding_dim=8, hidden_dim=12, **before).for_data(0)
+    sizes = SessionConfig(embedding_dim=8, hidden_dim=12, **before).resolve(0)
     network = SessionNetwork(len(bundle.items), sizes)
     weights = from_torch(SessionModel(network, bundle.items))
     folder = save_bundle(dataclasses.replace(bundle, weights=weights), tmp_path / "bundle")

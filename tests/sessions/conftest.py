@@ -28,7 +28,7 @@ def cpu():
 @pytest.fixture
 def tiny():
     config = SessionConfig(embedding_dim=8, hidden_dim=12, epochs=2, batch_size=4, warmup_steps=5)
-    return config.model_copy(update={"attention": False}).for_data(0)
+    return config.model_copy(update={"attention": False}).resolve(0)
 
 
 @pytest.fixture(params=KINDS.values(), ids=KINDS.keys())

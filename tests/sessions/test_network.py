@@ -19,7 +19,7 @@ def test_parameters_of_the_earlier_form_load_and_mean_the_same(tiny):
     torch.manual_seed(0)
     vectors, norm = nn.Embedding(10, 8), nn.LayerNorm(8)
     lstm, output = nn.LSTM(8, 12, batch_first=True), nn.Linear(12, 8)
-    parts = {"item_vectors": vectors, "input_norm": norm, "lstm": lstm, "output": output}
+    parts = {"item_embeddings": vectors, "input_norm": norm, "lstm": lstm, "output": output}
     state = {f"{n}.{k}": t for n, part in parts.items() for k, t in part.state_dict().items()}
     state["item_bias"] = torch.randn(9)
     config = tiny.model_copy(update={"attention": True})
@@ -71,16 +71,16 @@ def test_attention_looks_no_further_back_than_its_window(tiny, untrained):
 
 
 def test_sizes_have_to_be_settled():
-    with pytest.raises(ValueError, match="for_data"):
+    with pytest.raises(ValueError, match="resolve"):
         SessionNetwork(9, SessionConfig())
-    assert SessionNetwork(9, SessionConfig().for_data(10)).item_vectors.embedding_dim == 64
+    assert SessionNetwork(9, SessionConfig().resolve(10)).item_embeddings.embedding_dim == 64
 
 
 def test_what_is_given_is_not_settled_anew():
     given = SessionConfig(embedding_dim=7, input_dropout=0.0)
-    assert given.for_data(10).embedding_dim == given.for_data(10**6).embedding_dim == 7
-    assert given.for_data(10**6).input_dropout == 0.0
-    small, large = SessionConfig().for_data(10), SessionConfig().for_data(10**6)
+    assert given.resolve(10).embedding_dim == given.resolve(10**6).embedding_dim == 7
+    assert given.resolve(10**6).input_dropout == 0.0
+    small, large = SessionConfig().resolve(10), SessionConfig().resolve(10**6)
     assert small.input_dropout > large.input_dropout
 
 

@@ -30,22 +30,24 @@ def fitted(bundle, tiny, cpu):
         log = read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"]))
         config = tiny.model_copy(update={"train_chunk_length": 4, "epochs": 1, **options})
         vectors = np.random.default_rng(0).normal(size=(n_items, 8)).astype(np.float32)
-        network = fit_session_model(log, config, item_vectors=vectors, runtime=cpu).network
+        network = fit_session_model(log, config, item_embeddings=vectors, runtime=cpu).network
         return SessionModel(network, bundle.items), vectors
 
     return fit
 
 
-@pytest.mark.parametrize("tuned", [True, False], ids=["tuned", "frozen"])
+@pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
 @pytest.mark.parametrize("attention", [True, False], ids=["attention", "no attention"])
 @pytest.mark.parametrize("n_layers", [1, 2])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_it_is_fitted_saved_loaded_and_streamed(
-    fitted, bundle, tmp_path, cell, n_layers, attention, tuned
+    fitted, bundle, tmp_path, cell, n_layers, attention, frozen
 ):
-    model, vectors = fitted(cell=cell, n_layers=n_layers, attention=attention, tune_vectors=tuned)
-    learned = model.network.item_vectors.weight[:-1].detach().numpy() / vectors
-    assert np.allclose(learned, learned[0, 0], rtol=1e-4) is not tuned
+    model, vectors = fitted(
+        cell=cell, n_layers=n_layers, attention=attention, freeze_item_embeddings=frozen
+    )
+    learned = model.network.item_embeddings.weight[:-1].detach().numpy() / vectors
+    assert np.allclose(learned, learned[0, 0], rtol=1e-4) is frozen
 
     saved = replace(bundle, weights=from_torch(model))
     loaded = load_bundle(save_bundle(saved, tmp_path / "bundle")).session_model

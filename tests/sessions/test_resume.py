@@ -138,7 +138,7 @@ def test_a_write_that_is_cut_off_leaves_the_checkpoint_before(tmp_path, cycles, 
         CONFIG,
         runtime=cpu,
         checkpoint=tmp_path,
-        on_epoch=lambda epoch, metrics: told.append(metrics["watches_per_second"]),
+        on_epoch=lambda epoch, metrics: told.append(metrics["interactions_per_second"]),
     )
     assert len(told) == 5
 
@@ -160,8 +160,8 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, cycles, cpu):
     with pytest.raises(ConfigError, match="its seed is 0, here it is 5"):
         fit_session_model(cycles, CONFIG, runtime=seed, checkpoint=tmp_path)
     vectors = np.ones((12, 8), np.float32)
-    with pytest.raises(ConfigError, match="its item_vectors is None"):
-        fit_session_model(cycles, CONFIG, runtime=cpu, checkpoint=tmp_path, item_vectors=vectors)
+    with pytest.raises(ConfigError, match="its item_embeddings is None"):
+        fit_session_model(cycles, CONFIG, runtime=cpu, checkpoint=tmp_path, item_embeddings=vectors)
 
 
 def test_a_damaged_checkpoint_is_told(tmp_path, cycles, cpu):

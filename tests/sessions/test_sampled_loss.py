@@ -57,7 +57,7 @@ def test_it_looks_at_no_more_items_than_were_drawn():
 
 def kept_for_backward(tiny, n_items):
     """Bytes that a step of the sampled softmax keeps, parameters aside, and the largest tensor."""
-    config = tiny.model_copy(update={"softmax": "sampled", "n_negatives": 64})
+    config = tiny.model_copy(update={"loss": "sampled", "n_negatives": 64})
     network = SessionNetwork(n_items, config).train()
     parameters = {parameter.data_ptr() for parameter in network.parameters()}
     kept = {}

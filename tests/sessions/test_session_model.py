@@ -13,7 +13,7 @@ from recsys.vocabulary import Vocabulary
 
 TINY = SessionConfig(
     embedding_dim=8, hidden_dim=12, epochs=2, batch_size=4, warmup_steps=5
-).for_data(0)
+).resolve(0)
 CPU = Runtime(device="cpu", threads=1)
 
 
@@ -121,7 +121,7 @@ def test_dropout_masks_are_the_same_at_every_step():
 
 def test_input_and_output_share_their_vectors():
     names = [name for name, _ in untrained().network.named_parameters()]
-    assert [name for name in names if "vectors" in name] == ["item_vectors.weight"]
+    assert [name for name in names if "embeddings" in name] == ["item_embeddings.weight"]
 
 
 def test_biases_start_at_the_popularity():
@@ -146,7 +146,7 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another():
     )
     for name, parameter in first.state_dict().items():
         assert torch.equal(parameter, again.state_dict()[name]), name
-    assert not torch.equal(first.item_vectors.weight, other.item_vectors.weight)
+    assert not torch.equal(first.item_embeddings.weight, other.item_embeddings.weight)
 
 
 def test_a_fit_leaves_the_global_random_state_and_thread_count_alone():
@@ -172,7 +172,7 @@ def test_each_epoch_is_told_with_validation_metrics():
 
 def test_the_padding_vector_stays_zero():
     network = fit_session_model(cycles(), TINY, runtime=CPU).network
-    assert not network.item_vectors.weight[-1].any()
+    assert not network.item_embeddings.weight[-1].any()
 
 
 def test_repeated_watches_need_the_option(tmp_path):
@@ -187,9 +187,9 @@ def test_repeated_watches_need_the_option(tmp_path):
 
 def test_frozen_vectors_stay_as_they_start():
     vectors = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)
-    config = TINY.model_copy(update={"tune_vectors": False})
-    network = fit_session_model(cycles(), config, item_vectors=vectors, runtime=CPU).network
-    ratio = network.item_vectors.weight[:12].detach().numpy() / vectors
+    config = TINY.model_copy(update={"freeze_item_embeddings": True})
+    network = fit_session_model(cycles(), config, item_embeddings=vectors, runtime=CPU).network
+    ratio = network.item_embeddings.weight[:12].detach().numpy() / vectors
     np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-4)
 
 
@@ -197,24 +197,26 @@ def test_frozen_vectors_stay_as_they_start():
 def test_vectors_start_from_the_embeddings(columns):
     network = untrained().network
     given = torch.randn(9, columns)
-    network.start_vectors_from(given)
+    network.load_item_embeddings(given)
     width = min(columns, 8)
-    ratio = network.item_vectors.weight[:9, :width] / given[:, :width]
+    ratio = network.item_embeddings.weight[:9, :width] / given[:, :width]
     assert torch.allclose(ratio, ratio[0, 0].expand_as(ratio), rtol=1e-4)
 
 
 def test_embeddings_of_another_catalogue_are_refused():
-    with pytest.raises(ConfigError, match="5 item vectors for 12 items"):
-        fit_session_model(cycles(), TINY, item_vectors=np.ones((5, 4), np.float32), runtime=CPU)
+    with pytest.raises(ConfigError, match="5 item embeddings for 12 items"):
+        fit_session_model(cycles(), TINY, item_embeddings=np.ones((5, 4), np.float32), runtime=CPU)
 
 
 def test_random_vectors_by_option():
     log = cycles()
     vectors = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)
     config = TINY.model_copy(update={"item_embedding_init": "random"})
-    ignored = fit_session_model(log, config, item_vectors=vectors, runtime=CPU)
+    ignored = fit_session_model(log, config, item_embeddings=vectors, runtime=CPU)
     absent = fit_session_model(log, config, runtime=CPU)
-    assert torch.equal(ignored.network.item_vectors.weight, absent.network.item_vectors.weight)
+    assert torch.equal(
+        ignored.network.item_embeddings.weight, absent.network.item_embeddings.weight
+    )
 
 
 def test_data_without_sequences_is_refused():

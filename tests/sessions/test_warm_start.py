@@ -50,8 +50,8 @@ def test_items_are_told_apart_by_id_and_new_ones_start_by_their_popularity(logs,
     place = earlier.items.indices(whole.items.ids)
     known = place >= 0
     assert known.sum() < len(known)
-    ours = model.network.item_vectors.weight[: whole.n_items].detach().numpy()
-    theirs = earlier.network.item_vectors.weight.detach().numpy()
+    ours = model.network.item_embeddings.weight[: whole.n_items].detach().numpy()
+    theirs = earlier.network.item_embeddings.weight.detach().numpy()
     assert np.allclose(ours[known], theirs[place[known]], atol=1e-5)
     assert np.allclose(ours[~known], 0, atol=1e-5)
     bias = model.network.item_bias.detach()
@@ -61,7 +61,7 @@ def test_items_are_told_apart_by_id_and_new_ones_start_by_their_popularity(logs,
 def test_every_parameter_with_a_row_per_item_is_named():
     """Whoever adds one has to say here that its rows are to be found by id."""
     n_items = 977
-    network = SessionNetwork(n_items, CONFIG.for_data(0))
+    network = SessionNetwork(n_items, CONFIG.resolve(0))
     sized = {
         name
         for name, parameter in network.named_parameters()
@@ -83,7 +83,7 @@ def test_the_digest_tells_trainings_apart(logs, earlier):
         training_digest(log, CONFIG),
         training_digest(other, CONFIG),
         training_digest(log, BARELY),
-        training_digest(log, CONFIG, item_vectors=vectors),
+        training_digest(log, CONFIG, item_embeddings=vectors),
         training_digest(log, CONFIG, start=earlier),
     }
     assert len(digests) == 5

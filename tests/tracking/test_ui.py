@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from recsys.callbacks import History, combine
+from recsys.callbacks import History, compose
 from recsys.config import Runtime
 from recsys.evaluation import comparison_table, evaluate
 from recsys.reporting import plots
@@ -47,7 +47,7 @@ def five_runs(browser, server, sample_split):
                     sample_split.train,
                     config.model_copy(update={"item_embedding_init": "random"}),
                     runtime=runtime,
-                    on_epoch=combine(history, run.on_epoch),
+                    on_epoch=compose(history, run.on_epoch),
                     validate=lambda model: evaluate(model, sample_split, "validation").metrics,
                 )
                 losses = history.series("train_loss")

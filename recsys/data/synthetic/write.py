@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys import columns
-from recsys.callbacks import EpochCallback, ignore
+from recsys.callbacks import EpochCallback, no_op
 from recsys.data.synthetic.catalogue import Catalogue, describe, make_catalogue
 from recsys.data.synthetic.config import SyntheticConfig
 from recsys.data.synthetic.viewers import rate_block
@@ -40,11 +40,11 @@ def synthesise_ratings(
     """
     config = config or SyntheticConfig()
     catalogue, movies = _make_films(config)
-    return pd.concat(_blocks(catalogue, config, ignore), ignore_index=True), movies
+    return pd.concat(_blocks(catalogue, config, no_op), ignore_index=True), movies
 
 
 def write_sample(
-    folder: Path, config: SyntheticConfig | None = None, on_block: EpochCallback = ignore
+    folder: Path, config: SyntheticConfig | None = None, on_block: EpochCallback = no_op
 ) -> Path:
     """Write synthetic ratings as MovieLens does: ratings.csv and movies.csv.
 
@@ -70,7 +70,7 @@ def write_sample(
 
 
 def write_parquet(
-    folder: Path, config: SyntheticConfig | None = None, on_block: EpochCallback = ignore
+    folder: Path, config: SyntheticConfig | None = None, on_block: EpochCallback = no_op
 ) -> Path:
     """Write synthetic ratings of any number, a block of viewers in memory at a time.
 

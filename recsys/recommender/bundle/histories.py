@@ -36,12 +36,14 @@ class Histories:
     @classmethod
     def of(cls, interactions: Interactions, model: NumpySessionModel) -> Histories:
         """All watches of all users; the model goes through each history once."""
-        expected_UD = np.zeros((interactions.n_users, model.vectors_ND.shape[1]), np.float32)
+        expected_UD = np.zeros(
+            (interactions.n_users, model.item_embeddings_ND.shape[1]), np.float32
+        )
         users = np.flatnonzero(interactions.history_lengths > 0)
         by_length = users[np.argsort(interactions.history_lengths[users], kind="stable")]
         for start in range(0, len(by_length), _AT_ONCE):
             some = by_length[start : start + _AT_ONCE]
-            expected_UD[some] = model.expected_after([interactions.history(u) for u in some])
+            expected_UD[some] = model.encode_batch([interactions.history(u) for u in some])
         return cls(
             interactions.users, interactions.user_offsets, interactions.item_index, expected_UD
         )

@@ -24,10 +24,10 @@ _PIECE = 512  # items whose vectors, and the same as columns, stay in the cache
 _SQRT_HALF = np.float32(0.5**0.5)
 
 
-class Memory:
-    """Where one sequence stands; changed in place by `NumpySessionModel.watch`."""
+class State:
+    """Where one sequence stands; changed in place by `NumpySessionModel.step`."""
 
-    __slots__ = ("expected_D", "hidden", "means_SD", "n_watched", "past_PM")
+    __slots__ = ("hidden", "means_SD", "n_steps", "past_PM", "query_D")
 
     def __init__(self, hidden: list[Floats], means_SD: Floats, past_PM: Floats) -> None:
         self.hidden = hidden
@@ -37,15 +37,15 @@ class Memory:
         self.past_PM = past_PM
         """Key and value of the latest states, [P, K + D]; grows up to the window, then the oldest
         is overwritten. Attention knows no order, so the rows need none."""
-        self.n_watched = 0
-        self.expected_D: Floats | None = None
+        self.n_steps = 0
+        self.query_D: Floats | None = None
         """What the model expects next; None before the first watch."""
 
-    def copy(self) -> Memory:
+    def copy(self) -> State:
         """Another that goes its own way."""
         hidden = [part.copy() for part in self.hidden]
-        twin = Memory(hidden, self.means_SD.copy(), self.past_PM.copy())
-        twin.n_watched, twin.expected_D = self.n_watched, self.expected_D
+        twin = State(hidden, self.means_SD.copy(), self.past_PM.copy())
+        twin.n_steps, twin.query_D = self.n_steps, self.query_D
         return twin
 
     @property
@@ -67,10 +67,12 @@ class NumpySessionModel:
         self.config = config
         scale = np.float32(1.0) / np.float32(arrays["temperature"])
         self.n_items = len(arrays["item_bias"])
-        self.vectors_ND: Floats = np.asarray(arrays["item_vectors.weight"][: self.n_items])
+        self.item_embeddings_ND: Floats = np.asarray(
+            arrays["item_embeddings.weight"][: self.n_items]
+        )
         # Columns instead of rows, and the bias as one more of them: for one sequence the product
         # with this takes half the time that it takes with the vectors as they are.
-        self._scoring_CN = _beside(self.vectors_ND, arrays["item_bias"] * scale)
+        self._scoring_CN = _beside(self.item_embeddings_ND, arrays["item_bias"] * scale)
         self._scale = scale
         self.log_popularity_N: Floats = _normalised(arrays["log_popularity"] * scale)
         self._arrays = arrays
@@ -84,22 +86,22 @@ class NumpySessionModel:
             self._remember_M = np.concatenate([arrays[f"{name}.bias"] for name in names])
             self._key_dim = len(arrays["attention.key.bias"])
 
-    def start(self) -> Memory:
+    def start(self) -> State:
         """The memory of a sequence in which nothing has been watched yet."""
         shape = self.config.hidden_dim
         hidden = [np.zeros((cell.n_parts, shape), np.float32) for cell in self._cells]
-        means_SD = np.zeros((len(self._decay_S), self.vectors_ND.shape[1]), np.float32)
+        means_SD = np.zeros((len(self._decay_S), self.item_embeddings_ND.shape[1]), np.float32)
         width = len(self._remember_M) if self._window else 0
-        return Memory(hidden, means_SD, np.empty((min(self._window, 4), width), np.float32))
+        return State(hidden, means_SD, np.empty((min(self._window, 4), width), np.float32))
 
-    def watch(self, memory: Memory, items: Sequence[int] | NDArray[np.integer]) -> Memory:
+    def step(self, memory: State, items: Sequence[int] | NDArray[np.integer]) -> State:
         """Watch further items; `memory` is changed, and given back.
 
         The cost of each does not depend on how many came before.
         """
         if not len(items):
             return memory
-        input_LD = self._norm(self.vectors_ND[items], "input_norm")
+        input_LD = self._norm(self.item_embeddings_ND[items], "input_norm")
         x_LH = input_LD
         for index, (cell, state) in enumerate(zip(self._cells, memory.hidden, strict=True)):
             y_LH = cell.run(x_LH, state)
@@ -107,41 +109,41 @@ class NumpySessionModel:
         if self._window:
             self._remember(memory, x_LH)
         self._fade(memory, input_LD)
-        memory.n_watched += len(items)
+        memory.n_steps += len(items)
         found_D = self._attend(memory, x_LH[-1]) if self._window else None
-        memory.expected_D = self._read_out(x_LH[-1], input_LD[-1], memory.means_SD, found_D)
+        memory.query_D = self._read_out(x_LH[-1], input_LD[-1], memory.means_SD, found_D)
         return memory
 
-    def after(self, history: NDArray[np.integer]) -> Memory:
+    def encode(self, history: NDArray[np.integer]) -> State:
         """The memory after a history, of which the latest `max_history` watches count."""
-        return self.watch(self.start(), history[-self.config.max_history :])
+        return self.step(self.start(), history[-self.config.max_history :])
 
-    def logits(self, memory: Memory) -> Floats:
+    def logits(self, memory: State) -> Floats:
         """Scores of all items, [N], whose softmax is the probability to be watched next.
 
         Before the first watch, the popularity. Watched items are not ruled out.
         """
-        if memory.expected_D is None:
+        if memory.query_D is None:
             return self.log_popularity_N.copy()
-        scores_N: Floats = np.append(memory.expected_D, _ONE) @ self._scoring_CN
+        scores_N: Floats = np.append(memory.query_D, _ONE) @ self._scoring_CN
         return scores_N
 
-    def logits_after(self, histories: Sequence[NDArray[np.integer]]) -> Floats:
+    def batch_logits(self, histories: Sequence[NDArray[np.integer]]) -> Floats:
         """`logits` after each of several histories, gone through together, [B, N]."""
         started = np.array([len(history) > 0 for history in histories], dtype=np.bool_)
-        expected_BD = np.zeros((len(histories), self.vectors_ND.shape[1]), np.float32)
+        query_BD = np.zeros((len(histories), self.item_embeddings_ND.shape[1]), np.float32)
         if started.any():
-            expected_BD[started] = self.expected_after([h for h in histories if len(h)])
-        return self.logits_at(expected_BD, started)
+            query_BD[started] = self.encode_batch([h for h in histories if len(h)])
+        return self.query_logits(query_BD, started)
 
-    def logits_at(self, expected_BD: Floats, started: NDArray[np.bool_]) -> Floats:
+    def query_logits(self, query_BD: Floats, started: NDArray[np.bool_]) -> Floats:
         """Scores of all items, [B, N], where sequences have `started`, else the popularity."""
-        ones_B1 = np.ones((len(expected_BD), 1), np.float32)
-        logits_BN: Floats = np.hstack([expected_BD, ones_B1]) @ self._scoring_CN
+        ones_B1 = np.ones((len(query_BD), 1), np.float32)
+        logits_BN: Floats = np.hstack([query_BD, ones_B1]) @ self._scoring_CN
         logits_BN[~started] = self.log_popularity_N
         return logits_BN
 
-    def expected_after(self, histories: Sequence[NDArray[np.integer]]) -> Floats:
+    def encode_batch(self, histories: Sequence[NDArray[np.integer]]) -> Floats:
         """What is expected after each of several histories, none of them empty, [B, D].
 
         Of each, the latest `max_history` watches count. Sorted by length, so that at every
@@ -155,14 +157,14 @@ class NumpySessionModel:
         items_LB.T[np.arange(longest) < lengths_B[:, None]] = np.concatenate(
             [histories[row] for row in order]
         )
-        input_LBD = self._norm(self.vectors_ND[items_LB], "input_norm")
+        input_LBD = self._norm(self.item_embeddings_ND[items_LB], "input_norm")
         states_LBH = self._run(input_LBD, lengths_B)
         last = (lengths_B - 1, np.arange(len(order)))
         means_BSD = self._fading(lengths_B, longest) @ input_LBD.swapaxes(0, 1)
         found_BD = self._attend_all(states_LBH, lengths_B) if self._window else None
-        expected_BD = np.empty((len(order), self.vectors_ND.shape[1]), np.float32)
-        expected_BD[order] = self._read_out(states_LBH[last], input_LBD[last], means_BSD, found_BD)
-        return expected_BD
+        query_BD = np.empty((len(order), self.item_embeddings_ND.shape[1]), np.float32)
+        query_BD[order] = self._read_out(states_LBH[last], input_LBD[last], means_BSD, found_BD)
+        return query_BD
 
     def _run(self, input_LBD: Floats, lengths_B: NDArray[np.int64]) -> Floats:
         """The states of the top layer, [L, B, H]; those after the end of one mean nothing."""
@@ -173,7 +175,7 @@ class NumpySessionModel:
             x_LBH = x_LBH + y_LBH if index else y_LBH
         return x_LBH
 
-    def _fade(self, memory: Memory, input_LD: Floats) -> None:
+    def _fade(self, memory: State, input_LD: Floats) -> None:
         """Take further inputs into the means."""
         n_steps, means_SD = len(input_LD), memory.means_SD
         if n_steps == 1:  # streaming: two small products instead of a table of powers
@@ -197,24 +199,24 @@ class NumpySessionModel:
 
         Of one sequence, or of several with a leading axis.
         """
-        expected_D = self._linear(x_H, "output")
+        query_D = self._linear(x_H, "output")
         means_F = means_SD.reshape(*input_D.shape[:-1], -1)
         features_F = np.concatenate([input_D, means_F], axis=-1)
-        expected_D += features_F @ self._arrays["shortcut.weight"].T
+        query_D += features_F @ self._arrays["shortcut.weight"].T
         if found_D is not None:
-            expected_D += found_D
+            query_D += found_D
         if self.config.feed_forward:
-            normed_D = self._norm(expected_D, "feed_forward.norm")
+            normed_D = self._norm(query_D, "feed_forward.norm")
             inner_F = _gelu(self._linear(normed_D, "feed_forward.expand"))
-            expected_D += self._linear(inner_F, "feed_forward.contract")
-        expected_D *= self._scale
-        return expected_D
+            query_D += self._linear(inner_F, "feed_forward.contract")
+        query_D *= self._scale
+        return query_D
 
-    def _remember(self, memory: Memory, x_LH: Floats) -> None:
+    def _remember(self, memory: State, x_LH: Floats) -> None:
         """Keep key and value of the latest states, the oldest overwritten."""
         latest_LH = x_LH[-self._window :]
         rows_LM = latest_LH @ self._remember_MH.T + self._remember_M
-        first = memory.n_watched + len(x_LH) - len(latest_LH)
+        first = memory.n_steps + len(x_LH) - len(latest_LH)
         last = first + len(latest_LH)
         if len(memory.past_PM) < min(last, self._window):
             size = min(max(last, 2 * len(memory.past_PM)), self._window)
@@ -223,10 +225,10 @@ class NumpySessionModel:
             memory.past_PM = grown_PM
         memory.past_PM[np.arange(first, last) % self._window] = rows_LM
 
-    def _attend(self, memory: Memory, x_H: Floats) -> Floats:
+    def _attend(self, memory: State, x_H: Floats) -> Floats:
         """Scaled dot-product attention of the latest state over the remembered ones, [D]."""
         query_K = self._linear(x_H, "attention.query")
-        known = memory.past_PM[: memory.n_watched]  # the rows beyond the first P are none
+        known = memory.past_PM[: memory.n_steps]  # the rows beyond the first P are none
         found_P = known[:, : self._key_dim] @ query_K
         found_P *= np.float32(self._key_dim**-0.5)
         found_P -= found_P.max()
@@ -272,13 +274,13 @@ def _normalised(logits_N: Floats) -> Floats:
     return result
 
 
-def _beside(vectors_ND: Floats, bias_N: Floats) -> Floats:
+def _beside(item_embeddings_ND: Floats, bias_N: Floats) -> Floats:
     """The vectors' features and the biases, one after the other, [D + 1, N]."""
-    n_items, dim = vectors_ND.shape
+    n_items, dim = item_embeddings_ND.shape
     scoring_CN = np.empty((dim + 1, n_items), np.float32)
     for start in range(0, n_items, _PIECE):
         some = slice(start, start + _PIECE)
-        scoring_CN[:dim, some] = vectors_ND[some].T
+        scoring_CN[:dim, some] = item_embeddings_ND[some].T
     scoring_CN[dim] = bias_N
     return scoring_CN
 

@@ -35,7 +35,7 @@ def assert_same(light_scores, scores):
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda history: f"{len(history)} watches")
 def test_a_history_has_the_probabilities_that_torch_gives_it(pair, history):
     model, light = pair
-    assert_same(log_probability(light, light.after(history), history), model.score([history])[0])
+    assert_same(log_probability(light, light.encode(history), history), model.score([history])[0])
 
 
 def test_an_empty_history_is_answered_by_popularity(pair):
@@ -47,29 +47,29 @@ def test_film_by_film_or_all_at_once_is_the_same(pair):
     model, light = pair
     memory, state = light.start(), model.start()
     for item in HISTORIES[3]:
-        light.watch(memory, [item])
+        light.step(memory, [item])
         state, _ = model.step(state, int(item))
-    at_once = light.watch(light.start(), HISTORIES[3])
+    at_once = light.step(light.start(), HISTORIES[3])
     np.testing.assert_allclose(light.logits(memory), light.logits(at_once), rtol=1e-5, atol=1e-5)
-    assert memory.n_watched == 60
+    assert memory.n_steps == 60
     _, streamed = model.step(state, 5)
-    light.watch(memory, [5])
+    light.step(memory, [5])
     assert_same(log_probability(light, memory, [*HISTORIES[3], 5]), streamed)
 
 
 def test_a_batch_is_as_its_histories_one_by_one(pair):
     _, light = pair
     histories = [*HISTORIES, np.array([], np.int32)]
-    together = light.logits_after(histories)
+    together = light.batch_logits(histories)
     for row, history in zip(together, histories, strict=True):
-        np.testing.assert_allclose(row, light.logits(light.after(history)), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(row, light.logits(light.encode(history)), rtol=1e-5, atol=1e-5)
 
 
 def test_a_copied_memory_goes_its_own_way(pair):
     _, light = pair
-    memory = light.after(HISTORIES[0])
+    memory = light.encode(HISTORIES[0])
     before = light.logits(memory)
-    light.watch(memory.copy(), [1, 2, 3])
+    light.step(memory.copy(), [1, 2, 3])
     assert np.array_equal(light.logits(memory), before)
     np.testing.assert_allclose(light.logits(memory), before)
 
@@ -77,7 +77,7 @@ def test_a_copied_memory_goes_its_own_way(pair):
 def test_memory_is_bounded_by_the_window(pair):
     model, light = pair
     memory = light.start()
-    sizes = [light.watch(memory, [step % N_ITEMS]).nbytes for step in range(300)]
+    sizes = [light.step(memory, [step % N_ITEMS]).nbytes for step in range(300)]
     assert sizes[-1] == sizes[150]
     assert len(memory.past_PM) <= model.config.train_chunk_length
 
@@ -109,14 +109,14 @@ def test_the_earlier_form_is_brought_up_to_date(untrained, tiny):
     today = of_today(Weights(tiny, arrays), model.items)
     assert_same(
         log_probability(
-            NumpySessionModel(today), NumpySessionModel(today).after(HISTORIES[0]), HISTORIES[0]
+            NumpySessionModel(today), NumpySessionModel(today).encode(HISTORIES[0]), HISTORIES[0]
         ),
         to_torch(today, model.items).score([HISTORIES[0]])[0],
     )
 
 
 def inputs_of(light, layer, *shape):
-    width = light.config.hidden_dim if layer else light.vectors_ND.shape[1]
+    width = light.config.hidden_dim if layer else light.item_embeddings_ND.shape[1]
     rng = np.random.default_rng(layer)
     return rng.standard_normal((*shape, width)).astype(np.float32)
 
