@@ -49,7 +49,7 @@ def learning_rates(counts, optimum, rows, near):
                     counts.items,
                     optimizer=optimizer,
                     learning_rate=rate,
-                    initial="random",
+                    init="random",
                     tolerance=0.0,
                 )
             except TrainingError:

@@ -91,7 +91,7 @@ def main() -> None:
             on_epoch=lambda epoch, _, epochs=epochs: epochs.append(epoch),
         )
         rates = " | ".join(f"{rate:.4f}" for rate in measure(split, fitted))
-        ratio = "–" if fitted.loss_over_optimum is None else f"{fitted.loss_over_optimum:.4f}"
+        ratio = "–" if fitted.loss_ratio is None else f"{fitted.loss_ratio:.4f}"
         print(f"| {name} | {ratio} | {len(epochs)} | {rates} |", flush=True)
         tell_neighbours(split, fitted)
 

@@ -31,7 +31,7 @@ from recsys.evaluation import PRIMARY_METRIC
 SHOWN = (
     f"validation_{PRIMARY_METRIC}",
     "validation_hit_rate_at_10",
-    "loss_over_optimum",
+    "loss_ratio",
     "seconds",
 )
 

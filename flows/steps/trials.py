@@ -90,8 +90,8 @@ def _embeddings(
     stage.log_config(embedding=config)
     counts = count_cooccurrence(split.train, counting.min_rating, window=counting.window)
     fitted = fit_embeddings(counts, config, runtime=runtime, on_epoch=stage.on_epoch)
-    if fitted.loss_over_optimum is not None:
-        stage.log_metrics({"loss_over_optimum": fitted.loss_over_optimum})
+    if fitted.loss_ratio is not None:
+        stage.log_metrics({"loss_ratio": fitted.loss_ratio})
     return fit_mean_embedding(fitted.vectors, MeanEmbeddingConfig())
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from recsys.embeddings.fit import fit_embeddings, spectral_optimum
     from recsys.embeddings.item_embeddings import ItemEmbeddings
     from recsys.embeddings.ppmi import ppmi_embeddings
-    from recsys.embeddings.projection import most_popular, project_items
+    from recsys.embeddings.projection import most_popular, pca_plane, project_items
     from recsys.embeddings.saved import load_embeddings, save_embeddings
     from recsys.embeddings.spectral import SpectralOptimum
 
@@ -27,6 +27,7 @@ __all__ = [
     "fold_in",
     "load_embeddings",
     "most_popular",
+    "pca_plane",
     "ppmi_embeddings",
     "project_items",
     "save_embeddings",
@@ -43,7 +44,7 @@ __getattr__ = deferred(
         "recsys.embeddings.export": ["write_parquet", "write_projector", "write_word2vec"],
         "recsys.embeddings.fit": ["fit_embeddings", "spectral_optimum"],
         "recsys.embeddings.item_embeddings": ["ItemEmbeddings"],
-        "recsys.embeddings.projection": ["project_items", "most_popular"],
+        "recsys.embeddings.projection": ["project_items", "most_popular", "pca_plane"],
         "recsys.embeddings.saved": ["load_embeddings", "save_embeddings"],
         "recsys.embeddings.spectral": ["SpectralOptimum"],
         "recsys.embeddings.ppmi": ["ppmi_embeddings"],

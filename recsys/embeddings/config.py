@@ -55,7 +55,7 @@ class EmbeddingConfig(Config):
     """`cosine` lets the learning rate fall to zero over all epochs (Loshchilov & Hutter 2017);
     `plateau` halves it whenever the loss has stood still for five."""
 
-    initial: Literal["range", "spectral", "random"] = "range"
+    init: Literal["krylov", "spectral", "random"] = "krylov"
     """Where to start: the best in a Krylov space of three products with X, the optimum of the
     problem without pair weights, or Gaussian noise."""
 

@@ -52,10 +52,10 @@ def fit_embeddings(
         items: the items of a bare matrix or of row blocks; by default they are numbered.
         start: embeddings to go on from, of the same dimension; their items may be others. The
             vectors then stay close to what they were, while those of two fits from elsewhere
-            are rotated against each other. `config.initial` is not looked at.
+            are rotated against each other. `config.init` is not looked at.
         runtime: device, seed and threads.
         on_epoch: called after each epoch with `loss`, the value of the sum, `relative_loss`,
-            its share of Σ X_ij², and, where the optimum is known, `loss_over_optimum`.
+            its share of Σ X_ij², and, where the optimum is known, `loss_ratio`.
 
     Raises:
         DataError: X is not symmetric with a zero diagonal, no two items co-occur, or there are
@@ -142,7 +142,7 @@ def _spectral(
     if config.pair_weights is not None:
         raise ConfigError(
             "the optimum with pair_weights has no spectral solution: leave them out, or take "
-            "method 'descent', which may start from initial 'spectral'"
+            "method 'descent', which may start from init 'spectral'"
         )
     best = find_optimum(
         matrix,
@@ -167,11 +167,11 @@ def _descend(
     earlier_ND: NDArray[np.float32] | None,
 ) -> ItemEmbeddings:
     space = None
-    if config.initial == "range" and earlier_ND is None:
+    if config.init == "krylov" and earlier_ND is None:
         space = KrylovSpace(matrix, config.dim + SPARE, _START_PASSES, seed)
     objective = PairObjective(matrix, space.ends if space else None)
     optimum = None
-    if (config.compute_optimum and config.pair_weights is None) or config.initial == "spectral":
+    if (config.compute_optimum and config.pair_weights is None) or config.init == "spectral":
         optimum = find_optimum(matrix, config.dim, seed=seed, tolerance=_YARDSTICK_TOLERANCE)
     best_loss = optimum.loss if optimum and config.pair_weights is None else None
 
@@ -179,7 +179,7 @@ def _descend(
         loss = share * objective.sum_of_squares
         metrics = {"loss": loss, "relative_loss": share}
         if best_loss:
-            metrics["loss_over_optimum"] = loss / best_loss
+            metrics["loss_ratio"] = loss / best_loss
         on_epoch(epoch, metrics)
 
     start_ND = _start(objective, config, seed, earlier_ND, space, optimum)
@@ -209,7 +209,7 @@ def _start(
         start_ND = (space.best_vectors(config.dim) * scale).float()
         # A direction of nothing would never leave zero.
         start_ND += _LITTLE * _noise(start_ND.shape, seed).to(matrix.device)
-    elif config.initial == "spectral" and optimum is not None:
+    elif config.init == "spectral" and optimum is not None:
         start_ND = (optimum.vectors * scale).float()
     else:
         start_ND = _noise((matrix.n_items, config.dim), seed).to(matrix.device)

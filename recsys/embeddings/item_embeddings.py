@@ -37,7 +37,7 @@ class ItemEmbeddings:
         return sha.hexdigest()
 
     @property
-    def loss_over_optimum(self) -> float | None:
+    def loss_ratio(self) -> float | None:
         """1 at the optimum; a fit within 1.01 counts as converged. None where not computed."""
         if self.optimum_loss is None:
             return None
@@ -124,7 +124,7 @@ class ItemEmbeddings:
         mean_D: NDArray[np.float32] = total_D / np.float32(max(len(recent), 1))
         return mean_D
 
-    def near_history(
+    def similar_to_history(
         self, history: NDArray[np.integer], k: int = 10, last: int | None = None
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The k items nearest by cosine to a user's vector, the history left out, both [k]."""

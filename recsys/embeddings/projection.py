@@ -1,4 +1,4 @@
-"""Embeddings in two dimensions, for people to look at."""
+"""Two-dimensional projections of item embeddings, for plotting."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ COLOURS = (
     "#469990", "#a9a9a9", "#808000", "#800000", "#000075", "#e8c70a", "#fa8fb1", "#000000",
     "#8fd619", "#b08cff", "#7fcfa0", "#f0a878",
 )  # fmt: skip
-"""As many as MovieLens has genres and two more, each told from the others on white; the order is
-that of S. Trubetskoy's "20 simple, distinct colors", the pale ones darkened and last."""
+"""Distinct on a white background: S. Trubetskoy's "20 simple, distinct colors", with the pale ones
+darkened and moved to the end."""
 
 
 def by_frequency(groups: Sequence[str]) -> list[str]:
-    """The different groups, those with the most items first, equal ones by name."""
+    """Distinct groups in descending order of size; ties by name."""
     counts = Counter(groups)
     return sorted(counts, key=lambda group: (-counts[group], group))
 
@@ -34,55 +34,76 @@ def project_items(
     seed: int = 0,
     method: Literal["tsne", "pca"] = "tsne",
 ) -> NDArray[np.float32]:
-    """Place items in the plane by the cosine of their vectors.
+    """Project the unit vectors of items onto the plane.
 
-    t-SNE (van der Maaten & Hinton 2008) keeps near neighbours near; it starts from PCA, which
-    keeps the large-scale layout and makes the map repeatable. PCA alone is the plane that shows
-    most of the differences.
+    t-SNE (van der Maaten & Hinton 2008) preserves nearest neighbours. It is initialised with PCA,
+    which preserves the global structure and makes the result reproducible. PCA maximises the
+    variance that the plane explains.
 
     Args:
-        embeddings: the vectors.
-        items: indices of the items to place, [n], at least four.
-        seed: of the layout.
-        method: t-SNE or PCA.
+        embeddings: The item vectors.
+        items: Indices of the items to project, [n].
+        seed: Random seed of t-SNE.
+        method: Projection method.
 
     Returns:
         Coordinates, [n, 2].
     """
-    from sklearn.manifold import TSNE  # slow to import, and nothing else needs it
-
-    unit = embeddings.unit_vectors()[items]
+    unit_ND = embeddings.unit_vectors()[items]
     if method == "pca":
-        return _principal_plane(unit)
+        return pca_plane(unit_ND).astype(np.float32)
+    from sklearn.manifold import TSNE  # slow to import
+
     layout = TSNE(
         perplexity=min(12.0, (len(items) - 1) / 3),
-        init="pca" if np.ptp(unit, axis=0).any() and embeddings.dim > 1 else "random",
-        method="exact",  # the tree-based approximation only pays from thousands of items on
+        init="pca" if np.ptp(unit_ND, axis=0).any() and embeddings.dim > 1 else "random",
+        method="exact",  # Barnes-Hut is faster only for thousands of items
         random_state=seed,
     )
-    positions: NDArray[np.float32] = layout.fit_transform(unit).astype(np.float32)
-    return positions
+    positions_N2: NDArray[np.float32] = layout.fit_transform(unit_ND).astype(np.float32)
+    return positions_N2
+
+
+def pca_plane(
+    vectors_ND: NDArray[np.floating[Any]], fit_rows: NDArray[np.integer[Any]] | None = None
+) -> NDArray[np.float64]:
+    """Project vectors onto their first two principal components.
+
+    Args:
+        vectors_ND: The vectors to project.
+        fit_rows: Rows that the components are computed from. Default: all rows.
+
+    Returns:
+        Coordinates, [n, 2]. The sign of each axis is such that its largest absolute value is
+        positive. An axis without variance is zero.
+
+    Example:
+        >>> line = np.array([[0, 0, 1], [0, 1, 1], [0, 4, 1]], dtype=np.float32)
+        >>> pca_plane(line, np.array([0, 1])).round(6).tolist()
+        [[-0.5, 0.0], [0.5, 0.0], [3.5, 0.0]]
+    """
+    fitted_FD = vectors_ND if fit_rows is None else vectors_ND[fit_rows]
+    mean_D = fitted_FD.mean(axis=0)
+    centred_ND = vectors_ND.astype(np.float64) - mean_D
+    _, _, axes_KD = np.linalg.svd(fitted_FD.astype(np.float64) - mean_D, full_matrices=False)
+    plane_N2 = np.zeros((len(vectors_ND), 2))
+    plane_N2[:, : len(axes_KD[:2])] = centred_ND @ axes_KD[:2].T
+    # An axis of rounding errors has no variance.
+    plane_N2[:, np.abs(plane_N2).max(axis=0) < 1e-6 * np.abs(centred_ND).max(initial=0)] = 0
+    farthest_2 = plane_N2[np.abs(plane_N2).argmax(axis=0), [0, 1]]
+    return plane_N2 * np.where(farthest_2 < 0, -1.0, 1.0)
 
 
 def most_popular(
     interactions: Interactions, embeddings: ItemEmbeddings, n_items: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The items worth placing: the most watched of those that have a vector.
+    """The items with the most interactions, among those that have a non-zero vector.
 
     Returns:
-        Indices of at most `n_items` items, the most watched first, and how often each was watched.
+        Indices of at most `n_items` items in descending order of popularity, and their numbers of
+        interactions.
     """
-    watches = np.bincount(interactions.item_index, minlength=interactions.n_items)
-    watches[~embeddings.vectors.any(axis=1)] = 0
-    popular = np.argsort(-watches, kind="stable")[: min(n_items, np.count_nonzero(watches))]
-    return popular, watches[popular]
-
-
-def _principal_plane(vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
-    centred_ND = vectors_ND.astype(np.float64) - vectors_ND.mean(axis=0)
-    left_NK, lengths_K, _ = np.linalg.svd(centred_ND, full_matrices=False)
-    # An axis has no sign of its own: the item farthest out is on the positive side.
-    signs_K = np.sign(left_NK[np.abs(left_NK).argmax(axis=0), np.arange(left_NK.shape[1])])
-    plane = np.zeros((len(vectors_ND), 2), dtype=np.float32)
-    plane[:, : left_NK.shape[1]] = (left_NK * lengths_K * signs_K)[:, :2]
-    return plane
+    counts = np.bincount(interactions.item_index, minlength=interactions.n_items)
+    counts[~embeddings.vectors.any(axis=1)] = 0
+    popular = np.argsort(-counts, kind="stable")[: min(n_items, np.count_nonzero(counts))]
+    return popular, counts[popular]

@@ -104,12 +104,12 @@ def test_a_user_is_the_mean_of_what_was_watched_last():
     assert embeddings.user_vector(np.array([3, 0, 1]), last=2).tolist() == [0.5, 0.5]
     assert embeddings.user_vector(np.array([1]), last=5).tolist() == [0, 1]
     assert embeddings.user_vector(np.array([], dtype=np.int32)).tolist() == [0, 0]
-    index, _ = embeddings.near_history(np.array([0]), k=3)
+    index, _ = embeddings.similar_to_history(np.array([0]), k=3)
     assert index.tolist() == [1, 3, -1]
 
 
 def test_how_far_from_the_optimum_is_told_where_it_is_known():
-    assert embeddings_of([[1]]).loss_over_optimum is None
+    assert embeddings_of([[1]]).loss_ratio is None
     vectors, items = np.ones((1, 1), np.float32), Vocabulary.of([1])
-    assert ItemEmbeddings(vectors, items, 3.0, 0.1, optimum_loss=2.0).loss_over_optimum == 1.5
-    assert ItemEmbeddings(vectors, items, 0.0, 0.0, optimum_loss=0.0).loss_over_optimum == 1.0
+    assert ItemEmbeddings(vectors, items, 3.0, 0.1, optimum_loss=2.0).loss_ratio == 1.5
+    assert ItemEmbeddings(vectors, items, 0.0, 0.0, optimum_loss=0.0).loss_ratio == 1.0

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recsys.embeddings import ItemEmbeddings, project_items
+from recsys.embeddings import ItemEmbeddings, pca_plane, project_items
 from recsys.embeddings.projection import COLOURS, by_frequency
 from recsys.vocabulary import Vocabulary
 
@@ -62,3 +62,16 @@ def test_groups_come_in_one_order_and_colours_differ():
     distances = np.linalg.norm(rgb[:, None] - rgb, axis=2) + np.eye(len(rgb)) * 1000
     assert distances.min() > 40
     assert (rgb.sum(axis=1) < 600).all(), "each is seen on white"
+
+
+def test_pca_axes_are_those_of_the_fitted_rows(three_groups):
+    vectors = three_groups.unit_vectors()
+    rows = np.arange(0, 24, 2)
+    plane = pca_plane(vectors, rows)
+    np.testing.assert_allclose(np.abs(plane[rows]), np.abs(pca_plane(vectors[rows])), atol=1e-6)
+    assert plane.shape == (24, 2)
+    assert (plane.max(axis=0) == np.abs(plane).max(axis=0)).all()
+
+
+def test_pca_of_equal_vectors_is_zero():
+    assert pca_plane(np.full((3, 4), 0.1, np.float32)).tolist() == [[0, 0]] * 3

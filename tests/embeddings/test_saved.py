@@ -33,7 +33,7 @@ def test_what_comes_back_is_what_was_saved(saved):
 
 def test_an_optimum_that_was_not_computed_stays_so(tmp_path):
     save_embeddings(embeddings(None), History(), tmp_path / "saved")
-    assert load_embeddings(tmp_path / "saved", ITEMS)[0].loss_over_optimum is None
+    assert load_embeddings(tmp_path / "saved", ITEMS)[0].loss_ratio is None
 
 
 def test_vectors_of_other_items_are_refused(saved):

@@ -34,9 +34,9 @@ def test_it_starts_where_the_earlier_fit_ended_and_reaches_the_same_loss(counts,
     for name, start in (("cold", None), ("itself", fit_embeddings(counts, CONFIG, runtime=CPU))):
         told[name] = History()
         fitted = fit_embeddings(counts, CONFIG, start=start, runtime=CPU, on_epoch=told[name])
-        assert fitted.loss_over_optimum < 1.01
+        assert fitted.loss_ratio < 1.01
     assert told["itself"].series("loss")[0] < told["cold"].series("loss")[0]
-    assert fit_embeddings(counts, CONFIG, start=earlier, runtime=CPU).loss_over_optimum < 1.01
+    assert fit_embeddings(counts, CONFIG, start=earlier, runtime=CPU).loss_ratio < 1.01
 
 
 def test_vectors_stay_close_to_what_they_were(counts, earlier):
@@ -45,7 +45,7 @@ def test_vectors_stay_close_to_what_they_were(counts, earlier):
     def likeness(fitted):
         return (fitted.unit_vectors() * earlier.unit_vectors()).sum(axis=1).mean()
 
-    random = CONFIG.model_copy(update={"initial": "random", "learning_rate": 0.03})
+    random = CONFIG.model_copy(update={"init": "random", "learning_rate": 0.03})
     assert likeness(fit_embeddings(counts, CONFIG, start=earlier, runtime=CPU)) > 0.9
     assert likeness(fit_embeddings(counts, random, runtime=CPU)) < 0.7
 

@@ -183,7 +183,7 @@ def test_a_sweep_tries_each_combination_once(home):
     assert str(os.getpid()) not in {process.partition(":")[2] for process in done.values()}
     assert set(done) == {"embedding dim=4", "embedding dim=8", "session hidden_dim=8 epochs=1"}
     assert {row["status"] for row in table.values()} == {"new"}
-    assert table["embedding dim=8"]["loss_over_optimum"] < 1.01
+    assert table["embedding dim=8"]["loss_ratio"] < 1.01
 
     wider = Grid(embedding={"dim": [4, 8, 99]}, session=GRID.session)  # 99 > 60 films
     again, done = trials_of(client, sweep("sample", counting=COUNTING, grid=wider))
