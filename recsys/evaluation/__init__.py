@@ -9,7 +9,14 @@ from recsys.evaluation.lists import SET_METRICS, Hits, find_hits, set_metrics
 from recsys.evaluation.promotion import PRIMARY_METRIC, PromotionRule, Verdict, promote_if_better
 from recsys.evaluation.protocol import RankingProtocol, require_comparable
 from recsys.evaluation.ranking import Ranking, Scorer, rank, rank_targets, top_items
-from recsys.evaluation.report import CUTOFFS, TOP_K, Report, comparison_table, evaluate
+from recsys.evaluation.report import (
+    CUTOFFS,
+    TOP_K,
+    Report,
+    comparison_table,
+    evaluate,
+    evaluate_metric,
+)
 from recsys.evaluation.saved import read_report, write_report
 from recsys.evaluation.segments import by_segment, segments_of
 
@@ -32,6 +39,7 @@ __all__ = [
     "comparison_table",
     "diversity",
     "evaluate",
+    "evaluate_metric",
     "find_hits",
     "intervals",
     "measure_latency",

@@ -114,6 +114,35 @@ def evaluate(
     )
 
 
+def evaluate_metric(
+    model: Scorer, split: Split, subset: Subset = "validation", metric: str = "ndcg_at_10"
+) -> float:
+    """Compute one metric of `evaluate`, without lists, popularity ranks or other metrics.
+
+    Meant for validation after every epoch. The value equals `evaluate(...).metrics[metric]`.
+
+    Args:
+        model: anything with `score(histories)`.
+        split: the data; the model must have been trained on `split.train` only.
+        subset: the targets to rank.
+        metric: a metric and its cutoff, such as `ndcg_at_10`.
+
+    Raises:
+        ValueError: the metric is unknown.
+        DataError: the split has no such targets.
+    """
+    name, _, k = metric.rpartition("_at_")
+    if name not in METRICS or not k.isdecimal():
+        raise ValueError(
+            f"unknown metric {metric!r}: expected one of {', '.join(METRICS)}, with a "
+            "cutoff, such as 'ndcg_at_10'"
+        )
+    if not len(split.rows(subset)):
+        raise DataError(f"{split.empty_reason}: there is nothing to evaluate on ({subset} targets)")
+    ranks = rank(model, split.histories(subset), split.targets(subset), within=int(k)).ranks
+    return float(METRICS[name](ranks, int(k)).mean())
+
+
 def comparison_table(reports: Mapping[str, Report], ks: Sequence[int] = CUTOFFS) -> pd.DataFrame:
     """One row per model, one column per metric (`NDCG@10`), best NDCG@10 first.
 

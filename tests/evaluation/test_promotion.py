@@ -165,7 +165,7 @@ def test_a_verdict_tells_the_outcome_and_why(split, challenger, champion, texts)
 
 def test_results_on_other_targets_are_refused(split):
     on_test = evaluate(FIRST, split, "test")
-    with pytest.raises(ValueError, match="not comparable: target"):
+    with pytest.raises(ValueError, match="not comparable: subset"):
         promote_if_better(on_test, (SECOND, split.interactions.items), split)
 
 

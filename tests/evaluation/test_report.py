@@ -14,7 +14,14 @@ from recsys.data import (
     read_ratings,
 )
 from recsys.errors import DataError
-from recsys.evaluation import CUTOFFS, RankingProtocol, comparison_table, diversity, evaluate
+from recsys.evaluation import (
+    CUTOFFS,
+    RankingProtocol,
+    comparison_table,
+    diversity,
+    evaluate,
+    evaluate_metric,
+)
 
 
 class ByIndex:
@@ -55,7 +62,7 @@ def test_the_validation_target_is_predicted_from_what_came_before_it(split):
     # The items 2 of user 1, who had seen 0 1, and 0 of user 2, who had seen 1.
     report = evaluate(ByIndex(), split, "validation")
     assert report.ranks.tolist() == [3, 4]
-    assert report.fingerprint["target"] == "validation"
+    assert report.fingerprint["subset"] == "validation"
 
 
 def test_no_user_with_three_watches_is_an_error():
@@ -129,7 +136,7 @@ def test_results_that_differ_in_any_part_of_the_fingerprint_are_refused(split, k
 
 def test_validation_and_test_are_not_compared(split):
     reports = {target: evaluate(ByIndex(), split, target) for target in ("validation", "test")}
-    with pytest.raises(ValueError, match="target is 'validation' for the one, 'test'"):
+    with pytest.raises(ValueError, match="subset is 'validation' for the one, 'test'"):
         comparison_table(reports)
 
 
@@ -199,3 +206,23 @@ def test_the_list_at_the_cut_is_held_against_all_that_came_after_it():
             "list_map_at_10": ((1 + 2 / 4) / 2 + 1 / 3) / 2,
         }
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("subset", ["validation", "test"])
+@pytest.mark.parametrize("metric", ["hit_rate_at_5", "ndcg_at_10", "mrr_at_20"])
+@pytest.mark.parametrize("fit", [fit_popularity, fit_item_knn])
+def test_one_metric_equals_that_of_the_report(sample_split, fit, metric, subset):
+    model = fit(sample_split.train)
+    expected = evaluate(model, sample_split, subset).metrics[metric]
+    assert evaluate_metric(model, sample_split, subset, metric) == expected > 0
+
+
+@pytest.mark.parametrize("metric", ["ndcg", "recall_at_10", "ndcg_at_ten"])
+def test_an_unknown_metric_is_rejected(split, metric):
+    with pytest.raises(ValueError, match=f"unknown metric '{metric}': expected one of hit_rate,"):
+        evaluate_metric(ByIndex(), split, "test", metric)
+
+
+def test_one_metric_of_a_split_without_targets_says_what_it_lacks(split):
+    with pytest.raises(DataError, match="no user has 7 watches"):
+        evaluate_metric(ByIndex(), leave_last_n(split.interactions, 3))
