@@ -20,11 +20,11 @@ class Window(Config):
     size: int = Field(default=5, ge=1)
     """The largest distance that counts: 1 pairs neighbours only."""
 
-    direction: Literal["both", "after"] = "both"
+    direction: Literal["symmetric", "forward"] = "symmetric"
     """`both`: X_ij = X_ji counts pairs in either order. `after`: X_ij counts only those where i
     was watched before j."""
 
-    repeats: Literal["events", "users"] = "events"
+    repeats: Literal["count_events", "count_users"] = "count_events"
     """Where a user has several pairs of watches of i and j: `events` counts each of them,
     `users` only the one that weighs most."""
 

@@ -55,7 +55,7 @@ class Cooccurrence:
     @property
     def is_symmetric(self) -> bool:
         """Whether X_ij = X_ji by definition."""
-        return self.window is None or self.window.direction == "both"
+        return self.window is None or self.window.direction == "symmetric"
 
     def marginals(self) -> Marginals:
         """How often each item occurs at all."""
@@ -69,8 +69,8 @@ class Cooccurrence:
         """Size and density of the matrix."""
         pairs = self.matrix.nnz / 2 if self.is_symmetric else self.matrix.nnz
         return {
-            "liked_items": float(np.count_nonzero(self.item_counts)),
-            "liked_interactions": float(self.item_counts.sum()),
+            "positive_items": float(np.count_nonzero(self.item_counts)),
+            "positive_interactions": float(self.item_counts.sum()),
             "pairs": pairs,
             "density": self.matrix.nnz / max(self.n_items * (self.n_items - 1), 1),
         }

@@ -27,13 +27,13 @@ WeightingName = Literal[
     "sqrt",
     "cosine",
     "jaccard",
-    "inclusion",
+    "overlap",
     "conditional",
     "lift",
     "pmi",
     "ppmi",
     "shifted_ppmi",
-    "lexicographers_mi",
+    "lmi",
 ]
 
 
@@ -90,7 +90,7 @@ def jaccard(cells: Cells) -> Floats:
     return cells.x / (cells.a + cells.b - cells.x)
 
 
-def inclusion(cells: Cells) -> Floats:
+def overlap(cells: Cells) -> Floats:
     """Inclusion index, x / min(a, b): Callon, Courtial & Laville 1991."""
     return cells.x / np.minimum(cells.a, cells.b)
 
@@ -127,7 +127,7 @@ def shifted_ppmi(cells: Cells) -> Floats:
     return shifted
 
 
-def lexicographers_mi(cells: Cells) -> Floats:
+def lmi(cells: Cells) -> Floats:
     """Lexicographer's mutual information, x log₂(x N / (a b)): Kilgarriff et al. 2004, in bits."""
     in_bits: Floats = cells.x * pmi(cells) / np.log(2.0)
     return in_bits
@@ -139,13 +139,13 @@ WEIGHTINGS: Mapping[WeightingName, Callable[[Cells], Floats]] = {
     "sqrt": sqrt,
     "cosine": cosine_of,
     "jaccard": jaccard,
-    "inclusion": inclusion,
+    "overlap": overlap,
     "conditional": conditional,
     "lift": lift,
     "pmi": pmi,
     "ppmi": ppmi,
     "shifted_ppmi": shifted_ppmi,
-    "lexicographers_mi": lexicographers_mi,
+    "lmi": lmi,
 }
 _DROP_ZEROS = ("ppmi", "shifted_ppmi")
 """Where zero is what an empty entry means, and many entries are zero."""

@@ -63,7 +63,7 @@ class EventRows:
         # A history may be shorter than the window.
         in_reach = min(2 * window.size, int(histories.lengths.max(initial=0)))
         self.bounds = np.minimum(n_events * in_reach, n_items - 1)
-        self._refuse_overflow(1 if is_set or window.repeats == "users" else in_reach)
+        self._refuse_overflow(1 if is_set or window.repeats == "count_users" else in_reach)
 
     def _refuse_overflow(self, pairs_of_an_event: int) -> None:
         """Raise if a count might not fit: an event of i has so many pairs with events of j."""
@@ -95,8 +95,8 @@ class EventRows:
             (self._window.half_life_days or 1.0) * _DAY,
             self._weights,
             self._decay,
-            self._window.direction == "both",
-            self._window.repeats == "users",
+            self._window.direction == "symmetric",
+            self._window.repeats == "count_users",
             offsets,
             columns,
             counts,

@@ -20,7 +20,7 @@ from recsys.cooccurrence.sizes import Forecast, budget_within, parse_bytes
 from recsys.errors import BundleError, ConfigError
 
 ONE = Runtime(threads=1)
-WINDOWS = [None, Window(size=2), Window(size=4, direction="after", decay="linear")]
+WINDOWS = [None, Window(size=2), Window(size=4, direction="forward", decay="linear")]
 IDS = ["sets", "window", "decayed"]
 
 

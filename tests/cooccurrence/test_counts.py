@@ -78,8 +78,8 @@ def test_the_threshold_counts_as_liked_and_is_4_by_default(small_log):
     ]
     assert counts.item_counts.tolist() == [3, 2, 1, 0, 0]
     assert counts.summary() == {
-        "liked_items": 3,
-        "liked_interactions": 3 + 2 + 1,
+        "positive_items": 3,
+        "positive_interactions": 3 + 2 + 1,
         "pairs": 3,
         "density": 2 * 3 / (5 * 4),
     }

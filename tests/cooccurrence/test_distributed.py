@@ -78,7 +78,7 @@ def assert_same_counts(blocks, expected, assert_same):
 
 @pytest.mark.parametrize(
     "window",
-    [None, Window(size=2), Window(size=4, direction="after", decay="linear", half_life_days=0.01)],
+    [None, Window(size=2), Window(size=4, direction="forward", decay="linear", half_life_days=0.01)],
     ids=["sets", "window", "decayed"],
 )
 def test_as_on_one_machine(client, source, tmp_path, window, assert_same):

@@ -17,7 +17,7 @@ logs = st.dictionaries(
     max_size=25,
 ).map(lambda log: log | {(2, 3): (5.0, 4)})
 windows = st.sampled_from(
-    [None, Window(size=2), Window(size=3, direction="after", half_life_days=2, decay="harmonic")]
+    [None, Window(size=2), Window(size=3, direction="forward", half_life_days=2, decay="harmonic")]
 )
 
 

@@ -60,12 +60,12 @@ TABLE = {
     "sqrt": {(0, 1): math.sqrt(2), (0, 2): 1, (1, 2): 1},
     "cosine": {(0, 1): 2 / math.sqrt(4 * 2), (0, 2): 1 / math.sqrt(4), (1, 2): 1 / math.sqrt(2)},
     "jaccard": {(0, 1): 2 / 4, (0, 2): 1 / 4, (1, 2): 1 / 2},
-    "inclusion": {(0, 1): 2 / 2, (0, 2): 1 / 1, (1, 2): 1 / 1},
+    "overlap": {(0, 1): 2 / 2, (0, 2): 1 / 1, (1, 2): 1 / 1},
     "lift": {(0, 1): 2 * 5 / (4 * 2), (0, 2): 1 * 5 / (4 * 1), (1, 2): 1 * 5 / (2 * 1)},
     "pmi": {(0, 1): math.log(5 / 4), (0, 2): math.log(5 / 4), (1, 2): math.log(5 / 2)},
     "ppmi": {(0, 1): math.log(5 / 4), (0, 2): math.log(5 / 4), (1, 2): math.log(5 / 2)},
     "shifted_ppmi": {(1, 2): math.log(5 / 2) - math.log(2)},
-    "lexicographers_mi": {
+    "lmi": {
         (0, 1): 2 * math.log2(5 / 4),
         (0, 2): math.log2(5 / 4),
         (1, 2): math.log2(5 / 2),
@@ -139,7 +139,7 @@ def test_ppmi_within_a_window_is_over_the_pairs():
     np.testing.assert_allclose(weighted.toarray(), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("window", [None, Window(size=3, direction="after", decay="harmonic")])
+@pytest.mark.parametrize("window", [None, Window(size=3, direction="forward", decay="harmonic")])
 @pytest.mark.parametrize("name", ["cosine", "conditional", "ppmi"])
 def test_neighbours_are_the_largest_weights(crowd, name, window):
     config = WeightingConfig(name=name, shrinkage=3)

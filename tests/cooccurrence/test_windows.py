@@ -43,7 +43,7 @@ def count_by_loops(histories, times, window):
         for p, one in enumerate(history):
             for q, other in enumerate(history):
                 distance = abs(q - p)
-                wanted = p != q if window.direction == "both" else p < q
+                wanted = p != q if window.direction == "symmetric" else p < q
                 if not wanted or distance > window.size or one == other:
                     continue
                 weight = {
@@ -57,10 +57,10 @@ def count_by_loops(histories, times, window):
                         apart = abs(times[user][q] - times[user][p]) / DAY
                         weight = np.rint(weight * 2.0 ** -(apart / window.half_life_days))
                     weight /= 2**20
-                if window.repeats == "events":
+                if window.repeats == "count_events":
                     counts[one, other] += weight
                 best[one, other] = max(best[one, other], weight)
-        if window.repeats == "users":
+        if window.repeats == "count_users":
             counts += best
     return counts
 
@@ -68,8 +68,8 @@ def count_by_loops(histories, times, window):
 windows = st.builds(
     Window,
     size=st.integers(1, 6),
-    direction=st.sampled_from(["both", "after"]),
-    repeats=st.sampled_from(["events", "users"]),
+    direction=st.sampled_from(["symmetric", "forward"]),
+    repeats=st.sampled_from(["count_events", "count_users"]),
     decay=st.sampled_from(["none", "harmonic", "linear"]),
     half_life_days=st.sampled_from([None, 0.5, 3.0]),
 )
@@ -85,7 +85,7 @@ def test_counts_are_those_of_a_loop_over_pairs_of_events(histories, window):
     assert counts.matrix.toarray().tolist() == expected.tolist()
     assert counts.matrix.dtype == (np.float64 if window.is_decayed else np.int64)
     assert (counts.matrix.data > 0).all()
-    assert counts.is_symmetric == (window.direction == "both")
+    assert counts.is_symmetric == (window.direction == "symmetric")
     if counts.is_symmetric:
         assert (expected == expected.T).all()
 
@@ -101,7 +101,7 @@ def test_only_pairs_within_the_window_count():
 
 
 def test_after_counts_one_direction():
-    found = count([[0, 1, 2], [2, 0]], size=2, direction="after")
+    found = count([[0, 1, 2], [2, 0]], size=2, direction="forward")
     assert found[:3, :3].tolist() == [[0, 1, 1], [0, 0, 1], [1, 0, 0]]
 
 
@@ -110,10 +110,10 @@ def test_repeats_count_by_event_or_once_a_user():
     history = [[0, 1, 0, 1]]
     assert count(history, size=3)[0, 1] == 4
     assert count(history, size=1)[0, 1] == 3
-    assert count(history, size=3, direction="after")[:2, :2].tolist() == [[0, 3], [1, 0]]
-    assert count(history, size=3, repeats="users")[0, 1] == 1
-    assert count(history * 2, size=3, repeats="users")[0, 1] == 2
-    best = count([[0, 3, 3, 1, 4, 0]], size=5, repeats="users", decay="harmonic")
+    assert count(history, size=3, direction="forward")[:2, :2].tolist() == [[0, 3], [1, 0]]
+    assert count(history, size=3, repeats="count_users")[0, 1] == 1
+    assert count(history * 2, size=3, repeats="count_users")[0, 1] == 2
+    best = count([[0, 3, 3, 1, 4, 0]], size=5, repeats="count_users", decay="harmonic")
     assert best[0, 1] == 1 / 2, "the nearest of the pairs at 3 and 2"
 
 
@@ -142,7 +142,7 @@ def test_only_watches_that_count_are_in_the_window(small_log):
 
 
 def test_occurrences_are_those_in_pairs():
-    counts = count_cooccurrence(log_of([[0, 1, 2]]), window=Window(size=1, direction="after"))
+    counts = count_cooccurrence(log_of([[0, 1, 2]]), window=Window(size=1, direction="forward"))
     rows, columns, total = counts.marginals()
     assert rows.tolist() == [1, 1, 0, 0, 0]
     assert columns.tolist() == [0, 1, 1, 0, 0]

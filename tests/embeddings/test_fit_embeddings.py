@@ -98,7 +98,7 @@ def test_eigenvalues_far_below_zero_do_not_make_the_step_too_long():
         assert fit(X, dim=dim).loss_ratio < 1.01
 
 
-@pytest.mark.parametrize("weighting", ["log1p", "inclusion"])
+@pytest.mark.parametrize("weighting", ["log1p", "overlap"])
 def test_the_default_converges_on_movielens(movielens, weighting):
     counts = count_cooccurrence(read_ratings(movielens), min_rating=4.0)
     matrix = weight(counts, WeightingConfig(name=weighting))
