@@ -21,6 +21,7 @@ from recsys.errors import ConfigError, DataError
 
 distributed = pytest.importorskip("distributed")
 ROOT = Path(__file__).parents[2]
+DECAYED = Window(size=4, direction="forward", decay="linear", half_life_days=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def assert_same_counts(blocks, expected, assert_same):
 
 @pytest.mark.parametrize(
     "window",
-    [None, Window(size=2), Window(size=4, direction="forward", decay="linear", half_life_days=0.01)],
+    [None, Window(size=2), DECAYED],
     ids=["sets", "window", "decayed"],
 )
 def test_as_on_one_machine(client, source, tmp_path, window, assert_same):
