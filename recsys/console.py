@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pandas as pd
@@ -18,18 +21,25 @@ from recsys.callbacks import EpochCallback
 _WIDE = 110
 """Letters on a line from which a table of nine metrics fits with its headings unbroken."""
 
+_MANY_EPOCHS = 100
+"""Above this number of epochs, at most one line per second is printed."""
+
 
 @contextmanager
-def progress_bar(description: str, epochs: int, metric: str) -> Iterator[EpochCallback]:
-    """Show a bar that moves on by one each time the yielded function is called.
+def progress_bar(
+    description: str, epochs: int, metric: str, *, lines: bool = True
+) -> Iterator[EpochCallback]:
+    """Show progress on standard error: a bar on a terminal, else one line per epoch.
 
     Args:
-        description: what is being waited for.
-        epochs: how many calls make it full.
-        metric: which of the metrics to show beside the bar.
+        description: what is running.
+        epochs: number of calls until the bar is full.
+        metric: the metric to show.
+        lines: print a line per epoch where standard error is not a terminal, at most one per
+            second if there are more than 100 epochs.
 
     Yields:
-        An `on_epoch(epoch, metrics)` to hand to a fit.
+        An `on_epoch(epoch, metrics)` to pass to a fit.
     """
     console = Console(stderr=True)
     bar = Progress(
@@ -42,16 +52,46 @@ def progress_bar(description: str, epochs: int, metric: str) -> Iterator[EpochCa
         console=console,
         disable=not console.is_terminal,
     )
+    report = _epoch_lines(description, epochs, metric)
     with bar:
         task = bar.add_task(description, total=epochs, note="")
 
         def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
-            note = f"{metric} {metrics[metric]:.4g}" if metric in metrics else ""
-            bar.update(task, completed=epoch, note=note)
+            bar.update(task, completed=epoch, note=_metric_text(metric, metrics))
+            if lines and not console.is_terminal:
+                report(epoch, metrics)
 
         yield on_epoch
-        # A fit that converged early is done, too.
+        # A fit that converged early is complete, too.
         bar.update(task, completed=epochs)
+
+
+def _metric_text(metric: str, metrics: Mapping[str, float]) -> str:
+    return f"{metric} {metrics[metric]:.4g}" if metric in metrics else ""
+
+
+def _epoch_lines(description: str, epochs: int, metric: str) -> EpochCallback:
+    """Prints each epoch with its metric, its speed if it is known, and the estimated time left.
+
+    The estimate is the duration of the latest epoch times the number of epochs left.
+    """
+    latest = printed = time.monotonic()
+
+    def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
+        nonlocal latest, printed
+        now = time.monotonic()
+        left = timedelta(seconds=round((now - latest) * (epochs - epoch)))
+        latest = now
+        if epochs > _MANY_EPOCHS and epoch < epochs and now - printed < 1.0:
+            return
+        printed = now
+        parts = [f"{description}: epoch {epoch}/{epochs}", _metric_text(metric, metrics)]
+        if "interactions_per_second" in metrics:
+            parts.append(f"{metrics['interactions_per_second']:,.0f} interactions/s")
+        parts.append(f"{left} left")
+        print(", ".join(filter(None, parts)), file=sys.stderr, flush=True)
+
+    return on_epoch
 
 
 def results_frame(rows: list[dict[str, Any]], by: str) -> pd.DataFrame:

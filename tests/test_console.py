@@ -37,9 +37,34 @@ def test_a_metric_that_is_not_told_is_not_shown(terminal, capsys):
     assert "lstm" in capsys.readouterr().err
 
 
-def test_into_a_file_no_bar_is_written(piped, capsys):
-    with progress_bar("lstm", epochs=1, metric="loss") as on_epoch:
-        on_epoch(1, {"loss": 0.5})
+def test_without_a_terminal_each_epoch_is_one_line(piped, capsys, monkeypatch):
+    clock = iter([0.0, 30.0, 50.0])
+    monkeypatch.setattr("recsys.console.time.monotonic", lambda: next(clock))
+    with progress_bar("lstm", epochs=3, metric="loss") as on_epoch:
+        on_epoch(1, {"loss": 0.5, "interactions_per_second": 12345.6})
+        on_epoch(2, {"other": 0.25})
+    shown = capsys.readouterr()
+    assert shown.err.splitlines() == [
+        "lstm: epoch 1/3, loss 0.5, 12,346 interactions/s, 0:01:00 left",
+        "lstm: epoch 2/3, 0:00:20 left",
+    ]
+    assert not shown.out
+
+
+def test_many_fast_epochs_print_one_line_per_second(piped, capsys, monkeypatch):
+    clock = iter(0.25 * step for step in range(200))
+    monkeypatch.setattr("recsys.console.time.monotonic", lambda: next(clock))
+    with progress_bar("embeddings", epochs=101, metric="loss") as on_epoch:
+        for epoch in range(1, 102):
+            on_epoch(epoch, {"loss": 0.5})
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 26
+    assert lines[-1].startswith("embeddings: epoch 101/101, loss 0.5")
+
+
+def test_lines_can_be_switched_off(piped, capsys):
+    with progress_bar("writing", epochs=1, metric="rows", lines=False) as on_epoch:
+        on_epoch(1, {"rows": 5})
     assert not capsys.readouterr().err
 
 

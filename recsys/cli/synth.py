@@ -87,6 +87,6 @@ def _write(folder: Path, config: SyntheticConfig, format_: Format) -> int:
 
     write = write_parquet if format_ is Format.PARQUET else write_sample
     history = History()
-    with progress_bar("making ratings", config.n_blocks, "ratings") as on_block:
+    with progress_bar("making ratings", config.n_blocks, "ratings", lines=False) as on_block:
         write(folder.absolute(), config, compose(on_block, history))
     return int(history.series("ratings")[-1])
