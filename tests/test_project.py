@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.parametrize(
     "command",
-    [["-c", "import mlflow; print(mlflow.__file__)"], ["-m", "tests_probe"]],
+    [["-c", "import mlflow; print(mlflow.__file__)"], ["-m", "probe"]],
     ids=["-c", "-m"],
 )
 def test_mlflow_is_the_library_and_not_our_folder(command, tmp_path):
-    (tmp_path / "tests_probe.py").write_text("import mlflow; print(mlflow.__file__)")
+    (tmp_path / "probe.py").write_text("import mlflow; print(mlflow.__file__)")
     found = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
@@ -45,21 +45,26 @@ def test_only_asking_for_recommendations_imports_no_mlflow_nor_prefect():
 def test_every_public_name_is_there():
     import recsys
 
-    assert sorted(recsys._HOME_OF) == sorted(recsys.__all__)
     assert all(getattr(recsys, name) is not None for name in recsys.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = recsys.nonsense
 
 
-def test_every_extra_that_is_named_is_there():
+def test_every_extra_that_is_named_exists():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
-    sources = [ROOT / "pyproject.toml", *(ROOT / "recsys").rglob("*.py"), *ROOT.glob("docs/*.md")]
-    named = {
-        name
-        for source in sources
-        for names in re.findall(r"\brecsys\[([a-z,]+)\]", source.read_text(encoding="utf-8"))
-        for name in names.split(",")
-    }
-    assert {"ann", "dask", "serve"} <= named <= set(extras)
+    sources = [ROOT / "README.md", *(ROOT / "recsys").rglob("*.py"), *ROOT.glob("docs/*.md")]
+    text = "\n".join(source.read_text(encoding="utf-8") for source in sources)
+    named = {name for names in re.findall(r"\.\[([a-z,]+)\]'", text) for name in names.split(",")}
+    assert named <= set(extras)
+
+
+def test_nothing_installs_another_project_of_the_same_name():
+    sources = [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+    for folder in ("recsys", "flows", "tests", "examples"):
+        sources += [path for path in (ROOT / folder).rglob("*.py") if path != Path(__file__)]
+    for source in sources:
+        assert not re.search(r"install.{0,20}\brecsys\b(?!-pipeline)", source.read_text("utf-8")), (
+            source
+        )
