@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from recsys.config import CHAMPION, POLL_INTERVAL
+from recsys.config import CHAMPION
 from recsys.errors import BundleError, RecsysError
 from recsys.recommender import Recommender
 from recsys.storage import MANIFEST, sha256_of
@@ -36,6 +36,9 @@ def load_recommender(source: str | Path = CHAMPION) -> Recommender:
     return Recommender.load(source)
 
 
+EVERY = 30.0
+"""Seconds between two looks for a new bundle."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -52,7 +55,7 @@ class AutoReloader:
 
     Args:
         source: `models:/<name>@<alias>`, or a bundle folder that is replaced from time to time.
-        poll_interval: seconds between two looks.
+        every: seconds between two looks.
 
     Raises:
         RecsysError: there is no good bundle to begin with.
@@ -62,9 +65,9 @@ class AutoReloader:
         ...     following.recommender.next_items(["Heat (1995)"])
     """
 
-    def __init__(self, source: str | Path = CHAMPION, poll_interval: float = POLL_INTERVAL) -> None:
+    def __init__(self, source: str | Path = CHAMPION, every: float = EVERY) -> None:
         self.source = source
-        self.poll_interval = poll_interval
+        self.every = every
         self._version, self._recommender = self._load()
         self._told = ""
         self._looking = threading.Lock()
@@ -84,7 +87,7 @@ class AutoReloader:
         """The registered version in use, or of a folder the SHA-256 of its manifest."""
         return self._version
 
-    def poll(self) -> bool:
+    def look(self) -> bool:
         """Look for a new bundle now; gives back whether one was taken into use.
 
         What is wrong with a new one is logged once; it is tried again each time, as it may not be
@@ -140,8 +143,8 @@ class AutoReloader:
         threading.Thread(target=self._follow, name="recsys-following", daemon=True).start()
 
     def _follow(self) -> None:
-        while not self._closed.wait(self.poll_interval):
-            self.poll()
+        while not self._closed.wait(self.every):
+            self.look()
 
 
 def current_version(source: str | Path) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.recommender.arguments import count_of, share_of
-from recsys.recommender.catalogue import Catalogue, ItemFilter
+from recsys.recommender.catalogue import Catalogue, Choice
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -19,9 +19,9 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 class ItemWishes(TypedDict, total=False):
     """Which items may be recommended."""
 
-    exclude: ItemFilter
+    exclude: Choice
     """Items not to recommend; none where it is left out."""
-    include: ItemFilter | None
+    only: Choice | None
     """Recommend only from these; from all where it is left out or None."""
 
 
@@ -37,17 +37,17 @@ class NextWishes(ListWishes, total=False):
 
     popularity_weight: float
     """From 0 to 1, the default: how much of the pull of popular items to leave."""
-    embedding_weight: float | None
+    blend: float | None
     """From 0 to 1: the weight of the embeddings beside the session model. None, the default, takes
     what did best on validation."""
 
 
 DEFAULTS: Mapping[str, Any] = {
     "exclude": (),
-    "include": None,
+    "only": None,
     "diversity": 0.0,
     "popularity_weight": 1.0,
-    "embedding_weight": None,
+    "blend": None,
 }
 """What holds where a wish is left out."""
 
@@ -83,7 +83,7 @@ class Wishes:
     """Which items may be recommended; None for all."""
     diversity: float = 0.0
     popularity_weight: float = 1.0
-    embedding_weight: float | None = None
+    blend: float | None = None
     """None takes `ONE_FILM_BLEND` for histories of one watch, and zero for all others."""
 
 
@@ -111,18 +111,16 @@ def wishes_of(
     wish = {**DEFAULTS, **asked}
     return Wishes(
         min(count_of("k", k), len(catalogue)),
-        _allowed(catalogue, wish["exclude"], wish["include"]),
+        _allowed(catalogue, wish["exclude"], wish["only"]),
         share_of("diversity", wish["diversity"]),
         share_of("popularity_weight", wish["popularity_weight"]),
-        None
-        if wish["embedding_weight"] is None
-        else share_of("embedding_weight", wish["embedding_weight"]),
+        None if wish["blend"] is None else share_of("blend", wish["blend"]),
     )
 
 
-def _allowed(catalogue: Catalogue, exclude: object, include: object) -> NDArray[np.bool_] | None:
+def _allowed(catalogue: Catalogue, exclude: object, only: object) -> NDArray[np.bool_] | None:
     """Which items may be recommended, [N]; None for all."""
-    allowed = None if include is None else catalogue.mask("include", include)
+    allowed = None if only is None else catalogue.mask("only", only)
     if _is_empty(exclude):
         return allowed
     excluded_N = catalogue.mask("exclude", exclude)

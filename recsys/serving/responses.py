@@ -82,17 +82,17 @@ class Step(Named):
     score: float = Field(description="Its probability after those before it.")
 
 
-class ItemSequence(BaseModel):
+class WatchList(BaseModel):
     """A sequence of items."""
 
     probability: float = Field(description="Of the whole sequence.")
     items: list[Step]
 
 
-class SequencesAnswer(BaseModel):
+class WatchListAnswer(BaseModel):
     """Sequences of what could be watched next, most probable first."""
 
-    sequences: list[ItemSequence]
+    lists: list[WatchList]
 
 
 class Reason(Named):
