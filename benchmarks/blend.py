@@ -32,7 +32,7 @@ class Blended:
 
     def __init__(self, scoring: Scoring, blend: float, popularity_weight: float) -> None:
         self.scoring = scoring
-        self.wishes = Wishes(k=1, blend=blend, popularity_weight=popularity_weight)
+        self.wishes = Wishes(k=1, embedding_weight=blend, popularity_weight=popularity_weight)
 
     def score(self, histories: list[NDArray[np.int32]]) -> NDArray[np.float32]:
         logits_BN = self.scoring.model.batch_logits(histories)

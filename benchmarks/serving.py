@@ -187,14 +187,16 @@ def single(bundle: Bundle, requests: int, only: list[str] | None) -> None:
             lambda r: rec.next_items(one(r), K, diversity=0.3).as_records()
         ),
         "explain 10 items, records": lambda r: rec.explain(one(r)).as_records(),
-        "watch_list, 5 steps of 8": lambda r: rec.watch_list(one(r), 5).as_records(),
-        "items('flim that is numbr 77')": lambda _: rec.items("flim that is numbr 77").as_records(),
+        "next_sequences, length 5, beam 8": lambda r: rec.next_sequences(one(r), 5).as_records(),
+        "search('flim that is numbr 77')": lambda _: rec.search(
+            "flim that is numbr 77"
+        ).as_records(),
     }
     print(f"  {'milliseconds':40}     p10      p50      p99")
     for name, ask in rows.items():
         if only and not name.startswith(tuple(only)):
             continue
-        slow = name.startswith(("items", "watch", "explain"))
+        slow = name.startswith(("search", "next_sequences", "explain"))
         taken = timed(ask, max(requests // 10, 20) if slow else requests)
         print(f"  {name:40}" + " ".join(f"{each:8.3f}" for each in taken), flush=True)
 

@@ -29,6 +29,9 @@ CHAMPION_ALIAS = "champion"
 CHAMPION = f"models:/{MODEL_NAME}@{CHAMPION_ALIAS}"
 """The model in use, as the pipeline registers it."""
 
+POLL_INTERVAL = 30.0
+"""Seconds between two checks for a new champion."""
+
 
 class Config(BaseModel):
     """Base of all configurations: immutable, and an unknown key is an error."""

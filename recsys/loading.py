@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from recsys.config import CHAMPION
+from recsys.config import CHAMPION, POLL_INTERVAL
 from recsys.errors import BundleError, RecsysError
 from recsys.recommender import Recommender
 from recsys.storage import MANIFEST, sha256_of
@@ -36,9 +36,6 @@ def load_recommender(source: str | Path = CHAMPION) -> Recommender:
     return Recommender.load(source)
 
 
-EVERY = 30.0
-"""Seconds between two looks for a new bundle."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -55,7 +52,7 @@ class AutoReloader:
 
     Args:
         source: `models:/<name>@<alias>`, or a bundle folder that is replaced from time to time.
-        every: seconds between two looks.
+        poll_interval: seconds between two looks.
 
     Raises:
         RecsysError: there is no good bundle to begin with.
@@ -65,9 +62,9 @@ class AutoReloader:
         ...     following.recommender.next_items(["Heat (1995)"])
     """
 
-    def __init__(self, source: str | Path = CHAMPION, every: float = EVERY) -> None:
+    def __init__(self, source: str | Path = CHAMPION, poll_interval: float = POLL_INTERVAL) -> None:
         self.source = source
-        self.every = every
+        self.poll_interval = poll_interval
         self._version, self._recommender = self._load()
         self._told = ""
         self._looking = threading.Lock()
@@ -87,7 +84,7 @@ class AutoReloader:
         """The registered version in use, or of a folder the SHA-256 of its manifest."""
         return self._version
 
-    def look(self) -> bool:
+    def poll(self) -> bool:
         """Look for a new bundle now; gives back whether one was taken into use.
 
         What is wrong with a new one is logged once; it is tried again each time, as it may not be
@@ -143,8 +140,8 @@ class AutoReloader:
         threading.Thread(target=self._follow, name="recsys-following", daemon=True).start()
 
     def _follow(self) -> None:
-        while not self._closed.wait(self.every):
-            self.look()
+        while not self._closed.wait(self.poll_interval):
+            self.poll()
 
 
 def current_version(source: str | Path) -> str:

@@ -32,7 +32,7 @@ def wait_until(true, seconds=20.0):
 
 
 def test_a_new_bundle_is_taken_into_use_and_the_old_one_goes_on(bundle, folder):
-    with AutoReloader(folder, every=0.02) as following:
+    with AutoReloader(folder, poll_interval=0.02) as following:
         old, version = following.recommender, following.version
         save_bundle(renamed(bundle, "New"), folder)
         wait_until(lambda: following.version != version)
@@ -41,9 +41,9 @@ def test_a_new_bundle_is_taken_into_use_and_the_old_one_goes_on(bundle, folder):
 
 
 def test_the_same_bundle_is_loaded_once(folder):
-    with AutoReloader(folder, every=3600) as following:
+    with AutoReloader(folder, poll_interval=3600) as following:
         before = following.recommender
-        assert not following.look()
+        assert not following.poll()
         assert following.recommender is before
 
 
@@ -51,7 +51,7 @@ def test_the_same_bundle_is_loaded_once(folder):
 def test_a_broken_bundle_is_refused_and_logged_and_the_old_one_keeps_answering(
     bundle, folder, tmp_path, caplog, damage
 ):
-    with AutoReloader(folder, every=3600) as following:
+    with AutoReloader(folder, poll_interval=3600) as following:
         title, version = first_title(following), following.version
         save_bundle(renamed(bundle, "Broken"), folder)
         if damage == "gone":
@@ -63,25 +63,25 @@ def test_a_broken_bundle_is_refused_and_logged_and_the_old_one_keeps_answering(
             content[-1] ^= 1
             cut = len(content) // 2 if damage == "truncated" else len(content)
             (folder / "embeddings.safetensors").write_bytes(content[:cut])
-        assert not following.look()
+        assert not following.poll()
         assert first_title(following) == title
         assert following.version == version
         assert "keeps answering" in caplog.text
         caplog.clear()
-        following.look()
+        following.poll()
         assert not caplog.text, "what is wrong is told once"
         save_bundle(renamed(bundle, "Good"), folder)
-        assert following.look()
+        assert following.poll()
         assert first_title(following) == "Good"
 
 
 def test_a_bundle_that_cannot_answer_is_refused(bundle, folder, caplog):
-    with AutoReloader(folder, every=3600) as following:
+    with AutoReloader(folder, poll_interval=3600) as following:
         version = following.version
         arrays = dict(bundle.weights.arrays) | {"item_bias": bundle.weights.arrays["item_bias"][:3]}
         broken = replace(bundle, weights=replace(bundle.weights, arrays=arrays))
         save_bundle(broken, folder)
-        assert not following.look()
+        assert not following.poll()
         assert following.version == version
         assert "item_bias" in caplog.text
 
@@ -101,7 +101,7 @@ def _follow_in_child(following, bundle, folder, answers):
 def test_a_forked_process_follows_too(bundle, folder):
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
-    with AutoReloader(folder, every=0.02) as following:
+    with AutoReloader(folder, poll_interval=0.02) as following:
         child = context.Process(target=_follow_in_child, args=(following, bundle, folder, answers))
         child.start()
         assert answers.get(timeout=30) == "New"

@@ -76,7 +76,7 @@ def items(
     as_json: AsJSON = False,
 ) -> None:
     """Items whose titles are like QUERY."""
-    _print(_load(model).items(query, k), f"Titles like {query}", as_json)
+    _print(_load(model).search(query, k), f"Titles like {query}", as_json)
 
 
 @app.command()
@@ -109,8 +109,8 @@ def watch_list(
     """Sequences likely to be watched after HISTORY."""
     recommender = _load(model)
     watched = [_item(recommender, name) for name in history]
-    answer = recommender.watch_list(watched, steps, beam_width=max(k, 8))
-    _print(answer[answer["list"] <= k], "The most probable lists", as_json)
+    answer = recommender.next_sequences(watched, steps, beam_width=max(k, 8))
+    _print(answer[answer["sequence"] <= k], "The most probable lists", as_json)
 
 
 def _load(model: str) -> Recommender:

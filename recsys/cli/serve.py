@@ -69,7 +69,7 @@ def serve(
                 "max_concurrency": concurrency,
                 "max_body_bytes": max_body,
                 "max_sessions": sessions,
-                "session_seconds": 60 * session_minutes,
+                "session_ttl": 60 * session_minutes,
             }
         )
     except ValidationError as error:

@@ -21,7 +21,7 @@ from recsys.vocabulary import ID, Vocabulary
 Item: TypeAlias = ID
 """An item, named by its id or by its title."""
 
-Choice: TypeAlias = (
+ItemFilter: TypeAlias = (
     Collection[Item] | Mapping[str, object] | Callable[[pd.DataFrame], "pd.Series[bool]"]
 )
 """Some of the items: by name, `["Heat (1995)", 150]`; by attribute, `{"genres": "Comedy"}`, or
@@ -79,6 +79,10 @@ class Catalogue:
             )
         raise self._unknown(item)
 
+    def parse_item(self, text: str) -> Item:
+        """An id or a title from text: digits are an id where the catalogue has such an id."""
+        return int(text) if text.isdigit() and int(text) in self.items else text
+
     def indices(self, name: str, items: object) -> NDArray[np.int32]:
         """The dense indices of several items, [n]; `name` is what messages call them."""
         named: list[Any] = items_of(name, items)
@@ -89,7 +93,7 @@ class Catalogue:
         return np.array([self.index_of(item) for item in named], dtype=np.int32)
 
     def mask(self, name: str, choice: object) -> NDArray[np.bool_]:
-        """Which items are chosen, [N]; see `Choice`.
+        """Which items are chosen, [N]; see `ItemFilter`.
 
         Raises:
             UnknownItemError: an item is named that is not there.

@@ -15,11 +15,11 @@ from recsys.recommender import batches, cold, tables, users
 from recsys.recommender.answers import Recommendations
 from recsys.recommender.arguments import count_of
 from recsys.recommender.bundle import Bundle, load_bundle
-from recsys.recommender.catalogue import Catalogue, Choice, Item
+from recsys.recommender.catalogue import Catalogue, Item, ItemFilter
 from recsys.recommender.explaining import explained_items, reasons_for
 from recsys.recommender.scoring import Ranked, Scoring
+from recsys.recommender.sequences import beam_search
 from recsys.recommender.sessions import Session, States
-from recsys.recommender.watch_lists import beam_search
 from recsys.recommender.wishes import (
     ItemWishes,
     ListWishes,
@@ -43,14 +43,14 @@ class Recommender:
     Several methods take the same wishes:
 
     - `k`: how many items, at most.
-    - `exclude`: items not to recommend; `only`: recommend from these alone. Both by name, by
-      attribute or by function, see `Choice`.
+    - `exclude`: items not to recommend; `include`: recommend from these alone. Both by name, by
+      attribute or by function, see `ItemFilter`.
     - `diversity`, from 0 to 1: how much to avoid items that are like others of the answer.
     - `popularity_weight`, from 0 to 1: how much of the pull of popular items to
       leave; 1 leaves all.
-    - `blend`, from 0 to 1: the weight of the embeddings (what is liked by the same people) beside
-      the session model (what is watched after what). None takes what did best on validation: 0.2
-      after a single watch, of which the session model makes little, and else 0.
+    - `embedding_weight`, from 0 to 1: the weight of the embeddings (what is liked by the same
+      people) relative to the session model (what is watched after what). None takes what did
+      best on validation: 0.2 after a single watch, and else 0.
 
     Raises, in all of them:
         UnknownItemError: the catalogue has no such item, or several; tells the closest titles.
@@ -74,13 +74,15 @@ class Recommender:
         """
         return cls(load_bundle(Path(folder)))
 
-    def items(self, query: str = "", k: int = 10, *, only: Choice | None = None) -> Recommendations:
+    def search(
+        self, query: str = "", k: int = 10, *, include: ItemFilter | None = None
+    ) -> Recommendations:
         """Search the catalogue by title, typing errors forgiven.
 
         Args:
             query: what someone typed; if empty, the most popular items are listed.
             k: how many, at most.
-            only: search among these alone.
+            include: search among these alone.
 
         Returns:
             The columns of the catalogue, `genres` among them where known; `score` is 1 for the
@@ -88,7 +90,7 @@ class Recommender:
         """
         if not isinstance(query, str):
             raise QueryError(f"query is {query!r}: it has to be text; index_of looks up ids")
-        asked = self._wishes(k, {"only": only})
+        asked = self._wishes(k, {"include": include})
         if not query.strip():
             popular = self._popular(asked)
             return tables.with_attributes(self.catalogue, popular.index, popular.score)
@@ -134,7 +136,7 @@ class Recommender:
                 genres, nearer the more of them they share.
             k: how many, at most.
             exclude: items not to list.
-            only: list only from these.
+            include: list only from these.
             diversity: how much to avoid items that are like others of the answer.
         """
         asked = self._wishes(k, wishes, ListWishes)
@@ -155,10 +157,10 @@ class Recommender:
                 what is popular is recommended.
             k: how many, at most.
             exclude: other items not to recommend.
-            only: recommend only from these.
+            include: recommend only from these.
             diversity: how much to avoid items that are like others of the answer.
             popularity_weight: how much of the pull of popular items to leave.
-            blend: the weight of the embeddings beside the session model.
+            embedding_weight: the weight of the embeddings beside the session model.
 
         Returns:
             `probability` is the session model's, that the item is watched next; `score` is what
@@ -218,10 +220,10 @@ class Recommender:
             histories: one for each user, by `user_id` or in order.
             k: how many for each, at most.
             exclude: other items not to recommend.
-            only: recommend only from these.
+            include: recommend only from these.
             diversity: how much to avoid items that are like others of the same list.
             popularity_weight: how much of the pull of popular items to leave.
-            blend: the weight of the embeddings beside the session model.
+            embedding_weight: the weight of the embeddings beside the session model.
 
         Returns:
             All lists one after the other, with `user_id` as the first column, or `row` (from
@@ -234,10 +236,10 @@ class Recommender:
         return batches.table(self.catalogue, ranked, first, names)
 
     @taking(ItemWishes)
-    def watch_list(
+    def next_sequences(
         self,
         history: Sequence[Item] = (),
-        steps: int = 5,
+        length: int = 5,
         *,
         beam_width: int = 8,
         **wishes: Unpack[ItemWishes],
@@ -246,21 +248,21 @@ class Recommender:
 
         Args:
             history: what was watched, oldest first.
-            steps: how many items a sequence has.
+            length: how many items a sequence has.
             beam_width: how many sequences are followed, and given back at most.
             exclude: items that shall not occur.
-            only: take items only from these.
+            include: take items only from these.
 
         Returns:
-            A row for each item of each sequence: `list` (from one, the most probable first),
+            A row for each item of each sequence: `sequence` (from one, the most probable first),
             `rank` within the list, `item_id`, `title`, `score`, the probability of this item
             after those before it, and `probability`, that of the whole list.
         """
         watched = self.catalogue.indices("history", history)
-        n_steps, width = count_of("steps", steps), count_of("beam_width", beam_width, "list")
+        n_steps, width = count_of("length", length), count_of("beam_width", beam_width, "sequence")
         allowed_N = self._wishes(1, wishes, ItemWishes).allowed
         lists = beam_search(self.scoring.model, watched, n_steps, width, allowed_N)
-        return tables.watch_lists(self.catalogue, lists)
+        return tables.sequences(self.catalogue, lists)
 
     def explain(
         self, history: Sequence[Item], items: Item | Sequence[Item] | None = None, k: int = 3
@@ -299,6 +301,10 @@ class Recommender:
             history: what was watched before, oldest first.
         """
         return Session(self, self.catalogue.indices("history", history))
+
+    def parse_item(self, text: str) -> Item:
+        """An id or a title from text; digits are an id if the catalogue has that id."""
+        return self.catalogue.parse_item(text)
 
     def index_of(self, item: Item) -> int:
         """The position in the catalogue of an item named by id or by title."""

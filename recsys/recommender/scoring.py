@@ -151,8 +151,8 @@ class Scoring:
 
 def _blends(watched: Histories, wishes: Wishes) -> Floats:
     """The weight of the embeddings for each history, [B]."""
-    if wishes.blend is not None:
-        return np.full(len(watched), wishes.blend, dtype=np.float32)
+    if wishes.embedding_weight is not None:
+        return np.full(len(watched), wishes.embedding_weight, dtype=np.float32)
     is_one = [len(history) == 1 for history in watched]
     return np.float32(ONE_FILM_BLEND) * np.array(is_one, dtype=np.float32)
 

@@ -16,7 +16,7 @@ from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.explaining import Reason, sentence
 from recsys.recommender.ranking import Floats, Indices
 from recsys.recommender.scoring import Ranked
-from recsys.recommender.watch_lists import WatchList
+from recsys.recommender.sequences import ItemSequence
 
 
 def _named(catalogue: Catalogue, index: NDArray[np.integer]) -> dict[str, NDArray[Any]]:
@@ -52,14 +52,14 @@ def with_attributes(catalogue: Catalogue, index: Indices, score: Floats) -> Reco
     )
 
 
-def watch_lists(catalogue: Catalogue, lists: Sequence[WatchList]) -> Recommendations:
+def sequences(catalogue: Catalogue, lists: Sequence[ItemSequence]) -> Recommendations:
     """A row for each item of each list."""
     lengths = [len(found.items) for found in lists]
     items = np.fromiter(chain.from_iterable(found.items for found in lists), np.int64)
     steps = np.fromiter(chain.from_iterable(found.steps for found in lists), np.float64)
     whole = np.array([found.log_probability for found in lists], dtype=np.float64)
     return Recommendations(
-        {"list": np.repeat(np.arange(1, len(lists) + 1), lengths)}
+        {"sequence": np.repeat(np.arange(1, len(lists) + 1), lengths)}
         | _named(catalogue, items)
         | {
             columns.RANK: _ranks(lengths),

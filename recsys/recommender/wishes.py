@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.recommender.arguments import count_of, share_of
-from recsys.recommender.catalogue import Catalogue, Choice
+from recsys.recommender.catalogue import Catalogue, ItemFilter
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -19,9 +19,9 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 class ItemWishes(TypedDict, total=False):
     """Which items may be recommended."""
 
-    exclude: Choice
+    exclude: ItemFilter
     """Items not to recommend; none where it is left out."""
-    only: Choice | None
+    include: ItemFilter | None
     """Recommend only from these; from all where it is left out or None."""
 
 
@@ -37,17 +37,17 @@ class NextWishes(ListWishes, total=False):
 
     popularity_weight: float
     """From 0 to 1, the default: how much of the pull of popular items to leave."""
-    blend: float | None
+    embedding_weight: float | None
     """From 0 to 1: the weight of the embeddings beside the session model. None, the default, takes
     what did best on validation."""
 
 
 DEFAULTS: Mapping[str, Any] = {
     "exclude": (),
-    "only": None,
+    "include": None,
     "diversity": 0.0,
     "popularity_weight": 1.0,
-    "blend": None,
+    "embedding_weight": None,
 }
 """What holds where a wish is left out."""
 
@@ -83,7 +83,7 @@ class Wishes:
     """Which items may be recommended; None for all."""
     diversity: float = 0.0
     popularity_weight: float = 1.0
-    blend: float | None = None
+    embedding_weight: float | None = None
     """None takes `ONE_FILM_BLEND` for histories of one watch, and zero for all others."""
 
 
@@ -111,16 +111,18 @@ def wishes_of(
     wish = {**DEFAULTS, **asked}
     return Wishes(
         min(count_of("k", k), len(catalogue)),
-        _allowed(catalogue, wish["exclude"], wish["only"]),
+        _allowed(catalogue, wish["exclude"], wish["include"]),
         share_of("diversity", wish["diversity"]),
         share_of("popularity_weight", wish["popularity_weight"]),
-        None if wish["blend"] is None else share_of("blend", wish["blend"]),
+        None
+        if wish["embedding_weight"] is None
+        else share_of("embedding_weight", wish["embedding_weight"]),
     )
 
 
-def _allowed(catalogue: Catalogue, exclude: object, only: object) -> NDArray[np.bool_] | None:
+def _allowed(catalogue: Catalogue, exclude: object, include: object) -> NDArray[np.bool_] | None:
     """Which items may be recommended, [N]; None for all."""
-    allowed = None if only is None else catalogue.mask("only", only)
+    allowed = None if include is None else catalogue.mask("include", include)
     if _is_empty(exclude):
         return allowed
     excluded_N = catalogue.mask("exclude", exclude)

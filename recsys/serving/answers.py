@@ -12,7 +12,7 @@ from starlette.responses import Response
 from recsys import columns
 from recsys.recommender import Recommendations
 from recsys.serving.deployment import Model
-from recsys.serving.requests import Ranking, Selection, WatchListRequest
+from recsys.serving.requests import Ranking, Selection, SequencesRequest
 
 _JSON = "application/json"
 _WHY = ("because_item_id", "because_title")
@@ -23,10 +23,10 @@ def answer(content: dict[str, Any]) -> Response:
     return Response(orjson.dumps(content, default=str), media_type=_JSON)
 
 
-def chosen(model: Model, asked: Selection | WatchListRequest) -> dict[str, Any]:
-    """`exclude` and `only` for the recommender."""
-    only = None if asked.only is None else model.choice(asked.only)
-    return {"exclude": model.choice(asked.exclude), "only": only}
+def chosen(model: Model, asked: Selection | SequencesRequest) -> dict[str, Any]:
+    """`exclude` and `include` for the recommender."""
+    include = None if asked.include is None else model.choice(asked.include)
+    return {"exclude": model.choice(asked.exclude), "include": include}
 
 
 def ranked(model: Model, asked: Ranking) -> dict[str, Any]:
@@ -35,19 +35,19 @@ def ranked(model: Model, asked: Ranking) -> dict[str, Any]:
         "k": asked.k,
         "diversity": asked.diversity,
         "popularity_weight": asked.popularity_weight,
-        "blend": asked.blend,
+        "embedding_weight": asked.embedding_weight,
         **chosen(model, asked),
     }
 
 
-def watch_lists(rows: Recommendations) -> list[dict[str, Any]]:
+def sequences(rows: Recommendations) -> list[dict[str, Any]]:
     """A row for each item as a list for each sequence."""
     return [
         {
             columns.PROBABILITY: steps[0][columns.PROBABILITY],
-            "items": [_without(step, "list", columns.PROBABILITY) for step in steps],
+            "items": [_without(step, "sequence", columns.PROBABILITY) for step in steps],
         }
-        for steps in _groups(rows, "list")
+        for steps in _groups(rows, "sequence")
     ]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
+
+from recsys.config import POLL_INTERVAL, Config
 
 MAX_HISTORY = 500
 """How many watches a request may hold, and how many a live session remembers by name."""
@@ -24,26 +26,26 @@ MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 Its name is prometheus_client's, which looks for it when it is imported."""
 
 
-class ServingConfig(BaseModel):
-    """Limits and access of one server. Counts hold for each worker process."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class ServingConfig(Config):
+    """Limits and access of one server. Counts apply to each worker process."""
 
     api_key: SecretStr | None = Field(None, min_length=16)
-    """What clients must send as `Authorization: Bearer …`; None lets everybody in."""
+    """Key that clients send as `Authorization: Bearer …`. None disables authentication."""
     max_body_bytes: int = Field(256 * 1024, ge=1024)
-    """Larger requests get 413."""
-    body_seconds: float = Field(10.0, gt=0)
-    """A body that takes longer to arrive gets 408."""
+    """Maximum size of a request body in bytes. Larger requests get status 413."""
+    body_timeout: float = Field(10.0, gt=0)
+    """Seconds in which a request body must arrive. Slower requests get status 408."""
     max_concurrency: int = Field(200, ge=1)
-    """Requests beyond this many at once get 503."""
+    """Maximum number of concurrent requests per worker. More get status 503."""
     rate: float | None = Field(None, gt=0)
-    """Requests a second of one client address; more get 429. None sets no limit."""
+    """Requests per second allowed for each client address, per worker. More get status 429."""
     burst: int = Field(50, ge=1)
-    """How many requests a client may send at once after a pause."""
+    """Requests that a client may send at once before `rate` applies."""
     max_sessions: int = Field(100_000, ge=1)
-    """Live sessions; the least recently used make room for new ones. For all workers together."""
-    session_seconds: float = Field(3600.0, gt=0)
-    """A session that is left alone for so long is forgotten."""
+    """Maximum number of live sessions over all workers. The least recently used are evicted."""
+    session_ttl: float = Field(3600.0, gt=0)
+    """Seconds after which an idle session expires."""
     session_store: str = ":memory:"
-    """The SQLite file in which workers share their sessions."""
+    """SQLite file in which workers share their sessions."""
+    poll_interval: float = Field(POLL_INTERVAL, gt=0)
+    """Seconds between two checks for a new champion."""

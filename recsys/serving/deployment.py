@@ -17,7 +17,7 @@ from recsys.serving.item_map import ItemMap
 from recsys.serving.live_sessions import LiveSessions
 from recsys.serving.metrics import Metrics
 from recsys.serving.problems import ProblemError
-from recsys.serving.requests import Choice, OfGenres
+from recsys.serving.requests import ItemFilter, OfGenres
 from recsys.serving.together import Together
 
 LibraryChoice: TypeAlias = "list[Item] | dict[str, list[str]]"
@@ -36,10 +36,10 @@ class Model:
     @classmethod
     def of(cls, recommender: Recommender) -> Model:
         """Make it, and everything else that the first request would wait for."""
-        recommender.items("a title")
+        recommender.search("a title")
         return cls(recommender, ItemMap(recommender), frozenset(_genres(recommender)))
 
-    def choice(self, choice: Choice) -> LibraryChoice:
+    def choice(self, choice: ItemFilter) -> LibraryChoice:
         """What the recommender calls a choice.
 
         Raises:
@@ -86,9 +86,7 @@ class Deployment:
     def open(self) -> None:
         """Begin to keep sessions; in the process that answers, since SQLite survives no fork."""
         config = self.config
-        self._sessions = LiveSessions(
-            config.session_store, config.max_sessions, config.session_seconds
-        )
+        self._sessions = LiveSessions(config.session_store, config.max_sessions, config.session_ttl)
         self.metrics.loaded.set(self._model.loaded_at.timestamp())
 
     def close(self) -> None:

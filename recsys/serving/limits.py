@@ -114,7 +114,7 @@ class Limits:
             await too_large(scope, receive, send)
             return
         try:
-            async with asyncio.timeout(self._config.body_seconds):
+            async with asyncio.timeout(self._config.body_timeout):
                 body = await _read(receive, most)
         except TimeoutError:
             late = problem(408, "too-slow", "the request took too long to arrive")

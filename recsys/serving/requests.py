@@ -43,15 +43,15 @@ class OfGenres(BaseModel):
     ]
 
 
-Choice = Several | OfGenres
+ItemFilter = Several | OfGenres
 
 
 class Selection(BaseModel):
     """How many items, and which may be among them."""
 
     k: Count = Field(10, description="How many, at most.")
-    exclude: Choice = Field([], description="Items not to give.")
-    only: Choice | None = Field(None, description="Choose from these alone.")
+    exclude: ItemFilter = Field([], description="Items not to give.")
+    include: ItemFilter | None = Field(None, description="Choose from these alone.")
 
 
 class Ranking(Selection):
@@ -61,7 +61,7 @@ class Ranking(Selection):
     popularity_weight: Share = Field(
         1.0, description="How much of the pull of popular items stays."
     )
-    blend: Share | None = Field(
+    embedding_weight: Share | None = Field(
         None, description="Weight of the embeddings beside the session model; null for the default."
     )
 
@@ -85,26 +85,26 @@ class EventRequest(Ranking):
 class SimilarRequest(Selection):
     """An item to find others like."""
 
-    model_config = _with_examples(item="Toy Story (1995)", k=5, only={"genres": ["Comedy"]})
+    model_config = _with_examples(item="Toy Story (1995)", k=5, include={"genres": ["Comedy"]})
 
     item: ItemName
     diversity: Share = Field(0.0, description="How much to avoid items like others given.")
 
 
-class WatchListRequest(BaseModel):
+class SequencesRequest(BaseModel):
     """A history to plan on from."""
 
-    model_config = _with_examples(history=_HISTORY, steps=3, beam_width=4)
+    model_config = _with_examples(history=_HISTORY, length=3, beam_width=4)
 
     history: Several = Field([], description="What was watched, oldest first.")
-    steps: Annotated[StrictInt, Field(ge=1, le=MAX_STEPS), _WHOLE] = Field(
-        5, description="How many items a list has."
+    length: Annotated[StrictInt, Field(ge=1, le=MAX_STEPS), _WHOLE] = Field(
+        5, description="How many items a sequence has."
     )
     beam_width: Annotated[StrictInt, Field(ge=1, le=MAX_BEAM_WIDTH), _WHOLE] = Field(
-        8, description="How many lists, at most."
+        8, description="How many sequences, at most."
     )
-    exclude: Choice = Field([], description="Items not to give.")
-    only: Choice | None = Field(None, description="Choose from these alone.")
+    exclude: ItemFilter = Field([], description="Items not to give.")
+    include: ItemFilter | None = Field(None, description="Choose from these alone.")
 
 
 class ExplainRequest(BaseModel):

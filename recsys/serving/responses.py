@@ -82,17 +82,17 @@ class Step(Named):
     score: float = Field(description="Its probability after those before it.")
 
 
-class WatchList(BaseModel):
+class ItemSequence(BaseModel):
     """A sequence of items."""
 
     probability: float = Field(description="Of the whole sequence.")
     items: list[Step]
 
 
-class WatchListAnswer(BaseModel):
+class SequencesAnswer(BaseModel):
     """Sequences of what could be watched next, most probable first."""
 
-    lists: list[WatchList]
+    sequences: list[ItemSequence]
 
 
 class Reason(Named):

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from recsys.serving import responses
-from recsys.serving.answers import answer, chosen, explanations, ranked, watch_lists
+from recsys.serving.answers import answer, chosen, explanations, ranked, sequences
 from recsys.serving.config import MAX_K, MAX_NAME, MAX_PLACES
 from recsys.serving.deployment import deployment_of
 from recsys.serving.problems import ProblemError, documented
@@ -21,8 +21,8 @@ from recsys.serving.requests import (
     ExplainRequest,
     NextRequest,
     PlacesRequest,
+    SequencesRequest,
     SimilarRequest,
-    WatchListRequest,
 )
 
 router = APIRouter(prefix="/v1", tags=["recommendations"])
@@ -49,10 +49,10 @@ async def next_items(request: Request, asked: NextRequest) -> Response:
     deployment = deployment_of(request)
     model = deployment.model
     wishes = ranked(model, asked)
-    if asked.exclude or asked.only is not None:
+    if asked.exclude or asked.include is not None:
         records = model.recommender.next_items(asked.history, **wishes).as_records()
     else:
-        del wishes["exclude"], wishes["only"]
+        del wishes["exclude"], wishes["include"]
         records = await deployment.together.next_items(model.recommender, asked.history, **wishes)
     return answer({"items": records})
 
@@ -67,18 +67,18 @@ async def similar_items(request: Request, asked: SimilarRequest) -> Response:
     return answer({"items": rows.as_records()})
 
 
-@router.post("/watch-list", response_model=responses.WatchListAnswer, responses=_ASKED)
-async def watch_list(request: Request, asked: WatchListRequest) -> Response:
+@router.post("/sequences", response_model=responses.SequencesAnswer, responses=_ASKED)
+async def next_sequences(request: Request, asked: SequencesRequest) -> Response:
     """Whole sequences of what could be watched next."""
     model = deployment_of(request).model
     rows = await run_in_threadpool(
-        model.recommender.watch_list,
+        model.recommender.next_sequences,
         asked.history,
-        asked.steps,
+        asked.length,
         beam_width=asked.beam_width,
         **chosen(model, asked),
     )
-    return answer({"lists": watch_lists(rows)})
+    return answer({"sequences": sequences(rows)})
 
 
 @router.post("/explain", response_model=responses.ExplainAnswer, responses=_ASKED)
@@ -99,7 +99,7 @@ async def items(
 ) -> Response:
     """Search titles, typing errors forgiven; without a query, the most popular items."""
     model = deployment_of(request).model
-    rows = await run_in_threadpool(model.recommender.items, query, k)
+    rows = await run_in_threadpool(model.recommender.search, query, k)
     return answer({"items": rows.as_records()})
 
 

@@ -34,7 +34,7 @@ def names(rec):
     ],
 )
 def test_a_history_that_is_none(rec, history, message):
-    for ask in (rec.next_items, rec.session, rec.watch_list, rec.explain):
+    for ask in (rec.next_items, rec.session, rec.next_sequences, rec.explain):
         with pytest.raises(QueryError, match=message):
             ask(history)
     with pytest.raises(QueryError, match=r"histories\[0\]|is a|has to be"):
@@ -71,7 +71,7 @@ def test_a_number_that_is_none(rec, names, k, message):
         lambda: rec.next_items(names, k),
         lambda: rec.similar_items(names[0], k),
         lambda: rec.popular_items(k),
-        lambda: rec.items("a", k),
+        lambda: rec.search("a", k),
         lambda: rec.session().next_items(k),
         lambda: rec.recommend_batch([names], k),
         lambda: rec.explain(names, k=k),
@@ -89,7 +89,7 @@ def test_a_huge_number_gives_all_there_are(rec, names):
     assert len(rec.explain(names, k=10**12)) == 20
 
 
-@pytest.mark.parametrize("wish", ["diversity", "popularity_weight", "blend"])
+@pytest.mark.parametrize("wish", ["diversity", "popularity_weight", "embedding_weight"])
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf"), "0.5", True, [0.5]])
 def test_a_share_that_is_none(rec, names, wish, value):
     with pytest.raises(QueryError, match=f"{wish} is .*: it has to be a number from 0 to 1"):
@@ -100,14 +100,14 @@ def test_choices_that_are_none(rec, names):
     for choice, message in [
         ({"mood": "sad"}, "no column 'mood'; it has 'item_id', 'title', 'genres'"),
         ({"genres": "Sadness"}, "no item has 'Sadness' among its genres; there are"),
-        ("Comedy", "only is 'Comedy': it has to be a list"),
-        (7, "only is 7: it has to be a list"),
+        ("Comedy", "include is 'Comedy': it has to be a list"),
+        (7, "include is 7: it has to be a list"),
         (lambda films: films["year"], "has to give True or False for each of the 50 items"),
         (lambda films: [True], "has to give True or False"),
         ([3.5], "3.5 is a float"),
     ]:
         with pytest.raises(QueryError, match=message):
-            rec.next_items(names, only=choice)
+            rec.next_items(names, include=choice)
     with pytest.raises(UnknownItemError, match="no item has the id or title 'Nowhere'"):
         rec.next_items(names, exclude=["Nowhere"])
 
@@ -149,10 +149,10 @@ def test_when_everything_is_watched_nothing_is_recommended(rec):
     everything = rec.bundle.items.ids.tolist()
     for answer in (
         rec.next_items(everything),
-        rec.next_items(everything, blend=0.5, diversity=0.5, popularity_weight=0.5),
+        rec.next_items(everything, embedding_weight=0.5, diversity=0.5, popularity_weight=0.5),
         rec.session(everything).next_items(),
         rec.recommend_batch([everything]),
-        rec.watch_list(everything),
+        rec.next_sequences(everything),
     ):
         assert answer.empty
     assert rec.explain(everything).empty
@@ -237,7 +237,7 @@ def test_a_file_that_holds_something_else_is_refused(folder, name):
         load_bundle(folder)
 
 
-NEXT = {"exclude", "only", "diversity", "popularity_weight", "blend"}
+NEXT = {"exclude", "include", "diversity", "popularity_weight", "embedding_weight"}
 WISHES = {
     "next_items": (lambda rec, **w: rec.next_items([], **w), NEXT),
     "session": (lambda rec, **w: rec.session().next_items(**w), NEXT),
@@ -246,16 +246,22 @@ WISHES = {
     "recommend_batch": (lambda rec, **w: rec.recommend_batch([[]], **w), NEXT),
     "similar_items": (
         lambda rec, **w: rec.similar_items(rec.catalogue.ids[0], **w),
-        {"exclude", "only", "diversity"},
+        {"exclude", "include", "diversity"},
     ),
     "similar_to_new_item": (
         lambda rec, **w: rec.similar_to_new_item(co_counts={rec.catalogue.ids[0]: 3}, **w),
-        {"exclude", "only", "diversity"},
+        {"exclude", "include", "diversity"},
     ),
-    "popular_items": (lambda rec, **w: rec.popular_items(**w), {"exclude", "only"}),
-    "watch_list": (lambda rec, **w: rec.watch_list(steps=1, **w), {"exclude", "only"}),
+    "popular_items": (lambda rec, **w: rec.popular_items(**w), {"exclude", "include"}),
+    "next_sequences": (lambda rec, **w: rec.next_sequences(length=1, **w), {"exclude", "include"}),
 }
-VALUES = {"exclude": [], "only": None, "diversity": 0.0, "popularity_weight": 1.0, "blend": None}
+VALUES = {
+    "exclude": [],
+    "include": None,
+    "diversity": 0.0,
+    "popularity_weight": 1.0,
+    "embedding_weight": None,
+}
 
 
 def user_of(rec):
@@ -270,5 +276,5 @@ def test_each_method_takes_its_wishes_and_refuses_all_others_by_name(rec, method
         if name in known:
             assert ask(rec, **{name: value}).as_records() == plain
         else:
-            with pytest.raises(TypeError, match=rf"no argument '{name}'.*exclude, only"):
+            with pytest.raises(TypeError, match=rf"no argument '{name}'.*exclude, include"):
                 ask(rec, **{name: value})

@@ -35,27 +35,27 @@ def expect(rec, answer, scores, k, allowed=None):
     np.testing.assert_allclose(answer["score"], np.exp(scores[order]), rtol=1e-4)
 
 
-def test_blend_and_popularity_bias_are_those_of_the_formula(rec):
+def test_blend_and_popularity_weight_are_those_of_the_formula(rec):
     scores = log_p(rec, HISTORY)
     unit = rec.bundle.embeddings.unit_vectors().astype(np.float64)
     mean = unit[HISTORY].sum(axis=0)
     likeness = 10 * unit @ mean / np.linalg.norm(mean)
     popularity = rec.scoring.model.log_popularity_N
     mixed = np.where(np.isfinite(scores), 0.7 * scores + 0.3 * likeness - 0.5 * popularity, scores)
-    answer = rec.next_items(ids(rec, HISTORY), 6, blend=0.3, popularity_weight=0.5)
+    answer = rec.next_items(ids(rec, HISTORY), 6, embedding_weight=0.3, popularity_weight=0.5)
     expect(rec, answer, normalised(mixed), 6)
     of = [rec.index_of(item) for item in answer["item_id"]]
     np.testing.assert_allclose(answer["probability"], np.exp(scores[of]), rtol=1e-4)
-    only = np.where(np.isfinite(scores), likeness, -np.inf)
-    expect(rec, rec.next_items(ids(rec, HISTORY), 6, blend=1), normalised(only), 6)
+    include = np.where(np.isfinite(scores), likeness, -np.inf)
+    expect(rec, rec.next_items(ids(rec, HISTORY), 6, embedding_weight=1), normalised(include), 6)
 
 
 def test_after_one_film_what_is_similar_counts_too(rec):
     one = ids(rec, [4])
-    assert rec.next_items(one, 9).equals(rec.next_items(one, 9, blend=0.2))
-    assert not rec.next_items(one, 9).equals(rec.next_items(one, 9, blend=0))
+    assert rec.next_items(one, 9).equals(rec.next_items(one, 9, embedding_weight=0.2))
+    assert not rec.next_items(one, 9).equals(rec.next_items(one, 9, embedding_weight=0))
     two = ids(rec, [4, 7])
-    assert rec.next_items(two, 9).equals(rec.next_items(two, 9, blend=0))
+    assert rec.next_items(two, 9).equals(rec.next_items(two, 9, embedding_weight=0))
     mixed = rec.recommend_batch([two, one, []], 9)
     for row, history in enumerate((two, one, [])):
         mine = mixed[mixed["row"] == row]["item_id"].tolist()
@@ -86,14 +86,14 @@ def test_choices_by_attribute_and_by_function(rec):
     history = ids(rec, HISTORY)
     scores = log_p(rec, HISTORY)
     for choice in ({"genres": genre}, {"genres": [genre.upper()]}):
-        expect(rec, rec.next_items(history, 50, only=choice), scores, 50, of_genre)
-    late = rec.next_items(history, 50, only=lambda films: films["year"] > 1980)
+        expect(rec, rec.next_items(history, 50, include=choice), scores, 50, of_genre)
+    late = rec.next_items(history, 50, include=lambda films: films["year"] > 1980)
     expect(rec, late, scores, 50, {i for i in range(50) if i > 30})
     rest = rec.next_items(history, 50, exclude={"genres": genre})
     expect(rec, rest, scores, 50, set(range(50)) - of_genre)
-    one_year = rec.popular_items(5, only={"year": [1953, 1954]})
+    one_year = rec.popular_items(5, include={"year": [1953, 1954]})
     assert sorted(one_year["item_id"]) == ids(rec, [3, 4])
-    similar = rec.similar_items(history[0], 50, only={"genres": genre})
+    similar = rec.similar_items(history[0], 50, include={"genres": genre})
     assert set(similar["item_id"]) <= set(ids(rec, of_genre))
 
 
@@ -116,7 +116,11 @@ def test_many_at_once_are_as_one_by_one(rec, log):
     histories = {
         str(log.users.ids[u]): log.items.ids[log.history(u)].tolist() for u in range(40)
     } | {"nobody": []}
-    for wishes in ({}, {"blend": 0.4, "exclude": [log.items.ids[0].item()]}, {"diversity": 0.5}):
+    for wishes in (
+        {},
+        {"embedding_weight": 0.4, "exclude": [log.items.ids[0].item()]},
+        {"diversity": 0.5},
+    ):
         together = rec.recommend_batch(histories, 4, **wishes)
         assert list(together)[:2] == ["user_id", "rank"]
         for name, history in histories.items():
@@ -189,18 +193,18 @@ def test_explanations_are_what_is_lost_without_each(rec, log):
 def test_watch_lists_are_those_of_beam_search(rec):
     from recsys.sessions import beam_search
 
-    answer = rec.watch_list(ids(rec, HISTORY), 3, beam_width=4)
+    answer = rec.next_sequences(ids(rec, HISTORY), 3, beam_width=4)
     lists = beam_search(rec.bundle.session_model, HISTORY, 3, 4)
-    assert answer["list"].tolist() == [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3
+    assert answer["sequence"].tolist() == [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3
     for number, expected in enumerate(lists, start=1):
-        rows = answer[answer["list"] == number]
+        rows = answer[answer["sequence"] == number]
         assert rows["item_id"].tolist() == ids(rec, expected.items)
         np.testing.assert_allclose(rows["probability"], np.exp(expected.log_probability), rtol=1e-4)
         np.testing.assert_allclose(rows["score"].prod(), rows["probability"].iloc[0], rtol=1e-4)
-    only = ids(rec, [20, 21])
-    short = rec.watch_list(ids(rec, HISTORY), 5, only=only)
-    assert sorted(short[short["list"] == 1]["item_id"]) == sorted(only), "there are but two"
-    assert rec.watch_list(ids(rec, HISTORY), 3, only=ids(rec, HISTORY)).empty
+    include = ids(rec, [20, 21])
+    short = rec.next_sequences(ids(rec, HISTORY), 5, include=include)
+    assert sorted(short[short["sequence"] == 1]["item_id"]) == sorted(include), "there are but two"
+    assert rec.next_sequences(ids(rec, HISTORY), 3, include=ids(rec, HISTORY)).empty
 
 
 def test_search_forgives_typing_errors(rec):
@@ -209,13 +213,13 @@ def test_search_forgives_typing_errors(rec):
         name = title.rsplit(" (", 1)[0]
         swapped = name[:2] + name[3] + name[2] + name[4:]
         for query in (title, title.lower(), name, swapped):
-            found = rec.items(query, 5)
+            found = rec.search(query, 5)
             assert title in found["title"].tolist(), query
-        assert rec.items(title)["title"][0] == title
-        assert rec.items(title)["score"][0] == pytest.approx(1.0, abs=0.03)
-    assert {"genres", "year"} <= set(rec.items(title))
-    assert rec.items("qqqqzzzz").empty
-    assert rec.items("", 3)["item_id"].tolist() == rec.popular_items(3)["item_id"].tolist()
+        assert rec.search(title)["title"][0] == title
+        assert rec.search(title)["score"][0] == pytest.approx(1.0, abs=0.03)
+    assert {"genres", "year"} <= set(rec.search(title))
+    assert rec.search("qqqqzzzz").empty
+    assert rec.search("", 3)["item_id"].tolist() == rec.popular_items(3)["item_id"].tolist()
 
 
 def test_a_film_without_a_vector_is_placed_by_its_genres(full):
@@ -263,7 +267,8 @@ def test_what_can_be_wished_for_stands_in_the_signature(method):
     parameters = inspect.signature(method).parameters
     defaults = {name: p.default for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
     assert defaults == {
-        "exclude": (), "only": None, "diversity": 0.0, "popularity_weight": 1.0, "blend": None,
+        "exclude": (), "include": None, "diversity": 0.0, "popularity_weight": 1.0,
+        "embedding_weight": None,
     }  # fmt: skip
     similar = inspect.signature(Recommender.similar_items).parameters
-    assert list(similar) == ["self", "item", "k", "exclude", "only", "diversity"]
+    assert list(similar) == ["self", "item", "k", "exclude", "include", "diversity"]

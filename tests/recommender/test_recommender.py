@@ -40,9 +40,9 @@ def test_exclude_and_only(rec):
     first, second, third = rec.next_items([title(rec, 4)], k=3)["title"]
     without = rec.next_items([title(rec, 4)], k=1, exclude=[first])
     assert without["title"].tolist() == [second]
-    among = rec.next_items([title(rec, 4)], only=[third, second, title(rec, 4)])
+    among = rec.next_items([title(rec, 4)], include=[third, second, title(rec, 4)])
     assert among["title"].tolist() == [second, third]
-    assert rec.next_items([title(rec, 4)], only=[]).empty
+    assert rec.next_items([title(rec, 4)], include=[]).empty
 
 
 def test_more_than_the_catalogue_gives_all_but_the_history(rec):

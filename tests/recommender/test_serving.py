@@ -29,8 +29,8 @@ def test_nothing_heavy_is_imported_to_answer(full, tmp_path):
     folder = save_bundle(full, tmp_path / "bundle")
     code = (
         "import sys, recsys; rec = recsys.load_recommender(sys.argv[1]); "
-        "item = rec.catalogue.ids[0].item(); rec.next_items([item]); rec.items('x'); "
-        "rec.explain([item]); rec.watch_list([item]); rec.session().watch(item).next_items(); "
+        "item = rec.catalogue.ids[0].item(); rec.next_items([item]); rec.search('x'); "
+        "rec.explain([item]); rec.next_sequences([item]); rec.session().watch(item).next_items(); "
         "rec.recommend_users(); print({'mlflow', 'prefect', 'torch', 'numba'} & set(sys.modules))"
     )
     done = subprocess.run(

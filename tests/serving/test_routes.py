@@ -11,7 +11,10 @@ def titles(rec, *indices):
 
 def test_next_is_what_the_library_says(client, rec):
     history = [*titles(rec, 4, 7), rec.catalogue.ids[2].item()]
-    for wishes in ({}, {"k": 3, "diversity": 0.5, "blend": 0.3, "popularity_weight": 0.2}):
+    for wishes in (
+        {},
+        {"k": 3, "diversity": 0.5, "embedding_weight": 0.3, "popularity_weight": 0.2},
+    ):
         answered = client.post("/v1/next", json={"history": history, **wishes})
         assert answered.status_code == 200
         assert answered.json() == {"items": rec.next_items(history, **wishes).as_records()}
@@ -24,14 +27,14 @@ def test_an_empty_history_gets_what_is_popular(client, rec):
 
 def test_exclude_and_only_name_items_or_genres(client, rec):
     genre = rec.catalogue.table["genres"].iloc[0].split("|")[0]
-    asked = {"history": titles(rec, 4), "only": {"genres": [genre]}, "exclude": titles(rec, 0)}
+    asked = {"history": titles(rec, 4), "include": {"genres": [genre]}, "exclude": titles(rec, 0)}
     found = client.post("/v1/next", json=asked).json()["items"]
     expected = rec.next_items(
-        titles(rec, 4), only={"genres": [genre]}, exclude=titles(rec, 0)
+        titles(rec, 4), include={"genres": [genre]}, exclude=titles(rec, 0)
     ).as_records()
     assert found == expected
     assert found
-    answered = client.post("/v1/next", json={"only": {"genres": ["Knitting"]}})
+    answered = client.post("/v1/next", json={"include": {"genres": ["Knitting"]}})
     assert (answered.status_code, answered.json()["code"]) == (404, "unknown-genre")
 
 
@@ -42,14 +45,14 @@ def test_similar(client, rec):
 
 
 def test_watch_lists_are_nested(client, rec):
-    asked = {"history": titles(rec, 4, 7), "steps": 3, "beam_width": 2}
-    lists = client.post("/v1/sequences", json=asked).json()["lists"]
-    rows = rec.watch_list(titles(rec, 4, 7), 3, beam_width=2).as_records()
+    asked = {"history": titles(rec, 4, 7), "length": 3, "beam_width": 2}
+    lists = client.post("/v1/sequences", json=asked).json()["sequences"]
+    rows = rec.next_sequences(titles(rec, 4, 7), 3, beam_width=2).as_records()
     assert [[step["title"] for step in one["items"]] for one in lists] == [
-        [row["title"] for row in rows if row["list"] == n] for n in (1, 2)
+        [row["title"] for row in rows if row["sequence"] == n] for n in (1, 2)
     ]
     assert lists[0]["probability"] == rows[0]["probability"]
-    responses.WatchListAnswer.model_validate({"lists": lists})
+    responses.SequencesAnswer.model_validate({"sequences": lists})
 
 
 def test_explanations_are_nested(client, rec):
@@ -137,7 +140,9 @@ def test_an_unknown_title_gets_the_closest(client, rec):
     assert answered.json()["closest"][0] == wanted
 
 
-@pytest.mark.parametrize("body", [b"{", b"", b'{"blend": NaN}', b'{"k": 1e400}', b"[" * 5000])
+@pytest.mark.parametrize(
+    "body", [b"{", b"", b'{"embedding_weight": NaN}', b'{"k": 1e400}', b"[" * 5000]
+)
 def test_broken_json_is_told(client, body):
     headers = {"content-type": "application/json"}
     answered = client.post("/v1/next", content=body, headers=headers)

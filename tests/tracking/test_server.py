@@ -33,14 +33,14 @@ def test_a_bundle_goes_to_the_server_and_comes_back(server, bundle, tmp_path, mo
         rec = load_recommender(uri)
         assert rec.bundle.catalogue.equals(bundle.catalogue)
         assert len(rec.next_items([title])) == 10
-    with AutoReloader("models:/recsys@champion", every=3600) as following:
+    with AutoReloader("models:/recsys@champion", poll_interval=3600) as following:
         assert following.version == "recsys 1"
         with start_run("pipeline", "remote") as run:
             log_bundle(run, tmp_path / "bundle")
             promote(run, "recsys", register(run, "recsys", "the second"))
-        assert following.look()
+        assert following.poll()
         assert following.version == "recsys 2"
-        assert not following.look()
+        assert not following.poll()
     with pytest.raises(TrackingError, match="nobody"):
         AutoReloader("models:/nobody@champion")
     assert not list(downloads.iterdir()), "what was downloaded is gone once it is loaded"

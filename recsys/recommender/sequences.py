@@ -17,7 +17,7 @@ from recsys.sessions.numpy_model import NumpySessionModel, State
 
 
 @dataclass(frozen=True, eq=False)
-class WatchList:
+class ItemSequence:
     """A sequence of watches."""
 
     items: tuple[int, ...]
@@ -37,15 +37,15 @@ def beam_search(
     n_steps: int,
     beam_width: int,
     allowed_N: NDArray[np.bool_] | None,
-) -> list[WatchList]:
+) -> list[ItemSequence]:
     """The most probable sequences of allowed items, best first, `beam_width` at most.
 
     No item comes twice, nor one that was watched. As `recsys.sessions.beam_search`, and shorter
     where there are fewer items left than steps.
     """
-    beams = [WatchList((), (), model.encode(watched))]
+    beams = [ItemSequence((), (), model.encode(watched))]
     for _ in range(n_steps):
-        longer: list[tuple[float, WatchList, int, float]] = []
+        longer: list[tuple[float, ItemSequence, int, float]] = []
         for beam in beams:
             scores_N = _log_probability(model, beam, watched)
             if allowed_N is not None:
@@ -57,7 +57,7 @@ def beam_search(
             break
         longer.sort(key=lambda candidate: -candidate[0])  # stable: of equal ones the first
         beams = [
-            WatchList(
+            ItemSequence(
                 (*beam.items, item), (*beam.steps, step), model.step(beam.memory.copy(), [item])
             )
             for _, beam, item, step in longer[:beam_width]
@@ -66,7 +66,7 @@ def beam_search(
 
 
 def _log_probability(
-    model: NumpySessionModel, beam: WatchList, watched: NDArray[np.int32]
+    model: NumpySessionModel, beam: ItemSequence, watched: NDArray[np.int32]
 ) -> Floats:
     """Of each item to be watched next, [N]; minus infinity for what was watched before."""
     logits_N = model.logits(beam.memory)
