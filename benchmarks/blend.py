@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data import leave_last_out, read_ratings
-from recsys.evaluation.ranking import rank_targets
+from recsys.evaluation import rank
 from recsys.recommender.bundle import load_bundle
 from recsys.recommender.scoring import Scoring
 from recsys.recommender.wishes import Wishes
@@ -61,7 +61,7 @@ def main() -> None:
     for blend, bias in GRID:
         cells = []
         for name, histories in {"whole": whole, "one film": latest}.items():
-            ranks = rank_targets(Blended(scoring, blend, bias), histories, targets)
+            ranks = rank(Blended(scoring, blend, bias), histories, targets).ranks
             ndcg = np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0.0)
             more = ndcg - plain.setdefault(name, ndcg)
             error = more.std() / np.sqrt(len(more))

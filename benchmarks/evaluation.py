@@ -27,8 +27,9 @@ from implicit.evaluation import ranking_metrics_at_k
 from numpy.typing import NDArray
 
 from recsys.evaluation import rank
-from recsys.evaluation.factored import HISTORIES, ITEMS
 from recsys.evaluation.metrics import mean_metrics
+from recsys.evaluation.ranking import ITEM_BLOCK as ITEMS
+from recsys.evaluation.ranking import VECTOR_BATCH as HISTORIES
 
 HISTORY = 150
 """Watches of each user: the mean of MovieLens-25M."""
@@ -119,7 +120,7 @@ def measure(n_users: int, n_items: int, factors: int) -> None:
 
     def ours(k: int = 0, within: int | None = None) -> float:
         model.asked = 0
-        ranks = rank(model, histories, targets, k, within=within).ranks
+        ranks = rank(model, histories, targets, k, max_rank=within).ranks
         return mean_metrics(ranks, [10])["ndcg_at_10"]
 
     def peer() -> float:

@@ -1,9 +1,9 @@
-"""Whether a new model takes the place of the one in use."""
+"""The decision whether a new model replaces the champion."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,43 +11,41 @@ from pydantic import Field
 
 from recsys.config import Config
 from recsys.data import Split
-from recsys.evaluation.aligned import CatalogueAdapter
-from recsys.evaluation.metrics import METRICS
-from recsys.evaluation.protocol import DEFAULT_PROTOCOL, RankingProtocol, require_comparable
-from recsys.evaluation.ranking import Scorer
-from recsys.evaluation.report import Report, evaluate
-from recsys.evaluation.segments import Segments, segments_of
-from recsys.evaluation.uncertainty import bootstrap_interval, mean_by_user, randomization_p
+from recsys.evaluation.metrics import METRICS, Values
+from recsys.evaluation.ranking import CatalogueAdapter, Scorer
+from recsys.evaluation.report import Report, evaluate, require_comparable
+from recsys.evaluation.segments import segment_targets
+from recsys.evaluation.statistics import bootstrap_interval, mean_by_user, randomization_p
 from recsys.vocabulary import Vocabulary
 
 PRIMARY_METRIC = "ndcg_at_10"
-"""What decides, on the validation targets, unless a rule says otherwise."""
+"""The metric on the validation targets by which models are chosen."""
 
 
 class PromotionRule(Config):
-    """What a new model has to show."""
+    """The conditions under which a new model replaces the champion."""
 
     metric: Literal["hit_rate", "ndcg", "mrr"] = "ndcg"
     k: int = Field(default=10, ge=1)
 
     alpha: float = Field(default=0.05, gt=0, lt=1)
-    """How often chance alone may promote, or find a segment worse."""
+    """Significance level of the improvement, and of a decline in any segment."""
 
     min_improvement: float = Field(default=0.0, ge=0)
-    """By how much the metric must rise at least."""
+    """Smallest improvement of the metric."""
 
     segment_margin: float = Field(default=0.01, ge=0)
-    """By how much it may fall in a segment."""
+    """Largest decline of the metric in a segment."""
 
     min_segment_size: int = Field(default=30, ge=2)
-    """Segments of fewer targets are not looked at: nothing can be said of them."""
+    """Segments with fewer targets are not checked."""
 
     latency_budget_ms: float | None = Field(default=None, gt=0)
-    """The longest that one recommendation may take (95th percentile); None sets no limit."""
+    """Largest latency of one recommendation (95th percentile); None for no limit."""
 
     @property
-    def name(self) -> str:
-        """The metric's key, as `ndcg_at_10`."""
+    def metric_key(self) -> str:
+        """Metric and cutoff, such as `ndcg_at_10`."""
         return f"{self.metric}_at_{self.k}"
 
 
@@ -56,28 +54,26 @@ DEFAULT_RULE = PromotionRule()
 
 @dataclass(frozen=True)
 class Verdict:
-    """Who won, by what, and why."""
+    """The decision and its reasons."""
 
     promoted: bool
     challenger: float
+    """The new model's metric."""
     champion: float | None
+    """The champion's metric; None if there is no champion."""
     metric: str
     comparison: str
-    """The difference with its interval and p-value; empty where there was no champion."""
+    """The difference with its interval and p-value; empty without a champion."""
     failed_checks: tuple[str, ...]
-    """Each reason against the new model; it is promoted if there is none."""
 
     def __str__(self) -> str:
+        summary = f"validation {self.metric} {self.challenger:.4f}"
         if self.champion is None:
-            found = f"champion: there was none (validation {self.metric} {self.challenger:.4f})"
+            summary += ", no champion to compare with"
         else:
-            found = (
-                f"validation {self.metric} {self.challenger:.4f} against the present champion's "
-                f"{self.champion:.4f} on the same users: {self.comparison}"
-            )
-        return "; ".join(
-            [found, "promoted" if self.promoted else "not promoted", *self.failed_checks]
-        )
+            summary += f", champion {self.champion:.4f}, difference {self.comparison}"
+        outcome = "promoted" if self.promoted else "not promoted"
+        return "; ".join([summary, outcome, *self.failed_checks])
 
 
 def promote_if_better(
@@ -85,87 +81,86 @@ def promote_if_better(
     champion: tuple[Scorer, Vocabulary] | None,
     split: Split,
     rule: PromotionRule = DEFAULT_RULE,
-    protocol: RankingProtocol = DEFAULT_PROTOCOL,
     *,
+    mask_seen: bool = True,
     latency_ms: float | None = None,
 ) -> Verdict:
     """Compare a new model with the champion on the validation targets of the same split.
 
-    The champion is scored anew, so that both are judged on the same users and items, whatever
-    data it was trained on. The new model wins if the rise is one that chance does not explain
-    (randomisation test over users), is large enough, is not paid for by any segment, and answers
-    in time.
+    The champion is evaluated on the challenger's users and items, whatever it was trained on.
+    The challenger is promoted if its improvement is statistically significant (randomisation
+    test over users) and large enough, no segment declines, and its latency is within budget.
 
     Args:
-        challenger: the new model's results on the validation targets.
-        champion: the model in use and the items that it knows; None where there is none.
+        challenger: the new model's report on the validation targets.
+        champion: the current model and its items, if there is one.
         split: the data that the new model was trained on.
-        rule: what it has to show.
-        protocol: how the catalogue is ranked.
-        latency_ms: how long the new model takes for one recommendation, where there is a budget.
+        rule: the conditions.
+        mask_seen: as in `evaluate`, for both models.
+        latency_ms: latency of the new model, from `measure_latency`; required if there is a budget.
 
     Raises:
-        ValueError: `challenger` is of other targets than the validation targets of `split`, or
-            there is a latency budget and no latency.
+        ValueError: the challenger's report is not comparable, or `latency_ms` is missing.
     """
-    new = float(METRICS[rule.metric](challenger.ranks, rule.k).mean())
-    failed_checks = _latency_objections(latency_ms, rule)
-    if champion is None:
-        return Verdict(not failed_checks, new, None, rule.name, "", tuple(failed_checks))
-    model, own = champion
-    scorer = CatalogueAdapter(model, own, split.interactions.items)
-    report = evaluate(scorer, split, "validation", protocol=protocol)
-    require_comparable(
-        {"the challenger": challenger.fingerprint, "the champion": report.fingerprint}
-    )
     metric = METRICS[rule.metric]
-    rises = metric(challenger.ranks, rule.k) - metric(report.ranks, rule.k)
-    by_user = mean_by_user(rises, report.users)
-    rise, p = float(by_user.mean()), randomization_p(by_user)
+    challenger_values = metric(challenger.ranks, rule.k)
+    challenger_mean = float(challenger_values.mean())
+    failed = _check_latency(latency_ms, rule)
+    if champion is None:
+        return Verdict(not failed, challenger_mean, None, rule.metric_key, "", tuple(failed))
+    scorer = CatalogueAdapter(*champion, data_items=split.interactions.items)
+    report = evaluate(scorer, split, "validation", mask_seen=mask_seen)
+    require_comparable({"challenger": challenger.fingerprint, "champion": report.fingerprint})
+    champion_values = metric(report.ranks, rule.k)
+    differences = challenger_values - champion_values
+    by_user = mean_by_user(differences, report.users)
+    improvement, p = float(by_user.mean()), randomization_p(by_user)
     low, high = bootstrap_interval(by_user)
-    comparison = f"{rise:+.4f} (95% interval {low:+.4f} to {high:+.4f}, p = {p:.2g})"
-    if rise <= 0:
-        failed_checks.append("it is not better")
+    comparison = f"{improvement:+.4f} (95% interval {low:+.4f} to {high:+.4f}, p = {p:.2g})"
+    if improvement <= 0:
+        failed.append(f"{rule.metric_key} did not improve")
     elif p >= rule.alpha:
-        failed_checks.append(f"the rise may be chance: p is not below {rule.alpha}")
-    if 0 < rise < rule.min_improvement:
-        failed_checks.append(f"the rise is smaller than {rule.min_improvement}")
-    failed_checks += _segment_objections(
-        rises, report.users, segments_of(split, "validation"), rule
+        failed.append(
+            f"the improvement is not statistically significant (p = {p:.2g}, alpha = {rule.alpha})"
+        )
+    if 0 < improvement < rule.min_improvement:
+        failed.append(f"the improvement is smaller than min_improvement = {rule.min_improvement}")
+    failed += _check_segments(differences, report.users, split, rule)
+    champion_mean = float(champion_values.mean())
+    return Verdict(
+        not failed, challenger_mean, champion_mean, rule.metric_key, comparison, tuple(failed)
     )
-    old = float(metric(report.ranks, rule.k).mean())
-    return Verdict(not failed_checks, new, old, rule.name, comparison, tuple(failed_checks))
 
 
-def _latency_objections(latency_ms: float | None, rule: PromotionRule) -> list[str]:
-    if rule.latency_budget_ms is None:
+def _check_latency(latency_ms: float | None, rule: PromotionRule) -> list[str]:
+    budget = rule.latency_budget_ms
+    if budget is None:
         return []
     if latency_ms is None:
-        raise ValueError("the rule has a latency budget: measure latency_ms and pass it")
-    if latency_ms <= rule.latency_budget_ms:
+        raise ValueError("latency_budget_ms is set: pass latency_ms, from measure_latency")
+    if latency_ms <= budget:
         return []
-    return [f"it takes {latency_ms:.3g} ms, more than the {rule.latency_budget_ms:.3g} allowed"]
+    return [f"latency {latency_ms:.3g} ms exceeds latency_budget_ms = {budget:.3g}"]
 
 
-def _segment_objections(
-    rises: NDArray[np.float64], users: NDArray[np.generic], segments: Segments, rule: PromotionRule
+def _check_segments(
+    differences: Values, users: NDArray[Any], split: Split, rule: PromotionRule
 ) -> list[str]:
-    """The segments in which the fall is surely more than the margin.
+    """Segments whose decline exceeds the margin by the upper end of its confidence interval.
 
-    Surely: the upper end of its interval is below. Intervals are widened for the number of
-    segments (Bonferroni), or some segment would nearly always seem worse.
+    The level of the intervals is adjusted for the number of segments (Bonferroni).
     """
-    looked_at = [
-        (f"{by} {segment}", of.codes == code)
-        for by, of in segments.items()
-        for code, segment in enumerate(of.categories)
-        if np.count_nonzero(of.codes == code) >= rule.min_segment_size
+    checked = [
+        (f"{name} {segment}", categorical.codes == code)
+        for name, categorical in segment_targets(split, "validation").items()
+        for code, segment in enumerate(categorical.categories)
+        if np.count_nonzero(categorical.codes == code) >= rule.min_segment_size
     ]
-    level = 1 - 2 * rule.alpha / max(len(looked_at), 1)
-    failed_checks = []
-    for name, here in looked_at:
-        by_user = mean_by_user(rises[here], users[here])
+    level = 1 - 2 * rule.alpha / max(len(checked), 1)
+    failed = []
+    for name, is_member in checked:
+        by_user = mean_by_user(differences[is_member], users[is_member])
         _, high = bootstrap_interval(by_user, level=level)
         if high < -rule.segment_margin:
-            failed_checks.append(f"for {name} it is worse by {-by_user.mean():.4f}")
-    return failed_checks
+            failed.append(f"{rule.metric_key} declines by {-by_user.mean():.4f} for {name}")
+    return failed

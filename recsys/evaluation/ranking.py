@@ -1,163 +1,229 @@
-"""The rank of the one right item among all items, and the items ranked first."""
+"""Rank targets among all items of the catalogue, and list the best items.
+
+Shapes: B histories, D dimensions, N items.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from recsys.config import available_threads
-from recsys.evaluation.factored import HISTORIES, DotProductScorer, ItemBlocks
-from recsys.evaluation.standing import Standing
+from recsys.evaluation.streaming_rank import RankAccumulator
+from recsys.vocabulary import Vocabulary
+
+Histories = Sequence[NDArray[np.int32]]
+"""Item indices, oldest first, one array per prediction."""
+
+SCORE_BATCH = 256
+"""Histories scored at once: 60 MB of scores for 59,000 items."""
+VECTOR_BATCH = 1024
+"""Histories of a `DotProductScorer` encoded at once, per thread."""
+ITEM_BLOCK = 256
+"""Items scored at once by a `DotProductScorer`: the 1 MB block of scores fits a core's cache."""
+LATENCY_SAMPLES = 100
+"""Requests timed by `measure_latency`."""
 
 
 class Scorer(Protocol):
-    """Anything that can be evaluated: it gives every item a score for what comes next."""
+    """A model that can be evaluated: it scores every item as the next one."""
 
-    def score(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
-        """Scores of all items, higher is better, [B, n_items], in a new array."""
+    def score(self, histories: Histories) -> NDArray[np.float32]:
+        """Return the scores of all items, higher is better, in a new array, [B, N]."""
+        ...
+
+
+@runtime_checkable
+class DotProductScorer(Protocol):
+    """A scorer for which `score` is `user_vectors @ item_vectors.T`; it is ranked faster."""
+
+    @property
+    def item_vectors(self) -> NDArray[np.float32]:
+        """One vector per item, biases included, [N, D]."""
+        ...
+
+    def user_vectors(self, histories: Histories) -> NDArray[np.float32]:
+        """Return one vector per history, [B, D]."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
+class CatalogueAdapter:
+    """Scores the items of one catalogue with a model trained on another.
+
+    Items that the model does not know are dropped from histories and score minus infinity. If
+    no item of a history is known, all its scores are minus infinity.
+    """
+
+    model: Scorer
+    model_items: Vocabulary
+    data_items: Vocabulary
+
+    def score(self, histories: Histories) -> NDArray[np.float32]:
+        """Return the scores of all items of the data, [B, N]."""
+        to_model = self.model_items.indices(self.data_items.ids)
+        known = [to_model[history][to_model[history] >= 0] for history in histories]
+        rows = np.flatnonzero([len(history) for history in known])
+        scores = np.full((len(histories), len(self.data_items)), -np.inf, dtype=np.float32)
+        if len(rows):
+            shared = np.flatnonzero(to_model >= 0)
+            model_scores = self.model.score([known[row] for row in rows])
+            scores[np.ix_(rows, shared)] = model_scores[:, to_model[shared]]
+        return scores
+
+
+@dataclass(frozen=True, eq=False)
 class Ranking:
-    """Where the targets came, and what came first."""
+    """The result of `rank`."""
 
     ranks: NDArray[np.int64]
-    """Rank of each target, one is best, [n]; 0 where there is no target."""
+    """Rank of each target, from 1, [n]; all 1 if there are no targets."""
     recommended: NDArray[np.int32]
-    """The items ranked first, best first, [n, k]; −1 where there are fewer."""
-
-
-BATCH_SIZE = 256
-"""Histories scored at once: of 59,000 items, 60 MB of scores."""
+    """The best items, best first, [n, k]; −1 pads short lists."""
 
 
 def rank(
     scorer: Scorer,
-    histories: Sequence[NDArray[np.int32]],
-    targets: NDArray[np.int32],
+    histories: Histories,
+    targets: NDArray[np.int32] | None = None,
     k: int = 0,
     *,
     mask_seen: bool = True,
-    within: int | None = None,
+    max_rank: int | None = None,
     batch_size: int | None = None,
 ) -> Ranking:
-    """Rank each target among the whole catalogue, and list what is ranked before all else.
+    """Rank each target among the whole catalogue, and list the best items.
 
-    Of equal scores the item with the lower index ranks first, whatever the batch size. A score
-    that is not a number ranks as minus infinity. Memory is that of a batch's scores; of a
-    `DotProductScorer`, that of a batch's vectors and one block of scores for each thread.
+    Ties are broken by the lower item index, whatever the batch size; NaN counts as minus
+    infinity. Memory is bounded by the scores of one batch; for a `DotProductScorer`, by the
+    vectors of one batch and one block of scores per thread.
 
     Args:
         scorer: the model.
-        histories: item indices, oldest first, one array per target.
-        targets: the item that came next, [n]; −1 where only the list is wanted.
-        k: how many items to list.
+        histories: the items before each target.
+        targets: one item per history, [n]; None if only lists are wanted.
+        k: length of the lists.
         mask_seen: leave out the items of the history, except the target itself.
-        within: what is asked is the rank within so many places, and `within` + 1 stands for all
-            ranks beyond. All that metrics at k need, and a `DotProductScorer` is asked for few
-            scores of the rest, unless lists are wanted.
-        batch_size: histories that the model is asked about at once; None lets it depend on the
-            kind of model.
+        max_rank: report higher ranks as `max_rank` + 1, which suffices for metrics at
+            `max_rank`. A `DotProductScorer` then computes far fewer scores, unless k > 0.
+        batch_size: histories scored at once; None chooses by the kind of scorer.
     """
-    n = len(targets)
+    n = len(histories)
+    targets = np.full(n, -1) if targets is None else targets
     targets = targets.astype(np.int32, copy=False)
     ranking = Ranking(np.empty(n, dtype=np.int64), np.empty((n, k), dtype=np.int32))
-    threads = max(1, min(available_threads(), n))
-    ask, usual_size = _feeds(scorer, threads)
+    n_threads = max(1, min(available_threads(), n))
+    encode: Callable[[Histories], NDArray[np.float32]] = scorer.score
+    accumulate: Callable[[NDArray[np.float32], RankAccumulator], None] = _accumulate_scores
+    blas_threads = None
+    if isinstance(scorer, DotProductScorer):
+        encode, accumulate = scorer.user_vectors, ItemBlocks(scorer.item_vectors).accumulate
+        batch_size = batch_size or VECTOR_BATCH * n_threads
+        blas_threads = 1 if n_threads > 1 else None
+    batch_size = batch_size or SCORE_BATCH
 
-    def rank_rows(rows: slice, feed: Feed, start: int) -> None:
-        here = slice(rows.start + start, rows.stop + start)
-        seen = histories[here] if mask_seen else [_NOTHING] * len(targets[here])
-        standing = Standing(seen, targets[here], k, within)
-        feed(rows, standing)
-        ranking.ranks[here] = standing.ranks
-        ranking.recommended[here] = standing.top
+    def rank_rows(batch: NDArray[np.float32], start: int, rows: slice) -> None:
+        out = slice(start + rows.start, start + rows.stop)
+        seen = histories[out] if mask_seen else [np.empty(0, np.int32)] * len(targets[out])
+        accumulator = RankAccumulator(seen, targets[out], k, max_rank)
+        accumulate(batch[rows], accumulator)
+        ranking.ranks[out] = accumulator.ranks
+        ranking.recommended[out] = accumulator.top
 
-    with ThreadPoolExecutor(threads) as pool, _blas_threads(scorer, threads):
-        for start in range(0, n, batch_size or usual_size):
-            asked = histories[start : start + (batch_size or usual_size)]
-            feed = ask(asked)
-            cuts = np.linspace(0, len(asked), threads + 1).astype(int).tolist()
-            jobs = [pool.submit(rank_rows, slice(*cut), feed, start) for cut in pairwise(cuts)]
+    blas_limit = _blas().limit(limits=blas_threads, user_api="blas")
+    with ThreadPoolExecutor(n_threads) as pool, blas_limit:
+        for start in range(0, n, batch_size):
+            batch = encode(histories[start : start + batch_size])
+            cuts = np.linspace(0, len(batch), n_threads + 1).astype(int).tolist()
+            jobs = [pool.submit(rank_rows, batch, start, slice(*cut)) for cut in pairwise(cuts)]
             for job in jobs:
                 job.result()
     return ranking
 
 
-def rank_targets(
-    scorer: Scorer,
-    histories: Sequence[NDArray[np.int32]],
-    targets: NDArray[np.int32],
-    batch_size: int | None = None,
-) -> NDArray[np.int64]:
-    """Rank each target among the items not seen, one is best, [n]; see `rank`."""
-    return rank(scorer, histories, targets, batch_size=batch_size).ranks
+def measure_latency(
+    model: Scorer, histories: Histories, k: int = 10, quantile: float = 0.95
+) -> float:
+    """Measure the time from one history to its k items, in milliseconds.
+
+    Returns:
+        A quantile over the first `LATENCY_SAMPLES` histories, of which there must be one.
+    """
+    samples = histories[:LATENCY_SAMPLES]
+    if not samples:
+        raise ValueError("no histories to measure the latency with")
+    rank(model, samples[:1], k=k)  # warm up: compilation and lazy loading do not count
+    seconds = []
+    for history in samples:
+        start = time.perf_counter()
+        rank(model, [history], k=k)
+        seconds.append(time.perf_counter() - start)
+    return float(np.quantile(seconds, quantile) * 1000)
 
 
-def top_items(
-    scorer: Scorer,
-    histories: Sequence[NDArray[np.int32]],
-    k: int,
-    *,
-    mask_seen: bool = True,
-    batch_size: int | None = None,
-) -> NDArray[np.int32]:
-    """The k items ranked first for each history, [n, k]; see `rank`."""
-    nobody = np.full(len(histories), -1, dtype=np.int32)
-    return rank(
-        scorer, histories, nobody, k, mask_seen=mask_seen, batch_size=batch_size
-    ).recommended
+class ItemBlocks:
+    """Item vectors in blocks of one size, the last one padded with zeros.
+
+    Matrix products of different shapes may sum in different orders. With one shape, a target
+    scores exactly like an item with the same vector, so that ties are broken by index.
+
+    Args:
+        vectors: [N, D].
+    """
+
+    def __init__(self, vectors: NDArray[np.float32]) -> None:
+        self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        rest = self.vectors[len(vectors) // ITEM_BLOCK * ITEM_BLOCK :]
+        self._last_block = np.pad(rest, ((0, ITEM_BLOCK - len(rest)), (0, 0)))
+
+    def accumulate(self, users_BD: NDArray[np.float32], accumulator: RankAccumulator) -> None:
+        """Score some histories block by block, as far as the accumulator needs it."""
+        accumulator.set_target_scores(self._target_scores(users_BD, accumulator.active_targets))
+        for first in range(0, len(self.vectors), ITEM_BLOCK):
+            width = min(ITEM_BLOCK, len(self.vectors) - first)
+            is_last = width < ITEM_BLOCK
+            block = self._last_block if is_last else self.vectors[first : first + ITEM_BLOCK]
+            accumulator.update(_dot(users_BD, block), first, width)
+            active = accumulator.prune()
+            if active is not None:
+                users_BD = users_BD[active]
+                targets = accumulator.active_targets
+                accumulator.set_target_scores(self._target_scores(users_BD, targets))
+
+    def _target_scores(
+        self, users_BD: NDArray[np.float32], targets: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """The score of each history's target, [B]; 0 where the target is −1."""
+        scores = np.empty(len(targets), dtype=np.float32)
+        for start in range(0, len(targets), ITEM_BLOCK):
+            items = targets[start : start + ITEM_BLOCK]
+            block = np.zeros_like(self._last_block)
+            block[: len(items)] = np.where(items[:, None] < 0, 0, self.vectors[items])
+            scores[start : start + ITEM_BLOCK] = np.diagonal(_dot(users_BD, block)[start:])
+        return scores
 
 
-_NOTHING = np.empty(0, dtype=np.int32)
-
-Feed = Callable[[slice, Standing], None]
-"""Lets a standing have the scores of some rows of a batch."""
-
-
-def _feeds(
-    scorer: Scorer, threads: int
-) -> tuple[Callable[[Sequence[NDArray[np.int32]]], Feed], int]:
-    """How to get at the scores of a batch of histories, and how many make a good batch."""
-    if not isinstance(scorer, DotProductScorer):
-        return lambda histories: _all_at_once(scorer.score(histories)), BATCH_SIZE
-    factored, items = scorer, ItemBlocks.of(scorer.item_vectors)
-
-    def in_blocks(histories: Sequence[NDArray[np.int32]]) -> Feed:
-        users_BD = factored.user_vectors(histories)
-        return lambda rows, standing: items.rank(users_BD[rows], standing)
-
-    return in_blocks, HISTORIES * threads
+def _accumulate_scores(scores_BN: NDArray[np.float32], accumulator: RankAccumulator) -> None:
+    rows = np.arange(len(scores_BN))
+    accumulator.set_target_scores(scores_BN[rows, accumulator.active_targets])
+    accumulator.update(scores_BN, 0, scores_BN.shape[1])
 
 
-def _all_at_once(scores_BN: NDArray[np.float32]) -> Feed:
-    def feed(rows: slice, standing: Standing) -> None:
-        scores = scores_BN[rows]
-        standing.begin(scores[np.arange(len(scores)), standing.wanted])
-        standing.add(scores, 0, scores.shape[1])
-
-    return feed
-
-
-def _blas_threads(scorer: Scorer, threads: int) -> AbstractContextManager[Any]:
-    """Where the blocks of several threads are multiplied side by side, each by one thread."""
-    if threads == 1 or not isinstance(scorer, DotProductScorer):
-        return nullcontext()
-    limited: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
-    return limited
+def _dot(users_BD: NDArray[np.float32], block: NDArray[np.float32]) -> NDArray[np.float32]:
+    with np.errstate(invalid="ignore"):  # NaN ranks last
+        return users_BD @ block.T
 
 
 @cache
 def _blas() -> ThreadpoolController:
-    """The libraries that multiply; looked for once, since that takes milliseconds."""
+    """The loaded BLAS libraries; cached, since finding them takes milliseconds."""
     return ThreadpoolController()

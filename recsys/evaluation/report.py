@@ -1,9 +1,10 @@
-"""Evaluate models on a split, and lay the results side by side."""
+"""Evaluate models on a split, compare the reports, and store them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,51 +14,58 @@ from numpy.typing import NDArray
 from recsys import columns
 from recsys.baselines import fit_popularity
 from recsys.data import Split, Subset
-from recsys.errors import DataError
-from recsys.evaluation.beyond import beyond_accuracy, diversity, serendipity
-from recsys.evaluation.lists import set_metrics
-from recsys.evaluation.metrics import METRICS, TITLES, mean_metrics
-from recsys.evaluation.protocol import (
-    DEFAULT_PROTOCOL,
-    FINGERPRINT,
-    Fingerprint,
-    RankingProtocol,
-    require_comparable,
+from recsys.errors import BundleError, DataError
+from recsys.evaluation.metrics import (
+    METRICS,
+    TITLES,
+    list_quality,
+    mean_metrics,
+    serendipity,
+    set_metrics,
 )
 from recsys.evaluation.ranking import Scorer, rank
+from recsys.storage import read_arrays, read_json, write_arrays, write_json
 
 CUTOFFS = (5, 10, 20)
-"""The lengths of list at which metrics are given."""
+"""List lengths at which metrics are computed."""
 
 TOP_K = 10
-"""How many recommended items a report keeps of each list."""
+"""Number of recommended items that a report keeps per target."""
+
+FINGERPRINT = "fingerprint"
+"""Key of the fingerprint in the `attrs` of tables of ranks."""
+
+Fingerprint = Mapping[str, str | int | float]
+
+_METRICS_FILE, _RANKS_FILE = "metrics.json", "ranks.npz"
+_STORED = ("fingerprint", "metrics", "list_quality", "set_metrics")
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """How well one model predicted the targets of a split."""
+    """The results of one model on the targets of a split."""
 
     metrics: Mapping[str, float]
-    """Means over targets, as `ndcg_at_10`."""
-    beyond: Mapping[str, float]
-    """Coverage, Gini, popularity, novelty and serendipity of what was recommended, and diversity
-    where there were vectors to tell it by, as `coverage_at_10`."""
-    lists: Mapping[str, float]
-    """HitRate, Recall, Precision, NDCG, MRR and MAP of the list that each user got before the
-    first target, all the user's targets being right, as `list_recall_at_10`."""
+    """Means over targets, with keys such as `ndcg_at_10`."""
+    list_quality: Mapping[str, float]
+    """Coverage, Gini index, popularity, novelty and serendipity of the lists, and diversity if
+    item vectors were given, with keys such as `coverage_at_10`."""
+    set_metrics: Mapping[str, float]
+    """Recall, precision, MAP, hit rate, NDCG and MRR of the list before each user's first target,
+    where all the user's targets are relevant, with keys such as `recall_at_10`."""
     ranks: NDArray[np.int64]
-    """Rank of each target, one is best, [n]."""
+    """Rank of each target, from 1, [n]."""
     recommended: NDArray[np.int32]
-    """The items ranked first for each target's history, [n, `TOP_K`]; −1 where there are fewer."""
+    """The best items for the history of each target, [n, `TOP_K`]; −1 pads short lists."""
     users: NDArray[Any]
-    """External id of each target's user, [n]; a user stands here once per target."""
+    """External id of each target's user, [n]; a user with several targets is repeated."""
     fingerprint: Fingerprint
-    """What must agree with another report to be comparable."""
+    """Reports are comparable if their fingerprints are equal."""
 
-    def per_user(self) -> pd.DataFrame:
-        """One row per target: `user_id` and `rank`; the fingerprint among its `attrs`.
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per target, `user_id` and `rank`, with the fingerprint in `attrs`.
 
-        Parquet keeps both, so that models of different runs can be compared later.
+        Parquet preserves both, so that models of different runs can be compared later.
         """
         table = pd.DataFrame({columns.USER_ID: self.users, columns.RANK: self.ranks})
         table.attrs[FINGERPRINT] = dict(self.fingerprint)
@@ -69,63 +77,55 @@ def evaluate(
     split: Split,
     subset: Subset = "test",
     ks: Sequence[int] = CUTOFFS,
-    protocol: RankingProtocol = DEFAULT_PROTOCOL,
     *,
+    mask_seen: bool = True,
     item_vectors: NDArray[np.float32] | None = None,
 ) -> Report:
-    """Rank every target among the whole catalogue, by default what its user had seen left out.
+    """Rank every target among the whole catalogue and compute all metrics.
 
     Args:
-        model: anything with `score(histories)`; it must have learned from `split.train` alone.
-        split: what was held back.
-        subset: "validation" to choose between models, "test" to report the one chosen.
-        ks: lengths of list.
-        protocol: how the catalogue is ranked.
-        item_vectors: what tells how alike two items are, for the diversity of lists,
-            [n_items, dim].
+        model: anything with `score(histories)`; it must be trained on `split.train` only.
+        split: the data.
+        subset: "validation" to choose between models, "test" to report the chosen one.
+        ks: list lengths.
+        mask_seen: leave out the items of the user's history, except the target itself.
+        item_vectors: define the similarity of items for the diversity, [n_items, dim].
 
     Raises:
         DataError: the split has no such targets.
     """
-    users = split.users(subset)
-    if not len(users):
-        raise DataError(f"{split.empty_reason}: there is nothing to evaluate on ({subset} targets)")
-    histories, targets = split.histories(subset), split.targets(subset)
-    ranking = rank(model, histories, targets, TOP_K, mask_seen=protocol.mask_seen)
-    obvious = rank(
-        fit_popularity(split.train),
-        histories,
-        targets,
-        mask_seen=protocol.mask_seen,
-        within=TOP_K,
-    )
-    beyond = beyond_accuracy(ranking.recommended, split.train)
-    beyond[f"serendipity_at_{TOP_K}"] = serendipity(ranking.ranks, obvious.ranks, TOP_K)
-    if item_vectors is not None:
-        beyond[f"diversity_at_{TOP_K}"] = diversity(ranking.recommended, item_vectors)
+    _require_targets(split, subset)
+    users, histories, targets = split.users(subset), split.histories(subset), split.targets(subset)
+    ranking = rank(model, histories, targets, TOP_K, mask_seen=mask_seen)
+    popularity = fit_popularity(split.train)
+    by_popularity = rank(popularity, histories, targets, mask_seen=mask_seen, max_rank=TOP_K)
+    surprise = serendipity(ranking.ranks, by_popularity.ranks, TOP_K)
+    n_items = split.interactions.n_items
     return Report(
         metrics=mean_metrics(ranking.ranks, ks),
-        beyond=beyond,
-        lists=set_metrics(ranking.recommended, users, targets, split.interactions.n_items),
+        list_quality=list_quality(ranking.recommended, split.train, item_vectors)
+        | {f"serendipity_at_{TOP_K}": surprise},
+        set_metrics=set_metrics(ranking.recommended, users, targets, n_items),
         ranks=ranking.ranks,
         recommended=ranking.recommended,
         users=split.interactions.users.ids[users],
-        fingerprint=protocol.fingerprint(split, subset),
+        fingerprint=evaluation_fingerprint(split, subset, mask_seen=mask_seen),
     )
 
 
 def evaluate_metric(
     model: Scorer, split: Split, subset: Subset = "validation", metric: str = "ndcg_at_10"
 ) -> float:
-    """Compute one metric of `evaluate`, without lists, popularity ranks or other metrics.
-
-    Meant for validation after every epoch. The value equals `evaluate(...).metrics[metric]`.
+    """Compute one metric of `evaluate` from the ranks alone, for validation in every epoch.
 
     Args:
-        model: anything with `score(histories)`.
-        split: the data; the model must have been trained on `split.train` only.
-        subset: the targets to rank.
-        metric: a metric and its cutoff, such as `ndcg_at_10`.
+        model: anything with `score(histories)`; it must be trained on `split.train` only.
+        split: the data.
+        subset: which targets to rank.
+        metric: a key of `METRICS` and a cutoff.
+
+    Returns:
+        The same value as `evaluate(...).metrics[metric]`.
 
     Raises:
         ValueError: the metric is unknown.
@@ -133,18 +133,48 @@ def evaluate_metric(
     """
     name, _, k = metric.rpartition("_at_")
     if name not in METRICS or not k.isdecimal():
+        known = ", ".join(METRICS)
         raise ValueError(
-            f"unknown metric {metric!r}: expected one of {', '.join(METRICS)}, with a "
-            "cutoff, such as 'ndcg_at_10'"
+            f"unknown metric {metric!r}: expected one of {known}, followed by '_at_' and a cutoff"
         )
-    if not len(split.rows(subset)):
-        raise DataError(f"{split.empty_reason}: there is nothing to evaluate on ({subset} targets)")
-    ranks = rank(model, split.histories(subset), split.targets(subset), within=int(k)).ranks
+    _require_targets(split, subset)
+    ranks = rank(model, split.histories(subset), split.targets(subset), max_rank=int(k)).ranks
     return float(METRICS[name](ranks, int(k)).mean())
 
 
+def evaluation_fingerprint(
+    split: Split, subset: Subset, *, mask_seen: bool = True
+) -> dict[str, str | int | float]:
+    """Return what two comparable results have in common: data, split, targets and ranking."""
+    return {
+        **split.fingerprint(subset),
+        "seen_items": "masked, except the target" if mask_seen else "ranked",
+        "ties": "lower item index first",
+    }
+
+
+def require_comparable(fingerprints: Mapping[str, Fingerprint]) -> None:
+    """Check that results have equal fingerprints.
+
+    Args:
+        fingerprints: by the name of the result.
+
+    Raises:
+        ValueError: two fingerprints differ; names the first difference, settings before digests.
+    """
+    names = list(fingerprints)
+    for name in names[1:]:
+        first, second = fingerprints[names[0]], fingerprints[name]
+        for key in sorted({**first, **second}, key=lambda key: key.endswith("digest")):
+            if first.get(key) != second.get(key):
+                raise ValueError(
+                    f"{names[0]} and {name} are not comparable: {key} is {first.get(key)!r} and "
+                    f"{second.get(key)!r}"
+                )
+
+
 def comparison_table(reports: Mapping[str, Report], ks: Sequence[int] = CUTOFFS) -> pd.DataFrame:
-    """One row per model, one column per metric (`NDCG@10`), best NDCG@10 first.
+    """One row per model, one column per metric such as `NDCG@10`, sorted by NDCG.
 
     Raises:
         ValueError: the reports are not comparable; names the first difference.
@@ -160,3 +190,36 @@ def comparison_table(reports: Mapping[str, Report], ks: Sequence[int] = CUTOFFS)
     }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
     return table.sort_values(f"NDCG@{ks[len(ks) // 2]}", ascending=False, kind="stable")
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write a report to a folder, which is created if it does not exist."""
+    stored = {name: dict(getattr(report, name)) for name in _STORED}
+    write_json(folder / _METRICS_FILE, stored)
+    write_arrays(folder / _RANKS_FILE, ranks=report.ranks, recommended=report.recommended)
+
+
+def read_report(folder: Path, split: Split, subset: Subset) -> Report:
+    """Read a report that `write_report` wrote for the same split and subset.
+
+    Raises:
+        BundleError: a file is missing or damaged, or the report is of other data or targets.
+    """
+    stored = read_json(folder / _METRICS_FILE)
+    if stored.get("fingerprint") != evaluation_fingerprint(split, subset):
+        raise BundleError(f"the report in {folder} is of other data or other targets")
+    try:
+        arrays = read_arrays(folder / _RANKS_FILE)
+        return Report(
+            **{name: stored[name] for name in _STORED},
+            ranks=arrays["ranks"],
+            recommended=arrays["recommended"],
+            users=split.interactions.users.ids[split.users(subset)],
+        )
+    except (KeyError, OSError, ValueError) as error:
+        raise BundleError(f"{folder} does not contain a valid report: {error}") from error
+
+
+def _require_targets(split: Split, subset: Subset) -> None:
+    if not len(split.rows(subset)):
+        raise DataError(f"no {subset} targets to evaluate: {split.empty_reason}")

@@ -1,4 +1,4 @@
-"""How good a model is for some users and some items: by segment."""
+"""Metrics by segment of users and items."""
 
 from __future__ import annotations
 
@@ -10,73 +10,70 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.data import Interactions, Split, Subset
-from recsys.evaluation.metrics import mean_metrics
+from recsys.evaluation.metrics import Ranks, mean_metrics
 
 Segments = Mapping[str, pd.Categorical]
-"""The segment of each target, by what they are divided by."""
+"""The segment of each target, by the name of the segmentation."""
 
 
-def segments_of(split: Split, subset: Subset) -> dict[str, pd.Categorical]:
-    """Divide targets by length of history, by popularity of the item, and into warm and cold.
+def segment_targets(split: Split, subset: Subset) -> dict[str, pd.Categorical]:
+    """Segment targets by history length, by popularity of the item, and into warm and cold.
 
-    Histories are divided into four parts of equally many targets, as far as equal lengths allow.
-    Items are divided by popularity in train into deciles of its watches: 1 holds the most
-    watched items, which make up a tenth of all watches, 10 the least watched. Items that train
-    does not know are cold.
+    History lengths are divided into quartiles of targets. Items are divided into deciles of the
+    training interactions: decile 1 holds the most popular items, which account for a tenth of
+    all interactions, decile 10 the least popular ones. Items without any are cold.
     """
     histories = split.histories(subset)
-    lengths = np.array([len(histories[at]) for at in range(len(histories))], dtype=np.int64)
+    lengths = np.array([len(histories[index]) for index in range(len(histories))], dtype=np.int64)
     items = split.targets(subset)
     cold = split.cold(subset)
     start = np.where(cold.items, 2, np.where(cold.users, 1, 0))
     deciles = popularity_deciles(split.train)[items]
     deciles[cold.items] = -1
     return {
-        "history length": _quarters(lengths),
-        "popularity decile": _coded(deciles, [str(decile) for decile in range(1, 11)]),
-        "start": _coded(start, ["warm", "cold user", "cold item"]),
+        "history length": _quartiles(lengths),
+        "popularity decile": _categorical(deciles, [str(decile) for decile in range(1, 11)]),
+        "cold start": _categorical(start, ["warm", "cold user", "cold item"]),
     }
 
 
 def popularity_deciles(train: Interactions) -> NDArray[np.int64]:
-    """The decile of watches that each item falls into, 0 the most watched to 9, [n_items]."""
+    """The decile of interactions of each item, from 0, the most popular, to 9, [n_items]."""
     counts = np.bincount(train.item_index, minlength=train.n_items)
     order = np.argsort(-counts, kind="stable")
-    before = np.cumsum(counts[order]) - counts[order]
+    n_before = np.cumsum(counts[order]) - counts[order]
     deciles = np.empty(train.n_items, dtype=np.int64)
-    deciles[order] = np.minimum(10 * before // max(counts.sum(), 1), 9)
+    deciles[order] = np.minimum(10 * n_before // max(counts.sum(), 1), 9)
     return deciles
 
 
-def by_segment(
-    ranks: NDArray[np.int64], segments: Segments, ks: Sequence[int] = (10,)
-) -> pd.DataFrame:
-    """Means of every metric for each segment: one row per division and segment, with its size.
+def segment_metrics(ranks: Ranks, segments: Segments, ks: Sequence[int] = (10,)) -> pd.DataFrame:
+    """Compute the mean metrics of each segment, one row per segmentation and segment.
 
     Args:
         ranks: of the targets, [n].
-        segments: as `segments_of` divides the same targets.
-        ks: lengths of list.
+        segments: of the same targets, from `segment_targets`.
+        ks: list lengths.
     """
     rows = [
-        {"by": by, "segment": str(segment), "targets": int(here.sum())}
-        | mean_metrics(ranks[here], ks)
-        for by, of in segments.items()
-        for code, segment in enumerate(of.categories)
-        if (here := of.codes == code).any()
+        {"segmentation": name, "segment": str(segment), "n_targets": int(is_member.sum())}
+        | mean_metrics(ranks[is_member], ks)
+        for name, categorical in segments.items()
+        for code, segment in enumerate(categorical.categories)
+        if (is_member := categorical.codes == code).any()
     ]
-    return pd.DataFrame(rows).set_index(["by", "segment"])
+    return pd.DataFrame(rows).set_index(["segmentation", "segment"])
 
 
-def _quarters(lengths: NDArray[np.int64]) -> pd.Categorical:
-    """Four parts of about equally many, named by their bounds."""
+def _quartiles(lengths: NDArray[np.int64]) -> pd.Categorical:
+    """Up to four segments of about equal size, named by their bounds."""
     edges = np.unique(np.quantile(lengths, [0.25, 0.5, 0.75, 1.0], method="inverted_cdf"))
     codes = np.searchsorted(edges, lengths)
     lows = [lengths[codes == code].min() for code in range(len(edges))]
-    return _coded(codes, [f"{low} to {high}" for low, high in zip(lows, edges, strict=True)])
+    return _categorical(codes, [f"{low} to {high}" for low, high in zip(lows, edges, strict=True)])
 
 
-def _coded(codes: NDArray[Any], names: list[str]) -> pd.Categorical:
-    """What is called names[code], or nothing where the code is −1."""
-    values = [names[code] if code >= 0 else None for code in codes]
-    return pd.Categorical(values, categories=names)
+def _categorical(codes: NDArray[Any], categories: list[str]) -> pd.Categorical:
+    """Categories by code; −1 is missing."""
+    values = [categories[code] if code >= 0 else None for code in codes]
+    return pd.Categorical(values, categories=categories)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from recsys.data import Split, Subset
-from recsys.evaluation import Report, by_segment, segments_of
+from recsys.evaluation import Report, segment_metrics, segment_targets
 from recsys.evaluation.metrics import METRICS, TITLES
 from recsys.evaluation.segments import popularity_deciles
 
@@ -53,14 +53,14 @@ def metrics_by_k(reports: Mapping[str, Report]) -> dict[str, str]:
 
 def by_segments(reports: Mapping[str, Report], split: Split, subset: Subset) -> dict[str, str]:
     """NDCG@10 by segment, a line per model; by what targets are divided by."""
-    segments = segments_of(split, subset)
-    tables = {model: by_segment(report.ranks, segments) for model, report in reports.items()}
+    segments = segment_targets(split, subset)
+    tables = {model: segment_metrics(report.ranks, segments) for model, report in reports.items()}
     charts = {}
     for division in segments:
         lines = {}
         for model, whole in tables.items():
             table = whole.loc[division]
-            names = [f"{name}<br>n={n:,}" for name, n in table["targets"].items()]
+            names = [f"{name}<br>n={n:,}" for name, n in table["n_targets"].items()]
             if len(names) > _LABELLED:
                 names = table.index.tolist()
             lines[model] = (names, table["ndcg_at_10"].tolist())

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from recsys.evaluation import TOP_K, Report, intervals, significance_table
+from recsys.evaluation import Report, confidence_intervals, significance_table
 from recsys.evaluation.metrics import METRICS, TITLES
+from recsys.evaluation.report import TOP_K
 
 K = 10
-LEVEL = 0.95
 
 BEYOND = ("coverage", "gini", "popularity", "novelty", "diversity", "serendipity")
 """What the second table tells, in this order; what a report lacks is left empty."""
@@ -44,11 +44,11 @@ def rows(reports: Mapping[str, Report], reference: str) -> list[Row]:
     Raises:
         ValueError: reports are not comparable; names the first difference.
     """
-    ranks = {name: report.per_user() for name, report in reports.items()}
-    differences = significance_table(reference, ranks, "ndcg", K, level=LEVEL)
+    ranks = {name: report.to_frame() for name, report in reports.items()}
+    differences = significance_table(reference, ranks, "ndcg", K)
     found = []
     for name, report in reports.items():
-        table = intervals(ranks[name], [K], level=LEVEL)
+        table = confidence_intervals(ranks[name], [K])
         has_difference = name != reference
         found.append(
             Row(
@@ -61,7 +61,7 @@ def rows(reports: Mapping[str, Report], reference: str) -> list[Row]:
                 if has_difference
                 else None,
                 p=float(differences["p_holm"][name]) if has_difference else None,
-                beyond={title: report.beyond.get(f"{title}_at_{TOP_K}") for title in BEYOND},
+                beyond={title: report.list_quality.get(f"{title}_at_{TOP_K}") for title in BEYOND},
             )
         )
     return sorted(found, key=lambda row: -row.accuracy[f"NDCG@{K}"].mean)

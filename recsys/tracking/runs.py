@@ -59,7 +59,7 @@ class Run:
             yield run
 
     def log_config(self, **configs: BaseModel) -> None:
-        """Record every field of some configurations, however deep, as `session_model.epochs`."""
+        """Record every field of some configurations, however deep, as `session.epochs`."""
         params = [
             Param(name, str(value))
             for stage, config in configs.items()
@@ -152,10 +152,10 @@ class Run:
         """Record a model's metrics, as `test_ndcg_at_10`, every user's rank, and the protocol."""
         self.set_tags(protocol_tags(reports))
         for target, report in reports.items():
-            found = {**report.metrics, **report.lists, **report.beyond}
+            found = {**report.metrics, **report.set_metrics, **report.list_quality}
             self.log_metrics({f"{target}_{name}": x for name, x in found.items()})
             with tempfile.TemporaryDirectory() as folder:
-                report.per_user().to_parquet(Path(folder) / f"{target}.parquet", index=False)
+                report.to_frame().to_parquet(Path(folder) / f"{target}.parquet", index=False)
                 self.log_folder(Path(folder), "ranks")
 
     def log_folder(self, folder: Path, name: str) -> None:

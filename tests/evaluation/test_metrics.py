@@ -1,11 +1,36 @@
 import math
 
+import ir_measures
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
+from implicit.cpu.matrix_factorization_base import MatrixFactorizationBase
+from implicit.evaluation import ranking_metrics_at_k
 
-from recsys.evaluation.metrics import METRICS, TITLES, hit_rate, mean_metrics, mrr, ndcg
+from recsys.data import read_ratings
+from recsys.evaluation import rank
+from recsys.evaluation.metrics import (
+    METRICS,
+    SET_METRICS,
+    TITLES,
+    coverage,
+    diversity,
+    find_hits,
+    gini,
+    hit_rate,
+    list_quality,
+    mean_metrics,
+    mean_popularity,
+    mrr,
+    ndcg,
+    novelty,
+    serendipity,
+)
+
+# One target per prediction.
 
 RANKS = np.array([1, 2, 3, 10, 11])
 
@@ -21,11 +46,11 @@ RANKS = np.array([1, 2, 3, 10, 11])
         (ndcg, 10, [1, 1 / math.log2(3), 1 / 2, 1 / math.log2(11), 0]),
     ],
 )
-def test_by_hand(metric, k, expected):
+def test_metrics_of_single_targets_by_hand(metric, k, expected):
     assert metric(RANKS, k).tolist() == pytest.approx(expected)
 
 
-def test_means_are_over_users():
+def test_means_are_over_targets():
     assert mean_metrics(np.array([1, 3, 20]), ks=[2, 10]) == pytest.approx(
         {
             "hit_rate_at_2": 1 / 3,
@@ -48,5 +73,235 @@ def test_metrics_lie_between_0_and_1_and_mrr_below_ndcg_below_hit_rate(ranks, k)
     assert (high <= 1).all()
 
 
-def test_every_metric_has_a_name_for_people():
+def test_every_metric_has_a_title():
     assert sorted(TITLES) == sorted(METRICS)
+
+
+# Several targets per user.
+
+LISTS = np.array([[4, 2, 0, 1], [3, 1, 2, -1], [5, 4, 3, 2]], dtype=np.int32)
+RELEVANT = [np.array(items, dtype=np.int32) for items in ([2, 1, 5], [1], [0, 1])]
+HITS = find_hits(LISTS, RELEVANT, 6)
+
+
+def test_hits_are_found_in_each_users_own_list():
+    assert HITS.is_hit.astype(int).tolist() == [[0, 1, 0, 1], [0, 1, 0, 0], [0, 0, 0, 0]]
+    assert HITS.n_relevant.tolist() == [3, 1, 2]
+
+
+AT_2, AT_4 = 1 / math.log2(3), 1 / math.log2(5)
+
+
+@pytest.mark.parametrize(
+    ("metric", "k", "expected"),
+    [
+        ("user_hit_rate", 1, [0, 0, 0]),
+        ("user_hit_rate", 4, [1, 1, 0]),
+        ("recall", 2, [1 / 3, 1, 0]),
+        ("recall", 4, [2 / 3, 1, 0]),
+        ("precision", 2, [1 / 2, 1 / 2, 0]),
+        ("precision", 4, [2 / 4, 1 / 4, 0]),
+        ("precision", 8, [2 / 8, 1 / 8, 0]),  # the divisor is k, even for shorter lists
+        ("user_ndcg", 2, [AT_2 / (1 + AT_2), AT_2, 0]),
+        ("user_ndcg", 4, [(AT_2 + AT_4) / (1 + AT_2 + 1 / 2), AT_2, 0]),
+        ("user_ndcg", 8, [(AT_2 + AT_4) / (1 + AT_2 + 1 / 2), AT_2, 0]),
+        ("user_mrr", 1, [0, 0, 0]),
+        ("user_mrr", 4, [1 / 2, 1 / 2, 0]),
+        ("map", 2, [1 / 2 / 2, 1 / 2, 0]),
+        ("map", 4, [(1 / 2 + 2 / 4) / 3, 1 / 2, 0]),
+    ],
+)
+def test_set_metrics_by_hand(metric, k, expected):
+    assert SET_METRICS[metric](HITS, k).tolist() == pytest.approx(expected)
+
+
+def test_a_user_without_relevant_items_is_rejected():
+    with pytest.raises(ValueError, match="user 1 of 2 has no relevant item"):
+        find_hits(LISTS[:2], [RELEVANT[0], np.array([], np.int32)], 6)
+
+
+class Factors(MatrixFactorizationBase):
+    """The scores of a model of implicit."""
+
+    def __init__(self, user_factors, item_factors):
+        super().__init__(num_threads=1)
+        self.user_factors, self.item_factors = user_factors, item_factors
+
+    def fit(self, *_args, **_settings): ...
+
+    def save(self, *_args): ...
+
+    def score(self, histories):
+        return self.user_factors[: len(histories)] @ self.item_factors.T
+
+
+def random_case(seed, n_users=30, n_items=25):
+    """Random scores without ties, histories, and relevant items outside the histories."""
+    rng = np.random.default_rng(seed)
+    model = Factors(
+        rng.standard_normal((n_users, 6)).astype(np.float32),
+        rng.standard_normal((n_items, 6)).astype(np.float32),
+    )
+    shuffled = [rng.permutation(n_items).astype(np.int32) for _ in range(n_users)]
+    histories = [items[: rng.integers(0, 9)] for items in shuffled]
+    relevant = [np.sort(items[9 : 9 + rng.integers(1, 9)]) for items in shuffled]
+    return model, histories, relevant
+
+
+def csr_matrix(rows, n_items):
+    users = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    values = np.ones(len(users), dtype=np.float32)
+    return sp.csr_matrix((values, (users, np.concatenate(rows))), shape=(len(rows), n_items))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_set_metrics_agree_with_implicit(seed, k):
+    model, histories, relevant = random_case(seed)
+    lists = rank(model, histories, k=k, batch_size=100).recommended
+    hits = find_hits(lists, relevant, 25)
+    train, test = csr_matrix(histories, 25), csr_matrix(relevant, 25)
+    peer = ranking_metrics_at_k(model, train, test, K=k, show_progress=False, num_threads=1)
+    assert SET_METRICS["map"](hits, k).mean() == pytest.approx(peer["map"], rel=1e-5)
+    assert SET_METRICS["user_ndcg"](hits, k).mean() == pytest.approx(peer["ndcg"], rel=1e-5)
+    # implicit defines precision as all hits / all possible hits.
+    attainable = np.minimum(hits.n_relevant, k).sum()
+    assert hits.is_hit.sum() / attainable == pytest.approx(peer["precision"], rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_set_metrics_agree_with_trec_eval(seed, k):
+    model, histories, relevant = random_case(seed)
+    lists = rank(model, histories, k=10, batch_size=100).recommended
+    hits = find_hits(lists, relevant, 25)
+    qrels = {f"u{user}": {str(item): 1 for item in row} for user, row in enumerate(relevant)}
+    run = {
+        f"u{user}": {str(item): float(-position) for position, item in enumerate(row)}
+        for user, row in enumerate(lists)
+    }
+    measures = {
+        "user_hit_rate": ir_measures.Success @ k,
+        "recall": ir_measures.R @ k,
+        "precision": ir_measures.P @ k,
+        "user_ndcg": ir_measures.nDCG @ k,
+        "user_mrr": ir_measures.RR @ k,
+        "map": ir_measures.AP @ k,
+    }
+    peer = ir_measures.calc_aggregate(measures.values(), qrels, run)
+    ours = {name: SET_METRICS[name](hits, k) for name in measures}
+    # trec_eval divides by all relevant items, even if there are more than k.
+    ours["map"] *= np.minimum(hits.n_relevant, k) / hits.n_relevant
+    assert {name: values.mean() for name, values in ours.items()} == pytest.approx(
+        {name: peer[measure] for name, measure in measures.items()}, rel=1e-6
+    )
+
+
+@given(
+    scores=st.lists(
+        st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0]), min_size=7, max_size=7), min_size=1
+    ),
+    target=st.integers(0, 6),
+    k=st.integers(1, 9),
+)
+def test_set_metrics_of_one_relevant_item_equal_the_metrics_of_its_rank(scores, target, k):
+    class Table:
+        def score(self, histories):
+            return np.array(scores, dtype=np.float32)
+
+    targets = np.full(len(scores), target, dtype=np.int32)
+    histories = [np.empty(0, np.int32)] * len(scores)
+    ranking = rank(Table(), histories, targets, k, batch_size=10_000)
+    hits = find_hits(ranking.recommended, [targets[:1]] * len(scores), 7)
+    for set_metric, metric in (
+        ("user_hit_rate", "hit_rate"),
+        ("recall", "hit_rate"),
+        ("user_mrr", "mrr"),
+        ("map", "mrr"),
+        ("user_ndcg", "ndcg"),
+    ):
+        expected = METRICS[metric](ranking.ranks, k)
+        np.testing.assert_allclose(SET_METRICS[set_metric](hits, k), expected, rtol=1e-12)
+
+
+# Beyond accuracy.
+
+SHORT_LISTS = np.array([[0, 1], [0, 2], [0, -1]], dtype=np.int32)
+
+
+def test_coverage_is_the_share_of_items_recommended_to_anyone():
+    assert coverage(SHORT_LISTS, 5) == 3 / 5
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([1, 1, 1, 1], 0),
+        ([4, 0, 0, 0], 3 / 4),
+        ([1, 3], 1 / 4),
+        # Differences of all pairs: 2 + 2 + 3 + 3 + 0 + 1 + 1 + 1 + 1 + 0 = 14; the mean is 1.
+        ([3, 1, 1, 0, 0], 2 * 14 / (2 * 5 * 5)),
+    ],
+)
+def test_gini_by_hand(counts, expected):
+    lists = np.repeat(np.arange(len(counts)), counts).astype(np.int32)[:, None]
+    assert gini(lists, len(counts)) == pytest.approx(expected)
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=40))
+def test_gini_is_half_the_relative_mean_difference(items):
+    counts = np.bincount(items, minlength=7)
+    expected = np.abs(counts[:, None] - counts).mean() / (2 * counts.mean())
+    assert gini(np.array(items, dtype=np.int32)[:, None], 7) == pytest.approx(expected)
+
+
+def test_popularity_and_novelty_by_hand():
+    popularity = np.array([1 / 2, 1 / 4, 0])
+    # Item 0 three times, items 1 and 2 once.
+    assert mean_popularity(SHORT_LISTS, popularity) == pytest.approx((3 / 2 + 1 / 4 + 0) / 5)
+    # 1 and 2 bits; 3 bits for item 2, as if it had one of 8 users.
+    assert novelty(SHORT_LISTS, popularity, n_users=8) == pytest.approx((3 * 1 + 2 + 3) / 5)
+
+
+@given(
+    lists=st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3, unique=True), min_size=1),
+    seed=st.integers(0, 5),
+)
+def test_diversity_is_the_mean_distance_of_pairs(lists, seed):
+    vectors = np.random.default_rng(seed).standard_normal((5, 3))
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected = np.mean(
+        [np.mean([1 - units[i] @ units[j] for i in row for j in row if i != j]) for row in lists]
+    )
+    lists = np.array(lists, dtype=np.int32)
+    assert diversity(lists, vectors) == pytest.approx(expected)
+    padded = np.hstack([lists, np.full((len(lists), 1), -1, np.int32)])
+    assert diversity(padded, vectors) == pytest.approx(expected)
+
+
+def test_an_item_without_a_vector_has_cosine_zero():
+    assert diversity(np.array([[0, 1]], np.int32), np.array([[1.0, 0], [0, 0]])) == 1.0
+
+
+def test_serendipity_counts_targets_that_popularity_misses():
+    ranks, popularity_ranks = np.array([1, 2, 3, 9]), np.array([1, 9, 4, 1])
+    assert serendipity(ranks, popularity_ranks, 3) == 2 / 4  # the second and the third
+    with pytest.raises(ValueError, match="4 ranks, but 3 by popularity"):
+        serendipity(ranks, popularity_ranks[:3], 3)
+
+
+def test_list_quality_names_the_length_of_the_lists():
+    # Two users interacted with item 0 and one with item 1; the third user is filtered out.
+    log = read_ratings(pd.DataFrame({"user_id": [1, 1, 2, 3], "item_id": [0, 1, 0, 2]}))
+    train = log.filter(log.user_index < 2)
+    expected = {
+        "coverage_at_2": 1,
+        "gini_at_2": (2 * 2 * 2) / (2 * 9 * 5 / 3),
+        "popularity_at_2": (3 * 1 + 1 / 2 + 0) / 5,
+        "novelty_at_2": -(3 * math.log2(1) + math.log2(1 / 2) + math.log2(1 / 2)) / 5,
+    }
+    assert list_quality(SHORT_LISTS, train) == pytest.approx(expected)
+    vectors = np.eye(3, dtype=np.float32)
+    assert list_quality(SHORT_LISTS, train, vectors) == pytest.approx(
+        expected | {"diversity_at_2": 1}
+    )

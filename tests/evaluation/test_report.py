@@ -13,15 +13,16 @@ from recsys.data import (
     per_user_ratio,
     read_ratings,
 )
-from recsys.errors import DataError
+from recsys.errors import BundleError, DataError
 from recsys.evaluation import (
-    CUTOFFS,
-    RankingProtocol,
     comparison_table,
-    diversity,
     evaluate,
     evaluate_metric,
+    read_report,
+    write_report,
 )
+from recsys.evaluation.metrics import diversity
+from recsys.evaluation.report import CUTOFFS, evaluation_fingerprint
 
 
 class ByIndex:
@@ -53,44 +54,44 @@ def test_by_hand(split):
             "mrr_at_2": (1 / 2 + 1) / 2,
         }
     )
-    assert report.per_user().to_dict("list") == {"user_id": [1, 2], "rank": [2, 1]}
-    assert report.fingerprint == RankingProtocol().fingerprint(split, "test")
+    assert report.to_frame().to_dict("list") == {"user_id": [1, 2], "rank": [2, 1]}
+    assert report.fingerprint == evaluation_fingerprint(split, "test")
     assert report.recommended.tolist() == [[4, 3, *[-1] * 8], [4, 3, 2, *[-1] * 7]]
 
 
-def test_the_validation_target_is_predicted_from_what_came_before_it(split):
+def test_a_validation_target_is_predicted_from_earlier_interactions(split):
     # The items 2 of user 1, who had seen 0 1, and 0 of user 2, who had seen 1.
     report = evaluate(ByIndex(), split, "validation")
     assert report.ranks.tolist() == [3, 4]
     assert report.fingerprint["subset"] == "validation"
 
 
-def test_no_user_with_three_watches_is_an_error():
+def test_no_user_with_three_interactions_is_an_error():
     log = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [1, 2, 3]})
-    with pytest.raises(DataError, match="no user has three watches"):
+    with pytest.raises(DataError, match="no test targets to evaluate: no user has three"):
         evaluate(ByIndex(), leave_last_out(read_ratings(log)))
 
 
-def test_a_user_with_several_targets_stands_in_the_report_several_times():
+def test_a_user_with_several_targets_has_several_rows():
     log = pd.DataFrame({"user_id": ["ann"] * 5, "item_id": [1, 2, 3, 4, 5]})
     split = leave_last_n(read_ratings(log), 2)
     # The items 3, after 0 1 2, and 4, after 0 1 2 3; for validation 1, after 0, and 2, after 0 1.
     report = evaluate(ByIndex(), split)
-    assert report.per_user().to_dict("list") == {"user_id": ["ann", "ann"], "rank": [2, 1]}
+    assert report.to_frame().to_dict("list") == {"user_id": ["ann", "ann"], "rank": [2, 1]}
     assert report.metrics["mrr_at_10"] == (1 / 2 + 1) / 2
     assert evaluate(ByIndex(), split, "validation").ranks.tolist() == [4, 3]
 
 
-@pytest.mark.parametrize("target", ["validation", "test"])
-def test_every_split_can_be_evaluated(sample, target):
+@pytest.mark.parametrize("subset", ["validation", "test"])
+def test_every_split_can_be_evaluated(sample, subset):
     cuts = np.quantile(sample.timestamp, [0.6, 0.8]).astype(int)
     for split in (
         leave_last_n(sample, 3),
         per_user_ratio(sample),
         global_time_cut(sample, validation_from=cuts[0], test_from=cuts[1]),
     ):
-        report = evaluate(fit_popularity(split.train), split, target)
-        assert len(report.ranks) == len(report.users) == len(split.rows(target)) > 80
+        report = evaluate(fit_popularity(split.train), split, subset)
+        assert len(report.ranks) == len(report.users) == len(split.rows(subset)) > 80
         assert comparison_table({"one": report, "two": report}).shape[0] == 2
 
 
@@ -101,12 +102,15 @@ def test_different_splits_are_not_compared(split):
         comparison_table(reports)
 
 
-def test_a_split_without_targets_says_what_it_lacks(split):
-    with pytest.raises(DataError, match=r"no user has 7 watches, which leave_last_n\(n=3\)"):
+def test_a_split_without_targets_is_rejected(split):
+    with pytest.raises(
+        DataError,
+        match=r"no test targets to evaluate: no user has (the )?7 .*leave_last_n\(n=3\)",
+    ):
         evaluate(ByIndex(), leave_last_n(split.interactions, 3))
 
 
-def test_a_table_has_a_row_per_model_the_best_first(split):
+def test_the_comparison_table_is_sorted_by_ndcg(split):
     up, down = evaluate(ByIndex(), split), evaluate(ByIndex(-1), split)
     table = comparison_table({"down": down, "up": up})
     assert table.index.tolist() == ["up", "down"]
@@ -116,94 +120,94 @@ def test_a_table_has_a_row_per_model_the_best_first(split):
     assert table.loc["up", "NDCG@20"] == up.metrics["ndcg_at_20"]
 
 
-def test_models_that_are_equal_keep_their_order(split):
+def test_equal_models_keep_their_order(split):
     report = evaluate(ByIndex(), split)
     assert comparison_table({"b": report, "a": report}).index.tolist() == ["b", "a"]
 
 
 def fingerprint_keys():
     log = pd.DataFrame({"user_id": [1, 1, 1], "item_id": [1, 2, 3]})
-    return list(RankingProtocol().fingerprint(leave_last_out(read_ratings(log)), "test"))
+    return list(evaluation_fingerprint(leave_last_out(read_ratings(log)), "test"))
 
 
 @pytest.mark.parametrize("key", fingerprint_keys())
-def test_results_that_differ_in_any_part_of_the_fingerprint_are_refused(split, key):
+def test_results_with_different_fingerprints_are_not_compared(split, key):
     report = evaluate(ByIndex(), split)
     other = dataclasses.replace(report, fingerprint={**report.fingerprint, key: "other"})
-    with pytest.raises(ValueError, match=f"a and c are not comparable: {key} is .*'other'"):
+    with pytest.raises(ValueError, match=f"a and c are not comparable: {key} is .* and 'other'"):
         comparison_table({"a": report, "b": report, "c": other})
 
 
 def test_validation_and_test_are_not_compared(split):
-    reports = {target: evaluate(ByIndex(), split, target) for target in ("validation", "test")}
-    with pytest.raises(ValueError, match="subset is 'validation' for the one, 'test'"):
+    reports = {subset: evaluate(ByIndex(), split, subset) for subset in ("validation", "test")}
+    with pytest.raises(ValueError, match="subset is 'validation' and 'test'"):
         comparison_table(reports)
 
 
-def test_what_was_seen_may_be_ranked_too(split):
-    report = evaluate(ByIndex(-1), split, protocol=RankingProtocol(mask_seen=False))
+def test_seen_items_can_be_ranked(split):
+    report = evaluate(ByIndex(-1), split, mask_seen=False)
     assert report.ranks.tolist() == [4, 5]
     assert evaluate(ByIndex(-1), split).ranks.tolist() == [1, 3]
-    with pytest.raises(ValueError, match=r"seen_items is 'left out, .* 'ranked'"):
+    with pytest.raises(ValueError, match=r"seen_items is 'masked, except the target' and 'ranked'"):
         comparison_table({"masked": evaluate(ByIndex(-1), split), "not": report})
 
 
-def test_a_setting_that_differs_is_named_before_the_digests_that_follow_from_it(split):
+def test_settings_are_compared_before_digests(split):
     report = evaluate(ByIndex(), split)
     other = {"data_digest": "x", "n": 2, **report.fingerprint, "targets_digest": "y"}
     reports = {"a": report, "b": dataclasses.replace(report, fingerprint=other)}
-    with pytest.raises(ValueError, match="n is None for the one, 2 for the other"):
+    with pytest.raises(ValueError, match="n is None and 2"):
         comparison_table(reports)
-    with pytest.raises(ValueError, match="n is 2 for the one, None for the other"):
+    with pytest.raises(ValueError, match="n is 2 and None"):
         comparison_table(dict(reversed(reports.items())))
 
 
-def test_parquet_keeps_the_ranks_and_the_fingerprint(split, tmp_path):
+def test_parquet_preserves_ranks_and_fingerprint(split, tmp_path):
     report = evaluate(ByIndex(), split)
-    report.per_user().to_parquet(tmp_path / "ranks.parquet", index=False)
+    report.to_frame().to_parquet(tmp_path / "ranks.parquet", index=False)
     stored = pd.read_parquet(tmp_path / "ranks.parquet")
-    pd.testing.assert_frame_equal(stored, report.per_user())
+    pd.testing.assert_frame_equal(stored, report.to_frame())
     assert stored.attrs["fingerprint"] == report.fingerprint
 
 
-def test_one_call_gives_every_metric(sample_split):
-    """Also those of several right items, of the lists' variety, and of what is not obvious."""
+def test_a_report_has_every_metric(sample_split):
     vectors = np.random.default_rng(0).standard_normal((sample_split.interactions.n_items, 3))
     model = fit_item_knn(sample_split.train)
     report = evaluate(model, sample_split, item_vectors=vectors.astype(np.float32))
     names = {"coverage", "gini", "popularity", "novelty", "serendipity", "diversity"}
-    assert set(report.beyond) == {f"{name}_at_10" for name in names}
-    assert report.beyond["diversity_at_10"] == pytest.approx(diversity(report.recommended, vectors))
-    assert "diversity_at_10" not in evaluate(model, sample_split).beyond
-    obvious = evaluate(fit_popularity(sample_split.train), sample_split)
-    assert obvious.beyond["serendipity_at_10"] == 0
-    missed = (report.ranks <= 10) & (obvious.ranks > 10)
-    assert report.beyond["serendipity_at_10"] == missed.mean() > 0
-    # With one target each, the list and the rank tell the same.
+    assert set(report.list_quality) == {f"{name}_at_10" for name in names}
+    assert report.list_quality["diversity_at_10"] == pytest.approx(
+        diversity(report.recommended, vectors)
+    )
+    assert "diversity_at_10" not in evaluate(model, sample_split).list_quality
+    popularity = evaluate(fit_popularity(sample_split.train), sample_split)
+    assert popularity.list_quality["serendipity_at_10"] == 0
+    missed = (report.ranks <= 10) & (popularity.ranks > 10)
+    assert report.list_quality["serendipity_at_10"] == missed.mean() > 0
     for name in ("hit_rate", "ndcg", "mrr"):
-        told = report.lists[f"list_{name}_at_10"]
-        assert told == pytest.approx(report.metrics[f"{name}_at_10"])
-    assert report.lists["list_recall_at_10"] == pytest.approx(report.metrics["hit_rate_at_10"])
-    assert report.lists["list_map_at_10"] == pytest.approx(report.metrics["mrr_at_10"])
+        expected = pytest.approx(report.metrics[f"{name}_at_10"])
+        assert report.set_metrics[f"user_{name}_at_10"] == expected, "one target per user"
+    assert report.set_metrics["recall_at_10"] == pytest.approx(report.metrics["hit_rate_at_10"])
+    assert report.set_metrics["map_at_10"] == pytest.approx(report.metrics["mrr_at_10"])
 
 
-def test_the_list_at_the_cut_is_held_against_all_that_came_after_it():
-    # After 0 at time 1, ann watches 4 and 1, ben 2; scores by index list 4 3 2 1.
+def test_the_list_at_the_cut_is_compared_with_all_later_interactions():
+    # After item 0 at time 1, ann has items 4 and 1, ben item 2; scores by index list 4 3 2 1.
     rows = [("ann", 0, 1), ("ann", 4, 5), ("ann", 1, 6), ("ben", 0, 1), ("ben", 2, 7)]
     rows += [("carl", 3, 1)]
     log = read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]))
     report = evaluate(ByIndex(), global_time_cut(log, validation_from=3, test_from=4))
     assert report.recommended[:, :4].tolist() == [[4, 3, 2, 1], [3, 2, 1, -1], [4, 3, 2, 1]]
-    assert report.lists == pytest.approx(
+    assert report.set_metrics == pytest.approx(
         {
-            "list_hit_rate_at_10": 1,
-            "list_recall_at_10": 1,
-            "list_precision_at_10": (2 / 10 + 1 / 10) / 2,
-            "list_ndcg_at_10": (
+            "user_hit_rate_at_10": 1,
+            "recall_at_10": 1,
+            "precision_at_10": (2 / 10 + 1 / 10) / 2,
+            "user_ndcg_at_10": (
                 (1 + 1 / math.log2(5)) / (1 + 1 / math.log2(3)) + 1 / math.log2(4)
             ) / 2,
-            "list_mrr_at_10": (1 + 1 / 3) / 2,
-            "list_map_at_10": ((1 + 2 / 4) / 2 + 1 / 3) / 2,
+            "user_mrr_at_10": (1 + 1 / 3) / 2,
+            "map_at_10": ((1 + 2 / 4) / 2 + 1 / 3) / 2,
         }
     )  # fmt: skip
 
@@ -223,6 +227,33 @@ def test_an_unknown_metric_is_rejected(split, metric):
         evaluate_metric(ByIndex(), split, "test", metric)
 
 
-def test_one_metric_of_a_split_without_targets_says_what_it_lacks(split):
-    with pytest.raises(DataError, match="no user has 7 watches"):
+def test_one_metric_of_a_split_without_targets_is_rejected(split):
+    with pytest.raises(DataError, match=r"no validation targets to evaluate: no user has (the )?7"):
         evaluate_metric(ByIndex(), leave_last_n(split.interactions, 3))
+
+
+@pytest.mark.parametrize("subset", ["validation", "test"])
+def test_a_report_is_read_as_it_was_written(split, tmp_path, subset):
+    report = evaluate(fit_item_knn(split.train), split, subset)
+    write_report(report, tmp_path)
+    stored = read_report(tmp_path, split, subset)
+    for name in ("metrics", "list_quality", "set_metrics", "fingerprint"):
+        assert dict(getattr(stored, name)) == dict(getattr(report, name)), name
+    for name in ("ranks", "recommended", "users"):
+        assert np.array_equal(getattr(stored, name), getattr(report, name)), name
+        assert getattr(stored, name).dtype == getattr(report, name).dtype
+    assert stored.to_frame().equals(report.to_frame())
+
+
+def test_a_report_of_other_data_is_rejected(split, tmp_path):
+    write_report(evaluate(fit_item_knn(split.train), split, "test"), tmp_path)
+    for other, subset in ((split, "validation"), (leave_last_n(split.interactions, 2), "test")):
+        with pytest.raises(BundleError, match="of other data or other targets"):
+            read_report(tmp_path, other, subset)
+
+
+def test_a_report_without_ranks_is_rejected(split, tmp_path):
+    write_report(evaluate(fit_item_knn(split.train), split, "test"), tmp_path)
+    (tmp_path / "ranks.npz").unlink()
+    with pytest.raises(BundleError, match="does not contain a valid report"):
+        read_report(tmp_path, split, "test")

@@ -9,7 +9,7 @@ import pytest
 
 from recsys.baselines import fit_item_knn, fit_markov_chain, fit_popularity
 from recsys.data import leave_last_out, read_ratings
-from recsys.evaluation import evaluate, intervals, significance_table
+from recsys.evaluation import confidence_intervals, evaluate, significance_table
 from recsys.reporting import report_page
 
 CURVES = {"lstm": {"train_loss": [5.0, 4.0, 3.5]}, "embeddings": {"relative_loss": [0.9, 0.4]}}
@@ -97,10 +97,10 @@ def test_models_stand_with_their_intervals_the_best_first(tab, reports):
     )
     ndcg = {name: report.metrics["ndcg_at_10"] for name, report in reports.items()}
     assert [row[0] for row in found] == sorted(ndcg, key=ndcg.get, reverse=True)
-    ranks = {name: report.per_user() for name, report in reports.items()}
+    ranks = {name: report.to_frame() for name, report in reports.items()}
     differences = significance_table("item-knn", ranks)
     for name, _, told, _, difference, p in found:
-        expected = intervals(ranks[name], [10]).loc["ndcg_at_10"]
+        expected = confidence_intervals(ranks[name], [10]).loc["ndcg_at_10"]
         mean, low, high = (f"{value:.4f}" for value in expected)
         assert told.split() == [mean, low, "to", high]
         if name == "item-knn":

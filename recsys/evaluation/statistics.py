@@ -1,0 +1,186 @@
+"""Confidence intervals of metrics, and significance tests between models.
+
+All resampling is over users. The metrics of a user take few distinct values, so that a resample
+is drawn as the number of occurrences of each value: the distribution is that of drawing users
+one by one, at a cost that does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from recsys import columns
+from recsys.evaluation.metrics import METRICS, Values
+from recsys.evaluation.report import FINGERPRINT, require_comparable
+
+RESAMPLES = 10_000
+
+
+def mean_by_user(values: Values, users: NDArray[Any]) -> Values:
+    """Average the values of each user, in order of first appearance, [n_users].
+
+    The targets of one user are not independent, so users are the unit of resampling.
+    """
+    codes, _ = pd.factorize(users)
+    return np.bincount(codes, weights=values) / np.bincount(codes)
+
+
+def bootstrap_interval(
+    values: Values, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean (Efron & Tibshirani 1993, chapter 13)."""
+    means = _resampled_means(values, resamples, seed)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def bootstrap_p(differences: Values, *, resamples: int = RESAMPLES, seed: int = 0) -> float:
+    """Two-sided p-value of the paired bootstrap test (Efron & Tibshirani 1993, chapter 15).
+
+    Inverts the percentile interval: twice the share of resampled means on the other side of 0.
+    """
+    means = _resampled_means(differences, resamples, seed)
+    n_across = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
+    return float(min(1.0, 2 * (n_across + 1) / (resamples + 1)))
+
+
+def randomization_p(differences: Values, *, resamples: int = RESAMPLES, seed: int = 0) -> float:
+    """Two-sided p-value of Fisher's paired randomisation test.
+
+    Smucker, Allan & Carterette 2007, "A comparison of statistical significance tests for
+    information retrieval evaluation". Under the null hypothesis, the results of a user are
+    exchangeable, so that the sign of each difference is random.
+    """
+    sizes, counts = np.unique(np.abs(differences), return_counts=True)
+    rng = np.random.default_rng(seed)
+    n_positive = rng.binomial(counts, 0.5, size=(resamples, len(sizes)))
+    sums = (2 * n_positive - counts) @ sizes
+    observed = abs(float(differences.sum()))
+    # The tolerance allows for the order of summation.
+    extreme = np.count_nonzero(np.abs(sums) >= observed - 1e-9 * max(float(counts @ sizes), 1e-300))
+    return float((extreme + 1) / (resamples + 1))
+
+
+def wilcoxon_p(differences: Values) -> float:
+    """Two-sided p-value of the signed-rank test (Wilcoxon 1945), which ignores zeros."""
+    if not differences.any():
+        return 1.0
+    return float(stats.wilcoxon(differences, zero_method="wilcox").pvalue)
+
+
+def holm(p_values: Values) -> Values:
+    """Adjust p-values for multiple comparisons (Holm 1979).
+
+    Example:
+        >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
+        [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values, kind="stable")
+    steps = p_values[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
+def per_user_metric(ranks: pd.DataFrame, metric: str = "ndcg", k: int = 10) -> Values:
+    """Average a metric over the targets of each user, [n_users]; see `significance_table`."""
+    values = METRICS[metric](ranks[columns.RANK].to_numpy(), k)
+    return mean_by_user(values, ranks[columns.USER_ID].to_numpy())
+
+
+def paired_differences(
+    first: pd.DataFrame, second: pd.DataFrame, metric: str = "ndcg", k: int = 10
+) -> Values:
+    """Subtract the second model's metric from the first's, for each user, [n_users].
+
+    Raises:
+        ValueError: the users or the evaluation differ; names the difference.
+    """
+    tables = {"the first": first, "the second": second}
+    require_comparable({name: table.attrs.get(FINGERPRINT, {}) for name, table in tables.items()})
+    if not np.array_equal(first[columns.USER_ID], second[columns.USER_ID]):
+        raise ValueError("the tables have different users, or the same users in another order")
+    return per_user_metric(first, metric, k) - per_user_metric(second, metric, k)
+
+
+def significance_table(
+    reference: str,
+    ranks: Mapping[str, pd.DataFrame],
+    metric: str = "ndcg",
+    k: int = 10,
+) -> pd.DataFrame:
+    """Test the difference of every model to a reference model, on the same users.
+
+    Args:
+        reference: name of the reference model.
+        ranks: `user_id` and `rank` of each model, as from `Report.to_frame`, by name.
+        metric: a key of `METRICS`.
+        k: list length.
+
+    Returns:
+        One row per other model: `difference` (model − reference), its 95% interval (`low`,
+        `high`), and the two-sided p-values of three tests. `p_holm` is `p_randomization`,
+        adjusted for the number of models.
+
+    Raises:
+        ValueError: two models are not comparable.
+    """
+    rows = {}
+    for name in ranks:
+        if name == reference:
+            continue
+        try:
+            differences = paired_differences(ranks[name], ranks[reference], metric, k)
+        except ValueError as error:
+            raise ValueError(f"{name} and {reference}: {error}") from error
+        low, high = bootstrap_interval(differences)
+        rows[name] = {
+            "difference": float(differences.mean()),
+            "low": low,
+            "high": high,
+            "p_randomization": randomization_p(differences),
+            "p_bootstrap": bootstrap_p(differences),
+            "p_wilcoxon": wilcoxon_p(differences),
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+    if rows:
+        table["p_holm"] = holm(table["p_randomization"].to_numpy(dtype=np.float64))
+    return table
+
+
+def confidence_intervals(ranks: pd.DataFrame, ks: Sequence[int]) -> pd.DataFrame:
+    """Compute every metric with its 95% interval: `mean`, `low` and `high`, one row per metric.
+
+    Args:
+        ranks: `user_id` and `rank`, as from `Report.to_frame`.
+        ks: list lengths.
+    """
+    rows = {}
+    for metric in METRICS:
+        for k in ks:
+            values = per_user_metric(ranks, metric, k)
+            low, high = bootstrap_interval(values)
+            rows[f"{metric}_at_{k}"] = {"mean": values.mean(), "low": low, "high": high}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
+
+
+def _resampled_means(values: Values, resamples: int, seed: int) -> Values:
+    """Means of samples of n_users values, drawn with replacement, [resamples]."""
+    if not len(values):
+        raise ValueError("there are no users to resample")
+    distinct, counts = np.unique(values, return_counts=True)
+    rng = np.random.default_rng(seed)
+    shares = counts / len(values)
+    # In chunks: with several targets per user, almost every user has a distinct value.
+    chunk = max(1, 2_000_000 // len(distinct))
+    sums = [
+        rng.multinomial(len(values), shares, size=min(chunk, resamples - start)) @ distinct
+        for start in range(0, resamples, chunk)
+    ]
+    return np.concatenate(sums) / len(values)
