@@ -26,14 +26,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 run: $(INSTALLED)
-	$(BIN)/python -m flows.train $(if $(DATA),--data '$(DATA)') $(if $(CONFIG),--config '$(CONFIG)')
+	$(BIN)/python -m flows.train $(if $(DATA),--source '$(DATA)') $(if $(CONFIG),--config '$(CONFIG)')
 
 ui: $(INSTALLED)
 	@test -e mlflow/mlflow.db || { echo "no runs yet: make run"; exit 1; }
 	set -a && . mlflow/server.env && exec $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT)
 
 server: $(INSTALLED)
-	exec $(BIN)/python -m flows.server --prefect-port $(PREFECT_PORT) --mlflow-port $(PORT)
+	exec $(BIN)/python -m flows.dev_servers --prefect-port $(PREFECT_PORT) --mlflow-port $(PORT)
 
 deploy: $(INSTALLED)
 	$(SERVED) $(BIN)/python -m flows.deploy

@@ -10,13 +10,13 @@ import typer
 from prefect import flow, get_run_logger
 from pydantic import Field
 
-from flows.digests import digest_of_files
-from flows.places import RECOMMENDATIONS
-from flows.robust import io_task
+from flows.artifacts import markdown_list, progress, report_failure, tell
+from flows.cache_keys import hash_files
+from flows.cli import friendly_errors, prefect_api
+from flows.paths import RECOMMENDATIONS_DIR
+from flows.retries import io_task
 from flows.settings import read_settings
-from flows.steps.data import read_filtered
-from flows.telling import as_list, progress, report_failure, tell
-from flows.terminal import one_server, told_plainly
+from flows.tasks.data import read_filtered
 from recsys import tracking
 from recsys.data import DataConfig
 from recsys.errors import DataError, TrackingError
@@ -31,11 +31,11 @@ from recsys.recommender.batch import are_written, write_recommendations
     on_cancellation=[report_failure],
 )
 def recommend(
-    data: str | None = None,
-    reading: DataConfig = DataConfig(),
+    source: str | None = None,
+    data: DataConfig = DataConfig(),
     model_name: str = "recsys",
     k: Annotated[int, Field(ge=1, le=1000)] = 10,
-    folder: Path = RECOMMENDATIONS,
+    folder: Path = RECOMMENDATIONS_DIR,
     day: date | None = None,
 ) -> str:
     """Recommend to every user; gives back the folder `<folder>/day=YYYY-MM-DD`.
@@ -43,22 +43,22 @@ def recommend(
     Nothing is done where the folder of that day is of the same champion, data and k already.
 
     Args:
-        data: a folder or file of ratings; None takes what the champion learned from, wherever
+        source: a folder or file of ratings; None takes what the champion learned from, wherever
             that is, so that a schedule or an event need not know it.
-        reading: how the ratings are read, checked and filtered; the split is not looked at.
+        data: how the ratings are read, checked and filtered; the split is not looked at.
         model_name: the registered model, whose champion recommends.
         k: how many items for each user.
         folder: where the folders of the days are.
         day: which day to write; None takes today, UTC.
     """
-    source = data or data_of_champion(model_name)
-    facts = facts_of(source, reading, model_name)
+    source = source or data_of_champion(model_name)
+    facts = facts_of(source, data, model_name)
     target = folder / f"day={day or datetime.now(UTC).date()}"
     if are_written(target, k=k, facts=facts):
         get_run_logger().info("%s is up to date", target)
         return str(target)
-    write(source, reading, k, target, facts)
-    tell("recommendations", f"Recommendations in {target}", as_list({"k": k, **facts}))
+    write(source, data, k, target, facts)
+    tell("recommendations", f"Recommendations in {target}", markdown_list({"k": k, **facts}))
     return str(target)
 
 
@@ -69,7 +69,7 @@ def data_of_champion(model_name: str) -> str:
     if source is None or not Path(source).exists():
         raise DataError(
             f"the champion of {model_name!r} learned from {source or 'ratings of unknown place'}, "
-            "which is not here: name the ratings by `data`"
+            "which is not here: name the ratings by `source`"
         )
     return source
 
@@ -82,21 +82,21 @@ def _champion(model_name: str) -> tracking.ChampionVersion:
 
 
 @io_task("look", timeout_seconds=3600)
-def facts_of(source: str, reading: DataConfig, model_name: str) -> dict[str, str]:
+def facts_of(source: str, data: DataConfig, model_name: str) -> dict[str, str]:
     """What the recommendations will be made of."""
     return {
         "model": f"models:/{model_name}/{_champion(model_name).version}",
-        "data": digest_of_files(Path(source)),
-        "reading": reading.model_dump_json(),
+        "source": hash_files(Path(source)),
+        "data": data.model_dump_json(),
     }
 
 
 @io_task("write", timeout_seconds=6 * 3600)
-def write(source: str, reading: DataConfig, k: int, target: Path, facts: dict[str, str]) -> None:
+def write(source: str, data: DataConfig, k: int, target: Path, facts: dict[str, str]) -> None:
     """Score every user with the champion and write the folder; it appears whole or not at all."""
     recommender = load_recommender(facts["model"])
     log = get_run_logger()
-    ratings, _ = read_filtered(source, reading, lambda report: log.info("%s", report))
+    ratings, _ = read_filtered(source, data, lambda report: log.info("%s", report))
     with progress("recommendations", 100, "") as advance:
         write_recommendations(
             recommender,
@@ -109,17 +109,17 @@ def write(source: str, reading: DataConfig, k: int, target: Path, facts: dict[st
 
 
 def main(
-    data: Annotated[str | None, typer.Option(help="A folder or file of ratings.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML with a table [reading].")] = None,
+    source: Annotated[str | None, typer.Option(help="A folder or file of ratings.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML with a table [data].")] = None,
     k: Annotated[int, typer.Option(help="How many items for each user.")] = 10,
     day: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Which day.")] = None,
 ) -> None:
     """Recommend to every user with the champion."""
-    with told_plainly():
+    with friendly_errors():
         settings = read_settings(config)
-        with one_server():
+        with prefect_api():
             when = day.date() if day else None
-            recommend(data, settings.reading, settings.model_name, k, day=when)
+            recommend(source, settings.data, settings.model_name, k, day=when)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,16 @@ from prefect import flow, get_run_logger
 from prefect.events import emit_event
 from pydantic import Field
 
-from flows.places import counts_folder
+from flows.artifacts import report_failure, tell
+from flows.cli import friendly_errors, prefect_api
+from flows.locking import training_lock
+from flows.paths import counts_dir
 from flows.settings import read_settings
-from flows.steps.data import drop_leaked_targets, find_data, inputs_of, read
-from flows.steps.models import Reports, learn_sessions
-from flows.steps.release import Champion, find_champion, release, save
-from flows.steps.vectors import COUNTED, count, embed
-from flows.telling import report_failure, tell
-from flows.terminal import one_server, told_plainly
+from flows.tasks.data import drop_leaked_targets, input_hash, read, resolve_source
+from flows.tasks.features import INTERACTIONS, count, embed
+from flows.tasks.registry import Champion, find_champion, release, save
+from flows.tasks.training import Reports, train_session_model
 from flows.train import train
-from flows.turns import sole_training
 from recsys import tracking
 from recsys.config import Config, Runtime
 from recsys.cooccurrence import Cooccurrence, CooccurrenceConfig
@@ -45,7 +45,7 @@ class WarmStart(Config):
     learning_rate: float = Field(default=1e-3, gt=0)
     """Peak rate: lower than from the beginning, or what was learned is lost again."""
 
-    def session(self, champion: Champion) -> SessionConfig:
+    def session_config(self, champion: Champion) -> SessionConfig:
         """The champion's session model, trained on for so long."""
         return champion.bundle.session_model.config.model_copy(update=dict(self))
 
@@ -57,12 +57,12 @@ class WarmStart(Config):
     on_cancellation=[report_failure],
 )
 def refresh(
-    data: str | None = None,
-    reading: DataConfig = DataConfig(),
+    source: str | None = None,
+    data: DataConfig = DataConfig(),
     warm_start: WarmStart = WarmStart(),
-    rule: PromotionRule = PromotionRule(),
+    promotion: PromotionRule = PromotionRule(),
     runtime: Runtime = Runtime(),
-    histories: bool | None = None,
+    include_user_histories: bool | None = None,
     experiment: str | None = None,
     model_name: str = "recsys",
 ) -> str | None:
@@ -72,46 +72,47 @@ def refresh(
     there is no champion yet, one is trained from the beginning.
 
     Args:
-        data: a folder or file with all ratings, the new ones among them; None takes MovieLens
+        source: a folder or file with all ratings, the new ones among them; None takes MovieLens
             latest-small.
-        reading: how the ratings are read, checked, filtered and split.
+        data: how the ratings are read, checked, filtered and split.
         warm_start: how the challenger goes on from the champion.
-        rule: what it has to show.
+        promotion: what it has to show.
         runtime: device, precision, seed and threads.
-        histories: keep the users' histories in the bundle; None does as the champion's does.
+        include_user_histories: keep the users' histories in the bundle; None does as the
+            champion's does.
         experiment: where in MLflow to record the run; None names it by data and protocol.
         model_name: the registered model; one name per catalogue.
     """
-    source = find_data(data)
+    source = resolve_source(source)
     champion = find_champion(model_name)
     if champion is None:
         run_id = train(
             source,
-            reading,
+            data,
             runtime=runtime,
-            histories=histories,
+            include_user_histories=include_user_histories,
             experiment=experiment,
             model_name=model_name,
         )
         _announce(model_name, "promoted", run_id)
         return run_id
-    inputs = inputs_of(source, reading, model_name)
+    inputs = input_hash(source, data, model_name)
     if known := tracking.find_by_inputs(inputs):
         get_run_logger().info("nothing new in %s since run %s", source, known.run_id)
         tell("decision", f"{model_name}: nothing new", f"`{source}` is what it was.")
         _announce(model_name, "unchanged", known.run_id)
         return None
-    if histories is None:
-        histories = champion.bundle.histories is not None
+    if include_user_histories is None:
+        include_user_histories = champion.bundle.histories is not None
     name = tracking.run_name("refresh", {"warm_start": warm_start, "runtime": runtime})
-    place = experiment or tracking.experiment_name(source, reading)
-    with sole_training(), tracking.start_run(name, place) as run:
+    place = experiment or tracking.experiment_name(source, data)
+    with training_lock(), tracking.start_run(name, place) as run:
         tracking.tag_inputs(run, inputs)
-        run.log_config(reading=reading, warm_start=warm_start, rule=rule, runtime=runtime)
-        made = _challenger(champion, source, reading, warm_start, runtime, run)
-        save(made.bundle(histories), run)
+        run.log_config(data=data, warm_start=warm_start, promotion=promotion, runtime=runtime)
+        made = _challenger(champion, source, data, warm_start, runtime, run)
+        save(made.bundle(include_user_histories), run)
         report = made.reports["validation"]
-        decision = release(made.model, report, champion, made.split, model_name, run, rule)
+        decision = release(made.model, report, champion, made.split, model_name, run, promotion)
     _announce(model_name, "promoted" if decision.verdict.promoted else "kept", run.run_id)
     return run.run_id
 
@@ -144,26 +145,26 @@ class Challenger:
 def _challenger(
     champion: Champion,
     source: str,
-    reading: DataConfig,
+    data: DataConfig,
     warm_start: WarmStart,
     runtime: Runtime,
     run: tracking.Run,
 ) -> Challenger:
     """Go on from the champion with the ratings as they are now."""
-    bundle, session = champion.bundle, warm_start.session(champion)
-    counting = CooccurrenceConfig.model_validate(bundle.config["counting"])
+    bundle, session_model = champion.bundle, warm_start.session_config(champion)
+    cooccurrence = CooccurrenceConfig.model_validate(bundle.config["cooccurrence"])
     plain = {"dim": bundle.embeddings.dim}
-    embedding = EmbeddingConfig.model_validate(bundle.config.get("embedding", plain))
-    run.log_config(counting=counting, embedding=embedding, session=session)
-    earlier = counts_folder(champion.counts) / COUNTED if champion.counts else None
-    split = drop_leaked_targets(read(source, reading, run), earlier, run)
-    counts = count(split, counting, run, earlier=champion.counts)
-    vectors = embed(counts, counting, split, embedding, runtime, run, start=bundle.embeddings)
-    model, reports = learn_sessions(
-        split, vectors, session, runtime, run, start=bundle.session_model
+    embeddings = EmbeddingConfig.model_validate(bundle.config.get("embeddings", plain))
+    run.log_config(cooccurrence=cooccurrence, embeddings=embeddings, session_model=session_model)
+    earlier = counts_dir(champion.counts) / INTERACTIONS if champion.counts else None
+    split = drop_leaked_targets(read(source, data, run), earlier, run)
+    counts = count(split, cooccurrence, run, earlier=champion.counts)
+    vectors = embed(counts, cooccurrence, split, embeddings, runtime, run, start=bundle.embeddings)
+    model, reports = train_session_model(
+        split, vectors, session_model, runtime, run, start=bundle.session_model
     )
     run.log_reports(reports)
-    configs = {"counting": counting, "embedding": embedding}
+    configs = {"cooccurrence": cooccurrence, "embeddings": embeddings}
     return Challenger(split, counts, vectors, model, reports, configs)
 
 
@@ -177,20 +178,20 @@ def _announce(model_name: str, outcome: str, run_id: str) -> None:
 
 
 def main(
-    data: Annotated[str | None, typer.Option(help="A folder or file of ratings.")] = None,
+    source: Annotated[str | None, typer.Option(help="A folder or file of ratings.")] = None,
     config: Annotated[
-        Path | None, typer.Option(help="TOML with tables [reading] and [runtime].")
+        Path | None, typer.Option(help="TOML with tables [data] and [runtime].")
     ] = None,
 ) -> None:
     """Bring the model up to date with new ratings."""
-    with told_plainly():
+    with friendly_errors():
         settings = read_settings(config)
-        with one_server():
+        with prefect_api():
             refresh(
-                data,
-                settings.reading,
+                source,
+                settings.data,
                 runtime=settings.runtime,
-                histories=settings.histories,
+                include_user_histories=settings.include_user_histories,
                 experiment=settings.experiment,
                 model_name=settings.model_name,
             )

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flows.grid import Grid
+from flows.search_space import SearchSpace
 from recsys.config import Config, Runtime, format_validation_error
 from recsys.cooccurrence import CooccurrenceConfig
 from recsys.data import DataConfig
@@ -20,21 +20,21 @@ from recsys.sessions import SessionConfig
 class Settings(Config):
     """Everything that flows can be told in a file; what is left out has its default."""
 
-    reading: DataConfig = DataConfig()
-    counting: CooccurrenceConfig = CooccurrenceConfig()
-    embedding: EmbeddingConfig = EmbeddingConfig()
-    session: SessionConfig = SessionConfig()
+    data: DataConfig = DataConfig()
+    cooccurrence: CooccurrenceConfig = CooccurrenceConfig()
+    embeddings: EmbeddingConfig = EmbeddingConfig()
+    session_model: SessionConfig = SessionConfig()
     runtime: Runtime = Runtime()
-    grid: Grid = Grid()
+    search: SearchSpace = SearchSpace()
     """What the flow `sweep` tries out."""
-    histories: bool | None = None
+    include_user_histories: bool | None = None
     """Whether bundles hold the users' histories, which are personal data."""
     experiment: str | None = None
     model_name: str = "recsys"
 
     def of_train(self) -> dict[str, Any]:
         """The parameters of the flow `train`."""
-        return {name: value for name, value in self if name != "grid"}
+        return {name: value for name, value in self if name != "search"}
 
 
 def read_settings(path: Path | None) -> Settings:

@@ -13,14 +13,14 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 
-from flows.grid import Grid, Trial
-from flows.orphans import end_pool
+from flows.artifacts import report_failure, run_link
+from flows.cli import friendly_errors, prefect_api
+from flows.locking import training_lock
+from flows.process_pool import terminate_pool
+from flows.search_space import SearchSpace, Trial
 from flows.settings import read_settings
-from flows.steps.data import find_data, read
-from flows.steps.trials import Material, keep_material, trial_digest, try_out
-from flows.telling import link_to, report_failure
-from flows.terminal import one_server, told_plainly
-from flows.turns import sole_training
+from flows.tasks.data import read, resolve_source
+from flows.tasks.sweep import SweepInputs, run_trial, save_inputs, trial_key
 from recsys import tracking
 from recsys.config import Runtime
 from recsys.console import print_table, results_frame, rows_of
@@ -43,10 +43,10 @@ SHOWN = (
     on_cancellation=[report_failure],
 )
 def sweep(
-    data: str | None = None,
-    reading: DataConfig = DataConfig(),
-    counting: CooccurrenceConfig = CooccurrenceConfig(),
-    grid: Grid = Grid(),
+    source: str | None = None,
+    data: DataConfig = DataConfig(),
+    cooccurrence: CooccurrenceConfig = CooccurrenceConfig(),
+    search: SearchSpace = SearchSpace(),
     runtime: Runtime = Runtime(),
     parallel: Annotated[int, Field(ge=1)] = 1,
     cluster: str | None = None,
@@ -58,10 +58,10 @@ def sweep(
     it was part of: what was interrupted goes on.
 
     Args:
-        data: a folder or file of ratings; None takes MovieLens latest-small.
-        reading: how the ratings are read, checked, filtered and split.
-        counting: what counts as liked.
-        grid: which settings, and their values.
+        source: a folder or file of ratings; None takes MovieLens latest-small.
+        data: how the ratings are read, checked, filtered and split.
+        cooccurrence: what counts as liked.
+        search: which settings, and their values.
         runtime: device, precision, seed and threads of each trial.
         parallel: how many trials at once, each in a process of its own.
         cluster: the address of a Dask scheduler whose workers try them instead; they need to see
@@ -69,36 +69,38 @@ def sweep(
         experiment: where in MLflow to record the runs; None names it by data and protocol, so
             that they stand beside the trainings on the same.
     """
-    source = find_data(data)
-    name = tracking.run_name("sweep", {"grid": grid, "counting": counting, "runtime": runtime})
-    place = experiment or tracking.experiment_name(source, reading)
-    with sole_training(), tracking.start_run(name, place) as run:
-        run.log_config(reading=reading, counting=counting, runtime=runtime)
-        split = read(source, reading, run)
-        material = keep_material(split, reading, counting, run)
-        trials = {trial_digest(t, material, runtime): t for t in grid.trials()}
+    source = resolve_source(source)
+    name = tracking.run_name(
+        "sweep", {"search": search, "cooccurrence": cooccurrence, "runtime": runtime}
+    )
+    place = experiment or tracking.experiment_name(source, data)
+    with training_lock(), tracking.start_run(name, place) as run:
+        run.log_config(data=data, cooccurrence=cooccurrence, runtime=runtime)
+        split = read(source, data, run)
+        inputs = save_inputs(split, data, cooccurrence, run)
+        trials = {trial_key(t, inputs, runtime): t for t in search.trials()}
         known = {digest for digest in trials if tracking.find_by_inputs(digest)}
         left = {digest: trial for digest, trial in trials.items() if digest not in known}
         get_run_logger().info("%d of %d trials are left to do", len(left), len(trials))
-        try_all.with_options(task_runner=_runner(parallel, cluster))(left, material, runtime, run)
+        run_trials.with_options(task_runner=_runner(parallel, cluster))(left, inputs, runtime, run)
         _compare(trials, known, run)
     return run.run_id
 
 
 @flow(name="trials")
-def try_all(
-    trials: dict[str, Trial], material: Material, runtime: Runtime, run: tracking.Run
+def run_trials(
+    trials: dict[str, Trial], inputs: SweepInputs, runtime: Runtime, run: tracking.Run
 ) -> None:
     """Try them all; one that fails does not keep the others from being tried."""
     begun = [
-        try_out.submit(digest, trial, material, runtime, run.run_id)
+        run_trial.submit(digest, trial, inputs, runtime, run.run_id)
         for digest, trial in trials.items()
     ]
     try:
         for future in begun:
             _wait_for(future)
     except BaseException:  # cancelled: the pool would wait for the trials that are going on
-        end_pool()
+        terminate_pool()
         raise
 
 
@@ -132,28 +134,28 @@ def _compare(trials: dict[str, Trial], known: set[str], run: tracking.Run) -> No
         rows.append({"trial": trial.name, **figures, "status": status})
     table = results_frame(rows, by=SHOWN[0])
     run.log_table(table, "trials")
-    create_table_artifact(key="sweep", table=rows_of(table), description=f"Run: {link_to(run)}")
+    create_table_artifact(key="sweep", table=rows_of(table), description=f"Run: {run_link(run)}")
     print_table(table.reset_index(), "Trials, validation targets, whole catalogue ranked")
 
 
 def main(
-    data: Annotated[str | None, typer.Option(help="A folder or file of ratings.")] = None,
+    source: Annotated[str | None, typer.Option(help="A folder or file of ratings.")] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="TOML with tables [grid.embedding], [grid.session], [reading], …"),
+        typer.Option(help="TOML with tables [search.embeddings], [data], …"),
     ] = None,
     parallel: Annotated[int, typer.Option(help="How many trials at once.")] = 1,
     cluster: Annotated[str | None, typer.Option(help="The address of a Dask scheduler.")] = None,
 ) -> None:
     """Try out every combination of some settings."""
-    with told_plainly():
+    with friendly_errors():
         settings = read_settings(config)
-        with one_server():
+        with prefect_api():
             sweep(
-                data,
-                settings.reading,
-                settings.counting,
-                settings.grid,
+                source,
+                settings.data,
+                settings.cooccurrence,
+                settings.search,
                 settings.runtime,
                 parallel,
                 cluster,

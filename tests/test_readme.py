@@ -27,16 +27,16 @@ def test_the_settings_are_taken():
     (text,) = blocks("toml")
     settings = Settings.model_validate(tomllib.loads(text))
     assert settings.model_name == "books"
-    assert settings.session.epochs == 12
-    assert settings.reading.filters.min_user_interactions == 5
+    assert settings.session_model.epochs == 12
+    assert settings.data.filters.min_user_interactions == 5
 
 
 def test_the_settings_of_reading_are_taken():
     text = (README_FOLDER / "docs" / "data.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
-    reading = Settings.model_validate(tomllib.loads(block)).reading
-    assert reading.split.method == "global_time_cut"
-    assert reading.checks.duplicate == "error"
+    data = Settings.model_validate(tomllib.loads(block)).data
+    assert data.split.method == "global_time_cut"
+    assert data.checks.duplicate == "error"
 
 
 def test_the_table_is_read(tmp_path):

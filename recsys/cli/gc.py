@@ -20,7 +20,7 @@ def gc(
     ] = 5,
     work: Annotated[
         Path, typer.Option(help="Where flows keep counts, interactions and checkpoints.")
-    ] = Path("data/work"),
+    ] = Path("data/cache"),
     yes: Annotated[bool, typer.Option("--yes", help="Remove it, for good.")] = False,
 ) -> None:
     """List old runs, models and kept results; with --yes, remove them and their files.

@@ -11,16 +11,16 @@ from pydantic import BaseModel
 
 from recsys.data import DataConfig
 
-_PLAIN = "session"
+_PLAIN = "session_model"
 """The stage whose settings go without its name: it is the one that is tried out most."""
 
 
-def experiment_name(source: str, reading: DataConfig) -> str:
+def experiment_name(source: str, data: DataConfig) -> str:
     """One experiment per data set and protocol: what stands in one list can be compared.
 
     Args:
         source: where the ratings are.
-        reading: how they are filtered and split.
+        data: how they are filtered and split.
 
     Example:
         >>> from recsys.data.config import Filters, LeaveLastN
@@ -30,9 +30,9 @@ def experiment_name(source: str, reading: DataConfig) -> str:
         >>> experiment_name("ratings.csv", fewer)
         'ratings.csv, leave-last-n n=2 min_user_interactions=5'
     """
-    split = reading.split.model_dump(mode="json")
+    split = data.split.model_dump(mode="json")
     method = split.pop("method").replace("_", "-")
-    filters = reading.filters.model_dump(mode="json", exclude_defaults=True)
+    filters = data.filters.model_dump(mode="json", exclude_defaults=True)
     told = [f"{name}={value}" for name, value in (split | filters).items()]
     return f"{Path(source).resolve().name}, {' '.join([method, *told])}"
 
@@ -60,7 +60,7 @@ def run_name(kind: str, configs: Mapping[str, BaseModel], *, now: datetime | Non
 
 
 def flatten(prefix: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every field, however deep, with a name such as `session.epochs`."""
+    """Every field, however deep, with a name such as `session_model.epochs`."""
     for name, value in fields.items():
         if isinstance(value, Mapping):
             yield from flatten(f"{prefix}.{name}", value)

@@ -59,7 +59,7 @@ class Run:
             yield run
 
     def log_config(self, **configs: BaseModel) -> None:
-        """Record every field of some configurations, however deep, as `session.epochs`."""
+        """Record every field of some configurations, however deep, as `session_model.epochs`."""
         params = [
             Param(name, str(value))
             for stage, config in configs.items()

@@ -20,7 +20,7 @@ COLUMNS = (
     "metrics.`validation_ndcg_at_10`",
     "metrics.`test_ndcg_at_10`",
     "metrics.`test_hit_rate_at_10`",
-    "params.`session.learning_rate`",
+    "params.`session_model.learning_rate`",
 )
 """What the view shows of each run, beside its name, when it began and how long it took."""
 

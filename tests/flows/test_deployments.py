@@ -24,15 +24,15 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from flows.deploy import AUTOMATIONS, replace_automation
+from flows.dev_servers import prefect_server
 from flows.serve import deployments_of, environment_of
-from flows.server import prefect_server
 from recsys.data.synthetic import SyntheticConfig, write_sample
 from recsys.recommender.bundle import save_bundle
 from recsys.tracking import log_bundle, promote, register, start_run
 
 ROOT = Path(__file__).parents[2]
 ENDED = {"Completed", "Failed", "Cancelled", "Crashed"}
-LONG = {"embedding": {"dim": 8}, "session": {"hidden_dim": 16, "epochs": 10_000}}
+LONG = {"embeddings": {"dim": 8}, "session_model": {"hidden_dim": 16, "epochs": 10_000}}
 
 
 def free_port():
@@ -131,7 +131,7 @@ class Stack:
 
     def checkpoints(self):
         """Of all trainings that have come so far."""
-        return set((self.home / "data/work/checkpoints").glob("*/training.safetensors"))
+        return set((self.home / "data/cache/checkpoints").glob("*/training.safetensors"))
 
 
 def described(home):
@@ -139,7 +139,7 @@ def described(home):
     whole = yaml.safe_load((ROOT / "prefect.yaml").read_text())
     for one in whole["deployments"]:
         one["entrypoint"] = f"{ROOT}/{one['entrypoint']}"
-        one["parameters"] = {"data": "sample"}
+        one["parameters"] = {"source": "sample"}
         one["schedules"] = []
         if one["name"] == "hourly":
             one["schedules"] = [{"interval": 20, "slug": "seconds"}]
@@ -254,8 +254,8 @@ def test_a_run_that_fails_is_tried_again_and_says_why(silenced, stack):
     ("deployment", "parameters", "fault"),
     [
         ("recommend/hourly", {"k": 0}, "'k'"),
-        ("train/weekly", {"session": {"epoch": 3}}, "epoch"),
-        ("train/weekly", {"embedding": {"optimizer": "magic"}}, "optimizer"),
+        ("train/weekly", {"session_model": {"epoch": 3}}, "epoch"),
+        ("train/weekly", {"embeddings": {"optimizer": "magic"}}, "optimizer"),
         ("refresh/daily", {"warm_start": {"learning_rate": -1}}, "learning_rate"),
     ],
 )
@@ -277,7 +277,7 @@ def test_a_cancelled_run_leaves_nothing_half_written(silenced, stack):
     left = [path for path in (stack.home / "data").rglob(".*") if path.is_dir()]
     assert left == []
     # And the next one has the machine for itself at once: nobody holds the lock.
-    lock = stack.home / "data/work/training.lock"
+    lock = stack.home / "data/cache/training.lock"
     done = subprocess.run(["flock", "--nonblock", lock, "true"], check=False)
     assert done.returncode == 0
 

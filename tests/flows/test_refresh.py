@@ -20,13 +20,13 @@ from prefect.context import get_run_context
 from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
-from flows.count import count
-from flows.digests import digest_of_files
-from flows.grid import Grid
+from flows.cache_keys import hash_files
+from flows.count_distributed import count
 from flows.recommend import recommend
 from flows.refresh import WarmStart, refresh
-from flows.steps.data import drop_leaked_targets
+from flows.search_space import SearchSpace
 from flows.sweep import sweep
+from flows.tasks.data import drop_leaked_targets
 from flows.train import train
 from recsys import tracking
 from recsys.cooccurrence import CooccurrenceConfig, count_cooccurrence, open_blocks
@@ -45,7 +45,7 @@ COUNTING = CooccurrenceConfig(min_rating=3.5)
 def champion(home):
     """Barely trained, so that a challenger has something to win."""
     session = SessionConfig(embedding_dim=8, hidden_dim=16, epochs=1)
-    train("sample", counting=COUNTING, embedding=EmbeddingConfig(dim=8), session=session)
+    train("sample", cooccurrence=COUNTING, embeddings=EmbeddingConfig(dim=8), session_model=session)
     return load_recommender()
 
 
@@ -70,7 +70,7 @@ def grown(champion, home):
 
 
 def counts_of(client, run_id):
-    folder = Path("data/work/counts") / client.get_run(run_id).data.params["counts"]
+    folder = Path("data/cache/counts") / client.get_run(run_id).data.params["counts"]
     return open_blocks(folder / "counts").load()
 
 
@@ -83,7 +83,7 @@ def test_where_nothing_is_new_nothing_is_done(champion, client):
 def test_recommendations_are_made_from_what_the_champion_learned_from(champion):
     """An event that starts the flow names no data."""
     folder = recommend(day=date(2026, 11, 27))
-    assert digest_of_files(Path("sample")) in Path(folder, "_manifest.json").read_text()
+    assert hash_files(Path("sample")) in Path(folder, "_manifest.json").read_text()
     assert pd.read_parquet(folder)["user_id"].nunique() == 80
 
 
@@ -111,7 +111,7 @@ def test_what_the_champion_learned_from_is_no_target(champion, client, caplog):
 
 @pytest.mark.parametrize(
     ("earlier", "reason"),
-    [(None, "its run recorded no counts"), (Path("data/work/counts/gone"), "gone")],
+    [(None, "its run recorded no counts"), (Path("data/cache/counts/gone"), "gone")],
     ids=["never recorded", "gone"],
 )
 def test_where_it_cannot_be_told_what_was_learned_that_is_said(
@@ -137,7 +137,7 @@ def test_where_it_cannot_be_told_what_was_learned_that_is_said(
 def test_new_ratings_make_a_challenger_that_has_to_win(champion, client, grown, caplog):
     """Once with a bar that nothing clears, and once with one that is fair."""
     modest = WarmStart(epochs=1, learning_rate=1e-6)
-    first = refresh(grown, warm_start=modest, rule=PromotionRule(min_improvement=1))
+    first = refresh(grown, warm_start=modest, promotion=PromotionRule(min_improvement=1))
     assert "bringing counts up to date" in caplog.text
     exact = count_cooccurrence(leave_last_out(read_ratings(grown)).train, 3.5)
     assert (counts_of(client, first).matrix != exact.matrix).nnz == 0
@@ -149,7 +149,9 @@ def test_new_ratings_make_a_challenger_that_has_to_win(champion, client, grown, 
     films = pd.read_csv(f"{grown}/movies.csv")
     films["title"] += " "
     films.to_csv(f"{grown}/movies.csv", index=False)  # other bytes
-    second = refresh(grown, warm_start=WarmStart(epochs=10, learning_rate=0.01), histories=True)
+    second = refresh(
+        grown, warm_start=WarmStart(epochs=10, learning_rate=0.01), include_user_histories=True
+    )
     assert client.get_model_version_by_alias("recsys", "champion").run_id == second
     assert champion.bundle.histories is None
     promoted = load_recommender()
@@ -161,7 +163,7 @@ def test_new_ratings_make_a_challenger_that_has_to_win(champion, client, grown, 
     assert not watched & set(best)
 
 
-GRID = Grid(embedding={"dim": [4, 8]}, session={"hidden_dim": [8], "epochs": [1]})
+GRID = SearchSpace(embeddings={"dim": [4, 8]}, session_model={"hidden_dim": [8], "epochs": [1]})
 
 
 def trials_of(client, run_id):
@@ -177,20 +179,26 @@ def trials_of(client, run_id):
 
 
 def test_a_sweep_tries_each_combination_once(home):
-    first = sweep("sample", counting=COUNTING, grid=GRID, parallel=2)
+    first = sweep("sample", cooccurrence=COUNTING, search=GRID, parallel=2)
     client = MlflowClient(f"sqlite:///{Path('mlflow/mlflow.db').resolve()}")
     table, done = trials_of(client, first)
     assert str(os.getpid()) not in {process.partition(":")[2] for process in done.values()}
-    assert set(done) == {"embedding dim=4", "embedding dim=8", "session hidden_dim=8 epochs=1"}
+    assert set(done) == {
+        "embeddings dim=4",
+        "embeddings dim=8",
+        "session_model hidden_dim=8 epochs=1",
+    }
     assert {row["status"] for row in table.values()} == {"new"}
-    assert table["embedding dim=8"]["loss_ratio"] < 1.01
+    assert table["embeddings dim=8"]["loss_ratio"] < 1.01
 
-    wider = Grid(embedding={"dim": [4, 8, 99]}, session=GRID.session)  # 99 > 60 films
-    again, done = trials_of(client, sweep("sample", counting=COUNTING, grid=wider))
-    assert set(done) == {"embedding dim=99"}
+    wider = SearchSpace(
+        embeddings={"dim": [4, 8, 99]}, session_model=GRID.session_model
+    )  # 99 > 60 films
+    again, done = trials_of(client, sweep("sample", cooccurrence=COUNTING, search=wider))
+    assert set(done) == {"embeddings dim=99"}
     assert {name: row["status"] for name, row in again.items()} == {
         **dict.fromkeys(table, "known"),
-        "embedding dim=99": "failed",
+        "embeddings dim=99": "failed",
     }
     key = "validation_ndcg_at_10"
     assert all(again[name][key] == row[key] for name, row in table.items())
@@ -198,10 +206,12 @@ def test_a_sweep_tries_each_combination_once(home):
 
 def test_dask_workers_try_each_combination_as_parts_of_one_sweep(home, client):
     """On a cluster that is there already, as `--cluster` names it."""
-    grid = Grid(embedding={"dim": [5, 6], "optimizer": ["scaled_sgd", "adam"]})
+    grid = SearchSpace(embeddings={"dim": [5, 6], "optimizer": ["scaled_sgd", "adam"]})
     alone = {"threads_per_worker": 1, "dashboard_address": None}
     with LocalCluster(n_workers=2, **alone) as cluster:
-        run_id = sweep("sample", counting=COUNTING, grid=grid, cluster=cluster.scheduler_address)
+        run_id = sweep(
+            "sample", cooccurrence=COUNTING, search=grid, cluster=cluster.scheduler_address
+        )
     table, done = trials_of(client, run_id)
     names = {trial.name for trial in grid.trials()}
     assert len(names) == 4
@@ -212,8 +222,8 @@ def test_dask_workers_try_each_combination_as_parts_of_one_sweep(home, client):
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
 def test_a_sweep_that_is_stopped_leaves_no_process_behind(home, client, stop):
-    Path("endless.toml").write_text("[grid]\nembedding = {}\nsession.epochs = [9999]\n")
-    arguments = ["--data", "sample", "--config", "endless.toml", "--parallel", "2"]
+    Path("endless.toml").write_text("[search]\nembeddings = {}\nsession_model.epochs = [9999]\n")
+    arguments = ["--source", "sample", "--config", "endless.toml", "--parallel", "2"]
     before = running(client)
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.sweep", *arguments],
@@ -223,7 +233,7 @@ def test_a_sweep_that_is_stopped_leaves_no_process_behind(home, client, stop):
         start_new_session=True,
     )
     deadline = time.monotonic() + 120
-    while not any(name.startswith("session") for name, _ in running(client) - before):
+    while not any(name.startswith("session_model") for name, _ in running(client) - before):
         assert process.poll() is None, "the sweep ended by itself"
         assert time.monotonic() < deadline, "no trial was begun"
         time.sleep(0.2)
@@ -247,15 +257,15 @@ def running(client):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"embedding": {"dim": [0]}},
-        {"embedding": {"dimension": [8]}},
-        {"session": {"cell": ["transformer"]}},
-        {"embedding": {}, "session": {}},
+        {"embeddings": {"dim": [0]}},
+        {"embeddings": {"dimension": [8]}},
+        {"session_model": {"cell": ["transformer"]}},
+        {"embeddings": {}, "session_model": {}},
     ],
 )
 def test_a_grid_with_a_wrong_value_is_refused_as_a_whole(wrong):
     with pytest.raises(ValidationError):
-        Grid.model_validate(wrong)
+        SearchSpace.model_validate(wrong)
 
 
 def test_two_dask_workers_count_what_one_machine_counts(home):

@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_API_URL
 
 from flows.settings import read_settings
-from flows.steps.vectors import count
+from flows.tasks.features import count
 from flows.train import train
 from recsys import tracking
 from recsys.cooccurrence import CooccurrenceConfig
@@ -30,16 +30,16 @@ from recsys.sessions.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
-    "counting": CooccurrenceConfig(min_rating=3.5),
-    "embedding": EmbeddingConfig(dim=8),
-    "session": SessionConfig(embedding_dim=8, hidden_dim=16, epochs=2),
+    "cooccurrence": CooccurrenceConfig(min_rating=3.5),
+    "embeddings": EmbeddingConfig(dim=8),
+    "session_model": SessionConfig(embedding_dim=8, hidden_dim=16, epochs=2),
 }
 TOML = """
-[counting]
+[cooccurrence]
 min_rating = 3.5
-[embedding]
+[embeddings]
 dim = 8
-[session]
+[session_model]
 embedding_dim = 8
 hidden_dim = 16
 epochs = {epochs}
@@ -49,9 +49,9 @@ epochs = {epochs}
 @pytest.fixture(scope="module")
 def run_ids(home):
     """The flow run twice with the same seed, the second time with nothing kept from the first."""
-    first = train(data="sample", **SETTINGS)
-    shutil.rmtree("data/work")
-    return [first, train(data="sample", **SETTINGS)]
+    first = train(source="sample", **SETTINGS)
+    shutil.rmtree("data/cache")
+    return [first, train(source="sample", **SETTINGS)]
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +82,8 @@ def test_runs_are_nested_by_stage_and_model(client, run_ids):
 
 def test_params_metrics_data_and_files_are_recorded(client, run_ids):
     run = client.get_run(run_ids[0])
-    assert run.data.params["session.epochs"] == "2"
-    assert run.data.params["counting.min_rating"] == "3.5"
+    assert run.data.params["session_model.epochs"] == "2"
+    assert run.data.params["cooccurrence.min_rating"] == "3.5"
     assert run.inputs.dataset_inputs[0].dataset.name == "sample"
     assert len(run.inputs.dataset_inputs[0].dataset.digest) == 36
     names = {file.path for file in client.list_artifacts(run_ids[0])}
@@ -134,7 +134,7 @@ def test_the_same_seed_gives_the_same_metrics_to_the_last_digit(client, run_ids)
 @pytest.fixture(scope="module")
 def again(run_ids):
     """A third run, with all there that the second has made."""
-    return train.with_options(flow_run_name="again")(data="sample", **SETTINGS)
+    return train.with_options(flow_run_name="again")(source="sample", **SETTINGS)
 
 
 KEPT = ("count", "embed", "popularity", "markov", "item-knn", "ease", "als", "mean-embedding")
@@ -157,21 +157,21 @@ def test_a_run_of_what_was_kept_tells_the_same(client, run_ids, again):
 def test_a_run_is_tagged_with_what_it_took_from_earlier_ones(client, run_ids, again):
     made, taken = (
         {
-            name: run.data.tags["taken_from"].rpartition("/")[0]
+            name: run.data.tags["cached_from"].rpartition("/")[0]
             for name, run in children(client, run_id).items()
-            if "taken_from" in run.data.tags
+            if "cached_from" in run.data.tags
         }
         for run_id in (run_ids[1], again)
     )
     assert made == {}
-    baselines = dict.fromkeys(KEPT[2:], "data/work/reports")
-    folders = {"cooccurrence": "data/work/counts", "embeddings": "data/work/embeddings"}
+    baselines = dict.fromkeys(KEPT[2:], "data/cache/reports")
+    folders = {"cooccurrence": "data/cache/counts", "embeddings": "data/cache/embeddings"}
     assert taken == folders | baselines
 
 
 def test_another_process_takes_what_was_made_by_this_one(client, again):
     Path("same.toml").write_text(TOML.format(epochs=2))
-    done = started("--data", "sample", "--config", "same.toml", cwd=Path.cwd())
+    done = started("--source", "sample", "--config", "same.toml", cwd=Path.cwd())
     assert done.returncode == 0, done.stderr
     experiment = client.get_run(again).info.experiment_id
     (latest,) = client.search_runs(
@@ -180,7 +180,7 @@ def test_another_process_takes_what_was_made_by_this_one(client, again):
     assert latest.info.run_id != again
     before, after = (children(client, run_id) for run_id in (again, latest.info.run_id))
     for name in set(before) - {"data", "lstm"}:
-        assert after[name].data.tags["taken_from"] == before[name].data.tags["taken_from"]
+        assert after[name].data.tags["cached_from"] == before[name].data.tags["cached_from"]
         assert told(client, after[name]) == told(client, before[name])
 
 
@@ -195,8 +195,8 @@ def told(client, run):
 
 
 def test_other_settings_are_made_anew_and_what_they_do_not_touch_is_kept(again):
-    other = {**SETTINGS, "embedding": EmbeddingConfig(dim=8, epochs=3)}
-    train.with_options(flow_run_name="other")(data="sample", **other)
+    other = {**SETTINGS, "embeddings": EmbeddingConfig(dim=8, epochs=3)}
+    train.with_options(flow_run_name="other")(source="sample", **other)
     states = task_states("other")
     assert states["count"] == "Cached"
     assert states["embed"] == states["mean-embedding"] == "Completed"
@@ -204,17 +204,17 @@ def test_other_settings_are_made_anew_and_what_they_do_not_touch_is_kept(again):
 
 @pytest.mark.parametrize("kind", ["embeddings", "reports"])
 def test_a_damaged_result_is_made_anew(again, kind, caplog):
-    for manifest in Path("data/work").glob(f"{kind}/*/manifest.json"):
+    for manifest in Path("data/cache").glob(f"{kind}/*/manifest.json"):
         for file in manifest.parent.rglob("*.*"):
             if file != manifest:
                 file.write_bytes(file.read_bytes()[:-1])
-    train.with_options(flow_run_name=f"damaged {kind}")(data="sample", **SETTINGS)
+    train.with_options(flow_run_name=f"damaged {kind}")(source="sample", **SETTINGS)
     states = task_states(f"damaged {kind}")
     made = {name for name in KEPT if states[name] == "Completed"}
     assert made == ({"embed"} if kind == "embeddings" else set(KEPT) - {"count", "embed"})
     warned = [one for one in caplog.messages if one.startswith("what was kept is made anew: ")]
     assert len(warned) == len(made)
-    assert all(f"data/work/{kind}/" in one and "altered or damaged" in one for one in warned)
+    assert all(f"data/cache/{kind}/" in one and "altered or damaged" in one for one in warned)
 
 
 def test_a_model_that_only_equals_the_champion_is_not_promoted(client, run_ids):
@@ -243,7 +243,7 @@ def test_a_damaged_champion_is_replaced_by_the_next_run(client, run_ids):
     weights.write_bytes(whole[:-1])
     with pytest.raises(BundleError, match="altered or damaged"):
         load_recommender("models:/recsys@champion")
-    run_id = train(data="sample", **SETTINGS)
+    run_id = train(source="sample", **SETTINGS)
     replaced = client.get_model_version_by_alias("recsys", "champion")
     assert replaced.version > champion.version
     assert replaced.run_id == run_id
@@ -267,14 +267,14 @@ def wait_for_lstm(client, process):
 
 
 def checkpoints():
-    return set(Path("data/work/checkpoints").glob("*/training.safetensors"))
+    return set(Path("data/cache/checkpoints").glob("*/training.safetensors"))
 
 
 def test_killed_half_way_the_next_run_goes_on_after_the_latest_epoch(client, home):
     (home / "long.toml").write_text(TOML.format(epochs=40))
     before = checkpoints()
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.train", "--data", "sample", "--config", "long.toml"],
+        [sys.executable, "-m", "flows.train", "--source", "sample", "--config", "long.toml"],
         env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -291,7 +291,7 @@ def test_killed_half_way_the_next_run_goes_on_after_the_latest_epoch(client, hom
     done = load_checkpoint(kept.parent).facts["progress"]["told"]
     assert 0 < len(done) < 40
 
-    run_id = train(data="sample", **read_settings(home / "long.toml").of_train())
+    run_id = train(source="sample", **read_settings(home / "long.toml").of_train())
     assert not unfinished(client)
     for run in killed.values():
         assert client.get_run(run.info.run_id).info.status == "KILLED"
@@ -306,7 +306,7 @@ def test_killed_half_way_the_next_run_goes_on_after_the_latest_epoch(client, hom
 
 
 def counts_kept():
-    return {path: path.stat().st_mtime_ns for path in Path("data/work/counts").glob("*/*/*")}
+    return {path: path.stat().st_mtime_ns for path in Path("data/cache/counts").glob("*/*/*")}
 
 
 def task_states(flow_run_name):
@@ -318,12 +318,12 @@ def task_states(flow_run_name):
 
 
 def test_what_was_counted_is_not_counted_again_unless_its_files_are_gone(home):
-    shutil.rmtree("data/work/counts", ignore_errors=True)
+    shutil.rmtree("data/cache/counts", ignore_errors=True)
     split = leave_last_out(read_ratings("sample"))
 
     @flow
     def only_count():
-        with tracking.start_run("count", "counting") as run:
+        with tracking.start_run("count", "cooccurrence") as run:
             return count(split, CooccurrenceConfig(min_rating=3), run)
 
     def state_of_counting(name):
@@ -334,7 +334,7 @@ def test_what_was_counted_is_not_counted_again_unless_its_files_are_gone(home):
     kept = counts_kept()
     assert state_of_counting("again") == "Cached"
     assert counts_kept() == kept
-    shutil.rmtree("data/work/counts")
+    shutil.rmtree("data/cache/counts")
     assert state_of_counting("gone") == "Completed"
     assert set(counts_kept()) == set(kept)
 
@@ -352,7 +352,7 @@ def started(*arguments, cwd):
 
 def test_the_command_prints_the_table_and_takes_its_settings_from_a_file(home):
     (home / "short.toml").write_text(TOML.format(epochs=1))
-    done = started("--data", "sample", "--config", "short.toml", cwd=home)
+    done = started("--source", "sample", "--config", "short.toml", cwd=home)
     assert done.returncode == 0, done.stderr
     for expected in ("NDCG@10", "HitRate@10", "MRR@10", "lstm", "item-knn", "als", "popularity"):
         assert expected in done.stdout
@@ -361,13 +361,13 @@ def test_the_command_prints_the_table_and_takes_its_settings_from_a_file(home):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "nowhere"], "there is no such file"),
+        (["--source", "nowhere"], "there is no such file"),
         (["--config", "nowhere.toml"], "nowhere.toml"),
-        (["--data", "sample", "--config", "wrong.toml"], "wrong.toml: session.epoch = 3: "),
+        (["--source", "sample", "--config", "wrong.toml"], "wrong.toml: session_model.epoch = 3: "),
     ],
 )
 def test_a_users_mistake_is_told_without_a_traceback(home, arguments, message):
-    (home / "wrong.toml").write_text("[session]\nepoch = 3\n")
+    (home / "wrong.toml").write_text("[session_model]\nepoch = 3\n")
     done = started(*arguments, cwd=home)
     assert done.returncode == 1
     assert message in done.stderr
@@ -386,7 +386,7 @@ def test_ctrl_c_stops_at_once_and_in_a_line(home, client):
     own |= {"PREFECT_HOME": str(home / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     own["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.train", "--data", "sample", "--config", "long.toml"],
+        [sys.executable, "-m", "flows.train", "--source", "sample", "--config", "long.toml"],
         env={**own, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -83,7 +83,7 @@ def test_a_session_model_from_before_there_were_means_is_read(bundle, tmp_path):
     folder = save_bundle(dataclasses.replace(bundle, weights=weights), tmp_path / "bundle")
     config = json.loads((folder / "config.json").read_text())
     for name in before:
-        del config["session"][name]
+        del config["session_model"][name]
     write_json(folder / "config.json", config)
     (folder / "manifest.json").unlink()
     write_manifest(folder, format_version=2)
@@ -93,7 +93,7 @@ def test_a_session_model_from_before_there_were_means_is_read(bundle, tmp_path):
 def test_parts_that_do_not_fit_together_are_refused(bundle, tmp_path):
     folder = save_bundle(bundle, tmp_path / "bundle")
     config = json.loads((folder / "config.json").read_text())
-    config["session"]["hidden_dim"] += 1
+    config["session_model"]["hidden_dim"] += 1
     write_json(folder / "config.json", config)
     write_manifest(folder, format_version=2)
     with pytest.raises(BundleError, match="does not hold what a bundle should"):

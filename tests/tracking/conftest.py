@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.server import mlflow_server
+from flows.dev_servers import mlflow_server
 from recsys.tracking.store import connect
 
 ROOT = Path(__file__).parents[2]

@@ -152,7 +152,7 @@ def test_a_version_that_is_given_an_alias_meanwhile_stops_its_removal(history):
 @pytest.mark.parametrize("kind", ["counts", "embeddings", "reports"])
 def test_kept_results_go_unless_a_run_that_stays_names_them(history, monkeypatch, capsys, kind):
     history["champion"].log_params({kind: "needed"})
-    folder = Path("data/work") / kind
+    folder = Path("data/cache") / kind
     for name in ("needed", "unneeded", "fresh"):
         file = folder / name / "file"
         file.parent.mkdir(parents=True)

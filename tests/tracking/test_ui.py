@@ -40,9 +40,9 @@ def five_runs(browser, server, sample_split):
         runs = []
         for rate in RATES:
             config = SessionConfig(embedding_dim=8, hidden_dim=8, epochs=3, learning_rate=rate)
-            with start_run(run_name("train", {"session": config}), "to compare") as run:
+            with start_run(run_name("train", {"session_model": config}), "to compare") as run:
                 history = History()
-                run.log_config(session=config, runtime=runtime)
+                run.log_config(session_model=config, runtime=runtime)
                 model = fit_session_model(
                     sample_split.train,
                     config.model_copy(update={"item_embedding_init": "random"}),
@@ -73,9 +73,9 @@ def test_the_compare_page_tells_what_differs(server, five_runs, page):
     experiments = quote(json.dumps([five_runs[0].experiment]))
     page.goto(f"{server}/#/compare-runs?runs={ids}&experiments={experiments}")
     page.get_by_text("Comparing 5 Runs from 1 Experiment").wait_for()
-    page.get_by_text("session.learning_rate").last.wait_for()
+    page.get_by_text("session_model.learning_rate").last.wait_for()
     page.get_by_role("switch").first.click()  # show diff only
-    page.get_by_text("session.hidden_dim").wait_for(state="detached")
+    page.get_by_text("session_model.hidden_dim").wait_for(state="detached")
     told = page.locator("body").inner_text()
     params = told.partition("\nParameters\n")[2].partition("\nMetrics\n")[0]
     for rate in RATES:

@@ -75,8 +75,8 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
         bundle.catalogue.to_parquet(draft / "items.parquet", index=False)
         stages = {
             **bundle.config,
-            "session": weights.config.model_dump(mode="json"),
-            "embeddings": facts,
+            "session_model": weights.config.model_dump(mode="json"),
+            "embedding_fit": facts,
         }
         write_json(draft / "config.json", stages)
         write_json(draft / "metrics.json", bundle.metrics)
@@ -129,11 +129,11 @@ def _read(folder: Path, files: set[str]) -> Bundle:
     catalogue = pd.read_parquet(folder / "items.parquet")
     items = Vocabulary(catalogue[columns.ITEM_ID].to_numpy())
     weights = Weights(
-        SessionConfig.model_validate(_BEFORE_FORMAT_3 | config["session"]),
+        SessionConfig.model_validate(_BEFORE_FORMAT_3 | config["session_model"]),
         load_file(folder / "session_model.safetensors"),
     )
     neighbours = read_arrays(folder / "neighbours.npz")
-    facts = config["embeddings"]
+    facts = config["embedding_fit"]
     return Bundle(
         catalogue=catalogue,
         embeddings=ItemEmbeddings(

@@ -16,7 +16,7 @@ from recsys.errors import DataError
 from recsys.storage import sha256_of
 
 
-def digest_of(**facts: Any) -> str:
+def cache_key(**facts: Any) -> str:
     """Hex SHA-256 of some facts.
 
     Args:
@@ -29,7 +29,7 @@ def digest_of(**facts: Any) -> str:
     return _sha256(json.dumps(told, sort_keys=True))
 
 
-def digest_of_files(source: Path) -> str:
+def hash_files(source: Path) -> str:
     """Hex SHA-256 of a file, or of the names and bytes of the files of a folder.
 
     What reading itself leaves there, rows set aside, and hidden files are not looked at.
@@ -56,7 +56,7 @@ def _sha256(text: str) -> str:
 
 
 @cache
-def program_digest() -> str:
+def source_hash() -> str:
     """Of every source file of the library: whatever is changed, old results are not taken for new.
 
     Prefect's own TASK_SOURCE looks at the body of the task alone, and not at what it calls.

@@ -14,7 +14,7 @@ from recsys.storage import MANIFEST, verify_manifest
 P = ParamSpec("P")
 
 
-def kept_task(
+def cached_task(
     kind: str, name: str, tags: tuple[str, ...] = ()
 ) -> Callable[[Callable[P, str]], Task[P, str]]:
     """A task that fills the folder of its argument `digest`, and gives back the folder's name.
@@ -58,7 +58,7 @@ def fill(
     return _written(parts) == before
 
 
-def are_whole(parts: Iterable[Path]) -> bool:
+def are_valid(parts: Iterable[Path]) -> bool:
     """Whether folders are there, with every byte that their manifests record."""
     return _damage(parts) is None
 
@@ -81,4 +81,4 @@ def _written(parts: Iterable[Path]) -> list[tuple[int, int]]:
 
 def origin(folder: Path) -> dict[str, str]:
     """Tags of a run whose results were made by an earlier one."""
-    return {"taken_from": folder.as_posix()}
+    return {"cached_from": folder.as_posix()}

@@ -10,14 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.server import Server, prefect_server, read_settings, run
+from flows.dev_servers import Server, prefect_server, read_settings, run
 
 ROOT = Path(__file__).parents[2]
 ANSWERS = ["http.server", "--bind", "127.0.0.1"]
 
 SCRIPT = """
 import sys
-from flows.server import Server, run
+from flows.dev_servers import Server, run
 command = ["http.server", "--bind", "127.0.0.1"]
 sys.exit(run([
     Server(port, [*command, port], {}, f"http://127.0.0.1:{port}", "/") for port in sys.argv[1:]
@@ -97,7 +97,7 @@ def test_servers_listen_on_loopback_and_report_to_nobody():
 
 @pytest.mark.parametrize(
     ("module", "message"),
-    [("flows.server", "start the servers from the project's folder"),
+    [("flows.dev_servers", "start the servers from the project's folder"),
      ("flows.train", "does not answer")],
 )  # fmt: skip
 def test_what_is_not_there_is_told_without_a_traceback(tmp_path, module, message):

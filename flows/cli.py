@@ -20,7 +20,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 
 
 @contextmanager
-def told_plainly() -> Iterator[None]:
+def friendly_errors() -> Iterator[None]:
     """End the program in a line where the library raises one of its own errors, or at Ctrl-C."""
     loggers = [logging.getLogger(f"prefect.{kind}") for kind in ("flow_runs", "task_runs")]
     for logger in loggers:
@@ -38,7 +38,7 @@ def told_plainly() -> Iterator[None]:
 
 
 @contextmanager
-def one_server() -> Iterator[None]:
+def prefect_api() -> Iterator[None]:
     """One Prefect server for all processes of a flow: the one that is named, or a temporary one.
 
     Left to themselves, processes that a flow starts would each start a temporary server of their

@@ -7,10 +7,10 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.digests import digest_of, program_digest
-from flows.kept import are_whole, fill, kept_task, origin
-from flows.places import counts_folder, embeddings_folder
-from flows.telling import progress
+from flows.artifacts import progress
+from flows.cache import are_valid, cached_task, fill, origin
+from flows.cache_keys import cache_key, source_hash
+from flows.paths import counts_dir, embeddings_dir
 from recsys.callbacks import EpochCallback, History, compose
 from recsys.config import Runtime
 from recsys.cooccurrence import (
@@ -34,9 +34,9 @@ from recsys.reporting.map_page import item_map_page
 from recsys.storage import verify_manifest
 from recsys.tracking import Run
 
-MAPPED = 500
+MAX_MAP_ITEMS = 500
 """Items on the page with the map: a second or two of t-SNE."""
-COUNTS, COUNTED = "counts", "interactions"
+COUNTS, INTERACTIONS = "counts", "interactions"
 """What lies in a folder of counts: they, and what they were counted from."""
 
 
@@ -52,34 +52,34 @@ def count(
         earlier: the digest of earlier counts, which may be brought up to date instead.
     """
     digest = counts_digest(split.train.digest, config)
-    folder = counts_folder(digest)
-    parts = folder / COUNTS, folder / COUNTED
-    taken = fill(parts, keep_counts, digest, split.train, config, earlier)
+    folder = counts_dir(digest)
+    parts = folder / COUNTS, folder / INTERACTIONS
+    taken = fill(parts, cache_counts, digest, split.train, config, earlier)
     run.log_params({"counts": digest})
     return read_counts(folder, config, run, taken)
 
 
 def counts_digest(data: str, config: CooccurrenceConfig) -> str:
     """What names the counts of some interactions, told by their digest."""
-    return digest_of(data=data, counting=config, program=program_digest())
+    return cache_key(data=data, cooccurrence=config, program=source_hash())
 
 
-@kept_task("counts", "count")
-def keep_counts(
+@cached_task("counts", "count")
+def cache_counts(
     digest: str, train: Interactions, config: CooccurrenceConfig, earlier: str | None
 ) -> str:
     """Count, and keep what was counted beside the counts."""
-    folder = counts_folder(digest)
+    folder = counts_dir(digest)
     if earlier and _can_be_updated(earlier, config):
         get_run_logger().info("bringing counts up to date: only who changed is counted")
-        before = counts_folder(earlier)
+        before = counts_dir(earlier)
         counts = open_blocks(before / COUNTS).load()
-        counts = update_cooccurrence(counts, load_interactions(before / COUNTED), train)
+        counts = update_cooccurrence(counts, load_interactions(before / INTERACTIONS), train)
         save_cooccurrence(counts, folder / COUNTS)
     else:
         target = folder / COUNTS
         count_cooccurrence(train, config.min_rating, window=config.window, folder=target)
-    save_interactions(train, folder / COUNTED)
+    save_interactions(train, folder / INTERACTIONS)
     return str(folder)
 
 
@@ -87,7 +87,7 @@ def keep_counts(
 def read_counts(folder: Path, config: CooccurrenceConfig, run: Run, taken: bool) -> Cooccurrence:
     """Read counts, and record how many there are, and whether an earlier run counted them."""
     with run.child("cooccurrence") as stage:
-        stage.log_config(counting=config)
+        stage.log_config(cooccurrence=config)
         if taken:
             stage.set_tags(origin(folder))
         counts = open_blocks(folder / COUNTS).load()
@@ -97,17 +97,17 @@ def read_counts(folder: Path, config: CooccurrenceConfig, run: Run, taken: bool)
 
 def _can_be_updated(earlier: str, config: CooccurrenceConfig) -> bool:
     """Whether earlier counts are still there, and are what this program would count today."""
-    folder = counts_folder(earlier)
-    parts = folder / COUNTS, folder / COUNTED
-    if not are_whole(parts) or (config.window and config.window.is_decayed):
+    folder = counts_dir(earlier)
+    parts = folder / COUNTS, folder / INTERACTIONS
+    if not are_valid(parts) or (config.window and config.window.is_decayed):
         return False
-    counted = verify_manifest(folder / COUNTED)["digest"]
+    counted = verify_manifest(folder / INTERACTIONS)["digest"]
     return earlier == counts_digest(counted, config)
 
 
 def embed(
     counts: Cooccurrence,
-    counting: CooccurrenceConfig,
+    cooccurrence: CooccurrenceConfig,
     split: Split,
     config: EmbeddingConfig,
     runtime: Runtime,
@@ -118,27 +118,27 @@ def embed(
 
     Args:
         counts: of the watches in train.
-        counting: how they were counted.
+        cooccurrence: how they were counted.
         split: what the map's names are from.
         config: of the fit.
         runtime: device, precision, seed and threads.
         run: where to record it.
         start: earlier embeddings to go on from.
     """
-    digest = digest_of(
-        counts=counts_digest(split.train.digest, counting),
-        embedding=config,
+    digest = cache_key(
+        counts=counts_digest(split.train.digest, cooccurrence),
+        embeddings=config,
         start=None if start is None else start.digest,
         seed=runtime.seed,
         precision=runtime.torch_precision(),
         device=runtime.torch_device().type,
-        program=program_digest(),
+        program=source_hash(),
     )
-    folder = embeddings_folder(digest)
+    folder = embeddings_dir(digest)
     with run.child("embeddings") as stage:
-        stage.log_config(embedding=config, runtime=runtime)
+        stage.log_config(embeddings=config, runtime=runtime)
         taken = fill(
-            (folder,), keep_embeddings, digest, counts, config, runtime, start, stage.on_epoch
+            (folder,), cache_embeddings, digest, counts, config, runtime, start, stage.on_epoch
         )
         embeddings, history = load_embeddings(folder, counts.items)
         if taken:  # what was told when it was fitted is told again
@@ -148,12 +148,12 @@ def embed(
         stage.log_figure(plots.loss_curve(losses, "Embeddings", "loss / Σ X²"), "loss")
         picture = plots.popular_items_map(split.train, embeddings, seed=runtime.seed)
         run.log_figure(picture, "map")
-        run.log_page(item_map_page(split.train, embeddings, MAPPED, runtime.seed), "map")
+        run.log_page(item_map_page(split.train, embeddings, MAX_MAP_ITEMS, runtime.seed), "map")
     return embeddings
 
 
-@kept_task("embeddings", "embed")
-def keep_embeddings(
+@cached_task("embeddings", "embed")
+def cache_embeddings(
     digest: str,
     counts: Cooccurrence,
     config: EmbeddingConfig,
@@ -162,7 +162,7 @@ def keep_embeddings(
     listen: EpochCallback,
 ) -> str:
     """Fit, and keep the vectors with what the fit told."""
-    history, folder = History(), embeddings_folder(digest)
+    history, folder = History(), embeddings_dir(digest)
     with progress("embeddings", config.epochs, "relative_loss") as advance:
         on_epoch = compose(history, listen, advance)
         fitted = fit_embeddings(counts, config, start=start, runtime=runtime, on_epoch=on_epoch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.steps.models import LSTM, Reports
+from flows.tasks.training import LSTM, Reports
 from recsys import tracking
 from recsys.data import Split
 from recsys.reporting import report_page

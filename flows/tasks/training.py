@@ -8,11 +8,11 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.digests import digest_of, program_digest
-from flows.kept import fill, kept_task, origin
-from flows.places import checkpoint_folder, reports_folder
-from flows.robust import TRAINING
-from flows.telling import link_to, progress
+from flows.artifacts import progress, run_link
+from flows.cache import cached_task, fill, origin
+from flows.cache_keys import cache_key, source_hash
+from flows.paths import checkpoint_dir, reports_dir
+from flows.retries import TRAINING
 from recsys.baselines import fit_baseline
 from recsys.callbacks import History, compose
 from recsys.config import Runtime
@@ -45,7 +45,7 @@ _SETTINGS = "settings.json"
 
 
 @task(cache_policy=NO_CACHE, task_run_name="learn sessions", tags=[TRAINING])
-def learn_sessions(
+def train_session_model(
     split: Split,
     embeddings: ItemEmbeddings,
     config: SessionConfig,
@@ -61,7 +61,7 @@ def learn_sessions(
     history = History()
     config = config.resolve(len(split.train))
     with run.child(LSTM) as stage, progress(LSTM, config.epochs, "train_loss") as advance:
-        stage.log_config(session=config, runtime=runtime)
+        stage.log_config(session_model=config, runtime=runtime)
         vectors = embeddings.vectors
         if config.item_embedding_init == "ppmi" and start is None:
             dim = config.embedding_dim or embeddings.dim
@@ -84,7 +84,7 @@ def learn_sessions(
         curve = plots.loss_curve(losses, "LSTM", "cross-entropy per watch")
         for recorder in (run, stage):
             recorder.log_figure(curve, "loss")
-        reports = judge(model, split, embeddings)
+        reports = evaluate_splits(model, split, embeddings)
         record(reports, split, stage)
         return model, reports
 
@@ -92,29 +92,27 @@ def learn_sessions(
 def _checkpoint(split: Split, training: str) -> Path:
     """Where the state of a training is kept; the validation targets choose its best epoch."""
     protocol = split.fingerprint("validation")
-    return checkpoint_folder(
-        digest_of(training=training, protocol=protocol, program=program_digest())
-    )
+    return checkpoint_dir(cache_key(training=training, protocol=protocol, program=source_hash()))
 
 
-def try_baseline(
+def evaluate_baseline(
     name: str, split: Split, embeddings: ItemEmbeddings, runtime: Runtime, run: Run
 ) -> Reports:
     """Fit a baseline with the settings that do best on validation, and evaluate it.
 
     One that has been judged before, on the same data and targets, is not fitted again.
     """
-    digest = digest_of(
+    digest = cache_key(
         name=name,
         train=split.train.digest,
         targets=[split.fingerprint(target) for target in TARGETS],
         embeddings=embeddings.digest,
         seed=runtime.seed,
-        program=program_digest(),
+        program=source_hash(),
     )
-    folder = reports_folder(digest)
+    folder = reports_dir(digest)
     with run.child(name) as stage:
-        if fill((folder,), keep_baseline, digest, name, split, embeddings, runtime):
+        if fill((folder,), cache_baseline, digest, name, split, embeddings, runtime):
             stage.set_tags(origin(folder))
         stage.log_params(read_json(folder / _SETTINGS))
         stage.log_config(runtime=runtime)
@@ -123,11 +121,11 @@ def try_baseline(
     return reports
 
 
-@kept_task("baseline", "{name}", tags=(TRAINING,))
-def keep_baseline(
+@cached_task("baseline", "{name}", tags=(TRAINING,))
+def cache_baseline(
     digest: str, name: str, split: Split, embeddings: ItemEmbeddings, runtime: Runtime
 ) -> str:
-    """Fit, judge, and keep the reports with the settings that were chosen."""
+    """Fit, evaluate, and keep the reports with the settings that were chosen."""
     fitted = fit_baseline(
         name,
         split.train,
@@ -135,8 +133,8 @@ def keep_baseline(
         runtime=runtime,
         validate=lambda model: evaluate(model, split, "validation").metrics[PRIMARY_METRIC],
     )
-    reports = judge(fitted.model, split, embeddings)
-    folder = reports_folder(digest)
+    reports = evaluate_splits(fitted.model, split, embeddings)
+    folder = reports_dir(digest)
     with atomic_folder(folder) as draft:
         write_json(
             draft / _SETTINGS, dict(flatten("baseline", fitted.config.model_dump(mode="json")))
@@ -147,7 +145,7 @@ def keep_baseline(
     return str(folder)
 
 
-def judge(model: Scorer, split: Split, embeddings: ItemEmbeddings) -> Reports:
+def evaluate_splits(model: Scorer, split: Split, embeddings: ItemEmbeddings) -> Reports:
     """Evaluate a model on both targets."""
     vectors = embeddings.vectors
     return {target: evaluate(model, split, target, item_vectors=vectors) for target in TARGETS}
@@ -171,6 +169,6 @@ def compare(by_model: dict[str, Reports], run: Run) -> None:
     create_table_artifact(
         key="models",
         table=rows_of(table),
-        description=f"Next watch, test targets, whole catalogue ranked. Run: {link_to(run)}",
+        description=f"Next watch, test targets, whole catalogue ranked. Run: {run_link(run)}",
     )
     print_table(table.reset_index(), "Next watch, test targets, whole catalogue ranked")

@@ -1,4 +1,4 @@
-"""Prefect's and MLflow's servers for this machine: `python -m flows.server`.
+"""Prefect's and MLflow's servers for this machine: `python -m flows.dev_servers`.
 
 Both listen on 127.0.0.1 alone and keep what they know: Prefect in PREFECT_HOME (`~/.prefect`),
 MLflow where `mlflow/server.env` says. Neither sends telemetry.
@@ -21,7 +21,7 @@ from typing import Annotated
 import httpx
 import typer
 
-from flows.terminal import told_plainly
+from flows.cli import friendly_errors
 from recsys.errors import ConfigError
 
 HOST = "127.0.0.1"
@@ -159,7 +159,7 @@ def main(
     settings: Annotated[Path, typer.Option(help="MLflow's settings.")] = Path("mlflow/server.env"),
 ) -> None:
     """Run both servers until Ctrl-C."""
-    with told_plainly():
+    with friendly_errors():
         servers = [prefect_server(prefect_port), mlflow_server(mlflow_port, settings)]
     sys.exit(run(servers))
 

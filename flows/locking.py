@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from filelock import FileLock, Timeout
 from prefect import get_run_logger
 
-from flows.places import WORK
+from flows.paths import CACHE_DIR
 
-LOCK = WORK / "training.lock"
+LOCK = CACHE_DIR / "training.lock"
 
 
 @contextmanager
-def sole_training() -> Iterator[None]:
+def training_lock() -> Iterator[None]:
     """Wait until no other flow of this project trains, and keep others out within the block.
 
     Two trainings would share a GPU, the cores and the memory. The system itself takes the lock

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from prefect import get_run_logger
 
-from flows.digests import digest_of, digest_of_files
-from flows.places import DATA
-from flows.robust import io_task
-from flows.telling import tell
+from flows.artifacts import tell
+from flows.cache_keys import cache_key, hash_files
+from flows.paths import DATA_DIR
+from flows.retries import io_task
 from recsys.data import (
     DataConfig,
     FilterReport,
@@ -28,15 +28,15 @@ from recsys.tracking import Run
 
 
 @io_task("find data", timeout_seconds=7200)
-def find_data(data: str | None) -> str:
+def resolve_source(data: str | None) -> str:
     """The data that was named, or MovieLens, or a sample."""
-    return data or str(default_source(DATA, notify=get_run_logger().info))
+    return data or str(default_source(DATA_DIR, notify=get_run_logger().info))
 
 
 @io_task("digest", timeout_seconds=3600)
-def inputs_of(source: str, reading: DataConfig, model_name: str) -> str:
+def input_hash(source: str, data: DataConfig, model_name: str) -> str:
     """The digest of what a model is learned from: the bytes of the files, and how they are read."""
-    return digest_of(files=digest_of_files(Path(source)), reading=reading, model=model_name)
+    return cache_key(files=hash_files(Path(source)), data=data, model=model_name)
 
 
 @io_task("read", timeout_seconds=3600)
@@ -44,7 +44,7 @@ def read(source: str, config: DataConfig, run: Run) -> Split:
     """Read, check and filter the ratings; hold back later watches to judge models by."""
     log = get_run_logger()
     with run.child("data") as stage:
-        stage.log_config(reading=config)
+        stage.log_config(data=config)
 
         def account(report: ReadReport) -> None:
             log.log(WARNING if report.rows != report.kept else INFO, "%s", report)

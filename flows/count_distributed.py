@@ -11,7 +11,7 @@ from prefect.context import FlowRunContext
 from prefect_dask.task_runners import DaskTaskRunner
 from pydantic import Field
 
-from flows.telling import as_list, progress, report_failure, tell
+from flows.artifacts import markdown_list, progress, report_failure, tell
 from recsys.cooccurrence import CooccurrenceConfig
 from recsys.cooccurrence.distributed import count_on_cluster
 
@@ -25,7 +25,7 @@ from recsys.cooccurrence.distributed import count_on_cluster
 def count(
     data: Path,
     folder: Path,
-    counting: CooccurrenceConfig = CooccurrenceConfig(),
+    cooccurrence: CooccurrenceConfig = CooccurrenceConfig(),
     cluster: str | None = None,
     n_workers: Annotated[int, Field(ge=1)] = 2,
     memory_limit: str = "2GB",
@@ -35,7 +35,7 @@ def count(
     Args:
         data: a Parquet file, or a folder of them, that every worker sees under this path.
         folder: where to write the row blocks, on storage that every worker sees.
-        counting: what counts as liked.
+        cooccurrence: what counts as liked.
         cluster: the address of a Dask scheduler; None starts one here.
         n_workers: processes of a cluster that is started here.
         memory_limit: the most memory that one task shall take, about.
@@ -46,39 +46,39 @@ def count(
         if cluster
         else DaskTaskRunner(cluster_kwargs={**here, "processes": True})
     )
-    counted = over_dask.with_options(task_runner=runner)
-    facts = counted(data, folder, counting, memory_limit)
-    tell("counts", f"Counts in {folder}", as_list(facts))
+    counted = count_over_dask.with_options(task_runner=runner)
+    facts = counted(data, folder, cooccurrence, memory_limit)
+    tell("counts", f"Counts in {folder}", markdown_list(facts))
     return str(folder)
 
 
 @flow(name="count over Dask")
-def over_dask(
-    data: Path, folder: Path, counting: CooccurrenceConfig, memory_limit: str
+def count_over_dask(
+    data: Path, folder: Path, cooccurrence: CooccurrenceConfig, memory_limit: str
 ) -> dict[str, Any]:
     """Count on the cluster of the task runner."""
     context = FlowRunContext.get()
     if context is None or not isinstance(context.task_runner, DaskTaskRunner):
         raise TypeError("this flow needs Prefect's Dask task runner")
-    return on_cluster(data, folder, counting, context.task_runner.client, memory_limit)
+    return run_on_cluster(data, folder, cooccurrence, context.task_runner.client, memory_limit)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="direct")
-def on_cluster(
-    data: Path, folder: Path, counting: CooccurrenceConfig, client: Any, memory_limit: str
+def run_on_cluster(
+    data: Path, folder: Path, cooccurrence: CooccurrenceConfig, client: Any, memory_limit: str
 ) -> dict[str, Any]:
-    """Direct the counting; it is the workers that count.
+    """Direct the cooccurrence; it is the workers that count.
 
     A task of this process rather than of a worker, where it would take the place of a task that
     it waits for.
     """
-    with progress("counting", 100, "") as advance:
+    with progress("cooccurrence", 100, "") as advance:
         blocks = count_on_cluster(
             data,
             folder,
             client,
-            counting.min_rating,
-            window=counting.window,
+            cooccurrence.min_rating,
+            window=cooccurrence.window,
             memory_limit=memory_limit,
             on_block=lambda done, of: advance(100 * done // of, {}),
         )

@@ -7,11 +7,11 @@ import time
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.digests import digest_of, program_digest
-from flows.grid import Trial
-from flows.orphans import end_with_parent
-from flows.places import checkpoint_folder, interactions_folder
-from flows.robust import TRAINING
+from flows.cache_keys import cache_key, source_hash
+from flows.paths import checkpoint_dir, interactions_dir
+from flows.process_pool import exit_with_parent
+from flows.retries import TRAINING
+from flows.search_space import Trial
 from recsys import tracking
 from recsys.baselines import MeanEmbeddingConfig, fit_mean_embedding
 from recsys.config import Config, Runtime
@@ -23,56 +23,58 @@ from recsys.sessions import SessionConfig, fit_session_model
 from recsys.tracking import Run
 
 
-class Material(Config):
+class SweepInputs(Config):
     """What all trials of a sweep learn from, by name."""
 
-    data: str
-    """The digest of the interactions, which lie in `data/work/interactions`."""
-    reading: DataConfig
-    counting: CooccurrenceConfig
+    interactions: str
+    """The digest of the interactions, which lie in `data/cache/interactions`."""
+    data: DataConfig
+    cooccurrence: CooccurrenceConfig
 
     def split(self) -> Split:
         """The data, and what is held back of it."""
-        interactions = load_interactions(interactions_folder(self.data))
-        split = self.reading.split.apply(interactions)
-        return split.filtered_by(self.reading.filters.facts())
+        interactions = load_interactions(interactions_dir(self.interactions))
+        split = self.data.split.apply(interactions)
+        return split.filtered_by(self.data.filters.facts())
 
 
 @task(cache_policy=NO_CACHE, task_run_name="keep data")
-def keep_material(
-    split: Split, reading: DataConfig, counting: CooccurrenceConfig, run: Run
-) -> Material:
+def save_inputs(
+    split: Split, data: DataConfig, cooccurrence: CooccurrenceConfig, run: Run
+) -> SweepInputs:
     """Put the interactions where every trial finds them."""
     digest = split.interactions.digest
-    save_interactions(split.interactions, interactions_folder(digest))
+    save_interactions(split.interactions, interactions_dir(digest))
     run.log_params({"data": digest})
-    return Material(data=digest, reading=reading, counting=counting)
+    return SweepInputs(interactions=digest, data=data, cooccurrence=cooccurrence)
 
 
-def trial_digest(trial: Trial, material: Material, runtime: Runtime) -> str:
+def trial_key(trial: Trial, inputs: SweepInputs, runtime: Runtime) -> str:
     """What tells one trial from another: all that its outcome depends on."""
     seed, precision = runtime.seed, runtime.torch_precision()
-    return digest_of(
+    return cache_key(
         kind=type(trial.config).__name__,
         trial=trial.config,
-        material=material,
+        inputs=inputs,
         seed=seed,
         precision=precision,
-        program=program_digest(),
+        program=source_hash(),
     )
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{trial.name}", tags=[TRAINING])
-def try_out(digest: str, trial: Trial, material: Material, runtime: Runtime, parent: str) -> None:
-    """Fit what a trial asks for and judge it on the validation targets."""
-    end_with_parent()
-    split = material.split()
+def run_trial(
+    digest: str, trial: Trial, inputs: SweepInputs, runtime: Runtime, parent: str
+) -> None:
+    """Fit what a trial asks for and evaluate it on the validation targets."""
+    exit_with_parent()
+    split = inputs.split()
     with tracking.open_run(parent).child(trial.name) as stage:
         tracking.tag_inputs(stage, digest)
         stage.log_config(runtime=runtime)
         began = time.perf_counter()
         if isinstance(trial.config, EmbeddingConfig):
-            model = _embeddings(split, trial.config, material.counting, runtime, stage)
+            model = _embeddings(split, trial.config, inputs.cooccurrence, runtime, stage)
         else:
             model = _sessions(split, trial.config, runtime, stage, digest)
         stage.log_metrics({"seconds": time.perf_counter() - began})
@@ -82,13 +84,13 @@ def try_out(digest: str, trial: Trial, material: Material, runtime: Runtime, par
 def _embeddings(
     split: Split,
     config: EmbeddingConfig,
-    counting: CooccurrenceConfig,
+    cooccurrence: CooccurrenceConfig,
     runtime: Runtime,
     stage: Run,
 ) -> Scorer:
     """Judged by the mean of the vectors watched last."""
-    stage.log_config(embedding=config)
-    counts = count_cooccurrence(split.train, counting.min_rating, window=counting.window)
+    stage.log_config(embeddings=config)
+    counts = count_cooccurrence(split.train, cooccurrence.min_rating, window=cooccurrence.window)
     fitted = fit_embeddings(counts, config, runtime=runtime, on_epoch=stage.on_epoch)
     if fitted.loss_ratio is not None:
         stage.log_metrics({"loss_ratio": fitted.loss_ratio})
@@ -100,7 +102,7 @@ def _sessions(
 ) -> Scorer:
     """Goes on after its latest epoch where it was broken off."""
     config = config.resolve(len(split.train))
-    stage.log_config(session=config)
+    stage.log_config(session_model=config)
     return fit_session_model(
         split.train,
         config,
@@ -108,5 +110,5 @@ def _sessions(
         runtime=runtime,
         on_epoch=stage.on_epoch,
         validate=lambda model: evaluate(model, split, "validation").metrics,
-        checkpoint=checkpoint_folder(digest),
+        checkpoint=checkpoint_dir(digest),
     )

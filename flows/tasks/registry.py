@@ -9,8 +9,8 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.robust import io_task
-from flows.telling import link_to, tell
+from flows.artifacts import run_link, tell
+from flows.retries import io_task
 from recsys import tracking
 from recsys.data import Split
 from recsys.errors import BundleError, TrackingError
@@ -77,7 +77,7 @@ def release(
     rule: PromotionRule = PromotionRule(),
 ) -> Decision:
     """Register the saved bundle; make it champion if there is none or it surely beats it."""
-    verdict = judge_against(champion, model, report, split, rule)
+    verdict = decide_promotion(champion, model, report, split, rule)
     decision = Decision(register(verdict, model_name, run), verdict)
     get_run_logger().info("%s version %s: %s", model_name, decision.version, verdict)
     outcome = "promoted" if verdict.promoted else "not promoted"
@@ -85,13 +85,13 @@ def release(
         "decision",
         f"{model_name} version {decision.version}: {outcome}",
         str(verdict),
-        f"Champion before: {champion.version if champion else 'none'}. Run: {link_to(run)}",
+        f"Champion before: {champion.version if champion else 'none'}. Run: {run_link(run)}",
     )
     return decision
 
 
 @task(cache_policy=NO_CACHE, task_run_name="compare with the champion")
-def judge_against(
+def decide_promotion(
     champion: Champion | None, model: Scorer, report: Report, split: Split, rule: PromotionRule
 ) -> Verdict:
     """Whether the new model is better than the one in use by more than chance explains."""

@@ -20,7 +20,7 @@ TRAINING = "training"
 keeps several machines from training at once."""
 
 
-def may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Whether what went wrong may go well the next time.
 
     The library's own errors tell of data and settings that will be the same the next time; only
@@ -43,6 +43,6 @@ def io_task(name: str, timeout_seconds: float) -> Callable[[Callable[P, R]], Tas
         retries=3,
         retry_delay_seconds=exponential_backoff(1),
         retry_jitter_factor=0.5,
-        retry_condition_fn=may_pass,
+        retry_condition_fn=is_transient,
         timeout_seconds=timeout_seconds,
     )

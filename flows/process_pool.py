@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 
 
 @cache
-def end_with_parent() -> None:
+def exit_with_parent() -> None:
     """In a process of a pool: end when the process that started it does, and not before.
 
     A pool whose owner was killed would go on with what is left to do, and then wait for more for
@@ -27,7 +27,7 @@ def end_with_parent() -> None:
         threading.Thread(target=_end_after, args=[parent], daemon=True).start()
 
 
-def end_pool() -> None:
+def terminate_pool() -> None:
     """In the owner: end the processes at once, whatever they do."""
     for process in multiprocessing.active_children():
         process.terminate()

@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 from prefect import flow
 
-from flows.steps.data import read
+from flows.tasks.data import read
 from recsys import tracking
 from recsys.data import DataConfig
 from recsys.data.synthetic import SyntheticConfig, write_sample
@@ -45,9 +45,9 @@ def test_what_was_left_out_and_why_is_recorded(recorded):
     assert (metrics["rating_scale_rows"], metrics["missing_id_rows"]) == (1, 1)
     assert metrics["bad_timestamp_rows"] == 1
     assert metrics["kept_rows"] == metrics["read_rows"] - 3
-    assert metrics["rated_at_least_removed_rows"] == metrics["kept_rows"] - len(split.interactions)
-    assert params["reading.split.n"] == "2"
-    assert params["reading.checks.duplicate"] == "quarantine"
+    assert metrics["min_rating_removed_rows"] == metrics["kept_rows"] - len(split.interactions)
+    assert params["data.split.n"] == "2"
+    assert params["data.checks.duplicate"] == "quarantine"
     file = client.download_artifacts(run.info.run_id, "checks.json")
     table = json.loads(Path(file).read_text())
     checks = {row[table["columns"].index("check")] for row in table["data"]}

@@ -30,7 +30,7 @@ _AGAIN_SECONDS = 2.0
 """How often a progress artifact is brought up to date, at most."""
 
 
-def link_to(run: Run) -> str:
+def run_link(run: Run) -> str:
     """A run in MLflow's UI, as Markdown; its id alone where no UI is known."""
     address = os.environ.get(UI) or run.client.tracking_uri
     if not address.startswith("http"):
@@ -50,7 +50,7 @@ def tell(key: str, title: str, *paragraphs: str) -> None:
     create_markdown_artifact(key=key, markdown="\n\n".join([f"# {title}", *paragraphs]))
 
 
-def as_list(facts: Mapping[str, Any]) -> str:
+def markdown_list(facts: Mapping[str, Any]) -> str:
     """Names and values, as a Markdown list."""
     return "\n".join(f"- **{name}**: {value}" for name, value in facts.items())
 
@@ -95,7 +95,7 @@ def report_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
     }
     reason = state.message or "no reason is known"
     text = "\n\n".join(
-        [f"# {flow.name}: {state.name}", f"> {reason}", as_list(facts), _HOW_TO_GO_ON]
+        [f"# {flow.name}: {state.name}", f"> {reason}", markdown_list(facts), _HOW_TO_GO_ON]
     )
     artifact = ArtifactCreate(
         type="markdown",

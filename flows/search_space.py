@@ -11,7 +11,7 @@ from recsys.config import Config
 from recsys.embeddings import EmbeddingConfig
 from recsys.sessions import SessionConfig
 
-Values = dict[str, list[Any]]
+Choices = dict[str, list[Any]]
 
 
 class Trial(Config):
@@ -22,19 +22,19 @@ class Trial(Config):
     config: EmbeddingConfig | SessionConfig
 
 
-class Grid(Config):
-    """Values of settings; all combinations are tried, embeddings and session models apart."""
+class SearchSpace(Config):
+    """Choices of settings; all combinations are tried, embeddings and session models apart."""
 
-    embedding: Values = Field(
+    embeddings: Choices = Field(
         default={"optimizer": ["scaled_sgd", "sgd", "adam"], "dim": [16, 32, 64]}
     )
-    """Values of fields of `EmbeddingConfig`."""
+    """Choices of fields of `EmbeddingConfig`."""
 
-    session: Values = Field(default={})
-    """Values of fields of `SessionConfig`; none by default, for each takes a training."""
+    session_model: Choices = Field(default={})
+    """Choices of fields of `SessionConfig`; none by default, for each takes a training."""
 
     @model_validator(mode="after")
-    def _refuse_wrong_values(self) -> Grid:
+    def _refuse_wrong_values(self) -> SearchSpace:
         if not self.trials():
             raise ValueError("there is nothing to try: give values of embedding or session")
         return self
@@ -43,13 +43,13 @@ class Grid(Config):
         """All combinations, each validated.
 
         Example:
-            >>> grid = Grid(embedding={"dim": [8, 16]}, session={"cell": ["gru"]})
-            >>> [trial.name for trial in grid.trials()]
-            ['embedding dim=8', 'embedding dim=16', 'session cell=gru']
+            >>> search = SearchSpace(embeddings={"dim": [8, 16]}, session_model={"cell": ["gru"]})
+            >>> [trial.name for trial in search.trials()]
+            ['embeddings dim=8', 'embeddings dim=16', 'session_model cell=gru']
         """
         stages = (
-            ("embedding", self.embedding, EmbeddingConfig),
-            ("session", self.session, SessionConfig),
+            ("embeddings", self.embeddings, EmbeddingConfig),
+            ("session_model", self.session_model, SessionConfig),
         )
         return [
             Trial(name=_name(stage, settings), config=kind.model_validate(settings))
@@ -58,7 +58,7 @@ class Grid(Config):
         ]
 
 
-def _combinations(values: Values) -> list[dict[str, Any]]:
+def _combinations(values: Choices) -> list[dict[str, Any]]:
     if not values:
         return []
     return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
