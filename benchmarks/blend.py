@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from recsys.data import leave_last_out, read_ratings
 from recsys.evaluation import rank
 from recsys.recommender.bundle import load_bundle
-from recsys.recommender.scoring import Scoring
-from recsys.recommender.wishes import Wishes
+from recsys.recommender.filters import RecommendOptions
+from recsys.recommender.scoring import ItemScorer
 
 GRID = [(0.0, 1.0), (0.05, 1.0), (0.1, 1.0), (0.2, 1.0), (0.3, 1.0), (0.5, 1.0), (1.0, 1.0)]
 GRID += [(0.0, 0.9), (0.0, 0.8), (0.0, 0.5)]
@@ -30,13 +30,15 @@ GRID += [(0.0, 0.9), (0.0, 0.8), (0.0, 0.5)]
 class Blended:
     """A recommender's scores, as evaluation asks for them."""
 
-    def __init__(self, scoring: Scoring, blend: float, popularity_weight: float) -> None:
-        self.scoring = scoring
-        self.wishes = Wishes(k=1, embedding_weight=blend, popularity_weight=popularity_weight)
+    def __init__(self, scorer: ItemScorer, blend: float, popularity_weight: float) -> None:
+        self.scorer = scorer
+        self.options = RecommendOptions(
+            k=1, embedding_weight=blend, popularity_weight=popularity_weight
+        )
 
     def score(self, histories: list[NDArray[np.int32]]) -> NDArray[np.float32]:
-        logits_BN = self.scoring.model.batch_logits(histories)
-        return self.scoring.log_scores(logits_BN, histories, self.wishes)
+        logits_BN = self.scorer.model.batch_logits(histories)
+        return self.scorer.log_scores(logits_BN, histories, self.options)
 
 
 def main() -> None:
@@ -45,14 +47,14 @@ def main() -> None:
     parser.add_argument("ratings", type=Path)
     parser.add_argument("--users", type=int, default=10**9)
     options = parser.parse_args()
-    scoring = Scoring(load_bundle(options.bundle))
+    scorer = ItemScorer(load_bundle(options.bundle))
     split = leave_last_out(read_ratings(options.ratings))
     chosen = np.random.default_rng(0).permutation(len(split.targets("validation")))
     chosen = np.sort(chosen[: options.users])
     targets = split.targets("validation")[chosen]
     whole = [split.histories("validation")[row] for row in chosen]
     latest = [history[-1:] for history in whole]
-    print(f"{len(targets):,} validation targets, {len(scoring.model.bias_N):,} items")
+    print(f"{len(targets):,} validation targets, {scorer.model.n_items:,} items")
     print(
         "| blend | popularity_weight | NDCG@10 | difference | HitRate@10 "
         "| one film: NDCG@10 | difference | HitRate@10 |\n" + "| --- " * 8 + "|"
@@ -61,7 +63,7 @@ def main() -> None:
     for blend, bias in GRID:
         cells = []
         for name, histories in {"whole": whole, "one film": latest}.items():
-            ranks = rank(Blended(scoring, blend, bias), histories, targets).ranks
+            ranks = rank(Blended(scorer, blend, bias), histories, targets).ranks
             ndcg = np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0.0)
             more = ndcg - plain.setdefault(name, ndcg)
             error = more.std() / np.sqrt(len(more))

@@ -33,7 +33,7 @@ import scipy.sparse as sp
 
 import recsys
 from recsys.embeddings import ItemEmbeddings
-from recsys.recommender.bundle import Bundle, Histories, PairCounts, save_bundle
+from recsys.recommender.bundle import Bundle, PairCounts, UserHistories, save_bundle
 from recsys.sessions import NumpySessionModel, SessionConfig, Weights
 from recsys.sessions.weights import shapes_of
 from recsys.vocabulary import Vocabulary
@@ -69,14 +69,13 @@ def make_up(n_items: int, n_users: int, dim: int = 64) -> Bundle:
         weights=weights,
         config={},
         metrics={},
-        counts=PairCounts(
+        pair_counts=PairCounts(
             np.arange(n_items + 1) * 256,
             partners.ravel(),
             rng.integers(1, 1000, partners.size, dtype=np.int32),
             np.zeros(n_items, np.bool_),
-            rng.integers(1, 10_000, n_items),
         ),
-        histories=Histories(
+        user_histories=UserHistories(
             Vocabulary(np.arange(n_users)),
             np.arange(n_users + 1) * LENGTH,
             histories,
@@ -173,9 +172,9 @@ def single(bundle: Bundle, requests: int, only: list[str] | None) -> None:
         "next_items, 50 watched, records": lambda r: rec.next_items(one(r), K).as_records(),
         "next_items, 50 watched, frame": lambda r: len(rec.next_items(one(r), K)),
         "naive torch, 50 watched, frame": lambda r: len(torch_ask(one(r))),
-        "session.watch + next_items": lambda r: session.watch(item(r)).next_items(K),
-        "session.watch + next_items, records": (
-            lambda r: session.watch(item(r)).next_items(K).as_records()
+        "session.add + next_items": lambda r: session.add(item(r)).next_items(K),
+        "session.add + next_items, records": (
+            lambda r: session.add(item(r)).next_items(K).as_records()
         ),
         "recommend_user, records": lambda r: rec.recommend_user(r, K).as_records(),
         "implicit recommend, one user": lambda r: als.recommend(r, user_items[r], N=K),
@@ -204,12 +203,12 @@ def single(bundle: Bundle, requests: int, only: list[str] | None) -> None:
 def implicit_model(bundle: Bundle) -> tuple[object, sp.csr_matrix]:
     from implicit.als import AlternatingLeastSquares
 
-    histories = bundle.histories
+    histories = bundle.user_histories
     assert histories is not None
     model = AlternatingLeastSquares(
-        factors=histories.expected.shape[1], num_threads=len(os.sched_getaffinity(0))
+        factors=histories.state_vectors.shape[1], num_threads=len(os.sched_getaffinity(0))
     )
-    model.user_factors = histories.expected.copy()
+    model.user_factors = histories.state_vectors.copy()
     model.item_factors = np.array(bundle.weights.arrays["item_embeddings.weight"][:-1])
     shape = (len(histories.users), len(bundle.items))
     ones = np.ones(len(histories.item_index), np.float32)
@@ -220,7 +219,7 @@ def batch(bundle: Bundle, only: list[str] | None) -> None:
     rec = recsys.Recommender(bundle)
     als, user_items = implicit_model(bundle)
     torch_ask = naive(bundle)
-    histories = bundle.histories
+    histories = bundle.user_histories
     assert histories is not None
     n_users, users = len(histories.users), np.arange(len(histories.users))
     n_some = min(1000, n_users)
@@ -255,17 +254,17 @@ def sessions(bundle: Bundle, n_sessions: int = 100_000) -> None:
     live = []
     for number in range(n_sessions):
         live.append(rec.session())
-        live[-1].watch(int(bundle.items.ids[number % len(bundle.items)]))
+        live[-1].add(int(bundle.items.ids[number % len(bundle.items)]))
     taken = (resident() - before) / 2**20
     print(f"  {n_sessions:,} live sessions of one watch: {taken:.0f} MiB, "
-          f"{len(rec.states):,} of their states kept")  # fmt: skip
+          f"{len(rec.state_cache):,} of their states kept")  # fmt: skip
     before = resident()
     long = [rec.session(bundle.items.ids[:LENGTH].tolist()) for _ in range(n_sessions)]
     for session in long[:20_000]:
         session.next_items(K)
     taken = (resident() - before) / 2**20
     print(f"  {n_sessions:,} more of {LENGTH}, 20,000 of them asked: {taken:.0f} MiB more, "
-          f"{len(rec.states):,} states kept")  # fmt: skip
+          f"{len(rec.state_cache):,} states kept")  # fmt: skip
 
 
 def resident() -> int:

@@ -21,7 +21,7 @@ from recsys import tracking
 from recsys.data import DataConfig
 from recsys.errors import DataError, TrackingError
 from recsys.loading import load_recommender
-from recsys.recommender.batch import are_written, write_recommendations
+from recsys.recommender.batch import is_up_to_date, write_recommendations
 
 
 @flow(
@@ -54,7 +54,7 @@ def recommend(
     source = source or data_of_champion(model_name)
     facts = facts_of(source, data, model_name)
     target = folder / f"day={day or datetime.now(UTC).date()}"
-    if are_written(target, k=k, facts=facts):
+    if is_up_to_date(target, k=k, metadata=facts):
         get_run_logger().info("%s is up to date", target)
         return str(target)
     write(source, data, k, target, facts)
@@ -103,7 +103,7 @@ def write(source: str, data: DataConfig, k: int, target: Path, facts: dict[str, 
             ratings,
             target,
             k=k,
-            facts=facts,
+            metadata=facts,
             on_file=lambda done, of: advance(100 * done // of, {}),
         )
 

@@ -103,7 +103,7 @@ def refresh(
         _announce(model_name, "unchanged", known.run_id)
         return None
     if include_user_histories is None:
-        include_user_histories = champion.bundle.histories is not None
+        include_user_histories = champion.bundle.user_histories is not None
     name = tracking.run_name("refresh", {"warm_start": warm_start, "runtime": runtime})
     place = experiment or tracking.experiment_name(source, data)
     with training_lock(), tracking.start_run(name, place) as run:
@@ -137,8 +137,8 @@ class Challenger:
             self.model,
             self.configs,
             self.reports,
-            counts=self.counts,
-            histories=log if histories else None,
+            cooccurrence=self.counts,
+            interactions=log if histories else None,
         )
 
 

@@ -88,8 +88,8 @@ def train(
             model,
             {"cooccurrence": cooccurrence, "embeddings": embeddings},
             reports,
-            counts=counts,
-            histories=split.interactions if include_user_histories else None,
+            cooccurrence=counts,
+            interactions=split.interactions if include_user_histories else None,
         )
         save(bundle, run)
         release(model, reports["validation"], find_champion(model_name), split, model_name, run)

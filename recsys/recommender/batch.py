@@ -1,8 +1,8 @@
-"""Recommendations for every user at once, in a folder of Parquet files."""
+"""Recommendations for all users, written to a folder of Parquet files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,14 +10,13 @@ import numpy as np
 
 from recsys.data import Interactions
 from recsys.errors import BundleError
-from recsys.recommender import Recommender
+from recsys.recommender.recommender import Recommender
 from recsys.storage import atomic_folder, read_json, verify_manifest, write_manifest
-from recsys.vocabulary import ID
 
 FORMAT: Final = "recsys recommendations, version 1"
 MANIFEST: Final = "_manifest.json"
-"""Readers of a folder of Parquet files pass over names that begin like this."""
-USERS_PER_FILE: Final = 50_000
+"""Readers of Parquet folders skip names that begin with an underscore."""
+CHUNK_SIZE: Final = 50_000
 
 
 def write_recommendations(
@@ -26,63 +25,57 @@ def write_recommendations(
     folder: Path,
     *,
     k: int = 10,
-    facts: Mapping[str, Any] | None = None,
-    users_per_file: int = USERS_PER_FILE,
-    on_file: Callable[[int, int], object] = lambda _written, _all: None,
+    metadata: Mapping[str, Any] | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    on_file: Callable[[int, int], object] = lambda _written, _total: None,
 ) -> Path:
-    """Write the k best items for every user who has watched something.
+    """Write the k best items for every user with at least one interaction.
 
-    The files `part-000000.parquet`, … hold `user_id`, `rank` (from one), `item_id`, `title`,
-    `score` and `probability`, sorted by user and rank. Watches of items that the model does not
-    know are left out of the histories.
+    The files `part-000000.parquet`, … have the columns `user_id`, `rank` (from 1), `item_id`,
+    `title`, `score` and `probability`, sorted by user and rank. Items that the model does not know
+    are removed from the histories.
 
     Args:
-        recommender: whose recommendations.
-        interactions: what the users have watched; it is not recommended to them again.
-        folder: appears when all is written; an older one is replaced.
-        k: how many for each user, at most.
-        facts: what to tell apart these recommendations from others by, for `are_written`.
-        users_per_file: how many users are scored, and held in memory, at once.
-        on_file: called with how many files are written, and how many there will be.
+        recommender: The recommender.
+        interactions: The users' histories, whose items are not recommended again.
+        folder: Output folder, created or replaced atomically.
+        k: Maximum number of items for each user.
+        metadata: Identifies the inputs of these recommendations for `is_up_to_date`.
+        chunk_size: Number of users that are scored at once and written to one file.
+        on_file: Called with the number of files written and the total.
     """
     users = np.flatnonzero(interactions.history_lengths)
-    starts = range(0, len(users), users_per_file)
-    known = recommender.bundle.items.indices(interactions.items.ids) >= 0
-    with atomic_folder(folder) as draft:
+    starts = range(0, len(users), chunk_size)
+    item_ids, user_ids = interactions.items.ids, interactions.users.ids
+    is_known = recommender.bundle.items.indices(item_ids) >= 0
+    with atomic_folder(folder) as tmp_path:
         for number, start in enumerate(starts):
-            some = users[start : start + users_per_file]
-            histories = dict(_histories(interactions, some.tolist(), known))
-            table = recommender.recommend_batch(histories, k)
-            table.to_parquet(draft / f"part-{number:06d}.parquet", index=False)
+            chunk = users[start : start + chunk_size]
+            items = (interactions.history(user) for user in chunk)
+            histories = [item_ids[history[is_known[history]]].tolist() for history in items]
+            table = recommender.recommend_batch(
+                dict(zip(user_ids[chunk].tolist(), histories, strict=True)), k
+            )
+            table.to_parquet(tmp_path / f"part-{number:06d}.parquet", index=False)
             on_file(number + 1, len(starts))
-        told = _told(k, facts)
-        write_manifest(draft, manifest=MANIFEST, format=FORMAT, n_users=len(users), facts=told)
+        write_manifest(
+            tmp_path,
+            manifest=MANIFEST,
+            format=FORMAT,
+            n_users=len(users),
+            metadata={"k": k, **(metadata or {})},
+        )
     return folder
 
 
-def are_written(folder: Path, *, k: int, facts: Mapping[str, Any]) -> bool:
-    """Whether a folder holds recommendations of these facts, whole and unaltered."""
+def is_up_to_date(folder: Path, *, k: int, metadata: Mapping[str, Any]) -> bool:
+    """Whether a folder holds complete, unmodified recommendations with this metadata."""
     if not (folder / MANIFEST).exists():
         return False
     try:
-        if read_json(folder / MANIFEST).get("facts") != _told(k, facts):
+        if read_json(folder / MANIFEST).get("metadata") != {"k": k, **metadata}:
             return False
         verify_manifest(folder, MANIFEST)
     except BundleError:
         return False
     return True
-
-
-def _told(k: int, facts: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"k": k, **(facts or {})}
-
-
-def _histories(
-    interactions: Interactions, users: list[int], known: np.ndarray[Any, Any]
-) -> Iterator[tuple[ID, list[ID]]]:
-    """The id of each user, and those of the items watched that are known, oldest first."""
-    ids = interactions.items.ids
-    names = interactions.users.ids.tolist() if len(users) else []
-    for user in users:
-        history = interactions.history(user)
-        yield names[user], ids[history[known[history]]].tolist()

@@ -1,44 +1,59 @@
-"""Items by id, by title, by what is searched for, and by what they are."""
+"""The catalogue: items by id, by title and by search query."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from rapidfuzz import fuzz, process
+from rapidfuzz.utils import default_process
 
 from recsys import columns
 from recsys.cooccurrence import top_k
 from recsys.errors import QueryError, UnknownItemError
-from recsys.recommender.arguments import items_of
-from recsys.recommender.ranking import Floats
-from recsys.recommender.search import TitleSearch
+from recsys.titles import display_title
 from recsys.vocabulary import ID, Vocabulary
 
 Item: TypeAlias = ID
-"""An item, named by its id or by its title."""
+"""An item, given by its id or its title."""
 
-ItemFilter: TypeAlias = (
-    Collection[Item] | Mapping[str, object] | Callable[[pd.DataFrame], "pd.Series[bool]"]
-)
-"""Some of the items: by name, `["Heat (1995)", 150]`; by attribute, `{"genres": "Comedy"}`, or
-several values of which any will do, `{"genres": ["Comedy", "Crime"]}`; or by a function of the
-catalogue, `lambda films: films["title"].str.contains("1995")`."""
+Floats: TypeAlias = NDArray[np.float32]
+Indices: TypeAlias = NDArray[np.int64]
 
 _SEPARATOR = "|"
-"""Between the values of an attribute that has several, as in MovieLens' genres."""
+"""Separates the values of a multi-valued attribute, such as MovieLens' genres."""
+
+_MIN_SIMILARITY = 60.0
+"""Percentage of similarity below which a title does not match a query."""
+
+
+def item_list(name: str, value: object) -> list[Any]:
+    """Validate a list of items; `name` is the argument's name in error messages.
+
+    Raises:
+        QueryError: The value is a single item, or not iterable.
+    """
+    if isinstance(value, pd.DataFrame):
+        raise QueryError(f"{name} is a DataFrame: pass one of its columns, such as item_id")
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise QueryError(f"{name} is {value!r}: it must be a list of ids or titles")
+    if isinstance(value, np.ndarray):
+        return value.ravel().tolist()
+    return value if isinstance(value, list) else list(value)
 
 
 class Catalogue:
     """The items that can be recommended.
 
     Args:
-        table: one row per item, in index order: `item_id`, `title` and whatever else is known.
-        items: their ids.
-        popularity_N: by which equally good matches of a search are ordered.
+        table: One row per item, in index order: `item_id`, `title` and any other attributes.
+        items: The item ids.
+        popularity_N: Popularity by which equally good search results are ordered.
     """
 
     def __init__(self, table: pd.DataFrame, items: Vocabulary, popularity_N: Floats) -> None:
@@ -47,29 +62,28 @@ class Catalogue:
         self.ids: NDArray[Any] = items.ids
         self.titles: NDArray[Any] = table[columns.TITLE].to_numpy(dtype=object)
         self._popularity_N = popularity_N
-        self._with: dict[tuple[str, object], NDArray[np.bool_]] = {}
+        self._attribute_masks: dict[tuple[str, object], NDArray[np.bool_]] = {}
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def index_of(self, item: Item) -> int:
-        """The dense index of an item named by id or by title (upper or lower case alike).
+        """The index of an item given by id or by title (case-insensitive).
 
         Raises:
-            UnknownItemError: there is no such item; names the closest titles. Or several items
-                have this title; names their ids.
-            QueryError: it is no name at all, such as a float or None.
+            UnknownItemError: No item, or more than one, has this id or title.
+            QueryError: The argument is neither an integer nor a string.
         """
         if isinstance(item, np.generic):
             item = item.item()
         if isinstance(item, bool) or not isinstance(item, int | str):
             raise QueryError(
-                f"{item!r} is a {type(item).__name__}: an item is named by its id (a number or "
+                f"{item!r} is a {type(item).__name__}: an item is given by its id (a number or "
                 "text, as in the ratings) or by its title"
             )
         if item in self.items:
             return self.items.index(item)
-        matches = self._by_title.get(str(item).casefold(), ())
+        matches = self._index_by_title.get(str(item).casefold(), ())
         if len(matches) == 1:
             return matches[0]
         if matches:
@@ -77,96 +91,66 @@ class Catalogue:
             raise UnknownItemError(
                 f"{item!r} is the title of {len(matches)} items: use an id, {ids}", item
             )
-        raise self._unknown(item)
-
-    def parse_item(self, text: str) -> Item:
-        """An id or a title from text: digits are an id where the catalogue has such an id."""
-        return int(text) if text.isdigit() and int(text) in self.items else text
-
-    def indices(self, name: str, items: object) -> NDArray[np.int32]:
-        """The dense indices of several items, [n]; `name` is what messages call them."""
-        named: list[Any] = items_of(name, items)
-        if set(map(type, named)) <= {int, str}:
-            index = self.items.indices(named)
-            if not (index < 0).any():  # all are ids
-                return index
-        return np.array([self.index_of(item) for item in named], dtype=np.int32)
-
-    def mask(self, name: str, choice: object) -> NDArray[np.bool_]:
-        """Which items are chosen, [N]; see `ItemFilter`.
-
-        Raises:
-            UnknownItemError: an item is named that is not there.
-            QueryError: an attribute is named that is not there, or the choice is no choice.
-        """
-        if isinstance(choice, Mapping):
-            chosen = np.ones(len(self), dtype=np.bool_)
-            for column, values in choice.items():
-                several = values if isinstance(values, list | tuple | set | frozenset) else [values]
-                chosen &= np.any([self._having(column, value) for value in several], axis=0)
-            return chosen
-        if callable(choice):
-            return self._mask_of(name, choice(self.table))
-        chosen = np.zeros(len(self), dtype=np.bool_)
-        chosen[self.indices(name, choice)] = True
-        return chosen
-
-    def search(self, query: str, k: int, among: NDArray[np.bool_] | None) -> tuple[
-        NDArray[np.int64], Floats
-    ]:  # fmt: skip
-        """The items whose titles are most like a query, and how alike, from zero to one."""
-        likeness_N = self._search.likeness(query)
-        if among is not None:
-            likeness_N[~among] = -np.inf
-        # Of equally good matches the one that more people watch.
-        _, found = top_k((likeness_N + 1e-3 * self._relative_popularity)[None], k)
-        return found, likeness_N[found]
-
-    def closest_titles(self, name: str, k: int = 5) -> tuple[str, ...]:
-        """Titles that are most like a name that is none."""
-        found, _ = self.search(name, k, None)
-        return tuple(self.titles[found].tolist())
-
-    def _unknown(self, item: Item) -> UnknownItemError:
         closest = self.closest_titles(item) if isinstance(item, str) else ()
         hint = f"; did you mean {', '.join(map(repr, closest))}?" if closest else ""
-        message = f"no item has the id or title {str(item)!r}{hint}"
-        return UnknownItemError(message, item, closest)
+        raise UnknownItemError(f"no item has the id or title {str(item)!r}{hint}", item, closest)
 
-    def _having(self, column: str, value: object) -> NDArray[np.bool_]:
-        """Which items have a value of an attribute, [N]."""
+    def indices(self, name: str, items: object) -> NDArray[np.int32]:
+        """The indices of several items, [n]; `name` is the argument's name in error messages."""
+        values = item_list(name, items)
+        if set(map(type, values)) <= {int, str}:
+            index = self.items.indices(values)
+            if not (index < 0).any():  # all of them are ids
+                return index
+        return np.array([self.index_of(item) for item in values], dtype=np.int32)
+
+    def parse_item(self, text: str) -> Item:
+        """Convert text to an id or a title. Digits are an id if the catalogue has this id."""
+        return int(text) if text.isdigit() and int(text) in self.items else text
+
+    def search(
+        self, query: str, k: int, allowed_N: NDArray[np.bool_] | None = None
+    ) -> tuple[Indices, Floats]:
+        """The items whose titles are most similar to a query, and their similarity from 0 to 1."""
+        similarity_N = self._search.similarity(query)
+        if allowed_N is not None:
+            similarity_N[~allowed_N] = -np.inf
+        _, index = top_k((similarity_N + 1e-3 * self._relative_popularity)[None], k)
+        return index, similarity_N[index]
+
+    def closest_titles(self, text: str, k: int = 5) -> tuple[str, ...]:
+        """The titles most similar to a text."""
+        return tuple(self.titles[self.search(text, k)[0]].tolist())
+
+    def attribute_mask(self, column: str, value: object) -> NDArray[np.bool_]:
+        """The items with a value of an attribute, [N]. Text is compared case-insensitively.
+
+        Raises:
+            QueryError: The catalogue has no such column, or no item has this text.
+        """
         key = (column, value)
-        if key not in self._with:
-            self._with[key] = self._look_up(column, value)
-        return self._with[key]
+        if key not in self._attribute_masks:
+            self._attribute_masks[key] = self._attribute_mask(column, value)
+        return self._attribute_masks[key]
 
-    def _look_up(self, column: str, value: object) -> NDArray[np.bool_]:
+    def _attribute_mask(self, column: str, value: object) -> NDArray[np.bool_]:
         if column not in self.table:
-            known = ", ".join(map(repr, self.table))
-            raise QueryError(f"the catalogue has no column {column!r}; it has {known}")
+            names = ", ".join(map(repr, self.table))
+            raise QueryError(f"the catalogue has no column {column!r}; its columns are {names}")
         values = self.table[column]
         if not isinstance(value, str):
             return np.asarray((values == value).fillna(value=False), dtype=np.bool_)
-        bounded = _SEPARATOR + values.astype(str).str.casefold() + _SEPARATOR
-        wanted = f"{_SEPARATOR}{value.casefold()}{_SEPARATOR}"
-        found: NDArray[np.bool_] = bounded.str.contains(wanted, regex=False).to_numpy(np.bool_)
-        if not found.any():
-            several = sorted({v for text in values.astype(str) for v in text.split(_SEPARATOR)})
-            known = ", ".join(several[:20]) + (", …" if len(several) > 20 else "")
-            raise QueryError(f"no item has {value!r} among its {column}; there are {known}")
-        return found
-
-    def _mask_of(self, name: str, chosen: object) -> NDArray[np.bool_]:
-        mask = np.asarray(chosen)
-        if mask.dtype != np.bool_ or mask.shape != (len(self),):
-            raise QueryError(
-                f"the function given as {name} has to give True or False for each of the "
-                f"{len(self)} items; it gave {mask.dtype} of shape {mask.shape}"
-            )
-        return mask
+        delimited = _SEPARATOR + values.astype(str).str.casefold() + _SEPARATOR
+        pattern = f"{_SEPARATOR}{value.casefold()}{_SEPARATOR}"
+        mask_N: NDArray[np.bool_] = delimited.str.contains(pattern, regex=False).to_numpy(np.bool_)
+        if not mask_N.any():
+            known = sorted({v for text in values.astype(str) for v in text.split(_SEPARATOR)})
+            names = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+            raise QueryError(f"no item has {value!r} in column {column!r}; values are {names}")
+        return mask_N
 
     @cached_property
-    def _by_title(self) -> Mapping[str, tuple[int, ...]]:
+    def _index_by_title(self) -> Mapping[str, tuple[int, ...]]:
         by_title: dict[str, tuple[int, ...]] = {}
         for index, title in enumerate(self.titles.tolist()):
             key = title.casefold()
@@ -180,11 +164,53 @@ class Catalogue:
     @cached_property
     def _relative_popularity(self) -> Floats:
         rank = np.argsort(np.argsort(self._popularity_N, kind="stable"))
-        relative: Floats = (rank / max(len(rank), 1)).astype(np.float32)
-        return relative
+        relative_N: Floats = (rank / max(len(rank), 1)).astype(np.float32)
+        return relative_N
 
 
-def names(items: Iterable[str]) -> str:
-    """A list as it is display_title: "a, b and c"."""
-    *first, last = items
-    return f"{', '.join(first)} and {last}" if first else last
+class TitleSearch:
+    """Fuzzy title search: tolerates typos, other word order, articles and a missing year.
+
+    Example:
+        >>> search = TitleSearch(["Matrix, The (1999)", "Heat (1995)"])
+        >>> [bool(similarity > 0.85) for similarity in search.similarity("the matirx")]
+        [True, False]
+    """
+
+    def __init__(self, titles: Sequence[str]) -> None:
+        self._full = [default_process(title) for title in titles]
+        self._short = [default_process(display_title(title)) for title in titles]
+
+    def similarity(self, query: str) -> Floats:
+        """Similarity of each title to a query: 1 if equal, minus infinity if no match, [N]."""
+        text = default_process(query)
+        if not text:
+            return np.full(len(self._full), -np.inf, dtype=np.float32)
+        percent_N = np.maximum(
+            _percent(text, self._short, fuzz.ratio),
+            # Matches with the year or reordered words count slightly less, partial ones less still.
+            np.maximum(
+                0.98 * _percent(text, self._full, fuzz.token_sort_ratio),
+                0.9 * self._partial(text),
+            ),
+        )
+        percent_N[percent_N < _MIN_SIMILARITY] = -np.inf
+        similarity_N: Floats = percent_N / np.float32(100.0)
+        return similarity_N
+
+    def _partial(self, text: str) -> Floats:
+        """Similarity of the query to a part of each title, in percent, [N]."""
+        if len(text) < 3:  # one or two letters are part of nearly every title
+            pattern = re.compile(rf"\b{re.escape(text)}")
+            return np.array(
+                [100.0 if pattern.search(title) else 0.0 for title in self._short], np.float32
+            )
+        partial_N = _percent(text, self._short, fuzz.partial_ratio)
+        # A title shorter than the query would match as a part of the query.
+        long_enough_N = np.array([len(title) >= len(text) for title in self._short])
+        return np.where(long_enough_N, partial_N, 0.0).astype(np.float32)
+
+
+def _percent(text: str, titles: Sequence[str], scorer: Callable[..., float]) -> Floats:
+    scores_N: Floats = process.cdist([text], titles, scorer=scorer, dtype=np.float32)[0]
+    return scores_N

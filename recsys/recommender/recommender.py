@@ -4,325 +4,364 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys import columns
-from recsys.errors import QueryError
-from recsys.recommender import batches, cold, tables, users
-from recsys.recommender.answers import Recommendations
-from recsys.recommender.arguments import count_of
-from recsys.recommender.bundle import Bundle, load_bundle
-from recsys.recommender.catalogue import Catalogue, Item, ItemFilter
-from recsys.recommender.explaining import explained_items, reasons_for
-from recsys.recommender.scoring import Ranked, Scoring
-from recsys.recommender.sequences import beam_search
-from recsys.recommender.sessions import Session, States
-from recsys.recommender.wishes import (
-    ItemWishes,
-    ListWishes,
-    NextWishes,
-    Wishes,
-    taking,
-    wishes_of,
+from recsys.errors import QueryError, UnknownUserError
+from recsys.recommender.bundle import Bundle, UserHistories, load_bundle
+from recsys.recommender.catalogue import Catalogue, Item, item_list
+from recsys.recommender.cold_start import nearest_to, new_item_vector, similar_to
+from recsys.recommender.explain import contributions, explanations_table, items_to_explain
+from recsys.recommender.filters import ItemFilter, RecommendOptions, positive_int
+from recsys.recommender.results import (
+    Recommendations,
+    batch_table,
+    ranking_table,
+    search_table,
+    sequences_table,
+    similar_table,
 )
+from recsys.recommender.scoring import ItemScorer, RankedItems
+from recsys.recommender.sequences import beam_search
+from recsys.recommender.sessions import Session, StateCache
 from recsys.vocabulary import ID
 
-_NOTHING = np.empty(0, dtype=np.int32)
+_EMPTY = np.empty(0, dtype=np.int32)
 
 
 class Recommender:
-    """Recommends from one bundle. Items are named by id or by title.
+    """Recommends items from one bundle. Items are given by id or by title.
 
-    Every answer is a DataFrame, best first: `rank` (from one), `item_id`, `title`, `score`, and
-    `probability` where it is one; `as_records()` gives it as a list of dictionaries. Nothing that
-    is asked changes a recommender, so that threads may share one.
+    Every method returns a DataFrame, best first, with the columns `rank` (from 1), `item_id`,
+    `title`, `score` and, where defined, `probability`; `as_records()` returns a list of
+    dictionaries. A recommender is immutable and can be shared by threads.
 
-    Several methods take the same wishes:
+    These arguments are common to several methods:
 
-    - `k`: how many items, at most.
-    - `exclude`: items not to recommend; `include`: recommend from these alone. Both by name, by
-      attribute or by function, see `ItemFilter`.
-    - `diversity`, from 0 to 1: how much to avoid items that are like others of the answer.
-    - `popularity_weight`, from 0 to 1: how much of the pull of popular items to
-      leave; 1 leaves all.
-    - `embedding_weight`, from 0 to 1: the weight of the embeddings (what is liked by the same
-      people) relative to the session model (what is watched after what). None takes what did
-      best on validation: 0.2 after a single watch, and else 0.
+    - `k`: maximum number of items.
+    - `include`: recommend only these items; `exclude`: do not recommend these items. Both are given
+      by id or title, by attribute or by a function, see `ItemFilter`.
+    - `diversity`, from 0 to 1: penalty on items that are similar to others of the result.
+    - `popularity_weight`, from 0 to 1: share of the effect of popularity that remains in the score.
+    - `embedding_weight`, from 0 to 1: weight of the embeddings relative to the session model. By
+      default 0.2 for a history of one item and 0 otherwise, which is best on validation data.
 
-    Raises, in all of them:
-        UnknownItemError: the catalogue has no such item, or several; tells the closest titles.
-        QueryError: an argument is not what it has to be. Both are a ValueError as well.
+    Raises (all methods):
+        UnknownItemError: An item is unknown or its title is ambiguous. The message contains the
+            closest titles.
+        QueryError: An argument is invalid. Both are subclasses of ValueError.
     """
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        self.scoring = Scoring(bundle)
+        self.scorer = ItemScorer(bundle)
         self.catalogue = Catalogue(
-            bundle.catalogue, bundle.items, self.scoring.model.log_popularity_N
+            bundle.catalogue, bundle.items, self.scorer.model.log_popularity_N
         )
-        self.states = States(self.scoring.model)
+        self.state_cache = StateCache()
 
     @classmethod
     def load(cls, folder: str | Path) -> Recommender:
         """Load and verify a bundle folder.
 
         Raises:
-            BundleError: it is missing, incomplete, altered, or of an unknown format.
+            BundleError: The bundle is missing, incomplete, modified or of an unknown format.
         """
         return cls(load_bundle(Path(folder)))
 
     def search(
         self, query: str = "", k: int = 10, *, include: ItemFilter | None = None
     ) -> Recommendations:
-        """Search the catalogue by title, typing errors forgiven.
+        """Search the catalogue by title, tolerating typos.
 
         Args:
-            query: what someone typed; if empty, the most popular items are listed.
-            k: how many, at most.
-            include: search among these alone.
+            query: A title or a part of it. An empty query returns the most popular items.
+            k: Maximum number of items.
+            include: Search only these items.
 
         Returns:
-            The columns of the catalogue, `genres` among them where known; `score` is 1 for the
-            title itself and falls with likeness.
+            The items with all columns of the catalogue. `score` is 1 for an exact match and
+            decreases with the similarity.
         """
         if not isinstance(query, str):
-            raise QueryError(f"query is {query!r}: it has to be text; index_of looks up ids")
-        asked = self._wishes(k, {"include": include})
+            raise QueryError(f"query is {query!r}: it must be text; index_of looks up ids")
+        options = self._options(k, include)
         if not query.strip():
-            popular = self._popular(asked)
-            return tables.with_attributes(self.catalogue, popular.index, popular.score)
-        found, score = self.catalogue.search(query, asked.k, asked.allowed)
-        return tables.with_attributes(self.catalogue, found, score)
+            popular = self._next(_EMPTY, options)
+            return search_table(self.catalogue, popular.index, popular.score)
+        return search_table(
+            self.catalogue, *self.catalogue.search(query, options.k, options.allowed)
+        )
 
-    @taking(ItemWishes)
-    def popular_items(self, k: int = 10, **wishes: Unpack[ItemWishes]) -> Recommendations:
-        """What is watched most; `probability` is the share of all watches."""
-        return self.answer(self._popular(self._wishes(k, wishes, ItemWishes)))
+    def popular_items(
+        self, k: int = 10, *, include: ItemFilter | None = None, exclude: ItemFilter = ()
+    ) -> Recommendations:
+        """The most popular items; `probability` is an item's share of all interactions."""
+        return ranking_table(self.catalogue, self._next(_EMPTY, self._options(k, include, exclude)))
 
-    @taking(ListWishes)
     def similar_items(
         self,
         item: Item,
         k: int = 10,
-        **wishes: Unpack[ListWishes],
+        *,
+        include: ItemFilter | None = None,
+        exclude: ItemFilter = (),
+        diversity: float = 0.0,
     ) -> Recommendations:
-        """Items liked by the same people; `score` is the cosine of the embeddings.
+        """Items that co-occur with the same items; `score` is the cosine of the embeddings.
 
-        An item that nobody liked together with another has no vector of its own; the mean vector
-        of the items that share its genres takes its place. If it has no genres either, the answer
-        is empty.
+        An item without an embedding is represented by the mean vector of the items that share its
+        genres. The result is empty if it has no genres either.
         """
-        asked = self._wishes(k, wishes, ListWishes)
-        return tables.similar(self.catalogue, cold.similar(self, self.index_of(item), asked))
+        options = self._options(k, include, exclude, diversity)
+        index, cosine = similar_to(self.scorer, self.catalogue, self.index_of(item), options)
+        return similar_table(self.catalogue, index, cosine)
 
-    @taking(ListWishes)
     def similar_to_new_item(
         self,
         *,
         co_counts: Mapping[Item, float] | None = None,
         genres: Sequence[str] = (),
         k: int = 10,
-        **wishes: Unpack[ListWishes],
+        include: ItemFilter | None = None,
+        exclude: ItemFilter = (),
+        diversity: float = 0.0,
     ) -> Recommendations:
-        """Items like one that the catalogue does not hold yet.
+        """Items similar to one that is not in the catalogue.
 
         Args:
-            co_counts: how many people liked both it and an item, for some items. The new item's
-                vector is the one that fits these counts best (`recsys.embeddings.fold_in`).
-            genres: its genres, where there are no counts: the mean vector of the items of these
-                genres, nearer the more of them they share.
-            k: how many, at most.
-            exclude: items not to list.
-            include: list only from these.
-            diversity: how much to avoid items that are like others of the answer.
+            co_counts: For some items, the number of users with a positive interaction with both
+                that item and the new one. The new item's vector is the least-squares fit to these
+                counts (`recsys.embeddings.fold_in`).
+            genres: Genres of the new item, used without `co_counts`: its vector is the mean of the
+                items of these genres, weighted by the number of genres that they share.
+            k: Maximum number of items.
+            include: Recommend only these items.
+            exclude: Do not recommend these items.
+            diversity: Penalty on items that are similar to others of the result.
         """
-        asked = self._wishes(k, wishes, ListWishes)
-        vector_E = cold.fold_in(self, co_counts or {}, genres)
-        return tables.similar(self.catalogue, cold.near(self, vector_E, asked))
+        options = self._options(k, include, exclude, diversity)
+        vector_E = new_item_vector(self.scorer, self.catalogue, co_counts or {}, genres)
+        return similar_table(self.catalogue, *nearest_to(self.scorer, vector_E, options))
 
-    @taking(NextWishes)
     def next_items(
         self,
         history: Sequence[Item] = (),
         k: int = 10,
-        **wishes: Unpack[NextWishes],
+        *,
+        include: ItemFilter | None = None,
+        exclude: ItemFilter = (),
+        diversity: float = 0.0,
+        popularity_weight: float = 1.0,
+        embedding_weight: float | None = None,
     ) -> Recommendations:
-        """What is likely to be watched next.
+        """Recommend the items that are most likely to come next.
 
         Args:
-            history: what was watched, oldest first; never recommended again. Where it is empty,
-                what is popular is recommended.
-            k: how many, at most.
-            exclude: other items not to recommend.
-            include: recommend only from these.
-            diversity: how much to avoid items that are like others of the answer.
-            popularity_weight: how much of the pull of popular items to leave.
-            embedding_weight: the weight of the embeddings beside the session model.
+            history: Items of the user, oldest first. They are not recommended again. An empty
+                history returns popular items.
+            k: Maximum number of items.
+            include: Recommend only these items.
+            exclude: Do not recommend these items.
+            diversity: Penalty on items that are similar to others of the result.
+            popularity_weight: Share of the effect of popularity that remains in the score.
+            embedding_weight: Weight of the embeddings relative to the session model.
 
         Returns:
-            `probability` is the session model's, that the item is watched next; `score` is what
-            the items are ranked by. Without blend and correction the two are the same, as by
-            default they are for histories of two watches or more.
+            `probability` is the session model's probability that the item comes next. `score`
+            determines the order; it equals the probability unless weights change it, which by
+            default they do only for histories of one item.
         """
-        watched = self.catalogue.indices("history", history)
-        asked = self._wishes(k, wishes)
-        return self.answer(self._next(watched, asked))
+        index = self.catalogue.indices("history", history)
+        options = self._options(k, include, exclude, diversity, popularity_weight, embedding_weight)
+        return ranking_table(self.catalogue, self._next(index, options))
 
-    @taking(NextWishes)
     def recommend_user(
         self,
         user_id: ID,
         k: int = 10,
-        **wishes: Unpack[NextWishes],
+        *,
+        include: ItemFilter | None = None,
+        exclude: ItemFilter = (),
+        diversity: float = 0.0,
+        popularity_weight: float = 1.0,
+        embedding_weight: float | None = None,
     ) -> Recommendations:
-        """`next_items` for a user whose history the bundle holds.
+        """`next_items` for a user whose history is in the bundle.
 
         Raises:
-            UnknownUserError: the bundle holds no history of this user, or no histories at all.
+            UnknownUserError: The bundle has no history of this user, or no histories at all.
         """
-        asked = self._wishes(k, wishes)
-        histories = users.histories_of(self.bundle)
-        which = users.users_of(histories, [user_id])
-        return self.answer(users.rank_for(self.scoring, histories, which, asked))
+        options = self._options(k, include, exclude, diversity, popularity_weight, embedding_weight)
+        users = self._user_histories.indices([user_id])
+        return ranking_table(self.catalogue, self._rank_users(users, options))
 
-    @taking(NextWishes)
     def recommend_users(
         self,
         user_ids: Sequence[ID] | None = None,
         k: int = 10,
-        **wishes: Unpack[NextWishes],
+        *,
+        include: ItemFilter | None = None,
+        exclude: ItemFilter = (),
+        diversity: float = 0.0,
+        popularity_weight: float = 1.0,
+        embedding_weight: float | None = None,
     ) -> Recommendations:
-        """`recommend_user` for many at once; None takes all users of the bundle.
+        """`recommend_user` for several users, by default for all users of the bundle.
 
         Returns:
-            All lists one after the other, with `user_id` as the first column.
+            The results one after another, with `user_id` as the first column.
         """
-        asked = self._wishes(k, wishes)
-        histories = users.histories_of(self.bundle)
-        which = users.users_of(histories, user_ids)
-        ranked = users.rank_for(self.scoring, histories, which, asked)
-        names = histories.users.ids[which]
-        return batches.table(self.catalogue, ranked, columns.USER_ID, names)
+        options = self._options(k, include, exclude, diversity, popularity_weight, embedding_weight)
+        histories = self._user_histories
+        if user_ids is None:
+            users: NDArray[np.integer] = np.arange(len(histories.users))
+        else:
+            users = histories.indices(item_list("user_ids", user_ids))
+        ranked = self._rank_users(users, options)
+        return batch_table(self.catalogue, ranked, columns.USER_ID, histories.users.ids[users])
 
-    @taking(NextWishes)
     def recommend_batch(
         self,
         histories: Sequence[Sequence[Item]] | Mapping[ID, Sequence[Item]],
         k: int = 10,
-        **wishes: Unpack[NextWishes],
+        *,
+        include: ItemFilter | None = None,
+        exclude: ItemFilter = (),
+        diversity: float = 0.0,
+        popularity_weight: float = 1.0,
+        embedding_weight: float | None = None,
     ) -> Recommendations:
-        """`next_items` for many at once.
+        """`next_items` for several histories.
 
         Args:
-            histories: one for each user, by `user_id` or in order.
-            k: how many for each, at most.
-            exclude: other items not to recommend.
-            include: recommend only from these.
-            diversity: how much to avoid items that are like others of the same list.
-            popularity_weight: how much of the pull of popular items to leave.
-            embedding_weight: the weight of the embeddings beside the session model.
+            histories: A list of histories, or a mapping from user id to history.
+            k: Maximum number of items for each history.
+            include: Recommend only these items.
+            exclude: Do not recommend these items.
+            diversity: Penalty on items that are similar to others of the same result.
+            popularity_weight: Share of the effect of popularity that remains in the score.
+            embedding_weight: Weight of the embeddings relative to the session model.
 
         Returns:
-            All lists one after the other, with `user_id` as the first column, or `row` (from
-            zero) where the histories had no names.
+            The results one after another. The first column is `user_id` for a mapping, and `row`
+            (from 0) for a list.
         """
-        asked = self._wishes(k, wishes)
-        first, names, watched = batches.histories_of(self.catalogue, histories)
-        expected_BD = batches.expected_after(self.scoring.model, watched)
-        ranked = batches.rank_many(self.scoring, expected_BD, watched, asked)
-        return batches.table(self.catalogue, ranked, first, names)
+        options = self._options(k, include, exclude, diversity, popularity_weight, embedding_weight)
+        if isinstance(histories, str | bytes) or not isinstance(histories, Sequence | Mapping):
+            raise QueryError("histories must be a list of histories, or a mapping by user id")
+        if isinstance(histories, Mapping):
+            key, by_key = columns.USER_ID, dict(histories)
+        else:
+            key, by_key = "row", dict(enumerate(histories))
+        items = [
+            self.catalogue.indices(f"histories[{name!r}]", history)
+            for name, history in by_key.items()
+        ]
+        ranked = self.scorer.rank_batch(self.scorer.encode_batch(items), items, options)
+        all_int = all(type(name) is int for name in by_key)
+        keys = np.array(list(by_key), dtype=np.int64 if all_int else object)
+        return batch_table(self.catalogue, ranked, key, keys)
 
-    @taking(ItemWishes)
     def next_sequences(
         self,
         history: Sequence[Item] = (),
         length: int = 5,
         *,
         beam_width: int = 8,
-        **wishes: Unpack[ItemWishes],
+        include: ItemFilter | None = None,
+        exclude: ItemFilter = (),
     ) -> Recommendations:
-        """Whole sequences of what could be watched next, the most probable first.
+        """The most probable sequences of next items, by beam search.
 
         Args:
-            history: what was watched, oldest first.
-            length: how many items a sequence has.
-            beam_width: how many sequences are followed, and given back at most.
-            exclude: items that shall not occur.
-            include: take items only from these.
+            history: Items of the user, oldest first.
+            length: Number of items of each sequence.
+            beam_width: Number of sequences kept at each step, and returned at most.
+            include: Use only these items.
+            exclude: Do not use these items.
 
         Returns:
-            A row for each item of each sequence: `sequence` (from one, the most probable first),
-            `rank` within the list, `item_id`, `title`, `score`, the probability of this item
-            after those before it, and `probability`, that of the whole list.
+            One row per item: `sequence` (from 1, the most probable first), `rank` within the
+            sequence, `item_id`, `title`, `score`, the probability of the item given those before
+            it, and `probability`, that of the whole sequence.
         """
-        watched = self.catalogue.indices("history", history)
-        n_steps, width = count_of("length", length), count_of("beam_width", beam_width, "sequence")
-        allowed_N = self._wishes(1, wishes, ItemWishes).allowed
-        lists = beam_search(self.scoring.model, watched, n_steps, width, allowed_N)
-        return tables.sequences(self.catalogue, lists)
+        index = self.catalogue.indices("history", history)
+        length, beam_width = (
+            positive_int("length", length),
+            positive_int("beam_width", beam_width, "sequence"),
+        )
+        allowed_N = self._options(1, include, exclude).allowed
+        sequences = beam_search(self.scorer.model, index, length, beam_width, allowed_N)
+        return sequences_table(self.catalogue, sequences)
 
     def explain(
         self, history: Sequence[Item], items: Item | Sequence[Item] | None = None, k: int = 3
     ) -> Recommendations:
-        """Why items are recommended: which of the watched items speak for them.
+        """Explain recommendations by the items of the history that contribute most to them.
 
         Args:
-            history: what was watched, oldest first.
-            items: what is to be explained, one or several; None takes the ten next items.
-            k: how many reasons for each, at most.
+            history: Items of the user, oldest first.
+            items: The item or items to explain. Default: the ten next items.
+            k: Maximum number of contributions for each item.
 
         Returns:
-            A row for each reason: `item_id` and `title` of the recommended item, `rank` of the
-            reason, `because_item_id` and `because_title` of the watched item, `score`, by how much
-            the logarithm of the recommended item's probability falls without it, `cooccurrence`,
-            how many people liked both (missing where the bundle
-            does not hold it), and `sentence`, all
-            of the item's reasons in words.
+            One row per contribution: `item_id` and `title` of the recommended item, `rank`,
+            `because_item_id` and `because_title` of the item of the history, `score`, the decrease
+            of the recommended item's log-probability without it, `cooccurrence`, the number of
+            users with a positive interaction with both (missing if the bundle does not have it),
+            and `sentence`, all contributions in words.
         """
-        watched = self.catalogue.indices("history", history)
-        n_reasons = count_of("k", k, "reason")
-        if not len(watched):
-            raise QueryError("history is empty: there is nothing that could be a reason")
+        index = self.catalogue.indices("history", history)
+        n_contributions = positive_int("k", k, "contribution")
+        if not len(index):
+            raise QueryError("history is empty: there is nothing to explain with")
         if items is None:
-            chosen = self._next(watched, Wishes(10)).index.astype(np.int32)
+            explained = self._next(index, RecommendOptions(10)).index.astype(np.int32)
         else:
-            chosen = explained_items(self.catalogue, items, watched)
-        model, counts = self.scoring.model, self.bundle.counts
-        reasons = reasons_for(model, counts, watched, chosen, n_reasons)
-        return tables.explanations(self.catalogue, chosen, reasons)
+            explained = items_to_explain(self.catalogue, items, index)
+        found = contributions(
+            self.scorer.model, self.bundle.pair_counts, index, explained, n_contributions
+        )
+        return explanations_table(self.catalogue, explained, found)
 
     def session(self, history: Sequence[Item] = ()) -> Session:
-        """A session that goes on, film by film, at the same cost for each.
+        """Create a session, which is extended item by item at constant cost.
 
         Args:
-            history: what was watched before, oldest first.
+            history: Items of the user so far, oldest first.
         """
-        return Session(self, self.catalogue.indices("history", history))
-
-    def parse_item(self, text: str) -> Item:
-        """An id or a title from text; digits are an id if the catalogue has that id."""
-        return self.catalogue.parse_item(text)
+        index = self.catalogue.indices("history", history)
+        return Session(self.catalogue, self.scorer, self.state_cache, index)
 
     def index_of(self, item: Item) -> int:
-        """The position in the catalogue of an item named by id or by title."""
+        """The index in the catalogue of an item given by id or by title."""
         return self.catalogue.index_of(item)
 
-    def answer(self, ranked: Ranked) -> Recommendations:
-        """A ranking as it is given back."""
-        return tables.ranking(self.catalogue, ranked)
+    def parse_item(self, text: str) -> Item:
+        """Convert text to an id or a title. Digits are an id if the catalogue has this id."""
+        return self.catalogue.parse_item(text)
 
-    def _wishes(
-        self, k: int, asked: Mapping[str, object], kind: type[ItemWishes] = NextWishes
-    ) -> Wishes:
-        return wishes_of(self.catalogue, k, asked, kind)
+    def _options(self, k: int, *arguments: object) -> RecommendOptions:
+        return RecommendOptions.resolve(self.catalogue, k, *arguments)
 
-    def _next(self, watched: NDArray[np.int32], wishes: Wishes) -> Ranked:
-        model = self.scoring.model
-        logits_N = model.logits(model.encode(watched))
-        return self.scoring.rank(logits_N[None], [watched], wishes)
+    def _next(self, history: NDArray[np.int32], options: RecommendOptions) -> RankedItems:
+        model = self.scorer.model
+        logits_N = model.logits(model.encode(history))
+        return self.scorer.rank(logits_N[None], [history], options)
 
-    def _popular(self, wishes: Wishes) -> Ranked:
-        return self._next(_NOTHING, wishes)
+    @property
+    def _user_histories(self) -> UserHistories:
+        if self.bundle.user_histories is None:
+            raise UnknownUserError(
+                "this bundle has no user histories: pass the history to next_items, or create the "
+                "bundle with include_user_histories = true"
+            )
+        return self.bundle.user_histories
+
+    def _rank_users(self, users: NDArray[np.integer], options: RecommendOptions) -> RankedItems:
+        histories = self._user_histories
+        items = [histories.history(user) for user in users.tolist()]
+        return self.scorer.rank_batch(histories.state_vectors[users], items, options)

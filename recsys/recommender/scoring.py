@@ -1,179 +1,272 @@
-"""Scores of all items for what comes next: the session model's, blended and corrected as asked.
+"""Scores of all items: the session model's, combined with the embeddings and the popularity.
 
-Shapes: B histories, N items, E dimensions of the embeddings, K of an answer, P candidates.
+Shapes: B histories, N items, D query vector of the session model, E embedding, P candidates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.config import available_threads
 from recsys.cooccurrence import top_k
 from recsys.recommender.bundle import Bundle
-from recsys.recommender.ranking import Floats, Indices, diversify
-from recsys.recommender.wishes import Wishes
-from recsys.sessions.numpy_model import NumpySessionModel
+from recsys.recommender.catalogue import Floats, Indices
+from recsys.recommender.filters import RecommendOptions
+from recsys.sessions import NumpySessionModel
 
-Histories = Sequence[NDArray[np.integer]]
-"""Items by their indices, oldest first."""
+Histories: TypeAlias = Sequence[NDArray[np.integer]]
+"""Item indices, oldest first."""
 
-Cells = tuple[NDArray[np.int64], NDArray[np.integer]]
+Entries: TypeAlias = tuple[NDArray[np.int64], NDArray[np.integer]]
 """Rows and columns of some entries of a matrix."""
 
-ONE_FILM_BLEND = 0.2
-"""Weight of the embeddings beside the session model after a single watch, where nothing else is
-asked for; after more watches it is zero. docs/recommending.md has the figures."""
+SINGLE_ITEM_WEIGHT = 0.2
+"""Default weight of the embeddings after a single interaction; it is zero for longer histories.
+See docs/recommending.md for the measurements."""
 
-RECENT = 10
-"""How many of the latest watches the embeddings' side of a blend looks at."""
+RECENT_ITEMS = 10
+"""Number of latest interactions that the embeddings' score takes into account."""
 
-SHARPNESS = np.float32(10.0)
-"""What cosines are multiplied by to be log-probabilities."""
+LOGIT_SCALE = np.float32(10.0)
+"""Factor that converts cosines to log-probabilities."""
 
-_CANDIDATES = 10
-"""How many times as many items as are asked for a diverse list is chosen from."""
+_CANDIDATES_PER_ITEM = 10
+"""Candidates for each item of a diversified result."""
+
+_ENCODE_BATCH = 256
+_SCORES_PER_BATCH = 2_000_000
+"""Scores that each thread computes at once; few enough to fit into the CPU cache."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False)
-class Ranked:
-    """The items chosen, in order, for one history after the other."""
+class RankedItems:
+    """The recommended items in order, for one history after another."""
 
     row: Indices
-    """Which history."""
+    """Index of the history."""
     index: Indices
+    """Index of the item."""
     score: Floats
     probability: Floats
 
 
-class Scoring:
-    """Scores from the parts of a bundle."""
+class ItemScorer:
+    """Scores and ranks the items of a bundle."""
 
     def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
         self.model = NumpySessionModel(bundle.weights)
-        self._vectors_NE = bundle.embeddings.vectors
 
     @cached_property
     def unit_vectors(self) -> Floats:
-        """The embeddings at length one; zero where an item has none, [N, E]."""
-        length_N1 = np.linalg.norm(self._vectors_NE, axis=1, keepdims=True)
+        """The embeddings scaled to length one; zero vectors stay zero, [N, E]."""
+        vectors_NE = self.bundle.embeddings.vectors
+        length_N1 = np.linalg.norm(vectors_NE, axis=1, keepdims=True)
         length_N1[length_N1 == 0] = 1.0
-        unit_NE: Floats = self._vectors_NE / length_N1
+        unit_NE: Floats = vectors_NE / length_N1
         return unit_NE
 
     @cached_property
     def has_vector(self) -> NDArray[np.bool_]:
-        """Which items have an embedding, [N]."""
-        return np.asarray(self._vectors_NE.any(axis=1))
+        """The items with a non-zero embedding, [N]."""
+        return np.asarray(self.bundle.embeddings.vectors.any(axis=1))
 
-    def rank(self, logits_BN: Floats, watched: Histories, wishes: Wishes) -> Ranked:
-        """Choose what to recommend.
+    def rank(
+        self, logits_BN: Floats, histories: Histories, options: RecommendOptions
+    ) -> RankedItems:
+        """Rank the items that are not in the history.
 
         Args:
-            logits_BN: of the session model, one row for each history; used up.
-            watched: what is not to be recommended again, oldest first.
-            wishes: what is asked for.
+            logits_BN: Logits of the session model; overwritten.
+            histories: The items of each row's history, which are not recommended.
+            options: Number of items, filters and weights.
         """
-        seen = _cells(watched)
-        log_total_B1 = self._log_total(logits_BN, seen)
-        scores_BN, score_total_B1 = self._scores(logits_BN, log_total_B1, watched, seen, wishes)
+        seen = _entries(histories)
+        log_z_B1 = self._mask_seen(logits_BN, seen)
+        scores_BN, score_log_z_B1 = self._combine(logits_BN, log_z_B1, histories, seen, options)
         allowed_BN = scores_BN
-        if wishes.allowed is not None:
-            allowed_BN = np.where(wishes.allowed, scores_BN, -np.inf)
-        row, index = self._choose(allowed_BN, wishes)
-        return Ranked(
+        if options.allowed is not None:
+            allowed_BN = np.where(options.allowed, scores_BN, -np.inf)
+        row, index = self._select(allowed_BN, options)
+        return RankedItems(
             row,
             index,
-            np.exp(scores_BN[row, index] - score_total_B1[row, 0]),
-            np.exp(logits_BN[row, index] - log_total_B1[row, 0]),
+            np.exp(scores_BN[row, index] - score_log_z_B1[row, 0]),
+            np.exp(logits_BN[row, index] - log_z_B1[row, 0]),
         )
 
-    def log_scores(self, logits_BN: Floats, watched: Histories, wishes: Wishes) -> Floats:
-        """Logarithms of the scores of all items, minus infinity for what was watched, [B, N]."""
-        seen = _cells(watched)
-        total_B1 = self._log_total(logits_BN, seen)
-        scores_BN, score_total_B1 = self._scores(logits_BN, total_B1, watched, seen, wishes)
-        return scores_BN - score_total_B1
+    def rank_batch(
+        self, query_BD: Floats, histories: Histories, options: RecommendOptions
+    ) -> RankedItems:
+        """`rank` for many histories, in parallel, from the session model's query vectors."""
+        started_B = np.array([len(history) > 0 for history in histories], dtype=np.bool_)
+        size = max(16, _SCORES_PER_BATCH // self.model.n_items)
 
-    def _log_total(self, logits_BN: Floats, seen: Cells) -> Floats:
-        """What the logits are above log-probabilities, [B, 1]; watched items are ruled out."""
+        def rank(start: int) -> RankedItems:
+            rows = slice(start, start + size)
+            logits_BN = self.model.query_logits(query_BD[rows], started_B[rows])
+            part = self.rank(logits_BN, histories[rows], options)
+            return RankedItems(part.row + start, part.index, part.score, part.probability)
+
+        parts = _parallel_map(rank, range(0, len(histories), size))
+        if not parts:
+            empty = np.empty(0, np.int64), np.empty(0, np.float32)
+            return RankedItems(empty[0], empty[0], empty[1], empty[1])
+        return RankedItems(
+            np.concatenate([part.row for part in parts]),
+            np.concatenate([part.index for part in parts]),
+            np.concatenate([part.score for part in parts]),
+            np.concatenate([part.probability for part in parts]),
+        )
+
+    def encode_batch(self, histories: Histories) -> Floats:
+        """The query vector after each history, in parallel, [B, D]; zero for empty histories."""
+        dim = self.model.item_embeddings_ND.shape[1]
+
+        def encode(start: int) -> Floats:
+            batch = histories[start : start + _ENCODE_BATCH]
+            query_BD = np.zeros((len(batch), dim), np.float32)
+            rows = [row for row, history in enumerate(batch) if len(history)]
+            if rows:
+                query_BD[rows] = self.model.encode_batch([batch[row] for row in rows])
+            return query_BD
+
+        parts = _parallel_map(encode, range(0, len(histories), _ENCODE_BATCH))
+        return np.concatenate([np.empty((0, dim), np.float32), *parts])
+
+    def log_scores(
+        self, logits_BN: Floats, histories: Histories, options: RecommendOptions
+    ) -> Floats:
+        """Log-scores of all items, minus infinity for those in the history, [B, N]."""
+        seen = _entries(histories)
+        log_z_B1 = self._mask_seen(logits_BN, seen)
+        scores_BN, score_log_z_B1 = self._combine(logits_BN, log_z_B1, histories, seen, options)
+        return scores_BN - score_log_z_B1
+
+    def _mask_seen(self, logits_BN: Floats, seen: Entries) -> Floats:
+        """Mask the items of the histories. Returns the log-normaliser of each row, [B, 1]."""
         if self.model.config.exclude_seen:
             logits_BN[seen] = -np.inf
-        total_B1 = log_sum_exp(logits_BN)
+        log_z_B1 = log_sum_exp(logits_BN)
         logits_BN[seen] = -np.inf
-        return total_B1
+        return log_z_B1
 
-    def _scores(
-        self, logits_BN: Floats, log_total_B1: Floats, watched: Histories, seen: Cells,
-        wishes: Wishes,
+    def _combine(
+        self, logits_BN: Floats, log_z_B1: Floats, histories: Histories, seen: Entries,
+        options: RecommendOptions,
     ) -> tuple[Floats, Floats]:  # fmt: skip
-        """Logarithms of the scores, [B, N], and what they are above those that sum to one."""
-        blend_B = _blends(watched, wishes)
-        if wishes.popularity_weight == 1.0 and not blend_B.any():
-            return logits_BN, log_total_B1
-        scores_BN = logits_BN - log_total_B1
+        """Unnormalised log-scores, [B, N], and their log-normalisers, [B, 1]."""
+        weight_B = _embedding_weights(histories, options)
+        if options.popularity_weight == 1.0 and not weight_B.any():
+            return logits_BN, log_z_B1
+        scores_BN = logits_BN - log_z_B1
         scores_BN[seen] = 0.0  # minus infinity times zero is not a number
-        scores_BN *= 1.0 - blend_B[:, None]
-        (mixed,) = blend_B.nonzero()
-        if len(mixed):
-            likeness = self._likeness([watched[row] for row in mixed.tolist()])
-            scores_BN[mixed] += SHARPNESS * blend_B[mixed, None] * likeness
-        scores_BN -= np.float32(1.0 - wishes.popularity_weight) * self.model.log_popularity_N
+        scores_BN *= 1.0 - weight_B[:, None]
+        (rows,) = weight_B.nonzero()
+        if len(rows):
+            cosine = self._history_cosine([histories[row] for row in rows.tolist()])
+            scores_BN[rows] += LOGIT_SCALE * weight_B[rows, None] * cosine
+        scores_BN -= np.float32(1.0 - options.popularity_weight) * self.model.log_popularity_N
         scores_BN[seen] = -np.inf
         return scores_BN, log_sum_exp(scores_BN)
 
-    def _likeness(self, watched: Histories) -> Floats:
-        """Cosine of each item to the mean of the latest watches' unit vectors, [B, N]."""
+    def _history_cosine(self, histories: Histories) -> Floats:
+        """Cosine of each item to the mean unit vector of the latest interactions, [B, N]."""
         unit_NE = self.unit_vectors
-        mean_BE = np.stack([unit_NE[history[-RECENT:]].sum(axis=0) for history in watched])
+        mean_BE = np.stack([unit_NE[items[-RECENT_ITEMS:]].sum(axis=0) for items in histories])
         length_B1 = np.linalg.norm(mean_BE, axis=1, keepdims=True)
         length_B1[length_B1 == 0] = 1.0
         cosine_BN: Floats = (mean_BE / length_B1) @ unit_NE.T
         return cosine_BN
 
-    def _choose(self, scores_BN: Floats, wishes: Wishes) -> tuple[Indices, Indices]:
-        if not wishes.diversity:
-            return top_k(scores_BN, wishes.k)
-        chosen = [self.unlike(scores_N, wishes) for scores_N in scores_BN]
-        rows = np.repeat(np.arange(len(chosen)), [len(items) for items in chosen])
-        return rows, np.concatenate(chosen)
+    def _select(self, scores_BN: Floats, options: RecommendOptions) -> tuple[Indices, Indices]:
+        if not options.diversity:
+            return top_k(scores_BN, options.k)
+        selected = [self.diverse_items(scores_N, options) for scores_N in scores_BN]
+        rows = np.repeat(np.arange(len(selected)), [len(items) for items in selected])
+        return rows, np.concatenate(selected)
 
-    def unlike(self, scores_N: Floats, wishes: Wishes) -> Indices:
-        """Items that are good and unlike each other, in the order chosen, [K]."""
-        _, candidates = top_k(scores_N[None], max(_CANDIDATES * wishes.k, 100))
-        relevance_P = _zero_to_one(scores_N[candidates])
-        unit_PE = self.unit_vectors[candidates]
-        return candidates[diversify(relevance_P, unit_PE, wishes.k, wishes.diversity)]
-
-
-def _blends(watched: Histories, wishes: Wishes) -> Floats:
-    """The weight of the embeddings for each history, [B]."""
-    if wishes.embedding_weight is not None:
-        return np.full(len(watched), wishes.embedding_weight, dtype=np.float32)
-    is_one = [len(history) == 1 for history in watched]
-    return np.float32(ONE_FILM_BLEND) * np.array(is_one, dtype=np.float32)
+    def diverse_items(self, scores_N: Floats, options: RecommendOptions) -> Indices:
+        """Items with high scores that are dissimilar to each other, in order of selection, [k]."""
+        _, candidates_P = top_k(scores_N[None], max(_CANDIDATES_PER_ITEM * options.k, 100))
+        relevance_P = _min_max_scale(scores_N[candidates_P])
+        unit_PE = self.unit_vectors[candidates_P]
+        return candidates_P[diversify(relevance_P, unit_PE, options.k, options.diversity)]
 
 
-def _cells(watched: Histories) -> Cells:
-    """Row and item of all that was watched."""
-    rows = np.repeat(np.arange(len(watched)), [len(history) for history in watched])
-    return rows, np.concatenate(watched)
+def diversify(relevance_P: Floats, unit_PE: Floats, k: int, diversity: float) -> Indices:
+    """Select k candidates by maximal marginal relevance (Carbonell & Goldstein 1998).
+
+    The next candidate is the one that maximises (1 − diversity) · relevance − diversity · (highest
+    cosine to a selected candidate).
+
+    Args:
+        relevance_P: Relevance of each candidate, from 0 to 1.
+        unit_PE: Unit vectors of the candidates; zero vectors are similar to none.
+        k: Number of candidates to select.
+        diversity: 0 keeps the order of relevance; 1 uses only the cosines.
+
+    Returns:
+        Positions of the selected candidates, in order, [min(k, P)].
+
+    Example:
+        >>> vectors = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
+        >>> relevance = np.array([1.0, 0.9, 0.5], dtype=np.float32)
+        >>> diversify(relevance, vectors, k=3, diversity=0.5).tolist()
+        [0, 2, 1]
+    """
+    selected: list[int] = []
+    max_cosine_P = np.zeros_like(relevance_P)
+    weighted_P = (1.0 - diversity) * relevance_P
+    for _ in range(min(k, len(relevance_P))):
+        best = int(np.argmax(weighted_P - diversity * max_cosine_P))
+        selected.append(best)
+        weighted_P[best] = -np.inf
+        max_cosine_P = np.maximum(max_cosine_P, unit_PE @ unit_PE[best])
+    return np.array(selected, dtype=np.int64)
 
 
 def log_sum_exp(x_BN: Floats) -> Floats:
-    """The logarithm of each row's sum of exponentials, [B, 1]; zero where it is of nothing."""
-    highest_B1 = x_BN.max(axis=1, keepdims=True)
-    highest_B1[highest_B1 == -np.inf] = 0.0  # everything has been watched
-    shifted_BN = x_BN - highest_B1
+    """Logarithm of the sum of exponentials of each row, [B, 1]; zero if all are minus infinity."""
+    max_B1 = x_BN.max(axis=1, keepdims=True)
+    max_B1[max_B1 == -np.inf] = 0.0
+    shifted_BN = x_BN - max_B1
     sum_B1 = np.exp(shifted_BN, out=shifted_BN).sum(axis=1, keepdims=True)
-    total_B1: Floats = highest_B1 + np.log(np.where(sum_B1 > 0, sum_B1, 1.0))
-    return total_B1
+    result_B1: Floats = max_B1 + np.log(np.where(sum_B1 > 0, sum_B1, 1.0))
+    return result_B1
 
 
-def _zero_to_one(x_P: Floats) -> Floats:
+def _embedding_weights(histories: Histories, options: RecommendOptions) -> Floats:
+    """The weight of the embeddings for each history, [B]."""
+    if options.embedding_weight is not None:
+        return np.full(len(histories), options.embedding_weight, dtype=np.float32)
+    is_single = [len(history) == 1 for history in histories]
+    return np.float32(SINGLE_ITEM_WEIGHT) * np.array(is_single, dtype=np.float32)
+
+
+def _entries(histories: Histories) -> Entries:
+    """Row and item of all interactions."""
+    rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    return rows, np.concatenate(histories)
+
+
+def _min_max_scale(x_P: Floats) -> Floats:
     spread = np.ptp(x_P) if len(x_P) else 0.0
-    scaled: Floats = (x_P - x_P.min()) / spread if spread > 0 else np.ones_like(x_P)
-    return scaled
+    scaled_P: Floats = (x_P - x_P.min()) / spread if spread > 0 else np.ones_like(x_P)
+    return scaled_P
+
+
+def _parallel_map(function: Callable[[int], _T], starts: range) -> list[_T]:
+    if len(starts) <= 1:
+        return [function(start) for start in starts]
+    with ThreadPoolExecutor(min(available_threads(), len(starts))) as pool:
+        return list(pool.map(function, starts))

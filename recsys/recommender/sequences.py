@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.cooccurrence import top_k
-from recsys.recommender.ranking import Floats
+from recsys.recommender.catalogue import Floats
 from recsys.recommender.scoring import log_sum_exp
 from recsys.sessions.numpy_model import NumpySessionModel, State
 

@@ -1,132 +1,140 @@
-"""Sessions that go on: what someone watches now, one film after the other."""
+"""Live sessions: histories that are extended item by item at constant cost."""
 
 from __future__ import annotations
 
 import threading
 from array import array
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.recommender.answers import Recommendations
-from recsys.recommender.catalogue import Item
-from recsys.recommender.wishes import NextWishes, taking, wishes_of
-from recsys.sessions.numpy_model import NumpySessionModel, State
+from recsys.recommender.catalogue import Catalogue, Item
+from recsys.recommender.filters import ItemFilter, RecommendOptions
+from recsys.recommender.results import Recommendations, ranking_table
+from recsys.recommender.scoring import ItemScorer
+from recsys.sessions.numpy_model import State
 
-if TYPE_CHECKING:
-    from recsys.recommender.recommender import Recommender
+MAX_STATE_BYTES = 256 * 2**20
+"""Default memory limit for the states of all sessions of a recommender."""
 
-KEPT_BYTES = 256 * 2**20
-"""How many bytes of states a recommender keeps for all of its sessions."""
-
-_OVERHEAD = 700
-"""Bytes that Python itself takes for a state, about."""
+_STATE_OVERHEAD = 700
+"""Approximate size in bytes of a state's Python objects."""
 
 
 class Session:
-    """What one person watches, film by film; made by `Recommender.session`.
+    """The history of one user, extended item by item. Created by `Recommender.session`.
 
-    Each watch costs the same after ten films or ten thousand: the model's state is kept, not
-    computed anew. One session may be used by several threads; each call is done in one piece.
+    The state of the session model is cached, so that adding an item costs the same after ten items
+    as after ten thousand. Sessions are thread-safe.
     """
 
-    __slots__ = ("__weakref__", "_lock", "_recommender", "_watched")
+    __slots__ = ("__weakref__", "_cache", "_catalogue", "_history", "_lock", "_scorer")
 
-    def __init__(self, recommender: Recommender, watched: NDArray[np.int32]) -> None:
-        self._recommender = recommender
-        self._watched = array("i", watched.tolist())
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        scorer: ItemScorer,
+        cache: StateCache,
+        history: NDArray[np.int32],
+    ) -> None:
+        self._catalogue = catalogue
+        self._scorer = scorer
+        self._cache = cache
+        self._history = array("i", history.tolist())
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._watched)
+        return len(self._history)
 
     def __repr__(self) -> str:
         return f"Session({self.history!r})"
 
     @property
     def history(self) -> list[Item]:
-        """The ids of what was watched, oldest first."""
-        ids: list[Item] = self._recommender.catalogue.ids[list(self._watched)].tolist()
+        """The ids of the items, oldest first."""
+        ids: list[Item] = self._catalogue.ids[list(self._history)].tolist()
         return ids
 
-    def watch(self, item: Item) -> Session:
-        """Watch an item, named by id or title; gives back the session.
+    def add(self, item: Item) -> Session:
+        """Append an item, given by id or title, and return the session.
 
         Raises:
-            UnknownItemError: the catalogue has no such item, or several.
+            UnknownItemError: No item, or more than one, has this id or title.
         """
-        index = self._recommender.catalogue.index_of(item)
+        index = self._catalogue.index_of(item)
         with self._lock:
-            memory = self._memory()
-            self._recommender.states.model.step(memory, [index])
-            self._watched.append(index)
-            self._recommender.states.put(id(self), memory)
+            state = self._pop_state()
+            self._scorer.model.step(state, [index])
+            self._history.append(index)
+            self._cache.put(id(self), state)
         return self
 
-    @taking(NextWishes)
     def next_items(
         self,
         k: int = 10,
-        **wishes: Unpack[NextWishes],
+        *,
+        include: ItemFilter | None = None,
+        exclude: ItemFilter = (),
+        diversity: float = 0.0,
+        popularity_weight: float = 1.0,
+        embedding_weight: float | None = None,
     ) -> Recommendations:
-        """What is likely to be watched next; see `Recommender.next_items`."""
-        rec = self._recommender
-        asked = wishes_of(rec.catalogue, k, wishes, NextWishes)
+        """Recommend the next items; see `Recommender.next_items`."""
+        options = RecommendOptions.resolve(
+            self._catalogue, k, include, exclude, diversity, popularity_weight, embedding_weight
+        )
         with self._lock:
-            memory = self._memory()
-            logits_N = rec.states.model.logits(memory)
-            rec.states.put(id(self), memory)
-            watched = np.array(self._watched, dtype=np.int32)
-        return rec.answer(rec.scoring.rank(logits_N[None], [watched], asked))
+            state = self._pop_state()
+            logits_N = self._scorer.model.logits(state)
+            self._cache.put(id(self), state)
+            history = np.array(self._history, dtype=np.int32)
+        ranked = self._scorer.rank(logits_N[None], [history], options)
+        return ranking_table(self._catalogue, ranked)
 
-    def _memory(self) -> State:
-        """The state, computed anew if it has been dropped since."""
-        states = self._recommender.states
-        memory = states.take(id(self))
-        if memory is None:
-            memory = states.model.encode(np.array(self._watched, dtype=np.int32))
-        return memory
+    def _pop_state(self) -> State:
+        """Take the state out of the cache, or compute it from the history if it was evicted."""
+        state = self._cache.pop(id(self))
+        if state is None:
+            state = self._scorer.model.encode(np.array(self._history, dtype=np.int32))
+        return state
 
     def __del__(self) -> None:
-        self._recommender.states.drop(id(self))
+        self._cache.evict(id(self))
 
 
-class States:
-    """The states of many sessions within a bound of memory: the least recently used are dropped.
+class StateCache:
+    """The states of many sessions within a memory limit. Evicts the least recently used.
 
-    A session whose state was dropped has it computed anew from its history when it goes on, which
-    takes a millisecond or two.
+    A session whose state was evicted recomputes it from its history, in a few milliseconds.
     """
 
-    def __init__(self, model: NumpySessionModel, kept_bytes: int = KEPT_BYTES) -> None:
-        self.model = model
-        self.kept_bytes = kept_bytes
+    def __init__(self, max_bytes: int = MAX_STATE_BYTES) -> None:
+        self.max_bytes = max_bytes
         self.nbytes = 0
-        self._memories: OrderedDict[int, State] = OrderedDict()
+        self._states: OrderedDict[int, State] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._memories)
+        return len(self._states)
 
-    def take(self, key: int) -> State | None:
-        """The state of a session, if it is there; from now on it is the caller's alone."""
+    def pop(self, key: int) -> State | None:
+        """Remove and return the state of a session. None if there is none."""
         with self._lock:
-            memory = self._memories.pop(key, None)
-            if memory is not None:
-                self.nbytes -= memory.nbytes + _OVERHEAD
-            return memory
+            state = self._states.pop(key, None)
+            if state is not None:
+                self.nbytes -= state.nbytes + _STATE_OVERHEAD
+            return state
 
-    def put(self, key: int, memory: State) -> None:
-        """Keep the state of a session, and drop others where there are too many."""
+    def put(self, key: int, state: State) -> None:
+        """Store the state of a session and evict others if the limit is exceeded."""
         with self._lock:
-            self._memories[key] = memory
-            self.nbytes += memory.nbytes + _OVERHEAD
-            while self.nbytes > self.kept_bytes:
-                _, dropped = self._memories.popitem(last=False)
-                self.nbytes -= dropped.nbytes + _OVERHEAD
+            self._states[key] = state
+            self.nbytes += state.nbytes + _STATE_OVERHEAD
+            while self.nbytes > self.max_bytes:
+                _, evicted = self._states.popitem(last=False)
+                self.nbytes -= evicted.nbytes + _STATE_OVERHEAD
 
-    def drop(self, key: int) -> None:
-        """Forget a session."""
-        self.take(key)
+    def evict(self, key: int) -> None:
+        """Discard the state of a session."""
+        self.pop(key)

@@ -148,7 +148,7 @@ class LiveSessions:
         else:
             known = [i for i in before.history if i in recommender.bundle.items]
             session = recommender.session(known)
-        session.watch(item_id)
+        session.add(item_id)
         self._cache[session_id] = _Cached(recommender, before.n_watched + 1, session)
         if len(self._cache) > _CACHED:
             self._cache.popitem(last=False)

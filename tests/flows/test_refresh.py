@@ -153,7 +153,7 @@ def test_new_ratings_make_a_challenger_that_has_to_win(champion, client, grown, 
         grown, warm_start=WarmStart(epochs=10, learning_rate=0.01), include_user_histories=True
     )
     assert client.get_model_version_by_alias("recsys", "champion").run_id == second
-    assert champion.bundle.histories is None
+    assert champion.bundle.user_histories is None
     promoted = load_recommender()
     assert 999 in promoted.bundle.items
     log = read_ratings(grown)

@@ -33,8 +33,8 @@ def full(bundle, log):
         SessionModel(network.eval(), log.items),
         {},
         {},
-        counts=count_cooccurrence(log, min_rating=3.0),
-        histories=log,
+        cooccurrence=count_cooccurrence(log, min_rating=3.0),
+        interactions=log,
     )
     return replace(made, catalogue=made.catalogue.assign(year=1950 + np.arange(len(made.items))))
 

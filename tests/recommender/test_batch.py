@@ -6,9 +6,9 @@ import pytest
 
 from recsys.data import read_ratings
 from recsys.recommender import Recommender
-from recsys.recommender.batch import are_written, write_recommendations
+from recsys.recommender.batch import is_up_to_date, write_recommendations
 
-FACTS = {"model": "models:/recsys/1"}
+METADATA = {"model": "models:/recsys/1"}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def log(bundle):
 def test_every_user_gets_what_next_items_says(bundle, log, tmp_path):
     rec = Recommender(bundle)
     folder = write_recommendations(
-        rec, log, tmp_path / "day=2026-11-25", k=4, facts=FACTS, users_per_file=2
+        rec, log, tmp_path / "day=2026-11-25", k=4, metadata=METADATA, chunk_size=2
     )
     assert {path.name for path in folder.iterdir()} == {
         "_manifest.json", "part-000000.parquet", "part-000001.parquet"
@@ -47,25 +47,25 @@ def test_users_without_watches_get_no_rows(bundle, log, tmp_path):
 
 def test_what_is_written_is_told_by_its_facts_and_its_bytes(bundle, log, tmp_path):
     folder = tmp_path / "day"
-    assert not are_written(folder, k=2, facts=FACTS)
-    write_recommendations(Recommender(bundle), log, folder, k=2, facts=FACTS)
-    assert are_written(folder, k=2, facts=FACTS)
-    assert not are_written(folder, k=3, facts=FACTS)
-    assert not are_written(folder, k=2, facts={"model": "models:/recsys/2"})
+    assert not is_up_to_date(folder, k=2, metadata=METADATA)
+    write_recommendations(Recommender(bundle), log, folder, k=2, metadata=METADATA)
+    assert is_up_to_date(folder, k=2, metadata=METADATA)
+    assert not is_up_to_date(folder, k=3, metadata=METADATA)
+    assert not is_up_to_date(folder, k=2, metadata={"model": "models:/recsys/2"})
     part = folder / "part-000000.parquet"
     part.write_bytes(part.read_bytes()[:-1])
-    assert not are_written(folder, k=2, facts=FACTS)
+    assert not is_up_to_date(folder, k=2, metadata=METADATA)
 
 
 def test_broken_off_it_leaves_what_was_there(bundle, log, tmp_path):
     folder = tmp_path / "day"
     rec = Recommender(bundle)
-    write_recommendations(rec, log, folder, k=2, facts=FACTS)
+    write_recommendations(rec, log, folder, k=2, metadata=METADATA)
 
     def stop(written, of):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_recommendations(rec, log, folder, k=3, users_per_file=1, on_file=stop)
-    assert are_written(folder, k=2, facts=FACTS)
+        write_recommendations(rec, log, folder, k=3, chunk_size=1, on_file=stop)
+    assert is_up_to_date(folder, k=2, metadata=METADATA)
     assert [path.name for path in tmp_path.iterdir()] == ["day"]

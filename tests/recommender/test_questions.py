@@ -40,7 +40,7 @@ def test_blend_and_popularity_weight_are_those_of_the_formula(rec):
     unit = rec.bundle.embeddings.unit_vectors().astype(np.float64)
     mean = unit[HISTORY].sum(axis=0)
     likeness = 10 * unit @ mean / np.linalg.norm(mean)
-    popularity = rec.scoring.model.log_popularity_N
+    popularity = rec.scorer.model.log_popularity_N
     mixed = np.where(np.isfinite(scores), 0.7 * scores + 0.3 * likeness - 0.5 * popularity, scores)
     answer = rec.next_items(ids(rec, HISTORY), 6, embedding_weight=0.3, popularity_weight=0.5)
     expect(rec, answer, normalised(mixed), 6)
@@ -102,7 +102,7 @@ def test_a_session_goes_on_as_the_history_would(rec):
     assert session.next_items(5).equals(rec.popular_items(5))
     history = []
     for item in ids(rec, [*HISTORY, 4, 11]):
-        session.watch(item)
+        session.add(item)
         history.append(item)
         answer, whole = session.next_items(5), rec.next_items(history, 5)
         assert answer["item_id"].tolist() == whole["item_id"].tolist()
@@ -153,7 +153,7 @@ def test_users_of_the_bundle_are_known_by_name(rec, log, bundle):
     )
     with pytest.raises(UnknownUserError, match="no history of user 'ann'"):
         rec.recommend_user("ann")
-    with pytest.raises(UnknownUserError, match="holds no histories"):
+    with pytest.raises(UnknownUserError, match="has no user histories"):
         Recommender(bundle).recommend_user(1)
 
 
@@ -271,4 +271,4 @@ def test_what_can_be_wished_for_stands_in_the_signature(method):
         "embedding_weight": None,
     }  # fmt: skip
     similar = inspect.signature(Recommender.similar_items).parameters
-    assert list(similar) == ["self", "item", "k", "exclude", "include", "diversity"]
+    assert list(similar) == ["self", "item", "k", "include", "exclude", "diversity"]

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from recsys.cooccurrence import top_k
-from recsys.recommender.ranking import diversify
+from recsys.recommender.scoring import diversify
 
 
 def slowly(scores, k):

@@ -97,5 +97,5 @@ def test_an_empty_history_gets_what_is_popular(rec):
 def test_a_recommender_is_loaded_from_a_folder(bundle, tmp_path):
     rec = load_recommender(save_bundle(bundle, tmp_path / "bundle"))
     assert isinstance(rec.next_items([title(rec, 0)]), pd.DataFrame)
-    with pytest.raises(BundleError, match="no such folder"):
+    with pytest.raises(BundleError, match="does not exist"):
         load_recommender(tmp_path / "nowhere")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recsys.recommender.bundle import save_bundle
-from recsys.recommender.sessions import States
+from recsys.recommender.sessions import StateCache
 
 ROOT = Path(__file__).parents[2]
 HISTORIES = [[4], [7, 2], [9, 4, 2], []]
@@ -30,7 +30,7 @@ def test_nothing_heavy_is_imported_to_answer(full, tmp_path):
     code = (
         "import sys, recsys; rec = recsys.load_recommender(sys.argv[1]); "
         "item = rec.catalogue.ids[0].item(); rec.next_items([item]); rec.search('x'); "
-        "rec.explain([item]); rec.next_sequences([item]); rec.session().watch(item).next_items(); "
+        "rec.explain([item]); rec.next_sequences([item]); rec.session().add(item).next_items(); "
         "rec.recommend_users(); print({'mlflow', 'prefect', 'torch', 'numba'} & set(sys.modules))"
     )
     done = subprocess.run(
@@ -54,7 +54,7 @@ def test_threads_share_a_session(rec):
     session = rec.session()
     ids = rec.bundle.items.ids.tolist()
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda item: session.watch(item).next_items(3).as_records(), ids * 4))
+        list(pool.map(lambda item: session.add(item).next_items(3).as_records(), ids * 4))
     assert sorted(session.history) == sorted(ids * 4)
 
 
@@ -69,14 +69,14 @@ def test_a_forked_process_answers_alike(rec, histories):
 
 
 def test_states_stay_within_their_bound_and_dropped_sessions_go_on(rec, monkeypatch):
-    small = States(rec.scoring.model, kept_bytes=20_000)
-    monkeypatch.setattr(rec, "states", small)
+    small = StateCache(max_bytes=20_000)
+    monkeypatch.setattr(rec, "state_cache", small)
     ids = rec.bundle.items.ids.tolist()
     sessions = [rec.session() for _ in range(40)]
     for item in ids[:5]:
         for session in sessions:
-            session.watch(item)
-            assert small.nbytes <= small.kept_bytes
+            session.add(item)
+            assert small.nbytes <= small.max_bytes
     assert 0 < len(small) < 40
     expected = rec.next_items(ids[:5], 5)["item_id"].tolist()
     assert all(session.next_items(5)["item_id"].tolist() == expected for session in sessions)

@@ -71,7 +71,7 @@ def test_what_was_watched_is_not_explained(client, rec):
     asked = {"history": titles(rec, 4), "items": titles(rec, 4)}
     answered = client.post("/v1/explain", json=asked)
     assert answered.status_code == 409
-    assert "stands in the history" in answered.json()["detail"]
+    assert "is in the history" in answered.json()["detail"]
 
 
 def test_search_forgives_typing_errors(client, rec):

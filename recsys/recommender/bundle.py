@@ -1,0 +1,336 @@
+"""The bundle: one verified folder with everything that is needed to recommend.
+
+manifest.json               format version, library versions, size and SHA-256 of every file
+config.json                 the configuration of each stage, and the loss of the embeddings
+items.parquet               the catalogue in index order: item_id, title, genres where known
+embeddings.safetensors      the item embeddings
+session_model.safetensors   the parameters of the session model
+neighbours.npz              the nearest items of each item and their cosines
+metrics.json                validation and test metrics of the session model
+cooccurrence.npz            the largest co-occurrence counts of each item (optional)
+user_histories.npz          the users' histories, for `recommend_user` (optional)
+
+Shapes: U users, D query vector of the session model.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from recsys import columns
+from recsys.embeddings import ItemEmbeddings
+from recsys.errors import BundleError, UnknownUserError
+from recsys.sessions import NumpySessionModel, SessionConfig, Weights, from_torch, to_torch
+from recsys.sessions.weights import of_today
+from recsys.storage import (
+    MANIFEST,
+    atomic_folder,
+    read_arrays,
+    read_json,
+    verify_manifest,
+    write_arrays,
+    write_json,
+    write_manifest,
+)
+from recsys.vocabulary import ID, Vocabulary
+
+if TYPE_CHECKING:
+    from recsys.cooccurrence import Cooccurrence
+    from recsys.data import Interactions, Subset
+    from recsys.evaluation import Report
+    from recsys.sessions import SessionModel
+
+FORMAT_VERSION = 1
+
+N_NEIGHBOURS = 100
+"""Number of neighbours stored for each item."""
+
+N_PARTNERS = 256
+"""Number of co-occurrence counts stored for each item, the largest ones."""
+
+_REQUIRED = {
+    "config.json",
+    "embeddings.safetensors",
+    "items.parquet",
+    "metrics.json",
+    "neighbours.npz",
+    "session_model.safetensors",
+}
+_PAIR_COUNTS, _USER_HISTORIES = "cooccurrence.npz", "user_histories.npz"
+_LIBRARIES = ("numpy", "torch", "pandas", "safetensors")
+_ENCODE_BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class PairCounts:
+    """The largest co-occurrence counts of each item, in CSR layout."""
+
+    offsets: NDArray[np.int64]
+    """Item i's row is `offsets[i]` to `offsets[i + 1]`, [n_items + 1]."""
+    partners: NDArray[np.int32]
+    """The other item, ascending within a row, [n]."""
+    counts: NDArray[np.int32]
+    """Number of users with a positive interaction with both, [n]."""
+    is_complete: NDArray[np.bool_]
+    """Whether an item's row holds all of its non-zero counts, [n_items]."""
+
+    @classmethod
+    def from_cooccurrence(cls, cooccurrence: Cooccurrence) -> PairCounts | None:
+        """The largest counts. None if counts are not numbers of users (windows, weights)."""
+        if cooccurrence.window is not None or cooccurrence.is_weighted:
+            return None
+        from recsys.cooccurrence import keep_top_k
+
+        largest = keep_top_k(cooccurrence.matrix, N_PARTNERS)
+        return cls(
+            offsets=largest.indptr.astype(np.int64),
+            partners=largest.indices.astype(np.int32),
+            counts=largest.data.astype(np.int32),
+            is_complete=np.diff(cooccurrence.matrix.indptr) == np.diff(largest.indptr),
+        )
+
+    def count(self, a: int, b: int) -> int | None:
+        """The count of a pair. None if it is among the stored counts of neither item."""
+        for row, partner in ((a, b), (b, a)):
+            start, stop = self.offsets[row], self.offsets[row + 1]
+            position = start + np.searchsorted(self.partners[start:stop], partner)
+            if position < stop and self.partners[position] == partner:
+                return int(self.counts[position])
+        return 0 if self.is_complete[a] or self.is_complete[b] else None
+
+
+@dataclass(frozen=True, eq=False)
+class UserHistories:
+    """The users' histories, and the session model's query vector after each."""
+
+    users: Vocabulary
+    offsets: NDArray[np.int64]
+    """User u's history is `offsets[u]` to `offsets[u + 1]`, [n_users + 1]."""
+    item_index: NDArray[np.int32]
+    """The items, user after user, oldest first, [n]."""
+    state_vectors: NDArray[np.float32]
+    """The query vector after each history, so that histories need not be encoded again,
+    [n_users, D]; zero for empty histories."""
+
+    @classmethod
+    def from_interactions(
+        cls, interactions: Interactions, model: NumpySessionModel
+    ) -> UserHistories:
+        """All interactions of all users."""
+        vectors_UD = np.zeros((interactions.n_users, model.item_embeddings_ND.shape[1]), np.float32)
+        users = np.flatnonzero(interactions.history_lengths > 0)
+        by_length = users[np.argsort(interactions.history_lengths[users], kind="stable")]
+        for start in range(0, len(by_length), _ENCODE_BATCH):
+            batch = by_length[start : start + _ENCODE_BATCH]
+            vectors_UD[batch] = model.encode_batch([interactions.history(u) for u in batch])
+        return cls(
+            interactions.users, interactions.user_offsets, interactions.item_index, vectors_UD
+        )
+
+    def history(self, user: int) -> NDArray[np.int32]:
+        """The items of the user with this index, oldest first, [length]."""
+        return self.item_index[self.offsets[user] : self.offsets[user + 1]]
+
+    def indices(self, user_ids: Sequence[ID]) -> NDArray[np.integer]:
+        """The indices of users.
+
+        Raises:
+            UnknownUserError: A user has no history here.
+        """
+        users = self.users.indices(np.array(user_ids, dtype=object))
+        if (users < 0).any():
+            unknown = user_ids[int(np.argmax(users < 0))]
+            raise UnknownUserError(f"the bundle has no history of user {unknown!r}")
+        return users
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays to store. User ids are integers or fixed-width text."""
+        ids = self.users.ids
+        is_int = ids.dtype == np.int64
+        return {**vars(self), "users": ids if is_int else ids.astype(np.str_)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> UserHistories:
+        """The inverse of `arrays`."""
+        ids = arrays["users"]
+        users = Vocabulary(ids if ids.dtype == np.int64 else ids.astype(object))
+        return cls(**{**arrays, "users": users})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """The content of a bundle folder."""
+
+    catalogue: pd.DataFrame
+    """One row per item, in index order: `item_id`, `title` and any other attributes."""
+    embeddings: ItemEmbeddings
+    neighbour_index: NDArray[np.int32]
+    """The nearest items of each item, best first, padded with -1, [n_items, K]."""
+    neighbour_cosine: NDArray[np.float32]
+    """Their cosines, [n_items, K]."""
+    weights: Weights
+    """The parameters of the session model."""
+    config: Mapping[str, Any]
+    """The configuration of each stage."""
+    metrics: Mapping[str, Any]
+    pair_counts: PairCounts | None = None
+    user_histories: UserHistories | None = None
+
+    @property
+    def items(self) -> Vocabulary:
+        """The items that can be recommended."""
+        return self.embeddings.items
+
+    @cached_property
+    def session_model(self) -> SessionModel:
+        """The session model in torch, on the CPU. Created on first access."""
+        return to_torch(self.weights, self.items)
+
+
+def make_bundle(
+    catalogue: pd.DataFrame,
+    embeddings: ItemEmbeddings,
+    session_model: SessionModel,
+    config: Mapping[str, BaseModel],
+    reports: Mapping[Subset, Report],
+    *,
+    cooccurrence: Cooccurrence | None = None,
+    interactions: Interactions | None = None,
+) -> Bundle:
+    """Assemble a bundle from the results of training and compute each item's neighbours.
+
+    Args:
+        catalogue: One row per item, in index order.
+        embeddings: The item embeddings.
+        session_model: A session model of the same items.
+        config: The configuration of each stage.
+        reports: Evaluation of the session model.
+        cooccurrence: The counts that the embeddings were fitted to, for explanations. The bundle
+            stores the largest counts of each item.
+        interactions: The users' histories, for `recommend_user`. They are personal data: omit them
+            from bundles that are published.
+
+    Raises:
+        ValueError: The parts have different items.
+    """
+    parts = [part.items for part in (session_model, cooccurrence, interactions) if part is not None]
+    if len(catalogue) != len(embeddings.items) or any(embeddings.items != items for items in parts):
+        raise ValueError("all parts of a bundle must have the same items")
+    index, cosine = embeddings.neighbours(N_NEIGHBOURS)
+    weights = from_torch(session_model)
+    return Bundle(
+        catalogue=catalogue,
+        embeddings=embeddings,
+        neighbour_index=index,
+        neighbour_cosine=cosine,
+        weights=weights,
+        config={stage: settings.model_dump(mode="json") for stage, settings in config.items()},
+        metrics={subset: dict(report.metrics) for subset, report in reports.items()},
+        pair_counts=None if cooccurrence is None else PairCounts.from_cooccurrence(cooccurrence),
+        user_histories=None
+        if interactions is None
+        else UserHistories.from_interactions(interactions, NumpySessionModel(weights)),
+    )
+
+
+def save_bundle(bundle: Bundle, folder: Path) -> Path:
+    """Write a bundle folder atomically."""
+    embeddings, weights = bundle.embeddings, bundle.weights
+    config = {
+        **bundle.config,
+        "session_model": weights.config.model_dump(mode="json"),
+        "embeddings_fit": {
+            "loss": embeddings.loss,
+            "relative_loss": embeddings.relative_loss,
+            "optimum_loss": embeddings.optimum_loss,
+        },
+    }
+    with atomic_folder(folder) as path:
+        write_json(path / "config.json", config)
+        write_json(path / "metrics.json", bundle.metrics)
+        bundle.catalogue.to_parquet(path / "items.parquet", index=False)
+        save_file(_contiguous({"vectors": embeddings.vectors}), path / "embeddings.safetensors")
+        save_file(_contiguous(weights.arrays), path / "session_model.safetensors")
+        write_arrays(
+            path / "neighbours.npz", index=bundle.neighbour_index, cosine=bundle.neighbour_cosine
+        )
+        if bundle.pair_counts is not None:
+            write_arrays(path / _PAIR_COUNTS, **vars(bundle.pair_counts))
+        if bundle.user_histories is not None:
+            write_arrays(path / _USER_HISTORIES, **bundle.user_histories.arrays())
+        write_manifest(
+            path,
+            format_version=FORMAT_VERSION,
+            python=platform.python_version(),
+            libraries={name: version(name) for name in _LIBRARIES},
+        )
+    return folder
+
+
+def _contiguous(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name: np.asarray(array, order="C") for name, array in arrays.items()}
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read and verify a bundle folder.
+
+    Raises:
+        BundleError: The bundle is missing, incomplete, modified or of an unknown format.
+    """
+    if not folder.is_dir():
+        raise BundleError(f"{folder} does not exist or is not a folder")
+    manifest = verify_manifest(folder)
+    format_version = manifest.get("format_version")
+    if format_version != FORMAT_VERSION or isinstance(format_version, bool):
+        raise BundleError(
+            f"{folder} has bundle format {format_version}; this version of recsys reads format "
+            f"{FORMAT_VERSION}: upgrade recsys, or train the model again"
+        )
+    missing = sorted(_REQUIRED - set(manifest["files"]))
+    if missing:
+        raise BundleError(f"{folder / missing[0]} is missing from {MANIFEST}")
+    try:
+        return _read(folder, set(manifest["files"]))
+    except (KeyError, TypeError, ValueError, SafetensorError, OSError, BadZipFile) as error:
+        raise BundleError(f"{folder} has invalid content: {error}") from error
+
+
+def _read(folder: Path, files: set[str]) -> Bundle:
+    config = read_json(folder / "config.json")
+    catalogue = pd.read_parquet(folder / "items.parquet")
+    items = Vocabulary(catalogue[columns.ITEM_ID].to_numpy())
+    weights = Weights(
+        SessionConfig.model_validate(config["session_model"]),
+        load_file(folder / "session_model.safetensors"),
+    )
+    neighbours = read_arrays(folder / "neighbours.npz")
+    vectors = load_file(folder / "embeddings.safetensors")["vectors"]
+    counts, histories = (
+        read_arrays(folder / name) if name in files else None
+        for name in (_PAIR_COUNTS, _USER_HISTORIES)
+    )
+    return Bundle(
+        catalogue=catalogue,
+        embeddings=ItemEmbeddings(vectors, items, **config["embeddings_fit"]),
+        neighbour_index=neighbours["index"],
+        neighbour_cosine=neighbours["cosine"],
+        weights=of_today(weights, items),
+        config=config,
+        metrics=read_json(folder / "metrics.json"),
+        pair_counts=None if counts is None else PairCounts(**counts),
+        user_histories=None if histories is None else UserHistories.from_arrays(histories),
+    )

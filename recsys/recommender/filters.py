@@ -1,0 +1,118 @@
+"""Options of a recommendation: number of items, filters and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recsys.errors import QueryError
+from recsys.recommender.catalogue import Catalogue, Item
+
+ItemFilter: TypeAlias = (
+    Collection[Item] | Mapping[str, object] | Callable[[pd.DataFrame], "pd.Series[bool]"]
+)
+"""A selection of items: by id or title, `["Heat (1995)", 150]`; by attribute,
+`{"genres": "Comedy"}` or, for any of several values, `{"genres": ["Comedy", "Crime"]}`; or by a
+function of the catalogue, `lambda items: items["title"].str.contains("1995")`."""
+
+
+@dataclass(frozen=True, eq=False)
+class RecommendOptions:
+    """Validated options of a recommendation."""
+
+    k: int
+    """Maximum number of items."""
+    allowed: NDArray[np.bool_] | None = None
+    """Mask of the items that may be recommended, [n_items]. None allows all."""
+    diversity: float = 0.0
+    """From 0 to 1: penalty on items that are similar to others of the result."""
+    popularity_weight: float = 1.0
+    """From 0 to 1: share of the effect of an item's popularity that remains in its score."""
+    embedding_weight: float | None = None
+    """From 0 to 1: weight of the embeddings relative to the session model. None selects
+    `SINGLE_ITEM_WEIGHT` for histories of one interaction and zero for all others."""
+
+    @classmethod
+    def resolve(
+        cls,
+        catalogue: Catalogue,
+        k: object,
+        include: object = None,
+        exclude: object = (),
+        diversity: object = 0.0,
+        popularity_weight: object = 1.0,
+        embedding_weight: object = None,
+    ) -> RecommendOptions:
+        """Validate the arguments of a request and look up the items of its filters.
+
+        Raises:
+            UnknownItemError: A filter contains an unknown item.
+            QueryError: An argument is invalid.
+        """
+        weight = embedding_weight
+        return cls(
+            min(positive_int("k", k), len(catalogue)),
+            _allowed(catalogue, include, exclude),
+            unit_interval("diversity", diversity),
+            unit_interval("popularity_weight", popularity_weight),
+            None if weight is None else unit_interval("embedding_weight", weight),
+        )
+
+
+def positive_int(name: str, value: object, what: str = "item") -> int:
+    """Validate an integer of at least one.
+
+    Raises:
+        QueryError: The value is not a positive integer.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise QueryError(f"{name} is {value!r}: it must be an integer")
+    if value < 1:
+        raise QueryError(f"{name} is {value}: request at least one {what}")
+    return int(value)
+
+
+def unit_interval(name: str, value: object) -> float:
+    """Validate a number from 0 to 1.
+
+    Raises:
+        QueryError: The value is not a number in this range.
+    """
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not is_number or not 0.0 <= float(value) <= 1.0:  # type: ignore[arg-type]
+        raise QueryError(f"{name} is {value!r}: it must be a number from 0 to 1")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _allowed(catalogue: Catalogue, include: object, exclude: object) -> NDArray[np.bool_] | None:
+    allowed_N = None if include is None else _mask(catalogue, "include", include)
+    if isinstance(exclude, Sequence) and not isinstance(exclude, str) and not len(exclude):
+        return allowed_N
+    excluded_N = _mask(catalogue, "exclude", exclude)
+    return ~excluded_N if allowed_N is None else allowed_N & ~excluded_N
+
+
+def _mask(catalogue: Catalogue, name: str, item_filter: object) -> NDArray[np.bool_]:
+    """The items of a filter, [N]; `name` is the argument's name in error messages."""
+    if isinstance(item_filter, Mapping):
+        mask_N = np.ones(len(catalogue), dtype=np.bool_)
+        for column, value in item_filter.items():
+            values = value if isinstance(value, list | tuple | set | frozenset) else [value]
+            mask_N &= np.any([catalogue.attribute_mask(column, v) for v in values], axis=0)
+        return mask_N
+    if callable(item_filter):
+        mask_N = np.asarray(item_filter(catalogue.table))
+        if mask_N.dtype != np.bool_ or mask_N.shape != (len(catalogue),):
+            raise QueryError(
+                f"the function passed as {name} must return True or False for each of the "
+                f"{len(catalogue)} items; it returned {mask_N.dtype} of shape {mask_N.shape}"
+            )
+        return mask_N
+    mask_N = np.zeros(len(catalogue), dtype=np.bool_)
+    mask_N[catalogue.indices(name, item_filter)] = True
+    return mask_N
