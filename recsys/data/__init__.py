@@ -1,10 +1,9 @@
-"""Ratings in: read, check, filter, split; public data sets and synthetic ones."""
+"""Reading, validating, filtering and splitting ratings; public and synthetic data sets."""
 
 from recsys.data.config import DataConfig
 from recsys.data.filters import FilterReport, k_core, min_rating, time_window
-from recsys.data.interactions import Interactions
-from recsys.data.io import load_interactions, save_interactions
-from recsys.data.reading import Checks, DataWarning, Finding, ReadReport, read_ratings
+from recsys.data.interactions import Interactions, load_interactions, save_interactions
+from recsys.data.read import read_ratings
 from recsys.data.split import ColdStart, Split, Subset
 from recsys.data.splitters import (
     global_time_cut,
@@ -12,6 +11,7 @@ from recsys.data.splitters import (
     leave_last_out,
     per_user_ratio,
 )
+from recsys.data.validation import Checks, DataWarning, Finding, ReadReport
 
 __all__ = [
     "Checks",

@@ -1,8 +1,7 @@
-"""How ratings are read, filtered and split, as settings."""
+"""Configuration of reading, filtering and splitting."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,8 +9,7 @@ from pydantic import Field
 
 from recsys.config import Config
 from recsys.data.filters import FilterReport, k_core, min_rating, time_window
-from recsys.data.interactions import Interactions
-from recsys.data.reading.checks import Checks
+from recsys.data.interactions import Interactions, TimestampLike
 from recsys.data.split import Split
 from recsys.data.splitters import (
     global_time_cut,
@@ -19,58 +17,55 @@ from recsys.data.splitters import (
     leave_last_out,
     per_user_ratio,
 )
-from recsys.data.timestamps import TimestampLike
+from recsys.data.validation import Checks
 
 
 class Filters(Config):
-    """Which ratings are used, in this order; by default all are."""
+    """Which interactions to use; by default all. The filters are applied in this order."""
 
     min_rating: float | None = None
-    """Only ratings of this much or more."""
+    """Lowest rating."""
 
     start: TimestampLike | None = None
-    """Only watches from then on."""
+    """Earliest timestamp, inclusive."""
 
     end: TimestampLike | None = None
-    """Only watches before then."""
+    """Latest timestamp, exclusive."""
 
     min_user_interactions: int = Field(default=1, ge=1)
-    """Only users of at least so many watches (k-core)."""
+    """Minimum number of interactions per user (k-core)."""
 
     min_item_interactions: int = Field(default=1, ge=1)
-    """Only items of at least so many watches (k-core)."""
+    """Minimum number of interactions per item (k-core)."""
 
-    def facts(self) -> dict[str, str | int | float]:
-        """The filters that are not the default, for a fingerprint."""
-        set_ones = self.model_dump(mode="json", exclude_defaults=True)
-        return {f"filter_{name}": value for name, value in set_ones.items()}
+    def fingerprint(self) -> dict[str, str | int | float]:
+        """The filters that are not the default, for the fingerprint of a split."""
+        changed = self.model_dump(mode="json", exclude_defaults=True)
+        return {f"filter_{name}": value for name, value in changed.items()}
 
     def apply(self, interactions: Interactions) -> tuple[Interactions, list[FilterReport]]:
-        """What is left of some interactions, and what each filter removed.
+        """Return the remaining interactions and what each filter removed.
 
         Raises:
-            ConfigError: a moment cannot be read.
-            DataError: nothing is left, or the data lacks what a filter looks at.
+            ConfigError: `start` or `end` is not a point in time.
+            DataError: Nothing is left, or the data lacks ratings or timestamps.
         """
-        filters: list[Callable[[Interactions], tuple[Interactions, FilterReport]]] = []
+        reports: list[FilterReport] = []
         if self.min_rating is not None:
-            least = self.min_rating
-            filters.append(lambda log: min_rating(log, least))
+            interactions, report = min_rating(interactions, self.min_rating)
+            reports.append(report)
         if self.start is not None or self.end is not None:
-            filters.append(lambda log: time_window(log, self.start, self.end))
-        if self.min_user_interactions > 1 or self.min_item_interactions > 1:
-            filters.append(
-                lambda log: k_core(log, self.min_user_interactions, self.min_item_interactions)
-            )
-        reports = []
-        for one in filters:
-            interactions, report = one(interactions)
+            interactions, report = time_window(interactions, self.start, self.end)
+            reports.append(report)
+        minimums = self.min_user_interactions, self.min_item_interactions
+        if max(minimums) > 1:
+            interactions, report = k_core(interactions, *minimums)
             reports.append(report)
         return interactions, reports
 
 
 class LeaveLastOut(Config):
-    """Each user's last watch is the test target, the one before it the validation target."""
+    """Hold out the last interaction of each user for test and the one before for validation."""
 
     method: Literal["leave_last_out"] = "leave_last_out"
 
@@ -80,7 +75,7 @@ class LeaveLastOut(Config):
 
 
 class LeaveLastN(Config):
-    """Each user's last n watches are test targets, the n before them validation targets."""
+    """Hold out the last n interactions of each user for test, the n before for validation."""
 
     method: Literal["leave_last_n"] = "leave_last_n"
     n: int = Field(ge=1)
@@ -91,7 +86,7 @@ class LeaveLastN(Config):
 
 
 class GlobalTimeCut(Config):
-    """Train is what anyone watched before one moment; later watches are targets."""
+    """Train on everything before one point in time; later interactions are targets."""
 
     method: Literal["global_time_cut"] = "global_time_cut"
     validation_from: TimestampLike
@@ -105,7 +100,7 @@ class GlobalTimeCut(Config):
 
 
 class PerUserRatio(Config):
-    """The last part of each user's watches are test targets, the part before it validation."""
+    """Hold out the last share of each history for test, the share before for validation."""
 
     method: Literal["per_user_ratio"] = "per_user_ratio"
     validation: float = Field(default=0.1, ge=0, lt=1)
@@ -117,24 +112,24 @@ class PerUserRatio(Config):
 
 
 class DataConfig(Config):
-    """How ratings are read, filtered and split."""
+    """Configuration of reading, filtering and splitting."""
 
     layout: str | None = None
-    """One of `recsys.data.reading.layouts.LAYOUTS`, where names do not tell it."""
+    """A key of `recsys.data.layouts.LAYOUTS`, if file names do not determine it."""
 
     columns: dict[str, str] = Field(default_factory=dict)
-    """What the source calls user_id, item_id, rating and timestamp, where it is not that."""
+    """Names in the source of user_id, item_id, rating and timestamp, where they differ."""
 
-    rejected: Path | None = None
-    """The file for rows left out; by default `<name>.rejected.parquet` beside the source."""
+    quarantine_path: Path | None = None
+    """File for rows left out; by default `<name>.quarantine.parquet` next to the source."""
 
     checks: Checks = Checks()
-    """What to do about rows that cannot be right."""
+    """Policies for invalid rows."""
 
     filters: Filters = Filters()
-    """Which ratings are used."""
+    """Which interactions to use."""
 
     split: Annotated[
         LeaveLastOut | LeaveLastN | GlobalTimeCut | PerUserRatio, Field(discriminator="method")
     ] = LeaveLastOut()
-    """What is held back for validation and test, always the later watches."""
+    """Which later interactions to hold out for validation and test."""

@@ -1,4 +1,4 @@
-"""Filters: fewer ratings, and an account of what went. Filter first, then split."""
+"""Filters that remove interactions and report what they removed. Filter first, then split."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.interactions import Interactions
-from recsys.data.timestamps import TimestampLike, require_timestamps, time_range, to_unix
+from recsys.data.interactions import Interactions, TimestampLike, format_time_range, to_unix
 from recsys.errors import DataError
 
 
-class Size(NamedTuple):
-    """How much there is."""
+class Shape(NamedTuple):
+    """Number of rows, users and items."""
 
     rows: int
     users: int
     items: int
 
     @classmethod
-    def of(cls, interactions: Interactions) -> Size:
-        """Rows, users and items, those without any row included."""
+    def of(cls, interactions: Interactions) -> Shape:
+        """The shape of some interactions, including users and items without rows."""
         return cls(len(interactions), interactions.n_users, interactions.n_items)
 
 
@@ -31,118 +30,106 @@ class FilterReport:
     """What a filter removed.
 
     Example:
-        >>> print(FilterReport("k_core(min_user_interactions=5, min_item_interactions=5)", Size(2000, 40, 90),
-        ...                    Size(1500, 40, 30), rounds=2))
-        k_core(min_user_interactions=5, min_item_interactions=5) removed 500 of 2,000 rows (25.0%), 0 of 40 users, 60 of 90 items in 2 rounds
-    """  # noqa: E501
+        >>> print(FilterReport("min_rating(4)", Shape(2000, 40, 90), Shape(1500, 40, 30)))
+        min_rating(4) removed 500 of 2,000 rows (25.0%), 0 of 40 users, 60 of 90 items
+    """
 
     name: str
-    """The filter, as it was called."""
-    before: Size
-    after: Size
+    """The filter with its arguments."""
+    before: Shape
+    after: Shape
     rounds: int = 1
-    """How often rows were removed until nothing changed."""
+    """Number of passes over the rows until nothing changed."""
 
     @property
-    def removed(self) -> Size:
-        """What is there no more."""
-        return Size(*(old - new for old, new in zip(self.before, self.after, strict=True)))
+    def removed(self) -> Shape:
+        """Number of rows, users and items that were removed."""
+        return Shape(*(old - new for old, new in zip(self.before, self.after, strict=True)))
 
     def metrics(self) -> dict[str, float]:
-        """What was removed, by name, for a run's record."""
+        """Metrics for tracking, such as `k_core_removed_rows`."""
         name = self.name.partition("(")[0]
-        return {f"{name}_removed_{what}": float(n) for what, n in self.removed._asdict().items()}
+        return {f"{name}_removed_{unit}": float(n) for unit, n in self.removed._asdict().items()}
 
     def __str__(self) -> str:
-        gone = [
-            f"{gone:,} of {before:,} {name}"
-            for name, gone, before in zip(Size._fields, self.removed, self.before, strict=True)
+        counts = [
+            f"{removed:,} of {before:,} {unit}"
+            for unit, removed, before in zip(Shape._fields, self.removed, self.before, strict=True)
         ]
-        gone[0] += f" ({self.removed.rows / self.before.rows:.1%})"
+        counts[0] += f" ({self.removed.rows / self.before.rows:.1%})"
         rounds = f" in {self.rounds} rounds" if self.rounds > 1 else ""
-        return f"{self.name} removed {', '.join(gone)}{rounds}"
+        return f"{self.name} removed {', '.join(counts)}{rounds}"
 
 
 def k_core(
     interactions: Interactions, min_user_interactions: int = 5, min_item_interactions: int = 5
 ) -> tuple[Interactions, FilterReport]:
-    """Keep users of at least `min_user_interactions` watches and items of at least `min_item_interactions`.
+    """Keep users and items that have a minimum number of interactions with each other.
 
-    Users who lose watches with an item may fall below their minimum, and so on: rows are
-    removed until every user and every item that is left has its minimum. What is left is the
-    largest part of the log for which that holds (Seidman 1983, "Network structure and minimum
-    degree", for the bipartite graph of users and items).
+    Removing a rare item may leave a user below the minimum, and so on, so rows are removed until
+    every remaining user and item has its minimum. The result is the largest such subset (Seidman
+    1983, "Network structure and minimum degree", applied to the bipartite user-item graph).
 
     Args:
-        interactions: who watched what.
-        min_user_interactions: the fewest watches of a user; one or less asks nothing.
-        min_item_interactions: the fewest watches of an item; one or less asks nothing.
+        interactions: Interactions to filter.
+        min_user_interactions: Minimum per user; 1 or less disables it.
+        min_item_interactions: Minimum per item; 1 or less disables it.
 
     Returns:
-        What is left, without the users and items that went, and what was removed.
+        The remaining interactions without the removed users and items, and a report.
 
     Raises:
-        DataError: nothing is left.
+        DataError: Nothing is left.
 
     Example:
         >>> import pandas as pd
-        >>> from recsys.data.reading.read import read_ratings
-        >>> log = pd.DataFrame({"user_id": [1, 1, 2, 2, 2, 3], "item_id": [7, 8, 7, 8, 9, 9]})
-        >>> few, report = k_core(read_ratings(log), min_user_interactions=2, min_item_interactions=2)
-        >>> few.users.ids.tolist(), few.items.ids.tolist()
-        ([1, 2], [7, 8])
-        >>> print(report)
-        k_core(min_user_interactions=2, min_item_interactions=2) removed 2 of 6 rows (33.3%), 1 of 3 users, 1 of 3 items in 2 rounds
-    """  # noqa: E501
-    kept, rounds = _core(
-        interactions.user_index,
-        interactions.item_index,
-        min_user_interactions,
-        min_item_interactions,
-    )
+        >>> from recsys.data import read_ratings
+        >>> table = pd.DataFrame({"user_id": [1, 1, 2, 2, 2, 3], "item_id": [7, 8, 7, 8, 9, 9]})
+        >>> core, report = k_core(read_ratings(table), 2, 2)
+        >>> core.users.ids.tolist(), core.items.ids.tolist(), report.removed.rows, report.rounds
+        ([1, 2], [7, 8], 2, 2)
+    """
+    users, items = interactions.user_index, interactions.item_index
+    mask, rounds = _core_mask(users, items, min_user_interactions, min_item_interactions)
     name = (
         f"k_core(min_user_interactions={min_user_interactions}, "
         f"min_item_interactions={min_item_interactions})"
     )
-    return _filtered(
-        interactions, kept, name, "lower min_user_interactions or min_item_interactions", rounds
-    )
+    remedy = "lower min_user_interactions or min_item_interactions"
+    return _apply_mask(interactions, mask, name, remedy, rounds)
 
 
-def _core(
-    users: NDArray[np.int32],
-    items: NDArray[np.int32],
-    min_user_interactions: int,
-    min_item_interactions: int,
+def _core_mask(
+    users: NDArray[np.int32], items: NDArray[np.int32], min_user: int, min_item: int
 ) -> tuple[NDArray[np.bool_], int]:
-    """Which rows are in the core, [n], and after how many rounds of removal."""
-    kept = np.ones(len(users), dtype=np.bool_)
+    """Which rows are in the core, [n], and the number of rounds of removal."""
+    mask = np.ones(len(users), dtype=np.bool_)
     rounds = 0
     while True:
-        stays = (np.bincount(users) >= min_user_interactions)[users] & (
-            np.bincount(items) >= min_item_interactions
-        )[items]
-        if stays.all():
-            return kept, rounds
-        kept[kept] = stays
-        users, items = users[stays], items[stays]
+        frequent_user = np.bincount(users) >= min_user
+        frequent_item = np.bincount(items) >= min_item
+        selected = frequent_user[users] & frequent_item[items]
+        if selected.all():
+            return mask, rounds
+        mask[mask] = selected
+        users, items = users[selected], items[selected]
         rounds += 1
 
 
 def min_rating(interactions: Interactions, min_rating: float) -> tuple[Interactions, FilterReport]:
-    """Keep ratings of `min_rating` or more.
+    """Keep interactions with a rating of `min_rating` or more.
 
     Returns:
-        What is left, without the users and items that went, and what was removed.
+        The remaining interactions without the removed users and items, and a report.
 
     Raises:
-        DataError: there are no ratings, or none reaches `min_rating`.
+        DataError: The data has no ratings, or none reaches `min_rating`.
 
     Example:
         >>> import pandas as pd
-        >>> from recsys.data.reading.read import read_ratings
-        >>> log = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [7, 8, 9], "rating": [4, 5, 1]})
-        >>> _, report = min_rating(read_ratings(log), 4)
+        >>> from recsys.data import read_ratings
+        >>> table = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [7, 8, 9], "rating": [4, 5, 1]})
+        >>> _, report = min_rating(read_ratings(table), 4)
         >>> print(report)
         min_rating(4) removed 1 of 3 rows (33.3%), 1 of 2 users, 1 of 3 items
     """
@@ -150,49 +137,48 @@ def min_rating(interactions: Interactions, min_rating: float) -> tuple[Interacti
     if rating is None:
         raise DataError("min_rating needs ratings: the data has no column 'rating'")
     remedy = f"lower min_rating (the highest rating is {rating.max(initial=0):g})"
-    name = f"min_rating({min_rating:g})"
-    return _filtered(interactions, rating >= min_rating, name, remedy)
+    return _apply_mask(interactions, rating >= min_rating, f"min_rating({min_rating:g})", remedy)
 
 
 def time_window(
     interactions: Interactions, start: TimestampLike | None = None, end: TimestampLike | None = None
 ) -> tuple[Interactions, FilterReport]:
-    """Keep watches from `start` on and before `end`; None sets no limit.
+    """Keep interactions from `start` (inclusive) to `end` (exclusive); None sets no limit.
 
     Returns:
-        What is left, without the users and items that went, and what was removed.
+        The remaining interactions without the removed users and items, and a report.
 
     Raises:
-        ConfigError: a moment cannot be read.
-        DataError: there are no times, or nothing was watched in that window.
+        ConfigError: `start` or `end` is not a point in time.
+        DataError: The data has no timestamps, or nothing is in the window.
 
     Example:
         >>> import pandas as pd
-        >>> from recsys.data.reading.read import read_ratings
-        >>> log = pd.DataFrame({"user_id": [1, 1], "item_id": [7, 8], "timestamp": [86399, 86400]})
-        >>> few, report = time_window(read_ratings(log), start="1970-01-02")
-        >>> few.items.ids.tolist()
+        >>> from recsys.data import read_ratings
+        >>> times = pd.DataFrame({"user_id": 1, "item_id": [7, 8], "timestamp": [86399, 86400]})
+        >>> window, report = time_window(read_ratings(times), start="1970-01-02")
+        >>> window.items.ids.tolist()
         [8]
         >>> print(report)
         time_window(from 1970-01-02) removed 1 of 2 rows (50.0%), 0 of 1 users, 1 of 2 items
     """
-    timestamp = require_timestamps(interactions, "time_window")
-    kept = np.ones(len(interactions), dtype=np.bool_)
+    timestamp = interactions.require_timestamps("time_window")
+    mask = np.ones(len(interactions), dtype=np.bool_)
     limits = []
     if start is not None:
-        kept &= timestamp >= to_unix(start)
+        mask &= timestamp >= to_unix(start)
         limits.append(f"from {start}")
     if end is not None:
-        kept &= timestamp < to_unix(end)
+        mask &= timestamp < to_unix(end)
         limits.append(f"before {end}")
-    remedy = f"widen it (the times are {time_range(timestamp)})"
-    return _filtered(interactions, kept, f"time_window({', '.join(limits)})", remedy)
+    remedy = f"widen the window (the timestamps are {format_time_range(timestamp)})"
+    return _apply_mask(interactions, mask, f"time_window({', '.join(limits)})", remedy)
 
 
-def _filtered(
-    interactions: Interactions, kept: NDArray[np.bool_], name: str, remedy: str, rounds: int = 1
+def _apply_mask(
+    interactions: Interactions, mask: NDArray[np.bool_], name: str, remedy: str, rounds: int = 1
 ) -> tuple[Interactions, FilterReport]:
-    if not kept.any():
+    if not mask.any():
         raise DataError(f"{name} removed all {len(interactions):,} rows: {remedy}")
-    left = interactions.filter(kept).compact()
-    return left, FilterReport(name, Size.of(interactions), Size.of(left), rounds)
+    remaining = interactions.filter(mask).compact()
+    return remaining, FilterReport(name, Shape.of(interactions), Shape.of(remaining), rounds)

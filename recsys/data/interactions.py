@@ -1,25 +1,45 @@
-"""Interactions: the one form in which ratings flow through the library."""
+"""Interactions, the data structure that every stage consumes, and points in time."""
 
 from __future__ import annotations
 
 import hashlib
+import math
+import operator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from recsys import columns
+from recsys.errors import BundleError, ConfigError, DataError
+from recsys.storage import (
+    atomic_folder,
+    read_arrays,
+    verify_manifest,
+    write_arrays,
+    write_manifest,
+)
 from recsys.vocabulary import Vocabulary
+
+FORMAT: Final = "recsys interactions, version 1"
+
+TimestampLike = int | str | datetime
+"""Seconds since 1970, text such as `2015-03-31` or `2015-03-31 12:00`, or a datetime. Values
+without a time zone are UTC."""
 
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """Who watched (and perhaps rated) what, in the order it was watched.
+    """Which user interacted with which item, and when.
 
-    Rows are sorted by (user, timestamp, input order), so that one user's history is a slice.
+    Rows are sorted by user, then timestamp, then input order, so that the history of a user is a
+    contiguous slice.
     """
 
     user_index: NDArray[np.int32]
@@ -27,27 +47,27 @@ class Interactions:
     item_index: NDArray[np.int32]
     """Dense item index of each row, [n]."""
     rating: NDArray[np.float32] | None
-    """Rating of each row, [n]; None where the data has none."""
+    """Rating of each row, [n]; None if the data has no ratings."""
     timestamp: NDArray[np.int64] | None
-    """Seconds since 1970, UTC, [n]; None where rows came in order but without times."""
+    """Seconds since 1970, UTC, [n]; None if the data is ordered but has no timestamps."""
     user_offsets: NDArray[np.int64]
-    """User u's rows are `user_offsets[u]` to `user_offsets[u + 1]`, [n_users + 1]."""
+    """Rows of user u are `user_offsets[u]` to `user_offsets[u + 1]`, [n_users + 1]."""
     users: Vocabulary
     items: Vocabulary
     catalogue: pd.DataFrame
-    """One row per item, in index order: `item_id`, `title` and whatever else is known."""
+    """One row per item in index order: `item_id`, `title` and any other columns of the source."""
 
     def __len__(self) -> int:
         return len(self.item_index)
 
     @property
     def n_users(self) -> int:
-        """Number of users, those without any row included."""
+        """Number of users, including users without rows."""
         return len(self.users)
 
     @property
     def n_items(self) -> int:
-        """Size of the catalogue."""
+        """Number of items, including items without rows."""
         return len(self.items)
 
     @property
@@ -56,11 +76,24 @@ class Interactions:
         return np.diff(self.user_offsets)
 
     def history(self, user: int) -> NDArray[np.int32]:
-        """The items of the user with this index, oldest first, [length]."""
+        """Item indices of one user, oldest first, [length]."""
         return self.item_index[self.user_offsets[user] : self.user_offsets[user + 1]]
 
+    def require_timestamps(self, operation: str) -> NDArray[np.int64]:
+        """Return the timestamps, [n].
+
+        Args:
+            operation: What needs them, for the error message.
+
+        Raises:
+            DataError: The data has no timestamps.
+        """
+        if self.timestamp is None:
+            raise DataError(f"{operation} needs timestamps: the data has no column 'timestamp'")
+        return self.timestamp
+
     def filter(self, mask: NDArray[np.bool_]) -> Interactions:
-        """Only the rows where `mask` ([n]) is true; vocabularies and catalogue stay whole."""
+        """Select the rows where `mask` ([n]) is true; vocabularies and catalogue do not change."""
         lengths = np.bincount(self.user_index[mask], minlength=self.n_users)
         return replace(
             self,
@@ -68,37 +101,37 @@ class Interactions:
             item_index=self.item_index[mask],
             rating=None if self.rating is None else self.rating[mask],
             timestamp=None if self.timestamp is None else self.timestamp[mask],
-            user_offsets=offsets_of(lengths),
+            user_offsets=lengths_to_offsets(lengths),
         )
 
     def compact(self) -> Interactions:
-        """Without the users and items that have no row; those left keep their ids.
+        """Drop users and items without rows; the others keep their ids.
 
         Example:
-            >>> from recsys.data.reading.read import read_ratings
-            >>> log = pd.DataFrame({"user_id": [1, 2, 2], "item_id": [10, 20, 30]})
-            >>> whole = read_ratings(log, on_report=lambda report: None)
-            >>> few = whole.filter(np.array([False, False, True])).compact()
-            >>> few.users.ids.tolist(), few.items.ids.tolist(), few.item_index.tolist()
+            >>> from recsys.data import read_ratings
+            >>> table = pd.DataFrame({"user_id": [1, 2, 2], "item_id": [10, 20, 30]})
+            >>> interactions = read_ratings(table, on_report=lambda report: None)
+            >>> last = interactions.filter(np.array([False, False, True])).compact()
+            >>> last.users.ids.tolist(), last.items.ids.tolist(), last.item_index.tolist()
             ([2], [30], [0])
         """
         has_user = self.history_lengths > 0
         has_item = np.bincount(self.item_index, minlength=self.n_items) > 0
         return replace(
             self,
-            user_index=_ranks(has_user)[self.user_index],
-            item_index=_ranks(has_item)[self.item_index],
-            user_offsets=offsets_of(self.history_lengths[has_user]),
+            user_index=_new_indices(has_user)[self.user_index],
+            item_index=_new_indices(has_item)[self.item_index],
+            user_offsets=lengths_to_offsets(self.history_lengths[has_user]),
             users=Vocabulary(self.users.ids[has_user]),
             items=Vocabulary(self.items.ids[has_item]),
             catalogue=self.catalogue.loc[has_item].reset_index(drop=True),
         )
 
     def user_item_matrix(self) -> sp.csr_array:
-        """One where a user has an item, else zero: int32, [n_users, n_items]."""
+        """Binary matrix of which user has which item, int32, [n_users, n_items]."""
         ones = np.ones(len(self), dtype=np.int32)
         shape = (self.n_users, self.n_items)
-        # A copy: scipy sorts the columns of a row in place, and histories are in their order.
+        # scipy sorts the columns of each row in place, and histories must stay ordered by time.
         items = self.item_index.copy()
         matrix = sp.csr_array((ones, items, self.user_offsets), shape=shape)
         matrix.sum_duplicates()
@@ -107,20 +140,101 @@ class Interactions:
 
     @cached_property
     def digest(self) -> str:
-        """Hex SHA-256 of ids, order, ratings and times: equal data, equal digest."""
+        """Hex SHA-256 of ids, order, ratings and timestamps."""
         sha = hashlib.sha256()
-        for part in (self.user_index, self.item_index, self.rating, self.timestamp):
-            sha.update(b"-" if part is None else np.ascontiguousarray(part).tobytes())
+        for array in (self.user_index, self.item_index, self.rating, self.timestamp):
+            sha.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
         for vocabulary in (self.users, self.items):
             sha.update(repr(vocabulary.ids.tolist()).encode())
         return sha.hexdigest()
 
 
-def _ranks(kept: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """The place of each kept position among those kept, [n]."""
-    return np.cumsum(kept, dtype=np.int32) - np.int32(1)
+def _new_indices(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Index of each selected position among the selected ones, [n]."""
+    return np.cumsum(mask, dtype=np.int32) - np.int32(1)
 
 
-def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int64]:
-    """Where each slice of the given length begins, and the end of the last, [n + 1]."""
+def lengths_to_offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:
+    """Start of each of n consecutive slices, and the end of the last, [n + 1]."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def save_interactions(interactions: Interactions, folder: Path) -> Path:
+    """Write interactions to a folder, atomically.
+
+    The folder holds `manifest.json` (size and SHA-256 of every file), `events.npz` (the arrays),
+    `users.parquet` (user ids in index order) and `catalogue.parquet` (items in index order).
+    """
+    events = {
+        "user_index": interactions.user_index,
+        "item_index": interactions.item_index,
+        "rating": interactions.rating,
+        "timestamp": interactions.timestamp,
+    }
+    with atomic_folder(folder) as tmp_path:
+        write_arrays(tmp_path / "events.npz", **{k: v for k, v in events.items() if v is not None})
+        users = pd.DataFrame({columns.USER_ID: interactions.users.ids})
+        users.to_parquet(tmp_path / "users.parquet", index=False)
+        interactions.catalogue.to_parquet(tmp_path / "catalogue.parquet", index=False)
+        write_manifest(tmp_path, format=FORMAT, digest=interactions.digest)
+    return folder
+
+
+def load_interactions(folder: Path) -> Interactions:
+    """Read interactions that `save_interactions` wrote.
+
+    Raises:
+        BundleError: The folder does not hold interactions, or a file is missing or damaged.
+    """
+    manifest = verify_manifest(folder)
+    if manifest.get("format") != FORMAT:
+        raise BundleError(f"{folder} has format {manifest.get('format')!r}, not {FORMAT!r}")
+    events = read_arrays(folder / "events.npz")
+    users = Vocabulary(pd.read_parquet(folder / "users.parquet")[columns.USER_ID].to_numpy())
+    catalogue = pd.read_parquet(folder / "catalogue.parquet")
+    lengths = np.bincount(events["user_index"], minlength=len(users))
+    return Interactions(
+        user_index=events["user_index"],
+        item_index=events["item_index"],
+        rating=events.get("rating"),
+        timestamp=events.get("timestamp"),
+        user_offsets=lengths_to_offsets(lengths),
+        users=users,
+        items=Vocabulary(catalogue[columns.ITEM_ID].to_numpy()),
+        catalogue=catalogue,
+    )
+
+
+def to_unix(time: TimestampLike) -> int:
+    """Convert to seconds since 1970, rounded up to a whole second.
+
+    Raises:
+        ConfigError: The value is not a point in time.
+
+    Example:
+        >>> to_unix("1970-01-02"), to_unix(86_400)
+        (86400, 86400)
+    """
+    try:
+        if not isinstance(time, str | datetime):
+            return operator.index(time)
+        # "" and "NaT" give NaN, which math.ceil refuses.
+        return math.ceil(pd.Timestamp(time).timestamp())
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{time!r} is not a time: write a date (2015-03-31), a date and time "
+            "(2015-03-31 12:00), or whole seconds since 1970"
+        ) from error
+
+
+def format_time_range(timestamp: NDArray[np.int64]) -> str:
+    """Describe the range of some timestamps, for messages.
+
+    Example:
+        >>> format_time_range(np.array([86_400, 0]))
+        'from 1970-01-01T00:00:00 to 1970-01-02T00:00:00 UTC'
+    """
+    if not len(timestamp):
+        return "empty"
+    first, last = np.datetime64(int(timestamp.min()), "s"), np.datetime64(int(timestamp.max()), "s")
+    return f"from {first} to {last} UTC"

@@ -1,39 +1,83 @@
-"""Public data sets: fetched once, checked byte for byte, unpacked safely.
+"""Public data sets, downloaded on first use and verified.
 
-What is known of each stands in `sources.toml`. An archive is unpacked only if its size and
-SHA-256 are those on record there; the folder appears whole or not at all. What has come of an
-archive when a download ends early is kept beside it, and the next call continues from there.
+`sources.toml` lists them. An archive is extracted only if its size and SHA-256 are the recorded
+ones, and the extracted folder appears only when it is complete.
 """
 
 from __future__ import annotations
 
+import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Final
+import tempfile
+import tomllib
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from importlib import resources
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Final
 
+from pydantic import Field
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
-from recsys.data.archive import unpack
-from recsys.data.download import download
-from recsys.data.partial import PartialFile, partial_file
-from recsys.data.sources import Source, public_sources
+from recsys.config import Config
 from recsys.data.synthetic import write_sample
-from recsys.errors import DownloadError, NetworkError
+from recsys.errors import ConfigError, DownloadError, NetworkError
 from recsys.storage import atomic_folder
 
 DEFAULT_SOURCE: Final = "ml-latest-small"
 SAMPLE_FOLDER: Final = "synthetic-sample"
 
+_TIMEOUT: tuple[float, float] = (10.0, 30.0)
+"""Seconds to wait for a connection, and for the next bytes."""
 
-def _to_stderr(message: str) -> None:
+
+class Source(Config):
+    """A public data set."""
+
+    name: str
+    """Name of its folder."""
+    title: str
+    """One-line description."""
+    home: str
+    """Web page."""
+    url: str
+    """Zip archive with a single top-level folder."""
+    bytes: int = Field(gt=0)
+    """Size of the archive."""
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """SHA-256 of the archive, in hex."""
+    max_members: int = Field(gt=0)
+    """Maximum number of files and folders in the archive."""
+    max_unpacked_bytes: int = Field(gt=0)
+    """Maximum size of the extracted files."""
+    licence: str
+    """Terms of use in short, and the work to cite."""
+
+
+def public_sources() -> dict[str, Source]:
+    """The data sets that `fetch` knows, by name.
+
+    Example:
+        >>> list(public_sources())[:3]
+        ['ml-latest-small', 'ml-100k', 'ml-1m']
+    """
+    text = resources.files("recsys.data").joinpath("sources.toml").read_text(encoding="utf-8")
+    content = tomllib.loads(text)
+    licences = content["licences"]
+    return {
+        name: Source(name=name, **entry | {"licence": licences[entry["licence"]]})
+        for name, entry in content["sources"].items()
+    }
+
+
+def _print_to_stderr(message: str) -> None:
     sys.stderr.write(message + "\n")
 
 
 def is_present(folder: Path) -> bool:
-    """Whether a data set's own folder is there, with something in it."""
+    """Whether the folder of a data set exists and is not empty."""
     return folder.is_dir() and any(folder.iterdir())
 
 
@@ -41,38 +85,33 @@ def fetch(
     name: str,
     folder: Path,
     *,
-    notify: Callable[[str], None] = _to_stderr,
+    notify: Callable[[str], None] = _print_to_stderr,
     sources: Mapping[str, Source] | None = None,
 ) -> Path:
-    """Give the folder of a public data set, downloading it if it is not there.
-
-    A download that another process has begun is waited for, not begun again.
+    """Return the folder of a public data set, and download it if necessary.
 
     Args:
-        name: the name of the data set, as in `public_sources()`.
-        folder: the folder that shall hold the data set's own folder.
-        notify: is told the terms of use, once, when the data set has been downloaded; and
-            that another process is waited for.
-        sources: the data sets to choose from; `public_sources()` if not given.
+        name: A key of `public_sources()`.
+        folder: Parent of the data set's folder.
+        notify: Called with the terms of use after a download.
+        sources: The data sets to choose from; by default `public_sources()`.
 
     Returns:
         `folder / name`.
 
     Raises:
-        NetworkError: the network or the server gave no complete answer; what came is kept as
-            `.<name>.zip.part`, and the next call continues from there.
-        DownloadError: the data set is unknown, cannot be had, is not what it should be, or
-            cannot be written.
+        NetworkError: The network or the server failed; try again later.
+        DownloadError: The data set is unknown, unavailable, not as recorded, or cannot be written.
     """
     known = public_sources() if sources is None else sources
     if name not in known:
-        raise DownloadError(f"no public data set is called {name!r}; there are {', '.join(known)}")
+        raise DownloadError(f"no public data set {name!r}; choose from {', '.join(known)}")
     target = folder / name
     try:
         if target.exists() and not target.is_dir():
             raise DownloadError(f"{target} is a file, not a folder: move it away and try again")
         if not is_present(target):
-            _fetch(known[name], target, notify)
+            _download_and_extract(known[name], target, notify)
     except OSError as error:
         raise DownloadError(f"{target} cannot be written: {error}") from error
     return target
@@ -80,23 +119,22 @@ def fetch(
 
 def default_source(
     folder: Path,
-    notify: Callable[[str], None] = _to_stderr,
+    notify: Callable[[str], None] = _print_to_stderr,
     *,
     sources: Mapping[str, Source] | None = None,
 ) -> Path:
-    """Give ratings to start with: MovieLens Latest Small or, without a network, made-up ones.
+    """Return MovieLens Latest Small or, without a network, synthetic ratings.
 
     Args:
-        folder: the folder that holds, or shall hold, the data set's own folder.
-        notify: is told the terms of use, or why the ratings are made up.
-        sources: as for `fetch`.
+        folder: Parent of the data set's folder.
+        notify: Called with the terms of use, or with the reason for the synthetic ratings.
+        sources: See `fetch`.
 
     Returns:
         `folder / "ml-latest-small"` or `folder / "synthetic-sample"`.
 
     Raises:
-        DownloadError: as `fetch`, except for want of a network: made-up ratings never stand in
-            for a data set that came with the wrong bytes.
+        DownloadError: See `fetch`; only a `NetworkError` leads to synthetic ratings.
     """
     try:
         return fetch(DEFAULT_SOURCE, folder, notify=notify, sources=sources)
@@ -105,43 +143,131 @@ def default_source(
         if not sample.is_dir():
             write_sample(sample)
         reason = " ".join(str(error).split())
-        notify(f"using made-up ratings in {sample} instead of {DEFAULT_SOURCE}: {reason}")
+        notify(f"using synthetic ratings in {sample} instead of {DEFAULT_SOURCE}: {reason}")
         return sample
 
 
-def _fetch(source: Source, target: Path, notify: Callable[[str], None]) -> None:
-    def on_wait() -> None:
-        notify(f"waiting for another process that is downloading {source.name}")
-
-    path = target.with_name(f".{source.name}.zip.part")
-    with partial_file(path, on_wait) as part:
-        # Whoever was waited for may have done it.
-        if not is_present(target):
-            _download(source, part)
-            notify(f"{source.title}\n{source.home}\n{source.licence.strip()}")
-            _unpack(source, part, target)
-        part.forget()
+def _download_and_extract(source: Source, target: Path, notify: Callable[[str], None]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{source.name}.", dir=target.parent) as tmp_path:
+        archive = _download(source, Path(tmp_path))
+        notify(f"{source.title}\n{source.home}\n{source.licence.strip()}")
+        with atomic_folder(target) as extracted, archive.open("rb") as content:
+            _extract(content, extracted, source)
 
 
-def _download(source: Source, part: PartialFile) -> None:
-    with _progress_bar(source) as on_bytes:
-        download(source, part, on_bytes)
-
-
-def _unpack(source: Source, part: PartialFile, target: Path) -> None:
+def _download(source: Source, folder: Path) -> Path:
+    """Download an archive and verify its size and SHA-256."""
     try:
-        with atomic_folder(target) as draft:
-            unpack(part.file, draft, source)
-    except DownloadError:
-        part.forget()  # these are the bytes on record: others will not come
-        raise
+        import pooch
+        from requests import exceptions
+    except ImportError as error:
+        raise ConfigError(
+            f"downloads need {error.name}, which is not installed: pip install -e '.[train]'"
+        ) from error
+    pooch.get_logger().setLevel("WARNING")
+    failed = f"{source.url} could not be fetched"
+    try:
+        path = pooch.retrieve(
+            source.url, source.sha256, "archive.zip", folder, downloader=_Downloader(source)
+        )
+    except exceptions.HTTPError as error:
+        code = error.response.status_code
+        kind = NetworkError if code >= 500 else DownloadError
+        raise kind(f"{failed}: the server answered {code}; try again later") from error
+    except (exceptions.ConnectionError, exceptions.Timeout, exceptions.ChunkedEncodingError) as e:
+        raise NetworkError(f"{failed}: {e}; check the network connection and try again") from e
+    except exceptions.RequestException as error:
+        raise DownloadError(f"{failed}: {error}; check the address and the proxy") from error
+    except ValueError as error:
+        raise _unexpected(source, f"other bytes than recorded ({error})") from error
+    return Path(path)
 
 
-@contextmanager
-def _progress_bar(source: Source) -> Iterator[Callable[[int], None]]:
-    columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
-    stderr = Console(stderr=True)
-    off = not sys.stderr.isatty()
-    with Progress(*columns, console=stderr, disable=off, transient=True) as bar:
-        task = bar.add_task(source.name, total=source.bytes)
-        yield lambda n_bytes: bar.update(task, completed=n_bytes)
+class _Downloader:
+    """Downloader for pooch that shows a progress bar and enforces the recorded size."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.n_bytes = source, 0
+
+    def __call__(self, url: str, output_file: str, pup: Any) -> None:
+        """Download a file."""
+        import pooch
+
+        columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
+        console = Console(stderr=True)
+        disable = not sys.stderr.isatty()
+        with (
+            open(output_file, "wb") as self.file,
+            Progress(*columns, console=console, disable=disable, transient=True) as self.bar,
+        ):
+            self.task = self.bar.add_task(self.source.name, total=self.source.bytes)
+            pooch.HTTPDownloader(timeout=_TIMEOUT, chunk_size=1 << 16)(url, self, pup)
+        if self.n_bytes != self.source.bytes:
+            raise _unexpected(self.source, f"{self.n_bytes} bytes instead of {self.source.bytes}")
+
+    def write(self, chunk: bytes) -> None:
+        """Write a chunk, called by pooch."""
+        self.n_bytes += len(chunk)
+        if self.n_bytes > self.source.bytes:
+            raise _unexpected(self.source, f"more than {self.source.bytes} bytes")
+        self.file.write(chunk)
+        self.bar.update(self.task, completed=self.n_bytes)
+
+    def flush(self) -> None:
+        """Do nothing; pooch calls it after each chunk."""
+
+
+def _unexpected(source: Source, content: str) -> DownloadError:
+    return DownloadError(
+        f"{source.url} gave {content}: it was altered in transit or replaced by its makers; try "
+        f"again, or see {source.home}"
+    )
+
+
+def _extract(content: IO[bytes], folder: Path, source: Source) -> None:
+    """Extract the files below the top-level folder of an untrusted archive.
+
+    Raises:
+        DownloadError: The archive is broken or unsafe; some files may have been written.
+    """
+    try:
+        with zipfile.ZipFile(content) as archive:
+            members = archive.infolist()
+            if len(members) > source.max_members:
+                raise _unsafe(source, f"more than {source.max_members} members")
+            files = {_safe_path(file, source): file for file in members if not file.is_dir()}
+            top_folders = {path.parent.parts[:1] for path in files}
+            if len(top_folders) != 1 or () in top_folders:
+                raise _unsafe(source, "not exactly one top-level folder")
+            n_bytes = 0
+            for path, file in files.items():
+                target = folder.joinpath(*path.parts[1:])
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(file) as compressed, target.open("xb") as output:
+                    while chunk := compressed.read(1 << 16):
+                        # Counted, because the size that the archive declares may be wrong.
+                        n_bytes += len(chunk)
+                        if n_bytes > source.max_unpacked_bytes:
+                            limit = source.max_unpacked_bytes
+                            raise _unsafe(source, f"more than {limit} bytes after extraction")
+                        output.write(chunk)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+        raise _unsafe(source, f"content that cannot be extracted ({error})") from error
+
+
+def _safe_path(member: zipfile.ZipInfo, source: Source) -> PurePosixPath:
+    name, path = member.filename, PurePosixPath(member.filename)
+    if path.is_absolute() or ".." in path.parts or {"\\", ":"} & set(name):
+        raise _unsafe(source, f"{name!r}, which would be outside its folder")
+    # Zero: archived on a system that does not record the type of a file.
+    if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
+        raise _unsafe(source, f"{name!r}, which is a link or a device")
+    # Other methods have no bound on how much a single read decompresses.
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise _unsafe(source, f"{name!r}, which is not compressed with deflate")
+    return path
+
+
+def _unsafe(source: Source, content: str) -> DownloadError:
+    return DownloadError(f"{source.url} holds {content}; nothing was extracted: see {source.home}")

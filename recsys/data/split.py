@@ -1,4 +1,4 @@
-"""The one shape of every chronological split: what to learn from, and what to predict."""
+"""The result of a chronological split: interactions to train on, and held-out items to predict."""
 
 from __future__ import annotations
 
@@ -16,109 +16,110 @@ from recsys.data.interactions import Interactions
 Subset = Literal["validation", "test"]
 
 EXCLUDED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
-"""The part that a row can be in. Within a user, no part is followed by a lower one."""
+"""Values of `Split.assignment`. They never decrease along the history of a user."""
 
-_PART_OF: dict[Subset, int] = {"validation": VALIDATION, "test": TEST}
+_ASSIGNMENT: dict[Subset, int] = {"validation": VALIDATION, "test": TEST}
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Watches to learn from, and later watches of the same log to predict.
+    """Interactions to train on, and later interactions of the same log to predict.
 
-    A prediction case is one row of the log, the target; its history is all that its user
-    watched before it, earlier targets included. Models learn from `train` alone. Whatever made
-    the split, it is refused unless no user has a train row after a target, validation targets
-    come before test targets, and every target has a history.
+    Each prediction case is one row of the log. Its item is the target; its history is everything
+    that the user did before it, including earlier targets. Models train on `train` only.
+
+    Raises:
+        ValueError: A user has a train row after a target or a validation target after a test
+            target, or a target has no history.
     """
 
     interactions: Interactions
     assignment: NDArray[np.int8]
-    """The part that each row is in, [n_rows]: `TRAIN`, `VALIDATION`, `TEST` or `EXCLUDED`."""
+    """Subset of each row, [n_rows]: `TRAIN`, `VALIDATION`, `TEST` or `EXCLUDED`."""
     protocol: str
-    """What kind of split it is, for the fingerprint."""
+    """Name of the kind of split, for the fingerprint."""
     parameters: Mapping[str, str | int | float] = field(default_factory=dict)
-    """What it was made with, for the fingerprint."""
+    """Parameters of the split, for the fingerprint."""
     empty_reason: str = "there are no targets"
-    """What is the matter where there are no targets, for messages."""
+    """Why there are no targets, if there are none, for error messages."""
 
     def __post_init__(self) -> None:
-        log = self.interactions
-        if self.assignment.shape != (len(log),):
-            raise ValueError(f"assignment has shape {self.assignment.shape} for {len(log)} rows")
-        same_user = log.user_index[1:] == log.user_index[:-1]
-        if np.any(same_user & (self.assignment[1:] < self.assignment[:-1])):
-            raise ValueError("within a user, train has to come first, then validation, then test")
-        first = log.user_offsets[:-1][log.history_lengths > 0]
-        if np.any(self.assignment[first] > TRAIN):
-            raise ValueError("the first watch of a user has no history to be predicted from")
+        interactions, assignment = self.interactions, self.assignment
+        if assignment.shape != (len(interactions),):
+            raise ValueError(f"assignment has shape {assignment.shape}, not {len(interactions)}")
+        same_user = interactions.user_index[1:] == interactions.user_index[:-1]
+        if np.any(same_user & (assignment[1:] < assignment[:-1])):
+            raise ValueError("each user needs train rows first, then validation, then test")
+        first = interactions.user_offsets[:-1][interactions.history_lengths > 0]
+        if np.any(assignment[first] > TRAIN):
+            raise ValueError("the first interaction of a user has no history to predict it from")
 
     @cached_property
     def train(self) -> Interactions:
-        """What to learn from: the rows that are in train, all users and items kept."""
+        """The interactions to train on, with the vocabularies of the whole log."""
         return self.interactions.filter(self.assignment == TRAIN)
 
     @cached_property
-    def left_out(self) -> NDArray[np.int64]:
-        """Row numbers of watches that are neither learned from nor predicted, ascending."""
+    def excluded(self) -> NDArray[np.int64]:
+        """Row numbers that are neither in train nor targets, ascending."""
         return np.flatnonzero(self.assignment == EXCLUDED)
 
-    def filtered_by(self, facts: Mapping[str, str | int | float]) -> Split:
-        """The same split, with what was filtered before it in its fingerprint."""
-        return replace(self, parameters={**self.parameters, **facts})
+    def with_filters(self, parameters: Mapping[str, str | int | float]) -> Split:
+        """Return the same split with the filters applied before it in its fingerprint."""
+        return replace(self, parameters={**self.parameters, **parameters})
 
     def without_leakage(self, earlier: Interactions) -> Split:
-        """The same split, without targets that a model has learned from before.
+        """Return the same split without the targets that a model was trained on before.
 
-        Ratings that arrive late, with times before those that are there, can turn what was in
-        train into a target; so can a third watch of a user who had two. Such a target measures
-        memory. It goes into train, with all that its user watched before it.
+        Late ratings with early timestamps can turn a train row of an earlier run into a target;
+        so can the third interaction of a user who had two. Such targets, and those before them in
+        the history of their user, become train rows.
 
         Args:
-            earlier: what a model was learned from, of any vocabulary; ids tell what is the same.
+            earlier: What a model was trained on, matched by external ids.
 
         Example:
             >>> import pandas as pd
-            >>> from recsys.data.splitters import leave_last_out
-            >>> from recsys.data.reading.read import read_ratings
-            >>> log = pd.DataFrame({"user_id": [1] * 4, "item_id": [10, 20, 30, 40]})
-            >>> split = leave_last_out(read_ratings(log, on_report=lambda report: None))
-            >>> again = split.without_leakage(split.interactions.filter(split.assignment < TEST))
-            >>> split.assignment.tolist(), again.assignment.tolist()
+            >>> from recsys.data import leave_last_out, read_ratings
+            >>> table = pd.DataFrame({"user_id": [1] * 4, "item_id": [10, 20, 30, 40]})
+            >>> split = leave_last_out(read_ratings(table, on_report=lambda report: None))
+            >>> earlier = split.interactions.filter(split.assignment < TEST)
+            >>> split.assignment.tolist(), split.without_leakage(earlier).assignment.tolist()
             ([0, 0, 1, 2], [0, 0, 0, 2])
         """
         log = self.interactions
         users = log.users.indices(earlier.users.ids)[earlier.user_index].astype(np.int64)
         items = log.items.indices(earlier.items.ids)[earlier.item_index]
         known = (users >= 0) & (items >= 0)
-        learned = users[known] * log.n_items + items[known]
+        trained_on = users[known] * log.n_items + items[known]
         targets = np.flatnonzero(self.assignment > TRAIN)
         pairs = log.user_index[targets].astype(np.int64) * log.n_items + log.item_index[targets]
-        hit = targets[np.isin(pairs, learned)]
+        leaked = targets[np.isin(pairs, trained_on)]
         last = np.full(log.n_users, -1, dtype=np.int64)
-        last[log.user_index[hit]] = hit  # ascending: the last of each user stays
-        part = self.assignment.copy()
-        part[targets[targets <= last[log.user_index[targets]]]] = TRAIN
-        return replace(self, assignment=part)
+        last[log.user_index[leaked]] = leaked  # ascending, so the last one of each user wins
+        assignment = self.assignment.copy()
+        assignment[targets[targets <= last[log.user_index[targets]]]] = TRAIN
+        return replace(self, assignment=assignment)
 
     def rows(self, subset: Subset) -> NDArray[np.int64]:
         """Row number of each target, ascending, [n]."""
         return self._rows[subset]
 
     def users(self, subset: Subset) -> NDArray[np.int64]:
-        """User index of each target, ascending, [n]; a user stands here once per target."""
+        """User index of each target, ascending, [n]; a user occurs once per target."""
         return self.interactions.user_index[self.rows(subset)].astype(np.int64)
 
     def targets(self, subset: Subset) -> NDArray[np.int32]:
-        """The item to predict in each case, [n]."""
+        """Item index of each target, [n]."""
         return self.interactions.item_index[self.rows(subset)]
 
-    def histories(self, subset: Subset) -> Histories:
-        """What the user had watched before each target, oldest first, [n]."""
+    def histories(self, subset: Subset) -> HistoryView:
+        """Item indices that precede each target, oldest first, [n]."""
         starts = self.interactions.user_offsets[self.users(subset)]
-        return Histories(self.interactions.item_index, starts, self.rows(subset))
+        return HistoryView(self.interactions.item_index, starts, self.rows(subset))
 
     def cold(self, subset: Subset) -> ColdStart:
-        """Which targets are of users or items that train does not know."""
+        """Which targets belong to users or items without train rows."""
         train = self.train
         seen_items = np.bincount(train.item_index, minlength=train.n_items) > 0
         return ColdStart(
@@ -127,7 +128,7 @@ class Split:
         )
 
     def fingerprint(self, subset: Subset) -> dict[str, str | int | float]:
-        """What must agree for two results to be comparable."""
+        """Everything that must be equal for two results to be comparable."""
         users = self.users(subset)
         sha = hashlib.sha256(users.tobytes() + self.targets(subset).tobytes())
         return {
@@ -143,57 +144,58 @@ class Split:
     @cached_property
     def _rows(self) -> dict[Subset, NDArray[np.int64]]:
         return {
-            target: np.flatnonzero(self.assignment == part) for target, part in _PART_OF.items()
+            subset: np.flatnonzero(self.assignment == value)
+            for subset, value in _ASSIGNMENT.items()
         }
 
 
 @dataclass(frozen=True, eq=False)
-class Histories(Sequence[NDArray[np.int32]]):
-    """Stretches of the log, each cut out when it is asked for, as a view: nothing is copied."""
+class HistoryView(Sequence[NDArray[np.int32]]):
+    """A sequence of slices of one array of items, created on access as views without copying."""
 
     items: NDArray[np.int32]
-    """The log's items, [n_rows]."""
+    """Items of the whole log, [n_rows]."""
     starts: NDArray[np.int64]
     """First row of each history, [n]."""
     stops: NDArray[np.int64]
-    """One after its last row, [n]."""
+    """One past the last row of each history, [n]."""
 
     def __len__(self) -> int:
         return len(self.starts)
 
     @overload
-    def __getitem__(self, at: int) -> NDArray[np.int32]: ...
+    def __getitem__(self, index: int) -> NDArray[np.int32]: ...
     @overload
-    def __getitem__(self, at: slice) -> list[NDArray[np.int32]]: ...
-    def __getitem__(self, at: int | slice) -> NDArray[np.int32] | list[NDArray[np.int32]]:
-        if isinstance(at, slice):
-            cuts = zip(self.starts[at], self.stops[at], strict=True)
-            return [self.items[start:stop] for start, stop in cuts]
-        return self.items[self.starts[at] : self.stops[at]]
+    def __getitem__(self, index: slice) -> list[NDArray[np.int32]]: ...
+    def __getitem__(self, index: int | slice) -> NDArray[np.int32] | list[NDArray[np.int32]]:
+        if isinstance(index, slice):
+            bounds = zip(self.starts[index], self.stops[index], strict=True)
+            return [self.items[start:stop] for start, stop in bounds]
+        return self.items[self.starts[index] : self.stops[index]]
 
 
 @dataclass(frozen=True, eq=False)
 class ColdStart:
-    """Which targets ask for something that train knows nothing of.
+    """Which targets have a user or an item without train rows.
 
     Example:
         >>> cold = ColdStart(users=np.array([True, False, False]), items=np.array([True] * 3))
         >>> print(cold)
-        of 3 targets, 1 is of a user that train does not know, 3 of an item; 0 of neither
+        3 targets: 1 with a cold user, 3 with a cold item, 0 warm
     """
 
     users: NDArray[np.bool_]
-    """Whether the user of each target has no row in train, [n]."""
+    """Whether the user of each target has no train row, [n]."""
     items: NDArray[np.bool_]
-    """Whether its item has none, [n]."""
+    """Whether the item of each target has no train row, [n]."""
 
     @property
     def warm(self) -> NDArray[np.bool_]:
-        """Whether train knows both, [n]."""
+        """Whether both have train rows, [n]."""
         return ~(self.users | self.items)
 
     def counts(self) -> dict[str, int]:
-        """How many targets there are, and of which kinds."""
+        """Number of targets by kind."""
         return {
             "targets": len(self.users),
             "cold_users": int(self.users.sum()),
@@ -203,8 +205,7 @@ class ColdStart:
 
     def __str__(self) -> str:
         n = self.counts()
-        verb = "is" if n["cold_users"] == 1 else "are"
         return (
-            f"of {n['targets']:,} targets, {n['cold_users']:,} {verb} of a user that train does "
-            f"not know, {n['cold_items']:,} of an item; {n['warm']:,} of neither"
+            f"{n['targets']:,} targets: {n['cold_users']:,} with a cold user, "
+            f"{n['cold_items']:,} with a cold item, {n['warm']:,} warm"
         )

@@ -1,0 +1,128 @@
+"""Item metadata, read from a file next to the ratings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys import columns as names
+from recsys.data.layouts import READ_ERRORS, FileStore, TableFormat, open_decompressed
+from recsys.data.readers import narrow_separator
+from recsys.data.tables import to_bool
+from recsys.errors import DataError
+from recsys.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """Item metadata as the source writes it."""
+
+    table: pd.DataFrame
+    """All columns as text: item_id, title and any others; the index holds line numbers."""
+    source: str
+    """Name of the file, for messages."""
+
+    def contains(self, ids: pa.Array) -> NDArray[np.bool_]:
+        """Which ids, text or integers, are in the table, [n]."""
+        known = pa.array(self.table[names.ITEM_ID], pa.string())
+        return to_bool(pc.is_in(ids.cast(pa.string()), known))
+
+    def align(self, items: Vocabulary) -> pd.DataFrame:
+        """Return one row per item in index order; items without a title get their id as title.
+
+        Raises:
+            DataError: The items are integers, but an id in the table is not.
+        """
+        ids = self.table[names.ITEM_ID]
+        if pd.api.types.is_integer_dtype(items.ids):
+            invalid = ids[~ids.fillna("").str.fullmatch("-?[0-9]{1,18}")]
+            if len(invalid):
+                raise DataError(
+                    f"{self.source}, line {invalid.index[0]}, column {names.ITEM_ID!r}: "
+                    f"{invalid.iloc[0]!r} is not an integer, but the item ids of the ratings are"
+                )
+        typed = self.table.assign(**{names.ITEM_ID: ids.astype(items.ids.dtype)})
+        rows = typed.drop_duplicates(names.ITEM_ID).set_index(names.ITEM_ID).reindex(items.ids)
+        return _fill_titles(rows, items)
+
+
+def default_catalogue(items: Vocabulary) -> pd.DataFrame:
+    """A catalogue of items without metadata: their titles are their ids."""
+    return _fill_titles(pd.DataFrame(index=pd.Index(items.ids)), items)
+
+
+def _fill_titles(rows: pd.DataFrame, items: Vocabulary) -> pd.DataFrame:
+    ids = pd.Series([str(item) for item in items.ids.tolist()], index=rows.index, dtype=object)
+    title = rows[names.TITLE].fillna(ids) if names.TITLE in rows else ids
+    return rows.assign(**{names.TITLE: title.astype(str)}).rename_axis(names.ITEM_ID).reset_index()
+
+
+def read_item_table(files: FileStore, name: str, form: TableFormat) -> ItemTable:
+    """Read a table of items.
+
+    Args:
+        files: The folder or archive of the file.
+        name: The file.
+        form: How the file is written.
+
+    Raises:
+        DataError: The file is broken, is not text of this format, or lacks a column.
+    """
+    source = files.describe(name)
+    table = _read_text(files, name, form).rename(columns=names.MOVIELENS)
+    for column in (names.ITEM_ID, names.TITLE):
+        if column not in table:
+            raise DataError(f"{source}: no column {column!r}; name the columns item_id and title")
+    return ItemTable(_join_flags(table, form.flags) if form.flags else table, source)
+
+
+def _read_text(files: FileStore, name: str, form: TableFormat) -> pd.DataFrame:
+    """Read all columns as text, without blank lines."""
+    source = files.describe(name)
+    try:
+        with open_decompressed(files, name) as content:
+            table = _parse(content, form)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{source}: byte {error.object[error.start]:#04x} is not {form.encoding} text; "
+            "save the file in that encoding"
+        ) from error
+    except pd.errors.EmptyDataError as error:
+        raise DataError(f"{source}: the file is empty") from error
+    except READ_ERRORS as error:
+        raise DataError(f"{source}: cannot be read: {error}") from error
+    table.index = pd.RangeIndex(form.first_line, form.first_line + len(table))
+    return table.dropna(how="all")
+
+
+def _parse(content: IO[bytes], form: TableFormat) -> pd.DataFrame:
+    # pandas reads a separator of two characters ten times slower than one of a single byte.
+    content, separator = narrow_separator(content, form.separator)
+    options: dict[str, Any] = {
+        "sep": separator,
+        "encoding": form.encoding,
+        "dtype": str,
+        "keep_default_na": False,  # "Null" is a valid title
+        "na_values": [""],
+        "index_col": False,  # tolerate a separator at the end of each line
+        "skip_blank_lines": False,  # they count for line numbers
+    }
+    if form.names is not None:
+        options |= {"names": list(form.names), "header": None}
+    if not form.quoted:
+        options["quoting"] = 3  # csv.QUOTE_NONE
+    table: pd.DataFrame = pd.read_csv(content, **options)
+    return table
+
+
+def _join_flags(table: pd.DataFrame, flags: tuple[str, ...]) -> pd.DataFrame:
+    """Replace columns of zeros and ones by one column of their names, joined by `|`."""
+    is_set = table[list(flags)].to_numpy() == "1"
+    genres = ["|".join(np.array(flags)[row]) for row in is_set]
+    return table[[names.ITEM_ID, names.TITLE]].assign(**{names.GENRES: genres})

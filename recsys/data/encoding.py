@@ -1,0 +1,353 @@
+"""From columns as the source writes them to sorted `Interactions`.
+
+Ids become codes, ratings float32 and timestamps int64 seconds. Rows are then distributed into the
+slices of their users by a counting sort, which is stable, and only slices that are not in
+chronological order are sorted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any, Final
+
+import numba
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys import columns as names
+from recsys.config import available_threads
+from recsys.data.catalogue import ItemTable, default_catalogue
+from recsys.data.interactions import Interactions
+from recsys.data.tables import (
+    INVALID,
+    MISSING,
+    EncodedColumn,
+    EncodedTable,
+    RawTable,
+    is_text,
+    to_bool,
+)
+from recsys.vocabulary import Vocabulary
+
+_MAX_SECONDS: Final = 100_000_000_000
+"""Larger timestamps are milliseconds: as seconds they would be after the year 5000."""
+
+_DIRECT_RANGE: Final = 1 << 24
+"""Integer ids that span at most this range are encoded by subtraction, others by lookup."""
+
+_BLOCK: Final = 1 << 18
+"""Rows processed at a time, so that temporary arrays stay in the cache."""
+
+
+def encode(table: RawTable) -> EncodedTable:
+    """Convert a table to numbers. Values that cannot be parsed are marked, not rejected."""
+
+    def optional(parse: Callable[[Any], Any], column: pa.ChunkedArray | None) -> Any:
+        return None if column is None else parse(column)
+
+    with ThreadPoolExecutor() as pool:
+        user, item = (
+            pool.submit(encode_ids, table.columns[name], table.has_types)
+            for name in (names.USER_ID, names.ITEM_ID)
+        )
+        rating = pool.submit(optional, parse_ratings, table.columns.get(names.RATING))
+        timestamp = pool.submit(optional, parse_timestamps, table.columns.get(names.TIMESTAMP))
+    return EncodedTable(user.result(), item.result(), rating.result(), timestamp.result())
+
+
+def encode_ids(column: pa.ChunkedArray, has_types: bool) -> EncodedColumn:
+    """Assign a code to each distinct id of a column, [n]."""
+    if pa.types.is_dictionary(column.type):
+        if not is_text(column.type.value_type):
+            return encode_ids(column.cast(column.type.value_type), has_types)
+        return _encode_dictionary(column, has_types)
+    if pa.types.is_floating(column.type):
+        column = _floats_to_integers(column)
+    if pa.types.is_integer(column.type):
+        return _encode_integers(column)
+    text = column if is_text(column.type) else _to_text(column)
+    return _encode_dictionary(text.cast(pa.string()).dictionary_encode(), has_types)
+
+
+def _encode_dictionary(column: pa.ChunkedArray, has_types: bool) -> EncodedColumn:
+    """Unify the dictionaries of the chunks of an Arrow column."""
+    encoded = column.unify_dictionaries()
+    if not encoded.num_chunks:
+        return EncodedColumn(np.empty(0, dtype=np.int32), pa.array([], pa.string()), has_types)
+    codes = np.empty(len(encoded), dtype=np.int32)
+    end = 0
+    for chunk in encoded.chunks:
+        indices = chunk.indices.fill_null(MISSING) if chunk.null_count else chunk.indices
+        codes[end : (end := end + len(chunk))] = indices.to_numpy()
+    distinct = encoded.chunk(0).dictionary
+    distinct = distinct.cast(pa.string()) if is_text(distinct.type) else distinct
+    return EncodedColumn(codes, distinct, has_types)
+
+
+def _encode_integers(column: pa.ChunkedArray) -> EncodedColumn:
+    bounds = pc.min_max(column)
+    low, high = bounds["min"].as_py(), bounds["max"].as_py()
+    if low is None:
+        codes = np.full(len(column), MISSING, np.int32)
+        return EncodedColumn(codes, pa.array([], pa.int64()), has_types=True)
+    if high > np.iinfo(np.int64).max:
+        return encode_ids(column.cast(pa.string()), has_types=True)
+    if high - low >= _DIRECT_RANGE:
+        return _encode_dictionary(column.cast(pa.int64()).dictionary_encode(), has_types=True)
+    codes = np.empty(len(column), dtype=np.int32)
+    end = 0
+    for chunk in column.chunks:
+        part = codes[end : (end := end + len(chunk))]
+        values = (chunk.fill_null(low) if chunk.null_count else chunk).to_numpy()
+        np.subtract(values, low, out=part, dtype=np.int64, casting="unsafe")
+        if chunk.null_count:
+            part[to_bool(chunk.is_null())] = MISSING
+    return EncodedColumn(codes, pa.array(np.arange(low, high + 1)), has_types=True)
+
+
+def _floats_to_integers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Convert integers that pandas turned into floats because of missing values."""
+    is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
+    if pc.all(is_whole).as_py() is False:
+        return _to_text(column)
+    return column.cast(pa.int64())
+
+
+def _to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    text = [None if value is None else str(value) for value in column.to_pylist()]
+    return pa.chunked_array([pa.array(text, pa.string())])
+
+
+def parse_ratings(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    """Convert ratings, [n], to float32; NaN if one is missing or cannot be parsed."""
+    if _is_number(column.type):
+        return _to_numpy(column.cast(pa.float32(), safe=False), np.nan)
+    return pd.to_numeric(_to_pandas(column), errors="coerce").to_numpy(np.float32)
+
+
+def parse_timestamps(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Convert timestamps, [n], to whole seconds since 1970, UTC; `INVALID` if not possible.
+
+    Numbers are seconds, or milliseconds if most are too large to be seconds. Text holds numbers,
+    or ISO 8601 if most of it is not numeric. Values without a time zone are UTC.
+    """
+    kind = column.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return _datetimes_to_seconds(pd.to_datetime(_to_pandas(column), utc=True, errors="coerce"))
+    if pa.types.is_integer(kind):
+        return _numbers_to_seconds(_to_numpy(column.cast(pa.int64(), safe=False), INVALID))
+    numbers = pd.to_numeric(_to_pandas(column), errors="coerce").astype(np.float64)
+    if numbers.notna().sum() * 2 < len(numbers) and not _is_number(kind):
+        text = _to_pandas(column)
+        times = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
+        return _datetimes_to_seconds(times)
+    # Fractions of a second and numbers beyond 64 bits are invalid rather than rounded.
+    is_valid = (numbers % 1 == 0) & (numbers.abs() < 2.0**63)
+    return _numbers_to_seconds(numbers.where(is_valid).to_numpy())
+
+
+def _numbers_to_seconds(numbers: NDArray[Any]) -> NDArray[np.int64]:
+    """Convert whole numbers, [n]; NaN and `INVALID` become `INVALID`."""
+    # NaN compares as false. A median would copy the array and take longer than reading it.
+    is_milliseconds = 2 * np.count_nonzero(numbers > _MAX_SECONDS) > len(numbers)
+    is_valid = numbers > INVALID
+    seconds = numbers // 1000 if is_milliseconds else numbers
+    if is_valid.all():
+        return seconds.astype(np.int64, copy=False)
+    return np.where(is_valid, seconds, INVALID).astype(np.int64)
+
+
+def _datetimes_to_seconds(times: pd.Series[Any]) -> NDArray[np.int64]:
+    """Convert UTC datetimes, [n], rounded down."""
+    seconds = times.dt.tz_localize(None).to_numpy("datetime64[s]")
+    return np.where(np.isnat(seconds), INVALID, seconds.astype(np.int64))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
+    return any(test(kind) for test in tests)
+
+
+def _to_numpy(column: pa.ChunkedArray, missing: float) -> NDArray[Any]:
+    values: NDArray[Any] = (column.fill_null(missing) if column.null_count else column).to_numpy()
+    return values
+
+
+def _to_pandas(column: pa.ChunkedArray) -> pd.Series[Any]:
+    values: pd.Series[Any] = column.to_pandas()
+    return values
+
+
+def build_interactions(
+    table: EncodedTable, mask: NDArray[np.bool_] | None, item_table: ItemTable | None
+) -> tuple[Interactions, NDArray[Any]]:
+    """Select rows and sort them by user, timestamp and input order.
+
+    Args:
+        table: Valid where selected. Its codes are overwritten to save memory.
+        mask: Rows to use, [n]; None for all.
+        item_table: Metadata of the items.
+
+    Returns:
+        The interactions, and the position of each of their rows in `table`.
+
+    Raises:
+        DataError: The item table does not fit the ids of the ratings.
+    """
+    selected = None if mask is None else np.flatnonzero(mask)
+
+    def select(values: NDArray[Any] | None) -> Any:
+        return values if values is None or selected is None else values[selected]
+
+    user_index, users = _to_dense(table.user, select(table.user.codes))
+    item_index, items = _to_dense(table.item, select(table.item.codes))
+    timestamp = select(table.timestamp)
+    order, offsets = sort_by_user_time(user_index, timestamp, len(users))
+    rating = select(table.rating)
+    interactions = Interactions(
+        user_index=np.repeat(np.arange(len(users), dtype=np.int32), np.diff(offsets)),
+        item_index=gather(item_index, order),
+        rating=None if rating is None else gather(rating, order),
+        timestamp=None if timestamp is None else gather(timestamp, order),
+        user_offsets=offsets,
+        users=users,
+        items=items,
+        catalogue=item_table.align(items) if item_table else default_catalogue(items),
+    )
+    return interactions, order if selected is None else selected[order]
+
+
+def _to_dense(
+    column: EncodedColumn, codes: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], Vocabulary]:
+    """Replace codes, in place, by indices into the sorted ids that are used."""
+    used = _count(codes, len(column.distinct)) > 0
+    ids = column.ids(used)
+    by_id = np.argsort(ids, kind="stable")
+    index_of_code = np.full(len(used), -1, dtype=np.int32)
+    index_of_code[np.flatnonzero(used)[by_id]] = np.arange(len(ids), dtype=np.int32)
+    return gather(index_of_code, codes, out=codes), Vocabulary(ids[by_id])
+
+
+def sort_by_user_time(
+    user_index: NDArray[np.int32], timestamp: NDArray[np.int64] | None, n_users: int
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Find the order of rows by user, timestamp and input order.
+
+    Args:
+        user_index: User of each row, [n].
+        timestamp: Timestamp of each row, [n]; None to use the input order.
+        n_users: Number of users.
+
+    Returns:
+        The row positions in that order, [n], and the offsets of the users in it, [n_users + 1].
+    """
+    n = len(user_index)
+    order = np.empty(n, dtype=np.int32 if n < 2**31 else np.int64)
+    offsets = np.zeros(n_users + 1, dtype=np.int64)
+    np.cumsum(_count(user_index, n_users), out=offsets[1:])
+    _distribute(user_index, offsets[:-1].copy(), order)
+    if timestamp is not None:
+        # Each thread gets users with an equal number of rows.
+        bounds = np.searchsorted(offsets, np.linspace(0, n, available_threads() + 1))
+        parts = [(order, offsets, timestamp, *bound) for bound in pairwise(bounds)]
+        _run_in_threads(_sort_slices, parts)
+    return order, offsets
+
+
+def gather(
+    values: NDArray[Any], positions: NDArray[Any], out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Compute `values[positions]` in threads; `out` may be `positions` itself."""
+    result = np.empty(len(positions), dtype=values.dtype) if out is None else out
+
+    def fill(start: int) -> None:
+        part = slice(start, start + _BLOCK)
+        # mode="clip" skips the bounds check.
+        np.take(values, positions[part].astype(np.intp), out=result[part], mode="clip")
+
+    _run_in_threads(fill, ((start,) for start in range(0, len(positions), _BLOCK)))
+    return result
+
+
+def _run_in_threads(work: Callable[..., None], arguments: Iterable[tuple[Any, ...]]) -> None:
+    """Call a function that releases the GIL with each tuple of arguments, in threads."""
+    with ThreadPoolExecutor(available_threads()) as pool:
+        for job in [pool.submit(work, *argument) for argument in arguments]:
+            job.result()
+
+
+def _count(codes: NDArray[np.int32], n: int) -> NDArray[np.int64]:
+    """Number of occurrences of each of n codes, [n], without converting all codes at once."""
+    counts = np.zeros(n, dtype=np.int64)
+    for start in range(0, len(codes), _BLOCK):
+        counts += np.bincount(codes[start : start + _BLOCK], minlength=n)
+    return counts
+
+
+@numba.njit(cache=True, nogil=True)
+def _distribute(
+    user_index: NDArray[np.int32], next_position: NDArray[np.int64], order: NDArray[Any]
+) -> None:
+    for row in range(len(user_index)):
+        user = user_index[row]
+        order[next_position[user]] = row
+        next_position[user] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _sort_slices(
+    order: NDArray[Any],
+    offsets: NDArray[np.int64],
+    timestamp: NDArray[np.int64],
+    first: int,
+    last: int,
+) -> None:
+    """Sort the slices of users `first` to `last` (exclusive) by time, stably."""
+    for user in range(first, last):
+        rows = order[offsets[user] : offsets[user + 1]]
+        times = timestamp[rows]
+        if (times[1:] < times[:-1]).any():
+            rows[:] = rows[np.argsort(times, kind="mergesort")]
+
+
+@numba.njit(cache=True, nogil=True)
+def has_later_duplicate(
+    item_index: NDArray[np.int32], offsets: NDArray[np.int64], n_items: int
+) -> NDArray[np.bool_]:
+    """Which rows, [n], have a later row of the same user and item.
+
+    Args:
+        item_index: Item of each row, [n], sorted by user and time.
+        offsets: Offsets of the users, [n_users + 1].
+        n_items: Number of items.
+    """
+    duplicate = np.zeros(len(item_index), dtype=np.bool_)
+    last_user = np.full(n_items, -1, dtype=np.int64)
+    for user in range(len(offsets) - 1):
+        for row in range(offsets[user + 1] - 1, offsets[user] - 1, -1):
+            item = item_index[row]
+            duplicate[row] = last_user[item] == user
+            last_user[item] = user
+    return duplicate
+
+
+@numba.njit(cache=True, nogil=True)
+def contains_padding(text: NDArray[np.uint8], separator: int) -> bool:
+    """Whether some text has fields that are not canonical integers; see `PaddingDetector`."""
+    found = False
+    # Without branches, the loop is vectorised.
+    for i in range(len(text) - 2):
+        before, char, after = text[i], text[i + 1], text[i + 2]
+        starts_field = (before == separator) | (before == 10) | (before == 13) | (before == 34)
+        is_digit = (after >= 48) & (after <= 57)
+        zero = (char == 48) & (is_digit | (after == 120) | (after == 88))  # 07, 0x7, 0X7
+        sign = (char == 43) | ((char == 45) & (after == 48))  # +7, -0
+        blank = (char <= 32) & (char != 10) & (char != 13) & (char != separator)
+        found |= (starts_field & (zero | sign)) | blank | (char >= 127)
+    return found

@@ -1,0 +1,340 @@
+"""The known layouts of ratings, and how files are found and matched to a layout.
+
+To support another layout, add an entry to `LAYOUTS` and, if it has a file suffix of its own, one
+to `_LAYOUT_OF_SUFFIX`.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Final, Protocol
+
+import pyarrow as pa
+import pyarrow.fs
+
+from recsys import columns
+from recsys.errors import DataError
+
+READ_ERRORS: Final = (
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    csv.Error,
+    zipfile.BadZipFile,
+    pa.ArrowException,
+)
+"""What decompressing, decoding and parsing a broken file can raise."""
+
+QUARANTINE_SUFFIX: Final = ".quarantine.parquet"
+"""Suffix of the files that hold rows left out of others."""
+
+_RATING_COLUMNS = (columns.USER_ID, columns.ITEM_ID, columns.RATING, columns.TIMESTAMP)
+
+# u.item ends with one column of zeros and ones per genre, in this order.
+_GENRES_100K = (
+    "unknown", "Action", "Adventure", "Animation", "Children", "Comedy", "Crime", "Documentary",
+    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
+    "Thriller", "War", "Western",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TableFormat:
+    """How one delimited table is written."""
+
+    separator: str = ","
+    names: tuple[str, ...] | None = None
+    """Column names in order; None if the first line is a header."""
+    encoding: str = "utf-8"
+    flags: tuple[str, ...] = ()
+    """Trailing columns of zeros and ones whose names, joined by `|`, are the genres."""
+
+    @property
+    def first_line(self) -> int:
+        """Line number of the first row, from one."""
+        return 2 if self.names is None else 1
+
+    @property
+    def quoted(self) -> bool:
+        """Whether text may be quoted; tables without a header do not quote."""
+        return self.names is None
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a layout promises about its ratings."""
+
+    integer_ids: bool = False
+    scale: tuple[float, float] | None = None
+    """Lowest and highest rating."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names and formats of the files of a data set."""
+
+    ratings: TableFormat
+    ratings_file: str | None = None
+    """File name that identifies the layout; None if any name will do."""
+    catalogue: TableFormat = TableFormat()
+    catalogue_file: str = "movies.csv"
+    schema: Schema = Schema()
+    """Applies if the columns have the names that MovieLens uses."""
+
+
+LAYOUTS: Final[dict[str, Layout]] = {
+    "movielens": Layout(TableFormat(), "ratings.csv", schema=Schema(True, (0.5, 5.0))),
+    "movielens-dat": Layout(
+        TableFormat("::", _RATING_COLUMNS, "latin-1"),
+        "ratings.dat",
+        TableFormat("::", (columns.ITEM_ID, columns.TITLE, columns.GENRES), "latin-1"),
+        "movies.dat",
+        Schema(True, (0.5, 5.0)),
+    ),
+    "movielens-100k": Layout(
+        TableFormat("\t", _RATING_COLUMNS, "latin-1"),
+        "u.data",
+        TableFormat(
+            "|",
+            (columns.ITEM_ID, columns.TITLE, "released", "video_released", "url", *_GENRES_100K),
+            "latin-1",
+            flags=_GENRES_100K,
+        ),
+        "u.item",
+        Schema(True, (1.0, 5.0)),
+    ),
+    "parquet": Layout(TableFormat()),
+    "csv": Layout(TableFormat()),
+    "tsv": Layout(TableFormat("\t")),
+    "sequences": Layout(TableFormat(" ", (columns.USER_ID, columns.ITEM_ID))),
+}
+"""Layouts by name. `sequences` has one `user item` pair per line, in chronological order."""
+
+_LAYOUT_OF_SUFFIX: Final = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".txt": "sequences",
+    ".dat": "movielens-dat",
+    ".data": "movielens-100k",
+}
+
+
+class FileStore(Protocol):
+    """Named files of a folder or an archive. Names use `/` between folders."""
+
+    def names(self) -> list[str]:
+        """Names of all files, sorted."""
+        ...
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading, without decompressing `.gz`."""
+        ...
+
+    def describe(self, name: str) -> str:
+        """The location of a file, for messages."""
+        ...
+
+    def filesystem(self) -> pyarrow.fs.FileSystem:
+        """The same files under the same names, as an Arrow file system."""
+        ...
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files below a folder, except hidden ones."""
+
+    path: Path
+
+    def names(self) -> list[str]:
+        """Names of all files, sorted."""
+        found = [path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file()]
+        visible = [path for path in found if not any(part.startswith(".") for part in path.parts)]
+        return sorted(path.as_posix() for path in visible)
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading, without decompressing `.gz`."""
+        return (self.path / name).open("rb")
+
+    def describe(self, name: str) -> str:
+        """The path of a file."""
+        return str(self.path / name)
+
+    def filesystem(self) -> pyarrow.fs.FileSystem:
+        """The same files under the same names, as an Arrow file system."""
+        return pyarrow.fs.SubTreeFileSystem(str(self.path), pyarrow.fs.LocalFileSystem())
+
+
+@dataclass(frozen=True)
+class ZipArchive:
+    """The files of a zip archive, read in place."""
+
+    path: Path
+
+    def names(self) -> list[str]:
+        """Names of all files, sorted."""
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                return sorted(file.filename for file in archive.infolist() if not file.is_dir())
+        except (zipfile.BadZipFile, OSError) as error:
+            raise DataError(f"{self.path}: cannot be read as a zip archive: {error}") from error
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading, without decompressing `.gz`."""
+        return zipfile.ZipFile(self.path).open(name)
+
+    def describe(self, name: str) -> str:
+        """The path of the archive and the name of the file in it."""
+        return f"{self.path}:{name}" if name else str(self.path)
+
+    def filesystem(self) -> pyarrow.fs.FileSystem:
+        """The same files under the same names, as an Arrow file system."""
+        from fsspec.implementations.zip import ZipFileSystem
+
+        archive = ZipFileSystem(str(self.path))
+        return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(archive))
+
+
+def find_files(path: Path) -> tuple[FileStore, str | None]:
+    """Open the folder or archive at a path.
+
+    Returns:
+        The files, and the name of the one that the path points to if it points to a single file.
+
+    Raises:
+        DataError: There is nothing at the path.
+    """
+    if path.is_dir():
+        return Folder(path), None
+    if not path.is_file():
+        raise DataError(
+            f"{path}: no such file; name a folder of ratings, a zip archive or a file of ratings"
+        )
+    if path.suffix == ".zip":
+        return ZipArchive(path), None
+    return Folder(path.parent), path.name
+
+
+def open_decompressed(files: FileStore, name: str) -> IO[bytes]:
+    """Open a file for reading and decompress it if it is gzipped."""
+    file = files.open(name)
+    if not name.endswith(".gz"):
+        return file
+    return io.BufferedReader(gzip.GzipFile(fileobj=file, mode="rb"))
+
+
+@dataclass(frozen=True)
+class DetectedLayout:
+    """The layout of some files, and which of them it applies to."""
+
+    name: str
+    """A key of `LAYOUTS`."""
+    ratings: tuple[str, ...]
+    """The file, or the part files, with the ratings."""
+    catalogue: str | None
+    """The file with the catalogue, if there is one."""
+
+    @property
+    def layout(self) -> Layout:
+        """The entry of `LAYOUTS`."""
+        return LAYOUTS[self.name]
+
+
+def detect_layout(files: FileStore, file: str | None, name: str | None = None) -> DetectedLayout:
+    """Detect the layout of some files by their names.
+
+    Args:
+        files: A folder or an archive.
+        file: The only file to consider, if the user named one.
+        name: The layout, if the user named it.
+
+    Raises:
+        DataError: No ratings are recognised, or `name` is not one of `LAYOUTS`.
+    """
+    if name is not None and name not in LAYOUTS:
+        raise DataError(f"no layout {name!r}; the layouts are {', '.join(LAYOUTS)}")
+    names = files.names()
+    if file is None:
+        detected, ratings = _find_ratings(files, names, name)
+    else:
+        detected, ratings = name or _layout_of(file), (file,)
+    folder = PurePosixPath(ratings[0]).parent
+    nearby = [
+        candidate
+        for candidate in names
+        if _base_name(candidate) == LAYOUTS[detected].catalogue_file
+        and PurePosixPath(candidate).parent in (folder, PurePosixPath())
+    ]
+    has_catalogue = nearby and nearby[0] not in ratings
+    return DetectedLayout(detected, ratings, nearby[0] if has_catalogue else None)
+
+
+def _find_ratings(
+    files: FileStore, names: list[str], layout: str | None
+) -> tuple[str, tuple[str, ...]]:
+    """Find the layout and the ratings of a folder: a known file name, or part files of one kind."""
+    for candidate in [layout] if layout else LAYOUTS:
+        known = [name for name in names if _base_name(name) == LAYOUTS[candidate].ratings_file]
+        if known:
+            return candidate, (min(known, key=len),)
+    tables = [name for name in names if _is_table(name)]
+    kinds = sorted({_layout_of(name) for name in tables})
+    if layout and tables:
+        return layout, tuple(name for name in tables if _layout_of(name) == layout) or tuple(tables)
+    if len(kinds) == 1:
+        return kinds[0], tuple(tables)
+    found = f"files of several kinds ({', '.join(kinds)})" if kinds else "no file of ratings"
+    raise DataError(
+        f"{files.describe('')}: {found} in it; name one file, or the layout, "
+        f"one of {', '.join(LAYOUTS)}"
+    )
+
+
+def _layout_of(name: str) -> str:
+    """The layout of one file."""
+    for layout, known in LAYOUTS.items():
+        if _base_name(name) == known.ratings_file:
+            return layout
+    suffix = PurePosixPath(_base_name(name)).suffix.lower()
+    if suffix not in _LAYOUT_OF_SUFFIX:
+        raise DataError(
+            f"{name}: unknown file type {suffix or '(no suffix)'}; name the layout, "
+            f"one of {', '.join(LAYOUTS)}"
+        )
+    return _LAYOUT_OF_SUFFIX[suffix]
+
+
+def _is_table(name: str) -> bool:
+    base = _base_name(name)
+    is_other = (
+        base in {layout.catalogue_file for layout in LAYOUTS.values()}
+        or base.upper().startswith("README")
+        or base.endswith(QUARANTINE_SUFFIX)
+    )
+    return PurePosixPath(base).suffix.lower() in _LAYOUT_OF_SUFFIX and not is_other
+
+
+def _base_name(name: str) -> str:
+    """The last component of a name, without `.gz`."""
+    return PurePosixPath(name).name.removesuffix(".gz")
+
+
+def default_quarantine_path(path: Path, detected: DetectedLayout) -> Path:
+    """Where to write the rows left out of the ratings at a path: next to it.
+
+    Args:
+        path: A folder, an archive or a file.
+        detected: The ratings found there.
+    """
+    path = path.absolute()
+    if path.is_dir() and len(detected.ratings) == 1:
+        path /= detected.ratings[0]
+    stem = path.name if path.is_dir() else _base_name(path.name).rsplit(".", 1)[0]
+    return path.with_name(stem + QUARANTINE_SUFFIX)

@@ -1,0 +1,514 @@
+"""Synthetic movie ratings with the structure of real ones, for tests and offline use.
+
+Users have tastes, and a few movies have most of the ratings. A user watches in sessions: a few
+titles of one taste in a row. Series are watched in order and sometimes abandoned. The next item
+therefore depends on the latest ones, and a model of ordered histories can beat one of sets.
+
+A title is a single movie, a series or a planted pair. Shapes: T titles, N movies, U users of a
+block, M sampled titles, R ratings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from recsys import columns
+from recsys.callbacks import EpochCallback, no_op
+from recsys.config import Config
+from recsys.storage import atomic_folder
+
+_Ints = NDArray[np.int64]
+_Floats = NDArray[np.float64]
+
+GENRES: Final = (
+    "Drama", "Comedy", "Thriller", "Romance", "Sci-Fi", "Adventure", "Crime", "Horror", "Mystery",
+    "Fantasy", "Animation", "War", "Western", "Musical", "Documentary", "Children", "Action",
+    "Film-Noir",
+)  # fmt: skip
+_FIRST_WORDS: Final = """
+    Midnight Silent Crimson Hollow Golden Broken Winter Paper Distant Velvet Iron Amber Restless
+    Northern Borrowed Stolen Electric Quiet Burning Frozen Hidden Last Painted Scarlet Wandering
+    Savage Gentle Copper Lonely Emerald
+"""
+_LAST_WORDS: Final = """
+    Harbor Garden River Kingdom Letters Station Orchard Promise Lantern Shadow Horizon Carnival
+    Island Witness Summer Bridge Mirror Highway Mountain Empire Passage Stranger Waltz Compass
+    Tide Frontier Cathedral Fugitive Meadow Reunion
+"""
+_PREPOSITIONS: Final = "of in at from before after beyond without"
+_ENDINGS: Final = """
+    Glass Dawn Paris Silence Thunder Berlin Ashes Moonlight Vienna Snow Silver Lisbon Fire Autumn
+    Mercy Stone Cairo Sunset Roses Havana Rain Honor Venice Starlight Shanghai Regret Salt Naples
+    Memory Eden
+"""
+_NUMERALS: Final = ("", " II", " III", " IV", " V")
+
+_BLOCK_RATINGS: Final = 500_000  # about 100 MB of memory per block
+_CATALOGUE_STREAM, _USERS_STREAM = 0, 1
+_POPULAR_FRACTION: Final = 0.1  # planted pairs are among the most popular titles
+_MIN_TASTE: Final = 1e-3  # added to each taste: any user may watch any title
+_SAMPLING_ROUNDS: Final = 6
+_SORT_ENTRIES: Final = 1_000_000  # weights in memory when the whole catalogue is sorted
+_START: Final = 1_420_070_400  # 2015-01-01, after the last release
+_YEAR, _DAY, _MINUTE = 31_536_000, 86_400, 60
+_ACTIVITY_SPREAD: Final = 0.7  # of log activity: a tenth of the users give a quarter of the ratings
+
+
+class SyntheticConfig(Config):
+    """Size and structure of a synthetic data set."""
+
+    n_users: int = Field(default=400, ge=1)
+    """Number of users."""
+    n_items: int = Field(default=300, ge=10, le=200_000)
+    """Number of movies; the least popular may have no ratings."""
+    mean_events: int = Field(default=60, ge=5)
+    """Approximate mean number of ratings per user, at most half the movies."""
+    n_tastes: int = Field(default=6, ge=1, le=len(GENRES))
+    """Number of groups of movies that appeal to the same users, each with its own genre."""
+    taste_concentration: float = Field(default=0.6, gt=0)
+    """Concentration of the Dirichlet distribution of tastes; small values give few tastes each."""
+    popularity_exponent: float = Field(default=1.0, ge=0)
+    """The appeal of the title of rank r is r to the power of minus this."""
+    series_fraction: float = Field(default=0.25, ge=0, le=1)
+    """Fraction of titles that are series of two to five movies."""
+    sequel_probability: float = Field(default=0.75, ge=0, lt=1)
+    """Probability of going on to the next movie of a series."""
+    titles_per_session: int = Field(default=3, ge=1)
+    """Number of titles watched in a row before a break of days."""
+    planted_pairs: int = Field(default=0, ge=0)
+    """Number of pairs of popular movies that the same users watch in a row and rate alike, so that
+    each is the nearest neighbour of the other given about ten users; at most one pair per ten
+    movies. Their titles do not reveal them."""
+    seed: int = Field(default=0, ge=0)
+    """Equal seeds give equal ratings."""
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> SyntheticConfig:
+        if 2 * self.mean_events > self.n_items:
+            raise ValueError(
+                f"mean_events {self.mean_events} is more than half of n_items {self.n_items}: "
+                "lower mean_events or raise n_items"
+            )
+        if 10 * self.planted_pairs > self.n_items:
+            raise ValueError(
+                f"planted_pairs {self.planted_pairs} is more than a tenth of n_items "
+                f"{self.n_items}: lower planted_pairs or raise n_items"
+            )
+        return self
+
+    @property
+    def users_per_block(self) -> int:
+        """Number of users generated at a time, which bounds the memory."""
+        return max(_BLOCK_RATINGS // self.mean_events, 1)
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks of users; the last may be smaller."""
+        return -(-self.n_users // self.users_per_block)
+
+    def rng(self, *stream: int) -> np.random.Generator:
+        """A generator of an independent stream of random numbers."""
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=stream))
+
+
+def synthesise_ratings(config: SyntheticConfig | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Generate ratings and movies in memory.
+
+    Returns:
+        Ratings (user_id, item_id, rating from 0.5 to 5 in half steps, timestamp in seconds),
+        sorted by user and time, and movies (item_id, title, genres separated by `|`).
+    """
+    config = config or SyntheticConfig()
+    titles, movies = _generate_movies(config)
+    return pd.concat(_blocks(titles, config, no_op), ignore_index=True), movies
+
+
+def write_sample(
+    folder: Path, config: SyntheticConfig | None = None, on_block: EpochCallback = no_op
+) -> Path:
+    """Write synthetic ratings as MovieLens does: ratings.csv and movies.csv.
+
+    Args:
+        folder: Target folder, written atomically; an existing one is replaced.
+        config: Size and structure; by default `SyntheticConfig()`.
+        on_block: Called after each block of users with its number, from one, and the number of
+            `ratings` so far.
+
+    Returns:
+        The folder.
+    """
+    config = config or SyntheticConfig()
+    titles, movies = _generate_movies(config)
+    names = {ours: name for name, ours in columns.MOVIELENS.items()}
+    with atomic_folder(folder) as tmp_path:
+        movies.rename(columns=names).to_csv(tmp_path / "movies.csv", index=False)
+        with (tmp_path / "ratings.csv").open("w", encoding="utf-8", newline="") as file:
+            for block, ratings in enumerate(_blocks(titles, config, on_block)):
+                ratings.rename(columns=names).to_csv(file, index=False, header=block == 0)
+    return folder
+
+
+def write_parquet(
+    folder: Path, config: SyntheticConfig | None = None, on_block: EpochCallback = no_op
+) -> Path:
+    """Write synthetic ratings of any number with bounded memory.
+
+    The files are ratings.parquet (user_id, item_id, rating, timestamp), sorted by user and time
+    with a row group per block of users, and movies.csv (item_id, title, genres). See
+    `write_sample` for the arguments.
+    """
+    config = config or SyntheticConfig()
+    titles, movies = _generate_movies(config)
+    types = {columns.USER_ID: pa.int64(), columns.ITEM_ID: pa.int64()}
+    types |= {columns.RATING: pa.float64(), columns.TIMESTAMP: pa.int64()}
+    schema = pa.schema(types)
+    with atomic_folder(folder) as tmp_path:
+        movies.to_csv(tmp_path / "movies.csv", index=False)
+        with pq.ParquetWriter(tmp_path / "ratings.parquet", schema, compression="zstd") as writer:
+            for ratings in _blocks(titles, config, on_block):
+                table = pa.Table.from_pandas(ratings, schema, preserve_index=False)
+                writer.write_table(table.replace_schema_metadata(), row_group_size=len(ratings))
+    return folder
+
+
+def planted_pairs(config: SyntheticConfig) -> _Ints:
+    """Ids of the pairs of movies planted as nearest neighbours, [planted_pairs, 2].
+
+    Example:
+        >>> planted_pairs(SyntheticConfig(planted_pairs=3)).shape
+        (3, 2)
+    """
+    titles = generate_titles(config, config.rng(_CATALOGUE_STREAM))
+    first = titles.first_item[: titles.n_pairs]
+    return titles.item_ids[np.stack([first, first + 1], axis=1)]
+
+
+def _blocks(
+    titles: Titles, config: SyntheticConfig, on_block: EpochCallback
+) -> Iterator[pd.DataFrame]:
+    n_ratings = 0
+    for block in range(config.n_blocks):
+        ratings = generate_block(titles, config, block)
+        yield ratings
+        n_ratings += len(ratings)
+        on_block(block + 1, {"ratings": float(n_ratings)})
+
+
+@dataclass(frozen=True)
+class Titles:
+    """The titles, planted pairs first."""
+
+    n_movies: _Ints  # [T]
+    first_item: _Ints  # [T] index of the first movie; the others follow
+    taste: _Ints  # [T]
+    log_appeal: _Floats  # [T]
+    quality: _Floats  # [T]
+    n_pairs: int
+    item_ids: _Ints  # [N] shuffled, so that ids are independent of taste, order and popularity
+
+
+def _generate_movies(config: SyntheticConfig) -> tuple[Titles, pd.DataFrame]:
+    rng = config.rng(_CATALOGUE_STREAM)
+    titles = generate_titles(config, rng)
+    return titles, describe(titles, rng)
+
+
+def generate_titles(config: SyntheticConfig, rng: np.random.Generator) -> Titles:
+    """Generate the titles that there are to watch."""
+    n_pairs = config.planted_pairs
+    is_series = rng.random(config.n_items) < config.series_fraction
+    n_movies = np.where(is_series, rng.integers(2, len(_NUMERALS) + 1, config.n_items), 1)
+    n_movies[:n_pairs] = 2
+    ends = np.minimum(n_movies.cumsum(), config.n_items)  # the last title may be cut
+    n_movies = np.diff(ends, prepend=0)
+    n_movies = n_movies[n_movies > 0]
+    n_titles = len(n_movies)
+    # Ranks of popularity, from zero.
+    n_popular = min(max(2 * n_pairs, int(_POPULAR_FRACTION * n_titles)), n_titles)
+    popular = rng.permutation(n_popular)
+    others = np.concatenate([popular[n_pairs:], np.arange(n_popular, n_titles)])
+    rank = np.concatenate([popular[:n_pairs], rng.permutation(others)])
+    quality = rng.normal(0.0, 0.3, n_titles)
+    quality[:n_pairs] = 0.6  # most users who watch a planted pair rate it highly
+    return Titles(
+        n_movies=n_movies,
+        first_item=n_movies.cumsum() - n_movies,
+        taste=rng.permutation(np.arange(n_titles) % config.n_tastes),
+        log_appeal=-config.popularity_exponent * np.log(rank + 1.0),
+        quality=quality,
+        n_pairs=n_pairs,
+        item_ids=rng.permutation(config.n_items) + 1,
+    )
+
+
+def describe(titles: Titles, rng: np.random.Generator) -> pd.DataFrame:
+    """List the movies by id: item_id, title (with numeral and year) and genres, N rows."""
+    n_titles, n_items = len(titles.n_movies), len(titles.item_ids)
+    names = _names(rng)
+    # The fifth movie appears at most twelve years after the first, before the first rating.
+    years = rng.integers(1950, 2003, n_titles).tolist()
+    gaps = rng.integers(1, 4, n_items)
+    gaps[titles.first_item] = 0
+    second_genres = rng.integers(len(GENRES), size=n_titles)
+    texts, genres = [], []
+    for title, (first, n) in enumerate(zip(titles.first_item, titles.n_movies, strict=True)):
+        is_pair = title < titles.n_pairs
+        name = next(names)
+        for part, year in enumerate(years[title] + gaps[first : first + n].cumsum()):
+            if is_pair and part:  # a pair consists of unrelated movies
+                name = next(names)
+            texts.append(f"{name}{'' if is_pair else _NUMERALS[part]} ({year})")
+        both = {GENRES[titles.taste[title]], GENRES[second_genres[title]]}
+        genres += ["|".join(sorted(both))] * int(n)
+    movies = {columns.ITEM_ID: titles.item_ids, columns.TITLE: texts, columns.GENRES: genres}
+    return pd.DataFrame(movies).sort_values(columns.ITEM_ID, ignore_index=True)
+
+
+def _names(rng: np.random.Generator) -> Iterator[str]:
+    """216,900 unique names, short ones first."""
+    pairs = [f"{a} {b}" for a, b in product(_FIRST_WORDS.split(), _LAST_WORDS.split())]
+    tails = [f" {a} {b}" for a, b in product(_PREPOSITIONS.split(), _ENDINGS.split())]
+    rng.shuffle(pairs)
+    rng.shuffle(tails)
+    return (f"{pair}{tail}" for tail in ["", *tails] for pair in pairs)
+
+
+def generate_block(titles: Titles, config: SyntheticConfig, block: int) -> pd.DataFrame:
+    """Generate the ratings of a block of users, which depend on the block number alone.
+
+    Returns:
+        The columns user_id, item_id, rating and timestamp, sorted by user and time.
+    """
+    rng = config.rng(_USERS_STREAM, block)
+    first_user = block * config.users_per_block
+    n_users = min(config.users_per_block, config.n_users - first_user)
+    # Rows sum to one, [U, n_tastes].
+    tastes = rng.dirichlet(np.full(config.n_tastes, config.taste_concentration), n_users)
+    log_mean = np.log(config.mean_events) - _ACTIVITY_SPREAD**2 / 2
+    activity = rng.lognormal(log_mean, _ACTIVITY_SPREAD, n_users)
+    n_events = np.clip(activity.astype(np.int64), 5, config.n_items // 2)
+    sampled = sample_titles(titles, tastes, n_events, config, rng)
+    user, title, part, session = _order_sessions(sampled, titles, config, rng)
+    return pd.DataFrame(
+        {
+            columns.USER_ID: first_user + user + 1,
+            columns.ITEM_ID: titles.item_ids[titles.first_item[title] + part],
+            columns.RATING: _generate_ratings(titles, tastes, user, title, part, rng),
+            columns.TIMESTAMP: _generate_timestamps(user, session, n_users, rng),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class SampledTitles:
+    """Titles by user, in the order sampled."""
+
+    user: _Ints  # [M] from zero within the block
+    title: _Ints  # [M]
+    n_movies: _Ints  # [M] number of its movies that are watched
+
+    def __getitem__(self, rows: _Ints | NDArray[np.bool_]) -> SampledTitles:
+        """Select rows."""
+        return SampledTitles(self.user[rows], self.title[rows], self.n_movies[rows])
+
+    @staticmethod
+    def concatenate(*parts: SampledTitles) -> SampledTitles:
+        """Concatenate rows."""
+        columns = zip(*((part.user, part.title, part.n_movies) for part in parts), strict=True)
+        return SampledTitles(*(np.concatenate(column) for column in columns))
+
+
+def sample_titles(
+    titles: Titles,
+    tastes: _Floats,
+    n_events: _Ints,
+    config: SyntheticConfig,
+    rng: np.random.Generator,
+    rounds: int = _SAMPLING_ROUNDS,
+) -> SampledTitles:
+    """Sample titles for each user, without replacement, until their movies are `n_events`.
+
+    The weight of title t with taste c for a user with tastes p is appeal_t (p_c + 0.001). Titles
+    are sampled with replacement and repeats dropped, which gives the same distribution as
+    sampling without replacement and takes time in proportion to the titles sampled. After
+    `rounds`, the few users for whom almost every draw is a repeat get Gumbel top-k sampling over
+    the whole catalogue.
+
+    Args:
+        titles: The titles.
+        tastes: Tastes of each user, [U, n_tastes]; rows sum to one.
+        n_events: Number of movies that each user watches, [U].
+        config: For `sequel_probability`.
+        rng: Random number generator.
+        rounds: Rounds of sampling with replacement.
+
+    Returns:
+        The sampled titles, sorted by user.
+    """
+    sampler = _TitleSampler(titles, tastes, config.sequel_probability, rng)
+    empty = np.zeros(0, np.int64)
+    finished, pending = [], SampledTitles(empty, empty, empty)
+    missing = n_events
+    for _ in range(rounds):
+        # Half as many again, because some are repeats.
+        n_draws = np.where(missing > 0, missing + missing // 2 + 4, 0)
+        pending = _drop_repeats(SampledTitles.concatenate(pending, sampler.draw(n_draws)))
+        n_sampled = np.bincount(pending.user, pending.n_movies, len(n_events)).astype(np.int64)
+        missing = np.where(missing > 0, n_events - n_sampled, 0)
+        is_pending = missing[pending.user] > 0
+        finished.append(pending[~is_pending])
+        pending = pending[is_pending]
+    remaining = sampler.draw_remaining(missing, pending)
+    sampled = SampledTitles.concatenate(*finished, pending, *remaining)
+    return _truncate(sampled[np.argsort(sampled.user, kind="stable")], n_events)
+
+
+class _TitleSampler:
+    """Samples titles for the users of a block."""
+
+    def __init__(
+        self, titles: Titles, tastes: _Floats, sequel_probability: float, rng: np.random.Generator
+    ) -> None:
+        self._titles, self._tastes, self._rng = titles, tastes, rng
+        self._sequel_probability = sequel_probability
+        n_users, self._n_tastes = tastes.shape
+        # Cumulative appeal of the titles, grouped by taste.
+        self._by_taste = np.argsort(titles.taste, kind="stable")  # [T]
+        self._ends = np.exp(titles.log_appeal[self._by_taste]).cumsum()  # [T]
+        n_titles_until = np.bincount(titles.taste, minlength=self._n_tastes).cumsum()
+        self._bounds = np.concatenate([[0.0], self._ends])[np.append(0, n_titles_until)]
+        # Cumulative probabilities of the tastes; those of user u are in [u, u + 1].
+        shares = ((tastes + _MIN_TASTE) * np.diff(self._bounds)).cumsum(axis=1)
+        self._taste_ends = (np.arange(n_users)[:, None] + shares / shares[:, -1:]).ravel()
+
+    def draw(self, n_draws: _Ints) -> SampledTitles:
+        """Draw `n_draws[u]` titles for user u, with replacement."""
+        user = np.repeat(np.arange(len(n_draws)), n_draws)
+        value = user + self._rng.random(len(user))
+        taste = np.searchsorted(self._taste_ends, value, side="right") - user * self._n_tastes
+        taste = taste.clip(0, self._n_tastes - 1)  # the sum may round up to the next user
+        low, high = self._bounds[taste], self._bounds[taste + 1]
+        value = low + (high - low) * self._rng.random(len(user))
+        rank = np.searchsorted(self._ends, value, side="right").clip(max=len(self._ends) - 1)
+        return self._draw_n_movies(user, self._by_taste[rank])
+
+    def draw_remaining(self, missing: _Ints, known: SampledTitles) -> list[SampledTitles]:
+        """Draw at least `missing[u]` titles for user u, if there are any, that are not `known`."""
+        log_appeal, taste = self._titles.log_appeal, self._titles.taste
+        users = np.flatnonzero(missing > 0)
+        row_of = np.full(len(missing), -1)
+        size = max(_SORT_ENTRIES // len(taste), 1)
+        sampled = []
+        for group in np.split(users, range(size, len(users), size)):
+            keys = log_appeal + np.log(self._tastes[group] + _MIN_TASTE)[:, taste]  # [group, T]
+            keys += self._rng.gumbel(size=keys.shape)
+            row_of[:] = -1
+            row_of[group] = np.arange(len(group))
+            is_in_group = row_of[known.user] >= 0
+            keys[row_of[known.user[is_in_group]], known.title[is_in_group]] = -np.inf
+            order = _largest(keys, missing[group].max(initial=0))
+            row, position = np.nonzero(np.isfinite(np.take_along_axis(keys, order, axis=1)))
+            sampled.append(self._draw_n_movies(group[row], order[row, position]))
+        return sampled
+
+    def _draw_n_movies(self, user: _Ints, title: _Ints) -> SampledTitles:
+        """Draw how many movies of each title are watched; both of a planted pair always are."""
+        n_movies = self._rng.geometric(1 - self._sequel_probability, len(user))
+        n_movies[title < self._titles.n_pairs] = 2
+        return SampledTitles(user, title, np.minimum(n_movies, self._titles.n_movies[title]))
+
+
+def _largest(keys: _Floats, k: int) -> _Ints:
+    """Columns of the k largest keys of each row, in descending order, [n, k]."""
+    if k < keys.shape[1]:
+        top: _Ints = np.argpartition(-keys, k, axis=1)[:, :k]
+    else:
+        top = np.broadcast_to(np.arange(keys.shape[1]), keys.shape)
+    order = np.argsort(-np.take_along_axis(keys, top, axis=1), axis=1)
+    return np.take_along_axis(top, order, axis=1)
+
+
+def _drop_repeats(sampled: SampledTitles) -> SampledTitles:
+    """Keep the first occurrence of each title of a user, in order."""
+    if not len(sampled.user):
+        return sampled
+    n_titles = sampled.title.max() + 1
+    _, first = np.unique(sampled.user * n_titles + sampled.title, return_index=True)
+    return sampled[np.sort(first)]
+
+
+def _truncate(sampled: SampledTitles, n_events: _Ints) -> SampledTitles:
+    """Cut the rows of each user, which are sorted by user, at `n_events[u]` movies."""
+    until = sampled.n_movies.cumsum()
+    before = until - sampled.n_movies
+    first = np.searchsorted(sampled.user, np.arange(len(n_events)))
+    missing = n_events[sampled.user] - (before - before[first][sampled.user])
+    n_movies = np.minimum(sampled.n_movies, missing.clip(0))
+    return SampledTitles(sampled.user, sampled.title, n_movies)[n_movies > 0]
+
+
+def _order_sessions(
+    sampled: SampledTitles, titles: Titles, config: SyntheticConfig, rng: np.random.Generator
+) -> tuple[_Ints, _Ints, _Ints, _Ints]:
+    """Order titles into sessions of one taste each, in random order, with series in order.
+
+    Returns:
+        User, title, part of the title and session of each rating, [R].
+    """
+    group = sampled.user * config.n_tastes + titles.taste[sampled.title]
+    sampled = sampled[np.argsort(group, kind="stable")]
+    group.sort()
+    rows = np.arange(len(group))
+    is_first = np.diff(group, prepend=-1) != 0
+    rank = rows - np.maximum.accumulate(np.where(is_first, rows, 0))
+    session = (rank % config.titles_per_session == 0).cumsum() - 1
+    start = sampled.user + rng.random(len(group))[session]
+    order = np.lexsort((rng.random(len(group)), start))
+    n_movies = sampled.n_movies[order]
+    part = np.arange(n_movies.sum()) - np.repeat(n_movies.cumsum() - n_movies, n_movies)
+    row = np.repeat(order, n_movies)
+    return sampled.user[row], sampled.title[row], part, session[row]
+
+
+def _generate_ratings(
+    titles: Titles,
+    tastes: _Floats,
+    user: _Ints,
+    title: _Ints,
+    part: _Ints,
+    rng: np.random.Generator,
+) -> _Floats:
+    match = (tastes / tastes.max(axis=1, keepdims=True))[user, titles.taste[title]]  # in 0..1
+    leniency = rng.normal(0.0, 0.3, len(tastes))
+    noise = rng.normal(0.0, 0.5, len(user))
+    second_of_pair = np.flatnonzero((title < titles.n_pairs) & (part > 0))
+    noise[second_of_pair] = noise[second_of_pair - 1]
+    opinion = 3.0 + 1.2 * match + leniency[user] + titles.quality[title] + noise
+    half_steps: _Floats = np.rint(2 * opinion)
+    return half_steps.clip(1, 10) / 2
+
+
+def _generate_timestamps(
+    user: _Ints, session: _Ints, n_users: int, rng: np.random.Generator
+) -> _Ints:
+    """Timestamps hours apart within a session and days apart between sessions, [R]."""
+    n = len(user)
+    duration = rng.integers(80 * _MINUTE, 180 * _MINUTE, n)
+    pause = ((1 + rng.exponential(4.0, n)) * _DAY).astype(np.int64)
+    gap = duration + pause * (np.diff(session, prepend=-1) != 0)
+    seconds = gap.cumsum()
+    first = np.searchsorted(user, np.arange(n_users))
+    joined = _START + rng.integers(0, 3 * _YEAR, n_users)
+    timestamps: _Ints = seconds + (joined - seconds[first] + gap[first])[user]
+    return timestamps

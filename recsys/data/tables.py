@@ -1,0 +1,251 @@
+"""Tables of ratings before they become `Interactions`: as the source has them, and as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys import columns as names
+from recsys.errors import DataError
+
+COLUMNS: Final = (names.USER_ID, names.ITEM_ID, names.RATING, names.TIMESTAMP)
+"""The columns that are read; others are ignored."""
+
+REQUIRED_COLUMNS: Final = (names.USER_ID, names.ITEM_ID)
+
+MISSING: Final = -1
+"""Code of a missing id."""
+
+INVALID: Final = np.iinfo(np.int64).min
+"""Value of a timestamp that cannot be parsed."""
+
+
+@dataclass(frozen=True)
+class MalformedLine:
+    """A line that does not have the expected number of columns."""
+
+    line: int
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of ratings, or a table in memory."""
+
+    name: str
+    n_rows: int
+    lines_of: Callable[[NDArray[np.int64]], NDArray[np.int64]] = lambda positions: positions
+    """Line numbers of rows, given their positions in the file."""
+    unit: str = "row"
+    """`line`, counted from one, for text; `row`, counted from zero, for tables."""
+    malformed: Sequence[MalformedLine] = ()
+    """Lines that are not among the rows."""
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """The columns of a source before they are parsed or validated."""
+
+    columns: Mapping[str, pa.ChunkedArray]
+    """Columns by the names in `COLUMNS`, [n], of any Arrow type."""
+    files: Sequence[SourceFile]
+    source_names: Mapping[str, str]
+    """Name of each column in the source."""
+    has_types: bool
+    """Whether the source distinguishes text from numbers; text files do not."""
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows, without malformed lines."""
+        return sum(file.n_rows for file in self.files)
+
+    def locations(self, positions: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
+        """File names and line numbers of the rows at some ascending positions."""
+        files: list[str] = []
+        lines = [np.empty(0, dtype=np.int64)]
+        start = 0
+        for file in self.files:
+            within = positions[(positions >= start) & (positions < start + file.n_rows)]
+            if len(within):
+                files += [file.name] * len(within)
+                lines.append(file.lines_of(within - start))
+            start += file.n_rows
+        return files, np.concatenate(lines)
+
+    def location(self, position: int) -> str:
+        """File and line of one row, for messages."""
+        (file,), (line,) = self.locations(np.array([position]))
+        return f"{file}, {self.files[0].unit} {line}"
+
+    def value(self, column: str, position: int) -> Any:
+        """One value as a Python object; None if it is missing."""
+        return self.columns[column][position].as_py()
+
+    def text(self, column: str, positions: NDArray[np.int64]) -> pd.Series[Any]:
+        """Some values as text; None if missing."""
+        values = self.columns[column].unify_dictionaries().take(pa.array(positions))
+        text = [None if value is None else str(value) for value in values.to_pylist()]
+        return pd.Series(text, dtype=object)
+
+
+# eq=False: comparing arrays element by element gives no single answer.
+@dataclass(frozen=True, eq=False)
+class EncodedColumn:
+    """A column of ids as codes, with each distinct id stored once."""
+
+    codes: NDArray[np.int32]
+    """Index into `distinct` of each row, [n]; `MISSING` if it has no id."""
+    distinct: pa.Array
+    """The ids, text or integers, in any order; some may be unused."""
+    has_types: bool
+    """Whether text in the source is known to be text."""
+
+    @cached_property
+    def is_id(self) -> NDArray[np.bool_]:
+        """Which distinct values are ids: not blank, and without unprintable characters."""
+        if not pa.types.is_string(self.distinct.type):
+            return np.ones(len(self.distinct), dtype=np.bool_)
+        not_blank = pc.invert(pc.utf8_is_space(self.distinct))
+        return to_bool(pc.and_(not_blank, pc.utf8_is_printable(self.distinct)))
+
+    @cached_property
+    def is_integer(self) -> NDArray[np.bool_]:
+        """Which distinct values are 64-bit integers or their canonical text."""
+        if not pa.types.is_string(self.distinct.type):
+            return np.ones(len(self.distinct), dtype=np.bool_)
+        # "007" and "-0" are not canonical. 18 digits always fit into 64 bits.
+        return to_bool(pc.match_substring_regex(self.distinct, "^(0|-?[1-9][0-9]{0,17})$"))
+
+    def ids(self, used: NDArray[np.bool_]) -> NDArray[Any]:
+        """The distinct ids where `used` is true, [n_used].
+
+        They are int64 if all are integers, or if all are canonical text of integers in a source
+        without types. One id such as "007" or "a7" makes all of them text.
+        """
+        selected = self.distinct.filter(pa.array(used))
+        is_string = pa.types.is_string(selected.type)
+        if not is_string or (not self.has_types and self.is_integer[used].all()):
+            integers: NDArray[np.int64] = selected.cast(pa.int64()).to_numpy()
+            return integers
+        return np.array(selected.to_pylist(), dtype=object)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedTable:
+    """Ratings as numbers, in the order of the source."""
+
+    user: EncodedColumn
+    item: EncodedColumn
+    rating: NDArray[np.float32] | None
+    """[n]; NaN if it cannot be parsed. None if the source has no ratings."""
+    timestamp: NDArray[np.int64] | None
+    """Seconds since 1970, [n]; `INVALID` if it cannot be parsed. None if the source has none."""
+
+
+def concat(tables: Sequence[RawTable]) -> RawTable:
+    """Concatenate tables.
+
+    Raises:
+        DataError: They do not have the same columns.
+    """
+    first = tables[0]
+    for other in tables[1:]:
+        if set(other.columns) != set(first.columns):
+            raise DataError(
+                f"{other.files[0].name}: has columns {_quoted(other.columns)}, but "
+                f"{first.files[0].name} has {_quoted(first.columns)}; all parts of a log need "
+                "the same columns"
+            )
+    if len(tables) == 1:
+        return first
+    joined = {
+        name: pa.chunked_array(
+            [
+                chunk
+                for column in _unify_types([table.columns[name] for table in tables])
+                for chunk in column.chunks
+            ]
+        )
+        for name in first.columns
+    }
+    files = [file for table in tables for file in table.files]
+    return RawTable(joined, files, first.source_names, first.has_types)
+
+
+def _unify_types(columns: list[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
+    """Cast columns to text if their types differ."""
+    if len({column.type for column in columns}) == 1:
+        return columns
+    return [column.cast(pa.string()) for column in columns]
+
+
+def select_columns(
+    available: Sequence[str], columns: Mapping[str, str] | None, source: str
+) -> dict[str, int]:
+    """Find the known columns among those of a source.
+
+    Args:
+        available: Column names of the source, in order.
+        columns: Names that the user maps to known columns; MovieLens' names are recognised.
+        source: Name of the source, for messages.
+
+    Returns:
+        The position of each known column that is available.
+
+    Raises:
+        DataError: A required column is missing, or several match the same known column.
+    """
+    columns = columns or {}
+    if unknown := sorted(set(columns) - set(COLUMNS)):
+        raise DataError(
+            f"columns has unknown keys {_quoted(unknown)}; the keys are {', '.join(COLUMNS)}"
+        )
+    for name, source_name in columns.items():
+        if source_name not in available:
+            raise DataError(
+                f"{source}: no column {source_name!r} for {name} among {_quoted(available)}"
+            )
+    aliases = {**names.MOVIELENS, **{name: name for name in COLUMNS}}
+    aliases = {alias: name for alias, name in aliases.items() if name not in columns}
+    aliases |= {source_name: name for name, source_name in columns.items()}
+    positions: dict[str, int] = {}
+    for position, source_name in enumerate(available):
+        name = aliases.get(source_name, "")
+        if name in positions:
+            raise DataError(
+                f"{source}: more than one column {name!r} (userId counts as user_id, and so on); "
+                "drop the others"
+            )
+        if name in COLUMNS:
+            positions[name] = position
+    if missing := [name for name in REQUIRED_COLUMNS if name not in positions]:
+        raise DataError(
+            f"{source}: no column {_quoted(missing)} among {_quoted(available)}; name the columns "
+            "user_id, item_id, rating and timestamp (or as MovieLens does), or map them with "
+            "columns="
+        )
+    return positions
+
+
+def _quoted(values: Sequence[str] | Mapping[str, Any]) -> str:
+    return ", ".join(map(repr, values)) or "none"
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is text."""
+    return kind in (pa.string(), pa.large_string(), pa.string_view())
+
+
+def to_bool(array: pa.Array) -> NDArray[np.bool_]:
+    """Convert an Arrow array of booleans without nulls to NumPy."""
+    values: NDArray[np.bool_] = array.to_numpy(zero_copy_only=False)
+    return values

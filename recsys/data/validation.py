@@ -1,0 +1,454 @@
+"""Validation of ratings: the rules, the policies for rows that break them, and the report.
+
+To add a rule for single rows, add a `Policy` field to `Checks` and an entry to `RULES`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, NoReturn
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from recsys import columns as names
+from recsys.config import Config, format_validation_error
+from recsys.data.catalogue import ItemTable
+from recsys.data.interactions import TimestampLike, to_unix
+from recsys.data.layouts import Schema
+from recsys.data.tables import COLUMNS, INVALID, MISSING, EncodedColumn, EncodedTable, RawTable
+from recsys.errors import ConfigError, DataError
+from recsys.storage import atomic_file
+
+Policy = Literal["error", "quarantine"]
+"""`error`: refuse the source. `quarantine`: leave the row out and write it, with its line and the
+reason, to `<name>.quarantine.parquet`."""
+
+LenientPolicy = Literal["error", "quarantine", "keep"]
+"""As `Policy`; `keep`: use the row as it is and count it."""
+
+
+class DataWarning(UserWarning):
+    """Some rows were left out, or an order was assumed; the message has the details."""
+
+
+class Checks(Config):
+    """What to do with invalid rows.
+
+    A source that is invalid as a whole (missing column, truncated file, wrong encoding, no rows)
+    is always refused.
+    """
+
+    malformed_row: Policy = "quarantine"
+    """A line with the wrong number of columns."""
+
+    missing_id: Policy = "quarantine"
+    """No user or no item."""
+
+    id_type: Policy = "quarantine"
+    """An id that is not an integer, in a layout with integer ids."""
+
+    bad_rating: Policy = "quarantine"
+    """A rating that is not a finite number."""
+
+    rating_scale: LenientPolicy = "quarantine"
+    """A rating outside `scale`."""
+
+    bad_timestamp: Policy = "quarantine"
+    """A timestamp that cannot be parsed."""
+
+    negative_time: LenientPolicy = "quarantine"
+    """A timestamp before 1970."""
+
+    future_time: LenientPolicy = "quarantine"
+    """A timestamp after `now`."""
+
+    unknown_item: LenientPolicy = "keep"
+    """An item that is missing from the catalogue, if there is one; its title is its id."""
+
+    duplicate: LenientPolicy = "quarantine"
+    """A row with a later row of the same user and item; the latest is used."""
+
+    single_event: LenientPolicy = "keep"
+    """The only row of its user; it counts for popularity only."""
+
+    scale: tuple[float, float] | None = None
+    """Lowest and highest rating; by default the scale of the layout, if it has one."""
+
+    now: TimestampLike | None = None
+    """Timestamps after it are in the future; by default the time of reading."""
+
+    max_invalid_fraction: float = Field(default=0.5, gt=0, le=1)
+    """If more rows are invalid, not counting duplicates and single events, the source is refused:
+    its layout or columns are probably wrong."""
+
+
+def parse_checks(settings: Mapping[str, Any]) -> Checks:
+    """Create checks from user input.
+
+    Raises:
+        ConfigError: A name or a value is invalid.
+    """
+    try:
+        return Checks.model_validate(settings)
+    except ValidationError as error:
+        checks = ", ".join(Checks.model_fields)
+        raise ConfigError(f"{format_validation_error(error)}; the checks are {checks}") from error
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The rows that failed one check."""
+
+    check: str
+    policy: LenientPolicy
+    n_rows: int
+    first: str
+    """Location and value of the first row."""
+
+    def __str__(self) -> str:
+        outcome = {"quarantine": "quarantined", "keep": "kept"}[self.policy]
+        rows = "1 row" if self.n_rows == 1 else f"{self.n_rows:,} rows"
+        return f"{self.check}: {rows} {outcome} (first: {self.first})"
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """What was read and what was left out."""
+
+    source: str
+    n_rows: int
+    """Rows in the source, including malformed lines."""
+    n_used: int
+    """Rows in the interactions."""
+    findings: tuple[Finding, ...] = ()
+    has_timestamps: bool = True
+    """False if the rows are assumed to be in chronological order."""
+    quarantined: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    """The rows left out as the source has them (file, line, user_id, item_id, rating, timestamp),
+    with `check` and `reason`."""
+    quarantine_path: Path | None = None
+    """The file that they were written to, if any."""
+
+    def metrics(self) -> dict[str, float]:
+        """Row counts for tracking, such as `duplicate_rows`."""
+        counts = Counter[str]()
+        for finding in self.findings:
+            counts[f"{finding.check}_rows"] += finding.n_rows
+        totals = {"read_rows": float(self.n_rows), "used_rows": float(self.n_used)}
+        return totals | {name: float(n) for name, n in counts.items()}
+
+    def table(self) -> pd.DataFrame:
+        """One row per finding: check, policy, rows, first."""
+        rows = [(f.check, f.policy, f.n_rows, f.first) for f in self.findings]
+        return pd.DataFrame(rows, columns=["check", "policy", "rows", "first"])
+
+    def __str__(self) -> str:
+        parts = [f"{self.source}: {self.n_used:,} of {self.n_rows:,} rows are used"]
+        parts += [str(finding) for finding in self.findings]
+        if self.quarantine_path is not None:
+            parts.append(f"quarantined rows are in {self.quarantine_path}")
+        if not self.has_timestamps:
+            parts.append("no timestamps: rows are assumed to be in chronological order")
+        return "; ".join(parts)
+
+
+ReportCallback = Callable[[ReadReport], None]
+
+
+def warn_on_report(report: ReadReport) -> None:
+    """Issue a `DataWarning` if rows were left out or their order was assumed."""
+    if report.n_rows != report.n_used or not report.has_timestamps:
+        warnings.warn(str(report), DataWarning, stacklevel=3)
+
+
+@dataclass(frozen=True)
+class RuleContext:
+    """What the rules can look at."""
+
+    table: EncodedTable
+    checks: Checks = Checks()
+    schema: Schema = Schema()
+    item_table: ItemTable | None = None
+
+    @property
+    def scale(self) -> tuple[float, float] | None:
+        """Lowest and highest rating, if they are known."""
+        return self.checks.scale or self.schema.scale
+
+    @property
+    def now(self) -> int:
+        """The latest valid timestamp."""
+        return math.ceil(time.time()) if self.checks.now is None else to_unix(self.checks.now)
+
+    def ids(self, column: str) -> EncodedColumn:
+        """The encoded column of users or items."""
+        return self.table.user if column == names.USER_ID else self.table.item
+
+
+_Mask = NDArray[np.bool_]
+
+
+def _has_id(context: RuleContext, column: str) -> _Mask:
+    ids = context.ids(column)
+    return _lookup(ids, ids.is_id)
+
+
+def _has_integer_id(context: RuleContext, column: str) -> _Mask | None:
+    ids = context.ids(column)
+    # If most ids break it, the schema does not apply: other data may use MovieLens' column names.
+    if not context.schema.integer_ids or 2 * ids.is_integer.sum() <= len(ids.is_integer):
+        return None
+    return _lookup(ids, ids.is_integer)
+
+
+def _is_in_catalogue(context: RuleContext, column: str) -> _Mask | None:
+    if context.item_table is None:
+        return None
+    ids = context.ids(column)
+    return _lookup(ids, context.item_table.contains(ids.distinct))
+
+
+def _lookup(ids: EncodedColumn, valid: _Mask) -> _Mask:
+    """Spread a mask over distinct ids to the rows, [n]; rows without an id are invalid."""
+    if valid.all():
+        return ids.codes != MISSING
+    return np.append(valid, False)[ids.codes]  # MISSING is -1, the last
+
+
+def _is_finite(context: RuleContext, _column: str) -> _Mask | None:
+    rating = context.table.rating
+    return None if rating is None else np.isfinite(rating)
+
+
+def _is_on_scale(context: RuleContext, _column: str) -> _Mask | None:
+    rating = context.table.rating
+    if rating is None or context.scale is None:
+        return None
+    low, high = context.scale
+    return (rating >= low) & (rating <= high)
+
+
+def _is_parsed(context: RuleContext, _column: str) -> _Mask | None:
+    timestamp = context.table.timestamp
+    return None if timestamp is None else timestamp != INVALID
+
+
+def _is_after_1970(context: RuleContext, _column: str) -> _Mask | None:
+    timestamp = context.table.timestamp
+    return None if timestamp is None else timestamp >= 0
+
+
+def _is_past(context: RuleContext, _column: str) -> _Mask | None:
+    timestamp = context.table.timestamp
+    return None if timestamp is None else timestamp <= context.now
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition on single rows."""
+
+    check: str
+    """The field of `Checks` with the policy."""
+    column: str
+    is_valid: Callable[[RuleContext, str], _Mask | None]
+    """Which rows are valid, [n]; None if the rule does not apply."""
+    message: str
+    """What is wrong with a value that is not valid; may refer to `{scale}`."""
+    remedy: str = "correct or remove them"
+
+
+RULES: Final = (
+    Rule("missing_id", names.USER_ID, _has_id, "is not an id"),
+    Rule("id_type", names.USER_ID, _has_integer_id, "is not an integer, as ids here are"),
+    Rule("missing_id", names.ITEM_ID, _has_id, "is not an id"),
+    Rule("id_type", names.ITEM_ID, _has_integer_id, "is not an integer, as ids here are"),
+    Rule(
+        "unknown_item",
+        names.ITEM_ID,
+        _is_in_catalogue,
+        "is not in the catalogue",
+        "complete the catalogue",
+    ),
+    Rule("bad_rating", names.RATING, _is_finite, "is not a number"),
+    Rule(
+        "rating_scale",
+        names.RATING,
+        _is_on_scale,
+        "is not a rating from {scale[0]:g} to {scale[1]:g}",
+        "set scale",
+    ),
+    Rule(
+        "bad_timestamp",
+        names.TIMESTAMP,
+        _is_parsed,
+        "is neither whole seconds since 1970 nor a time such as 2026-01-31T20:15:00Z",
+    ),
+    Rule("negative_time", names.TIMESTAMP, _is_after_1970, "is before 1970"),
+    Rule("future_time", names.TIMESTAMP, _is_past, "is in the future", "set now"),
+)
+"""All rules, in order. A row counts for the first rule that it breaks."""
+
+
+def failed_rows(context: RuleContext) -> list[tuple[Rule, NDArray[np.int64]]]:
+    """The rules that rows break, and the positions of the rows that break no earlier rule."""
+    remaining = np.ones(len(context.table.user.codes), dtype=np.bool_)
+    failed = []
+    for rule in RULES:
+        valid = rule.is_valid(context, rule.column)
+        if valid is None or valid.all():
+            continue
+        positions = np.flatnonzero(~valid & remaining)
+        remaining &= valid
+        if len(positions):
+            failed.append((rule, positions))
+    return failed
+
+
+class RowValidator:
+    """Applies policies to invalid rows and collects the report.
+
+    Raises:
+        DataError: The table has no rows.
+    """
+
+    def __init__(self, table: RawTable, checks: Checks, source: str) -> None:
+        self.table, self.checks, self.source = table, checks, source
+        self.findings: list[Finding] = []
+        self.quarantined: list[pd.DataFrame] = []
+        self.n_rows = table.n_rows + sum(len(file.malformed) for file in table.files)
+        self.n_invalid = 0
+        if not self.n_rows:
+            raise DataError(f"{source}: there are no rows in it")
+
+    def quarantine_malformed(self) -> None:
+        """Apply the policy for malformed lines.
+
+        Raises:
+            DataError: There are any and they are errors, or there are too many.
+        """
+        lines = [(file.name, line) for file in self.table.files for line in file.malformed]
+        if not lines:
+            return
+        rows = [(name, line.line, line.text, line.reason) for name, line in lines]
+        name, number, text, reason = rows[0]
+        first = f"{name}, line {number}: {text!r} {reason}"
+        self._add_finding("malformed_row", len(rows), first)
+        self._count_invalid("malformed_row", len(rows), first)
+        frame = pd.DataFrame(rows, columns=["file", "line", "text", "reason"])
+        self.quarantined.append(frame.assign(check="malformed_row"))
+
+    def apply_rules(self, context: RuleContext) -> _Mask | None:
+        """Apply the policies for rows that break a rule.
+
+        Returns:
+            Which rows to use, [n]; None for all.
+
+        Raises:
+            DataError: A failed check is an error, or there are too many invalid rows.
+        """
+        mask = np.ones(self.table.n_rows, dtype=np.bool_)
+        for rule, positions in failed_rows(context):
+            message = rule.message.format(scale=context.scale)
+            value = self.table.value(rule.column, int(positions[0]))
+            shown = "(empty)" if value is None else repr(value)
+            location = self.table.location(int(positions[0]))
+            first = f"{location}, column {rule.column!r}: {shown} {message}"
+            if self._add_finding(rule.check, len(positions), first, rule.remedy) == "keep":
+                continue
+            self._count_invalid(rule.check, len(positions), first)
+            mask[positions] = False
+            self._quarantine(positions, rule.check, f"{rule.column} {message}")
+        return None if mask.all() else mask
+
+    def apply_policy(self, check: str, positions: NDArray[np.int64], reason: str) -> bool:
+        """Apply the policy for rows that are invalid together with others.
+
+        Returns:
+            Whether to leave the rows out.
+
+        Raises:
+            DataError: Such rows are errors.
+        """
+        if not len(positions):
+            return False
+        positions = np.sort(positions)
+        first = f"{self.table.location(int(positions[0]))} {reason}"
+        if self._add_finding(check, len(positions), first) == "keep":
+            return False
+        self._quarantine(positions, check, reason)
+        return True
+
+    def report(self, n_used: int, has_timestamps: bool, path: Path | None) -> ReadReport:
+        """Create the report, and write the quarantined rows to `path` if it is given."""
+        quarantined = pd.DataFrame()
+        if self.quarantined:
+            quarantined = pd.concat(self.quarantined, ignore_index=True)
+            quarantined = quarantined.sort_values(["file", "line"], kind="stable")
+            quarantined = quarantined.reset_index(drop=True)
+        if path is not None:
+            write_quarantine(quarantined, path)
+        return ReadReport(
+            source=self.source,
+            n_rows=self.n_rows,
+            n_used=n_used,
+            findings=tuple(self.findings),
+            has_timestamps=has_timestamps,
+            quarantined=quarantined,
+            quarantine_path=path if len(quarantined) else None,
+        )
+
+    def _add_finding(
+        self, check: str, n: int, first: str, remedy: str = "correct or remove them"
+    ) -> LenientPolicy:
+        policy: LenientPolicy = getattr(self.checks, check)
+        if policy == "error":
+            _refuse(check, n, first, f"{remedy}, or set {check} to quarantine")
+        self.findings.append(Finding(check, policy, n, first))
+        return policy
+
+    def _count_invalid(self, check: str, n: int, first: str) -> None:
+        self.n_invalid += n
+        fraction = self.n_invalid / self.n_rows
+        if fraction > self.checks.max_invalid_fraction:
+            first = f"{self.source}: {fraction:.0%} of the rows are invalid. First: {first}"
+            _refuse(check, n, first, "correct or remove them, or name the layout or the columns")
+
+    def _quarantine(self, positions: NDArray[np.int64], check: str, reason: str) -> None:
+        files, lines = self.table.locations(positions)
+        values = {name: self.table.text(name, positions) for name in self.table.columns}
+        frame = pd.DataFrame({"file": files, "line": lines, **values})
+        self.quarantined.append(frame.assign(check=check, reason=reason))
+
+
+def _refuse(check: str, n: int, first: str, remedy: str) -> NoReturn:
+    rows = "1 such row" if n == 1 else f"{n:,} such rows"
+    raise DataError(f"{first} ({check}, {rows}); {remedy}")
+
+
+def write_quarantine(quarantined: pd.DataFrame, path: Path) -> None:
+    """Write quarantined rows; if there are none, remove the file of an earlier run.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    order = ("file", "line", *COLUMNS, "text", "check", "reason")
+    try:
+        if not len(quarantined):
+            path.unlink(missing_ok=True)
+            return
+        with atomic_file(path) as tmp_path:
+            quarantined[[name for name in order if name in quarantined]].to_parquet(tmp_path)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot write the {len(quarantined):,} quarantined rows ({error.strerror}); "
+            "name another file with quarantine_path"
+        ) from error
