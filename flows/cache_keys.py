@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import recsys
-from recsys.data.reading.layouts import REJECTED
+from recsys.data.layouts import QUARANTINE_SUFFIX
 from recsys.errors import DataError
 from recsys.storage import sha256_of
 
@@ -46,7 +46,7 @@ def hash_files(source: Path) -> str:
     told = {
         path.relative_to(source).as_posix(): sha256_of(path)
         for path in looked_at
-        if not path.name.endswith(REJECTED)
+        if not path.name.endswith(QUARANTINE_SUFFIX)
     }
     return _sha256(json.dumps(told, sort_keys=True))
 

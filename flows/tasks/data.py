@@ -22,7 +22,7 @@ from recsys.data import (
     read_ratings,
 )
 from recsys.data.public import default_source
-from recsys.data.reading.checks import OnReport
+from recsys.data.validation import ReportCallback
 from recsys.errors import BundleError, DataError
 from recsys.tracking import Run
 
@@ -47,7 +47,7 @@ def read(source: str, config: DataConfig, run: Run) -> Split:
         stage.log_config(data=config)
 
         def account(report: ReadReport) -> None:
-            log.log(WARNING if report.rows != report.kept else INFO, "%s", report)
+            log.log(WARNING if report.n_rows != report.n_used else INFO, "%s", report)
             stage.log_metrics(report.metrics())
             stage.log_table(report.table(), "checks")
 
@@ -57,7 +57,7 @@ def read(source: str, config: DataConfig, run: Run) -> Split:
             stage.log_metrics(report.metrics())
         for recorder in (run, stage):
             recorder.log_dataset(ratings, Path(source).name, source)
-        split = config.split.apply(ratings).filtered_by(config.filters.facts())
+        split = config.split.apply(ratings).with_filters(config.filters.fingerprint())
         run.log_split(split, Path(source).name)
         stage.log_params(split.fingerprint("validation"))
     return split
@@ -118,7 +118,7 @@ LATE = (
 
 
 def read_filtered(
-    source: str, config: DataConfig, on_report: OnReport
+    source: str, config: DataConfig, on_report: ReportCallback
 ) -> tuple[Interactions, list[FilterReport]]:
     """What is left of the ratings after checks and filters, and what each filter removed."""
     ratings = read_ratings(
@@ -126,7 +126,7 @@ def read_filtered(
         columns=config.columns,
         layout=config.layout,
         checks=config.checks,
-        rejected=config.rejected,
+        quarantine_path=config.quarantine_path,
         on_report=on_report,
     )
     return config.filters.apply(ratings)

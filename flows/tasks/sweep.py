@@ -35,7 +35,7 @@ class SweepInputs(Config):
         """The data, and what is held back of it."""
         interactions = load_interactions(interactions_dir(self.interactions))
         split = self.data.split.apply(interactions)
-        return split.filtered_by(self.data.filters.facts())
+        return split.with_filters(self.data.filters.fingerprint())
 
 
 @task(cache_policy=NO_CACHE, task_run_name="keep data")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys.config import Config
-from recsys.data.interactions import offsets_of
+from recsys.data.interactions import lengths_to_offsets
 
 
 class Recency(Config):
@@ -42,7 +42,7 @@ def history_matrix(
     """
     recent = [history[-(recency.last or 0) :] for history in histories]
     lengths = np.array([len(history) for history in recent], dtype=np.int64)
-    offsets = offsets_of(lengths)
+    offsets = lengths_to_offsets(lengths)
     items = np.concatenate([*recent, np.empty(0, np.int32)])
     rows = np.repeat(np.arange(len(recent)), lengths)
     age = offsets[1:][rows] - 1 - np.arange(len(items))

@@ -31,8 +31,7 @@ def list_(folder: Folder = Path("data")) -> None:
     import pandas as pd
 
     from recsys.console import print_table
-    from recsys.data.public import is_present
-    from recsys.data.sources import public_sources
+    from recsys.data.public import is_present, public_sources
 
     rows = [
         (
@@ -54,15 +53,14 @@ def get(
 ) -> None:
     """Download NAME, unless it is there, and print where it is.
 
-    The terms of use go to standard error. A download that ends early continues the next time.
+    The terms of use go to standard error.
     """
-    from recsys.data.public import fetch
-    from recsys.data.sources import public_sources
+    from recsys.data.public import fetch, public_sources
 
     try:
         print(fetch(name, folder, sources=public_sources()))
     except KeyboardInterrupt:
-        print("stopped; the same command continues from here", file=sys.stderr)
+        print("stopped; nothing was downloaded", file=sys.stderr)
         raise typer.Exit(_STOPPED_BY_HAND) from None
 
 
@@ -81,39 +79,39 @@ def check(
     scale: Annotated[
         tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="The scale of ratings.")
     ] = None,
-    rejected: Annotated[
+    quarantine_path: Annotated[
         Path | None, typer.Option(help="The file for rows left out; else beside the source.")
     ] = None,
 ) -> None:
     """Read the ratings in SOURCE as training does, and tell what is wrong with them.
 
-    Rows that cannot be right are written to <name>.rejected.parquet with their line and the reason.
+    Invalid rows are written to <name>.quarantine.parquet with their line and the reason.
     """
     from recsys.console import print_table
     from recsys.data import ReadReport, read_ratings
-    from recsys.data.reading.checks import checks_of
+    from recsys.data.validation import parse_checks
 
     told: list[ReadReport] = []
-    checks = checks_of({**_pairs(policy), **({} if scale is None else {"scale": scale})})
+    checks = parse_checks({**_pairs(policy), **({} if scale is None else {"scale": scale})})
     ratings = read_ratings(
         source,
         columns=_pairs(column),
         layout=layout,
         checks=checks,
-        rejected=rejected,
+        quarantine_path=quarantine_path,
         on_report=told.append,
     )
     (report,) = told
     if report.findings:
         print_table(report.table(), "What was found")
     print(
-        f"{report.kept:,} of {report.rows:,} rows are used: {ratings.n_users:,} users, "
+        f"{report.n_used:,} of {report.n_rows:,} rows are used: {ratings.n_users:,} users, "
         f"{ratings.n_items:,} items"
     )
-    if not report.has_times:
-        print("no times: the order of the rows is taken for the order of watching")
-    if report.rejected_path is not None:
-        print(f"the rows left out are in {report.rejected_path}")
+    if not report.has_timestamps:
+        print("no timestamps: rows are assumed to be in chronological order")
+    if report.quarantine_path is not None:
+        print(f"quarantined rows are in {report.quarantine_path}")
 
 
 def _pairs(written: list[str] | None) -> dict[str, str]:

@@ -32,7 +32,7 @@ from recsys.cooccurrence.reports import merge_reports
 from recsys.cooccurrence.rows import cut
 from recsys.cooccurrence.sizes import parse_bytes
 from recsys.data import Checks
-from recsys.data.reading.checks import OnReport, warn_of
+from recsys.data.validation import ReportCallback, warn_on_report
 from recsys.errors import ConfigError, DataError
 from recsys.storage import atomic_folder
 from recsys.vocabulary import Vocabulary
@@ -62,7 +62,7 @@ def count_on_cluster(
     memory_limit: str | int = "2GB",
     n_partitions: int | None = None,
     on_block: Callable[[int, int], object] | None = None,
-    on_report: OnReport = warn_of,
+    on_report: ReportCallback = warn_on_report,
 ) -> CooccurrenceBlocks:
     """Count, for each pair of items, the users who liked both, on the workers of a Dask cluster.
 

@@ -10,10 +10,8 @@ import pyarrow as pa
 import pyarrow.dataset
 
 from recsys import columns as names
-from recsys.data.reading.files import BROKEN, find_files
-from recsys.data.reading.ids import is_text
-from recsys.data.reading.layouts import detect
-from recsys.data.reading.raw import choose_columns
+from recsys.data.layouts import READ_ERRORS, detect_layout, find_files
+from recsys.data.tables import is_text, select_columns
 from recsys.errors import DataError
 
 
@@ -32,7 +30,7 @@ class Piece:
         wanted = {ours: pyarrow.dataset.field(theirs) for ours, theirs in self.called.items()}
         try:
             table = self.fragment.to_table(schema=self.schema, columns=wanted)
-        except BROKEN as error:
+        except READ_ERRORS as error:
             raise DataError(f"{self.fragment.path}: cannot be read as Parquet: {error}") from error
         for name in (names.USER_ID, names.ITEM_ID):
             ids = _plain_ids(table[name], self.called[name])
@@ -66,8 +64,8 @@ def pieces_of(source: Path, columns: Mapping[str, str] | None) -> tuple[list[Pie
         DataError: there is no Parquet, or it is broken or lacks a column.
     """
     files, named = find_files(source.absolute())
-    found = detect(files, named)
-    if found.layout != "parquet":
+    found = detect_layout(files, named)
+    if found.name != "parquet":
         raise DataError(
             f"{source}: on a cluster ratings are read from Parquet, a file or a folder of them; "
             "save them as Parquet first"
@@ -75,7 +73,7 @@ def pieces_of(source: Path, columns: Mapping[str, str] | None) -> tuple[list[Pie
     paths = [files.describe(name) for name in found.ratings]
     try:
         dataset = pyarrow.dataset.dataset(paths, format="parquet", partitioning="hive")
-        chosen = choose_columns(dataset.schema.names, columns, str(source))
+        chosen = select_columns(dataset.schema.names, columns, str(source))
         called = {ours: dataset.schema.names[position] for ours, position in chosen.items()}
         pieces = [
             Piece(group, dataset.schema, called)
@@ -83,7 +81,7 @@ def pieces_of(source: Path, columns: Mapping[str, str] | None) -> tuple[list[Pie
             for group in fragment.split_by_row_group()
         ]
         n_rows = dataset.count_rows()
-    except BROKEN as error:
+    except READ_ERRORS as error:
         raise DataError(f"{source}: cannot be read as Parquet: {error}") from error
     if not n_rows:
         raise DataError(f"{source}: there are no rows in it")

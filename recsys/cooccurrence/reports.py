@@ -21,13 +21,13 @@ def merge_reports(source: str, reports: Sequence[ReadReport]) -> ReadReport:
     for one in (finding for report in reports for finding in report.findings):
         before = findings.get(one.check)
         findings[one.check] = (
-            one if before is None else replace(before, rows=before.rows + one.rows)
+            one if before is None else replace(before, n_rows=before.n_rows + one.n_rows)
         )
     return ReadReport(
         source=source,
-        rows=sum(report.rows for report in reports),
-        kept=sum(report.kept for report in reports),
+        n_rows=sum(report.n_rows for report in reports),
+        n_used=sum(report.n_used for report in reports),
         findings=tuple(findings.values()),
-        has_times=reports[0].has_times,
-        rejected=pd.concat([report.rejected for report in reports], ignore_index=True),
+        has_timestamps=reports[0].has_timestamps,
+        quarantined=pd.concat([report.quarantined for report in reports], ignore_index=True),
     )

@@ -23,7 +23,7 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from recsys.config import Config
 from recsys.data.synthetic import write_sample
-from recsys.errors import ConfigError, DownloadError, NetworkError
+from recsys.errors import DownloadError, NetworkError, requires
 from recsys.storage import atomic_folder
 
 DEFAULT_SOURCE: Final = "ml-latest-small"
@@ -158,13 +158,9 @@ def _download_and_extract(source: Source, target: Path, notify: Callable[[str], 
 
 def _download(source: Source, folder: Path) -> Path:
     """Download an archive and verify its size and SHA-256."""
-    try:
+    with requires("train"):
         import pooch
         from requests import exceptions
-    except ImportError as error:
-        raise ConfigError(
-            f"downloads need {error.name}, which is not installed: pip install -e '.[train]'"
-        ) from error
     pooch.get_logger().setLevel("WARNING")
     failed = f"{source.url} could not be fetched"
     try:
@@ -172,7 +168,7 @@ def _download(source: Source, folder: Path) -> Path:
             source.url, source.sha256, "archive.zip", folder, downloader=_Downloader(source)
         )
     except exceptions.HTTPError as error:
-        code = error.response.status_code
+        code = 0 if error.response is None else error.response.status_code
         kind = NetworkError if code >= 500 else DownloadError
         raise kind(f"{failed}: the server answered {code}; try again later") from error
     except (exceptions.ConnectionError, exceptions.Timeout, exceptions.ChunkedEncodingError) as e:
@@ -198,7 +194,7 @@ class _Downloader:
         console = Console(stderr=True)
         disable = not sys.stderr.isatty()
         with (
-            open(output_file, "wb") as self.file,
+            Path(output_file).open("wb") as self.file,
             Progress(*columns, console=console, disable=disable, transient=True) as self.bar,
         ):
             self.task = self.bar.add_task(self.source.name, total=self.source.bytes)

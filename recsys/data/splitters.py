@@ -115,9 +115,7 @@ def global_time_cut(
     assignment = np.where(timestamp >= cuts[0], VALIDATION, TRAIN).astype(np.int8)
     assignment[timestamp >= cuts[1]] = TEST
     if not np.any(assignment == TRAIN):
-        raise DataError(
-            f"no interactions before validation_from ({validation_from}); {time_range}"
-        )
+        raise DataError(f"no interactions before validation_from ({validation_from}); {time_range}")
     first = interactions.user_offsets[:-1][interactions.history_lengths > 0]
     assignment[first[assignment[first] != TRAIN]] = EXCLUDED
     parameters = {"validation_from": cuts[0], "test_from": cuts[1]}

@@ -220,8 +220,10 @@ def _is_in_catalogue(context: RuleContext, column: str) -> _Mask | None:
 def _lookup(ids: EncodedColumn, valid: _Mask) -> _Mask:
     """Spread a mask over distinct ids to the rows, [n]; rows without an id are invalid."""
     if valid.all():
-        return ids.codes != MISSING
-    return np.append(valid, False)[ids.codes]  # MISSING is -1, the last
+        valid_rows: _Mask = ids.codes != MISSING
+        return valid_rows
+    mask: _Mask = np.append(valid, False)[ids.codes]  # MISSING is -1, the last
+    return mask
 
 
 def _is_finite(context: RuleContext, _column: str) -> _Mask | None:

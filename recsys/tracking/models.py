@@ -42,7 +42,6 @@ REQUIREMENTS = (
     "numba",
     "numpy",
     "pandas",
-    "pandera",
     "psutil",
     "pyarrow",
     "pydantic",

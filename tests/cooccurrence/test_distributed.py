@@ -108,9 +108,11 @@ def test_what_was_left_out_is_told_once(client, source, tmp_path):
     read_ratings(source, on_report=expected.append)
     count_on_cluster(source, tmp_path / "counts", client, n_partitions=3, on_report=reports.append)
     (report,), (whole,) = reports, expected
-    assert (report.rows, report.kept) == (whole.rows, whole.kept)
-    assert len(report.rejected) == len(whole.rejected) == whole.rows - whole.kept
-    assert {f.check: f.rows for f in report.findings} == {f.check: f.rows for f in whole.findings}
+    assert (report.n_rows, report.n_used) == (whole.n_rows, whole.n_used)
+    assert len(report.quarantined) == len(whole.quarantined) == whole.n_rows - whole.n_used
+    assert {f.check: f.n_rows for f in report.findings} == {
+        f.check: f.n_rows for f in whole.findings
+    }
 
 
 def test_more_partitions_than_users(client, small_log, tmp_path, assert_same):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recsys.cooccurrence import Window, count_cooccurrence
 from recsys.data import Interactions, read_ratings
-from recsys.data.interactions import offsets_of
+from recsys.data.interactions import lengths_to_offsets
 from recsys.errors import DataError
 from recsys.vocabulary import Vocabulary
 
@@ -24,7 +24,7 @@ def log_of(histories, times=None):
         item_index=items,
         rating=None,
         timestamp=None if times is None else np.concatenate(times).astype(np.int64),
-        user_offsets=offsets_of(np.array(lengths)),
+        user_offsets=lengths_to_offsets(np.array(lengths)),
         users=Vocabulary(np.arange(len(histories))),
         items=Vocabulary(np.arange(5)),
         catalogue=pd.DataFrame(),

@@ -1,4 +1,4 @@
-"""A local server that behaves and misbehaves, and what it offers."""
+"""A local HTTP server with configurable faults, and a small data set to serve."""
 
 import hashlib
 import io
@@ -7,6 +7,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from recsys.data.public import fetch
-from recsys.data.sources import Source
+from recsys.data.public import Source, fetch
 from recsys.errors import DownloadError
 
 NAME = "ml-latest-small"
@@ -26,37 +26,25 @@ Files = Mapping[str, bytes] | Sequence[tuple[str | zipfile.ZipInfo, bytes]]
 
 @dataclass
 class Server:
-    """What the local server shall answer, and what it was asked."""
+    """What the local server answers, and what it was asked."""
 
     url: str = ""
     body: bytes = b""
     status: int = 200
     declared: int | None = None
     """Content-Length, if not the true one; -1 for none."""
-    etag: str | None = '"first"'
-    modified: str | None = None
-    ranges: bool = True
-    """Whether it knows of Range; then it knows of If-Range, too, unless told otherwise."""
-    if_ranges: bool = True
-    range_status: int | None = None
-    """What it answers to a Range, instead of what is right."""
-    range_shift: int = 0
-    """By how many bytes it misses the beginning of a range."""
-    breaks: list[int] = field(default_factory=list)
-    """After so many bytes the next answers break off, one after the other."""
     pause: float = 0.0
-    """Seconds between one kibibyte and the next."""
+    """Seconds between chunks of 1 KiB."""
     stall_after: int | None = None
-    """Send so many bytes, then nothing more until `release` is set."""
+    """Send this many bytes, then nothing more until `release` is set."""
     release: threading.Event = field(default_factory=threading.Event)
-    asked: list[str | None] = field(default_factory=list)
-    """The Range of each request."""
+    n_requests: int = 0
     sent: int = 0
 
     def offer(self, content: bytes | Files, **changes: object) -> dict[str, Source]:
-        """Send an archive from now on, and describe it truly but for `changes`."""
+        """Serve an archive from now on; return its description with some changes."""
         self.body = content if isinstance(content, bytes) else zipped(content)
-        facts = {
+        entry = {
             "name": NAME,
             "title": "A tiny data set",
             "home": "https://example.org/tiny",
@@ -67,7 +55,7 @@ class Server:
             "max_unpacked_bytes": 100_000,
             "licence": "For tests only.\n",
         }
-        return {NAME: Source.model_validate(facts | changes)}
+        return {NAME: Source.model_validate(entry | changes)}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -76,42 +64,23 @@ class Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)
 
     def do_GET(self) -> None:
-        now = self.settings
-        asked = self.headers["Range"]
-        now.asked.append(asked)
-        first, status = 0, now.status
-        if asked and now.ranges and self._is_current():
-            first = int(asked.removeprefix("bytes=").removesuffix("-")) + now.range_shift
-            status = now.range_status or 206
-        elif status == 206:
-            first = now.range_shift
-        body = now.body[first:]
-        self.send_response(status)
-        headers = {"ETag": now.etag, "Last-Modified": now.modified}
-        if now.declared != -1:
-            headers["Content-Length"] = str(len(body) if now.declared is None else now.declared)
-        if status == 206:
-            headers["Content-Range"] = f"bytes {first}-{len(now.body) - 1}/{len(now.body)}"
-        for name, value in headers.items():
-            if value is not None:
-                self.send_header(name, value)
+        settings = self.settings
+        settings.n_requests += 1
+        self.send_response(settings.status)
+        if settings.declared != -1:
+            length = len(settings.body) if settings.declared is None else settings.declared
+            self.send_header("Content-Length", str(length))
         self.end_headers()
-        try:
-            self._send(now, body[: now.breaks.pop(0)] if now.breaks else body)
-        except OSError:
-            self.close_connection = True  # the other side has had enough
+        with suppress(OSError):  # the client closed the connection
+            self._send(settings)
 
-    def _is_current(self) -> bool:
-        now, version = self.settings, self.headers["If-Range"]
-        return not now.if_ranges or version in (None, now.etag, now.modified)
-
-    def _send(self, now: Server, body: bytes) -> None:
-        for start in range(0, len(body), 1024):
-            if now.stall_after is not None and start >= now.stall_after:
-                now.release.wait(30)
+    def _send(self, settings: Server) -> None:
+        for start in range(0, len(settings.body), 1024):
+            if settings.stall_after is not None and start >= settings.stall_after:
+                settings.release.wait(30)
                 return
-            now.sent += self.wfile.write(body[start : start + 1024])
-            time.sleep(now.pause)
+            settings.sent += self.wfile.write(settings.body[start : start + 1024])
+            time.sleep(settings.pause)
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
         pass
@@ -147,7 +116,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def layout() -> dict[str, bytes]:
-    """The files of a tiny data set; one that does not pack well, to break off in."""
+    """The files of a small data set, including one that does not compress."""
     return {
         f"{NAME}/": b"",
         f"{NAME}/ratings.csv": b"userId,movieId,rating,timestamp\n1,1,4.0,964982703\n",

@@ -3,7 +3,7 @@ import pytest
 from pydantic import ValidationError
 
 from recsys.data import DataConfig, read_ratings
-from recsys.data.reading.checks import checks_of
+from recsys.data.validation import parse_checks
 from recsys.errors import ConfigError
 
 
@@ -73,10 +73,10 @@ def test_what_cannot_be_is_refused(settings):
 
 
 def test_a_check_that_is_not_there_is_named():
-    with pytest.raises(ConfigError, match=r"dupes = 'error': .*; there are malformed_row, "):
-        checks_of({"dupes": "error"})
+    with pytest.raises(ConfigError, match=r"dupes = 'error': .*; the checks are malformed_row, "):
+        parse_checks({"dupes": "error"})
     with pytest.raises(ConfigError, match="duplicate = 'drop': "):
-        checks_of({"duplicate": "drop"})
+        parse_checks({"duplicate": "drop"})
 
 
 def test_checks_are_settings_too(small_log):
@@ -89,7 +89,7 @@ def test_filters_that_were_set_are_in_the_fingerprint(small_log):
     config = DataConfig.model_validate({"filters": {"min_rating": 3, "min_item_interactions": 2}})
     left, _ = config.filters.apply(read_ratings(small_log))
     split = config.split.apply(left)
-    assert DataConfig().filters.facts() == {}
+    assert DataConfig().filters.fingerprint() == {}
     added = {"filter_min_rating": 3.0, "filter_min_item_interactions": 2}
-    fingerprint = split.filtered_by(config.filters.facts()).fingerprint("test")
+    fingerprint = split.with_filters(config.filters.fingerprint()).fingerprint("test")
     assert fingerprint == {**split.fingerprint("test"), **added}

@@ -112,7 +112,9 @@ def test_a_window_tells_its_limits(small_log):
 
 
 def test_an_empty_window_is_an_error_that_tells_when_there_are_ratings(small_log):
-    reach = "widen it .the times are from 1970-01-01T00:01:40 to 1970-01-01T00:05:00 UTC"
+    reach = (
+        "widen the window .the timestamps are from 1970-01-01T00:01:40 to 1970-01-01T00:05:00 UTC"
+    )
     with pytest.raises(DataError, match=reach):
         time_window(read_ratings(small_log), start="2000-01-01")
     with pytest.raises(ConfigError, match="'then' is not a time"):

@@ -1,4 +1,5 @@
 import dataclasses
+from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pandas as pd
@@ -6,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data import read_ratings
+from recsys.data import load_interactions, read_ratings, save_interactions
+from recsys.data.interactions import format_time_range, to_unix
+from recsys.errors import BundleError, ConfigError
 
 # (user, item) -> time: each pair once, in any order, with equal times among them.
 logs = st.dictionaries(
@@ -123,3 +126,69 @@ def test_equal_data_has_an_equal_digest(small_log):
 )
 def test_other_data_has_another_digest(small_log, change):
     assert read_ratings(change(small_log)).digest != read_ratings(small_log).digest
+
+
+@pytest.fixture
+def text_ids(small_log):
+    return read_ratings(small_log.astype({"user_id": str, "item_id": str}))
+
+
+@pytest.mark.parametrize("missing", [[], ["rating"], ["rating", "timestamp"]])
+def test_what_is_saved_comes_back(small_log, tmp_path, missing):
+    whole = read_ratings(small_log.drop(columns=missing))
+    loaded = load_interactions(save_interactions(whole, tmp_path / "saved"))
+    assert loaded.digest == whole.digest
+    assert loaded.users == whole.users
+    assert loaded.items == whole.items
+    pd.testing.assert_frame_equal(loaded.catalogue, whole.catalogue)
+    assert np.array_equal(loaded.user_offsets, whole.user_offsets)
+
+
+def test_ids_that_are_text_and_users_without_rows_come_back(text_ids, tmp_path):
+    few = text_ids.filter(text_ids.user_index == 1)
+    loaded = load_interactions(save_interactions(few, tmp_path / "saved"))
+    assert loaded.digest == few.digest
+    assert loaded.users.ids.tolist() == ["1", "2", "3"]
+    assert loaded.history_lengths.tolist() == few.history_lengths.tolist() == [0, 3, 0]
+
+
+def test_a_damaged_or_strange_folder_is_refused(text_ids, tmp_path):
+    folder = save_interactions(text_ids, tmp_path / "saved")
+    events = folder / "events.npz"
+    events.write_bytes(events.read_bytes()[:-1])
+    with pytest.raises(BundleError, match=r"events\.npz"):
+        load_interactions(folder)
+    with pytest.raises(BundleError, match="missing"):
+        load_interactions(tmp_path)
+
+
+NEW_YEAR = 1_420_070_400  # 2015-01-01, UTC
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        NEW_YEAR,
+        np.int64(NEW_YEAR),
+        "2015-01-01",
+        "2015-01-01T00:00",
+        "2015-01-01T01:00+01:00",
+        datetime(2015, 1, 1),  # noqa: DTZ001
+        datetime(2015, 1, 1, tzinfo=UTC),
+        datetime(2015, 1, 1, 2, tzinfo=timezone(timedelta(hours=2))),
+        pd.Timestamp("2015-01-01"),
+        pd.Timestamp("2014-12-31 23:59:59.5"),  # rounded up
+    ],
+)
+def test_all_ways_to_write_a_time_are_equal(time):
+    assert to_unix(time) == NEW_YEAR
+
+
+@pytest.mark.parametrize("time", ["", "soon", "NaT", "2015-13-01", 1.5, None, pd.NaT])
+def test_an_invalid_time_is_an_error(time):
+    with pytest.raises(ConfigError, match="is not a time"):
+        to_unix(time)
+
+
+def test_the_range_of_no_timestamps_is_empty():
+    assert format_time_range(np.array([], dtype=np.int64)) == "empty"

@@ -114,7 +114,7 @@ def test_every_row_is_in_the_part_where_it_belongs_and_in_no_other(name, rows):
     assert cases(split, "validation") == expected[VALIDATION]
     assert cases(split, "test") == expected[TEST]
     whole = split.interactions
-    left_out = pairs(split, *(x[split.left_out] for x in (whole.user_index, whole.item_index)))
+    left_out = pairs(split, *(x[split.excluded] for x in (whole.user_index, whole.item_index)))
     assert left_out == expected[EXCLUDED]
     assert sum(map(len, expected.values())) == len(rows)
 
@@ -233,8 +233,8 @@ def test_the_split_leaves_the_interactions_as_they_are(split_by):
     ("part", "message"),
     [
         ([0, 0], "shape"),
-        ([0, 1, 0], "train has to come first"),
-        ([0, 2, 1], "train has to come first"),
+        ([0, 1, 0], "train rows first"),
+        ([0, 2, 1], "train rows first"),
         ([1, 1, 2], "has no history"),
     ],
 )

@@ -52,7 +52,7 @@ def test_leave_last_out_by_hand(log):
     assert train_of(split) == [[0, 1, 2], [2], [4, 3], [1]]
     assert as_lists(split, "validation") == [(0, [0, 1, 2], 3), (1, [2], 0)]
     assert as_lists(split, "test") == [(0, [0, 1, 2, 3], 4), (1, [2, 0], 1)]
-    assert len(split.left_out) == 0
+    assert len(split.excluded) == 0
 
 
 def test_leave_last_n_by_hand(log):
@@ -80,7 +80,7 @@ def test_global_time_cut_by_hand(log):
     assert train_of(split) == [[0, 1], [2], [], [1]]
     assert as_lists(split, "validation") == [(0, [0, 1], 2), (0, [0, 1, 2], 3), (1, [2], 0)]
     assert as_lists(split, "test") == [(0, [0, 1, 2, 3], 4), (1, [2, 0], 1), (2, [4], 3)]
-    assert split.left_out.tolist() == [8]  # what cat watched first
+    assert split.excluded.tolist() == [8]  # what cat watched first
 
 
 def test_cold_users_and_items_by_hand(log):
@@ -90,7 +90,7 @@ def test_cold_users_and_items_by_hand(log):
     assert cold.items.tolist() == [True, False, True]
     assert cold.warm.tolist() == [False, True, False]
     assert cold.counts() == {"targets": 3, "cold_users": 1, "cold_items": 2, "warm": 1}
-    text = "of 3 targets, 1 is of a user that train does not know, 2 of an item; 1 of neither"
+    text = "3 targets: 1 with a cold user, 2 with a cold item, 1 warm"
     assert str(cold) == text
 
 
@@ -116,7 +116,7 @@ def test_a_row_is_left_for_train_whatever_the_ratio():
 def test_without_times_the_order_of_rows_counts():
     log = read_ratings(pd.DataFrame({"user_id": [1, 1, 1], "item_id": [30, 10, 20]}))
     assert as_lists(leave_last_n(log, 1), "test") == [(0, [2, 0], 1)]
-    with pytest.raises(DataError, match=r"global_time_cut needs times.*no column 'timestamp'"):
+    with pytest.raises(DataError, match=r"global_time_cut needs timestamps.*no column 'timestamp'"):
         global_time_cut(log, validation_from=1, test_from=2)
 
 
@@ -133,7 +133,7 @@ def test_leave_last_out_keeps_its_fingerprint(small_log):
     split = leave_last_out(read_ratings(small_log))
     assert split.fingerprint("test") == {
         "protocol": "leave-last-out",
-        "target": "test",
+        "subset": "test",
         "n_items": 5,
         "n_users": 2,
         "data_digest": "a807219ed9d7a78136ffcff79b86021ac3d2600fac94a62548670c3795818eb4",
@@ -151,7 +151,7 @@ def test_leave_last_out_keeps_its_fingerprint(small_log):
     [
         (lambda log: leave_last_n(log, 0), "n is 0"),
         (lambda log: per_user_ratio(log, -0.1, 0.1), "validation=-0.1"),
-        (lambda log: per_user_ratio(log, 0.5, 0.5), "together less than 1"),
+        (lambda log: per_user_ratio(log, 0.5, 0.5), "add up to less than 1"),
         (lambda log: global_time_cut(log, validation_from=5, test_from=5), "later"),
         (lambda log: global_time_cut(log, validation_from="x", test_from=5), "'x' is not a time"),
     ],

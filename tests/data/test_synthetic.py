@@ -15,14 +15,15 @@ from recsys.cooccurrence import cosine, count_cooccurrence
 from recsys.data import read_ratings
 from recsys.data.synthetic import (
     SyntheticConfig,
-    choose,
+    describe,
+    generate_block,
+    generate_titles,
     planted_pairs,
+    sample_titles,
     synthesise_ratings,
-    viewers,
     write_parquet,
     write_sample,
 )
-from recsys.data.synthetic.catalogue import describe, make_catalogue
 
 Floats = NDArray[np.float64]
 
@@ -65,7 +66,7 @@ def test_tables_have_the_sizes_asked_for(ratings: pd.DataFrame, movies: pd.DataF
     assert 50 < len(ratings) / 400 < 70
 
 
-def test_nobody_rates_a_film_twice(ratings: pd.DataFrame) -> None:
+def test_no_user_rates_a_movie_twice(ratings: pd.DataFrame) -> None:
     assert not ratings.duplicated([columns.USER_ID, columns.ITEM_ID]).any()
 
 
@@ -75,7 +76,7 @@ def test_ratings_are_half_steps_from_half_to_five(ratings: pd.DataFrame) -> None
     assert 3.0 < ratings[columns.RATING].mean() < 4.0
 
 
-def test_ratings_are_higher_for_the_genres_that_a_viewer_watches_most(
+def test_ratings_are_higher_for_the_genres_that_a_user_watches_most(
     ratings: pd.DataFrame, movies: pd.DataFrame
 ) -> None:
     rated = ratings.merge(movies, on=columns.ITEM_ID)
@@ -86,13 +87,13 @@ def test_ratings_are_higher_for_the_genres_that_a_viewer_watches_most(
     assert event["proportion"].max().corr(event[columns.RATING].first()) > 0.2
 
 
-def test_time_passes_between_the_ratings_of_a_viewer(ratings: pd.DataFrame) -> None:
+def test_timestamps_of_a_user_increase(ratings: pd.DataFrame) -> None:
     assert ratings[columns.TIMESTAMP].dtype == np.int64
     assert (ratings.groupby(columns.USER_ID)[columns.TIMESTAMP].diff().dropna() > 0).all()
 
 
-def test_a_few_films_and_viewers_have_most_of_the_ratings(ratings: pd.DataFrame) -> None:
-    # With equal chances the first tenth of 300 films would have about 12 % of the ratings.
+def test_a_few_movies_and_users_have_most_of_the_ratings(ratings: pd.DataFrame) -> None:
+    # With equal chances the first tenth of 300 movies would have about 12 % of the ratings.
     assert _share_of_first_tenth(ratings[columns.ITEM_ID]) > 0.2
     assert _share_of_first_tenth(ratings[columns.USER_ID]) > 0.2
 
@@ -103,30 +104,30 @@ def test_titles_are_unique_and_have_years(movies: pd.DataFrame) -> None:
 
 
 def test_titles_are_unique_in_the_largest_catalogue() -> None:
-    largest = SyntheticConfig(n_items=200_000, franchise_share=0, planted_pairs=20_000)
-    rng = largest.catalogue_rng()
-    movies = describe(make_catalogue(largest, rng), rng)
+    largest = SyntheticConfig(n_items=200_000, series_fraction=0, planted_pairs=20_000)
+    rng = largest.rng(0)
+    movies = describe(generate_titles(largest, rng), rng)
     assert len(movies) == 200_000
     assert movies[columns.TITLE].is_unique
     assert movies[columns.TITLE].str.len().max() < 50
 
 
-def test_franchises_are_watched_in_order_and_from_the_first(
+def test_series_are_watched_in_order_from_the_first(
     ratings: pd.DataFrame, movies: pd.DataFrame
 ) -> None:
     name, part, year = _parse(movies[columns.TITLE])
     release = pd.DataFrame({"name": name, "part": part, "year": year}).sort_values(["name", "part"])
     assert (release.groupby("name")["year"].diff().dropna() > 0).all()
 
-    films = movies.assign(name=name, part=part)
-    watched = ratings.merge(films, on=columns.ITEM_ID)
+    movies = movies.assign(name=name, part=part)
+    watched = ratings.merge(movies, on=columns.ITEM_ID)
     watched = watched.sort_values([columns.USER_ID, columns.TIMESTAMP])
     nth = watched.groupby([columns.USER_ID, "name"]).cumcount() + 1
     assert (nth == watched["part"]).all()
     assert (watched["part"] > 1).mean() > 0.2  # sequels are worth predicting
 
 
-def test_the_last_film_says_more_of_the_next_than_the_set_of_films_watched(
+def test_the_last_item_predicts_the_next_better_than_the_set_of_items(
     ratings: pd.DataFrame,
 ) -> None:
     histories = [
@@ -163,27 +164,27 @@ def test_a_larger_sample_takes_little_time() -> None:
     [
         SyntheticConfig(n_users=1, n_items=10, mean_events=5),
         SyntheticConfig(n_users=20, n_items=30, mean_events=10, n_tastes=1),
-        SyntheticConfig(n_users=20, n_items=30, mean_events=10, franchise_share=1),
-        SyntheticConfig(n_users=20, n_items=30, mean_events=10, sequel_appetite=0),
+        SyntheticConfig(n_users=20, n_items=30, mean_events=10, series_fraction=1),
+        SyntheticConfig(n_users=20, n_items=30, mean_events=10, sequel_probability=0),
     ],
 )
-def test_corner_cases_still_give_ratings(config: SyntheticConfig) -> None:
+def test_edge_cases(config: SyntheticConfig) -> None:
     ratings, movies = synthesise_ratings(config)
     assert ratings[columns.USER_ID].nunique() == config.n_users
     assert len(movies) == config.n_items
 
 
-def test_more_events_than_films_allow_are_refused() -> None:
+def test_too_many_events_are_an_error() -> None:
     with pytest.raises(ValidationError, match="mean_events 60 is more than half of n_items 100"):
         SyntheticConfig(n_items=100)
 
 
-def test_unknown_settings_are_refused() -> None:
+def test_an_unknown_setting_is_an_error() -> None:
     with pytest.raises(ValidationError, match="n_movies"):
         SyntheticConfig.model_validate({"n_movies": 10})
 
 
-def test_the_sample_is_written_as_movielens_does(tmp_path: Path) -> None:
+def test_the_sample_is_written_in_the_layout_of_movielens(tmp_path: Path) -> None:
     folder = write_sample(tmp_path / "sample", SMALL)
 
     assert folder == tmp_path / "sample"
@@ -199,14 +200,14 @@ def test_the_sample_is_written_as_movielens_does(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thirty viewers of SMALL to a block."""
-    monkeypatch.setattr("recsys.data.synthetic.config._BLOCK_RATINGS", 30 * SMALL.mean_events)
+    """Thirty users of SMALL per block."""
+    monkeypatch.setattr("recsys.data.synthetic._BLOCK_RATINGS", 30 * SMALL.mean_events)
 
 
-def test_blocks_do_not_depend_on_the_order_in_which_they_are_made(small_blocks: None) -> None:
+def test_blocks_do_not_depend_on_their_order(small_blocks: None) -> None:
     assert SMALL.n_blocks == 3
-    catalogue = make_catalogue(SMALL, SMALL.catalogue_rng())
-    backwards = [viewers.rate_block(catalogue, SMALL, block) for block in (2, 1, 0)]
+    titles = generate_titles(SMALL, SMALL.rng(0))
+    backwards = [generate_block(titles, SMALL, block) for block in (2, 1, 0)]
     in_order = pd.concat(backwards[::-1], ignore_index=True)
     pd.testing.assert_frame_equal(in_order, synthesise_ratings(SMALL)[0])
     assert in_order[columns.USER_ID].unique().tolist() == list(range(1, 81))
@@ -236,7 +237,7 @@ def test_csv_of_several_blocks_is_one_table(small_blocks: None, tmp_path: Path) 
     pd.testing.assert_frame_equal(written, synthesise_ratings(SMALL)[0])
 
 
-def test_a_sample_cut_short_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_sample_leaves_nothing(tmp_path: Path) -> None:
     def stop(_block: int, _metrics: object) -> None:
         raise KeyboardInterrupt
 
@@ -245,31 +246,31 @@ def test_a_sample_cut_short_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_drawing_with_repeats_is_as_likely_as_sorting_with_noise() -> None:
-    """Who watches what, and what comes first, must not depend on the way of drawing."""
+def test_sampling_with_and_without_replacement_agree() -> None:
+    """Both ways of sampling give the same distribution."""
     n_users = 20_000
     small = SyntheticConfig(n_items=24, mean_events=8, n_tastes=3)
-    catalogue = make_catalogue(small, np.random.default_rng(0))
+    titles = generate_titles(small, np.random.default_rng(0))
     tastes = np.tile([0.7, 0.3, 0.0], (n_users, 1))
     shares = []
     for rounds, seed in [(0, 1), (1, 2), (6, 3)]:
         rng = np.random.default_rng(seed)
         n_events = np.full(n_users, small.mean_events)
-        chosen = choose.choose_titles(catalogue, tastes, n_events, small, rng, rounds)
-        assert (np.bincount(chosen.user, chosen.n_films) == small.mean_events).all()
-        is_first = np.diff(chosen.user, prepend=-1) != 0
-        n_titles = len(catalogue.n_films)
+        sampled = sample_titles(titles, tastes, n_events, small, rng, rounds)
+        assert (np.bincount(sampled.user, sampled.n_movies) == small.mean_events).all()
+        is_first = np.diff(sampled.user, prepend=-1) != 0
+        n_titles = len(titles.n_movies)
         shares.append(
             [
-                np.bincount(chosen.title, minlength=n_titles) / n_users,
-                np.bincount(chosen.title[is_first], minlength=n_titles) / n_users,
-                np.bincount(chosen.title, chosen.n_films, n_titles) / n_users / 5,
+                np.bincount(sampled.title, minlength=n_titles) / n_users,
+                np.bincount(sampled.title[is_first], minlength=n_titles) / n_users,
+                np.bincount(sampled.title, sampled.n_movies, n_titles) / n_users / 5,
             ]
         )
     # The standard error of the difference of two shares is 0.005 at most.
     np.testing.assert_allclose(shares[1], shares[0], atol=0.02)
     np.testing.assert_allclose(shares[2], shares[0], atol=0.02)
-    weights = np.exp(catalogue.log_appeal) * (tastes[0] + 1e-3)[catalogue.taste]
+    weights = np.exp(titles.log_appeal) * (tastes[0] + 1e-3)[titles.taste]
     np.testing.assert_allclose(shares[2][1], weights / weights.sum(), atol=0.015)
 
 
@@ -295,7 +296,7 @@ def test_planted_pairs_are_each_others_nearest_neighbours(sizes: dict[str, int])
     assert (similarity[first, second] > 1.1 * runner_up).all()
 
 
-def test_planted_pairs_look_like_any_films() -> None:
+def test_planted_pairs_look_like_other_movies() -> None:
     planted = SyntheticConfig(planted_pairs=20)
     ratings, movies = synthesise_ratings(planted)
     title = movies.set_index(columns.ITEM_ID)[columns.TITLE]
@@ -305,7 +306,7 @@ def test_planted_pairs_look_like_any_films() -> None:
     assert movies[columns.TITLE].is_unique
 
 
-def test_more_pairs_than_a_tenth_of_the_films_are_refused() -> None:
+def test_too_many_planted_pairs_are_an_error() -> None:
     with pytest.raises(ValidationError, match="planted_pairs 31 is more than a tenth of n_items"):
         SyntheticConfig(planted_pairs=31)
 

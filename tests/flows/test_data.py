@@ -44,8 +44,8 @@ def test_what_was_left_out_and_why_is_recorded(recorded):
     metrics, params = run.data.metrics, run.data.params
     assert (metrics["rating_scale_rows"], metrics["missing_id_rows"]) == (1, 1)
     assert metrics["bad_timestamp_rows"] == 1
-    assert metrics["kept_rows"] == metrics["read_rows"] - 3
-    assert metrics["min_rating_removed_rows"] == metrics["kept_rows"] - len(split.interactions)
+    assert metrics["used_rows"] == metrics["read_rows"] - 3
+    assert metrics["min_rating_removed_rows"] == metrics["used_rows"] - len(split.interactions)
     assert params["data.split.n"] == "2"
     assert params["data.checks.duplicate"] == "quarantine"
     file = client.download_artifacts(run.info.run_id, "checks.json")

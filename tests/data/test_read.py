@@ -128,7 +128,7 @@ def test_of_repeated_rows_the_latest_is_kept_with_a_warning(timestamps, kept, or
     log = pd.DataFrame({"user_id": 1, "item_id": [10, 20, 10], "rating": [1.0, 2.0, 3.0]})
     if timestamps:
         log["timestamp"] = timestamps
-    with pytest.warns(DataWarning, match="2 of 3 rows are used; duplicate: 1 row left out"):
+    with pytest.warns(DataWarning, match="2 of 3 rows are used; duplicate: 1 row quarantined"):
         interactions = read_ratings(log)
     ratings = {10: kept, 20: 2.0}
     assert watched(interactions, 1) == order
@@ -160,11 +160,11 @@ def test_files_that_are_no_ratings_are_refused(write, content, parts):
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.csv"])
 def test_a_path_to_nothing_is_refused(tmp_path, name):
-    refused(tmp_path / name, f"{tmp_path / name}: there is no such file")
+    refused(tmp_path / name, f"{tmp_path / name}: no such file")
 
 
 def test_a_folder_without_ratings_is_refused(tmp_path):
-    refused(tmp_path, str(tmp_path), "there is no file of ratings in it", "name one file")
+    refused(tmp_path, str(tmp_path), "no file of ratings in it", "name one file")
 
 
 def test_a_broken_parquet_file_is_refused(tmp_path):
@@ -212,8 +212,8 @@ def test_text_ids_find_their_titles(write):
     [
         ("movieId,name\n10,Heat\n", ["no column 'title'"]),
         ("title\nHeat\n", ["no column 'item_id'"]),
-        ("movieId,title\n10,Heat\nx,Net\n", ["line 3", "'item_id'", "'x' is not a whole number"]),
-        ("movieId,title\n10.5,Heat\n", ["line 2", "'item_id'", "'10.5' is not a whole number"]),
+        ("movieId,title\n10,Heat\nx,Net\n", ["line 3", "'item_id'", "'x' is not an integer"]),
+        ("movieId,title\n10.5,Heat\n", ["line 2", "'item_id'", "'10.5' is not an integer"]),
         ("", ["the file is empty"]),
     ],
 )

@@ -142,9 +142,11 @@ def test_columns_may_have_any_name(tmp_path, form):
 
 
 def test_a_column_that_is_not_there_is_named():
-    with pytest.raises(DataError, match=r"the table: no column 'visitor', which is to be user_id"):
+    with pytest.raises(DataError, match=r"the table: no column 'visitor' for user_id"):
         read_ratings(LOG, columns={"user_id": "visitor"})
-    with pytest.raises(DataError, match=r"columns names 'who'; it can name user_id, item_id"):
+    with pytest.raises(
+        DataError, match=r"columns has unknown keys 'who'; the keys are user_id, item_id"
+    ):
         read_ratings(LOG, columns={"who": "visitor"})
 
 
@@ -152,9 +154,9 @@ def test_the_layout_can_be_named(tmp_path):
     path = tmp_path / "log.tab"
     path.write_text(lines(ROWS, "::"))
     check(read_ratings(path, layout="movielens-dat"))
-    with pytest.raises(DataError, match=r"files of kind \.tab are not known; name the layout"):
+    with pytest.raises(DataError, match=r"unknown file type \.tab; name the layout"):
         read_ratings(path)
-    with pytest.raises(DataError, match="no layout 'dat'; there are movielens, "):
+    with pytest.raises(DataError, match="no layout 'dat'; the layouts are movielens, "):
         read_ratings(path, layout="dat")
 
 
@@ -193,9 +195,9 @@ def test_an_error_in_a_part_names_the_part_and_its_line(tmp_path):
         read_ratings(tmp_path, checks=Checks(bad_rating="error"))
     with pytest.warns(DataWarning, match=r"2 of 3 rows .*part-1\.csv, line 3"):
         assert len(read_ratings(tmp_path)) == 2
-    rejected = pd.read_parquet(f"{tmp_path}.rejected.parquet")
-    assert rejected["file"].tolist() == [str(tmp_path / "part-1.csv")]
-    assert rejected["line"].tolist() == [3]
+    quarantined = pd.read_parquet(f"{tmp_path}.quarantine.parquet")
+    assert quarantined["file"].tolist() == [str(tmp_path / "part-1.csv")]
+    assert quarantined["line"].tolist() == [3]
 
 
 @pytest.mark.parametrize(
@@ -211,8 +213,8 @@ def test_an_error_in_a_part_names_the_part_and_its_line(tmp_path):
         ("log.csv", b"", "the file is empty"),
         ("log.csv", b"user_id,item_id\n", "there are no rows"),
         ("log.parquet", b"PAR1", "cannot be read as Parquet"),
-        ("ratings.dat", b"1::2::3\n", "line 1: '1::2::3' has 3 columns where 4 are due"),
-        ("notes.md", b"# Notes", "files of kind .md are not known"),
+        ("ratings.dat", b"1::2::3\n", "line 1: '1::2::3' has 3 columns instead of 4"),
+        ("notes.md", b"# Notes", "unknown file type .md"),
     ],
 )
 def test_broken_files_are_refused_by_name(tmp_path, name, content, message):

@@ -70,7 +70,7 @@ def test_what_passes_survives_as_it_is(frame, tmp_path_factory):
     expected = in_order_of_watching(frame)
     for source in (frame, path):
         log, report = read(source)
-        assert report.rows == report.kept == len(frame)
+        assert report.n_rows == report.n_used == len(frame)
         pd.testing.assert_frame_equal(as_frame(log), expected, check_dtype=False)
         assert sorted(log.users.ids.tolist()) == log.users.ids.tolist()
         again, _ = read(as_frame(log))
@@ -156,10 +156,10 @@ def test_a_damaged_row_is_quarantined_and_the_others_are_whole(
     good = [row for place, row in enumerate(rows) if place not in at]
     expected = pd.DataFrame(good, columns=["user_id", "item_id", "rating", "timestamp"])
     pd.testing.assert_frame_equal(as_frame(log), in_order_of_watching(expected), check_dtype=False)
-    assert (report.rows, report.kept) == (len(rows), len(good))
-    assert report.rejected["line"].tolist() == [place + 2 for place in sorted(at)]
-    assert len(pd.read_parquet(report.rejected_path)) == len(at)
-    (check,) = report.rejected["check"].unique()
+    assert (report.n_rows, report.n_used) == (len(rows), len(good))
+    assert report.quarantined["line"].tolist() == [place + 2 for place in sorted(at)]
+    assert len(pd.read_parquet(report.quarantine_path)) == len(at)
+    (check,) = report.quarantined["check"].unique()
     with pytest.raises(DataError, match=re.escape(f"{path}, line {min(at) + 2}")):
         read(path, **{check: "error"})
 
@@ -238,5 +238,5 @@ def test_noise_never_passes_as_other_rows(rows, noise, tmp_path_factory):
     kept = {tuple(fields) for fields in csv.reader(content[1:]) if fields} & untouched
     found = {tuple(map(str, row)) for row in as_frame(log).itertuples(index=False)}
     assert kept <= found
-    assert report.rows == sum(bool(line.strip("\r\n")) for line in content[1:])
-    assert report.rows == report.kept + len(report.rejected)
+    assert report.n_rows == sum(bool(line.strip("\r\n")) for line in content[1:])
+    assert report.n_rows == report.n_used + len(report.quarantined)

@@ -14,31 +14,31 @@ NOW = 1_000_000_000
 
 # A row that cannot be right, the check that it fails, and what is said of it.
 BAD_ROWS = [
-    (",20,4.0,20", "missing_id", "column 'user_id': nothing is not an id"),
-    ("4,,4.0,20", "missing_id", "column 'item_id': nothing is not an id"),
+    (",20,4.0,20", "missing_id", "column 'user_id': (empty) is not an id"),
+    ("4,,4.0,20", "missing_id", "column 'item_id': (empty) is not an id"),
     ("  ,20,4.0,20", "missing_id", "column 'user_id': '  ' is not an id"),
     ("4\x00,20,4.0,20", "missing_id", r"column 'user_id': '4\x00' is not an id"),
-    ("u4,20,4.0,20", "id_type", "column 'user_id': 'u4' is not a whole number"),
-    ("4,20.5,4.0,20", "id_type", "column 'item_id': '20.5' is not a whole number"),
-    ("4,020,4.0,20", "id_type", "column 'item_id': '020' is not a whole number"),
-    ("4,99999999999999999999,4.0,20", "id_type", "'99999999999999999999' is not a whole"),
+    ("u4,20,4.0,20", "id_type", "column 'user_id': 'u4' is not an integer"),
+    ("4,20.5,4.0,20", "id_type", "column 'item_id': '20.5' is not an integer"),
+    ("4,020,4.0,20", "id_type", "column 'item_id': '020' is not an integer"),
+    ("4,99999999999999999999,4.0,20", "id_type", "'99999999999999999999' is not an integer"),
     ("4,20,good,20", "bad_rating", "column 'rating': 'good' is not a number"),
-    ("4,20,,20", "bad_rating", "column 'rating': nothing is not a number"),
+    ("4,20,,20", "bad_rating", "column 'rating': (empty) is not a number"),
     ("4,20,inf,20", "bad_rating", "column 'rating': inf is not a number"),
     ("4,20,nan,20", "bad_rating", "column 'rating': nan is not a number"),
     ("4,20,0.4,20", "rating_scale", "is not a rating from 0.5 to 5"),
     ("4,20,55,20", "rating_scale", "column 'rating': 55.0 is not a rating from 0.5 to 5"),
-    ("4,20,4.0,", "bad_timestamp", "column 'timestamp': nothing is neither"),
+    ("4,20,4.0,", "bad_timestamp", "column 'timestamp': (empty) is neither"),
     ("4,20,4.0,noon", "bad_timestamp", "column 'timestamp': 'noon' is neither"),
     ("4,20,4.0,1.5", "bad_timestamp", "column 'timestamp': '1.5' is neither"),
     ("4,20,4.0,1e30", "bad_timestamp", "column 'timestamp': '1e30' is neither"),
     ("4,20,4.0,2001-01-01", "bad_timestamp", "column 'timestamp': '2001-01-01' is neither"),
     ("4,20,4.0,-1", "negative_time", "column 'timestamp': -1 is before 1970"),
-    ("4,20,4.0,1000000001", "future_time", "1000000001 lies in the future"),
-    ("4,20,4.0", "malformed_row", "'4,20,4.0' has 3 columns where 4 are due"),
-    ("4,20,4.0,20,7", "malformed_row", "'4,20,4.0,20,7' has 5 columns where 4 are due"),
-    ("4;20;4.0;20", "malformed_row", "'4;20;4.0;20' has 1 columns where 4 are due"),
-    ("userId,movieId,rating,timestamp", "id_type", "'userId' is not a whole number"),
+    ("4,20,4.0,1000000001", "future_time", "1000000001 is in the future"),
+    ("4,20,4.0", "malformed_row", "'4,20,4.0' has 3 columns instead of 4"),
+    ("4,20,4.0,20,7", "malformed_row", "'4,20,4.0,20,7' has 5 columns instead of 4"),
+    ("4;20;4.0;20", "malformed_row", "'4;20;4.0;20' has 1 columns instead of 4"),
+    ("userId,movieId,rating,timestamp", "id_type", "'userId' is not an integer"),
 ]
 
 
@@ -68,14 +68,14 @@ def test_a_bad_row_is_left_out_and_kept_elsewhere(tmp_path, row, check, told, na
     path = written(tmp_path, *GOOD[:2], "", row, *GOOD[2:], name=name)
     ratings, report = read(path)
     assert same(ratings, expected)
-    assert (report.rows, report.kept) == (6, 5)
+    assert (report.n_rows, report.n_used) == (6, 5)
     (finding,) = [one for one in report.findings if one.policy == "quarantine"]
-    assert (finding.check, finding.rows) == (check, 1)
+    assert (finding.check, finding.n_rows) == (check, 1)
     assert told in finding.first
     assert f"{path}, line 5" in finding.first
-    assert report.rejected_path == tmp_path / "ratings.rejected.parquet"
-    kept = pd.read_parquet(report.rejected_path)
-    told_of = report.rejected[kept.columns.tolist()]
+    assert report.quarantine_path == tmp_path / "ratings.quarantine.parquet"
+    kept = pd.read_parquet(report.quarantine_path)
+    told_of = report.quarantined[kept.columns.tolist()]
     pd.testing.assert_frame_equal(kept, told_of, check_dtype=False)
     assert kept[["file", "line", "check"]].to_numpy().tolist() == [[str(path), 5, check]]
     if check != "malformed_row":
@@ -100,17 +100,17 @@ def test_a_bad_row_is_an_error_where_it_is_to_be(tmp_path, row, check, told):
 )  # fmt: skip
 def test_a_strange_row_may_be_kept(tmp_path, row, check):
     ratings, report = read(written(tmp_path, *GOOD, row), **{check: "keep"})
-    assert len(ratings) == report.kept == 6
+    assert len(ratings) == report.n_used == 6
     assert report.metrics()[f"{check}_rows"] == 1
-    assert report.rejected.empty
-    assert report.rejected_path is None
+    assert report.quarantined.empty
+    assert report.quarantine_path is None
 
 
 def test_a_row_that_breaks_several_rules_is_counted_once(tmp_path):
     _, report = read(written(tmp_path, *GOOD, ",,bad,-1", "5,5,9,-1"))
-    counts = {one.check: one.rows for one in report.findings if one.policy == "quarantine"}
+    counts = {one.check: one.n_rows for one in report.findings if one.policy == "quarantine"}
     assert counts == {"missing_id": 1, "rating_scale": 1}
-    assert report.rejected["line"].tolist() == [7, 8]
+    assert report.quarantined["line"].tolist() == [7, 8]
 
 
 def test_the_scale_is_the_one_declared(tmp_path):
@@ -136,16 +136,16 @@ def test_a_row_left_out_does_not_make_text_of_the_other_ids(tmp_path):
     path.write_text("user_id,item_id,rating\n1,7,4\nuser_id,item_id,rating\n2,8,5\n")
     ratings, report = read(path)
     assert ratings.users.ids.tolist() == [1, 2]
-    assert report.rejected["reason"].tolist() == ["rating is not a number"]
+    assert report.quarantined["reason"].tolist() == ["rating is not a number"]
 
 
 def test_a_source_of_mostly_bad_rows_is_refused(tmp_path):
     path = written(tmp_path, *GOOD[:2], *(["4,20,***,20"] * 3))
     with pytest.raises(DataError) as caught:
         read(path)
-    assert "60% of the rows cannot be used" in str(caught.value)
+    assert "60% of the rows are invalid" in str(caught.value)
     assert f"{path}, line 4, column 'rating': '***' is not a number" in str(caught.value)
-    assert len(read(path, max_bad_share=0.7)[0]) == 2
+    assert len(read(path, max_invalid_fraction=0.7)[0]) == 2
 
 
 def test_items_that_the_catalogue_lacks(tmp_path):
@@ -156,7 +156,7 @@ def test_items_that_the_catalogue_lacks(tmp_path):
     assert report.metrics()["unknown_item_rows"] == 2
     ratings, report = read(tmp_path, unknown_item="quarantine")
     assert ratings.items.ids.tolist() == [10, 20]
-    assert report.rejected["line"].tolist() == [2, 5]
+    assert report.quarantined["line"].tolist() == [2, 5]
     with pytest.raises(DataError, match="line 2, column 'item_id': 30 is not in the catalogue"):
         read(path, unknown_item="error")
 
@@ -166,10 +166,10 @@ def test_users_with_one_event(tmp_path):
     ratings, report = read(path)
     assert ratings.n_users == 3
     (finding,) = report.findings
-    assert (finding.check, finding.policy, finding.rows) == ("single_event", "keep", 1)
+    assert (finding.check, finding.policy, finding.n_rows) == ("single_event", "keep", 1)
     ratings, report = read(path, single_event="quarantine")
     assert ratings.users.ids.tolist() == [1, 3]
-    assert report.rejected["line"].tolist() == [4]
+    assert report.quarantined["line"].tolist() == [4]
     with pytest.raises(DataError, match="line 4 is the only row of its user"):
         read(path, single_event="error")
 
@@ -178,8 +178,8 @@ def test_repeated_rows(tmp_path):
     path = written(tmp_path, *GOOD, "1,30,2.0,5", "2,10,1.0,30")
     ratings, report = read(path)
     assert ratings.rating.tolist() == [3.5, 4.0, 1.0, 2.5, 1.0]  # of equal times, the last row
-    assert report.rejected["line"].tolist() == [4, 7]
-    assert report.rejected["reason"].unique().tolist() == [
+    assert report.quarantined["line"].tolist() == [4, 7]
+    assert report.quarantined["reason"].unique().tolist() == [
         "has a later row of the same user and item"
     ]
     with pytest.raises(DataError, match="line 4 has a later row"):
@@ -189,8 +189,8 @@ def test_repeated_rows(tmp_path):
 def test_places_count_blank_and_malformed_lines(tmp_path):
     path = written(tmp_path, "", *GOOD[:1], "", "1,2", "", *GOOD[1:], "4,20,x,20", "1", "", "")
     _, report = read(path)
-    assert report.rejected["line"].tolist() == [5, 11, 12]
-    assert report.rejected["check"].tolist() == ["malformed_row", "bad_rating", "malformed_row"]
+    assert report.quarantined["line"].tolist() == [5, 11, 12]
+    assert report.quarantined["check"].tolist() == ["malformed_row", "bad_rating", "malformed_row"]
 
 
 @pytest.mark.parametrize("kind", ["table", "parquet"])
@@ -202,23 +202,21 @@ def test_rows_of_tables_count_from_zero(tmp_path, kind):
         log.to_parquet(source)
     ratings, report = read(source)
     assert ratings.users.ids.tolist() == [1, 2]
-    assert report.rejected["line"].tolist() == [1]
-    assert "row 1, column 'user_id': nothing is not an id" in str(report)
-    assert report.rejected_path == (
-        tmp_path / "log.rejected.parquet" if kind == "parquet" else None
+    assert report.quarantined["line"].tolist() == [1]
+    assert "row 1, column 'user_id': (empty) is not an id" in str(report)
+    assert report.quarantine_path == (
+        tmp_path / "log.quarantine.parquet" if kind == "parquet" else None
     )
 
 
 def test_where_the_rejected_rows_go_can_be_named(tmp_path):
     log = pd.DataFrame({"user_id": [1, None, 2], "item_id": [1, 2, 3]})
-    with pytest.warns(
-        DataWarning, match=r"2 of 3 rows .* the rows left out are in .*away\.parquet"
-    ):
-        read_ratings(log, rejected=tmp_path / "new" / "away.parquet")
+    with pytest.warns(DataWarning, match=r"2 of 3 rows .* quarantined rows are in .*away\.parquet"):
+        read_ratings(log, quarantine_path=tmp_path / "new" / "away.parquet")
     assert len(pd.read_parquet(tmp_path / "new" / "away.parquet")) == 1
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"the 1 rows that are left out cannot be written there"):
-        read_ratings(log, rejected=tmp_path / "file" / "away.parquet")
+    with pytest.raises(DataError, match=r"cannot write the 1 quarantined rows"):
+        read_ratings(log, quarantine_path=tmp_path / "file" / "away.parquet")
 
 
 def test_rejected_rows_of_an_earlier_time_do_not_stay_and_are_never_read(tmp_path):
@@ -235,7 +233,9 @@ def test_rejected_rows_of_an_earlier_time_do_not_stay_and_are_never_read(tmp_pat
 
 
 def test_that_there_are_no_times_is_said(tmp_path):
-    with pytest.warns(DataWarning, match="no times: the order of the rows is taken"):
+    with pytest.warns(
+        DataWarning, match="no timestamps: rows are assumed to be in chronological order"
+    ):
         read_ratings(pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2]}))
 
 
@@ -246,5 +246,5 @@ def test_the_report_is_a_table_and_a_line(tmp_path):
         f"{tmp_path / 'ratings.csv'}: 5 of 6 rows are used; rating_scale: 1"
     )
     assert report.metrics() == {
-        "read_rows": 6, "kept_rows": 5, "rating_scale_rows": 1, "single_event_rows": 1
+        "read_rows": 6, "used_rows": 5, "rating_scale_rows": 1, "single_event_rows": 1
     }  # fmt: skip

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.data import Checks, read_ratings
-from recsys.data.reading.encode import UNREADABLE, encode
+from recsys.data.encoding import encode
+from recsys.data.readers import read_frame
+from recsys.data.tables import INVALID
 
 
 def read(**columns):
@@ -73,13 +75,13 @@ def test_times_become_seconds_since_1970_in_utc(times, expected):
 @pytest.mark.parametrize(
     ("times", "expected"),
     [
-        ([10, None], [10, UNREADABLE]),
-        ([10.0, 1.5], [10, UNREADABLE]),
-        ([10.0, 1e30], [10, UNREADABLE]),
-        (["10", "x"], [10, UNREADABLE]),
-        (["2015-01-01", "x"], [1_420_070_400, UNREADABLE]),
-        (["2015-01-01", "20", "2015-01-01"], [1_420_070_400, UNREADABLE, 1_420_070_400]),
-        (pd.to_datetime(["1970-01-01", None]), [0, UNREADABLE]),
+        ([10, None], [10, INVALID]),
+        ([10.0, 1.5], [10, INVALID]),
+        ([10.0, 1e30], [10, INVALID]),
+        (["10", "x"], [10, INVALID]),
+        (["2015-01-01", "x"], [1_420_070_400, INVALID]),
+        (["2015-01-01", "20", "2015-01-01"], [1_420_070_400, INVALID, 1_420_070_400]),
+        (pd.to_datetime(["1970-01-01", None]), [0, INVALID]),
         # One time in milliseconds among seconds, and the other way round.
         ([1_600_000_000, 1_600_000_000_000, 1_600_000_000], [1.6e9, 1.6e12, 1.6e9]),
         ([1_600_000_000_000, 1_600_000_000, 1_600_000_000_000], [1.6e9, 1.6e6, 1.6e9]),
@@ -87,8 +89,6 @@ def test_times_become_seconds_since_1970_in_utc(times, expected):
     ids=["gap", "fraction", "huge", "word", "no date", "mixed", "NaT", "one in ms", "one in s"],
 )
 def test_times_that_cannot_be_read_are_marked(times, expected):
-    from recsys.data.reading.columnar import read_frame
-
     log = pd.DataFrame({"user_id": 1, "item_id": range(len(times)), "timestamp": times})
     assert encode(read_frame(log, None)).timestamp.tolist() == expected
 
@@ -113,9 +113,9 @@ def test_of_each_user_and_item_the_latest_row_is_kept(rows):
     found = zip(users, kept.timestamp, items, strict=True)
     assert list(found) == [(user, time, item) for user, time, _, item in expected]
     (report,) = told
-    assert (report.rows, report.kept) == (len(rows), len(expected))
-    assert len(report.rejected) == len(rows) - len(expected)
-    assert report.metrics().get("duplicate_rows", 0) == len(report.rejected)
+    assert (report.n_rows, report.n_used) == (len(rows), len(expected))
+    assert len(report.quarantined) == len(rows) - len(expected)
+    assert report.metrics().get("duplicate_rows", 0) == len(report.quarantined)
     every = read_ratings(log, checks=Checks(duplicate="keep"), on_report=told.append)
-    assert len(every) == told[-1].kept == len(rows)
-    assert told[-1].rejected.empty
+    assert len(every) == told[-1].n_used == len(rows)
+    assert told[-1].quarantined.empty
