@@ -29,8 +29,7 @@ from recsys.embeddings import (
     load_embeddings,
     save_embeddings,
 )
-from recsys.reporting import plots
-from recsys.reporting.map_page import item_map_page
+from recsys.reporting import item_map_figure, item_map_page, loss_curve
 from recsys.storage import verify_manifest
 from recsys.tracking import Run
 
@@ -145,8 +144,8 @@ def embed(
             stage.set_tags(origin(folder))
             history.replay(stage.on_epoch)
         losses = history.series("relative_loss")
-        stage.log_figure(plots.loss_curve(losses, "Embeddings", "loss / Σ X²"), "loss")
-        picture = plots.popular_items_map(split.train, embeddings, seed=runtime.seed)
+        stage.log_figure(loss_curve(losses, "Embeddings", "loss / Σ X²"), "loss")
+        picture = item_map_figure(split.train, embeddings, seed=runtime.seed)
         run.log_figure(picture, "map")
         run.log_page(item_map_page(split.train, embeddings, MAX_MAP_ITEMS, runtime.seed), "map")
     return embeddings

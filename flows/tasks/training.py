@@ -31,7 +31,7 @@ from recsys.evaluation import (
     significance_table,
     write_report,
 )
-from recsys.reporting import plots
+from recsys.reporting import loss_curve
 from recsys.sessions import SessionConfig, SessionModel, fit_session_model, training_digest
 from recsys.storage import atomic_folder, read_json, write_json, write_manifest
 from recsys.tracking import Run
@@ -81,7 +81,7 @@ def train_session_model(
             checkpoint=_checkpoint(split, digest),
         )
         losses = history.series("train_loss")
-        curve = plots.loss_curve(losses, "LSTM", "cross-entropy per watch")
+        curve = loss_curve(losses, "LSTM", "cross-entropy per watch")
         for recorder in (run, stage):
             recorder.log_figure(curve, "loss")
         reports = evaluate_splits(model, split, embeddings)

@@ -1,4 +1,4 @@
-"""The pictures of a report, as HTML; plotly's script has to be on the page."""
+"""Line charts: interactive ones for the report page, as HTML, and loss curves as figures."""
 
 from __future__ import annotations
 
@@ -7,101 +7,113 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from recsys.data import Split, Subset
 from recsys.evaluation import Report, segment_metrics, segment_targets
 from recsys.evaluation.metrics import METRICS, TITLES
 from recsys.evaluation.segments import popularity_deciles
 
-LONGEST = 50
-"""The longest list at which metrics are drawn."""
+MAX_K = 50
+"""Longest list for which metrics are drawn."""
 
-IN_FACT = "watched in fact"
-"""What the line of the targets themselves is called."""
+TARGETS = "targets"
+"""Name of the line for the targets themselves."""
 
 _COLOURS = (
     "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7570b3", "#999",
 )  # fmt: skip
-"""After Okabe and Ito, who chose colours that everybody can tell apart."""
+"""After Okabe and Ito's palette, which colour-blind readers can distinguish."""
 
-_LABELLED = 5
-"""Where there are more segments, their sizes would run into each other."""
+_MAX_SIZE_LABELS = 5
+"""With more segments, the labels with their sizes would overlap."""
 
 _DECILES = [str(decile) for decile in range(1, 11)]
 
+Charts = dict[str, Markup]
+Line = tuple[Any, list[float]]
+"""x and y."""
 
-def colours_of(models: Sequence[str]) -> dict[str, str]:
-    """A colour for each model, the same in all pictures."""
+
+def loss_curve(losses: Sequence[float], title: str, ylabel: str) -> Figure:
+    """Plot a loss by epoch, from 1."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(np.arange(1, len(losses) + 1), losses, marker="." if len(losses) < 50 else "")
+    axes.set(title=title, xlabel="epoch", ylabel=ylabel)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def model_colours(models: Sequence[str]) -> dict[str, str]:
+    """Assign a colour to each model, the same in all charts."""
     return dict(zip(models, cycle(_COLOURS), strict=False))
 
 
-def metrics_by_k(reports: Mapping[str, Report]) -> dict[str, str]:
-    """Each metric over the length of the list, a line per model; by the metric's title."""
-    ks = np.arange(1, LONGEST + 1)
-    return {
-        TITLES[name]: _lines(
-            {
-                model: (ks, [float(metric(report.ranks, int(k)).mean()) for k in ks])
-                for model, report in reports.items()
-            },
-            f"{TITLES[name]}@k",
-            "k, length of the list",
-        )
-        for name, metric in METRICS.items()
-    }
-
-
-def by_segments(reports: Mapping[str, Report], split: Split, subset: Subset) -> dict[str, str]:
-    """NDCG@10 by segment, a line per model; by what targets are divided by."""
-    segments = segment_targets(split, subset)
-    tables = {model: segment_metrics(report.ranks, segments) for model, report in reports.items()}
+def metrics_by_k(reports: Mapping[str, Report]) -> Charts:
+    """Each metric by the length of the list, one line per model."""
+    ks = np.arange(1, MAX_K + 1)
     charts = {}
-    for division in segments:
-        lines = {}
-        for model, whole in tables.items():
-            table = whole.loc[division]
-            names = [f"{name}<br>n={n:,}" for name, n in table["n_targets"].items()]
-            if len(names) > _LABELLED:
-                names = table.index.tolist()
-            lines[model] = (names, table["ndcg_at_10"].tolist())
-        charts[division] = _lines(lines, "NDCG@10", division, markers=True)
+    for name, metric in METRICS.items():
+        lines = {
+            model: (ks, [float(metric(report.ranks, int(k)).mean()) for k in ks])
+            for model, report in reports.items()
+        }
+        charts[TITLES[name]] = _line_chart(lines, "k, length of the list", f"{TITLES[name]}@k")
     return charts
 
 
-def popularity_of_lists(reports: Mapping[str, Report], split: Split, subset: Subset) -> str:
-    """How much of what is recommended is how popular; beside it, what was watched in fact."""
+def ndcg_by_segment(reports: Mapping[str, Report], split: Split, subset: Subset) -> Charts:
+    """NDCG@10 by segment, one chart per segmentation, one line per model."""
+    segments = segment_targets(split, subset)
+    tables = {model: segment_metrics(report.ranks, segments) for model, report in reports.items()}
+    charts = {}
+    for segmentation in segments:
+        lines = {}
+        for model, whole in tables.items():
+            table = whole.loc[segmentation]
+            labels = [f"{name}<br>n={n:,}" for name, n in table["n_targets"].items()]
+            if len(labels) > _MAX_SIZE_LABELS:
+                labels = table.index.tolist()
+            lines[model] = (labels, table["ndcg_at_10"].tolist())
+        charts[segmentation] = _line_chart(lines, segmentation, "NDCG@10", markers=True)
+    return charts
+
+
+def popularity_of_lists(reports: Mapping[str, Report], split: Split, subset: Subset) -> Markup:
+    """Share of each popularity decile among the recommended items, and among the targets."""
     deciles = popularity_deciles(split.train)
 
     def shares(items: Any) -> list[float]:
         counts = np.bincount(deciles[items], minlength=len(_DECILES))
-        return [float(count) for count in counts / max(counts.sum(), 1)]
+        return [float(share) for share in counts / max(counts.sum(), 1)]
 
-    lines = {
+    lines: dict[str, Line] = {
         model: (_DECILES, shares(report.recommended[report.recommended >= 0]))
         for model, report in reports.items()
     }
-    lines[IN_FACT] = (_DECILES, shares(split.targets(subset)))
-    label = "decile of watches: 1 the most watched items, 10 the least"
-    return _lines(lines, "share of what is recommended", label, markers=True)
+    lines[TARGETS] = (_DECILES, shares(split.targets(subset)))
+    label = "popularity decile, from 1, the most popular items, to 10"
+    return _line_chart(lines, label, "share of recommendations", markers=True)
 
 
-def learning_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, str]:
-    """Each metric that a stage told by epoch; by stage and metric."""
+def learning_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Charts:
+    """Each metric by epoch, one chart per model and metric."""
     return {
-        f"{stage}: {metric.replace('_', ' ')}": _lines(
-            {stage: (np.arange(1, len(values) + 1), list(values))}, metric, "epoch"
+        f"{model}: {metric.replace('_', ' ')}": _line_chart(
+            {model: (np.arange(1, len(values) + 1), list(values))}, "epoch", metric
         )
-        for stage, of_stage in curves.items()
-        for metric, values in of_stage.items()
+        for model, metrics in curves.items()
+        for metric, values in metrics.items()
     }
 
 
-def _lines(
-    lines: Mapping[str, tuple[Any, list[float]]], y: str, x: str, *, markers: bool = False
-) -> str:
-    import plotly.graph_objects as go  # slow to import, and nothing else needs it
+def _line_chart(lines: Mapping[str, Line], x: str, y: str, *, markers: bool = False) -> Markup:
+    """A chart for a page that loads plotly's script and resizes charts to their container."""
+    import plotly.graph_objects as go  # slow to import
 
-    colours = colours_of(list(lines)) | {IN_FACT: "#222"}
+    colours = model_colours(list(lines)) | {TARGETS: "#222"}
     figure = go.Figure()
     for name, (xs, ys) in lines.items():
         figure.add_scatter(
@@ -109,7 +121,7 @@ def _lines(
             y=ys,
             name=name,
             mode="lines+markers" if markers else "lines",
-            line={"color": colours[name], "dash": "dot" if name == IN_FACT else "solid"},
+            line={"color": colours[name], "dash": "dot" if name == TARGETS else "solid"},
             hovertemplate="%{y:.4f}",
         )
     figure.update_layout(
@@ -121,9 +133,5 @@ def _lines(
         xaxis={"title": x},
         yaxis={"title": y, "rangemode": "tozero"},
     )
-    html: str = figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        config={"responsive": True, "displayModeBar": False},
-    )
-    return html
+    html = figure.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False})
+    return Markup(html)  # noqa: S704 – plotly escapes its content

@@ -9,7 +9,7 @@ import pytest
 from recsys.callbacks import History, compose
 from recsys.config import Runtime
 from recsys.evaluation import comparison_table, evaluate
-from recsys.reporting import plots
+from recsys.reporting import loss_curve
 from recsys.sessions import SessionConfig, fit_session_model
 from recsys.tracking import run_name, start_run
 
@@ -51,7 +51,7 @@ def five_runs(browser, server, sample_split):
                     validate=lambda model: evaluate(model, sample_split, "validation").metrics,
                 )
                 losses = history.series("train_loss")
-                run.log_figure(plots.loss_curve(losses, "LSTM", "cross-entropy"), "loss")
+                run.log_figure(loss_curve(losses, "LSTM", "cross-entropy"), "loss")
                 run.log_split(sample_split, "sample")
                 report = evaluate(model, sample_split, "test")
                 run.log_reports({"test": report})

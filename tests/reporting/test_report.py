@@ -1,21 +1,19 @@
-"""The page as a browser shows it, at the width of a desk and of a phone."""
+"""The report page in a browser, at the widths of a desktop, a tablet and a phone."""
 
 import dataclasses
-import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from recsys.baselines import fit_item_knn, fit_markov_chain, fit_popularity
 from recsys.data import leave_last_out, read_ratings
 from recsys.evaluation import confidence_intervals, evaluate, significance_table
-from recsys.reporting import report_page
+from recsys.reporting import loss_curve, report_page
 
 CURVES = {"lstm": {"train_loss": [5.0, 4.0, 3.5]}, "embeddings": {"relative_loss": [0.9, 0.4]}}
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
+WIDTHS = (1280, 900, 400)
 
 
 @pytest.fixture(scope="module")
@@ -34,52 +32,61 @@ def page(reports, sample_split):
 
 
 @pytest.fixture(scope="module")
-def shown(page, tmp_path_factory):
-    """What a width shows: the open page, and all that it asked for or complained of."""
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
+def tabs(browser, page, tmp_path_factory):
+    """The open page by width, with the requests and console messages that it caused."""
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(page, encoding="utf-8")
-    with playwright.sync_playwright() as driver:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
-        opened = {}
-        for width in (1280, 390):
-            tab = browser.new_page(viewport={"width": width, "height": 844})
-            troubles = []
-            tab.on("console", lambda message, to=troubles: to.append(message.text))
-            tab.on("pageerror", lambda error, to=troubles: to.append(str(error)))
-            tab.on("request", lambda request, to=troubles: to.append(request.url))
-            tab.goto(path.as_uri())
-            tab.wait_for_selector("#curves .scatterlayer .trace")
-            opened[width] = tab, [told for told in troubles if told != path.as_uri()]
-        yield opened
-        browser.close()
+    opened = {}
+    for width in WIDTHS:
+        tab = browser.new_page(viewport={"width": width, "height": 844})
+        events = []
+        tab.on("console", lambda message, events=events: events.append(message.text))
+        tab.on("pageerror", lambda error, events=events: events.append(str(error)))
+        tab.on("request", lambda request, events=events: events.append(request.url))
+        tab.goto(path.as_uri())
+        tab.wait_for_selector("#curves .scatterlayer .trace")
+        opened[width] = tab, [event for event in events if event != path.as_uri()]
+    yield opened
+    for tab, _ in opened.values():
+        tab.close()
 
 
-@pytest.fixture(params=[1280, 390])
-def tab(shown, request):
-    return shown[request.param][0]
+@pytest.fixture(params=WIDTHS)
+def tab(tabs, request):
+    return tabs[request.param][0]
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_it_needs_nothing_from_elsewhere_and_complains_of_nothing(shown, width):
-    _, troubles = shown[width]
-    assert [told for told in troubles if not told.startswith("data:")] == []
+@pytest.mark.parametrize("width", WIDTHS)
+def test_it_loads_nothing_else_and_reports_no_errors(tabs, width):
+    _, events = tabs[width]
+    assert [event for event in events if not event.startswith("data:")] == []
 
 
 def test_it_fits_the_width(tab):
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    # Pictures are as wide as the place that they have, and no wider.
-    assert tab.evaluate(
-        "[...document.querySelectorAll('.js-plotly-plot')].every(plot =>"
-        " plot.getBoundingClientRect().right <= innerWidth"
-        " && plot.querySelector('.main-svg').getBoundingClientRect().width > 250)"
-    )
 
 
-def test_all_pictures_are_drawn_with_a_line_for_each_model(tab):
+CHART_BOXES = """
+() => [...document.querySelectorAll(".js-plotly-plot")].map(plot => {
+  const cell = plot.parentElement.parentElement;
+  const box = element => element.getBoundingClientRect();
+  const chart = box(plot.querySelector(".main-svg"));
+  return [box(cell).left, chart.left, chart.right, box(cell).right];
+})
+"""
+
+
+def test_every_chart_fills_its_cell_and_does_not_overflow_it(tab):
+    tab.wait_for_timeout(300)  # charts are resized after the page has its layout
+    boxes = tab.evaluate(CHART_BOXES)
+    assert len(boxes) == 9
+    for cell_left, left, right, cell_right in boxes:
+        assert right - left > 250
+        assert left == pytest.approx(cell_left, abs=1)
+        assert right == pytest.approx(cell_right, abs=1)
+
+
+def test_every_chart_has_a_line_for_each_model(tab):
     def lines(section):
         return tab.locator(f"{section} .js-plotly-plot").evaluate_all(
             "plots => plots.map(plot => plot.querySelectorAll('.scatterlayer .trace').length)"
@@ -87,11 +94,11 @@ def test_all_pictures_are_drawn_with_a_line_for_each_model(tab):
 
     assert lines("#by-k") == [3, 3, 3]
     assert lines("#segments") == [3, 3, 3]
-    assert lines("#lists") == [4], "the models, and what was watched in fact"
+    assert lines("#lists") == [4], "the models and the targets"
     assert lines("#curves") == [1, 1]
 
 
-def test_models_stand_with_their_intervals_the_best_first(tab, reports):
+def test_models_are_sorted_and_have_intervals(tab, reports):
     found = tab.locator("#models tbody tr").evaluate_all(
         "rows => rows.map(row => [...row.children].map(cell => cell.innerText.trim()))"
     )
@@ -99,10 +106,10 @@ def test_models_stand_with_their_intervals_the_best_first(tab, reports):
     assert [row[0] for row in found] == sorted(ndcg, key=ndcg.get, reverse=True)
     ranks = {name: report.to_frame() for name, report in reports.items()}
     differences = significance_table("item-knn", ranks)
-    for name, _, told, _, difference, p in found:
+    for name, _, cell, _, difference, p in found:
         expected = confidence_intervals(ranks[name], [10]).loc["ndcg_at_10"]
         mean, low, high = (f"{value:.4f}" for value in expected)
-        assert told.split() == [mean, low, "to", high]
+        assert cell.split() == [mean, low, "to", high]
         if name == "item-knn":
             assert difference == p == ""
         else:
@@ -110,7 +117,7 @@ def test_models_stand_with_their_intervals_the_best_first(tab, reports):
             assert p == f"{differences['p_holm'][name]:.2g}"
 
 
-def test_the_curves_are_those_of_the_metrics(tab, reports):
+def test_the_charts_agree_with_the_metrics(tab, reports):
     data = tab.locator("#by-k .js-plotly-plot").evaluate_all(
         "plots => plots.map(plot => plot.data.map(line => [line.name, ...line.y]))"
     )
@@ -120,66 +127,64 @@ def test_the_curves_are_those_of_the_metrics(tab, reports):
                 assert values[k - 1] == pytest.approx(reports[name].metrics[f"{metric}_at_{k}"])
 
 
-def test_what_is_recommended_is_told_by_its_popularity(tab, reports, sample_split):
+def test_the_popularity_of_the_lists_is_charted(tab, reports, sample_split):
     lines = tab.locator("#lists .js-plotly-plot").evaluate(
         "plot => Object.fromEntries(plot.data.map(line => [line.name, line.y]))"
     )
     assert all(sum(shares) == pytest.approx(1) for shares in lines.values())
-    watches = np.bincount(
-        sample_split.train.item_index, minlength=sample_split.interactions.n_items
-    )
-    most = np.argsort(-watches, kind="stable")
-    before = np.cumsum(watches[most]) - watches[most]
-    first = most[10 * before < watches.sum()]
+    counts = np.bincount(sample_split.train.item_index, minlength=sample_split.interactions.n_items)
+    most = np.argsort(-counts, kind="stable")
+    before = np.cumsum(counts[most]) - counts[most]
+    first = most[10 * before < counts.sum()]
     expected = np.isin(reports["popularity"].recommended, first).mean()
     assert lines["popularity"][0] == pytest.approx(expected)
     assert tab.locator("#lists tbody tr").count() == 3
 
 
-def test_five_users_are_shown_by_title(tab, reports, sample_split):
+def test_five_example_users_are_shown(tab, reports, sample_split):
     cards = tab.locator("#examples .card")
     assert cards.count() == 5
     titles = sample_split.interactions.catalogue["title"]
     users = reports["item-knn"].users
     for card in cards.all():
         user = card.locator("h3").inner_text().removeprefix("User ")
-        at = users.astype(str).tolist().index(user)
+        row = users.astype(str).tolist().index(user)
         listed = card.locator("ol li").all_inner_texts()
-        assert listed == titles.iloc[reports["item-knn"].recommended[at]].tolist()
-        history = sample_split.histories("test")[at]
+        assert listed == titles.iloc[reports["item-knn"].recommended[row]].tolist()
+        history = sample_split.histories("test")[row]
         assert card.locator("ul li").all_inner_texts() == titles.iloc[history[-8:]].tolist()
-        wanted = titles.iloc[sample_split.targets("test")[at]]
-        assert card.locator("div.found").inner_text() == wanted
-        rank = reports["item-knn"].ranks[at]
-        assert card.locator("ol li.found").all_inner_texts() == [wanted] * int(rank <= 10)
+        target = titles.iloc[sample_split.targets("test")[row]]
+        assert card.locator("div.target").inner_text() == target
+        rank = reports["item-knn"].ranks[row]
+        assert card.locator("ol li.target").all_inner_texts() == [target] * int(rank <= 10)
         assert f"item-knn\xa0{rank}" in card.inner_text()
 
 
-def test_titles_are_text_and_no_markup():
-    evil = "<script>alert(1)</script> & Sons"
+def test_titles_are_escaped():
+    markup = "<script>alert(1)</script> & Sons"
     log = pd.DataFrame({"user_id": [1] * 3 + [2] * 3, "item_id": [1, 2, 3, 2, 3, 1]})
-    split = leave_last_out(read_ratings(log.assign(title=evil)))
+    split = leave_last_out(read_ratings(log.assign(title=markup)))
     log = split.interactions
-    named = dataclasses.replace(log, catalogue=log.catalogue.assign(title=evil))
+    named = dataclasses.replace(log, catalogue=log.catalogue.assign(title=markup))
     split = dataclasses.replace(split, interactions=named)
     text = report_page({"popularity": evaluate(fit_popularity(split.train), split)}, split)
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; Sons" in text
 
 
-def test_without_curves_there_is_no_such_section(reports, sample_split):
+def test_without_curves_the_section_is_omitted(reports, sample_split):
     text = report_page(reports, sample_split)
     assert "Learning curves" not in text
-    assert "The lists are those of markov" in text, "the first is the one compared with"
+    assert "The lists are those of markov" in text, "the first model is the default reference"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda reports: {}, "there are no reports"),
+        (lambda reports: {}, "there are no reports to compare"),
         (
             lambda reports: {"markov": reports["markov"]},
-            "there is no report of 'item-knn': there are markov",
+            "no report of 'item-knn': the models are markov",
         ),
         (
             lambda reports: (
@@ -196,6 +201,20 @@ def test_without_curves_there_is_no_such_section(reports, sample_split):
     ],
     ids=["none", "no reference", "other protocol"],
 )
-def test_what_cannot_be_laid_side_by_side_is_refused(reports, sample_split, change, message):
+def test_reports_that_cannot_be_compared_are_rejected(reports, sample_split, change, message):
     with pytest.raises(ValueError, match=message):
         report_page(change(reports), sample_split, reference="item-knn")
+
+
+@pytest.mark.parametrize(("n", "marker"), [(3, "."), (50, "None")])
+def test_a_loss_curve_begins_at_epoch_one(n, marker):
+    losses = [1 / (epoch + 1) for epoch in range(n)]
+    figure = loss_curve(losses, title="LSTM", ylabel="cross-entropy")
+    assert isinstance(figure, Figure)
+    (axes,) = figure.axes
+    (line,) = axes.get_lines()
+    assert line.get_xdata().tolist() == list(range(1, n + 1))
+    assert list(line.get_ydata()) == losses
+    assert (line.get_marker() or "None") == marker
+    assert axes.get_title() == "LSTM"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "cross-entropy")

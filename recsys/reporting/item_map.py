@@ -1,0 +1,168 @@
+"""Maps of the most popular items in two dimensions, as a figure and as an interactive page."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from importlib import resources
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from adjustText import adjust_text
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from recsys import columns
+from recsys.data import Interactions
+from recsys.embeddings import ItemEmbeddings, most_popular, project_items
+from recsys.embeddings.projection import COLOURS, by_frequency
+from recsys.titles import display_title
+
+_LABEL_WIDTH = 36
+"""Longest label on a figure, in characters; longer ones would overlap."""
+
+_BUTTONS = {"tsne": "t-SNE: preserves neighbours", "pca": "PCA: first two components"}
+
+
+@dataclass(frozen=True, eq=False)
+class _Items:
+    """The items on a map, the most popular first."""
+
+    index: NDArray[np.int64]
+    n_interactions: NDArray[np.int64]
+    titles: list[str]
+    genres: list[str]
+    first_genre: NDArray[np.str_]
+
+    @classmethod
+    def most_popular(
+        cls, interactions: Interactions, embeddings: ItemEmbeddings, n_items: int
+    ) -> _Items:
+        index, n_interactions = most_popular(interactions, embeddings, n_items)
+        table = interactions.catalogue.iloc[index]
+        genres = table.get(columns.GENRES, pd.Series("", index=table.index)).fillna("").tolist()
+        first_genre = np.array([text.split("|")[0] for text in genres])
+        return cls(index, n_interactions, table[columns.TITLE].tolist(), genres, first_genre)
+
+    def rows_by_genre(self) -> dict[str, NDArray[np.int64]]:
+        """Rows of the items of each first genre, the most frequent genre first."""
+        genres = by_frequency(self.first_genre.tolist())
+        return {genre: np.flatnonzero(self.first_genre == genre) for genre in genres}
+
+
+def item_map_figure(
+    interactions: Interactions, embeddings: ItemEmbeddings, n_items: int = 200, seed: int = 0
+) -> Figure:
+    """Draw the most popular items by t-SNE, with their titles.
+
+    Args:
+        interactions: define the popularity, which sets the area of the dots; the colour is the
+            first genre, if the catalogue has genres.
+        embeddings: of the same items; items without a vector are omitted.
+        n_items: how many items to draw.
+        seed: random seed of t-SNE.
+    """
+    items = _Items.most_popular(interactions, embeddings, n_items)
+    positions = project_items(embeddings, items.index, seed=seed)
+    figure = Figure(figsize=(22, 15))
+    axes = figure.add_axes((0.01, 0.01, 0.91, 0.95))
+    axes.margins(0.03)
+    areas = 30 + 170 * items.n_interactions / items.n_interactions.max()
+    groups = items.rows_by_genre()
+    for (genre, rows), colour in zip(groups.items(), cycle(COLOURS), strict=False):
+        x, y = positions[rows].T
+        axes.scatter(x, y, s=areas[rows], color=colour, alpha=0.55, label=genre)
+    labels = [
+        textwrap.shorten(display_title(title), _LABEL_WIDTH, placeholder="…")
+        for title in items.titles
+    ]
+    adjust_text(
+        [
+            axes.text(x, y, label, ha="center", va="center", fontsize=8)
+            for (x, y), label in zip(positions, labels, strict=True)
+        ],
+        x=positions[:, 0],
+        y=positions[:, 1],
+        ax=axes,
+        iter_lim=30,
+        arrowprops={"arrowstyle": "-", "color": "0.7", "lw": 0.5},
+    )
+    axes.set_title(f"The {len(labels)} most popular items, t-SNE of their embeddings", fontsize=18)
+    axes.set_axis_off()
+    if len(groups) > 1:
+        axes.legend(fontsize=12, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return figure
+
+
+def item_map_page(
+    interactions: Interactions, embeddings: ItemEmbeddings, n_items: int = 1000, seed: int = 0
+) -> str:
+    """Draw the most popular items on a self-contained web page.
+
+    Items are coloured by their first genre; a click in the legend hides a genre. A search box
+    dims the items whose title does not contain the query. Buttons switch between t-SNE and PCA.
+
+    Args:
+        interactions: define the popularity, which sets the size of the dots.
+        embeddings: of the same items; items without a vector are omitted.
+        n_items: how many items to draw.
+        seed: random seed of t-SNE.
+
+    Returns:
+        HTML that includes all scripts.
+    """
+    items = _Items.most_popular(interactions, embeddings, n_items)
+    views = {
+        "tsne": project_items(embeddings, items.index, seed=seed),
+        "pca": project_items(embeddings, items.index, method="pca"),
+    }
+    script = resources.files(__package__).joinpath("templates", "item_map.js")
+    page: str = _interactive_map(items, views).to_html(
+        include_plotlyjs=True,
+        post_script=script.read_text(encoding="utf-8"),
+        default_height="100vh",
+        config={"scrollZoom": True},
+    )
+    return page
+
+
+def _interactive_map(items: _Items, views: dict[str, NDArray[np.float32]]) -> Any:
+    import plotly.graph_objects as go  # slow to import
+
+    groups = items.rows_by_genre()
+    sizes = 6 + 18 * np.sqrt(items.n_interactions / items.n_interactions.max())
+    details = [
+        [display_title(title), genres, int(n)]
+        for title, genres, n in zip(items.titles, items.genres, items.n_interactions, strict=True)
+    ]
+    figure = go.Figure()
+    for (genre, rows), colour in zip(groups.items(), cycle(COLOURS), strict=False):
+        figure.add_scatter(
+            x=views["tsne"][rows, 0],
+            y=views["tsne"][rows, 1],
+            mode="markers",
+            name=genre or "items",
+            text=[items.titles[row] for row in rows],
+            customdata=[details[row] for row in rows],
+            hovertemplate="%{customdata[0]}<br>%{customdata[1]}<br>%{customdata[2]} interactions"
+            "<extra></extra>",
+            marker={"size": sizes[rows], "opacity": 0.75, "color": colour},
+            unselected={"marker": {"opacity": 0.06}},
+        )
+    buttons = []
+    for name, label in _BUTTONS.items():
+        x, y = ([views[name][rows, axis] for rows in groups.values()] for axis in (0, 1))
+        buttons.append({"label": label, "method": "restyle", "args": [{"x": x, "y": y}]})
+    figure.update_layout(
+        title={"text": f"The {len(details)} most popular items", "x": 0.5},
+        template="plotly_white",
+        updatemenus=[
+            {"type": "buttons", "direction": "right", "buttons": buttons, "x": 1, "y": 1.09}
+        ],
+        xaxis={"visible": False},
+        yaxis={"visible": False},
+        margin={"t": 80, "b": 20, "l": 20, "r": 20},
+    )
+    return figure

@@ -1,0 +1,147 @@
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from recsys.config import Runtime
+from recsys.cooccurrence import count_cooccurrence
+from recsys.embeddings import EmbeddingConfig, fit_embeddings
+from recsys.reporting import item_map_figure, item_map_page
+
+N_ITEMS = 25
+
+
+@pytest.fixture(scope="module")
+def embeddings(sample):
+    config = EmbeddingConfig(dim=4, method="spectral")
+    return fit_embeddings(count_cooccurrence(sample), config, runtime=Runtime(device="cpu"))
+
+
+def popular_items(sample, n):
+    counts = np.bincount(sample.item_index, minlength=sample.n_items)
+    return sample.catalogue.iloc[np.argsort(-counts, kind="stable")[:n]]
+
+
+def without_year(titles):
+    return [title.rsplit(" (", 1)[0] for title in titles]
+
+
+@pytest.fixture(scope="module")
+def without_first(sample, embeddings):
+    """The embeddings, without a vector for the most popular item."""
+    vectors = embeddings.vectors.copy()
+    vectors[popular_items(sample, 1).index] = 0
+    return dataclasses.replace(embeddings, vectors=vectors)
+
+
+# The figure.
+
+
+def labels(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+@pytest.fixture(scope="module")
+def figure(sample, embeddings):
+    return item_map_figure(sample, embeddings, n_items=12)
+
+
+def test_the_figure_names_the_most_popular_items_without_their_year(figure, sample):
+    assert labels(figure) == without_year(popular_items(sample, 12)["title"])
+    assert figure.axes[0].get_title().startswith("The 12 most popular items")
+
+
+def test_the_figure_draws_each_item_once_in_the_colour_of_its_first_genre(figure, sample):
+    drawn = {group.get_label(): len(group.get_offsets()) for group in figure.axes[0].collections}
+    genres = popular_items(sample, 12)["genres"].str.split("|").str[0]
+    assert drawn == genres.value_counts().to_dict()
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert sorted(legend) == sorted(drawn)
+    areas = np.concatenate([group.get_sizes() for group in figure.axes[0].collections])
+    assert areas.max() == 30 + 170
+    assert areas.min() > 30
+
+
+def test_items_without_a_vector_are_not_in_the_figure(sample, without_first):
+    figure = item_map_figure(sample, without_first, n_items=5)
+    assert labels(figure) == without_year(popular_items(sample, 6)["title"][1:])
+
+
+def test_a_catalogue_without_genres_needs_no_legend(sample, embeddings):
+    plain = dataclasses.replace(sample, catalogue=sample.catalogue[["item_id", "title"]])
+    figure = item_map_figure(plain, embeddings, n_items=8)
+    assert len(labels(figure)) == 8
+    assert figure.axes[0].get_legend() is None
+
+
+def test_more_items_than_exist_draws_all(sample, embeddings):
+    figure = item_map_figure(sample, embeddings, n_items=1_000)
+    assert len(labels(figure)) == np.count_nonzero(embeddings.vectors.any(axis=1))
+
+
+# The page.
+
+
+@pytest.fixture(scope="module")
+def page(sample, embeddings, tmp_path_factory):
+    path = tmp_path_factory.mktemp("map") / "map.html"
+    path.write_text(item_map_page(sample, embeddings, n_items=N_ITEMS), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def tab(browser, page):
+    tab = browser.new_page()
+    tab.goto(page.as_uri())
+    tab.wait_for_selector(".scatterlayer .point")
+    yield tab
+    tab.close()
+
+
+def opacities(tab):
+    """Of the dots as drawn."""
+    points = tab.locator(".scatterlayer .point")
+    return points.evaluate_all("points => points.map(point => Number(point.style.opacity))")
+
+
+def test_the_page_loads_nothing_else(page):
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"<(script|link)[^>]+(src|href)=", text)
+
+
+def test_every_item_is_a_dot_and_every_genre_has_its_own_colour(tab, sample):
+    assert opacities(tab) == [0.75] * N_ITEMS
+    genres = popular_items(sample, N_ITEMS)["genres"].str.split("|").str[0]
+    assert sorted(tab.locator(".legendtext").all_text_contents()) == sorted(set(genres))
+    colours = tab.locator(".legendpoints path").evaluate_all(
+        "paths => paths.map(path => path.style.fill)"
+    )
+    assert len(colours) == len(set(colours)) == len(set(genres))
+
+
+def test_a_search_dims_all_other_items(browser, page, sample):
+    titles = popular_items(sample, N_ITEMS)["title"]
+    query = titles.iloc[3]
+    n_found = titles.str.contains(query, regex=False).sum()
+    tab = browser.new_page()
+    tab.goto(f"{page.as_uri()}#{query.upper().replace(' ', '%20')}")
+    tab.wait_for_selector(".scatterlayer .point")
+    assert tab.locator("#found").inner_text() == f"{n_found} found"
+    assert sorted(opacities(tab)) == [0.06] * (N_ITEMS - n_found) + [0.75] * n_found
+    tab.locator("#search").fill("")
+    assert tab.locator("#found").inner_text() == ""
+    assert opacities(tab) == [0.75] * N_ITEMS
+    tab.close()
+
+
+def test_items_without_a_vector_are_not_on_the_page(sample, without_first):
+    page = item_map_page(sample, without_first, n_items=4)
+    first, second = popular_items(sample, 2)["title"]
+    assert first not in page
+    assert second in page
+
+
+def test_without_genres_all_items_have_one_colour(sample, embeddings):
+    plain = dataclasses.replace(sample, catalogue=sample.catalogue[["item_id", "title"]])
+    assert '"name":"items"' in item_map_page(plain, embeddings, n_items=8)
