@@ -119,7 +119,7 @@ def race(blocks: CooccurrenceBlocks, options: argparse.Namespace) -> None:
             recsys.fit_embeddings(blocks, config, runtime=ONE_CORE, on_epoch=note)
     clock = Stopwatch()
     optimum = recsys.spectral_optimum(blocks, options.dim, runtime=ONE_CORE, tolerance=1e-4)
-    clock.tell(f"optimum {optimum.loss:.6g} in {optimum.rounds} rounds")
+    clock.tell(f"optimum {optimum.loss:.6g} in {optimum.n_iter} iterations")
     print("| method | 10 %: s of CPU (epochs) | 1 % | 0.1 % | nearest |\n" + "| --- " * 5 + "|")
     for name, reached in losses.items():
         print(f"| {name} | {row(reached, optimum.loss)} |")

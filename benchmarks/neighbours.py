@@ -18,8 +18,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
-from recsys.embeddings.approximate import approximate_neighbours, share_found
-from recsys.embeddings.search import nearest
+from recsys.embeddings.neighbours import approximate_knn, knn, recall
 
 EVERY = 100
 
@@ -37,15 +36,17 @@ def main() -> None:
     rows = np.arange(0, options.items, EVERY)
 
     start = time.process_time()
-    exact, _ = nearest(vectors[rows], vectors, options.k, exclude_BE=rows[:, None])
+    exact, _ = knn(vectors[rows], vectors, options.k, exclude_BE=rows[:, None])
     exact_seconds = (time.process_time() - start) * EVERY
     print(f"exact: {exact_seconds:.0f} s, from every {EVERY}th", flush=True)
     start = time.process_time()
-    found = approximate_neighbours(vectors, options.k)
+    (found, _), sample_recall = approximate_knn(vectors, options.k)
     seconds = time.process_time() - start
-    recall = share_found(found.items[rows], exact)
+    found_recall = recall(found[rows], exact)
     print(f"approximate: {seconds:.0f} s, {exact_seconds / seconds:.1f} times sooner")
-    print(f"recall {recall:.4f}, and {found.recall:.4f} of the sample that decided", flush=True)
+    print(
+        f"recall {found_recall:.4f}, and {sample_recall:.4f} of the sample that decided", flush=True
+    )
 
 
 if __name__ == "__main__":

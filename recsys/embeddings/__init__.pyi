@@ -1,12 +1,15 @@
 from .config import EmbeddingConfig, PairWeights
-from .export import write_parquet, write_projector, write_word2vec
-from .fit import fit_embeddings, spectral_optimum
-from .folding import fold_in
-from .item_embeddings import ItemEmbeddings
-from .ppmi import ppmi_embeddings
+from .fit import fit_embeddings, ppmi_embeddings, spectral_optimum
+from .io import (
+    load_embeddings,
+    save_embeddings,
+    write_parquet,
+    write_projector,
+    write_word2vec,
+)
+from .item_embeddings import ItemEmbeddings, fold_in
+from .optimum import SpectralOptimum
 from .projection import most_popular, pca_plane, project_items
-from .saved import load_embeddings, save_embeddings
-from .spectral import SpectralOptimum
 
 __all__ = [
     "EmbeddingConfig",

@@ -1,4 +1,4 @@
-"""How embeddings are fitted."""
+"""Configuration of the embedding fit."""
 
 from __future__ import annotations
 
@@ -8,69 +8,67 @@ from pydantic import Field
 
 from recsys.config import Config
 
-OptimizerName = Literal["scaled_sgd", "sgd", "adam", "lbfgs"]
-Schedule = Literal["constant", "cosine", "plateau"]
-
 
 class PairWeights(Config):
-    """How much each pair matters: GloVe's f(X) where X is not zero, a constant where it is.
+    """Weights of the pairs: GloVe's f(X) where X is non-zero, a constant where it is zero.
 
     Pennington, Socher & Manning 2014, "GloVe: global vectors for word representation", eq. 9.
-    They leave out the pairs that never co-occur, as the default does; that their weight is one
-    constant is what keeps the sum over all pairs as cheap as that over the others.
+    GloVe omits pairs that never co-occur, as the default does. A constant weight for all of them
+    keeps the full-pair objective as cheap as the sum over non-zeros.
     """
 
     x_max: float = Field(default=100.0, gt=0)
-    """Values of X from here on have weight 1."""
+    """Values of X from `x_max` on have weight 1."""
 
     alpha: float = Field(default=0.75, ge=0)
     """Smaller values have weight (X / x_max)^alpha."""
 
     zero_weight: float = Field(default=0.0, ge=0, le=1)
-    """Weight of the pairs whose X is zero."""
+    """Weight of pairs where X is zero."""
 
 
 class EmbeddingConfig(Config):
-    """How the embeddings are fitted."""
+    """Hyper-parameters of the embedding fit."""
 
     dim: int = Field(default=64, ge=1)
-    """Length of each vector."""
+    """Dimension of the vectors."""
 
     method: Literal["descent", "spectral"] = "descent"
-    """`descent` follows the gradient with the optimizer below; `spectral` computes the optimum
-    by eigenvectors and takes no notice of the rest but `dim`, `epochs` and `tolerance`."""
+    """`descent`: gradient descent with `optimizer`. `spectral`: the optimum from eigenvectors;
+    uses only `dim`, `epochs` and `tolerance`."""
 
-    optimizer: OptimizerName = "scaled_sgd"
-    """`scaled_sgd` divides the gradient by the curvature, about VᵀV, and needs some ten times
-    fewer steps than `sgd`; `adam` and `lbfgs` are there to compare with."""
+    optimizer: Literal["scaled_sgd", "sgd", "adam", "lbfgs"] = "scaled_sgd"
+    """`scaled_sgd` preconditions the gradient with about (VᵀV)⁻¹ and needs about ten times fewer
+    steps than `sgd`. `adam` and `lbfgs` are provided for comparison."""
 
     learning_rate: float | None = Field(default=None, gt=0)
-    """Step size, relative to the largest eigenvalue of X (for `adam` to the size of an entry of
-    V), so that it means the same on every matrix; None takes the optimizer's default."""
+    """Step size relative to the largest eigenvalue of X (for `adam`, to the size of an entry of
+    V), so that it has the same meaning for every matrix. None: the default of the optimizer."""
 
     momentum: float | None = Field(default=None, ge=0, lt=1)
-    """Nesterov momentum of `sgd` and `scaled_sgd`, β₁ of `adam`; None takes the default."""
+    """Nesterov momentum of `sgd` and `scaled_sgd`, β₁ of `adam`. None: the default of the
+    optimizer."""
 
-    schedule: Schedule = "constant"
-    """`cosine` lets the learning rate fall to zero over all epochs (Loshchilov & Hutter 2017);
-    `plateau` halves it whenever the loss has stood still for five."""
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    """Learning rate schedule. `cosine` anneals to zero over `epochs` (Loshchilov & Hutter 2017);
+    `plateau` halves the rate when the loss has not improved for five epochs."""
 
     init: Literal["krylov", "spectral", "random"] = "krylov"
-    """Where to start: the best in a Krylov space of three products with X, the optimum of the
-    problem without pair weights, or Gaussian noise."""
+    """Initial vectors: the best in a Krylov space of three products with X, the optimum without
+    pair weights, or Gaussian noise."""
 
     batch_rows: int | None = Field(default=None, ge=1)
-    """Items i drawn at random for each step, against all items j; None takes all at once."""
+    """Rows of X sampled for each step, paired with all columns. None: the full matrix."""
 
     epochs: int = Field(default=200, ge=1)
-    """Passes over all pairs, at most."""
+    """Maximum number of passes over all pairs."""
 
     tolerance: float = Field(default=1e-4, ge=0)
-    """Stop when the loss stays within this share of itself for ten epochs."""
+    """Stop when the loss has changed by less than this fraction within ten epochs."""
 
     pair_weights: PairWeights | None = None
-    """Weights of the pairs; None weighs all alike."""
+    """Weights of the pairs. None: all pairs have weight 1."""
 
     compute_optimum: bool = True
-    """Compute the best attainable loss as well, to tell how far from it the fit is. It can take
-    longer than the fit itself. There is no such value with pair weights."""
+    """Also compute the optimum, to report how close to it the fit is. This can take longer than
+    the fit. Not available with pair weights."""

@@ -1,4 +1,4 @@
-"""Vectors of items, and what they say of similarity."""
+"""Item vectors: similarity queries, and vectors of new items."""
 
 from __future__ import annotations
 
@@ -8,117 +8,112 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.embeddings.approximate import WORTH_IT, approximate_neighbours, is_available
-from recsys.embeddings.search import Similarity, nearest, scale_rows
+from recsys.embeddings.neighbours import (
+    ANN_THRESHOLD,
+    Neighbours,
+    Similarity,
+    approximate_knn,
+    has_faiss,
+    knn,
+    scale_rows,
+)
+from recsys.errors import DataError
 from recsys.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
 class ItemEmbeddings:
-    """Item vectors fitted to co-occurrence counts."""
+    """Item vectors fitted to co-occurrence counts.
+
+    Attributes:
+        vectors: One row per item, [n_items, dim]; zero for items that co-occur with no other.
+        items: The items.
+        loss: Σ_{i≠j} (v_iᵀv_j − X_ij)² at the end of the fit.
+        relative_loss: The loss divided by Σ X_ij².
+        optimum_loss: The lowest known loss for this dimension, if it was computed.
+    """
 
     vectors: NDArray[np.float32]
-    """One row per item, [n_items, dim]; zero for items that co-occur with none."""
     items: Vocabulary
     loss: float
-    """Σ_{i≠j} (v_iᵀv_j − X_ij)² at the end of the fit."""
     relative_loss: float
-    """The loss over Σ X_ij²."""
     optimum_loss: float | None = None
-    """The least loss that vectors of this length can have, where it was computed."""
 
     @cached_property
     def digest(self) -> str:
-        """Hex SHA-256 of the vectors, and of which items they are."""
+        """Hex SHA-256 of the vectors and the item ids."""
         sha = hashlib.sha256(json.dumps(self.items.ids.tolist()).encode())
         sha.update(np.ascontiguousarray(self.vectors).data)
         return sha.hexdigest()
 
     @property
     def loss_ratio(self) -> float | None:
-        """1 at the optimum; a fit within 1.01 counts as converged. None where not computed."""
+        """The loss divided by that of the optimum, if known; below 1.01, a fit has converged."""
         if self.optimum_loss is None:
             return None
         return self.loss / self.optimum_loss if self.optimum_loss else 1.0
 
     @property
     def dim(self) -> int:
-        """Length of each vector."""
+        """Dimension of the vectors."""
         return int(self.vectors.shape[1])
 
-    def vectors_of(self, items: Vocabulary) -> NDArray[np.float32]:
-        """The vectors of other items, found by id, [n, dim]; zero where an id is unknown."""
-        place = self.items.indices(items.ids)
-        found_ND = self.vectors[place]
-        found_ND[place < 0] = 0.0
-        return found_ND
+    def vectors_for(self, items: Vocabulary) -> NDArray[np.float32]:
+        """The vectors of other items, matched by id, [n, dim]; zero for unknown ids."""
+        index = self.items.indices(items.ids)
+        vectors_ND = self.vectors[index]
+        vectors_ND[index < 0] = 0.0
+        return vectors_ND
 
     def unit_vectors(self) -> NDArray[np.float32]:
-        """The vectors scaled to length one (zero vectors stay zero), [n_items, dim]."""
+        """The vectors scaled to unit length; zero vectors remain zero, [n_items, dim]."""
         return scale_rows(self.vectors, "cosine")
 
     def neighbours(
         self,
         k: int,
-        block: int = 1024,
+        block_size: int = 1024,
         similarity: Similarity = "cosine",
         approximate: bool | None = None,
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The k items nearest to each item, itself left out.
-
-        Cosine rather than the dot product, which lists the same blockbusters for every item.
+    ) -> Neighbours:
+        """The k nearest neighbours of each item, excluding itself.
 
         Args:
-            k: how many.
-            block: rows computed at once, to bound memory.
-            similarity: cosine or dot product.
-            approximate: whether a few may be missed, so that it does not take time in the square
-                of the number of items: `recsys.embeddings.approximate`. None: above 200,000
-                items, where faiss is installed.
+            k: Number of neighbours.
+            block_size: Rows computed at once, to limit memory.
+            similarity: "cosine", or "dot", which returns the same popular items for every item.
+            approximate: Use approximate search (`recsys.embeddings.neighbours`), which may miss a
+                few neighbours. None: above 200,000 items if faiss is installed.
 
         Returns:
-            Item indices and similarities, best first, both [n_items, k]. Index -1 and similarity
-            0 fill the row of an item without a vector, or where the catalogue has no more items.
+            Item indices and similarities, best first, both [n_items, k]. Missing neighbours, and
+            those of items without a vector, have index -1 and similarity 0.
         """
+        vectors = self.vectors
         if approximate is None:
-            approximate = len(self.vectors) > WORTH_IT and is_available()
+            approximate = len(vectors) > ANN_THRESHOLD and has_faiss()
         if approximate:
-            return approximate_neighbours(self.vectors, k, similarity=similarity)[:2]
-        itself_N1 = np.arange(len(self.vectors))[:, None]
-        return nearest(
-            self.vectors,
-            self.vectors,
-            k,
-            exclude_BE=itself_N1,
-            similarity=similarity,
-            block=block,
+            return approximate_knn(vectors, k, similarity=similarity)[0]
+        own_N1 = np.arange(len(vectors))[:, None]
+        return knn(
+            vectors, vectors, k, exclude_BE=own_N1, similarity=similarity, block_size=block_size
         )
 
-    def analogy(
-        self, a: int, b: int, c: int, k: int = 10
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The k items nearest by cosine to a − b + c, these three left out.
+    def analogy(self, a: int, b: int, c: int, k: int = 10) -> Neighbours:
+        """The k items nearest by cosine to a − b + c, excluding these three, both [k].
 
-        "c is to what as b is to a" (Mikolov, Yih & Zweig 2013), on vectors of length one.
-
-        Returns:
-            Item indices and cosines, best first, both [k].
+        "c is to what as b is to a" (Mikolov, Yih & Zweig 2013), on unit vectors.
         """
         unit_ND = self.unit_vectors()
-        query_1D = (unit_ND[a] - unit_ND[b] + unit_ND[c])[None]
-        return self._near(query_1D, np.array([[a, b, c]]), k)
+        return self._nearest(unit_ND[a] - unit_ND[b] + unit_ND[c], np.array([a, b, c]), k)
 
     def user_vector(
         self, history: NDArray[np.integer], last: int | None = None
     ) -> NDArray[np.float32]:
-        """The mean of the unit vectors of what a user watched, [dim].
-
-        Args:
-            history: item indices, oldest first; if empty, the vector is zero.
-            last: how many of the most recent to take; None takes all.
-        """
+        """The mean unit vector of a history's `last` items (default: all), oldest first, [dim]."""
         recent = history if last is None else history[len(history) - min(last, len(history)) :]
         total_D = scale_rows(self.vectors[recent], "cosine").sum(axis=0)
         mean_D: NDArray[np.float32] = total_D / np.float32(max(len(recent), 1))
@@ -126,12 +121,52 @@ class ItemEmbeddings:
 
     def similar_to_history(
         self, history: NDArray[np.integer], k: int = 10, last: int | None = None
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The k items nearest by cosine to a user's vector, the history left out, both [k]."""
-        return self._near(self.user_vector(history, last)[None], np.asarray(history)[None], k)
+    ) -> Neighbours:
+        """The k items nearest by cosine to `user_vector`, excluding the history, both [k]."""
+        return self._nearest(self.user_vector(history, last), np.asarray(history), k)
 
-    def _near(
-        self, query_1D: NDArray[np.float32], exclude_1E: NDArray[np.integer], k: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        index, cosine = nearest(query_1D, self.vectors, k, exclude_BE=exclude_1E)
+    def _nearest(
+        self, query_D: NDArray[np.float32], exclude_E: NDArray[np.integer], k: int
+    ) -> Neighbours:
+        index, cosine = knn(query_D[None], self.vectors, k, exclude_BE=exclude_E[None])
         return index[0], cosine[0]
+
+
+def fold_in(
+    vectors_ND: NDArray[np.float32], rows: sp.csr_array, ridge: float = 1e-6
+) -> NDArray[np.float32]:
+    """The optimal vectors of new items, with all other vectors fixed.
+
+    For each new item, minimises Σ_j (vᵀv_j − x_j)² + ridge · ‖v‖² · tr(VᵀV) / d in closed form:
+    v = (VᵀV + ridge · tr(VᵀV) / d · I)⁻¹ Vᵀx, as in a step of alternating least squares (Hu,
+    Koren & Volinsky 2008, eq. 4).
+
+    Args:
+        vectors_ND: Vectors of the known items.
+        rows: X between each new item and all known items, weighted as in the fit, [B, N].
+        ridge: Regularisation, relative to the mean eigenvalue of VᵀV.
+
+    Returns:
+        One vector per new item, [B, d]; zero for items without co-occurrence.
+
+    Raises:
+        DataError: The number of columns differs from the number of vectors.
+
+    Example:
+        >>> known = np.array([[2, 0], [0, 1]], dtype=np.float32)
+        >>> fold_in(known, sp.csr_array([[6, 0], [0, 4]]), ridge=0).tolist()
+        [[3.0, 0.0], [0.0, 4.0]]
+    """
+    if rows.shape[1] != len(vectors_ND):
+        raise DataError(
+            f"`rows` has {rows.shape[1]} columns, but there are {len(vectors_ND)} vectors: "
+            "pass the co-occurrence with every known item"
+        )
+    exact_ND = vectors_ND.astype(np.float64)
+    gram_DD = exact_ND.T @ exact_ND
+    gram_DD += ridge * gram_DD.trace() / len(gram_DD) * np.eye(len(gram_DD))
+    data_BD = rows.astype(np.float64) @ exact_ND
+    # lstsq, because without a ridge the matrix may be singular.
+    solved_DB = np.linalg.lstsq(gram_DD, data_BD.T, rcond=None)[0]
+    new_BD: NDArray[np.float32] = solved_DB.T.astype(np.float32)
+    return new_BD

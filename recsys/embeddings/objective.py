@@ -2,121 +2,235 @@ r"""The full-pair objective, computed exactly without forming an n × n matrix.
 
 .. math:: c(V) = \sum_{i \ne j} (v_i^T v_j - X_{ij})^2 = \sum_i c_i
 
-Writing G = VᵀV, the part c_i of row i splits into terms that are cheap:
+With G = VᵀV, the contribution c_i of row i splits into three cheap terms:
 
-    Σ_{j≠i} (v_iᵀv_j)²   =  v_iᵀ G v_i − ‖v_i‖⁴     O(d²)
-    Σ_{j≠i} X_ij v_iᵀv_j  =  v_i · (X V)_i           O(nnz_i d)
-    Σ_{j≠i} X_ij²         =  a constant of the data
+    Σ_{j≠i} (v_iᵀv_j)²   =  v_iᵀ G v_i − ‖v_i‖⁴     gram term, O(d²)
+    Σ_{j≠i} X_ij v_iᵀv_j  =  v_i · (X V)_i           data term, O(nnz_i d)
+    Σ_{j≠i} X_ij²         =  a constant
 
-so one pass costs O(nnz·d + n·d²) rather than O(n²·d), and the loss is the true one: pairs that
-never co-occur count as much as those that do. The first identity is how implicit-feedback ALS
-handles its zeros (Hu, Koren & Volinsky 2008, §4).
+One pass costs O(nnz·d + n·d²) instead of O(n²·d), and pairs that never co-occur count as much as
+those that do. The first identity is how implicit-feedback ALS handles its zeros (Hu, Koren &
+Volinsky 2008, §4). X is symmetric, so the gradient of c with respect to v_i is twice that of c_i:
+random rows give unbiased estimates of the loss and of its gradient.
 
-X is symmetric, so v_i has the same part in Σ_j c_j as in c_i: the gradient of c by v_i is twice
-that of c_i. Rows drawn at random therefore give an unbiased estimate of the gradient as well as
-of the loss, and one whose noise vanishes where the gradient does.
-
-With pair weights, f_ij where X_ij is not zero and w₀ elsewhere, the first term is multiplied by
-w₀, and the pairs that are not zero add (f_ij − w₀)(v_iᵀv_j)².
+With pair weights, f_ij where X_ij is non-zero and w₀ elsewhere, the gram term is multiplied by w₀,
+and the non-zero pairs add (f_ij − w₀)(v_iᵀv_j)².
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.embeddings.eigenvalues import Ends, KrylovSpace
-from recsys.embeddings.matrices import PairMatrix, RowBlock
+from recsys.cooccurrence import Cooccurrence, CooccurrenceBlocks, WeightedBlocks
+from recsys.embeddings.config import PairWeights
+from recsys.errors import ConfigError, DataError
+
+RowBlocks = Iterable[tuple[int, sp.csr_array]]
+"""(first row, rows of X) in order; iterated once per pass."""
+
+Counts = Cooccurrence | CooccurrenceBlocks | WeightedBlocks | sp.sparray | sp.spmatrix | RowBlocks
+"""X: counts in memory or on disk, any symmetric matrix, or row blocks."""
+
+
+class SparseRows:
+    """Rows of X, [B, n_items], as torch tensors on a device, with their pair weights."""
+
+    def __init__(
+        self,
+        rows: slice | Tensor,
+        matrix: sp.csr_array,
+        weights: PairWeights | None,
+        device: torch.device,
+    ) -> None:
+        index_type = np.int64 if matrix.nnz > np.iinfo(np.int32).max else np.int32
+        f = None if weights is None else _glove_weights(matrix.data, weights)
+        self.rows = rows
+        """Which rows of X these are."""
+        self.weights = None if f is None else torch.from_numpy(f).to(device, torch.float32)
+        self.sum_of_squares = _sum_of_squares(matrix.data, f)
+        """Σ X_ij² over these rows, weighted if there are pair weights."""
+        self._shape: tuple[int, int] = matrix.shape
+        self._offsets = torch.from_numpy(matrix.indptr.astype(index_type, copy=False)).to(device)
+        self._columns = torch.from_numpy(matrix.indices.astype(index_type, copy=False)).to(device)
+        self._values = torch.from_numpy(matrix.data).to(device)
+        self._cache: dict[torch.dtype, Tensor] = {}
+
+    def matrix(self, dtype: torch.dtype) -> Tensor:
+        """The rows as a sparse tensor, cached per dtype."""
+        if dtype not in self._cache:
+            self._cache[dtype] = self.with_values(self._values.to(dtype))
+        return self._cache[dtype]
+
+    def with_values(self, values: Tensor) -> Tensor:
+        """A sparse tensor with the sparsity of X and other values."""
+        with warnings.catch_warnings():
+            # torch warns that its CSR tensors are in beta.
+            warnings.filterwarnings("ignore", message="Sparse (CSR tensor|invariant)")
+            return torch.sparse_csr_tensor(
+                self._offsets, self._columns, values, size=self._shape, check_invariants=False
+            )
+
+
+class PairMatrix:
+    """X, symmetric with a zero diagonal, in memory or read block by block in every pass.
+
+    Raises:
+        DataError: X is not square and symmetric with a zero diagonal, has values that are not
+            finite, or is zero; or the blocks are not consecutive.
+    """
+
+    def __init__(
+        self, counts: Counts, device: torch.device, weights: PairWeights | None = None
+    ) -> None:
+        self.device = device
+        self.weights = weights
+        self._matrix: sp.csr_array | None = None
+        self._read: Callable[[], RowBlocks]
+        if isinstance(counts, Cooccurrence):
+            counts = counts.matrix
+        if isinstance(counts, sp.sparray | sp.spmatrix):
+            matrix: sp.csr_array = sp.csr_array(counts)  # type: ignore[call-overload]
+            self._matrix, self._read = matrix, lambda: [(0, matrix)]
+            self._rows = SparseRows(slice(0, matrix.shape[0]), matrix, weights, device)
+        elif isinstance(counts, CooccurrenceBlocks | WeightedBlocks):
+            on_disk = counts
+            self._read = lambda: ((block.start, block.matrix) for block in on_disk)
+        elif isinstance(counts, Iterator):
+            raise DataError(
+                "X is an iterator, which can be read only once, but every pass reads all blocks: "
+                "pass a list, or an object whose __iter__ starts at the first row"
+            )
+        else:
+            row_blocks = counts
+            self._read = lambda: row_blocks
+        self._scan()
+
+    def _scan(self) -> None:
+        """Validate X and compute its size, its sum of squares and its empty rows."""
+        self.n_items = next((block.shape[1] for _, block in self._read()), 0)
+        self.sum_of_squares, next_row = 0.0, 0
+        """Σ X_ij²."""
+        has_pairs, products = [np.empty(0, np.bool_)], []
+        probes_N2 = np.random.default_rng(0).normal(size=(self.n_items, 2))
+        for first, matrix in self._read():
+            _check_block(first, matrix, next_row, self.n_items)
+            next_row += matrix.shape[0]
+            self.sum_of_squares += _sum_of_squares(matrix.data)
+            has_pairs.append(np.diff(matrix.indptr) > 0)
+            products.append(matrix @ probes_N2)  # float64: rows may be long
+        if next_row != self.n_items:
+            raise DataError(f"X has {self.n_items} columns but {next_row} rows: it must be square")
+        if self.sum_of_squares == 0:
+            raise DataError("no two items co-occur: there is nothing to fit")
+        # If X is symmetric, yᵀ(X x) = xᵀ(X y) for all x and y; otherwise for almost none.
+        crossed_22 = probes_N2.T @ np.concatenate(products)
+        if abs(float(crossed_22[0, 1] - crossed_22[1, 0])) > 1e-5 * self.sum_of_squares**0.5:
+            raise DataError("X is not symmetric: fit (X + X.T) / 2, or use a symmetric window")
+        self.has_pairs = torch.from_numpy(np.concatenate(has_pairs)).to(self.device)
+        """Whether each item co-occurs with any other, [n_items]."""
+
+    def blocks(self) -> Iterator[SparseRows]:
+        """All rows, once."""
+        if self._matrix is not None:
+            yield self._rows
+            return
+        for first, matrix in self._read():
+            rows = slice(first, first + matrix.shape[0])
+            yield SparseRows(rows, matrix, self.weights, self.device)
+
+    def sample(self, rows: NDArray[np.int64]) -> SparseRows:
+        """The rows with the given indices, [B]; raises ConfigError if X is not in memory."""
+        if self._matrix is None:
+            raise ConfigError("batch_rows needs X in memory, not in row blocks: remove batch_rows")
+        index = torch.from_numpy(rows).to(self.device)
+        return SparseRows(index, self._matrix[rows], self.weights, self.device)
+
+    def multiply(self, w_ND: Tensor) -> Tensor:
+        """X W in the dtype of W, [n_items, d]."""
+        product_ND = torch.empty_like(w_ND)
+        for block in self.blocks():
+            product_ND[block.rows] = block.matrix(w_ND.dtype) @ w_ND
+        return product_ND
 
 
 class PairObjective:
-    """c(V) for one matrix X.
+    """c(V) for one matrix X with the smallest and the largest eigenvalue given.
 
-    X is divided by its largest eigenvalue λ₁, so that a learning rate means the same on every
-    data set and weighting: with V = √λ₁ W, the loss is λ₁² Σ_{i≠j} (w_iᵀw_j − X_ij/λ₁)².
-
-    The products with X are computed in the precision of W; all else, where large terms nearly
-    cancel, in float64.
-
-    Args:
-        matrix: X.
-        ends: of its spectrum, where they are known.
+    X is divided by its largest eigenvalue λ₁, so that a learning rate has the same meaning for
+    every data set and weighting: with V = √λ₁ W, the loss is λ₁² Σ_{i≠j} (w_iᵀw_j − X_ij/λ₁)².
+    Products with X use the dtype of W. Everything else, where large terms nearly cancel, is
+    computed in float64.
     """
 
-    def __init__(self, matrix: PairMatrix, ends: Ends | None = None) -> None:
+    def __init__(self, matrix: PairMatrix, spectrum: tuple[float, float]) -> None:
         self.matrix = matrix
         self.n_items = matrix.n_items
         self.zero_weight = 1.0 if matrix.weights is None else matrix.weights.zero_weight
-        smallest, largest = ends or KrylovSpace(matrix).ends
+        smallest, largest = spectrum
         self.top_eigenvalue = max(largest, -smallest)
-        """λ₁, the largest in magnitude: a little below it is as good, for it only scales."""
+        """λ₁, the largest eigenvalue in magnitude. It only scales, so an estimate suffices."""
         self.lowest_eigenvalue = smallest / self.top_eigenvalue
-        """The smallest of X / λ₁, zero or less."""
+        """The smallest eigenvalue of X / λ₁, at most zero."""
         self.sum_of_squares = matrix.sum_of_squares
-        """The loss at V = 0: Σ X_ij², weighted where the pairs are."""
+        """The loss at V = 0: Σ X_ij², weighted if there are pair weights."""
         if matrix.weights is not None:
             self.sum_of_squares = sum(block.sum_of_squares for block in matrix.blocks())
-
-    @property
-    def scaled_sum_of_squares(self) -> float:
-        """The loss at W = 0, of X / λ₁."""
-        return self.sum_of_squares / self.top_eigenvalue**2
+        self.scaled_sum_of_squares = self.sum_of_squares / self.top_eigenvalue**2
+        """The loss of X / λ₁ at W = 0."""
 
     def loss(self, w_ND: Tensor) -> Tensor:
-        """The loss at W, over its value at W = 0: 1 says nothing is learned, 0 a perfect fit."""
-        return self._over_blocks(w_ND, self.matrix.blocks(), 1.0)
+        """The loss at W relative to the loss at W = 0: 0 for a perfect fit."""
+        return self._relative_loss(w_ND, self.matrix.blocks(), 1.0)
 
     def sampled_loss(self, w_ND: Tensor, rows: NDArray[np.int64]) -> Tensor:
-        """An unbiased estimate of `loss` and of its gradient from some rows against all.
+        """An unbiased estimate of `loss` and its gradient from uniformly drawn rows, [B]."""
+        return self._relative_loss(w_ND, [self.matrix.sample(rows)], self.n_items / len(rows))
 
-        Args:
-            w_ND: W.
-            rows: distinct indices, each drawn with equal probability, [B].
-        """
-        return self._over_blocks(w_ND, [self.matrix.sample(rows)], self.n_items / len(rows))
-
-    def _over_blocks(self, w_ND: Tensor, blocks: Iterable[RowBlock], times: float) -> Tensor:
+    def _relative_loss(self, w_ND: Tensor, blocks: Iterable[SparseRows], scale: float) -> Tensor:
         loss: Tensor = _PairLoss.apply(w_ND, self, blocks)  # type: ignore[no-untyped-call]
-        return loss * (times / self.scaled_sum_of_squares)
+        return loss * (scale / self.scaled_sum_of_squares)
 
-    def rows(self, w_ND: Tensor, gram_DD: Tensor, block: RowBlock) -> tuple[Tensor, Tensor]:
-        """Σ c_i over the rows of a block, and the gradient of c by them, [B, d]; both float64."""
+    def rows(self, w_ND: Tensor, gram_DD: Tensor, block: SparseRows) -> tuple[Tensor, Tensor]:
+        """Σ c_i over a block of rows, and its gradient, [B, d]; both float64."""
         w_BD = w_ND[block.rows].double()
         norms_B1 = w_BD.square().sum(1, keepdim=True)
-        repelled_BD = self.zero_weight * (w_BD @ gram_DD - norms_B1 * w_BD)
-        value, attracted_BD = self._non_zeros(w_ND, w_BD, block)
-        return (w_BD * repelled_BD).sum() + value, 4.0 * (repelled_BD + attracted_BD)
+        gram_BD = self.zero_weight * (w_BD @ gram_DD - norms_B1 * w_BD)
+        value, data_BD = self._data_term(w_ND, w_BD, block)
+        return (w_BD * gram_BD).sum() + value, 4.0 * (gram_BD + data_BD)
 
-    def _non_zeros(self, w_ND: Tensor, w_BD: Tensor, block: RowBlock) -> tuple[Tensor, Tensor]:
-        """What the pairs that are not zero add to the loss, and a quarter of the gradient."""
+    def _data_term(self, w_ND: Tensor, w_BD: Tensor, block: SparseRows) -> tuple[Tensor, Tensor]:
+        """The contribution of the non-zeros to the loss, and a quarter of that to the gradient."""
         matrix_BN = block.matrix(w_ND.dtype)
         scale = 1.0 / self.top_eigenvalue
         if block.weights is None:
-            pulled_BD = (matrix_BN @ w_ND).double() * -scale
+            data_BD = (matrix_BN @ w_ND).double() * -scale
             squares = block.sum_of_squares * scale**2
-            return 2.0 * (w_BD * pulled_BD).sum() + squares, pulled_BD
+            return 2.0 * (w_BD * data_BD).sum() + squares, data_BD
         weights = block.weights.to(w_ND.dtype)
         targets = matrix_BN.values() * scale
         rows_BD = w_BD.to(w_ND.dtype).contiguous()
         products = torch.sparse.sampled_addmm(matrix_BN, rows_BD, w_ND.T, beta=0.0).values()
-        # (f − w₀) p² − 2 f x p + f x², written so that nothing cancels.
+        # (f − w₀) p² − 2 f x p + f x², rearranged to avoid cancellation.
         errors = (weights * (products - targets).square()).double().sum()
         value = errors - self.zero_weight * products.double().square().sum()
-        pull = weights * (products - targets) - self.zero_weight * products
-        return value, (block.with_values(pull) @ w_ND).double()
+        slope = weights * (products - targets) - self.zero_weight * products
+        return value, (block.with_values(slope) @ w_ND).double()
 
 
 class _PairLoss(torch.autograd.Function):
-    """Σ c_i over row blocks; one pass over X serves value and gradient."""
+    """Σ c_i over row blocks; one pass over X computes value and gradient."""
 
     @staticmethod
     def forward(
-        ctx: Any, w_ND: Tensor, objective: PairObjective, blocks: Iterable[RowBlock]
+        ctx: Any, w_ND: Tensor, objective: PairObjective, blocks: Iterable[SparseRows]
     ) -> Tensor:
         exact_ND = w_ND.double()
         gram_DD = exact_ND.T @ exact_ND
@@ -133,3 +247,31 @@ class _PairLoss(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (gradient_ND,) = ctx.saved_tensors
         return grad_outputs[0].to(gradient_ND.dtype) * gradient_ND, None, None
+
+
+def _glove_weights(values: NDArray[Any], weights: PairWeights) -> NDArray[np.float64]:
+    """f(X) of Pennington et al. 2014, eq. 9."""
+    if (values < 0).any():
+        raise DataError(
+            f"pair_weights are powers of X, but X has the value {values.min():g}: remove "
+            "pair_weights, or choose a weighting without negative values"
+        )
+    f: NDArray[np.float64] = np.minimum(values / weights.x_max, 1.0) ** weights.alpha
+    return f
+
+
+def _sum_of_squares(values: NDArray[Any], weights: NDArray[np.float64] | None = None) -> float:
+    exact = values.astype(np.float64)
+    return float(np.dot(exact, exact if weights is None else exact * weights))
+
+
+def _check_block(first: int, block: sp.csr_array, next_row: int, n_items: int) -> None:
+    n_rows, n_columns = block.shape
+    if first != next_row:
+        raise DataError(f"a block starts at row {first}, expected row {next_row}")
+    if n_columns != n_items:
+        raise DataError(f"the block at row {first} has {n_columns} columns, the first {n_items}")
+    if not np.isfinite(block.data).all():
+        raise DataError("X has values that are not finite: replace them, or use log1p of counts")
+    if first + n_rows <= n_items and block.diagonal(first).any():
+        raise DataError("X has values on its diagonal: set them to zero, X.setdiag(0)")

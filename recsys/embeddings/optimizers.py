@@ -1,92 +1,203 @@
-"""Gradient descent that does not slow down when the spectrum is uneven, and its peers."""
+"""Minimise the pair objective by gradient descent: the optimizers and their loops."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
 from recsys.embeddings.config import EmbeddingConfig
+from recsys.embeddings.objective import PairObjective
+from recsys.errors import ConfigError, TrainingError
+
+LossCallback = Callable[[int, float], None]
+"""Called after each epoch with its number, from 1, and the loss relative to W = 0."""
+
+DEFAULTS = {"scaled_sgd": (0.125, 0.8), "sgd": (0.1, 0.95), "adam": (0.05, 0.9), "lbfgs": (1.0, 0)}
+"""Learning rate and momentum, tuned on raw counts of two data sets (`benchmarks/embeddings.py`)."""
+
+# With momentum, sgd would keep moving a row long after the step that sampled it.
+BATCH_DEFAULTS = DEFAULTS | {"sgd": (0.1, 0.0), "adam": (0.01, 0.9)}
+"""Defaults with `batch_rows`."""
+
+_DIVERGED = 1000.0
+"""Relative loss that counts as divergence. It is 1 at W = 0, and at most tens after a long step."""
 
 
-class Defaults(NamedTuple):
-    """What an optimizer takes where the configuration says nothing."""
+def has_converged(losses: list[float], tolerance: float, window: int = 10) -> bool:
+    """Whether the loss has stayed within a relative `tolerance` for `window` epochs."""
+    # The range and not the difference: momentum can make the loss oscillate.
+    recent = losses[-1 - window :]
+    return len(losses) > window and max(recent) - min(recent) <= tolerance * losses[-1]
 
-    learning_rate: float
-    momentum: float
 
+class Descent:
+    """Minimises the objective over W, in place.
 
-DEFAULTS = {
-    "scaled_sgd": Defaults(0.125, 0.8),
-    "sgd": Defaults(0.1, 0.95),
-    "adam": Defaults(0.05, 0.9),
-    "lbfgs": Defaults(1.0, 0.0),
-}
-"""Chosen on raw counts of two data sets; `benchmarks/embeddings.py` shows how they converge."""
+    Args:
+        objective: The loss.
+        w_ND: Initial W.
+        config: Optimizer, schedule and stopping criteria.
+        on_loss: Called after each epoch.
+    """
 
-BATCH_DEFAULTS = DEFAULTS | {
-    # A velocity outlives the visit of a row many times over, and would carry it away.
-    "sgd": Defaults(0.1, 0.0),
-    "adam": Defaults(0.01, 0.9),
-}
-"""The same for random rows."""
+    def __init__(
+        self,
+        objective: PairObjective,
+        w_ND: torch.nn.Parameter,
+        config: EmbeddingConfig,
+        on_loss: LossCallback,
+    ) -> None:
+        self._objective, self._w_ND, self._config = objective, w_ND, config
+        self._on_loss = on_loss
+        self._batch = min(config.batch_rows or objective.n_items, objective.n_items)
+        fraction = self._batch / objective.n_items
+        self._optimizer = make_optimizer(w_ND, config, objective.lowest_eigenvalue, fraction)
+        self._losses: list[float] = []
+
+    def run(self, seed: int) -> None:
+        """Run until convergence; `seed` determines the sampled rows.
+
+        Raises:
+            TrainingError: The loss diverged.
+            ConfigError: `lbfgs` with `batch_rows`.
+        """
+        if self._config.optimizer == "lbfgs":
+            self._run_lbfgs()
+        elif self._config.batch_rows is None:
+            self._run_full_batch()
+        else:
+            self._run_minibatches(np.random.default_rng(seed))
+
+    def _run_full_batch(self) -> None:
+        """One step per epoch along the exact gradient."""
+        update_rate = self._schedule()
+        for epoch in range(self._config.epochs + 1):
+            # The loss after a step is computed together with the next gradient.
+            self._record(epoch, self._backward(self._objective.loss(self._w_ND)))
+            if epoch == self._config.epochs or self._has_converged():
+                break
+            self._optimizer.step()
+            update_rate(self._losses[-1])
+
+    def _run_minibatches(self, rng: np.random.Generator) -> None:
+        """Steps along gradients of sampled rows; an epoch has as many steps as make one pass."""
+        update_rate, n_items = self._schedule(), self._objective.n_items
+        self._record(0, self._evaluate())
+        for epoch in range(1, self._config.epochs + 1):
+            for _ in range(math.ceil(n_items / self._batch)):
+                rows = rng.choice(n_items, self._batch, replace=False)
+                self._backward(self._objective.sampled_loss(self._w_ND, rows))
+                self._optimizer.step()
+            self._record(epoch, self._evaluate())
+            if self._has_converged():
+                break
+            update_rate(self._losses[-1])
+
+    def _run_lbfgs(self) -> None:
+        """Ten L-BFGS iterations at a time; every evaluation of the gradient counts as an epoch."""
+        if self._config.batch_rows is not None:
+            raise ConfigError("lbfgs needs the exact gradient: remove batch_rows or use sgd")
+        epochs = 0
+
+        def closure() -> float:
+            nonlocal epochs
+            epochs += 1
+            loss = self._backward(self._objective.loss(self._w_ND))
+            return loss * self._objective.scaled_sum_of_squares
+
+        while epochs < self._config.epochs and not self._has_converged(window=2):
+            self._optimizer.step(closure)
+            self._record(epochs, self._evaluate())
+
+    def _backward(self, loss: Tensor) -> float:
+        self._optimizer.zero_grad(set_to_none=True)
+        # Undo the normalisation of `loss`: learning rates are relative to a matrix with λ₁ = 1.
+        scaled = loss * self._objective.scaled_sum_of_squares
+        scaled.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    def _evaluate(self) -> float:
+        return self._objective.loss(self._w_ND.detach()).item()
+
+    def _record(self, epoch: int, loss: float) -> None:
+        if not loss < _DIVERGED:  # also true for NaN
+            raise TrainingError(
+                f"the loss diverged ({loss:.3g} times the loss of zero vectors): lower "
+                f"learning_rate (now {self._optimizer.param_groups[0]['lr']:g}) or momentum"
+            )
+        self._losses.append(max(loss, 0.0))  # rounding can make a perfect fit negative
+        if epoch:
+            self._on_loss(epoch, self._losses[-1])
+
+    def _has_converged(self, window: int = 10) -> bool:
+        return has_converged(self._losses, self._config.tolerance, window)
+
+    def _schedule(self) -> Callable[[float], None]:
+        """A function that updates the learning rate after an epoch, given the loss."""
+        if self._config.schedule == "cosine":
+            cosine = CosineAnnealingLR(self._optimizer, T_max=self._config.epochs)
+            return lambda _loss: cosine.step()
+        if self._config.schedule == "plateau":
+            return ReduceLROnPlateau(
+                self._optimizer, factor=0.5, patience=5, threshold=self._config.tolerance
+            ).step
+        return lambda _loss: None
 
 
 def make_optimizer(
-    w_ND: torch.nn.Parameter, config: EmbeddingConfig, lowest: float, batch_share: float = 1.0
-) -> torch.optim.Optimizer:
-    """The optimizer of a configuration for W.
+    w_ND: torch.nn.Parameter, config: EmbeddingConfig, lowest: float, batch_fraction: float
+) -> Optimizer:
+    """Create the optimizer for W, given the smallest eigenvalue of X / λ₁.
 
-    Args:
-        w_ND: W, of a matrix with λ₁ = 1.
-        config: which, and its settings.
-        lowest: the smallest eigenvalue of that matrix.
-        batch_share: share of the rows in each step. The estimated gradient of a sampled row is
-            the gradient over this share, so the step is shortened by it.
+    The estimated gradient of a sampled row is its gradient divided by `batch_fraction`, the
+    fraction of the rows in each step, so the learning rate is multiplied by it.
     """
-    default = (DEFAULTS if config.batch_rows is None else BATCH_DEFAULTS)[config.optimizer]
-    rate = config.learning_rate or default.learning_rate
-    momentum = default.momentum if config.momentum is None else config.momentum
+    defaults = DEFAULTS if config.batch_rows is None else BATCH_DEFAULTS
+    default_rate, default_momentum = defaults[config.optimizer]
+    rate = config.learning_rate or default_rate
+    momentum = default_momentum if config.momentum is None else config.momentum
     if config.optimizer == "lbfgs":
         wolfe = {"line_search_fn": "strong_wolfe", "tolerance_grad": 0, "tolerance_change": 0}
         return torch.optim.LBFGS([w_ND], rate, max_iter=10, **wolfe)  # type: ignore[arg-type]
     if config.optimizer == "adam":
-        # Its steps do not depend on the size of the gradient, only on that of an entry of W:
-        # columns of length up to one have entries of about 1 / √n_items.
+        # Its steps do not scale with the gradient. They are relative to the size of an entry of
+        # W, about 1 / √n_items for columns of length up to one.
         entry = 1.0 / math.sqrt(len(w_ND))
-        return torch.optim.Adam([w_ND], rate * entry * math.sqrt(batch_share), (momentum, 0.999))
+        return torch.optim.Adam([w_ND], rate * entry * math.sqrt(batch_fraction), (momentum, 0.999))
     if config.optimizer == "scaled_sgd":
-        return ScaledSGD([w_ND], rate * batch_share, momentum, lowest=lowest)
-    return torch.optim.SGD([w_ND], rate * batch_share, momentum, nesterov=momentum > 0)
+        return ScaledSGD([w_ND], rate * batch_fraction, momentum, lowest=lowest)
+    return torch.optim.SGD([w_ND], rate * batch_fraction, momentum, nesterov=momentum > 0)
 
 
-class ScaledSGD(torch.optim.Optimizer):
-    """SGD whose gradient is multiplied by about (WᵀW)⁻¹, with Nesterov momentum.
+class ScaledSGD(Optimizer):
+    """SGD with the preconditioner (WᵀW)⁻¹ and Nesterov momentum.
 
-    Plain gradient descent on W Wᵀ ≈ X learns the direction of the k-th eigenvector λ₁/λ_k times
-    more slowly than the first. The d × d preconditioner removes that factor at a cost of O(n d²),
-    no more than the loss itself (Tong, Ma & Chi 2021, "Accelerating ill-conditioned low-rank
-    matrix estimation via scaled gradient descent", eq. 4).
+    Plain gradient descent on W Wᵀ ≈ X learns the k-th eigenvector λ₁/λ_k times more slowly than
+    the first. The d × d preconditioner removes that factor in O(n d²) (Tong, Ma & Chi 2021,
+    "Accelerating ill-conditioned low-rank matrix estimation via scaled gradient descent", eq. 4).
 
-    Near the optimum, with s² an eigenvalue of WᵀW, the curvature is 8 s² along W itself but
-    4 (s² − λ) towards an eigenvector that W does not have, of eigenvalue λ. Where X has
-    eigenvalues below −s², dividing by s² alone would leave more than 8, and steps would be too
-    long. So each direction is divided by the larger of s² and (s² − λ_min) / 2.
+    Near the optimum, with s² an eigenvalue of WᵀW, the curvature is 8 s² along W and 4 (s² − λ)
+    towards an eigenvector of X with eigenvalue λ that W does not contain. If X has eigenvalues
+    below −s², scaling by s² alone makes steps too long. Each direction is therefore divided by
+    max(s², (s² − λ_min) / 2).
 
-    The momentum gathers as t / (t + 3), up to its limit, and starts anew whenever it points uphill
-    (O'Donoghue & Candès 2015, "Adaptive restart for accelerated gradient schemes", eq. 12): what
-    it has gathered on a steep stretch would otherwise carry it past the optimum again and again.
+    Momentum grows as t / (t + 3) up to `momentum`, and restarts when the velocity points uphill
+    (O'Donoghue & Candès 2015, "Adaptive restart for accelerated gradient schemes", eq. 12).
 
     Args:
-        params: matrices W, [n, d].
-        lr: step size, 1/8 for the inverse of the curvature.
-        momentum: the most of Nesterov momentum, 0 for none.
-        damping: the least to divide by, relative to the mean eigenvalue of WᵀW; without it,
-            columns near zero would move without bound.
-        lowest: λ_min, the smallest eigenvalue of X, zero or less.
+        params: Matrices W, [n, d].
+        lr: Learning rate; 1/8 corresponds to the inverse curvature.
+        momentum: Maximum Nesterov momentum; 0 disables it.
+        damping: Lower bound of the divisor, relative to the mean eigenvalue of WᵀW. Without it,
+            columns near zero would make unbounded steps.
+        lowest: λ_min, the smallest eigenvalue of X, at most zero.
     """
 
     def __init__(
@@ -97,36 +208,36 @@ class ScaledSGD(torch.optim.Optimizer):
         damping: float = 0.03,
         lowest: float = 0.0,
     ) -> None:
-        settings = {"lr": lr, "momentum": momentum, "damping": damping, "lowest": lowest}
-        super().__init__(params, settings)
+        defaults = {"lr": lr, "momentum": momentum, "damping": damping, "lowest": lowest}
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move every parameter by one step; gradients must have been computed."""
+        """Perform one step with the gradients of the last backward pass."""
         if closure is not None:
             raise ValueError("ScaledSGD takes no closure: call backward() before step()")
         for group in self.param_groups:
             for param in group["params"]:
                 if param.grad is not None:
-                    self._move(param, param.grad, group)
+                    self._update(param, param.grad, group)
 
-    def _move(self, w_ND: Tensor, gradient_ND: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, w_ND: Tensor, gradient_ND: Tensor, group: dict[str, Any]) -> None:
         direction_ND = gradient_ND @ _inverse_curvature(w_ND, group["damping"], group["lowest"])
         if group["momentum"]:
             state = self.state[w_ND]
-            steps, velocity_ND = state.get("gathered", (0, torch.zeros_like(w_ND)))
-            # The velocity is what is subtracted: along the gradient it leads downhill.
+            steps, velocity_ND = state.get("velocity", (0, torch.zeros_like(w_ND)))
+            # The velocity is subtracted: it leads downhill if it points along the gradient.
             if (velocity_ND * gradient_ND).sum() < 0:
                 steps, velocity_ND = 0, torch.zeros_like(w_ND)
             momentum = min(group["momentum"], steps / (steps + 3))
             velocity_ND = momentum * velocity_ND + direction_ND
-            state["gathered"] = steps + 1, velocity_ND
+            state["velocity"] = steps + 1, velocity_ND
             direction_ND = direction_ND + momentum * velocity_ND
         w_ND.add_(direction_ND, alpha=-group["lr"])
 
 
 def _inverse_curvature(w_ND: Tensor, damping: float, lowest: float) -> Tensor:
-    """Eight times the inverse of what bounds the curvature in each direction, [d, d]."""
+    """Eight times the inverse of a bound of the curvature in each direction, [d, d]."""
     exact_ND = w_ND.double()
     squares_D, basis_DD = torch.linalg.eigh(exact_ND.T @ exact_ND)
     bound_D = torch.maximum(squares_D, (squares_D - lowest) / 2)

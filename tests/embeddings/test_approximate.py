@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
-from recsys.embeddings import ItemEmbeddings, approximate
-from recsys.embeddings.approximate import approximate_neighbours, share_found
-from recsys.embeddings.search import nearest
+from recsys.embeddings import ItemEmbeddings, neighbours
+from recsys.embeddings.neighbours import approximate_knn, knn, recall
 from recsys.errors import ConfigError
 from recsys.vocabulary import Vocabulary
 
-needs_faiss = pytest.mark.skipif(not approximate.is_available(), reason="faiss is not installed")
+needs_faiss = pytest.mark.skipif(not neighbours.has_faiss(), reason="faiss is not installed")
 
 
 def grouped(n_vectors, dim=16):
@@ -30,13 +29,13 @@ def embeddings_of(vectors):
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
 def test_at_least_the_recall_asked_for_is_found(similarity):
     vectors = grouped(5_000)
-    index, score, recall = approximate_neighbours(vectors, 10, similarity=similarity)
+    (index, score), reached = approximate_knn(vectors, 10, similarity=similarity)
     rows = np.arange(1, 5_000, 10)  # others than those that recall was measured on
-    exact, exact_score = nearest(
+    exact, exact_score = knn(
         vectors[rows], vectors, 10, exclude_BE=rows[:, None], similarity=similarity
     )
-    assert 0.95 <= share_found(index[rows], exact) < 1
-    assert recall >= 0.95
+    assert 0.95 <= recall(index[rows], exact) < 1
+    assert reached >= 0.95
     assert (index[rows, 0] == exact[:, 0]).mean() > 0.9
     same = index[rows] == exact
     np.testing.assert_allclose(score[rows][same], exact_score[same], rtol=1e-5)
@@ -45,10 +44,10 @@ def test_at_least_the_recall_asked_for_is_found(similarity):
 @needs_faiss
 def test_all_is_found_where_all_is_asked_for():
     vectors = grouped(2_000)
-    index, score, recall = approximate_neighbours(vectors, 5, recall=1.0)
+    (index, score), reached = approximate_knn(vectors, 5, target_recall=1.0)
     exact, exact_score = embeddings_of(vectors).neighbours(5, approximate=False)
-    assert recall == 1.0
-    assert share_found(index, exact) > 0.999
+    assert reached == 1.0
+    assert recall(index, exact) > 0.999
     np.testing.assert_allclose(score, exact_score, atol=1e-5)
     assert (index[::97] == -1).all()
     assert (score[::97] == 0).all()
@@ -59,13 +58,13 @@ def test_all_is_found_where_all_is_asked_for():
 @pytest.mark.parametrize("n_vectors", [1, 2, 5])
 def test_a_few_vectors_have_fewer_neighbours(n_vectors):
     vectors = np.eye(n_vectors, dtype=np.float32) + 1
-    index, _, _ = approximate_neighbours(vectors, 4)
+    (index, _), _ = approximate_knn(vectors, 4)
     assert (np.count_nonzero(index >= 0, axis=1) == min(n_vectors - 1, 4)).all()
 
 
 @needs_faiss
 def test_zero_vectors_alone_have_no_neighbours():
-    index, score, _ = approximate_neighbours(np.zeros((3, 2), np.float32), 2)
+    (index, score), _ = approximate_knn(np.zeros((3, 2), np.float32), 2)
     assert index.tolist() == [[-1, -1]] * 3
     assert score.tolist() == [[0, 0]] * 3
 
@@ -78,22 +77,22 @@ def test_it_is_used_for_many_items_where_faiss_is_installed(
 ):
     asked = []
     module = "recsys.embeddings.item_embeddings"
-    monkeypatch.setattr(f"{module}.WORTH_IT", 7)
-    monkeypatch.setattr(f"{module}.is_available", lambda: installed)
+    monkeypatch.setattr(f"{module}.ANN_THRESHOLD", 7)
+    monkeypatch.setattr(f"{module}.has_faiss", lambda: installed)
     monkeypatch.setattr(
-        f"{module}.approximate_neighbours",
-        lambda vectors, k, similarity: asked.append(len(vectors)) or (None, None, 1.0),
+        f"{module}.approximate_knn",
+        lambda vectors, k, similarity: asked.append(len(vectors)) or ((None, None), 1.0),
     )
     embeddings_of(np.ones((n_items, 2), np.float32)).neighbours(2)
     assert asked == [n_items] * expected
 
 
 def test_without_faiss_it_is_said_what_to_install(monkeypatch):
-    monkeypatch.setattr(approximate, "is_available", lambda: False)
+    monkeypatch.setattr(neighbours, "has_faiss", lambda: False)
     with pytest.raises(ConfigError, match=r"pip install -e '\.\[ann\]'"):
-        approximate_neighbours(np.ones((3, 2), np.float32), 1)
+        approximate_knn(np.ones((3, 2), np.float32), 1)
 
 
 def test_what_is_not_there_need_not_be_found():
-    assert share_found(np.array([[3, 1], [2, 0]]), np.array([[1, 2], [-1, -1]])) == 0.5
-    assert share_found(np.array([[-1]]), np.array([[-1]])) == 1.0
+    assert recall(np.array([[3, 1], [2, 0]]), np.array([[1, 2], [-1, -1]])) == 0.5
+    assert recall(np.array([[-1]]), np.array([[-1]])) == 1.0

@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from recsys.cooccurrence import count_cooccurrence
-from recsys.embeddings.eigenvalues import KrylovSpace, orthonormal
-from recsys.embeddings.matrices import PairMatrix
-from recsys.embeddings.spectral import find_optimum
+from recsys.embeddings.objective import PairMatrix
+from recsys.embeddings.optimum import KrylovSpace, find_optimum, orthonormal_basis
 
 CPU = torch.device("cpu")
 
 
-def ends_of(dense):
-    return KrylovSpace(PairMatrix(sp.csr_array(dense), CPU)).ends
+def bounds_of(dense):
+    return KrylovSpace(PairMatrix(sp.csr_array(dense), CPU)).bounds
 
 
 @given(
@@ -27,13 +26,13 @@ def ends_of(dense):
 )
 def test_a_small_matrix_has_exact_ends(dense):
     values = np.linalg.eigvalsh(dense.astype(float))
-    assert ends_of(dense) == pytest.approx((values[0], values[-1]), rel=1e-5, abs=1e-5)
+    assert bounds_of(dense) == pytest.approx((values[0], values[-1]), rel=1e-5, abs=1e-5)
 
 
 def test_ends_are_approached_from_within(sample):
     X = count_cooccurrence(sample).matrix
     values = np.linalg.eigvalsh(X.toarray().astype(float))
-    smallest, largest = ends_of(X)
+    smallest, largest = bounds_of(X)
     assert largest == pytest.approx(values[-1], rel=1e-4)
     assert largest <= values[-1] * (1 + 1e-6)
     assert values[0] * (1 + 1e-6) <= smallest <= 0.5 * values[0]
@@ -43,14 +42,14 @@ def test_ends_are_approached_from_within(sample):
 def test_a_matrix_of_few_different_eigenvalues(copies):
     """Of copies of a pair: nothing is left after the first pass but rounding errors."""
     pair = sp.csr_array([[0, 3], [3, 0]])
-    ends = ends_of(sp.block_diag([pair] * copies, format="csr"))
-    assert ends == pytest.approx((-3, 3), rel=1e-5)
+    bounds = bounds_of(sp.block_diag([pair] * copies, format="csr"))
+    assert bounds == pytest.approx((-3, 3), rel=1e-5)
 
 
 def test_where_the_space_is_all_the_best_vectors_are_the_optimum():
     dense = np.array([[0, 2, 1, 0], [2, 0, 1, 0], [1, 1, 0, 3], [0, 0, 3, 0]])
     matrix = PairMatrix(sp.csr_array(dense), CPU)
-    found_ND = KrylovSpace(matrix).best_vectors(2, rounds=500)
+    found_ND = KrylovSpace(matrix).best_vectors(2, n_iter=500)
     best_ND = find_optimum(matrix, 2, tolerance=1e-12).vectors
     off = ~np.eye(4, dtype=bool)
     losses = [np.square((V @ V.T).numpy() - dense)[off].sum() for V in (found_ND, best_ND)]
@@ -73,5 +72,5 @@ def test_the_more_products_the_nearer_the_optimum(sample):
 
 def test_columns_that_depend_on_others_are_left_out():
     columns_NK = torch.tensor([[1.0, 2, 0], [0, 0, 0], [1, 2, 1]]).double()
-    basis_NK = orthonormal(columns_NK)
+    basis_NK = orthonormal_basis(columns_NK)
     torch.testing.assert_close(basis_NK.T @ basis_NK, torch.eye(2).double())

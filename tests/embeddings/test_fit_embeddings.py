@@ -10,7 +10,7 @@ from recsys.config import Runtime
 from recsys.cooccurrence import Cooccurrence, WeightingConfig, count_cooccurrence, weight
 from recsys.data import read_ratings
 from recsys.embeddings import EmbeddingConfig, PairWeights, fit_embeddings, spectral_optimum
-from recsys.embeddings.descent import has_converged
+from recsys.embeddings.optimizers import has_converged
 from recsys.errors import ConfigError, DataError, TrainingError
 from recsys.vocabulary import Vocabulary
 
@@ -195,7 +195,7 @@ def test_a_bare_matrix_takes_the_items_it_is_given(counts):
         counts.matrix, EmbeddingConfig(dim=3, epochs=2), items=counts.items, runtime=CPU
     )
     assert bare.items == counts.items
-    with pytest.raises(DataError, match="X has 60 rows and `items` 3"):
+    with pytest.raises(DataError, match="X has 60 rows, but `items` has 3 ids"):
         fit_embeddings(counts.matrix, items=Vocabulary.of([1, 2, 3]), runtime=CPU)
 
 
@@ -203,7 +203,10 @@ def test_a_bare_matrix_takes_the_items_it_is_given(counts):
     ("settings", "message"),
     [
         ({"optimizer": "lbfgs", "batch_rows": 8}, "lbfgs needs the exact gradient"),
-        ({"method": "spectral", "pair_weights": PairWeights()}, "no spectral solution"),
+        (
+            {"method": "spectral", "pair_weights": PairWeights()},
+            "has no solution with pair_weights",
+        ),
     ],
     ids=["lbfgs-batches", "weighted-spectral"],
 )
@@ -266,9 +269,9 @@ def test_a_diverging_fit_says_what_to_lower(counts, optimizer):
 
 def test_a_loss_that_is_not_a_number_is_a_divergence(counts, monkeypatch):
     monkeypatch.setattr(
-        "recsys.embeddings.descent.PairObjective.loss", lambda self, w_ND: w_ND.sum() * torch.nan
+        "recsys.embeddings.optimizers.PairObjective.loss", lambda self, w_ND: w_ND.sum() * torch.nan
     )
-    with pytest.raises(TrainingError, match="it is nan times"):
+    with pytest.raises(TrainingError, match=r"diverged \(nan times"):
         fit(counts, dim=8)
 
 

@@ -39,7 +39,7 @@ def test_a_ridge_shortens():
 
 
 def test_rows_of_another_catalogue_are_refused():
-    with pytest.raises(DataError, match="4 columns and there are 3 vectors"):
+    with pytest.raises(DataError, match="4 columns, but there are 3 vectors"):
         fold_in(np.eye(3, dtype=np.float32), sp.csr_array((1, 4)))
 
 

@@ -2,27 +2,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
 from recsys.embeddings import ItemEmbeddings
-from recsys.embeddings.search import nearest, top_k
+from recsys.embeddings.neighbours import knn
 from recsys.vocabulary import Vocabulary
 
 
 def embeddings_of(vectors):
     vectors = np.array(vectors, dtype=np.float32)
     return ItemEmbeddings(vectors, Vocabulary.of(range(len(vectors))), loss=0.0, relative_loss=0.0)
-
-
-@given(
-    scores=arrays.arrays(
-        np.float32, (3, 9), elements=st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 2.0])
-    ),
-    k=st.integers(0, 9),
-)
-def test_top_k_is_a_stable_sort_cut_off(scores, k):
-    expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    assert top_k(scores, k).tolist() == expected.tolist()
 
 
 def test_unit_vectors_have_length_one_and_zero_stays_zero():
@@ -56,7 +44,7 @@ def test_neighbours_of_any_vectors():
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines = unit @ unit.T
     np.fill_diagonal(cosines, -np.inf)
-    index, cosine = embeddings_of(vectors).neighbours(k=5, block=7)
+    index, cosine = embeddings_of(vectors).neighbours(k=5, block_size=7)
     assert index.tolist() == np.argsort(-cosines, axis=1)[:, :5].tolist()
     np.testing.assert_allclose(cosine, -np.sort(-cosines, axis=1)[:, :5], atol=1e-6)
 
@@ -81,9 +69,7 @@ def test_neighbours_by_dot_product_favour_long_vectors():
 def test_queries_leave_out_what_they_are_told_to():
     vectors = np.eye(4, dtype=np.float32)
     queries = np.array([[4, 3, 2, 1], [0, 0, 0, 0]], dtype=np.float32)
-    index, dot = nearest(
-        queries, vectors, 3, exclude_BE=np.array([[0, 2], [1, -1]]), similarity="dot"
-    )
+    index, dot = knn(queries, vectors, 3, exclude_BE=np.array([[0, 2], [1, -1]]), similarity="dot")
     assert index.tolist() == [[1, 3, -1], [-1, -1, -1]]
     assert dot.tolist() == [[3, 1, 0], [0, 0, 0]]
 

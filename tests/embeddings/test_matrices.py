@@ -4,7 +4,7 @@ import scipy.sparse as sp
 import torch
 
 from recsys.embeddings.config import PairWeights
-from recsys.embeddings.matrices import PairMatrix
+from recsys.embeddings.objective import PairMatrix
 from recsys.errors import ConfigError, DataError
 
 CPU = torch.device("cpu")
@@ -31,8 +31,8 @@ FAULTS = {
     "infinite": (with_entry(0, 1, np.inf), "not finite"),
     "empty": (sp.csr_array((5, 5)), "nothing to fit"),
     "wide": (RING[:3], "5 columns but 3 rows"),
-    "gap": ([(0, RING[:2]), (3, RING[3:])], "starts at row 3 where row 2"),
-    "ragged": ([(0, RING[:2]), (2, RING[2:, :4])], "at row 2 has 4 columns, the first has 5"),
+    "gap": ([(0, RING[:2]), (3, RING[3:])], "starts at row 3, expected row 2"),
+    "ragged": ([(0, RING[:2]), (2, RING[2:, :4])], "at row 2 has 4 columns, the first 5"),
     "diagonal-in-a-block": ([(0, RING[:2]), (2, with_entry(3, 3, 2.0)[2:])], "on its diagonal"),
     "iterator": (iter([(0, RING)]), "can be read only once"),
 }
@@ -45,12 +45,12 @@ def test_what_cannot_be_fitted_is_refused(source, message):
 
 
 def test_powers_of_negative_values_are_refused():
-    with pytest.raises(DataError, match="holds -1"):
+    with pytest.raises(DataError, match="has the value -1"):
         PairMatrix(-RING, CPU, PairWeights())
 
 
 def test_random_rows_of_blocks_are_refused():
-    with pytest.raises(ConfigError, match="leave batch_rows out"):
+    with pytest.raises(ConfigError, match="remove batch_rows"):
         PairMatrix([(0, RING)], CPU).sample(np.array([1]))
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from recsys.embeddings.config import PairWeights
-from recsys.embeddings.matrices import PairMatrix
-from recsys.embeddings.objective import PairObjective
+from recsys.embeddings.objective import PairMatrix, PairObjective
+from recsys.embeddings.optimum import KrylovSpace
 
 CPU = torch.device("cpu")
 N, D = 6, 3
@@ -23,8 +23,12 @@ counts = arrays.arrays(np.int32, (N, N), elements=st.integers(0, 50)).map(
 vectors = arrays.arrays(np.float64, (N, D), elements=st.floats(-2, 2, width=32))
 
 
+def objective_of_matrix(matrix):
+    return PairObjective(matrix, KrylovSpace(matrix).bounds)
+
+
 def objective_of(dense, weights=None):
-    return PairObjective(PairMatrix(sp.csr_array(dense), CPU, weights))
+    return objective_of_matrix(PairMatrix(sp.csr_array(dense), CPU, weights))
 
 
 def in_blocks(dense, starts):
@@ -169,7 +173,7 @@ def test_the_weighted_gradient_is_that_of_finite_differences():
 def test_row_blocks_are_the_same_matrix(weights, dense, w, starts):
     whole = objective_of(dense, weights)
     blocks = in_blocks(dense, [0, *sorted(starts)])
-    by_blocks = PairObjective(PairMatrix(blocks, CPU, weights))
+    by_blocks = objective_of_matrix(PairMatrix(blocks, CPU, weights))
     assert by_blocks.sum_of_squares == pytest.approx(whole.sum_of_squares)
     assert by_blocks.top_eigenvalue == pytest.approx(whole.top_eigenvalue)
     gradients_ND = []

@@ -37,7 +37,7 @@ def test_an_optimum_that_was_not_computed_stays_so(tmp_path):
 
 
 def test_vectors_of_other_items_are_refused(saved):
-    with pytest.raises(BundleError, match="vectors of 3 items, not of 2"):
+    with pytest.raises(BundleError, match="vectors of 3 items, expected 2"):
         load_embeddings(saved, Vocabulary.of([3, 10]))
 
 

@@ -12,6 +12,8 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from recsys.config import Runtime
 from recsys.cooccurrence import count_cooccurrence
 from recsys.embeddings import spectral_optimum
+from recsys.embeddings.objective import PairMatrix
+from recsys.embeddings.optimum import find_optimum
 from recsys.errors import DataError
 
 CPU = Runtime(device="cpu", threads=1)
@@ -133,11 +135,8 @@ def test_items_without_pairs_have_zero_vectors():
 
 
 def test_too_few_rounds_are_told(sample):
-    from recsys.embeddings.matrices import PairMatrix
-    from recsys.embeddings.spectral import find_optimum
-
     matrix = PairMatrix(count_cooccurrence(sample).matrix, CPU.torch_device())
-    assert not find_optimum(matrix, 5, max_rounds=2).converged
+    assert not find_optimum(matrix, 5, max_iter=2).converged
 
 
 def test_as_many_dimensions_as_items_are_refused():

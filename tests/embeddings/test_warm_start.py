@@ -52,11 +52,11 @@ def test_vectors_stay_close_to_what_they_were(counts, earlier):
 
 def test_vectors_are_found_by_id(earlier):
     ids = earlier.items.ids
-    found = earlier.vectors_of(Vocabulary.of([int(ids[3]), int(ids[7]), 10**6]))
+    found = earlier.vectors_for(Vocabulary.of([int(ids[3]), int(ids[7]), 10**6]))
     assert np.array_equal(found[:2], earlier.vectors[[3, 7]])
     assert not found[2].any()
 
 
 def test_another_dimension_is_refused(counts, earlier):
-    with pytest.raises(ConfigError, match="have dim 5, not 6"):
+    with pytest.raises(ConfigError, match="has dim 5, expected 6"):
         fit_embeddings(counts, EmbeddingConfig(dim=6), start=earlier)

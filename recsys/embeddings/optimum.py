@@ -1,0 +1,278 @@
+r"""The optimum of the pair objective, and the bounds of the spectrum of X, from eigenvectors.
+
+The objective ignores the diagonal of X, which can therefore be imputed: for any V, setting
+X_ii = ‖v_i‖² turns the sum over i ≠ j into a sum over all i and j, whose best V of rank d is known
+(Eckart & Young 1936; the positive part of the d leading eigenpairs). Alternating the two never
+increases the loss. Factor analysis calls this the principal-axis method; its fixed points are
+those of the objective (Harman & Jones 1966, "Factor analysis by minimizing residuals").
+
+The diagonal changes in every iteration, so its eigenvectors need not be exact: one block step of
+LOBPCG (Knyazev 2001) per imputation, started from the last, does as well as a full `eigsh`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from recsys.callbacks import EpochCallback, no_op
+from recsys.embeddings.objective import PairMatrix
+
+OVERSAMPLING = 8
+"""Eigenvectors computed in addition to those needed, for faster convergence."""
+
+PATIENCE = 2
+"""Iterations without improvement after which the optimum counts as converged."""
+
+SMALL_PROBLEM = 30
+"""Number of items up to which random restarts are tried as well."""
+
+_RESTARTS = 8
+
+
+class SpectrumBounds(NamedTuple):
+    """The smallest and the largest eigenvalue. Their signs differ, as the diagonal is zero."""
+
+    smallest: float
+    largest: float
+
+
+class KrylovSpace:
+    """The span of the columns of B, X B, X² B, …, and the restriction of X to it.
+
+    Rayleigh–Ritz in a block Krylov space (Golub & Underwood 1977, "The block Lanczos method for
+    computing eigenvalues"; Musco & Musco 2015, "Randomized block Krylov methods for stronger and
+    faster approximate singular value decomposition", algorithm 2) finds both ends of the spectrum
+    and the leading eigenvectors more accurately than as many power iterations.
+
+    Products with X use float32, everything else float64.
+
+    Args:
+        matrix: X.
+        width: Columns of B.
+        passes: Products with X. The space has `width * passes` dimensions, or n_items.
+        seed: Seed of B, which is noise except for one column.
+    """
+
+    def __init__(self, matrix: PairMatrix, width: int = 4, passes: int = 4, seed: int = 0) -> None:
+        if matrix.n_items <= width * passes:
+            width, passes = matrix.n_items, 1  # the whole space
+        noise_NB = np.random.default_rng(seed).normal(size=(matrix.n_items, width))
+        # By the Perron–Frobenius theorem, the leading eigenvector of a matrix without negative
+        # entries has none either, so a constant column has a large component along it.
+        noise_NB[:, 0] = 1.0
+        block_NB = orthonormal_basis(torch.from_numpy(noise_NB).to(matrix.device))
+        self._basis_NK = block_NB
+        product_NK = product_NB = matrix.multiply(block_NB.float()).double()
+        for _ in range(passes - 1):
+            block_NB = orthogonalize(product_NB, self._basis_NK)
+            product_NB = matrix.multiply(block_NB.float()).double()
+            self._basis_NK = torch.cat([self._basis_NK, block_NB], 1)
+            product_NK = torch.cat([product_NK, product_NB], 1)
+        inner_KK = self._basis_NK.T @ product_NK
+        self._inner_KK = (inner_KK + inner_KK.T) / 2
+
+    @property
+    def bounds(self) -> SpectrumBounds:
+        """Estimates of both ends of the spectrum, never outside of it."""
+        values_K = torch.linalg.eigvalsh(self._inner_KK)
+        return SpectrumBounds(min(float(values_K[0]), 0.0), float(values_K[-1]))
+
+    def best_vectors(self, dim: int, n_iter: int = 5) -> Tensor:
+        """An approximation of the optimal V within the space, without products with X, [n, dim].
+
+        Alternates between eigenpairs and imputed diagonal, as `find_optimum` does. Negative
+        eigenvalues are treated as zero.
+        """
+        inner_KK = self._inner_KK
+        for _ in range(n_iter):
+            values_K, rotation_KK = torch.linalg.eigh(inner_KK)
+            # eigh sorts in ascending order.
+            values_D, rotation_KD = values_K[-dim:].flip(0), rotation_KK[:, -dim:].flip(1)
+            vectors_ND: Tensor = self._basis_NK @ (rotation_KD * values_D.clamp_min(0).sqrt())
+            imputed_N1 = vectors_ND.square().sum(1, keepdim=True)
+            inner_KK = self._inner_KK + self._basis_NK.T @ (imputed_N1 * self._basis_NK)
+        return vectors_ND
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralOptimum:
+    """The best rank-d approximation of X off its diagonal.
+
+    Attributes:
+        vectors: V, float64, [n_items, dim].
+        loss: Σ_{i≠j} (v_iᵀv_j − X_ij)² at V.
+        n_iter: Number of imputations of the diagonal.
+        converged: Whether the loss converged to within the tolerance.
+    """
+
+    vectors: Tensor
+    loss: float
+    n_iter: int
+    converged: bool
+
+
+def find_optimum(
+    matrix: PairMatrix,
+    dim: int,
+    *,
+    seed: int = 0,
+    tolerance: float = 1e-6,
+    max_iter: int = 200,
+    on_epoch: EpochCallback = no_op,
+) -> SpectralOptimum:
+    """Minimise Σ_{i≠j} (v_iᵀv_j − X_ij)² by eigenvectors with an imputed diagonal, in float64.
+
+    Args:
+        matrix: X.
+        dim: Dimension of the vectors, less than the number of items.
+        seed: Seed of the random start, which affects the result only within the tolerance.
+        tolerance: Stop when two iterations reduce the loss by less than this fraction of itself.
+        max_iter: Maximum number of iterations.
+        on_epoch: Called after each iteration with `loss` and `relative_loss`.
+    """
+    width = dim + OVERSAMPLING
+    # Three blocks span a small matrix, so its eigenvectors are computed exactly.
+    exact = matrix.n_items <= 3 * width
+    block = _EigenBlock.exact(matrix) if exact else _EigenBlock.random(matrix, width, seed)
+    best = SpectralOptimum(torch.empty(0), float("inf"), 0, False)
+    n_stalled = 0
+    for iteration in range(1, max_iter + 1):
+        vectors_ND = block.leading(dim)
+        loss = _loss(vectors_ND, block.product_NK[:, :dim], block.values_K[:dim], matrix)
+        on_epoch(iteration, {"loss": loss, "relative_loss": loss / matrix.sum_of_squares})
+        n_stalled = n_stalled + 1 if best.loss - loss <= tolerance * loss else 0
+        if loss < best.loss:
+            best = SpectralOptimum(vectors_ND, loss, iteration, False)
+        # A loss this small consists of rounding errors.
+        if n_stalled == PATIENCE or loss <= 1e-14 * matrix.sum_of_squares:
+            best = SpectralOptimum(best.vectors, best.loss, iteration, True)
+            break
+        block.refine(vectors_ND.square().sum(1))
+    return _random_restarts(matrix, best, seed) if matrix.n_items <= SMALL_PROBLEM else best
+
+
+def _random_restarts(matrix: PairMatrix, best: SpectralOptimum, seed: int) -> SpectralOptimum:
+    """Run L-BFGS from the vectors found and from noise, and return the lowest loss.
+
+    With few items relative to `dim` there are local optima. Some lie at infinity, where imputation
+    converges slowly. L-BFGS takes milliseconds at this size.
+    """
+    shape = best.vectors.shape
+    generator = torch.Generator().manual_seed(seed)
+    scale = (matrix.sum_of_squares / matrix.n_items**2) ** 0.25
+    starts = [best.vectors.cpu()] + [
+        scale * torch.randn(shape, generator=generator, dtype=torch.float64)
+        for _ in range(_RESTARTS)
+    ]
+
+    def loss_and_gradient(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        v_ND = torch.from_numpy(flat).reshape(shape).to(matrix.device)
+        product_ND = matrix.multiply(v_ND)
+        gram_ND = v_ND @ (v_ND.T @ v_ND) - v_ND.square().sum(1, keepdim=True) * v_ND
+        loss = matrix.sum_of_squares + (v_ND * (gram_ND - 2 * product_ND)).sum()
+        return loss.item(), (4 * (gram_ND - product_ND)).cpu().numpy().ravel()
+
+    for start_ND in starts:
+        result = minimize(
+            loss_and_gradient,
+            start_ND.numpy().ravel(),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": 1000, "ftol": 1e-12, "gtol": 1e-9},
+        )
+        if result.fun < best.loss:
+            v_ND = torch.from_numpy(result.x).reshape(shape).to(matrix.device)
+            best = SpectralOptimum(v_ND, max(float(result.fun), 0.0), best.n_iter, best.converged)
+    return best
+
+
+def _loss(
+    vectors_ND: Tensor, basis_product_ND: Tensor, values_D: Tensor, matrix: PairMatrix
+) -> float:
+    """The objective at V = Q √Λ, from X Q."""
+    gram_DD = vectors_ND.T @ vectors_ND
+    norms_N = vectors_ND.square().sum(1)
+    cross = (vectors_ND * basis_product_ND * values_D.clamp_min(0).sqrt()).sum()
+    pairs = gram_DD.square().sum() - norms_N.square().sum()
+    return max(matrix.sum_of_squares + float(pairs - 2 * cross), 0.0)
+
+
+class _EigenBlock:
+    """Approximate leading eigenvectors of X + diag(δ), and their product with X."""
+
+    def __init__(self, matrix: PairMatrix, basis_NK: Tensor) -> None:
+        self._matrix = matrix
+        self._diagonal_N1 = basis_NK.new_zeros(len(basis_NK), 1)
+        self._step_NK, self._step_product_NK = basis_NK[:, :0], basis_NK[:, :0]
+        self._rayleigh_ritz(basis_NK, matrix.multiply(basis_NK), basis_NK.shape[1])
+
+    @classmethod
+    def exact(cls, matrix: PairMatrix) -> _EigenBlock:
+        """All eigenvectors of a small matrix."""
+        return cls(matrix, torch.eye(matrix.n_items, dtype=torch.float64, device=matrix.device))
+
+    @classmethod
+    def random(cls, matrix: PairMatrix, width: int, seed: int) -> _EigenBlock:
+        """Start from the range of X times noise (Halko, Martinsson & Tropp 2011)."""
+        generator = torch.Generator().manual_seed(seed)
+        noise_NK = torch.randn(matrix.n_items, width, generator=generator, dtype=torch.float64)
+        return cls(matrix, torch.linalg.qr(matrix.multiply(noise_NK.to(matrix.device)))[0])
+
+    def leading(self, dim: int) -> Tensor:
+        """V = Q √Λ of the leading eigenpairs; negative eigenvalues become zero, [n, dim]."""
+        vectors_ND: Tensor = self.basis_NK[:, :dim] * self.values_K[:dim].clamp_min(0).sqrt()
+        return vectors_ND
+
+    def refine(self, diagonal_N: Tensor) -> None:
+        """Impute the diagonal, then search along the residuals and the last step."""
+        self._diagonal_N1 = diagonal_N[:, None]
+        width = self.basis_NK.shape[1]
+        if width == len(self.basis_NK):
+            self._rayleigh_ritz(self.basis_NK, self.product_NK, width)
+            return
+        known_NK = torch.cat([self.basis_NK, self._step_NK], 1)
+        known_product_NK = torch.cat([self.product_NK, self._step_product_NK], 1)
+        residual_NK = orthogonalize(self._apply(self.basis_NK, self.product_NK), known_NK)
+        self._rayleigh_ritz(
+            torch.cat([known_NK, residual_NK], 1),
+            torch.cat([known_product_NK, self._matrix.multiply(residual_NK)], 1),
+            width,
+        )
+
+    def _apply(self, basis_NK: Tensor, product_NK: Tensor) -> Tensor:
+        return product_NK + self._diagonal_N1 * basis_NK
+
+    def _rayleigh_ritz(self, basis_NS: Tensor, product_NS: Tensor, width: int) -> None:
+        """Compute the `width` leading eigenpairs within the span of a basis."""
+        inner_SS = basis_NS.T @ self._apply(basis_NS, product_NS)
+        values_S, rotation_SS = torch.linalg.eigh((inner_SS + inner_SS.T) / 2)
+        leading_SK = rotation_SS[:, -width:].flip(1)  # eigh sorts in ascending order
+        self.values_K = values_S[-width:].flip(0)
+        # The part outside the previous block, orthogonalized within the small space.
+        step_SK = leading_SK.clone()
+        step_SK[:width] = 0
+        if basis_NS.shape[1] > width:
+            step_SK = orthogonalize(step_SK, leading_SK)
+            self._step_NK, self._step_product_NK = basis_NS @ step_SK, product_NS @ step_SK
+        self.basis_NK, self.product_NK = basis_NS @ leading_SK, product_NS @ leading_SK
+
+
+def orthogonalize(columns_NB: Tensor, basis_NK: Tensor) -> Tensor:
+    """An orthonormal basis of the columns' components orthogonal to an orthonormal basis."""
+    for _ in range(2):  # the second pass removes rounding errors
+        columns_NB = orthonormal_basis(columns_NB - basis_NK @ (basis_NK.T @ columns_NB))
+    return columns_NB
+
+
+def orthonormal_basis(columns_NK: Tensor) -> Tensor:
+    """An orthonormal basis of the columns; near-zero directions are dropped."""
+    basis_NK, values_K, _ = torch.linalg.svd(columns_NK, full_matrices=False)
+    large_NK: Tensor = basis_NK[:, values_K > 1e-8 * values_K.max().clamp_min(1e-300)]
+    return large_NK
