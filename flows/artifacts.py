@@ -35,7 +35,7 @@ def run_link(run: Run) -> str:
     address = os.environ.get(UI) or run.client.tracking_uri
     if not address.startswith("http"):
         return f"`{run.run_id}`"
-    page = f"{address.rstrip('/')}/#/experiments/{run.experiment}/runs/{run.run_id}"
+    page = f"{address.rstrip('/')}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
     return f"[{run.run_id[:8]}]({page})"
 
 

@@ -21,4 +21,4 @@ def report(by_model: dict[str, Reports], split: Split, run: Run) -> None:
         reference=LSTM,
         curves=tracking.learning_curves(run),
     )
-    run.log_page(page, "report")
+    run.log_html(page, "report")

@@ -147,7 +147,7 @@ def embed(
         stage.log_figure(loss_curve(losses, "Embeddings", "loss / Σ X²"), "loss")
         picture = item_map_figure(split.train, embeddings, seed=runtime.seed)
         run.log_figure(picture, "map")
-        run.log_page(item_map_page(split.train, embeddings, MAX_MAP_ITEMS, runtime.seed), "map")
+        run.log_html(item_map_page(split.train, embeddings, MAX_MAP_ITEMS, runtime.seed), "map")
     return embeddings
 
 

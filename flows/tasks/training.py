@@ -35,7 +35,7 @@ from recsys.reporting import loss_curve
 from recsys.sessions import SessionConfig, SessionModel, fit_session_model, training_digest
 from recsys.storage import atomic_folder, read_json, write_json, write_manifest
 from recsys.tracking import Run
-from recsys.tracking.naming import flatten
+from recsys.tracking.descriptions import flatten
 
 Reports = dict[Subset, Report]
 

@@ -1,1 +1,1 @@
-"""The command line, `recsys`."""
+"""The command line `recsys`."""

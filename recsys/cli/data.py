@@ -1,33 +1,39 @@
-"""The command line of data sets: `recsys data list`, `get`, `check` and `synth`."""
+"""`recsys data list`, `get`, `check` and `synth`: data sets."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+from pydantic import ValidationError
 
-from recsys.cli import synth as cli_synth
 from recsys.errors import ConfigError
 
 app = typer.Typer(
-    help="Data sets: list the public ones, download one, check one, make one up.",
+    help="List, download, check and generate data sets.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.add_typer(cli_synth.app)
 
-Folder = Annotated[Path, typer.Option(help="The folder that holds the data sets' own folders.")]
+Folder = Annotated[Path, typer.Option(help="The parent folder of the data sets.")]
 
-_STOPPED_BY_HAND = 130
-"""What shells give for a process that Ctrl-C ended: 128 and the number of its signal."""
+_INTERRUPTED = 130
+"""Exit status of shells for a process that Ctrl-C ended: 128 + SIGINT."""
+
+_SYNTH_OPTIONS = {
+    "n_users": "--users",
+    "n_items": "--items",
+    "mean_events": "--events-per-user",
+    "seed": "--seed",
+}
+"""Options of `synth` by field of `SyntheticConfig`."""
 
 
 @app.command("list")
 def list_(folder: Folder = Path("data")) -> None:
-    """The data sets that can be downloaded, and which of them are there."""
-    # These import pandas: not for `recsys --help`.
+    """List the public data sets, and whether they have been downloaded."""
     import pandas as pd
 
     from recsys.console import print_table
@@ -42,56 +48,59 @@ def list_(folder: Folder = Path("data")) -> None:
         )
         for source in public_sources().values()
     ]
-    table = pd.DataFrame(rows, columns=["name", "what", "download", "there"])
-    print_table(table, f"Public data sets, and whether they are in {folder}")
+    table = pd.DataFrame(rows, columns=["name", "description", "size", "downloaded"])
+    print_table(table, f"Public data sets in {folder}")
 
 
 @app.command()
 def get(
-    name: Annotated[str, typer.Argument(help="The name of a data set, as in `recsys data list`.")],
+    name: Annotated[str, typer.Argument(help="The name of a data set, see `recsys data list`.")],
     folder: Folder = Path("data"),
 ) -> None:
-    """Download NAME, unless it is there, and print where it is.
+    """Download NAME if necessary and print its folder.
 
-    The terms of use go to standard error.
+    The terms of use are printed to standard error.
     """
     from recsys.data.public import fetch, public_sources
 
     try:
         print(fetch(name, folder, sources=public_sources()))
     except KeyboardInterrupt:
-        print("stopped; nothing was downloaded", file=sys.stderr)
-        raise typer.Exit(_STOPPED_BY_HAND) from None
+        print("interrupted: nothing was downloaded", file=sys.stderr)
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 @app.command()
 def check(
-    source: Annotated[Path, typer.Argument(help="A folder, a file or a zip archive of ratings.")],
-    layout: Annotated[str | None, typer.Option(help="The layout, where names do not tell.")] = None,
+    source: Annotated[Path, typer.Argument(help="A folder, file or zip archive of ratings.")],
+    layout: Annotated[
+        str | None, typer.Option(help="The file layout, if it cannot be detected.")
+    ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(metavar="OURS=THEIRS", help="What it calls a column: user_id=visitor."),
+        typer.Option(metavar="OURS=THEIRS", help="The name of a column: user_id=visitor."),
     ] = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(metavar="CHECK=POLICY", help="duplicate=error, future_time=keep, …"),
     ] = None,
     scale: Annotated[
-        tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="The scale of ratings.")
+        tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="The range of ratings.")
     ] = None,
     quarantine_path: Annotated[
-        Path | None, typer.Option(help="The file for rows left out; else beside the source.")
+        Path | None,
+        typer.Option(help="The file for invalid rows. Default: <name>.quarantine.parquet."),
     ] = None,
 ) -> None:
-    """Read the ratings in SOURCE as training does, and tell what is wrong with them.
+    """Read the ratings in SOURCE as training does and report invalid rows.
 
-    Invalid rows are written to <name>.quarantine.parquet with their line and the reason.
+    Invalid rows are written to a file, each with its line and the reason.
     """
     from recsys.console import print_table
     from recsys.data import ReadReport, read_ratings
     from recsys.data.validation import parse_checks
 
-    told: list[ReadReport] = []
+    reports: list[ReadReport] = []
     checks = parse_checks({**_pairs(policy), **({} if scale is None else {"scale": scale})})
     ratings = read_ratings(
         source,
@@ -99,11 +108,11 @@ def check(
         layout=layout,
         checks=checks,
         quarantine_path=quarantine_path,
-        on_report=told.append,
+        on_report=reports.append,
     )
-    (report,) = told
+    (report,) = reports
     if report.findings:
-        print_table(report.table(), "What was found")
+        print_table(report.table(), "Findings")
     print(
         f"{report.n_used:,} of {report.n_rows:,} rows are used: {ratings.n_users:,} users, "
         f"{ratings.n_items:,} items"
@@ -111,17 +120,64 @@ def check(
     if not report.has_timestamps:
         print("no timestamps: rows are assumed to be in chronological order")
     if report.quarantine_path is not None:
-        print(f"quarantined rows are in {report.quarantine_path}")
+        print(f"invalid rows are in {report.quarantine_path}")
 
 
-def _pairs(written: list[str] | None) -> dict[str, str]:
-    """Options written as NAME=VALUE.
+@app.command()
+def synth(
+    folder: Annotated[Path, typer.Argument(help="The folder to create.", metavar="OUT_FOLDER")],
+    users: Annotated[int, typer.Option(help="The number of users.")] = 1_000,
+    items: Annotated[int, typer.Option(help="The number of films.")] = 600,
+    events_per_user: Annotated[int, typer.Option(help="The mean number of ratings per user.")] = 60,
+    seed: Annotated[int, typer.Option(help="The same seed generates the same ratings.")] = 0,
+    format_: Annotated[
+        Literal["csv", "parquet"],
+        typer.Option("--format", help="The file format; csv has the layout of MovieLens."),
+    ] = "csv",
+) -> None:
+    """Generate film ratings of any size, with user tastes, film series and viewing sessions."""
+    from recsys.callbacks import History, compose
+    from recsys.console import progress_bar
+    from recsys.data.synthetic import SyntheticConfig, write_parquet, write_sample
 
-    Raises:
-        ConfigError: one is not.
-    """
-    pairs = [one.partition("=") for one in written or []]
-    for name, equals, value in pairs:
-        if not (name and equals and value):
-            raise ConfigError(f"{name + equals + value!r} is not written as NAME=VALUE")
-    return {name: value for name, _, value in pairs}
+    try:
+        config = SyntheticConfig(
+            n_users=users, n_items=items, mean_events=events_per_user, seed=seed
+        )
+    except ValidationError as error:
+        raise ConfigError(_describe(error)) from None
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(f"{folder} already exists: choose a new folder")
+    write = write_parquet if format_ == "parquet" else write_sample
+    history = History()
+    try:
+        with progress_bar("generating", config.n_blocks, "ratings", lines=False) as on_block:
+            write(folder.absolute(), config, compose(on_block, history))
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written: {error}") from error
+    n_ratings = int(history.series("ratings")[-1])
+    print(f"{n_ratings:,} ratings by {users:,} users of {items:,} films: {folder}")
+
+
+def _pairs(arguments: list[str] | None) -> dict[str, str]:
+    """Parse options of the form NAME=VALUE."""
+    pairs = {}
+    for argument in arguments or []:
+        name, _, value = argument.partition("=")
+        if not (name and value):
+            raise ConfigError(f"{argument!r} is not of the form NAME=VALUE")
+        pairs[name] = value
+    return pairs
+
+
+def _describe(error: ValidationError) -> str:
+    """Describe invalid settings in one line, in terms of the options of `synth`."""
+    messages = []
+    for fault in error.errors():
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["loc"]:
+            message = f"{fault['loc'][0]} {fault['input']}: {message}"
+        for field, option in _SYNTH_OPTIONS.items():
+            message = message.replace(field, option)
+        messages.append(message)
+    return "; ".join(messages)

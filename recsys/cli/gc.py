@@ -1,72 +1,76 @@
-"""The command line of cleaning up: `recsys gc`."""
+"""`recsys gc`: list or remove old runs and cached results."""
 
 from __future__ import annotations
 
-import shutil
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(pretty_exceptions_enable=False)
+from recsys.errors import requires
+
+app = typer.Typer()
 
 
 @app.command()
 def gc(
-    days: Annotated[int, typer.Option(min=0, help="What is newer than so many days stays.")] = 30,
-    newest: Annotated[
-        int, typer.Option(min=0, help="So many runs of each experiment stay, however old.")
+    days: Annotated[
+        int, typer.Option(min=0, help="Remove only what finished more than this many days ago.")
+    ] = 30,
+    keep: Annotated[
+        int, typer.Option(min=0, help="Always keep this many of the latest runs per experiment.")
     ] = 5,
-    work: Annotated[
-        Path, typer.Option(help="Where flows keep counts, interactions and checkpoints.")
+    cache: Annotated[
+        Path, typer.Option(help="The folder with the cached results of flows.")
     ] = Path("data/cache"),
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it, for good.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them permanently.")] = False,
 ) -> None:
-    """List old runs, models and kept results; with --yes, remove them and their files.
+    """List old runs, models and cached results; with --yes, remove them.
 
-    The champion, the challenger and every other version with an alias stay, with the runs that they
-    came from. Only runs that recsys recorded are looked at.
+    Versions with an alias, such as the champion and the challenger, are always kept, with the runs
+    that they came from. Runs that were not recorded by recsys are ignored.
     """
-    # These import MLflow: not for `recsys --help`.
+    import shutil
+    from datetime import UTC, datetime, timedelta
+
     import pandas as pd
 
     from recsys.console import print_table
-    from recsys.tracking.cleaning import in_order, survey
-    from recsys.tracking.leftovers import last_written, old_folders, size_of
-    from recsys.tracking.removal import bytes_of, remove
-    from recsys.tracking.store import connect
+
+    with requires("flows"):
+        from recsys.tracking import gc as tracking_gc
+        from recsys.tracking.store import connect
 
     client = connect()
     before = datetime.now(UTC) - timedelta(days=days)
-    found = survey(client, before, newest)
-    trees = in_order(found.old)
-    folders = old_folders(work, before, found.kept_facts)
-    sizes = [bytes_of(client, tree) for tree in trees]
+    plan = tracking_gc.plan_gc(client, before, keep)
+    folders = tracking_gc.old_folders(cache, before, plan.params_in_use)
     rows = [
-        ("run", tree.root.info.run_name, len(tree.members), f"{tree.ended:%Y-%m-%d}", _mb(size))
-        for tree, size in zip(trees, sizes, strict=True)
-    ]
-    rows += [
-        ("kept result", str(path), 1, f"{last_written(path):%Y-%m-%d}", _mb(size_of(path)))
+        ("run", tree.name, len(tree.runs), tree.ended, tracking_gc.size_in_store(client, tree))
+        for tree in plan.remove
+    ] + [
+        ("cache", str(path), 1, tracking_gc.last_modified(path), tracking_gc.folder_size(path))
         for path in folders
     ]
+    kept = f"{len(plan.keep)} runs are kept"
     if not rows:
-        print(f"nothing to remove: {len(found.kept)} runs stay")
+        print(f"nothing to remove: {kept}")
         return
-    table = pd.DataFrame(rows, columns=["what", "name", "runs in it", "ended", "size"])
-    print_table(table, f"Ended more than {days} days ago and needed by nothing")
-    total = sum(sizes) + sum(map(size_of, folders))
+    table = pd.DataFrame(rows, columns=["kind", "name", "runs", "finished", "size"])
+    total = _megabytes(table["size"].sum())
+    table["finished"] = table["finished"].dt.strftime("%Y-%m-%d")
+    table["size"] = table["size"].map(_megabytes)
+    print_table(table, f"Finished more than {days} days ago and not in use")
     if not yes:
-        print(f"{_mb(total)} in all; {len(found.kept)} runs stay. Nothing is removed without --yes")
+        print(f"{total} in total; {kept}. Nothing is removed without --yes")
         return
-    outcomes = {remove(client, tree) for tree in trees}
+    rows_removed = tracking_gc.remove_runs(client, plan.remove)
     for folder in folders:
         shutil.rmtree(folder)
-    print(f"removed: {_mb(total)}; {len(found.kept)} runs stay")
-    if False in outcomes:
-        print("the files are gone, the rows are marked: `mlflow gc` on the server removes them")
+    print(f"removed: {total}; {kept}")
+    if not rows_removed:
+        print("files were removed and rows marked as deleted: run `mlflow gc` on the server")
 
 
-def _mb(size: int) -> str:
+def _megabytes(size: float) -> str:
     return f"{size / 1e6:.1f} MB"

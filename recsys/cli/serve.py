@@ -1,86 +1,89 @@
-"""The command line of the HTTP server: `recsys serve`."""
+"""`recsys serve`: the HTTP server."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import logging
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
+from recsys.cli.recommend import MODEL_HELP
+from recsys.config import CHAMPION
 from recsys.errors import ConfigError, requires
+from recsys.serving.config import ServingConfig
 
 app = typer.Typer()
 
-_CHAMPION = "models:/recsys@champion"
+_DEFAULTS = ServingConfig()
+
+
+def _setting(name: str) -> Any:
+    """An option that sets a field of `ServingConfig`."""
+    return typer.Option(help=ServingConfig.model_fields[name].description)
 
 
 @app.command()
 def serve(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A bundle folder, models:/<name>@<alias>, models:/<name>/<version> or runs:/<id>."
-        ),
-    ] = _CHAMPION,
-    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that answer.")] = 1,
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)] = CHAMPION,
+    host: Annotated[str, typer.Option(help="The address to bind.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port to bind; 0 selects a free one.")
+    ] = 8000,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="The number of worker processes.")
+    ] = 1,
     api_key: Annotated[
         str | None,
         typer.Option(
             envvar="RECSYS_API_KEY",
-            help="What clients must send as `Authorization: Bearer …`. Rather set the variable: "
-            "options can be read by others on this machine.",
+            help="Key that clients send as `Authorization: Bearer …`. Prefer the environment "
+            "variable: other users of this machine can read command lines.",
         ),
     ] = None,
-    rate: Annotated[
-        float | None, typer.Option(help="Requests a second of one client address, per worker.")
-    ] = None,
-    burst: Annotated[int, typer.Option(help="How many a client may send at once.")] = 50,
-    concurrency: Annotated[int, typer.Option(help="Requests at once, per worker.")] = 200,
-    max_body: Annotated[int, typer.Option(help="Bytes of a request.")] = 256 * 1024,
-    sessions: Annotated[int, typer.Option(help="Live sessions, at most.")] = 100_000,
-    session_minutes: Annotated[float, typer.Option(help="How long a silent one is kept.")] = 60,
-    refresh: Annotated[
-        float, typer.Option(min=0.1, help="Seconds between two looks for a new champion.")
-    ] = 30,
+    rate: Annotated[float | None, _setting("rate")] = _DEFAULTS.rate,
+    burst: Annotated[int, _setting("burst")] = _DEFAULTS.burst,
+    max_concurrency: Annotated[int, _setting("max_concurrency")] = _DEFAULTS.max_concurrency,
+    max_body_bytes: Annotated[int, _setting("max_body_bytes")] = _DEFAULTS.max_body_bytes,
+    max_sessions: Annotated[int, _setting("max_sessions")] = _DEFAULTS.max_sessions,
+    session_ttl: Annotated[float, _setting("session_ttl")] = _DEFAULTS.session_ttl,
+    poll_interval: Annotated[float, _setting("poll_interval")] = _DEFAULTS.poll_interval,
     proxies: Annotated[
-        str, typer.Option(help="Addresses of proxies whose X-Forwarded-For counts, with commas.")
+        str,
+        typer.Option(help="Comma-separated addresses of proxies whose X-Forwarded-For is trusted."),
     ] = "",
-    log_level: Annotated[str, typer.Option(help="info logs every request; warning, errors.")] = (
-        "info"
-    ),
+    log_level: Annotated[
+        str, typer.Option(help="`info` logs every request, `warning` only problems.")
+    ] = "info",
 ) -> None:
-    """Answer over HTTP, and show the page at /, until stopped."""
-    import logging
-
-    from pydantic import ValidationError
-
+    """Serve recommendations over HTTP, with a demo page at /."""
     with requires("serve"):
-        from recsys.serving.config import ServingConfig
-        from recsys.serving.server import serve as serve_until_stopped
+        from recsys.serving.server import serve as run_server
+
+    from recsys.loading import AutoReloader
+
     if log_level.upper() not in logging.getLevelNamesMapping():
-        raise ConfigError(f"--log-level is {log_level!r}: it has to be info, warning or error")
+        raise ConfigError(f"--log-level is {log_level!r}: use info, warning or error")
     try:
         config = ServingConfig.model_validate(
             {
                 "api_key": api_key or None,
                 "rate": rate,
                 "burst": burst,
-                "max_concurrency": concurrency,
-                "max_body_bytes": max_body,
-                "max_sessions": sessions,
-                "session_ttl": 60 * session_minutes,
+                "max_concurrency": max_concurrency,
+                "max_body_bytes": max_body_bytes,
+                "max_sessions": max_sessions,
+                "session_ttl": session_ttl,
+                "poll_interval": poll_interval,
             }
         )
     except ValidationError as error:
-        # Not str(error), which shows the value: it may be the key.
-        told = "; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
-        raise ConfigError(told) from None
-    from recsys.loading import AutoReloader
-
-    with AutoReloader(model, refresh) as following:
-        serve_until_stopped(
-            lambda: following.recommender,
+        # Not str(error), which contains the values: one may be the key.
+        faults = (f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
+        raise ConfigError("; ".join(faults)) from None
+    with AutoReloader(model, config.poll_interval) as reloader:
+        run_server(
+            lambda: reloader.recommender,
             config,
             source=model,
             host=host,

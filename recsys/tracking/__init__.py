@@ -1,42 +1,15 @@
-"""Recording runs and models in MLflow; nothing else in the library imports it."""
+"""Runs and registered models in MLflow. No other package imports MLflow.
 
-from recsys.tracking.curves import learning_curves
-from recsys.tracking.finished import (
-    ChampionVersion,
-    FinishedRun,
-    find_by_inputs,
-    find_champion,
-    open_run,
-    tag_inputs,
-)
-from recsys.tracking.models import BUNDLE, log_bundle
-from recsys.tracking.naming import experiment_name, run_name
-from recsys.tracking.registry import (
-    champion_version,
-    fetch_bundle,
-    promote,
-    register,
-    version_of,
-)
-from recsys.tracking.runs import Run, start_run
+The public names are listed in `__init__.pyi`. Each is imported when it is first used, so that a
+recommender in a local store is loaded without the seconds that importing MLflow takes.
+"""
 
-__all__ = [
-    "BUNDLE",
-    "ChampionVersion",
-    "FinishedRun",
-    "Run",
-    "champion_version",
-    "experiment_name",
-    "fetch_bundle",
-    "find_by_inputs",
-    "find_champion",
-    "learning_curves",
-    "log_bundle",
-    "open_run",
-    "promote",
-    "register",
-    "run_name",
-    "start_run",
-    "tag_inputs",
-    "version_of",
-]
+import os
+
+import lazy_loader
+
+# MLflow reads these when it is imported: no telemetry, no progress bars for copying a few files.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

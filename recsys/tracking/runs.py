@@ -1,23 +1,32 @@
-"""Runs as MLflow records them: one per pipeline run, one within it per stage and model."""
+"""MLflow runs: one per pipeline run, with a child run for each stage and model."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.git_utils import get_git_commit
 from mlflow.utils.mlflow_tags import (
     MLFLOW_DATASET_CONTEXT,
+    MLFLOW_GIT_COMMIT,
     MLFLOW_PARENT_RUN_ID,
     MLFLOW_RUN_NOTE,
 )
@@ -25,167 +34,202 @@ from pydantic import BaseModel
 
 from recsys.config import Runtime
 from recsys.data import Interactions, Split, Subset
+from recsys.errors import TrackingError
 from recsys.evaluation import Report
-from recsys.tracking import notes
-from recsys.tracking.naming import flatten
-from recsys.tracking.store import PROCESS_TAG, connect, experiment_id, running
-from recsys.tracking.system import system_metrics
-from recsys.tracking.tags import context_tags, device_tags, protocol_tags
+from recsys.tracking import descriptions
+from recsys.tracking.store import ARTIFACTS, LOCAL_FOLDER, connect, is_local
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _FLUSH_SECONDS = 2.0
-"""Metrics are sent in batches of this age: one call costs as much for a thousand as for one."""
+"""Age at which a batch of metrics is sent: one request costs as much for 1,000 metrics as for 1."""
 
-BY_EPOCH = "epoch"
-"""The section of the metrics that are told by epoch."""
+_BATCH_SIZE = 1000
+"""The most metrics that MLflow accepts in one request."""
+
+EPOCH_PREFIX = "epoch"
+"""Section of the metrics that are logged once per epoch."""
+
+CURVES = ("relative_loss", "train_loss", "ndcg_at_10")
+"""The per-epoch metrics that `learning_curves` returns."""
+
+INPUTS_TAG = "recsys.inputs"
+PROCESS_TAG = "recsys.process"
+"""Host and process id of the process that records a run."""
+
+_LIBRARIES = ("recsys-pipeline", "torch", "numpy", "scipy", "pandas", "mlflow")
 
 
 class Run:
     """One MLflow run, addressed by its id.
 
-    There is no global "active run", so that runs of several threads cannot be mixed up.
+    There is no global active run, so that runs of several threads cannot be mixed up.
     """
 
-    def __init__(self, client: MlflowClient, experiment: str, run_id: str) -> None:
+    def __init__(self, client: MlflowClient, experiment_id: str, run_id: str) -> None:
         self.client = client
-        self.experiment = experiment
+        self.experiment_id = experiment_id
         self.run_id = run_id
         self._pending: list[Metric] = []
-        self._flushed = time.monotonic()
+        self._flushed_at = time.monotonic()
 
     @contextmanager
     def child(self, name: str) -> Iterator[Run]:
-        """A run nested in this one, open for the length of the block."""
-        with _open(self.client, self.experiment, name, parent=self.run_id) as run:
+        """Open a child run for the duration of the block."""
+        with _open(self.client, self.experiment_id, name, parent=self.run_id) as run:
             yield run
 
     def log_config(self, **configs: BaseModel) -> None:
-        """Record every field of some configurations, however deep, as `session_model.epochs`."""
-        params = [
-            Param(name, str(value))
+        """Log every field of the configurations, such as `session_model.epochs`."""
+        fields = {
+            name: value
             for stage, config in configs.items()
-            for name, value in flatten(stage, config.model_dump(mode="json"))
-        ]
-        tags: dict[str, str] = {}
+            for name, value in descriptions.flatten(stage, config.model_dump(mode="json"))
+        }
+        self.log_params(fields)
         for config in configs.values():
-            if isinstance(config, Runtime):  # which may leave the choice to the machine
-                tags |= device_tags(config)
-        self.client.log_batch(self.run_id, params=params, tags=_tags(tags))
+            if isinstance(config, Runtime):  # "auto" is resolved on this machine
+                device, precision = config.torch_device(), config.torch_precision()
+                self.set_tags({"device": str(device), "precision": precision})
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Record single parameters."""
+        """Log parameters."""
         self.client.log_batch(
             self.run_id, params=[Param(name, str(value)) for name, value in params.items()]
         )
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Record tags, which runs can be searched by."""
-        self.client.log_batch(self.run_id, tags=_tags(tags))
+        """Set tags, by which runs can be searched."""
+        self.client.log_batch(
+            self.run_id, tags=[RunTag(name, value) for name, value in tags.items()]
+        )
 
     def add_note(self, text: str) -> None:
-        """Put a paragraph of Markdown on top of the description, which the UI shows first."""
-        before = self.client.get_run(self.run_id).data.tags.get(MLFLOW_RUN_NOTE)
-        note = text if before is None else f"{text}\n\n{before}"
+        """Add a paragraph of Markdown at the top of the description."""
+        note = self.client.get_run(self.run_id).data.tags.get(MLFLOW_RUN_NOTE)
+        note = text if note is None else f"{text}\n\n{note}"
         self.client.set_tag(self.run_id, MLFLOW_RUN_NOTE, note)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Record metrics; they reach the store within seconds, or when the run is closed."""
+        """Log metrics. They reach the store within seconds, or when the run ends."""
         now = int(time.time() * 1000)
         self._pending += [Metric(name, float(value), now, step) for name, value in metrics.items()]
-        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+        if time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
             self.flush()
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Record the metrics of an epoch, as `epoch/train_loss`; a callback for any fit.
+        """Log the metrics of an epoch, such as `epoch/train_loss`; an `EpochCallback`.
 
-        The UI draws what stands before the slash as a section of its own, and draws it first.
+        The UI groups charts by the part of the name before the slash.
         """
-        self.log_metrics({f"{BY_EPOCH}/{name}": x for name, x in metrics.items()}, step=epoch)
+        prefixed = {f"{EPOCH_PREFIX}/{name}": value for name, value in metrics.items()}
+        self.log_metrics(prefixed, step=epoch)
 
     def flush(self) -> None:
-        """Send the metrics that have gathered."""
+        """Send all pending metrics."""
         while self._pending:
-            batch, self._pending = self._pending[:1000], self._pending[1000:]
+            batch, self._pending = self._pending[:_BATCH_SIZE], self._pending[_BATCH_SIZE:]
             self.client.log_batch(self.run_id, metrics=batch)
-        self._flushed = time.monotonic()
+        self._flushed_at = time.monotonic()
 
     def log_dataset(self, interactions: Interactions, name: str, source: str) -> None:
-        """Record what was learned from: name, source, digest and size."""
-        rated = interactions.rating is not None
+        """Log the training data: name, source, digest and size."""
+        profile = {
+            "n_users": interactions.n_users,
+            "n_items": interactions.n_items,
+            "n_interactions": len(interactions),
+            "rated": interactions.rating is not None,
+        }
         dataset = Dataset(
             name=name,
-            digest=interactions.digest[:36],  # the longest that MLflow takes
+            digest=interactions.digest[:36],  # MLflow's maximum length
             source_type="local",
-            source=_json(uri=source),
-            profile=_json(
-                n_users=interactions.n_users,
-                n_items=interactions.n_items,
-                n_interactions=len(interactions),
-                rated=rated,
-            ),
+            source=json.dumps({"uri": source}),
+            profile=json.dumps(profile),
         )
         context = InputTag(MLFLOW_DATASET_CONTEXT, "training")
         self.client.log_inputs(self.run_id, [DatasetInput(dataset, [context])])
         self.set_tags({"data_digest": interactions.digest})
 
     def log_split(self, split: Split, name: str) -> None:
-        """Tell in the description what is learned from and what is held back."""
-        self.add_note(notes.of_data(split, name))
+        """Describe the training data and the held-out targets in the description."""
+        self.add_note(descriptions.describe_data(split, name))
 
     def log_figure(self, figure: Figure, name: str) -> None:
-        """Record a picture as `<name>.png`, in no folder: the UI compares none that is in one."""
+        """Log a figure as `<name>.png`. The UI compares images only at the top level."""
         self.client.log_figure(self.run_id, figure, f"{name}.png")
 
-    def log_page(self, html: str, name: str) -> None:
-        """Record a web page as `<name>.html`, which the UI can show."""
+    def log_html(self, html: str, name: str) -> None:
+        """Log a web page as `<name>.html`."""
         self.client.log_text(self.run_id, html, f"{name}.html")
 
     def log_table(self, table: pd.DataFrame, name: str) -> None:
-        """Record a table, its index included, as `<name>.json`, which the UI can show."""
+        """Log a table with its index as `<name>.json`."""
         self.client.log_table(self.run_id, table.reset_index(), f"{name}.json")
 
     def log_comparison(self, table: pd.DataFrame, model: str) -> None:
-        """Record `evaluation.comparison_table`; tell in the description how the model did."""
+        """Log `evaluation.comparison_table` and describe the rank of a model in it."""
         self.log_table(table, "comparison")
-        self.add_note(notes.of_results(table, model))
+        self.add_note(descriptions.describe_results(table, model))
 
     def log_reports(self, reports: Mapping[Subset, Report]) -> None:
-        """Record a model's metrics, as `test_ndcg_at_10`, every user's rank, and the protocol."""
-        self.set_tags(protocol_tags(reports))
-        for target, report in reports.items():
-            found = {**report.metrics, **report.set_metrics, **report.list_quality}
-            self.log_metrics({f"{target}_{name}": x for name, x in found.items()})
+        """Log metrics such as `test_ndcg_at_10`, the rank of every user, and the protocol."""
+        self.set_tags(_protocol_tags(reports))
+        for subset, report in reports.items():
+            metrics = {**report.metrics, **report.set_metrics, **report.list_quality}
+            self.log_metrics({f"{subset}_{name}": value for name, value in metrics.items()})
             with tempfile.TemporaryDirectory() as folder:
-                report.to_frame().to_parquet(Path(folder) / f"{target}.parquet", index=False)
+                report.to_frame().to_parquet(Path(folder) / f"{subset}.parquet", index=False)
                 self.log_folder(Path(folder), "ranks")
 
     def log_folder(self, folder: Path, name: str) -> None:
-        """Record the files of a folder under `name`."""
+        """Log the files of a folder under `name`."""
         self.client.log_artifacts(self.run_id, str(folder), name)
 
 
 @contextmanager
 def start_run(name: str, experiment: str) -> Iterator[Run]:
-    """A top-level run, open for the length of the block.
+    """Open a top-level run for the duration of the block.
 
-    Runs that a process on this machine left open when it was killed are closed first.
+    Runs left open by a killed process of this machine are closed first. If
+    `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` is true, the load of the machine is logged too, every
+    `MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL` seconds.
+
+    Raises:
+        TrackingError: the experiment was deleted.
     """
     client = connect(create=True)
-    identifier = experiment_id(client, experiment)
-    _close_abandoned(client, identifier)
-    with _open(client, identifier, name) as run, system_metrics(client.tracking_uri, run.run_id):
-        yield run
+    experiment_id = get_or_create_experiment(client, experiment)
+    _close_abandoned(client, experiment_id)
+    with _open(client, experiment_id, name) as run:
+        monitor = None
+        if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+            monitor = SystemMetricsMonitor(run.run_id, tracking_uri=client.tracking_uri)
+            monitor.start()
+        try:
+            yield run
+        finally:
+            if monitor is not None:
+                monitor.finish()
+
+
+def open_run(run_id: str) -> Run:
+    """Return a run started elsewhere, such as in another process. It is not ended here."""
+    client = connect()
+    return Run(client, client.get_run(run_id).info.experiment_id, run_id)
 
 
 @contextmanager
 def _open(
-    client: MlflowClient, experiment: str, name: str, parent: str | None = None
+    client: MlflowClient, experiment_id: str, name: str, parent: str | None = None
 ) -> Iterator[Run]:
-    tags = {PROCESS_TAG: f"{platform.node()}:{os.getpid()}"}
+    tags = {**_program_tags(), **resolve_tags(), PROCESS_TAG: f"{platform.node()}:{os.getpid()}"}
     if parent:
         tags[MLFLOW_PARENT_RUN_ID] = parent
-    created = client.create_run(experiment, run_name=name, tags={**context_tags(), **tags})
-    run = Run(client, experiment, created.info.run_id)
-    status = "KILLED"  # by an interrupt, which is no Exception
+    created = client.create_run(experiment_id, run_name=name, tags=tags)
+    run = Run(client, experiment_id, created.info.run_id)
+    status = "KILLED"  # by an interrupt, which is not an Exception
     try:
         yield run
         status = "FINISHED"
@@ -197,11 +241,38 @@ def _open(
         client.set_terminated(run.run_id, status)
 
 
-def _close_abandoned(client: MlflowClient, experiment: str) -> None:
-    for run_id, process in running(client, experiment):
-        host, _, pid = process.rpartition(":")
+def get_or_create_experiment(client: MlflowClient, name: str) -> str:
+    """Return the id of an experiment, which is created if it does not exist.
+
+    Raises:
+        TrackingError: an experiment of that name was deleted.
+    """
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        location = (LOCAL_FOLDER / ARTIFACTS).resolve().as_uri() if is_local() else None
+        # Another process may create it at the same time.
+        with suppress(MlflowException):
+            created = client.create_experiment(
+                name, artifact_location=location, tags=descriptions.EXPERIMENT_TAGS
+            )
+            for tag, value in descriptions.experiment_page_tags(created).items():
+                client.set_experiment_tag(created, tag, value)
+            return created
+        experiment = client.get_experiment_by_name(name)
+    if experiment is None or experiment.lifecycle_stage != "active":
+        raise TrackingError(
+            f"experiment {name!r} cannot be used (was it deleted?): "
+            "restore it in MLflow or choose another name"
+        )
+    return str(experiment.experiment_id)
+
+
+def _close_abandoned(client: MlflowClient, experiment_id: str) -> None:
+    """Mark runs as killed whose process on this machine no longer exists."""
+    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
+        host, _, pid = run.data.tags.get(PROCESS_TAG, "").rpartition(":")
         if host == platform.node() and pid.isdigit() and not _is_alive(int(pid)):
-            client.set_terminated(run_id, "KILLED")
+            client.set_terminated(run.info.run_id, "KILLED")
 
 
 def _is_alive(pid: int) -> bool:
@@ -209,14 +280,78 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it lives, and is someone else's
+    except PermissionError:  # a process of another user
         return True
     return True
 
 
-def _json(**content: Any) -> str:
-    return json.dumps(content)
+@cache
+def _program_tags() -> dict[str, str]:
+    """The commit of this program and the versions of its libraries."""
+    tags = {}
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            tags[f"version.{name}"] = version(name)
+    # By itself, MLflow looks for the commit of the started script, such as Prefect's worker.
+    commit = get_git_commit(__file__)
+    return (
+        tags
+        | {"version.python": platform.python_version()}
+        | ({MLFLOW_GIT_COMMIT: commit} if commit else {})
+    )
 
 
-def _tags(tags: Mapping[str, str]) -> list[RunTag]:
-    return [RunTag(name, value) for name, value in tags.items()]
+def _protocol_tags(reports: Mapping[Subset, Report]) -> dict[str, str]:
+    """The name of the evaluation protocol, and a digest that equal protocols share."""
+    fingerprints = {subset: dict(report.fingerprint) for subset, report in reports.items()}
+    serialized = json.dumps(fingerprints, sort_keys=True)
+    return {
+        "protocol": str(next(iter(fingerprints.values()))["protocol"]),
+        "protocol_fingerprint": hashlib.sha256(serialized.encode()).hexdigest()[:16],
+    }
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run."""
+
+    run_id: str
+    metrics: Mapping[str, float]
+
+
+def tag_inputs(run: Run, digest: str) -> None:
+    """Tag a run with the digest of its data and settings, for `find_by_inputs`."""
+    run.set_tags({INPUTS_TAG: digest})
+
+
+def find_by_inputs(digest: str) -> FinishedRun | None:
+    """Return the latest finished run of any experiment with these inputs; None if there is none."""
+    client = connect(create=True)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(
+        experiments,
+        f"attributes.status = 'FINISHED' and tags.`{INPUTS_TAG}` = '{digest}'",
+        max_results=1,
+        order_by=["attributes.start_time DESC"],
+    )
+    return FinishedRun(runs[0].info.run_id, dict(runs[0].data.metrics)) if runs else None
+
+
+def learning_curves(run: Run) -> dict[str, dict[str, list[float]]]:
+    """Return the per-epoch metrics of the child runs, as `["lstm"]["train_loss"]`."""
+    children = run.client.search_runs(
+        [run.experiment_id],
+        f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.run_id}'",
+        order_by=["start_time"],
+    )
+    curves: dict[str, dict[str, list[float]]] = {}
+    for child in children:
+        for name in CURVES:
+            metric = f"{EPOCH_PREFIX}/{name}"
+            if metric not in child.data.metrics:
+                continue
+            history = run.client.get_metric_history(child.info.run_id, metric)
+            values = [point.value for point in sorted(history, key=lambda point: point.step)]
+            if len(values) > 1:
+                curves.setdefault(str(child.info.run_name), {})[name] = values
+    return curves

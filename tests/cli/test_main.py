@@ -1,75 +1,61 @@
-import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import click
 import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
 
-from recsys.recommender.bundle import save_bundle
+from recsys.cli.main import app
+
+COMMANDS = [
+    *("data", "train", "refresh", "sweep", "recommend", "serve"),
+    *("next", "similar", "search", "explain", "sequences", "gc"),
+]
+FLOWS = ["train", "refresh", "sweep", "recommend"]
 
 
-@pytest.fixture(scope="module")
-def folder(bundle, tmp_path_factory):
-    return save_bundle(bundle, tmp_path_factory.mktemp("cli") / "bundle")
+def test_help_lists_the_commands_in_the_order_of_use():
+    context = click.Context(command := get_command(app))
+    assert command.list_commands(context) == COMMANDS
+    output = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+    assert [output.index(f" {name} ") for name in COMMANDS]
 
 
-def recsys(*arguments, cwd=None):
-    """Run the command line as its user does."""
-    return subprocess.run(
-        [sys.executable, "-c", "from recsys.cli.main import main; main()", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={"PATH": "", "COLUMNS": "120", "MLFLOW_DISABLE_TELEMETRY": "true"},
-        check=False,
+@pytest.mark.parametrize("command", ["", "data", "serve", "next", "gc"])
+def test_help_imports_no_heavy_library(command):
+    code = (
+        "import sys; from typer.testing import CliRunner; from recsys.cli.main import app\n"
+        f"assert CliRunner().invoke(app, [*{command.split()}, '--help']).exit_code == 0\n"
+        "heavy = {'numpy', 'pandas', 'pyarrow', 'torch', 'mlflow', 'prefect', 'fastapi', 'httpx'}\n"
+        "print(heavy & set(sys.modules))"
     )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
 
 
-def test_next_lists_titles_in_a_table_and_as_json(bundle, folder):
-    titles = bundle.catalogue["title"]
-    table = recsys("next", titles[0], titles[1], "-k", 3, "--model", folder)
-    assert table.returncode == 0, table.stderr
-    assert f"Next after {titles[0]}, {titles[1]}" in table.stdout
-    answer = json.loads(
-        recsys("next", titles[0], titles[1], "-k", 3, "--model", folder, "--json").stdout
+@pytest.mark.parametrize("name", FLOWS)
+def test_flow_commands_pass_all_arguments_on(name, monkeypatch):
+    calls = []
+    cli = SimpleNamespace(main=calls.append)
+    monkeypatch.setattr("recsys.cli.train.import_module", lambda module: {"flows.cli": cli}[module])
+    arguments = ["--data", "data/x", "--session-model.epochs=3", "--help", "-k", "7"]
+    assert CliRunner().invoke(app, [name, *arguments]).exit_code == 0
+    assert calls == [[name, *arguments]]
+
+
+@pytest.mark.parametrize(("command", "extra", "module"), [
+    (["train"], "flows", "prefect"),
+    (["gc"], "flows", "mlflow"),
+    (["serve"], "serve", "uvicorn"),
+])  # fmt: skip
+def test_missing_extra_is_an_error_with_the_command_that_installs_it(command, extra, module):
+    code = (
+        f"import sys; sys.modules[{module!r}] = None; sys.argv = ['recsys', *{command}]\n"
+        "from recsys.cli.main import main; main()"
     )
-    assert [row["rank"] for row in answer] == [1, 2, 3]
-    for row in answer:
-        assert row["title"] in table.stdout
-
-
-def test_similar_takes_titles_and_ids(bundle, folder):
-    item, title = bundle.catalogue.loc[4, ["item_id", "title"]]
-    by_title = recsys("similar", title, "--model", folder, "--json")
-    assert by_title.returncode == 0, by_title.stderr
-    assert by_title.stdout == recsys("similar", item, "--model", folder, "--json").stdout
-    assert len(json.loads(by_title.stdout)) == 10
-
-
-def test_items_explain_and_watch_list(bundle, folder):
-    titles = bundle.catalogue["title"].tolist()
-    found = json.loads(recsys("items", titles[7][:-7], "--model", folder, "--json").stdout)
-    assert titles[7] in [row["title"] for row in found]
-    why = ("explain", titles[0], titles[1], "--item", titles[9], "--model", folder)
-    table = recsys(*why)
-    assert table.returncode == 0, table.stderr
-    assert titles[9] in table.stdout
-    reasons = json.loads(recsys(*why, "--json").stdout)
-    assert {row["because_title"] for row in reasons} == {titles[0], titles[1]}
-    lists = json.loads(
-        recsys("watch-list", titles[0], "--steps", 3, "-k", 2, "--model", folder, "--json").stdout
-    )
-    assert [row["rank"] for row in lists] == [1, 2, 3, 1, 2, 3]
-
-
-def test_mistakes_are_told_in_a_line(bundle, folder, tmp_path):
-    name = bundle.catalogue["title"][4]
-    for arguments, message in [
-        (("similar", name[:-2], "--model", folder), f"did you mean {name!r}"),
-        (("similar", name, "--model", tmp_path / "no"), "no such folder"),
-        (("similar", name), "no runs are recorded"),
-    ]:
-        done = recsys(*arguments, cwd=tmp_path)
-        assert done.returncode == 1
-        assert message in done.stderr
-        assert done.stderr.count("\n") == 1
-        assert not done.stdout
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"is not installed: pip install -e '.[{extra}]'\n"), done.stderr
+    assert done.stderr.count("\n") == 1

@@ -80,7 +80,7 @@ def test_ctrl_c_leaves_nothing_behind(server, layout, tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert not out
-    assert err == "stopped; nothing was downloaded\n"
+    assert err == "interrupted: nothing was downloaded\n"
     assert not list(tmp_path.iterdir())
 
     server.stall_after = None

@@ -20,7 +20,7 @@ SETTINGS = ROOT / "mlflow/server.env"
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """An empty folder as the working directory, and no server in the environment."""
+    """An empty working directory, without a tracking server in the environment."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path
@@ -28,7 +28,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory):
-    """A local store's database with nothing in it: making one takes seconds, a copy none."""
+    """The database of an empty local store, to be copied: creating one takes seconds."""
     folder = tmp_path_factory.mktemp("template")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -39,7 +39,7 @@ def empty_database(tmp_path_factory):
 
 @pytest.fixture
 def store(home, empty_database):
-    """The same with an empty local store in it."""
+    """A working directory with an empty local store."""
     Path("mlflow").mkdir()
     shutil.copy(empty_database, "mlflow")
     return home
@@ -47,7 +47,7 @@ def store(home, empty_database):
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """An MLflow server with a store of its own; gives its address."""
+    """The address of an MLflow server with its own store."""
     folder = tmp_path_factory.mktemp("server")
     address = f"http://127.0.0.1:{(port := a_free_port())}"
     with running(
@@ -75,7 +75,7 @@ def a_free_port():
 
 @pytest.fixture
 def started():
-    """Start a server, wait until an address answers, and stop it after the test."""
+    """Start servers, wait until they answer, and stop them after the test."""
     with ExitStack() as stack:
 
         def start(*command, until, **options):
@@ -86,7 +86,7 @@ def started():
 
 @contextmanager
 def running(command, until, **options):
-    """A server, from when an address answers to the end of the block."""
+    """Run a server for the duration of the block, once an address answers."""
     process = subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
@@ -106,7 +106,7 @@ def running(command, until, **options):
                 time.sleep(0.2)
         yield process
     finally:
-        # The servers start workers of their own, which have to end, too.
+        # Stop the workers of the server, too.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         process.wait()

@@ -1,4 +1,4 @@
-"""The same calls against an MLflow server, named by the environment."""
+"""Runs, models and garbage collection on an MLflow server."""
 
 import tempfile
 from datetime import UTC, datetime
@@ -10,21 +10,20 @@ import pytest
 from recsys.errors import TrackingError
 from recsys.loading import AutoReloader, load_recommender
 from recsys.recommender.bundle import save_bundle
-from recsys.tracking import champion_version, log_bundle, promote, register, start_run
-from recsys.tracking.cleaning import survey
-from recsys.tracking.removal import bytes_of, remove
+from recsys.tracking import find_champion, log_bundle, promote, register, start_run
+from recsys.tracking.gc import plan_gc, remove_runs, size_in_store
 
 
-def test_a_bundle_goes_to_the_server_and_comes_back(server, bundle, tmp_path, monkeypatch):
+def test_bundle_is_logged_to_and_loaded_from_a_server(server, bundle, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    with start_run("pipeline", "remote") as run, run.child("lstm") as stage:
-        stage.on_epoch(1, {"train_loss": 2.0})
-        assert champion_version(run, "recsys") is None
+    with start_run("pipeline", "remote") as run, run.child("lstm") as child:
+        child.on_epoch(1, {"train_loss": 2.0})
+        assert find_champion("recsys") is None
         log_bundle(run, save_bundle(bundle, tmp_path / "bundle"))
         promote(run, "recsys", register(run, "recsys", "the first"))
-        assert champion_version(run, "recsys") == "1"
-    assert run.client.get_metric_history(stage.run_id, "epoch/train_loss")[0].value == 2.0
+        assert find_champion("recsys").version == "1"
+    assert run.client.get_metric_history(child.run_id, "epoch/train_loss")[0].value == 2.0
     downloads = tmp_path / "downloads"
     downloads.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(downloads))
@@ -33,45 +32,45 @@ def test_a_bundle_goes_to_the_server_and_comes_back(server, bundle, tmp_path, mo
         rec = load_recommender(uri)
         assert rec.bundle.catalogue.equals(bundle.catalogue)
         assert len(rec.next_items([title])) == 10
-    with AutoReloader("models:/recsys@champion", poll_interval=3600) as following:
-        assert following.version == "recsys 1"
+    with AutoReloader("models:/recsys@champion", poll_interval=3600) as reloader:
+        assert reloader.version == "recsys 1"
         with start_run("pipeline", "remote") as run:
             log_bundle(run, tmp_path / "bundle")
             promote(run, "recsys", register(run, "recsys", "the second"))
-        assert following.poll()
-        assert following.version == "recsys 2"
-        assert not following.poll()
+        assert reloader.poll()
+        assert reloader.version == "recsys 2"
+        assert not reloader.poll()
     with pytest.raises(TrackingError, match="nobody"):
         AutoReloader("models:/nobody@champion")
-    assert not list(downloads.iterdir()), "what was downloaded is gone once it is loaded"
-    assert not Path("mlflow").exists(), "nothing goes to the local store"
+    assert not list(downloads.iterdir()), "downloads are removed once they are loaded"
+    assert not Path("mlflow").exists(), "nothing is written to the local store"
 
 
-def test_it_listens_on_loopback_alone(server):
-    """Started by the command of `make server`; that of `make ui` names the same address."""
+def test_server_binds_the_loopback_address_only(server):
+    """The fixture runs the command of `make server`; `make ui` uses the same address."""
     port = int(server.rpartition(":")[2])
-    found = psutil.net_connections("inet")
-    listening = [one for one in found if one.status == psutil.CONN_LISTEN]
-    assert {one.laddr.ip for one in listening if one.laddr.port == port} == {"127.0.0.1"}
+    connections = psutil.net_connections("inet")
+    listening = [c for c in connections if c.status == psutil.CONN_LISTEN]
+    assert {c.laddr.ip for c in listening if c.laddr.port == port} == {"127.0.0.1"}
     makefile = (Path(__file__).parents[2] / "Makefile").read_text()
     assert "mlflow server --host 127.0.0.1 " in makefile
 
 
-def test_old_runs_leave_a_server_with_their_files(server, bundle, tmp_path, monkeypatch, capsys):
+def test_gc_removes_the_files_of_runs_on_a_server(server, bundle, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     folder = save_bundle(bundle, tmp_path / "bundle")
     with start_run("old", "remote, old") as run:
         log_bundle(run, folder)
         register(run, "old", "none")
-        run.log_page("<html>", "page")
+        run.log_html("<html>", "page")
     run.client.delete_registered_model_alias("old", "challenger")
-    found = survey(run.client, datetime.now(UTC), 0)
-    (tree,) = [tree for tree in found.old if tree.root.info.run_name == "old"]
-    assert bytes_of(run.client, tree) > sum(
+    plan = plan_gc(run.client, datetime.now(UTC), 0)
+    (tree,) = [tree for tree in plan.remove if tree.name == "old"]
+    assert size_in_store(run.client, tree) > sum(
         path.stat().st_size for path in folder.rglob("*") if path.is_file()
     )
-    assert not remove(run.client, tree), "the rows are for the server to remove"
+    assert not remove_runs(run.client, [tree]), "only the server can remove the rows"
     assert run.client.get_run(run.run_id).info.lifecycle_stage == "deleted"
     assert not run.client.list_artifacts(run.run_id)
     assert not run.client.search_model_versions("name = 'old'")

@@ -1,4 +1,4 @@
-"""The MLflow UI in a real browser, with five small trainings to compare."""
+"""The MLflow UI in a browser, with five small training runs to compare."""
 
 import json
 import shutil
@@ -15,25 +15,27 @@ from recsys.tracking import run_name, start_run
 
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-ALONE = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
-         "--disable-component-update", "--disable-sync")  # fmt: skip
+BROWSER_ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
+    *("--disable-component-update", "--disable-sync"),
+]
 
 
 @pytest.fixture(scope="module")
 def browser():
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
-        pytest.skip(f"there is no browser here: none of {', '.join(BROWSERS)}")
+        pytest.skip(f"no browser found: {', '.join(BROWSERS)}")
     api = pytest.importorskip("playwright.sync_api")
     with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=list(ALONE))
+        chromium = playwright.chromium.launch(executable_path=found, args=BROWSER_ARGUMENTS)
         yield chromium
         chromium.close()
 
 
 @pytest.fixture(scope="module")
 def five_runs(browser, server, sample_split):
-    """Five trainings of different learning rates, as `flows.train` records them."""
+    """Five training runs with different learning rates, recorded as `flows.train` does."""
     runtime = Runtime(device="cpu", precision="32-true")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", server)
@@ -68,28 +70,28 @@ def page(browser):
     opened.close()
 
 
-def test_the_compare_page_tells_what_differs(server, five_runs, page):
+def test_compare_page_shows_differing_parameters(server, five_runs, page):
     ids = quote(json.dumps([run.run_id for run in five_runs]))
-    experiments = quote(json.dumps([five_runs[0].experiment]))
+    experiments = quote(json.dumps([five_runs[0].experiment_id]))
     page.goto(f"{server}/#/compare-runs?runs={ids}&experiments={experiments}")
     page.get_by_text("Comparing 5 Runs from 1 Experiment").wait_for()
     page.get_by_text("session_model.learning_rate").last.wait_for()
     page.get_by_role("switch").first.click()  # show diff only
     page.get_by_text("session_model.hidden_dim").wait_for(state="detached")
-    told = page.locator("body").inner_text()
-    params = told.partition("\nParameters\n")[2].partition("\nMetrics\n")[0]
+    text = page.locator("body").inner_text()
+    params = text.partition("\nParameters\n")[2].partition("\nMetrics\n")[0]
     for rate in RATES:
         assert str(rate) in params
-    # The figures that all of them have, side by side.
+    # The figures of all runs.
     page.get_by_text("loss.png").first.dispatch_event("click")
     page.wait_for_function(
-        "new Set([...document.images].filter(one => one.naturalWidth > 300).map(one => one.src))"
-        ".size == 5"
+        "new Set([...document.images].filter(image => image.naturalWidth > 300)"
+        ".map(image => image.src)).size == 5"
     )
 
 
-def test_the_learning_curves_lie_over_each_other(server, five_runs, page):
-    experiment = five_runs[0].experiment
+def test_chart_view_overlays_the_learning_curves(server, five_runs, page):
+    experiment = five_runs[0].experiment_id
     page.goto(f"{server}/#/experiments/{experiment}/runs?compareRunsMode=CHART")
     page.get_by_placeholder("Search metric charts").fill("epoch/train_loss")
     page.get_by_text("epoch/train_loss").first.wait_for()
@@ -98,16 +100,16 @@ def test_the_learning_curves_lie_over_each_other(server, five_runs, page):
         "document.querySelectorAll('.scatterlayer .trace').length >= 5"
     )
     lines = page.evaluate(
-        "document.querySelector('.js-plotly-plot').data.map(one => [one.name, one.x.length])"
+        "document.querySelector('.js-plotly-plot').data.map(trace => [trace.name, trace.x.length])"
     )
     names = {run.client.get_run(run.run_id).info.run_name for run in five_runs}
     assert {name for name, _ in lines} == names
-    assert {points for _, points in lines} == {3}, "a point for each epoch"
+    assert {points for _, points in lines} == {3}, "one point per epoch"
 
 
-def test_the_saved_view_shows_the_results(server, five_runs, page):
-    page.goto(f"{server}/#/experiments/{five_runs[0].experiment}/runs")
-    with page.expect_popup() as opened:  # links of a description open a new tab
+def test_saved_view_shows_the_metrics(server, five_runs, page):
+    page.goto(f"{server}/#/experiments/{five_runs[0].experiment_id}/runs")
+    with page.expect_popup() as opened:  # links in a description open a new tab
         page.get_by_role("link", name="Results").click()
     view = opened.value
     view.set_viewport_size({"width": 1900, "height": 900})
@@ -118,9 +120,9 @@ def test_the_saved_view_shows_the_results(server, five_runs, page):
     view.close()
 
 
-def test_the_run_page_begins_with_what_came_out(server, five_runs, page):
+def test_run_page_starts_with_the_result(server, five_runs, page):
     run = five_runs[0]
-    page.goto(f"{server}/#/experiments/{run.experiment}/runs/{run.run_id}")
+    page.goto(f"{server}/#/experiments/{run.experiment_id}/runs/{run.run_id}")
     page.get_by_text("Result", exact=True).wait_for()
     page.get_by_text("by NDCG@10 on the test targets").wait_for()
     page.get_by_text("learning_rate=0.001 ·").first.wait_for()

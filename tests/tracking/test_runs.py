@@ -1,4 +1,4 @@
-"""What a run says of itself: tags and description."""
+"""Tags, descriptions and system metrics of runs."""
 
 import os
 import platform
@@ -14,7 +14,8 @@ from recsys.baselines.popularity import fit_popularity
 from recsys.config import Runtime
 from recsys.data import leave_last_n
 from recsys.evaluation import evaluate
-from recsys.tracking import notes, start_run
+from recsys.tracking import start_run
+from recsys.tracking.descriptions import describe_data, describe_results
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,8 +24,8 @@ def tags_of(run):
     return run.client.get_run(run.run_id).data.tags
 
 
-def test_a_run_tells_what_it_was_made_with(store, sample):
-    with start_run("a", "e") as run, run.child("stage") as stage:
+def test_tags_record_versions_device_data_and_commit(store, sample):
+    with start_run("a", "e") as run, run.child("child") as child:
         run.log_config(runtime=Runtime(device="cpu", precision="32-true"))
         run.log_dataset(sample, "sample", "data/sample")
     tags = tags_of(run)
@@ -36,36 +37,36 @@ def test_a_run_tells_what_it_was_made_with(store, sample):
     commit = subprocess.run(head, capture_output=True, text=True, check=False)
     if commit.returncode == 0:
         assert tags["mlflow.source.git.commit"] == commit.stdout.strip()
-        assert tags_of(stage)["mlflow.source.git.commit"] == commit.stdout.strip()
+        assert tags_of(child)["mlflow.source.git.commit"] == commit.stdout.strip()
 
 
-def test_results_that_were_measured_alike_share_a_fingerprint(store, sample, sample_split):
-    def judged(name, split):
+def test_equal_protocols_share_a_fingerprint(store, sample, sample_split):
+    def evaluated(name, split):
         model = fit_popularity(split.train)
         with start_run(name, "e") as run:
             run.log_reports({"validation": evaluate(model, split, "validation")})
         return tags_of(run)
 
-    one, other = judged("a", sample_split), judged("b", sample_split)
-    assert one["protocol"] == "leave-last-out"
-    assert one["protocol_fingerprint"] == other["protocol_fingerprint"]
-    two_each = judged("c", leave_last_n(sample, 2))
-    assert two_each["protocol_fingerprint"] != one["protocol_fingerprint"]
+    first, second = evaluated("a", sample_split), evaluated("b", sample_split)
+    assert first["protocol"] == "leave-last-out"
+    assert first["protocol_fingerprint"] == second["protocol_fingerprint"]
+    two_each = evaluated("c", leave_last_n(sample, 2))
+    assert two_each["protocol_fingerprint"] != first["protocol_fingerprint"]
 
 
-def test_the_latest_note_stands_on_top(store):
+def test_latest_note_is_first(store):
     with start_run("a", "e") as run:
         run.add_note("first")
         run.add_note("second")
     assert tags_of(run)["mlflow.note.content"] == "second\n\nfirst"
 
 
-def test_the_description_has_the_table_with_the_model_in_bold():
+def test_result_description_has_a_table_with_the_model_in_bold():
     table = pd.DataFrame(
         {"HitRate@10": [0.3, 0.25], "NDCG@5": [0.1, 0.1], "NDCG@10": [0.2, 0.15]},
         index=["ease", "lstm"],
     )
-    assert notes.of_results(table, "lstm").splitlines() == [
+    assert describe_results(table, "lstm").splitlines() == [
         "**Result**: lstm, number 2 of 2 by NDCG@10 on the test targets; ease has 0.2000.",
         "",
         "| model | HitRate@10 | NDCG@10 |",
@@ -73,15 +74,15 @@ def test_the_description_has_the_table_with_the_model_in_bold():
         "| ease | 0.3000 | 0.2000 |",
         "| **lstm** | **0.2500** | **0.1500** |",
     ]
-    assert "ease, the best of 2 by NDCG@10" in notes.of_results(table, "ease")
-    assert notes.of_results(table.loc[["lstm"]], "lstm").splitlines()[0].endswith("targets.")
+    assert "ease, the best of 2 by NDCG@10" in describe_results(table, "ease")
+    assert describe_results(table.loc[["lstm"]], "lstm").splitlines()[0].endswith("targets.")
 
 
-def test_the_description_tells_what_went_in(sample_split):
-    log = sample_split.interactions
-    told = notes.of_data(sample_split, "sample")
-    assert f"sample, {log.n_users} users, {log.n_items} items, {len(log):,} watches" in told
-    assert f"{log.n_users} validation and {log.n_users} test targets" in told
+def test_data_description_has_users_items_and_targets(sample_split):
+    data = sample_split.interactions
+    text = describe_data(sample_split, "sample")
+    assert f"sample, {data.n_users} users, {data.n_items} items, {len(data):,} interactions" in text
+    assert f"{data.n_users} validation and {data.n_users} test targets" in text
 
 
 RECORD = """
@@ -92,7 +93,7 @@ with start_run("a", "e") as run:
 """
 
 
-def test_no_secret_of_the_environment_is_recorded(store):
+def test_secrets_of_the_environment_are_not_recorded(store):
     secrets = {"MLFLOW_TRACKING_TOKEN": "s3cr3t-1", "AWS_SECRET_ACCESS_KEY": "s3cr3t-2"}
     subprocess.run([sys.executable, "-c", RECORD], env={**os.environ, **secrets}, check=True)
     recorded = [path for path in Path("mlflow").rglob("*") if path.is_file()]
@@ -100,7 +101,7 @@ def test_no_secret_of_the_environment_is_recorded(store):
     assert not [path for path in recorded if b"s3cr3t" in path.read_bytes()]
 
 
-def test_the_load_of_the_machine_is_recorded_where_asked_for(store, monkeypatch):
+def test_system_metrics_are_logged_on_request(store, monkeypatch):
     with start_run("without", "e") as run:
         pass
     assert not run.client.get_run(run.run_id).data.metrics

@@ -1,4 +1,4 @@
-"""`recsys gc`: what it lists, what it removes, and what it never touches."""
+"""`recsys gc`: what it lists, what it removes, and what it keeps."""
 
 import os
 import sqlite3
@@ -16,22 +16,21 @@ from recsys.errors import TrackingError
 from recsys.loading import load_recommender
 from recsys.recommender.bundle import save_bundle
 from recsys.tracking import log_bundle, promote, register, start_run
-from recsys.tracking.cleaning import survey
-from recsys.tracking.removal import remove
+from recsys.tracking.gc import plan_gc, remove_runs
 
 DAY = 24 * 3600
 
 
 def gc(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["recsys", "gc", *arguments])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_:
         main()
-    assert not ended.value.code
+    assert not exit_.value.code
     return capsys.readouterr().out
 
 
 def age(days):
-    """Let everything that is recorded have happened so many days earlier."""
+    """Move all recorded runs back in time."""
     with closing(sqlite3.connect("mlflow/mlflow.db")) as database, database:
         earlier = days * DAY * 1000
         database.execute(
@@ -41,15 +40,15 @@ def age(days):
 
 
 def run_with_model(folder, name):
-    with start_run(name, "e") as run, run.child("lstm") as stage:
-        stage.log_page("<html>", "page")
+    with start_run(name, "e") as run, run.child("lstm") as child:
+        child.log_html("<html>", "page")
         log_bundle(run, folder)
     return run
 
 
 @pytest.fixture
 def history(store, bundle):
-    """Five runs of long ago, one of them champion, one challenger, and a new one."""
+    """Old runs, among them the champion and a challenger, one still running, and a new one."""
     folder = save_bundle(bundle, store / "bundle")
     runs = {name: run_with_model(folder, name) for name in ("old", "champion", "challenger")}
     for name, run in runs.items():
@@ -70,7 +69,7 @@ def history(store, bundle):
 
 
 def register_named(run, folder):
-    """A version that a person gave a name of their own."""
+    """Register a version with a custom alias."""
     log_bundle(run, folder)
     run.client.set_registered_model_alias("recsys", "europe", register(run, "recsys", "trial"))
     run.client.set_registered_model_alias("recsys", "challenger", "3")
@@ -78,79 +77,79 @@ def register_named(run, folder):
 
 def names(client):
     experiments = [client.get_experiment_by_name("e").experiment_id]
-    found = client.search_runs(experiments, run_view_type=ViewType.ALL)
-    return sorted(run.info.run_name for run in found)
+    runs = client.search_runs(experiments, run_view_type=ViewType.ALL)
+    return sorted(run.info.run_name for run in runs)
 
 
-STAYS = sorted(
+KEPT = sorted(
     ["champion", "lstm", "challenger", "lstm", "sweep", "trial 1", "still running", "new"]
 )
 
 
-def test_without_yes_nothing_is_removed(history, monkeypatch, capsys):
+def test_nothing_is_removed_without_yes(history, monkeypatch, capsys):
     client = history["old"].client
     before = names(client)
-    told = gc(monkeypatch, capsys, "--newest", "0")
-    assert "old" in told
-    assert "deleted in the UI" in told
-    assert "champion" not in told.replace("needed by nothing", "")
-    assert "Nothing is removed without --yes" in told
+    output = gc(monkeypatch, capsys, "--keep", "0")
+    assert "old" in output
+    assert "deleted in the UI" in output
+    assert "champion" not in output
+    assert "Nothing is removed without --yes" in output
     assert names(client) == before
 
 
-def test_old_runs_go_with_all_that_hangs_on_them(history, monkeypatch, capsys):
+def test_old_runs_are_removed_with_their_models_versions_and_files(history, monkeypatch, capsys):
     client = history["old"].client
     old = client.get_run(history["old"].run_id)
-    (output,) = old.outputs.model_outputs
-    model = client.get_logged_model(output.model_id)
-    places = [
+    (model_output,) = old.outputs.model_outputs
+    model = client.get_logged_model(model_output.model_id)
+    folders = [
         Path(uri.removeprefix("file://"))
         for uri in (old.info.artifact_uri, model.artifact_location)
     ]
-    assert places[1].is_dir()
-    assert "removed: " in gc(monkeypatch, capsys, "--newest", "0", "--yes")
-    assert names(client) == STAYS
-    assert not any(place.exists() for place in places)
+    assert folders[1].is_dir()
+    assert "removed: " in gc(monkeypatch, capsys, "--keep", "0", "--yes")
+    assert names(client) == KEPT
+    assert not any(folder.exists() for folder in folders)
     versions = client.search_model_versions("name = 'recsys'")
     assert sorted(str(version.version) for version in versions) == ["2", "3", "4"]
     with closing(sqlite3.connect("mlflow/mlflow.db")) as database:
         (rows,) = database.execute(
-            "SELECT count(*) FROM logged_models WHERE model_id = ?", (output.model_id,)
+            "SELECT count(*) FROM logged_models WHERE model_id = ?", (model_output.model_id,)
         ).fetchone()
     assert rows == 0
     for alias in ("champion", "challenger", "europe"):
         assert len(load_recommender(f"models:/recsys@{alias}").next_items([])) == 10
-    assert "nothing to remove" in gc(monkeypatch, capsys, "--newest", "0", "--yes")
+    assert "nothing to remove" in gc(monkeypatch, capsys, "--keep", "0", "--yes")
 
 
-def test_the_newest_and_the_young_stay(history, monkeypatch, capsys):
-    assert "nothing to remove" in gc(monkeypatch, capsys, "--days", "60", "--newest", "0")
-    told = gc(monkeypatch, capsys, "--newest", "6")
-    assert "deleted in the UI" in told
-    assert " old " not in told
+def test_latest_and_recent_runs_are_kept(history, monkeypatch, capsys):
+    assert "nothing to remove" in gc(monkeypatch, capsys, "--days", "60", "--keep", "0")
+    output = gc(monkeypatch, capsys, "--keep", "6")
+    assert "deleted in the UI" in output
+    assert " old " not in output
 
 
-def test_what_others_record_is_not_touched(store, monkeypatch, capsys):
+def test_runs_of_other_programs_are_ignored(store, monkeypatch, capsys):
     with start_run("ours", "e") as run:
-        theirs = run.client.create_run(run.experiment, run_name="theirs")
-        run.client.set_terminated(theirs.info.run_id)
+        foreign = run.client.create_run(run.experiment_id, run_name="foreign")
+        run.client.set_terminated(foreign.info.run_id)
     age(40)
-    gc(monkeypatch, capsys, "--newest", "0", "--yes")
-    assert names(run.client) == ["theirs"]
+    gc(monkeypatch, capsys, "--keep", "0", "--yes")
+    assert names(run.client) == ["foreign"]
 
 
-def test_a_version_that_is_given_an_alias_meanwhile_stops_its_removal(history):
+def test_removal_fails_if_a_version_was_given_an_alias_since(history):
     client = history["old"].client
-    found = survey(client, datetime.now(UTC) - timedelta(days=30), 0)
-    (old,) = [tree for tree in found.old if tree.root.info.run_name == "old"]
+    plan = plan_gc(client, datetime.now(UTC) - timedelta(days=30), 0)
+    (old,) = [tree for tree in plan.remove if tree.name == "old"]
     promote(history["old"], "recsys", "1")
-    with pytest.raises(TrackingError, match="old is in use now"):
-        remove(client, old)
+    with pytest.raises(TrackingError, match="run 'old' is in use"):
+        remove_runs(client, [old])
     assert "old" in names(client)
 
 
 @pytest.mark.parametrize("kind", ["counts", "embeddings", "reports"])
-def test_kept_results_go_unless_a_run_that_stays_names_them(history, monkeypatch, capsys, kind):
+def test_cached_results_are_removed_unless_a_kept_run_uses_them(history, monkeypatch, capsys, kind):
     history["champion"].log_params({kind: "needed"})
     folder = Path("data/cache") / kind
     for name in ("needed", "unneeded", "fresh"):
@@ -158,15 +157,15 @@ def test_kept_results_go_unless_a_run_that_stays_names_them(history, monkeypatch
         file.parent.mkdir(parents=True)
         file.write_bytes(b"0" * 1000)
         if name != "fresh":
-            then = time.time() - 40 * DAY
+            modified = time.time() - 40 * DAY
             for path in (file, file.parent):
-                os.utime(path, (then, then))
-    told = gc(monkeypatch, capsys, "--yes")
-    assert "unneeded" in told
+                os.utime(path, (modified, modified))
+    output = gc(monkeypatch, capsys, "--yes")
+    assert "unneeded" in output
     assert sorted(path.name for path in folder.iterdir()) == ["fresh", "needed"]
 
 
-def test_a_store_that_is_not_there_is_told(home, monkeypatch, capsys):
+def test_missing_store_is_an_error(home, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["recsys", "gc"])
     with pytest.raises(SystemExit):
         main()

@@ -1,4 +1,4 @@
-"""Requests to a served model, and MLflow's own scoring server with the champion in it."""
+"""Requests to a served model, directly and through MLflow's scoring server."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from recsys.recommender import Recommender
 from recsys.recommender.bundle import save_bundle
 from recsys.tracking import log_bundle, promote, register, start_run
-from recsys.tracking.serving import answer
+from recsys.tracking.pyfunc import predict
 
 
 @pytest.fixture(scope="module")
@@ -22,20 +22,20 @@ def rec(bundle):
     return Recommender(bundle)
 
 
-def items(found):
-    return found.as_records()
+def records(answer):
+    return answer.as_records()
 
 
-def test_each_request_gets_its_own_list(rec):
+def test_each_request_is_answered_separately(rec):
     a, b, c = rec.bundle.catalogue["title"][:3]
     number = rec.bundle.catalogue["item_id"][1]
     requests = pd.DataFrame(
         [{"history": [a, str(number)]}, {"history": None, "similar_to": c}, {"history": []}]
     )
-    found = answer(rec, requests, k=3)["items"]
-    assert found[0] == items(rec.next_items([a, b], k=3))
-    assert found[1] == items(rec.similar_items(c, k=3))
-    assert found[2] == items(rec.next_items([], k=3))
+    answers = predict(rec, requests, k=3)["items"]
+    assert answers[0] == records(rec.next_items([a, b], k=3))
+    assert answers[1] == records(rec.similar_items(c, k=3))
+    assert answers[2] == records(rec.next_items([], k=3))
 
 
 @pytest.mark.parametrize(
@@ -43,27 +43,27 @@ def test_each_request_gets_its_own_list(rec):
     [
         ({"history": ["nonsense"]}, "no item has the id or title 'nonsense'"),
         ({"similar_to": "nonsense"}, "no item has the id or title 'nonsense'"),
-        ({"history": None, "similar_to": None}, "one of the two"),
-        ({"history": ["a"], "similar_to": "a"}, "one of the two"),
+        ({"history": None, "similar_to": None}, "not both"),
+        ({"history": ["a"], "similar_to": "a"}, "not both"),
         ({"watched": ["a"]}, "a request needs 'history'"),
     ],
 )
-def test_what_cannot_be_answered_is_refused(rec, request_, message):
-    with pytest.raises(MlflowException, match=message) as refused:
-        answer(rec, pd.DataFrame([request_]))
-    assert refused.value.get_http_status_code() == 400
+def test_invalid_requests_are_rejected(rec, request_, message):
+    with pytest.raises(MlflowException, match=message) as error:
+        predict(rec, pd.DataFrame([request_]))
+    assert error.value.get_http_status_code() == 400
 
 
-def test_fewer_than_one_item_is_refused(rec):
+def test_k_below_one_is_rejected(rec):
     requests = pd.DataFrame([{"history": [rec.bundle.catalogue["title"][0]]}])
     with pytest.raises(MlflowException, match="k is 0"):
-        answer(rec, requests, k=0)
+        predict(rec, requests, k=0)
 
 
-def ask(address, body):
-    """The status and the JSON that come back."""
+def post(address, content):
+    """Post a request; return the status and the JSON of the response."""
     headers = {"Content-Type": "application/json"}
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    data = content if isinstance(content, bytes) else json.dumps(content).encode()
     request = urllib.request.Request(f"{address}/invocations", data, headers)
     try:
         with urllib.request.urlopen(request, timeout=60) as reply:
@@ -76,14 +76,14 @@ def test_mlflow_serves_the_champion(store, bundle, rec, free_port, started):
     with start_run("pipeline", "e") as run:
         log_bundle(run, save_bundle(bundle, store / "bundle"))
         promote(run, "recsys", register(run, "recsys", "the first"))
-    # Elsewhere, and without this project on its path: the model brings along what it needs.
-    elsewhere = store / "elsewhere"
-    elsewhere.mkdir()
+    # Without this project on the path: the model contains the code that it needs.
+    other_folder = store / "other"
+    other_folder.mkdir()
     address = f"http://127.0.0.1:{free_port}"
     started(
         *(sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/recsys@champion"),
         *("--env-manager", "local", "--port", str(free_port)),
-        cwd=elsewhere,
+        cwd=other_folder,
         env={
             # MLflow starts uvicorn by name, as in an activated environment.
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -94,7 +94,7 @@ def test_mlflow_serves_the_champion(store, bundle, rec, free_port, started):
         until=f"{address}/ping",
     )
     a, b, c = bundle.catalogue["title"][:3]
-    status, told = ask(
+    status, body = post(
         address,
         {
             "dataframe_records": [
@@ -104,14 +104,14 @@ def test_mlflow_serves_the_champion(store, bundle, rec, free_port, started):
             "params": {"k": 4},
         },
     )
-    assert status == 200, told
-    expected = [items(rec.next_items([a, b], k=4)), items(rec.similar_items(c, k=4))]
-    for one, list_ in zip(told["predictions"], expected, strict=True):
-        assert [item["title"] for item in one["items"]] == [item["title"] for item in list_]
-        assert one["items"] == [pytest.approx(item) for item in list_]
-    status, told = ask(address, {"dataframe_records": [{"history": [a, b]}]})
-    assert (status, len(told["predictions"][0]["items"])) == (200, 10)
-    for body, message in [
+    assert status == 200, body
+    expected = [records(rec.next_items([a, b], k=4)), records(rec.similar_items(c, k=4))]
+    for answer, items in zip(body["predictions"], expected, strict=True):
+        assert [item["title"] for item in answer["items"]] == [item["title"] for item in items]
+        assert answer["items"] == [pytest.approx(item) for item in items]
+    status, body = post(address, {"dataframe_records": [{"history": [a, b]}]})
+    assert (status, len(body["predictions"][0]["items"])) == (200, 10)
+    for invalid, message in [
         ({"dataframe_records": [{"history": ["nonsense"]}]}, "no item has the id or title"),
         ({"dataframe_records": [{"watched": [a]}]}, "a request needs 'history'"),
         ({"dataframe_records": [{"history": a}]}, "Expected data to be list"),
@@ -119,7 +119,7 @@ def test_mlflow_serves_the_champion(store, bundle, rec, free_port, started):
         ({"dataframe_records": [{"history": [a]}], "params": {"k": "many"}}, "k"),
         (b"{", "JSON"),
     ]:
-        status, told = ask(address, body)
-        assert status == 400, told
-        assert message in told["message"]
-        assert "Traceback" not in told["message"]
+        status, body = post(address, invalid)
+        assert status == 400, body
+        assert message in body["message"]
+        assert "Traceback" not in body["message"]

@@ -1,20 +1,24 @@
-"""Models: recorded with what serves them, registered, promoted, and read without running code."""
+"""Models: logged, registered, promoted, and loaded without running their code."""
 
 import json
 import subprocess
 import sys
-from importlib.metadata import packages_distributions, requires
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from mlflow.models import Model
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from recsys.errors import BundleError, TrackingError
 from recsys.loading import load_recommender
 from recsys.recommender.bundle import save_bundle
-from recsys.tracking import champion_version, fetch_bundle, log_bundle, promote, register, start_run
-from recsys.tracking.models import REQUIREMENTS
+from recsys.tracking import fetch_bundle, find_champion, log_bundle, promote, register, start_run
+from recsys.tracking.registry import REQUIREMENTS
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -26,7 +30,7 @@ def files_of(client, version):
     return Path(version.source.removeprefix("file://"))
 
 
-def test_a_model_has_the_bundle_a_signature_and_no_pickle(store, bundle, folder):
+def test_model_has_a_bundle_and_a_signature_but_no_pickle(store, bundle, folder):
     with start_run("pipeline", "e") as run:
         model_id = log_bundle(run, folder)
     model = run.client.get_logged_model(model_id)
@@ -36,14 +40,14 @@ def test_a_model_has_the_bundle_a_signature_and_no_pickle(store, bundle, folder)
     files = Path(model.artifact_location.removeprefix("file://"))
     suffixes = {path.suffix for path in files.rglob("*") if path.is_file()}
     assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".joblib"}
-    described = Model.load(str(files))
-    assert described.flavors["python_function"]["loader_module"].endswith("code_model")
-    inputs = described.signature.inputs.to_dict()
-    assert {one["name"]: one["type"] for one in inputs} == {
+    metadata = Model.load(str(files))
+    assert metadata.flavors["python_function"]["loader_module"].endswith("code_model")
+    inputs = metadata.signature.inputs.to_dict()
+    assert {column["name"]: column["type"] for column in inputs} == {
         "history": "array",
         "similar_to": "string",
     }
-    (answer,) = described.signature.outputs.to_dict()
+    (answer,) = metadata.signature.outputs.to_dict()
     assert answer["items"]["properties"]["item_id"]["type"] == "long"
     example = json.loads((files / "serving_input_example.json").read_text())
     titles = bundle.catalogue["title"]
@@ -53,38 +57,43 @@ def test_a_model_has_the_bundle_a_signature_and_no_pickle(store, bundle, folder)
     assert [line.partition("==")[0] for line in pinned] == list(REQUIREMENTS)
 
 
-def test_a_model_asks_for_all_that_serving_imports():
+def test_requirements_cover_the_imports_of_serving():
     code = (
-        "import sys; import recsys.tracking.served_model; "
+        "import sys; import recsys.tracking.pyfunc; "
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     distributions = packages_distributions()
-    imported = {name for top in found.stdout.split() for name in distributions.get(top, ())}
-    ours = {Requirement(line).name for line in requires("recsys") if "extra ==" not in line}
-    assert (imported & ours) - {"fastapi"} <= set(REQUIREMENTS)  # that is for MLflow to ask for
+    imported = names(d for top in found.stdout.split() for d in distributions.get(top, ()))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert imported & names(project["dependencies"]) <= set(REQUIREMENTS)
+    assert not imported & names(project["optional-dependencies"]["train"])
 
 
-def test_what_is_no_bundle_is_not_recorded(store, folder):
+def names(requirements):
+    return {canonicalize_name(Requirement(line).name) for line in requirements}
+
+
+def test_incomplete_bundle_is_not_logged(store, folder):
     (folder / "items.parquet").unlink()
     with start_run("pipeline", "e") as run:
         with pytest.raises(BundleError, match=r"items\.parquet"):
             log_bundle(run, folder)
         with pytest.raises(TrackingError, match="has no model to register"):
             register(run, "recsys", "none")
-    assert not run.client.search_logged_models([run.experiment])
+    assert not run.client.search_logged_models([run.experiment_id])
 
 
-def test_the_challenger_is_the_latest_that_is_not_champion(store, folder):
+def test_challenger_is_the_latest_version_that_is_not_champion(store, folder):
     with start_run("pipeline", "e") as run:
         log_bundle(run, folder)
-        for number in range(101):  # more models than fit on a page of a list
+        for number in range(101):  # more models than fit on a page
             run.client.create_registered_model(f"a{number:03}")
-        assert champion_version(run, "recsys") is None
+        assert find_champion("recsys") is None
 
         def aliases():
-            found = run.client.get_registered_model("recsys").aliases
-            return {alias: str(version) for alias, version in found.items()}
+            aliases = run.client.get_registered_model("recsys").aliases
+            return {alias: str(version) for alias, version in aliases.items()}
 
         assert register(run, "recsys", "the first") == "1"
         assert aliases() == {"challenger": "1"}
@@ -95,8 +104,8 @@ def test_the_challenger_is_the_latest_that_is_not_champion(store, folder):
         assert aliases() == {"champion": "1", "challenger": "3"}
         promote(run, "recsys", "3")
         assert aliases() == {"champion": "3"}
-        assert champion_version(run, "recsys") == "3"
-        assert champion_version(run, "nobody") is None
+        assert find_champion("recsys").version == "3"
+        assert find_champion("nobody") is None
     version = run.client.get_model_version("recsys", "2")
     assert version.description == "the second: no better"
     assert version.run_id == run.run_id
@@ -105,19 +114,19 @@ def test_the_challenger_is_the_latest_that_is_not_champion(store, folder):
     assert "**Version 2 of recsys**: the second: no better." in note
 
 
-def test_loading_a_model_reads_its_bundle_and_runs_nothing(store, bundle, folder, tmp_path):
+def test_loading_a_model_runs_none_of_its_code(store, bundle, folder, tmp_path):
     with start_run("pipeline", "e") as run:
         log_bundle(run, folder)
         promote(run, "recsys", register(run, "recsys", "the first"))
     version = run.client.get_model_version("recsys", "1")
     files = files_of(run.client, version)
-    trap = tmp_path / "sprung"
-    for program in [files / "served_model.py", *(files / "code").rglob("*.py")]:
-        program.write_text(f"open({str(trap)!r}, 'w')")
+    marker = tmp_path / "was-run"
+    for program in [files / "pyfunc.py", *(files / "code").rglob("*.py")]:
+        program.write_text(f"open({str(marker)!r}, 'w')")
     title = bundle.catalogue["title"][0]
     for uri in ("models:/recsys@champion", "models:/recsys/1", f"runs:/{run.run_id}"):
         assert len(load_recommender(uri).next_items([title])) == 10
-    assert not trap.exists()
+    assert not marker.exists()
     fetched = fetch_bundle("models:/recsys@champion", tmp_path / "fetched")
     assert {path.name for path in fetched.iterdir()} == {path.name for path in folder.iterdir()}
     (files / "artifacts" / "bundle" / "items.parquet").write_bytes(b"altered")
@@ -125,7 +134,7 @@ def test_loading_a_model_reads_its_bundle_and_runs_nothing(store, bundle, folder
         load_recommender("models:/recsys@champion")
 
 
-def test_a_version_that_is_the_bundle_itself_is_read(store, bundle, folder):
+def test_version_that_is_itself_a_bundle_is_loaded(store, bundle, folder):
     with start_run("pipeline", "e") as run:
         run.log_folder(folder, "bundle")
         source = f"{run.client.get_run(run.run_id).info.artifact_uri}/bundle"

@@ -1,0 +1,111 @@
+"""`recsys next`, `similar`, `search`, `explain` and `sequences`: ask a recommender."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recsys import columns
+from recsys.config import CHAMPION
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from recsys.recommender import Item, Recommender
+
+app = typer.Typer()
+
+MODEL_HELP = "A bundle folder, models:/<name>@<alias>, models:/<name>/<version> or runs:/<id>."
+
+Model = Annotated[str, typer.Option(help=MODEL_HELP)]
+K = Annotated[int, typer.Option("-k", min=1, help="The number of rows.")]
+History = Annotated[list[str], typer.Argument(help="Titles or ids, oldest first.")]
+AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("next")
+def next_(history: History, k: K = 10, model: Model = CHAMPION, as_json: AsJSON = False) -> None:
+    """Recommend the next items after HISTORY."""
+    recommender = _load(model)
+    items = [recommender.parse_item(text) for text in history]
+    titles = ", ".join(_title(recommender, item) for item in items)
+    _print(recommender.next_items(items, k), f"Next after {titles}", as_json)
+
+
+@app.command()
+def similar(
+    item: Annotated[str, typer.Argument(help="Title or id.")],
+    k: K = 10,
+    model: Model = CHAMPION,
+    as_json: AsJSON = False,
+) -> None:
+    """List items that the same users like as ITEM."""
+    recommender = _load(model)
+    query = recommender.parse_item(item)
+    answer = recommender.similar_items(query, k)
+    _print(answer, f"Similar to {_title(recommender, query)}", as_json)
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="A title, which may be misspelt or incomplete.")],
+    k: K = 10,
+    model: Model = CHAMPION,
+    as_json: AsJSON = False,
+) -> None:
+    """Find items by title."""
+    _print(_load(model).search(query, k), f"Titles like {query}", as_json)
+
+
+@app.command()
+def explain(
+    history: History,
+    item: Annotated[str, typer.Option("--item", help="The recommended item.")],
+    k: K = 3,
+    model: Model = CHAMPION,
+    as_json: AsJSON = False,
+) -> None:
+    """List the items of HISTORY that contribute most to the recommendation of another."""
+    recommender = _load(model)
+    items = [recommender.parse_item(text) for text in history]
+    answer = recommender.explain(items, recommender.parse_item(item), k)
+    if as_json:
+        _print(answer, "", as_json)
+        return
+    shown = answer[["rank", "because_item_id", "because_title", "score", "cooccurrence"]]
+    _print(shown, str(answer["sentence"].iloc[0]), as_json)
+
+
+@app.command()
+def sequences(
+    history: History,
+    length: Annotated[int, typer.Option(min=1, help="The number of items in a sequence.")] = 5,
+    k: Annotated[int, typer.Option("-k", min=1, help="The number of sequences.")] = 3,
+    model: Model = CHAMPION,
+    as_json: AsJSON = False,
+) -> None:
+    """List the most probable sequences of items after HISTORY."""
+    recommender = _load(model)
+    items = [recommender.parse_item(text) for text in history]
+    answer = recommender.next_sequences(items, length, beam_width=max(k, 8))
+    _print(answer[answer["sequence"] <= k], "The most probable sequences", as_json)
+
+
+def _load(model: str) -> Recommender:
+    from recsys.loading import load_recommender  # imports pandas: not for `recsys --help`
+
+    return load_recommender(model)
+
+
+def _title(recommender: Recommender, item: Item) -> str:
+    return str(recommender.bundle.catalogue[columns.TITLE].iloc[recommender.index_of(item)])
+
+
+def _print(answer: pd.DataFrame, title: str, as_json: bool) -> None:
+    if as_json:
+        print(answer.to_json(orient="records", indent=2, force_ascii=False))
+        return
+    from recsys.console import print_table
+
+    print_table(answer, title)

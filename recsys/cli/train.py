@@ -1,0 +1,38 @@
+"""`recsys train`, `refresh`, `sweep` and `recommend`: the same as `python -m flows.<command>`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+import typer
+
+from recsys.errors import requires
+
+app = typer.Typer()
+
+_FLOWS: Final = {
+    "train": "Train, evaluate and register a recommender.",
+    "refresh": "Update the champion with new ratings.",
+    "sweep": "Train session models with all combinations of some settings.",
+    "recommend": "Write recommendations for every user.",
+}
+
+
+def _add_command(name: str, description: str) -> None:
+    """Add a command that passes its arguments to a flow, which parses them."""
+
+    @app.command(
+        name,
+        help=f"{description} `recsys {name} --help` lists the options.",
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+    def run(context: typer.Context) -> None:
+        with requires("flows"):  # the library does not depend on its flows
+            cli = import_module("flows.cli")
+        cli.main([name, *context.args])
+
+
+for _name, _description in _FLOWS.items():
+    _add_command(_name, _description)

@@ -1,0 +1,33 @@
+from .descriptions import experiment_name, flatten, run_name
+from .registry import ChampionVersion, find_champion, log_bundle, promote, register
+from .runs import (
+    FinishedRun,
+    Run,
+    find_by_inputs,
+    learning_curves,
+    open_run,
+    start_run,
+    tag_inputs,
+)
+from .store import BUNDLE, fetch_bundle, version_of
+
+__all__ = [
+    "BUNDLE",
+    "ChampionVersion",
+    "FinishedRun",
+    "Run",
+    "experiment_name",
+    "fetch_bundle",
+    "find_by_inputs",
+    "find_champion",
+    "flatten",
+    "learning_curves",
+    "log_bundle",
+    "open_run",
+    "promote",
+    "register",
+    "run_name",
+    "start_run",
+    "tag_inputs",
+    "version_of",
+]

@@ -1,0 +1,78 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recsys.recommender.bundle import save_bundle
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(bundle, tmp_path_factory):
+    return save_bundle(bundle, tmp_path_factory.mktemp("cli") / "bundle")
+
+
+def recsys(*arguments, cwd=None):
+    """Run the command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", "from recsys.cli.main import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={"PATH": "", "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
+        check=False,
+    )
+
+
+def test_next_prints_a_table_or_json(bundle, folder):
+    titles = bundle.catalogue["title"]
+    table = recsys("next", titles[0], titles[1], "-k", 3, "--model", folder)
+    assert table.returncode == 0, table.stderr
+    assert f"Next after {titles[0]}, {titles[1]}" in table.stdout
+    answer = json.loads(
+        recsys("next", titles[0], titles[1], "-k", 3, "--model", folder, "--json").stdout
+    )
+    assert [row["rank"] for row in answer] == [1, 2, 3]
+    for row in answer:
+        assert row["title"] in table.stdout
+
+
+def test_similar_accepts_titles_and_ids(bundle, folder):
+    item, title = bundle.catalogue.loc[4, ["item_id", "title"]]
+    by_title = recsys("similar", title, "--model", folder, "--json")
+    assert by_title.returncode == 0, by_title.stderr
+    assert by_title.stdout == recsys("similar", item, "--model", folder, "--json").stdout
+    assert len(json.loads(by_title.stdout)) == 10
+
+
+def test_search_explain_and_sequences(bundle, folder):
+    titles = bundle.catalogue["title"].tolist()
+    found = json.loads(recsys("search", titles[7][:-7], "--model", folder, "--json").stdout)
+    assert titles[7] in [row["title"] for row in found]
+    why = ("explain", titles[0], titles[1], "--item", titles[9], "--model", folder)
+    table = recsys(*why)
+    assert table.returncode == 0, table.stderr
+    assert titles[9] in table.stdout
+    reasons = json.loads(recsys(*why, "--json").stdout)
+    assert {row["because_title"] for row in reasons} == {titles[0], titles[1]}
+    sequences = json.loads(
+        recsys("sequences", titles[0], "--length", 3, "-k", 2, "--model", folder, "--json").stdout
+    )
+    assert [row["rank"] for row in sequences] == [1, 2, 3, 1, 2, 3]
+
+
+def test_errors_are_printed_in_one_line(bundle, folder, tmp_path):
+    name = bundle.catalogue["title"][4]
+    for arguments, message in [
+        (("similar", name[:-2], "--model", folder), f"did you mean {name!r}"),
+        (("similar", name, "--model", tmp_path / "no"), "no such folder"),
+        (("similar", name), "no runs are recorded"),
+    ]:
+        done = recsys(*arguments, cwd=tmp_path)
+        assert done.returncode == 1
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not done.stdout
