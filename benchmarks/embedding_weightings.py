@@ -31,7 +31,7 @@ FILMS = ("Apollo 13", "Toy Story", "Home Alone")
 
 
 @dataclass
-class NearHistory:
+class MeanEmbedding:
     """Scores items by cosine to the mean of the last few vectors of a history."""
 
     embeddings: ItemEmbeddings
@@ -58,7 +58,7 @@ def candidates(counts: Cooccurrence) -> Iterator[tuple[str, sp.csr_array, PairWe
 
 
 def measure(split: recsys.Split, fitted: ItemEmbeddings) -> list[float]:
-    reports = (recsys.evaluate(NearHistory(fitted, n), split, "validation") for n in LASTS)
+    reports = (recsys.evaluate(MeanEmbedding(fitted, n), split, "validation") for n in LASTS)
     return [report.metrics["hit_rate_at_10"] for report in reports]
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-import recsys.baselines
+import recsys.baselines.registry
 import recsys.cooccurrence
 import recsys.embeddings
 import recsys.sessions  # noqa: F401  so that every configuration is known

@@ -125,7 +125,9 @@ def test_of_equally_good_configurations_the_first_is_taken(sample_split):
 
 
 def test_a_baseline_that_is_not_known_is_told_with_those_that_are(sample):
-    with pytest.raises(ConfigError, match="no baseline 'best': choose one of popularity, recent"):
+    with pytest.raises(
+        ConfigError, match="unknown baseline 'best': choose one of popularity, recent"
+    ):
         fit_baseline("best", sample)
 
 
@@ -135,7 +137,7 @@ def test_averaging_needs_vectors(sample):
 
 
 def test_recent_popularity_needs_times(sample):
-    with pytest.raises(DataError, match="no timestamp"):
+    with pytest.raises(DataError, match="timestamp"):
         fit_baseline("recent-popularity", dataclasses.replace(sample, timestamp=None))
 
 

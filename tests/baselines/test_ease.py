@@ -41,6 +41,6 @@ def test_scores_are_those_of_a_ridge_regression_for_each_item(
 
 
 def test_a_matrix_that_is_too_large_is_refused_before_it_is_made(sample):
-    with pytest.raises(ConfigError, match=r"items \(60\) or users \(80\), .* more than 59"):
-        fit_ease(sample, EASEConfig(largest=59))
-    fit_ease(sample, EASEConfig(largest=60))
+    with pytest.raises(ConfigError, match=r"item \(60\) or user \(80\), .* exceed 59"):
+        fit_ease(sample, EASEConfig(max_size=59))
+    fit_ease(sample, EASEConfig(max_size=60))

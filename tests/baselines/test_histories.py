@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.baselines.histories import Recency, history_matrix
+from recsys.baselines.base import Recency, history_matrix
 
 
 @pytest.mark.parametrize(

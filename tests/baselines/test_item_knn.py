@@ -75,5 +75,5 @@ def test_similarities_are_those_of_implicit(sample, weighting, peer):
 
 def test_blocks_of_items_give_what_all_at_once_do(sample, monkeypatch):
     whole = fit_item_knn(sample).similarity.toarray()
-    monkeypatch.setattr("recsys.baselines.item_knn._BLOCK", 7)
+    monkeypatch.setattr("recsys.baselines.item_knn._BLOCK_SIZE", 7)
     assert np.array_equal(fit_item_knn(sample).similarity.toarray(), whole)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from recsys.baselines.popularity import fit_popularity
+from recsys.baselines import fit_popularity
 from recsys.config import Runtime
 from recsys.data import leave_last_n
 from recsys.evaluation import evaluate

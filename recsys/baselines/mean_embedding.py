@@ -1,4 +1,4 @@
-"""The mean of the watched items' vectors, and what lies nearest to it."""
+"""Mean of the item vectors of a history."""
 
 from __future__ import annotations
 
@@ -8,42 +8,41 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.baselines.histories import Recency, history_matrix
-from recsys.baselines.interface import DotProduct
+from recsys.baselines.base import DotProduct, Recency, history_matrix
 from recsys.config import Config
 from recsys.errors import ConfigError
 
 
 class MeanEmbeddingConfig(Config):
-    """What is averaged, and how nearness is measured."""
+    """Configuration of the mean embedding."""
 
     recency: Recency = Recency(last=5, decay=0.8)
-    """Which watches speak."""
+    """Which interactions are used."""
 
     normalise: bool = True
-    """Whether all vectors are brought to length one first (cosine rather than dot product)."""
+    """Scale item vectors to unit length first: cosine instead of dot product."""
 
 
 @dataclass(frozen=True, eq=False)
 class MeanEmbedding(DotProduct):
-    """Scores items by the dot product with the weighted sum of the watched items' vectors."""
+    """Scores items by the dot product with the weighted sum of the history's item vectors."""
 
     recency: Recency
 
     def user_vectors(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
-        """The summed vectors of what was watched, [B, dim]."""
-        watched = history_matrix(histories, len(self.item_vectors), self.recency)
-        summed: NDArray[np.float32] = watched @ self.item_vectors
-        return summed
+        """The weighted sum of the item vectors, [B, dim]."""
+        weights = history_matrix(histories, len(self.item_vectors), self.recency)
+        vectors: NDArray[np.float32] = weights @ self.item_vectors
+        return vectors
 
 
 def fit_mean_embedding(
     item_vectors: NDArray[np.float32] | None, config: MeanEmbeddingConfig | None = None
 ) -> MeanEmbedding:
-    """Take the vectors as they are, or at length one; nothing is learned.
+    """Create the model from pretrained vectors; nothing is learned.
 
     Raises:
-        ConfigError: there are no vectors.
+        ConfigError: `item_vectors` is None.
     """
     config = config or MeanEmbeddingConfig()
     if item_vectors is None:
