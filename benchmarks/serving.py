@@ -35,7 +35,7 @@ import recsys
 from recsys.embeddings import ItemEmbeddings
 from recsys.recommender.bundle import Bundle, PairCounts, UserHistories, save_bundle
 from recsys.sessions import NumpySessionModel, SessionConfig, Weights
-from recsys.sessions.weights import shapes_of
+from recsys.sessions.numpy_model import parameter_shapes
 from recsys.vocabulary import Vocabulary
 
 K, LENGTH = 10, 50
@@ -45,9 +45,8 @@ def make_up(n_items: int, n_users: int, dim: int = 64) -> Bundle:
     rng = np.random.default_rng(0)
     items = Vocabulary(np.arange(1, n_items + 1))
     config = SessionConfig(embedding_dim=dim).resolve(0)
-    shapes = shapes_of(config, n_items)
+    shapes = parameter_shapes(config, n_items)
     arrays = {n: 0.05 * rng.standard_normal(s, dtype=np.float32) for n, s in shapes.items()}
-    arrays["temperature"] = np.ones((), np.float32)
     vectors = rng.standard_normal((n_items, dim), dtype=np.float32)
     embeddings = ItemEmbeddings(vectors, items, 1.0, 1.0)
     index, cosine = embeddings.neighbours(100)

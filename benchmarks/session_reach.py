@@ -16,8 +16,8 @@ from recsys.data import Split
 from recsys.embeddings import ppmi_embeddings
 from recsys.evaluation import evaluate
 from recsys.sessions import SessionConfig, SessionModel, SessionNetwork, fit_session_model
-from recsys.sessions.batches import cut_stretches
-from recsys.sessions.optimizer import new_optimizer, set_learning_rate
+from recsys.sessions.batches import chunk_sequences
+from recsys.sessions.trainer import new_optimizer, set_learning_rate
 
 Tell = Callable[[float, float, float], None]
 """Is told epochs, processor seconds of training, and NDCG@10; raises `Enough`."""
@@ -85,12 +85,12 @@ def naive_training(split: Split, config: SessionConfig, tell: Tell) -> None:
     vectors = ppmi_embeddings(log, config.embedding_dim or 0)
     network = SessionNetwork(log.n_items, config)
     counts = torch.from_numpy(np.bincount(log.item_index, minlength=log.n_items))
-    network.initialise(torch.Generator().manual_seed(0), counts.float())
+    network.reset_parameters(torch.Generator().manual_seed(0), counts.float())
     network.load_item_embeddings(torch.from_numpy(vectors))
     optimizer, size, step, seconds = new_optimizer(network), batch_size(log, config), 0, 0.0
     for epoch in range(config.epochs):
         started = time.process_time()
-        cuts = cut_stretches(log, config.train_chunk_length, rng)
+        cuts = chunk_sequences(log, config.train_chunk_length, rng)
         order = rng.permutation(len(cuts))
         for first in range(0, len(order), size):
             progress = (epoch + first / len(order)) / config.epochs

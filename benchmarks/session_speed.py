@@ -1,4 +1,4 @@
-"""How many watches a second are learned from: `sessions.py speed`."""
+"""Training speed in interactions per second: `sessions.py speed`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,23 @@ from recbole_process import RECBOLE_SIZES, started
 from recsys.config import Runtime
 from recsys.data import Interactions
 from recsys.sessions import SessionConfig, SessionNetwork
-from recsys.sessions.batches import Stretches, cut_stretches, fill, pad, training_batches
-from recsys.sessions.objective import Objective
+from recsys.sessions.batches import (
+    SequenceChunks,
+    chunk_sequences,
+    collate,
+    pad,
+    training_batches,
+)
+from recsys.sessions.loss import NextItemLoss
 
 Loop = Callable[[int], list[float]]
-"""Goes some steps on; watches per second of each."""
+"""Runs some training steps; returns the interactions per second of each."""
 
 
 def compare(
     log: Interactions, config: SessionConfig, rounds: int, steps: int, recbole: Path | None
 ) -> None:
-    """Print how fast each loop is. They take turns, so that all meet the same machine."""
+    """Print the speed of each loop. They alternate, so that the load of the machine affects all."""
     config = config.resolve(len(log))
     with ExitStack() as children:
         loops: dict[str, Loop] = {
@@ -41,7 +47,7 @@ def compare(
             for name, loop in loops.items():
                 rates[name] += loop(steps)
     own = np.median(list(rates.values())[1])
-    print(f"{'loop':<30} {'median watches/s':>17} {'lowest':>8} {'highest':>8} {'ours is':>9}")
+    print(f"{'loop':<30} {'median items/s':>17} {'lowest':>8} {'highest':>8} {'ours is':>9}")
     for name, found in rates.items():
         median = np.median(found)
         print(
@@ -52,10 +58,10 @@ def compare(
 
 
 def naive_loop(log: Interactions, config: SessionConfig) -> Loop:
-    """As it is usually written: padded as it comes, all logits at once, torch's own loss."""
+    """The usual loop: chunks in random order, all logits at once, torch's cross-entropy."""
     network = new_network(log, config)
     rng = np.random.default_rng(0)
-    cuts = cut_stretches(log, config.train_chunk_length, rng)
+    cuts = chunk_sequences(log, config.train_chunk_length, rng)
     order = rng.permutation(len(cuts))
     size = batch_size(log, config)
 
@@ -66,9 +72,9 @@ def naive_loop(log: Interactions, config: SessionConfig) -> Loop:
     return training_loop(learn, network)
 
 
-def naive_gradient(network: SessionNetwork, log: Interactions, stretches: Stretches) -> int:
-    """The gradient of some stretches; gives back how many watches they predict."""
-    ends = zip(stretches.start, stretches.stop, strict=True)
+def naive_gradient(network: SessionNetwork, log: Interactions, chunks: SequenceChunks) -> int:
+    """Compute the gradient of some chunks; returns the number of predictions."""
+    ends = zip(chunks.start, chunks.stop, strict=True)
     items = torch.from_numpy(pad([log.item_index[i:j] for i, j in ends], log.n_items))
     logits = network.logits(network(items[:, :-1]))
     loss = torch.nn.functional.cross_entropy(
@@ -79,18 +85,18 @@ def naive_gradient(network: SessionNetwork, log: Interactions, stretches: Stretc
 
 
 def own_loop(log: Interactions, config: SessionConfig) -> Loop:
-    """By length, in bf16 where the machine has it, the loss in chunks."""
+    """Batches by length, bf16 if the CPU supports it, the loss in chunks."""
     network = new_network(log, config)
-    objective = Objective(network, config)
+    next_item_loss = NextItemLoss(network, config)
     bf16 = Runtime().torch_precision() == "bf16-mixed"
     rng = np.random.default_rng(0)
     batches = training_batches(log, config.train_chunk_length, config.batch_size, rng)
 
     def learn(index: int) -> int:
-        batch = fill(log, batches[index % len(batches)])
-        parts = (torch.from_numpy(part) for part in (batch.items, batch.earlier))
+        batch = collate(log, batches[index % len(batches)])
+        parts = (torch.from_numpy(part) for part in (batch.items, batch.context))
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = objective(*parts)
+            loss = next_item_loss(*parts)
         loss.backward()
         return batch.n_targets
 
@@ -98,7 +104,7 @@ def own_loop(log: Interactions, config: SessionConfig) -> Loop:
 
 
 def batch_size(log: Interactions, config: SessionConfig) -> int:
-    """Stretches of a full batch of ours."""
+    """Number of chunks in a full batch of the library."""
     rng = np.random.default_rng(0)
     batches = training_batches(log, config.train_chunk_length, config.batch_size, rng)
     return max(map(len, batches))
@@ -106,12 +112,12 @@ def batch_size(log: Interactions, config: SessionConfig) -> int:
 
 def new_network(log: Interactions, config: SessionConfig) -> SessionNetwork:
     network = SessionNetwork(log.n_items, config)
-    network.initialise(torch.Generator().manual_seed(0), torch.ones(log.n_items))
+    network.reset_parameters(torch.Generator().manual_seed(0), torch.ones(log.n_items))
     return network.train()
 
 
 def training_loop(learn: Callable[[int], int], network: SessionNetwork) -> Loop:
-    """Whole training steps around `learn`, which forms the gradient of its n-th batch."""
+    """Training steps around `learn`, which computes the gradient of the n-th batch."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
     done = 0
 
@@ -121,10 +127,10 @@ def training_loop(learn: Callable[[int], int], network: SessionNetwork) -> Loop:
         for _ in range(steps):
             started = time.perf_counter()
             optimizer.zero_grad(set_to_none=True)
-            n_watches = learn(done)
+            n_targets = learn(done)
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
-            rates.append(n_watches / (time.perf_counter() - started))
+            rates.append(n_targets / (time.perf_counter() - started))
             done += 1
         return rates
 

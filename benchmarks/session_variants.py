@@ -2,7 +2,7 @@
 
 Each takes the place of the library's own class of which it is a subclass, for one training.
 
-Shapes: B stretches, L steps, Q steps before, M predictions, C of them in a chunk, N items, K parts,
+Shapes: B chunks, L steps, Q steps before, M predictions, C of them in a chunk, N items, K parts,
 D embedding, H hidden.
 """
 
@@ -23,11 +23,9 @@ from torch.utils.checkpoint import checkpoint
 from recsys.callbacks import EpochCallback
 from recsys.sessions import SessionConfig, SessionModel, SessionNetwork
 from recsys.sessions.batches import Batch
-from recsys.sessions.objective import Objective
-from recsys.sessions.optimizer import set_learning_rate
-from recsys.sessions.recurrent import Hidden, Memory
-from recsys.sessions.seen import Seen
-from recsys.sessions.training import Training, Validate
+from recsys.sessions.loss import NextItemLoss, SeenMask
+from recsys.sessions.network import Hidden, NetworkState
+from recsys.sessions.trainer import Trainer, Validate, set_learning_rate
 
 
 class Untied(SessionNetwork):
@@ -40,23 +38,23 @@ class Untied(SessionNetwork):
     @torch.no_grad()
     def load_item_embeddings(self, item_embeddings: Tensor) -> None:
         super().load_item_embeddings(item_embeddings)
-        self.own.copy_(super().output_vectors)
+        self.own.copy_(super().output_embeddings)
 
     @property
-    def output_vectors(self) -> Tensor:
+    def output_embeddings(self) -> Tensor:
         return self.own
 
 
-class LossOfLogits(Objective):
+class LossOfLogits(NextItemLoss):
     """Cross-entropy of whatever `logits` gives, some predictions at a time."""
 
-    def loss(self, expected_MD: Tensor, targets_M: Tensor, seen: Seen | None) -> Tensor:
-        total = expected_MD.new_zeros(())
+    def loss(self, query_MD: Tensor, targets_M: Tensor, seen: SeenMask | None) -> Tensor:
+        total = query_MD.new_zeros(())
         for start in range(0, len(targets_M), 256):
             chunk = slice(start, min(start + 256, len(targets_M)))
             total = total + checkpoint(
                 self._of_chunk,
-                expected_MD[chunk],
+                query_MD[chunk],
                 targets_M[chunk],
                 chunk,
                 seen,
@@ -65,15 +63,15 @@ class LossOfLogits(Objective):
         return total / len(targets_M)
 
     def _of_chunk(
-        self, expected_CD: Tensor, targets_C: Tensor, chunk: slice, seen: Seen | None
+        self, query_CD: Tensor, targets_C: Tensor, chunk: slice, seen: SeenMask | None
     ) -> Tensor:
-        logits_CN = self.network.logits(expected_CD).float()
-        ruled_out_CN = torch.zeros_like(logits_CN, dtype=torch.bool)
+        logits_CN = self.network.logits(query_CD).float()
+        seen_CN = torch.zeros_like(logits_CN, dtype=torch.bool)
         if seen is not None:
-            ruled_out_CN = seen.mask(chunk, self.network.n_items)
-        log_p_CN = logits_CN.masked_fill(ruled_out_CN, -torch.inf).log_softmax(1)
+            seen_CN = seen.dense(chunk, self.network.n_items)
+        log_p_CN = logits_CN.masked_fill(seen_CN, -torch.inf).log_softmax(1)
         own_C = log_p_CN.gather(1, targets_C[:, None])[:, 0]
-        mean_C = log_p_CN.masked_fill(ruled_out_CN, 0.0).sum(1) / (~ruled_out_CN).sum(1)
+        mean_C = log_p_CN.masked_fill(seen_CN, 0.0).sum(1) / (~seen_CN).sum(1)
         smoothing = self.config.label_smoothing
         return -((1.0 - smoothing) * own_C + smoothing * mean_C).sum()
 
@@ -91,18 +89,18 @@ class Mixture(SessionNetwork):
         self.prior = nn.Linear(d, N_PARTS)
 
     @torch.no_grad()
-    def initialise(self, generator: torch.Generator, item_counts: Tensor) -> None:
-        super().initialise(generator, item_counts)
+    def reset_parameters(self, generator: torch.Generator, item_counts: Tensor) -> None:
+        super().reset_parameters(generator, item_counts)
         for layer in (self.parts, self.prior):
             bound = layer.in_features**-0.5
             layer.weight.uniform_(-bound, bound, generator=generator)
             layer.bias.zero_()
 
-    def logits(self, expected_BD: Tensor) -> Tensor:
-        parts_BKD = expected_BD[:, None] + self.parts(expected_BD).unflatten(1, (N_PARTS, -1))
-        logits_BKN = nn.functional.linear(parts_BKD, self.output_vectors, self.item_bias)
+    def logits(self, query_BD: Tensor) -> Tensor:
+        parts_BKD = query_BD[:, None] + self.parts(query_BD).unflatten(1, (N_PARTS, -1))
+        logits_BKN = nn.functional.linear(parts_BKD, self.output_embeddings, self.item_bias)
         return (
-            self.prior(expected_BD).log_softmax(1)[:, :, None] + logits_BKN.log_softmax(2)
+            self.prior(query_BD).log_softmax(1)[:, :, None] + logits_BKN.log_softmax(2)
         ).logsumexp(1)
 
 
@@ -128,43 +126,43 @@ class WeightDrop(SessionNetwork):
 
     def _run(self, layer: nn.Module, x_BLH: Tensor, hidden: Hidden | None) -> Any:
         weight = layer.get_parameter("weight_hh_l0")
-        kept = nn.functional.dropout(weight, 0.3, self.training)
-        return functional_call(layer, {"weight_hh_l0": kept}, (x_BLH, hidden))
+        dropped = nn.functional.dropout(weight, 0.3, self.training)
+        return functional_call(layer, {"weight_hh_l0": dropped}, (x_BLH, hidden))
 
 
 class CarriedNetwork(SessionNetwork):
-    before: Memory | None = None
+    before: NetworkState | None = None
 
     def forward(self, items_BL: Tensor) -> Tensor:
-        return self.advance(items_BL, self.before)[0]
+        return self.step(items_BL, self.before)[0]
 
 
-class Carried(Objective):
-    """State and means carried over from the 100 watches before a stretch, without gradient."""
+class Carried(NextItemLoss):
+    """State and means carried over from the 100 watches before a chunk, without gradient."""
 
-    def forward(self, items_BL: Tensor, earlier_BP: Tensor) -> Tensor:
+    def forward(self, items_BL: Tensor, context_BP: Tensor) -> Tensor:
         network: Any = self.network
-        network.before = self._memory(items_BL, earlier_BP)
-        return super().forward(items_BL, earlier_BP)
+        network.before = self._state(items_BL, context_BP)
+        return super().forward(items_BL, context_BP)
 
     @torch.no_grad()
-    def _memory(self, items_BL: Tensor, earlier_BP: Tensor) -> Memory:
-        """What the stretches begin with, no dropout on the way; nothing where nothing came before.
+    def _state(self, items_BL: Tensor, context_BP: Tensor) -> NetworkState:
+        """What the chunks begin with, no dropout on the way; nothing where nothing came before.
 
-        `earlier` is in the order of watching, and filled up with what the stretch begins with.
+        `context` is in chronological order and padded with the first item of the chunk.
         """
         network, config = self.network, self.config
-        earlier_BP = torch.cat([earlier_BP, items_BL[:, :1]], dim=1)  # never empty
-        n_all_B = (earlier_BP != items_BL[:, :1]).sum(1)
+        context_BP = torch.cat([context_BP, items_BL[:, :1]], dim=1)  # never empty
+        n_all_B = (context_BP != items_BL[:, :1]).sum(1)
         n_B = n_all_B.clamp(max=config.train_chunk_length)
         has_B = n_B > 0
-        n_stretches, longest = len(items_BL), max(int(n_B.max()), 1)
+        n_chunks, longest = len(items_BL), max(int(n_B.max()), 1)
         steps_Q = torch.arange(longest)
         is_watch_BQ = steps_Q < n_B[:, None]
-        places_BQ = ((n_all_B - n_B)[:, None] + steps_Q).clamp(max=earlier_BP.shape[1] - 1)
-        items_BQ = torch.where(is_watch_BQ, earlier_BP.gather(1, places_BQ), network.n_items)
+        places_BQ = ((n_all_B - n_B)[:, None] + steps_Q).clamp(max=context_BP.shape[1] - 1)
+        items_BQ = torch.where(is_watch_BQ, context_BP.gather(1, places_BQ), network.n_items)
         input_BQD = network.input_norm(network.item_embeddings(items_BQ)).float()
-        hidden = [torch.zeros(1, n_stretches, config.hidden_dim) for _ in range(2)]
+        hidden = [torch.zeros(1, n_chunks, config.hidden_dim) for _ in range(2)]
         if has_B.any():
             packed = nn.utils.rnn.pack_padded_sequence(
                 input_BQD[has_B], n_B[has_B], batch_first=True, enforce_sorted=False
@@ -174,13 +172,13 @@ class Carried(Objective):
             for part, found in zip(hidden, after, strict=True):
                 part[:, has_B] = found
         ago_BQ = (n_B[:, None] - 1 - steps_Q).clamp(min=0)
-        decay_K1 = network.shortcut.decay[:, None]
+        decay_K1 = network.ema_features.decay[:, None]
         weights_BKQ = (1.0 - decay_K1) * decay_K1 ** ago_BQ[:, None]
-        means_BKD = (weights_BKQ * is_watch_BQ[:, None]) @ input_BQD
-        return Memory((tuple(hidden),), means_BKD, None)
+        emas_BKD = (weights_BKQ * is_watch_BQ[:, None]) @ input_BQD
+        return NetworkState((tuple(hidden),), emas_BKD, None)
 
 
-class Averaged(Training):
+class Averaged(Trainer):
     """The outcome is a moving average of the weights, which forgets a hundredth at each step."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -189,8 +187,8 @@ class Averaged(Training):
             self.model.network, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=False
         )
 
-    def _learn(self, batch: Batch) -> Tensor:
-        loss = super()._learn(batch)
+    def _train_step(self, batch: Batch) -> Tensor:
+        loss = super()._train_step(batch)
         self.average.update_parameters(self.model.network)
         return loss
 
@@ -212,8 +210,8 @@ class Variant:
     """Which classes take the places of the library's."""
 
     network: type[SessionNetwork] = SessionNetwork
-    objective: type[Objective] = Objective
-    training: type[Training] = Training
+    loss: type[NextItemLoss] = NextItemLoss
+    trainer: type[Trainer] = Trainer
     set_rate: Callable[..., None] = set_learning_rate
 
     @contextmanager
@@ -222,9 +220,9 @@ class Variant:
         with ExitStack() as patches:
             for name, own in (
                 ("fit.SessionNetwork", self.network),
-                ("fit.Training", self.training),
-                ("training.Objective", self.objective),
-                ("training.set_learning_rate", self.set_rate),
+                ("fit.Trainer", self.trainer),
+                ("trainer.NextItemLoss", self.loss),
+                ("trainer.set_learning_rate", self.set_rate),
             ):
                 patches.enter_context(mock.patch(f"recsys.sessions.{name}", own))
             yield
@@ -236,7 +234,7 @@ TRIED = {
     "mixture of two softmaxes": Variant(Mixture, LossOfLogits),
     "weight drop of 0.3": Variant(WeightDrop),
     "state and means carried over": Variant(CarriedNetwork, Carried),
-    "moving average of the weights": Variant(training=Averaged),
+    "moving average of the weights": Variant(trainer=Averaged),
     "constant learning rate": Variant(set_rate=constant_rate),
 }
 """What is put in the library's place, and how it is called."""

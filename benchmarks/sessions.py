@@ -53,7 +53,6 @@ from recsys.sessions import (
     SessionNetwork,
     expected_calibration_error,
     fit_session_model,
-    fit_temperature,
 )
 
 
@@ -111,22 +110,10 @@ def accuracy(
         checkpoint=given.checkpoint / f"seed-{seed}" if given.checkpoint else None,
     )
     if given.calibration:
-        calibration(model, split, seed)
-
-
-def calibration(model: SessionModel, split: Split, seed: int) -> None:
-    """Fits the temperature to half of the users, and measures on the others what it gives."""
-    histories, targets = split.histories("validation"), split.targets("validation")
-    fitted, measured = np.array_split(np.random.default_rng(seed).permutation(len(targets)), 2)
-    others = [histories[row] for row in measured], targets[measured]
-    before = nll(model, *others), expected_calibration_error(model, *others)
-    temperature = fit_temperature(model, [histories[row] for row in fitted], targets[fitted])
-    after = nll(model, *others), expected_calibration_error(model, *others)
-    print(
-        f"temperature {temperature:.2f}: NLL {before[0]:.3f} -> {after[0]:.3f}, "
-        f"expected calibration error {before[1]:.3f} -> {after[1]:.3f}",
-        flush=True,
-    )
+        error = expected_calibration_error(
+            model, split.histories("validation"), split.targets("validation")
+        )
+        print(f"expected calibration error {error:.3f}", flush=True)
 
 
 def nll(
@@ -151,7 +138,7 @@ def evaluation(log: Interactions, config: SessionConfig) -> None:
     split = hold_back_last(log)
     config = config.resolve(len(split.train))
     network = SessionNetwork(log.n_items, config)
-    network.initialise(torch.Generator().manual_seed(0), torch.ones(log.n_items))
+    network.reset_parameters(torch.Generator().manual_seed(0), torch.ones(log.n_items))
     model = SessionModel(network.eval(), log.items)
     for _ in range(3):
         started, computed = time.perf_counter(), time.process_time()
@@ -190,7 +177,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=3600, help="processor seconds a training")
     parser.add_argument("--every", type=int, default=1, help="epochs from ranking to ranking")
     parser.add_argument("--checkpoint", type=Path, help="folder to go on from")
-    parser.add_argument("--calibration", action="store_true", help="fit the temperature after it")
+    parser.add_argument("--calibration", action="store_true", help="print the calibration error")
     parser.add_argument("--validation", action="store_true", help="leave out two, rank for one")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     given = parser.parse_args()

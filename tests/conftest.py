@@ -71,5 +71,5 @@ def bundle():
     counts = count_cooccurrence(log, min_rating=3.0)
     embeddings = fit_embeddings(counts, EmbeddingConfig(dim=8), runtime=Runtime(device="cpu"))
     network = SessionNetwork(log.n_items, SessionConfig(embedding_dim=8, hidden_dim=8).resolve(0))
-    network.initialise(torch.Generator().manual_seed(0), torch.ones(log.n_items))
+    network.reset_parameters(torch.Generator().manual_seed(0), torch.ones(log.n_items))
     return make_bundle(catalogue, embeddings, SessionModel(network.eval(), log.items), {}, {})

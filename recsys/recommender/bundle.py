@@ -35,7 +35,6 @@ from recsys import columns
 from recsys.embeddings import ItemEmbeddings
 from recsys.errors import BundleError, UnknownUserError
 from recsys.sessions import NumpySessionModel, SessionConfig, Weights, from_torch, to_torch
-from recsys.sessions.weights import of_today
 from recsys.storage import (
     MANIFEST,
     atomic_folder,
@@ -317,6 +316,7 @@ def _read(folder: Path, files: set[str]) -> Bundle:
         SessionConfig.model_validate(config["session_model"]),
         load_file(folder / "session_model.safetensors"),
     )
+    weights.require_shapes(len(items))
     neighbours = read_arrays(folder / "neighbours.npz")
     vectors = load_file(folder / "embeddings.safetensors")["vectors"]
     counts, histories = (
@@ -328,7 +328,7 @@ def _read(folder: Path, files: set[str]) -> Bundle:
         embeddings=ItemEmbeddings(vectors, items, **config["embeddings_fit"]),
         neighbour_index=neighbours["index"],
         neighbour_cosine=neighbours["cosine"],
-        weights=of_today(weights, items),
+        weights=weights,
         config=config,
         metrics=read_json(folder / "metrics.json"),
         pair_counts=None if counts is None else PairCounts(**counts),

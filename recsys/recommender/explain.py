@@ -18,8 +18,8 @@ from recsys.errors import QueryError
 from recsys.recommender.bundle import PairCounts
 from recsys.recommender.catalogue import Catalogue, Floats, Item, item_list
 from recsys.recommender.results import Recommendations
-from recsys.recommender.scoring import log_sum_exp
 from recsys.sessions import NumpySessionModel
+from recsys.sessions.numpy_model import log_sum_exp
 
 COOCCURRENCE = "cooccurrence"
 

@@ -24,8 +24,8 @@ from recsys.recommender.results import (
     similar_table,
 )
 from recsys.recommender.scoring import ItemScorer, RankedItems
-from recsys.recommender.sequences import beam_search
 from recsys.recommender.sessions import Session, StateCache
+from recsys.sessions.decode import search_beams
 from recsys.vocabulary import ID
 
 _EMPTY = np.empty(0, dtype=np.int32)
@@ -294,7 +294,7 @@ class Recommender:
             positive_int("beam_width", beam_width, "sequence"),
         )
         allowed_N = self._options(1, include, exclude).allowed
-        sequences = beam_search(self.scorer.model, index, length, beam_width, allowed_N)
+        sequences = search_beams(self.scorer.model.sequences(index), length, beam_width, allowed_N)
         return sequences_table(self.catalogue, sequences)
 
     def explain(

@@ -15,7 +15,7 @@ from recsys.recommender.catalogue import Catalogue, Floats, Indices
 from recsys.recommender.scoring import RankedItems
 
 if TYPE_CHECKING:
-    from recsys.recommender.sequences import ItemSequence
+    from recsys.sessions import ItemSequence
 
 SEQUENCE = "sequence"
 
@@ -109,7 +109,7 @@ def sequences_table(catalogue: Catalogue, sequences: Sequence[ItemSequence]) -> 
     """One row per item of each sequence."""
     lengths = [len(sequence.items) for sequence in sequences]
     items = np.fromiter(chain.from_iterable(s.items for s in sequences), np.int64)
-    log_p = np.fromiter(chain.from_iterable(s.steps for s in sequences), np.float64)
+    log_p = np.fromiter(chain.from_iterable(s.log_probabilities for s in sequences), np.float64)
     total = np.array([sequence.log_probability for sequence in sequences], dtype=np.float64)
     return Recommendations(
         {SEQUENCE: np.repeat(np.arange(1, len(sequences) + 1), lengths)}

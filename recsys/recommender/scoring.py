@@ -20,6 +20,7 @@ from recsys.recommender.bundle import Bundle
 from recsys.recommender.catalogue import Floats, Indices
 from recsys.recommender.filters import RecommendOptions
 from recsys.sessions import NumpySessionModel
+from recsys.sessions.numpy_model import log_sum_exp
 
 Histories: TypeAlias = Sequence[NDArray[np.integer]]
 """Item indices, oldest first."""
@@ -233,16 +234,6 @@ def diversify(relevance_P: Floats, unit_PE: Floats, k: int, diversity: float) ->
         weighted_P[best] = -np.inf
         max_cosine_P = np.maximum(max_cosine_P, unit_PE @ unit_PE[best])
     return np.array(selected, dtype=np.int64)
-
-
-def log_sum_exp(x_BN: Floats) -> Floats:
-    """Logarithm of the sum of exponentials of each row, [B, 1]; zero if all are minus infinity."""
-    max_B1 = x_BN.max(axis=1, keepdims=True)
-    max_B1[max_B1 == -np.inf] = 0.0
-    shifted_BN = x_BN - max_B1
-    sum_B1 = np.exp(shifted_BN, out=shifted_BN).sum(axis=1, keepdims=True)
-    result_B1: Floats = max_B1 + np.log(np.where(sum_B1 > 0, sum_B1, 1.0))
-    return result_B1
 
 
 def _embedding_weights(histories: Histories, options: RecommendOptions) -> Floats:

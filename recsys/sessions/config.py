@@ -9,104 +9,107 @@ from pydantic import Field, PositiveFloat
 from recsys.config import Config
 
 KEY_DIM = 64
-"""Length of the keys of the attention over past states."""
+"""Size of the attention's keys."""
+
+LARGE_DATASET = 200_000
+"""Number of interactions from which the defaults for large datasets apply."""
 
 
 class SessionConfig(Config):
-    """How the session model is built and trained."""
+    """Architecture and training of the session model."""
 
     cell: Literal["lstm", "gru", "rnn"] = "lstm"
-    """LSTM (Hochreiter & Schmidhuber 1997), GRU (Cho et al. 2014) or plain tanh (Elman 1990)."""
+    """LSTM (Hochreiter & Schmidhuber 1997), GRU (Cho et al. 2014) or tanh RNN (Elman 1990)."""
 
     embedding_dim: int | None = Field(default=None, ge=1)
-    """Length of the item vectors, shared by input and output; None takes 64, or 128 where there
-    are 200,000 watches or more to learn from."""
+    """Size of the item embeddings, shared by input and output. None means 64, or 128 for 200,000
+    interactions or more."""
 
     hidden_dim: int = Field(default=256, ge=1)
     """Size of the recurrent state."""
 
     n_layers: int = Field(default=1, ge=1)
-    """Recurrent layers, one on the other; those above the first are residual."""
+    """Number of recurrent layers. Layers above the first are residual."""
 
     attention: bool = True
-    """Let each state look back at the latest `train_chunk_length` states."""
+    """Attend from each state to the latest `train_chunk_length` states."""
 
     feed_forward: int = Field(default=4, ge=0)
-    """Inner size of the feed-forward block at the end, in embedding dimensions; zero for none."""
+    """Inner size of the final feed-forward block, as a multiple of `embedding_dim`. Zero disables
+    the block."""
 
     ema_half_lives: tuple[PositiveFloat, ...] = (1.0, 2.5, 6.0, 25.0, 150.0)
-    """How the latest watches reach the answer besides the recurrent layers: through means of their
-    vectors in which a watch counts half after so many others."""
+    """Half-lives, in interactions, of the exponential moving averages of the inputs that bypass
+    the recurrent layers."""
 
     item_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the watches in a sequence that are hidden from the model."""
+    """Probability of zeroing an input item."""
 
     input_dropout: float | None = Field(default=None, ge=0, lt=1)
-    """Share of each sequence's input features that are hidden, the same at every step; None
-    takes 0.2, or 0.1 where there are 200,000 watches or more."""
+    """Variational dropout of the input features: one mask for all steps of a sequence. None means
+    0.2, or 0.1 for 200,000 interactions or more."""
 
     output_dropout: float = Field(default=0.3, ge=0, lt=1)
-    """Share of each sequence's state features that are hidden, the same at every step."""
+    """Variational dropout of the states of each recurrent layer."""
 
     ema_dropout: float = Field(default=0.5, ge=0, lt=1)
-    """Share of the features of the latest watches that are hidden from the way past the recurrent
-    layers, the same at every step."""
+    """Variational dropout of the moving averages and the latest input."""
 
     item_embedding_init: Literal["ppmi", "cooccurrence", "random"] = "ppmi"
-    """Where the item vectors start: from what is watched close together
-    (`recsys.embeddings.ppmi_embeddings`), from the embeddings, or at random. Whoever trains passes
-    the vectors; `random` takes no notice of them."""
+    """Initial item embeddings: factors of windowed PPMI (`recsys.ppmi_embeddings`), the embeddings
+    fitted to the co-occurrence, or random. The caller of the fit passes the embeddings; `random`
+    ignores them."""
 
     freeze_item_embeddings: bool = False
     """Keep the item embeddings at their initial values."""
 
     exclude_seen: bool = True
-    """Watched items cannot come again, and have probability zero, in training as in scoring.
-    False is for logs in which they do come again."""
+    """Give items of the history probability zero, in training and in scoring. Set to False for
+    data in which items repeat."""
 
     train_chunk_length: int = Field(default=100, ge=1)
-    """Longest stretch of watches that is learned from at once."""
+    """Maximum number of predictions per training sequence."""
 
     max_history: int = Field(default=200, ge=1)
-    """How many of the latest watches a prediction takes into account."""
+    """Number of latest interactions that a prediction takes into account."""
 
     epochs: int = Field(default=16, ge=1)
-    """Passes over all watches."""
+    """Passes over all interactions."""
 
     patience: int | None = Field(default=None, ge=1)
-    """Stop after this many epochs without a better validation NDCG@10; None never stops early."""
+    """Stop after this number of epochs without improvement of the validation NDCG@10. None
+    disables early stopping."""
 
     batch_size: int | None = Field(default=None, ge=1)
-    """Stretches per step; None takes as many as make about 150 steps an epoch, from 8 to 32:
-    small data needs small batches to see enough steps."""
+    """Sequences per step. None means about 150 steps per epoch, within 8 to 32 sequences."""
 
     learning_rate: float = Field(default=3e-3, gt=0)
-    """Peak rate of AdamW, after a linear warm-up, before a cosine decay to 5 %."""
+    """Peak learning rate of AdamW, after a linear warm-up and before a cosine decay to 5 %."""
 
     warmup_steps: int = Field(default=100, ge=0)
-    """Steps over which the learning rate rises from zero."""
+    """Steps of the linear warm-up."""
 
     weight_decay: float = Field(default=0.1, ge=0)
-    """Decoupled weight decay (Loshchilov & Hutter 2019) of the matrices; biases have none."""
+    """Decoupled weight decay (Loshchilov & Hutter 2019) of matrices; biases have none."""
 
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the target's probability that is spread over the catalogue (Szegedy et al. 2016)."""
+    """Share of the target probability spread over the catalogue (Szegedy et al. 2016)."""
 
     gradient_clip: float = Field(default=1.0, gt=0)
-    """Longest gradient, over all parameters together."""
+    """Maximum norm of the gradient."""
 
     loss: Literal["auto", "full", "sampled"] = "auto"
-    """Cross-entropy over the whole catalogue, or over a sample; `auto` samples where there are
-    more than 50,000 items."""
+    """Cross-entropy over the whole catalogue or over a sample. `auto` samples if there are more
+    than 50,000 items."""
 
     n_negatives: int = Field(default=512, ge=1)
-    """Items drawn for each step of the sampled softmax, besides the targets of the batch."""
+    """Items drawn per step for the sampled loss, in addition to the targets of the batch."""
 
-    def resolve(self, n_watches: int) -> SessionConfig:
-        """With everything that was left to the size of the data settled.
+    def resolve(self, n_interactions: int) -> SessionConfig:
+        """Fill in the settings that depend on the size of the data and are None.
 
         Args:
-            n_watches: how many watches there are to learn from.
+            n_interactions: number of training interactions.
 
         Example:
             >>> SessionConfig(input_dropout=0.5).resolve(1_000_000).input_dropout
@@ -114,13 +117,10 @@ class SessionConfig(Config):
             >>> SessionConfig().resolve(1_000_000).embedding_dim
             128
         """
-        by_size = _LARGE if n_watches >= LARGE_DATASET else _SMALL
-        left_open = {name: v for name, v in by_size.items() if getattr(self, name) is None}
-        return self.model_copy(update=left_open)
+        defaults = _LARGE if n_interactions >= LARGE_DATASET else _SMALL
+        unset = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        return self.model_copy(update=unset)
 
-
-LARGE_DATASET = 200_000
-"""From so many watches on a log is large."""
 
 _SMALL = {"embedding_dim": 64, "input_dropout": 0.2}
 _LARGE = {"embedding_dim": 128, "input_dropout": 0.1}

@@ -1,4 +1,4 @@
-"""Train the session model."""
+"""Fit a session model: from random or pretrained embeddings, or from an earlier model."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from recsys.callbacks import EpochCallback, no_op
 from recsys.config import Runtime
 from recsys.data import Interactions
 from recsys.errors import ConfigError, DataError
 from recsys.sessions.config import SessionConfig
+from recsys.sessions.model import SessionModel
 from recsys.sessions.network import SessionNetwork
-from recsys.sessions.session_model import SessionModel
-from recsys.sessions.training import Training, Validate
-from recsys.sessions.warm_start import parameters_digest, start_from
+from recsys.sessions.trainer import Trainer, Validate
+from recsys.vocabulary import Vocabulary
+
+PER_ITEM = ("item_embeddings.weight", "item_bias")
+"""The parameters with one row per item; rows past the last item are padding."""
+_PER_DATASET = "log_popularity"
 
 
 def fit_session_model(
@@ -33,58 +38,55 @@ def fit_session_model(
     validate: Validate | None = None,
     checkpoint: Path | None = None,
 ) -> SessionModel:
-    """Train a recurrent network to predict each watch from those before it.
+    """Train a recurrent network to predict each interaction from those before it.
 
-    The loss is the cross-entropy over the whole catalogue, at every position of every history,
-    with smoothed labels. Where `validate` gives `ndcg_at_10`, the model of the best epoch is
-    kept, else that of the last.
+    The loss is the cross-entropy with label smoothing at every position of every history. If
+    `validate` returns `ndcg_at_10`, the result is the model of the best epoch, else of the last.
 
     Args:
-        interactions: the watches to learn from.
-        config: sizes, dropout and training.
-        item_embeddings: where the item vectors start, [n_items, any number of columns], unless
-            `config.item_embedding_init` is "random". Without them, vectors start at random.
-        start: a model of the same build to go on from, whose items may be others: what it has
-            learned is kept, items that it does not know start by their popularity alone. Then
-            `item_embeddings` are not looked at.
+        interactions: the training data.
+        config: architecture and training.
+        item_embeddings: initial item embeddings, [n_items, any number of columns]; ignored if
+            `config.item_embedding_init` is "random". Without them, the start is random.
+        start: a model with the same architecture to continue from, possibly over other items:
+            items that it does not know start from their popularity. `item_embeddings` is then
+            ignored.
         runtime: device, precision, seed and threads.
-        on_epoch: called after each epoch with `train_loss` (nats per watch),
-            `learning_rate`, `interactions_per_second` and what `validate` gave.
-        validate: called after each epoch with the model as it then is.
-        checkpoint: a folder for the state of the training, written after each epoch. If it
-            holds one, the training goes on from there, and `on_epoch` first hears again of the
-            epochs behind it; the outcome is, on a CPU, the same to the last bit.
+        on_epoch: called after each epoch with `train_loss` (nats per prediction),
+            `learning_rate`, `interactions_per_second` and the metrics of `validate`.
+        validate: called after each epoch with the current model.
+        checkpoint: folder for the state of the training, written after each epoch. If it holds a
+            checkpoint, training resumes from it: `on_epoch` is called for the epochs done, and
+            the result on a CPU is bit-identical to that of an uninterrupted training.
 
     Raises:
-        DataError: no user has two watches, or an item comes again in spite of `exclude_seen`.
-        ConfigError: `item_embeddings` are not one per item; `start` is built otherwise; `patience`
-            without validation; or the checkpoint is of another training.
-        TrainingError: the loss is no longer a number, or the checkpoint cannot be read.
+        DataError: no user has two interactions, or an item repeats although `exclude_seen` is set.
+        ConfigError: the number of `item_embeddings` is not that of the items; the architecture of
+            `start` differs; `patience` is set without `validate`; or the checkpoint belongs to
+            another training.
+        TrainingError: the loss is not finite, or the checkpoint cannot be read.
     """
     config = (config or SessionConfig()).resolve(len(interactions))
     runtime = runtime or Runtime()
     if not (interactions.history_lengths > 1).any():
-        raise DataError("no user has two watches: there is no sequence to learn from")
+        raise DataError("no user has two interactions: there is no sequence to train on")
     if config.patience and validate is None:
         raise ConfigError(
-            f"patience is {config.patience}, but there is no validation to be patient with: "
-            "pass validate, or set patience to None"
+            f"patience is {config.patience}, but there is no validation: pass validate, or set "
+            "patience to None"
         )
     if config.exclude_seen:
         _require_no_repeats(interactions)
-    # Dropout draws from torch's global generators: seed them here, and put them back after.
-    forked = _cuda_index(runtime.torch_device())
-    with runtime.limit_threads(), torch.random.fork_rng(devices=forked):
+    # Dropout uses torch's global generators: they are seeded here and restored afterwards.
+    is_cuda = runtime.torch_device().type == "cuda"
+    devices = [torch.cuda.current_device()] if is_cuda else []
+    with runtime.limit_threads(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(runtime.seed)
         network = _new_network(interactions, config, item_embeddings, start, runtime.seed)
-        training = Training(
-            SessionModel(network, interactions.items),
-            interactions,
-            runtime,
-            identity=_identity(interactions, config, item_embeddings, start, runtime),
-            checkpoint=checkpoint,
-        )
-        return training.run(on_epoch, validate)
+        identity = _identity(interactions, config, item_embeddings, start, runtime)
+        model = SessionModel(network, interactions.items)
+        trainer = Trainer(model, interactions, runtime, identity=identity, checkpoint=checkpoint)
+        return trainer.run(on_epoch, validate)
 
 
 def training_digest(
@@ -95,9 +97,9 @@ def training_digest(
     start: SessionModel | None = None,
     runtime: Runtime | None = None,
 ) -> str:
-    """Hex SHA-256 of all that `fit_session_model` learns from and is told.
+    """Hex SHA-256 of the inputs of `fit_session_model` that determine the result.
 
-    Two trainings of the same digest may share a checkpoint; the name of its folder, for example.
+    Trainings with the same digest can share a checkpoint folder.
     """
     config = config.resolve(len(interactions))
     identity = _identity(interactions, config, item_embeddings, start, runtime or Runtime())
@@ -110,8 +112,8 @@ def _require_no_repeats(interactions: Interactions) -> None:
     if len(values) < len(keys):
         user, item = divmod(int(values[counts > 1][0]), interactions.n_items)
         raise DataError(
-            f"user {interactions.users.ids[user]} has watched item {interactions.items.ids[item]} "
-            "more than once: set exclude_seen to False"
+            f"user {interactions.users.ids[user]} has more than one interaction with item "
+            f"{interactions.items.ids[item]}: set exclude_seen to False"
         )
 
 
@@ -122,16 +124,17 @@ def _new_network(
     start: SessionModel | None,
     seed: int,
 ) -> SessionNetwork:
-    network = SessionNetwork(interactions.n_items, config)
-    counts = np.bincount(interactions.item_index, minlength=interactions.n_items)
-    network.initialise(torch.Generator().manual_seed(seed), torch.from_numpy(counts).float())
+    n_items = interactions.n_items
+    network = SessionNetwork(n_items, config)
+    counts = np.bincount(interactions.item_index, minlength=n_items)
+    network.reset_parameters(torch.Generator().manual_seed(seed), torch.from_numpy(counts).float())
     if start is not None:
-        start_from(network, interactions.items, start)
+        warm_start(network, interactions.items, start)
     elif item_embeddings is not None and config.item_embedding_init != "random":
-        if len(item_embeddings) != interactions.n_items:
+        if len(item_embeddings) != n_items:
             raise ConfigError(
-                f"there are {len(item_embeddings)} item embeddings for {interactions.n_items} "
-                "items: pass the embeddings fitted on the same interactions"
+                f"there are {len(item_embeddings)} item embeddings for {n_items} items: pass the "
+                "embeddings fitted on the same interactions"
             )
         network.load_item_embeddings(torch.from_numpy(item_embeddings))
     return network
@@ -144,17 +147,70 @@ def _identity(
     start: SessionModel | None,
     runtime: Runtime,
 ) -> dict[str, Any]:
-    """What must be equal for one training to be taken up by another."""
-    vectors = None if item_embeddings is None else np.ascontiguousarray(item_embeddings)
+    """What must be equal for a training to resume another one's checkpoint."""
+    embeddings = None if item_embeddings is None else np.ascontiguousarray(item_embeddings)
     return {
-        "start": None if start is None else parameters_digest(start),
+        "start": None if start is None else _parameters_digest(start),
         "data": interactions.digest,
-        "item_embeddings": None if vectors is None else hashlib.sha256(vectors.data).hexdigest(),
+        "item_embeddings": None
+        if embeddings is None
+        else hashlib.sha256(embeddings.data).hexdigest(),
         "precision": runtime.torch_precision(),
         "seed": runtime.seed,
         **config.model_dump(mode="json"),
     }
 
 
-def _cuda_index(device: torch.device) -> list[Any]:
-    return [torch.cuda.current_device()] if device.type == "cuda" else []
+@torch.no_grad()
+def warm_start(network: SessionNetwork, items: Vocabulary, earlier: SessionModel) -> None:
+    """Copy the parameters of an earlier model; items are matched by id.
+
+    A new item starts with a zero embedding and the bias of its popularity.
+
+    Args:
+        network: an initialized network over `items`; changed in place.
+        items: the items of the network.
+        earlier: the model to continue from.
+
+    Raises:
+        ConfigError: the architectures differ.
+    """
+    index = torch.from_numpy(earlier.items.indices(items.ids)).long()
+    known = index >= 0
+    own, learned = network.state_dict(), earlier.network.state_dict()
+    _require_same_architecture(own, learned)
+    for name, target in own.items():
+        source = learned[name].to(target.device)
+        if name in PER_ITEM:
+            target[: len(items)][known] = source[index[known]]
+        elif name != _PER_DATASET:
+            target.copy_(source)
+    network.item_embeddings.weight[: len(items)][~known] = 0.0
+
+
+def _require_same_architecture(own: dict[str, Tensor], learned: dict[str, Tensor]) -> None:
+    """Raise unless both have parameters of the same names and, except for items, shapes."""
+    shapes = [
+        {
+            name: tuple(tensor.shape[1:] if name in PER_ITEM else tensor.shape)
+            for name, tensor in state.items()
+            if name != _PER_DATASET
+        }
+        for state in (own, learned)
+    ]
+    if shapes[0] != shapes[1]:
+        names = sorted({*shapes[0], *shapes[1]})
+        differing = [name for name in names if shapes[0].get(name) != shapes[1].get(name)]
+        raise ConfigError(
+            f"the model to start from has another architecture: {', '.join(differing[:3])} "
+            "differ; set the same cell, sizes, layers and attention, or train from the start"
+        )
+
+
+def _parameters_digest(model: SessionModel) -> str:
+    """Hex SHA-256 of the parameters of a model."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(model.network.state_dict().items()):
+        sha.update(name.encode())
+        sha.update(tensor.cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()

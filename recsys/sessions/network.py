@@ -1,60 +1,97 @@
-"""The network: item vectors, recurrent layers over them, and the same item vectors again.
+"""The network: item embeddings, recurrent layers, and the same item embeddings as output.
 
-Shapes: B batch, L session length, D embedding, H hidden, N items.
+Shapes: B batch, L steps, P past states, S queried steps, D embedding, H hidden, K half-lives,
+N items.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
-from recsys.sessions.attention import PastAttention
-from recsys.sessions.config import SessionConfig
-from recsys.sessions.dropout import keep, lock_dropout
-from recsys.sessions.earlier_form import read_earlier_form
-from recsys.sessions.feed_forward import FeedForward
-from recsys.sessions.recurrent import CELLS, Hidden, Memory, Steps, pick, run_layer
-from recsys.sessions.shortcut import Shortcut
+from recsys.sessions.cells import CELLS
+from recsys.sessions.config import KEY_DIM, SessionConfig
+
+Hidden = tuple[Tensor, ...]
+"""State of a recurrent layer: (h,), or (h, c) for an LSTM, each [1, B, H]."""
+
+INIT_STD = 0.1
+"""Standard deviation of the initial item embeddings."""
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkState:
+    """What the network carries from step to step."""
+
+    hidden: tuple[Hidden, ...]
+    """Of each recurrent layer."""
+    emas: Tensor
+    """Moving averages of the inputs, [B, K, D]."""
+    past: Tensor | None = None
+    """The latest states, oldest first, if there is attention, [B, P, H]."""
+
+    def select(self, index_B: Tensor) -> NetworkState:
+        """The state of the sequences at `index_B`, which may repeat."""
+        return NetworkState(
+            tuple(tuple(part[:, index_B] for part in hidden) for hidden in self.hidden),
+            self.emas[index_B],
+            None if self.past is None else self.past[index_B],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The output of the recurrent layers, and what the head needs besides."""
+
+    inputs: Tensor
+    """Input of the first layer, [B, L, D]."""
+    states: Tensor
+    """Output of the last layer, [B, L, H]."""
+    emas: Tensor | None
+    """`NetworkState.emas` before these steps; None at the start of a sequence."""
+    past: Tensor | None
+    """`NetworkState.past` before these steps."""
 
 
 class SessionNetwork(nn.Module):
-    """Predicts, at every step of a watch sequence, the next item.
+    """Predicts the next item at every step of a sequence.
 
-    item vectors → LayerNorm → recurrent layers → linear → dot product with the same item
-    vectors + bias. Input and output vectors are tied (Press & Wolf 2017; Inan et al. 2017). A
-    linear shortcut leads from the latest items past the recurrent layers to the output. A
-    feed-forward block ends it. Layers above the first add to what is below them (He et al. 2016);
-    dropout masks are locked over the steps of a sequence (Gal & Ghahramani 2016).
+    Item embeddings → LayerNorm → recurrent layers → linear, plus a linear map of moving averages
+    of the inputs and attention over past states → feed-forward block → dot product with the item
+    embeddings, plus bias. Input and output embeddings are tied (Press & Wolf 2017; Inan et al.
+    2017), layers above the first are residual (He et al. 2016), and dropout masks are constant
+    over the steps of a sequence (Gal & Ghahramani 2016).
 
     Args:
         n_items: size of the catalogue; index `n_items` is the padding.
-        config: sizes and dropout, none of them left open.
+        config: a resolved configuration.
 
     Raises:
-        ValueError: the configuration leaves sizes to the data.
+        ValueError: the configuration is not resolved.
     """
 
     log_popularity: Tensor
-    """Logarithm of each item's share of the watches learned from, [N]."""
-    temperature: Tensor
-    """What logits are divided by to give calibrated probabilities; one until it is fitted."""
+    """Logarithm of each item's share of the training interactions, [N]."""
 
     def __init__(self, n_items: int, config: SessionConfig) -> None:
         super().__init__()
-        if None in (config.embedding_dim, config.input_dropout):
-            raise ValueError("the configuration leaves sizes open: settle them with resolve")
+        if config.embedding_dim is None or config.input_dropout is None:
+            raise ValueError("embedding_dim or input_dropout is None: call SessionConfig.resolve")
         self.n_items = n_items
         self.config = config
-        d, h = config.embedding_dim or 0, config.hidden_dim
+        d, h = config.embedding_dim, config.hidden_dim
         self.item_embeddings = nn.Embedding(n_items + 1, d, padding_idx=n_items)  # [N + 1, D]
         self.item_embeddings.weight.requires_grad_(not config.freeze_item_embeddings)
         self.input_norm = nn.LayerNorm(d)
-        cell = CELLS[config.cell]
+        layer_class = getattr(nn, CELLS[config.cell].torch_module)
         self.layers = nn.ModuleList(
-            cell(h if layer else d, h, batch_first=True) for layer in range(config.n_layers)
+            layer_class(h if layer else d, h, batch_first=True) for layer in range(config.n_layers)
         )
         self.output = nn.Linear(h, d)
-        self.shortcut = Shortcut(d, config.ema_half_lives, config.ema_dropout)
+        self.ema_features = EMAFeatures(d, config.ema_half_lives, config.ema_dropout)
         self.attention: PastAttention | None = None
         if config.attention:
             self.attention = PastAttention(h, d, config.train_chunk_length)
@@ -63,119 +100,298 @@ class SessionNetwork(nn.Module):
             self.feed_forward = FeedForward(d, config.feed_forward * d)
         self.item_bias = nn.Parameter(torch.zeros(n_items))  # [N]
         self.register_buffer("log_popularity", torch.zeros(n_items))
-        self.register_buffer("temperature", torch.ones(()))
-        self.register_load_state_dict_pre_hook(read_earlier_form)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
-    def initialise(self, generator: torch.Generator, item_counts: Tensor) -> None:
-        """Draw all parameters anew; biases start at the popularity of the items.
+    def reset_parameters(self, generator: torch.Generator, item_counts: Tensor) -> None:
+        """Initialize all parameters; the biases are the log-popularity of the items.
 
         Args:
-            generator: of random numbers, on the CPU.
-            item_counts: how often each item was watched, [N].
+            generator: random number generator, on the CPU.
+            item_counts: number of interactions of each item, [N].
         """
         bound = self.config.hidden_dim**-0.5
         for name, parameter in self.named_parameters():
             if name.startswith(("layers.", "output.", "attention.")):
-                parameter.copy_(_uniform(parameter, bound, generator))
-        self.shortcut.weight.zero_()
+                uniform = 2.0 * torch.rand(parameter.shape, generator=generator) - 1.0
+                parameter.copy_(uniform * bound)
+        self.ema_features.weight.zero_()
         if self.attention is not None:
-            self.attention.start_silent()
+            self.attention.zero_init()
         if self.feed_forward is not None:
-            self.feed_forward.initialise(generator)
-        scale = torch.randn(self.item_embeddings.weight.shape, generator=generator)
-        self.item_embeddings.weight.copy_(INITIAL_SCALE * scale)
+            self.feed_forward.reset_parameters(generator)
+        normal = torch.randn(self.item_embeddings.weight.shape, generator=generator)
+        self.item_embeddings.weight.copy_(INIT_STD * normal)
         self.item_embeddings.weight[self.n_items] = 0.0
-        # The softmax of the biases alone is the popularity, smoothed by half a watch per item.
+        # Add-half smoothing.
         self.log_popularity.copy_(torch.log((item_counts + 0.5) / (item_counts + 0.5).sum()))
         self.item_bias.copy_(self.log_popularity)
 
     @torch.no_grad()
     def load_item_embeddings(self, item_embeddings: Tensor) -> None:
-        """Copy pretrained vectors, scaled to the usual spread.
+        """Copy pretrained embeddings, scaled to the standard deviation `INIT_STD`.
 
         Args:
-            item_embeddings: [N, any number of columns]. Columns beyond the network's own are left
-                out; columns that it has beyond these keep their random start.
+            item_embeddings: [N, any number of columns]. Excess columns are dropped; missing ones
+                keep their random initial values.
         """
         width = min(item_embeddings.shape[1], self.item_embeddings.embedding_dim)
-        chosen = item_embeddings[:, :width].float()
-        spread = chosen.std()
-        if spread > 0:
-            self.item_embeddings.weight[: self.n_items, :width] = chosen * (INITIAL_SCALE / spread)
+        pretrained_ND = item_embeddings[:, :width].float()
+        std = pretrained_ND.std()
+        if std > 0:
+            self.item_embeddings.weight[: self.n_items, :width] = pretrained_ND * (INIT_STD / std)
 
     def forward(self, items_BL: Tensor) -> Tensor:
-        """What the model expects after each step, as a point among the item vectors, [B, L, D]."""
-        return self.advance(items_BL)[0]
+        """The query vector of the next item after each step, [B, L, D]."""
+        return self.step(items_BL)[0]
 
-    def advance(self, items_BL: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
-        """Take further steps from where `memory` stands; None is the start of a sequence.
+    def step(
+        self, items_BL: Tensor, state: NetworkState | None = None
+    ) -> tuple[Tensor, NetworkState]:
+        """Continue sequences from a state; None is the start of a sequence.
 
         Returns:
-            What the model expects after each of these steps, [B, L, D], and the memory after
-            the last.
+            The query vectors after each step, [B, L, D], and the state after the last.
         """
-        steps, memory = self.recur(items_BL, memory)
-        return self.read_out(steps), memory
+        steps, state = self.run_rnn(items_BL, state)
+        return self.head(steps), state
 
-    def recur(self, items_BL: Tensor, memory: Memory | None = None) -> tuple[Steps, Memory]:
-        """`advance` short of `read_out`, for whoever needs only some of the answers."""
-        vectors_BLD = self.item_embeddings(items_BL)
+    def run_rnn(
+        self, items_BL: Tensor, state: NetworkState | None = None
+    ) -> tuple[Steps, NetworkState]:
+        """`step` without the head, for callers that need the output of some steps only."""
+        embedded_BLD = self.item_embeddings(items_BL)
         if self.training and self.config.item_dropout:
-            vectors_BLD = vectors_BLD * keep(vectors_BLD[:, :, :1], self.config.item_dropout)
-        input_BLD = self._lock_dropout(self.input_norm(vectors_BLD), self.config.input_dropout)
+            mask_BL1 = dropout_mask(embedded_BLD[:, :, :1], self.config.item_dropout)
+            embedded_BLD = embedded_BLD * mask_BL1
+        input_BLD = self._dropout(self.input_norm(embedded_BLD), self.config.input_dropout)
         x_BLH = input_BLD
         hidden: list[Hidden] = []
         for index, layer in enumerate(self.layers):
-            y_BLH, after = run_layer(layer, x_BLH, memory.hidden[index] if memory else None)
+            y_BLH, after = run_layer(layer, x_BLH, state.hidden[index] if state else None)
             hidden.append(after)
-            y_BLH = self._lock_dropout(y_BLH, self.config.output_dropout)
+            y_BLH = self._dropout(y_BLH, self.config.output_dropout)
             x_BLH = x_BLH + y_BLH if index else y_BLH
-        steps = Steps(
-            input_BLD, x_BLH, memory.means if memory else None, memory.past if memory else None
+        emas, past = (state.emas, state.past) if state else (None, None)
+        after_past = None if self.attention is None else self.attention.next_past(x_BLH, past)
+        after_state = NetworkState(
+            tuple(hidden), self.ema_features.after(input_BLD, emas), after_past
         )
-        return steps, self._remember(tuple(hidden), steps)
+        return Steps(input_BLD, x_BLH, emas, past), after_state
 
-    def read_out(self, steps: Steps) -> Tensor:
-        """What the model expects after each step, [B, L, D]."""
-        expected_BLD = self.shortcut(steps.inputs, steps.means) + self.output(steps.states)
+    def head(self, steps: Steps) -> Tensor:
+        """The query vectors of all steps, [B, L, D]."""
+        query_BLD = self.ema_features(steps.inputs, steps.emas) + self.output(steps.states)
         if self.attention is not None:
-            expected_BLD = expected_BLD + self.attention(steps.states, steps.past)
-        return self._transform(expected_BLD)
+            query_BLD = query_BLD + self.attention(steps.states, steps.past)
+        return self._feed_forward(query_BLD)
 
-    def read_out_at(self, step_B: Tensor, steps: Steps) -> Tensor:
-        """The same for one step of each sequence, [B, D], without the others; not for training."""
-        expected_BD = self.shortcut.at(step_B, steps.inputs, steps.means)
-        expected_BD = expected_BD + self.output(pick(steps.states, step_B))
+    def head_at(self, step_B: Tensor, steps: Steps) -> Tensor:
+        """The query vector of one step of each sequence, [B, D]; without dropout."""
+        query_BD = self.ema_features.at(step_B, steps.inputs, steps.emas)
+        query_BD = query_BD + self.output(select_step(steps.states, step_B))
         if self.attention is not None:
-            expected_BD = expected_BD + self.attention.at(step_B, steps.states, steps.past)
-        return self._transform(expected_BD)
+            query_BD = query_BD + self.attention.at(step_B, steps.states, steps.past)
+        return self._feed_forward(query_BD)
 
-    def logits(self, expected_BD: Tensor) -> Tensor:
-        """Scores of all items at points among the item vectors, [B, N]."""
-        return nn.functional.linear(expected_BD, self.output_vectors, self.item_bias)
+    def logits(self, query_BD: Tensor) -> Tensor:
+        """Scores of all items for query vectors, [B, N]."""
+        return nn.functional.linear(query_BD, self.output_embeddings, self.item_bias)
 
     @property
-    def output_vectors(self) -> Tensor:
-        """The items as answers, [N, D]: the very vectors that they have as inputs."""
+    def output_embeddings(self) -> Tensor:
+        """The output embeddings, [N, D]: the input embeddings without the padding row."""
         return self.item_embeddings.weight[: self.n_items]
 
-    def _remember(self, hidden: tuple[Hidden, ...], steps: Steps) -> Memory:
-        past_BPH = None
-        if self.attention is not None:
-            past_BPH = self.attention.keep(steps.states, steps.past)
-        return Memory(hidden, self.shortcut.after(steps.inputs, steps.means), past_BPH)
+    def _feed_forward(self, query: Tensor) -> Tensor:
+        return query if self.feed_forward is None else self.feed_forward(query)
 
-    def _transform(self, expected: Tensor) -> Tensor:
-        return expected if self.feed_forward is None else self.feed_forward(expected)
-
-    def _lock_dropout(self, x_BLD: Tensor, rate: float | None) -> Tensor:
-        return lock_dropout(x_BLD, rate or 0.0) if self.training else x_BLD
+    def _dropout(self, x_BLD: Tensor, rate: float | None) -> Tensor:
+        return variational_dropout(x_BLD, rate or 0.0) if self.training else x_BLD
 
 
-INITIAL_SCALE = 0.1
-"""Standard deviation of the item vectors before training."""
+class EMAFeatures(nn.Module):
+    """A linear map of the latest input and of moving averages of the inputs so far.
+
+    m_t = d m_{t−1} + (1 − d) x_t with d = 2^(−1 / half-life) and m_0 = 0: exponential moving
+    averages with fixed decays; see "Mega" (Ma et al. 2023). The map has D² parameters per average
+    and overfits item pairs early, so its features have a dropout rate of their own. Its weights
+    start at zero.
+
+    Args:
+        dim: size of input and output.
+        half_lives: number of steps after which an input counts half, for each average.
+        dropout: variational dropout of the features in training.
+    """
+
+    decay: Tensor
+
+    def __init__(self, dim: int, half_lives: Sequence[float], dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.weight = nn.Parameter(torch.zeros(dim, (1 + len(half_lives)) * dim))
+        decay = 0.5 ** (1.0 / torch.tensor(half_lives, dtype=torch.float64))
+        self.register_buffer("decay", decay.float(), persistent=False)  # [K]
+
+    def forward(self, input_BLD: Tensor, emas_BKD: Tensor | None) -> Tensor:
+        """The output at each step, [B, L, D].
+
+        Args:
+            input_BLD: the new inputs.
+            emas_BKD: the averages before them; None at the start of a sequence.
+        """
+        n_steps = input_BLD.shape[1]
+        steps_L = torch.arange(n_steps, device=input_BLD.device)
+        emas_BKLD = self._input_weights(steps_L, n_steps) @ input_BLD[:, None].float()
+        if emas_BKD is not None:
+            emas_BKLD = emas_BKLD + self._past_weights(steps_L)[:, :, None] * emas_BKD[:, :, None]
+        parts = [input_BLD, *emas_BKLD.to(input_BLD.dtype).unbind(1)]
+        features_BLF = torch.cat(parts, dim=2)
+        if self.training:
+            features_BLF = variational_dropout(features_BLF, self.dropout)
+        return nn.functional.linear(features_BLF, self.weight)
+
+    def at(self, step_B: Tensor, input_BLD: Tensor, emas_BKD: Tensor | None) -> Tensor:
+        """The output at one step of each sequence, [B, D]; without dropout."""
+        input_BD = select_step(input_BLD, step_B)
+        emas_BKD = self._emas_at(step_B, input_BLD, emas_BKD)
+        features_BF = torch.cat([input_BD, emas_BKD.to(input_BD.dtype).flatten(1)], dim=1)
+        return nn.functional.linear(features_BF, self.weight)
+
+    def after(self, input_BLD: Tensor, emas_BKD: Tensor | None) -> Tensor:
+        """The averages after the last step, [B, K, D]."""
+        n_sequences, n_steps, _ = input_BLD.shape
+        last_B = torch.full((n_sequences,), n_steps - 1, device=input_BLD.device)
+        return self._emas_at(last_B, input_BLD, emas_BKD)
+
+    def _emas_at(self, step_B: Tensor, input_BLD: Tensor, emas_BKD: Tensor | None) -> Tensor:
+        weights_BKL = self._input_weights(step_B, input_BLD.shape[1]).transpose(0, 1)
+        result_BKD = weights_BKL @ input_BLD.float()
+        if emas_BKD is not None:
+            result_BKD = result_BKD + self._past_weights(step_B).T[:, :, None] * emas_BKD
+        return result_BKD
+
+    def _input_weights(self, steps_S: Tensor, n_inputs: int) -> Tensor:
+        """Weight of each of L inputs in the averages at some steps, [K, S, L]."""
+        age_SL = steps_S[:, None] - torch.arange(n_inputs, device=steps_S.device)
+        decay_K11 = self.decay[:, None, None]
+        return torch.where(age_SL >= 0, (1.0 - decay_K11) * decay_K11 ** age_SL.clamp(min=0), 0.0)
+
+    def _past_weights(self, steps_S: Tensor) -> Tensor:
+        """Weight of the averages before the inputs at some steps, [K, S]."""
+        return self.decay[:, None] ** (steps_S + 1)
 
 
-def _uniform(like: Tensor, bound: float, generator: torch.Generator) -> Tensor:
-    return (2.0 * torch.rand(like.shape, generator=generator) - 1.0) * bound
+class PastAttention(nn.Module):
+    """Attention of each state over the latest states, itself included.
+
+    See Bahdanau et al. 2015 and Daniluk et al. 2017, "Frustratingly short attention spans". The
+    values start at zero, so that training begins as without attention.
+
+    Args:
+        hidden_dim: size of the states.
+        output_dim: size of the output.
+        window: maximum number of states to attend to, and to keep.
+    """
+
+    def __init__(self, hidden_dim: int, output_dim: int, window: int) -> None:
+        super().__init__()
+        self.window = window
+        self.query = nn.Linear(hidden_dim, KEY_DIM)
+        self.key = nn.Linear(hidden_dim, KEY_DIM)
+        self.value = nn.Linear(hidden_dim, output_dim)
+
+    @torch.no_grad()
+    def zero_init(self) -> None:
+        """Set the values to zero."""
+        self.value.weight.zero_()
+        self.value.bias.zero_()
+
+    def forward(self, states_BLH: Tensor, past_BPH: Tensor | None) -> Tensor:
+        """The output at each step, [B, L, D]; `past` are the states kept from earlier steps."""
+        steps_L = torch.arange(states_BLH.shape[1], device=states_BLH.device)
+        return self._attend(states_BLH, steps_L, states_BLH, past_BPH)
+
+    def at(self, step_B: Tensor, states_BLH: Tensor, past_BPH: Tensor | None) -> Tensor:
+        """The output at one step of each sequence, [B, D]."""
+        query_B1H = select_step(states_BLH, step_B)[:, None]
+        return self._attend(query_B1H, step_B[:, None], states_BLH, past_BPH)[:, 0]
+
+    def next_past(self, states_BLH: Tensor, past_BPH: Tensor | None) -> Tensor:
+        """The states that the next steps attend to."""
+        known_BTH = _append(past_BPH, states_BLH)
+        return known_BTH[:, max(known_BTH.shape[1] - (self.window - 1), 0) :]
+
+    def _attend(
+        self, query_BSH: Tensor, steps_S: Tensor, states_BLH: Tensor, past_BPH: Tensor | None
+    ) -> Tensor:
+        """The output of some states, [B, S, D]; `steps` may differ between sequences."""
+        known_BTH = _append(past_BPH, states_BLH)
+        n_known = known_BTH.shape[1]
+        position_S1 = (n_known - states_BLH.shape[1] + steps_S)[..., None]
+        distance_ST = position_S1 - torch.arange(n_known, device=steps_S.device)
+        return nn.functional.scaled_dot_product_attention(
+            self.query(query_BSH),
+            self.key(known_BTH),
+            self.value(known_BTH),
+            attn_mask=(distance_ST >= 0) & (distance_ST < self.window),
+        )
+
+
+class FeedForward(nn.Module):
+    """The pre-norm feed-forward block of a Transformer (Vaswani et al. 2017; Xiong et al. 2020).
+
+    x + contract(gelu(expand(norm(x)))), with `contract` starting at zero.
+
+    Args:
+        dim: size of input and output.
+        inner_dim: size in between.
+    """
+
+    def __init__(self, dim: int, inner_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.expand = nn.Linear(dim, inner_dim)
+        self.contract = nn.Linear(inner_dim, dim)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """Initialize the parameters; the block is then the identity."""
+        bound = self.expand.in_features**-0.5
+        for parameter in self.expand.parameters():
+            parameter.uniform_(-bound, bound, generator=generator)
+        self.contract.weight.zero_()
+        self.contract.bias.zero_()
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """The output, [B, L, D]."""
+        inner_BLF = nn.functional.gelu(self.expand(self.norm(x_BLD)))
+        added_BLD: Tensor = self.contract(inner_BLF)
+        return x_BLD + added_BLD
+
+
+def run_layer(layer: nn.Module, x_BLH: Tensor, hidden: Hidden | None) -> tuple[Tensor, Hidden]:
+    """Run a recurrent layer; torch takes a pair of states for the LSTM only."""
+    if isinstance(layer, nn.LSTM):
+        y_BLH, after = layer(x_BLH, hidden)
+        return y_BLH, after
+    y_BLH, after = layer(x_BLH, hidden[0] if hidden else None)
+    return y_BLH, (after,)
+
+
+def select_step(x_BLF: Tensor, step_B: Tensor) -> Tensor:
+    """One step of each sequence, [B, F]."""
+    return x_BLF[torch.arange(x_BLF.shape[0], device=x_BLF.device), step_B]
+
+
+def variational_dropout(x_BLD: Tensor, rate: float) -> Tensor:
+    """Dropout with one mask for all steps of a sequence (Gal & Ghahramani 2016)."""
+    return x_BLD * dropout_mask(x_BLD[:, :1], rate) if rate else x_BLD
+
+
+def dropout_mask(like: Tensor, rate: float) -> Tensor:
+    """Zero with probability `rate`, else 1 / (1 − rate)."""
+    return (torch.rand_like(like) >= rate).to(like.dtype) / (1.0 - rate)
+
+
+def _append(past_BPH: Tensor | None, states_BLH: Tensor) -> Tensor:
+    return states_BLH if past_BPH is None else torch.cat([past_BPH, states_BLH], dim=1)

@@ -288,7 +288,7 @@ def test_killed_half_way_the_next_run_goes_on_after_the_latest_epoch(client, hom
     (parent,) = set(killed) - {"lstm"}
     assert parent.startswith("train ")
     (kept,) = checkpoints() - before
-    done = load_checkpoint(kept.parent).facts["progress"]["told"]
+    done = load_checkpoint(kept.parent).metadata["epochs"]
     assert 0 < len(done) < 40
 
     run_id = train(source="sample", **read_settings(home / "long.toml").of_train())

@@ -14,10 +14,10 @@ KINDS = {
     "stacked": {"n_layers": 3},
     "attention": {"attention": True, "train_chunk_length": 4},
     "no feed-forward": {"feed_forward": 0},
-    "no means": {"ema_half_lives": ()},
+    "no averages": {"ema_half_lives": ()},
     "all": {"cell": "gru", "n_layers": 2, "attention": True, "train_chunk_length": 4},
 }
-"""Every kind of network, by what it has that the plain one has not."""
+"""Every kind of network, by how it differs from the plain one."""
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def any_kind(request, tiny):
 
 @pytest.fixture
 def untrained():
-    """Makes models with random parameters, none of which is zero."""
+    """A factory of models with random non-zero parameters."""
 
     def make(config, n_items=9, seed=0):
         torch.manual_seed(seed)
@@ -54,6 +54,6 @@ def untrained():
 
 @pytest.fixture
 def cycles():
-    """Everyone watches once round the same cycle, from one start or another."""
+    """Each user goes through the same cycle of items once, from different starts."""
     rows = [(u, (u + step) % 12) for u in range(30) for step in range(12)]
     return read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"]))

@@ -1,11 +1,18 @@
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from recsys.sessions import SessionNetwork
 from recsys.sessions import loss as loss_module
-from recsys.sessions.loss import tied_cross_entropy
-from recsys.sessions.seen import Seen
+from recsys.sessions.loss import (
+    NextItemLoss,
+    SeenMask,
+    _sampled_losses,
+    full_cross_entropy,
+    sampled_cross_entropy,
+)
 
 
 def problem(n_predictions, n_items=7, dim=4, dtype=torch.float64):
@@ -21,10 +28,10 @@ def problem(n_predictions, n_items=7, dim=4, dtype=torch.float64):
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("n_predictions", [1, 2, 5])
 @pytest.mark.parametrize("rows", [1, 2, 100])
-def test_it_equals_the_plain_cross_entropy(monkeypatch, n_predictions, rows, label_smoothing):
+def test_full_loss_equals_torch_cross_entropy(monkeypatch, n_predictions, rows, label_smoothing):
     monkeypatch.setitem(loss_module._CHUNK_BYTES, "cpu", 4 * 7 * rows)
     expected, vectors, bias, targets = problem(n_predictions)
-    loss = tied_cross_entropy(expected, vectors, bias, targets, label_smoothing)
+    loss = full_cross_entropy(expected, vectors, bias, targets, label_smoothing)
     plain = cross_entropy(expected @ vectors.T + bias, targets, label_smoothing=label_smoothing)
     torch.testing.assert_close(loss, plain)
     inputs = (expected, vectors, bias)
@@ -34,15 +41,17 @@ def test_it_equals_the_plain_cross_entropy(monkeypatch, n_predictions, rows, lab
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("rows", [2, 100])
-def test_seen_items_are_out_of_the_running(monkeypatch, rows, label_smoothing):
-    """Against a softmax over the possible items of each row alone."""
+def test_seen_items_are_excluded(monkeypatch, rows, label_smoothing):
+    """Compares with a softmax over the allowed items of each row."""
     monkeypatch.setitem(loss_module._CHUNK_BYTES, "cpu", 4 * 7 * rows)
     expected, vectors, bias, _ = problem(4)
     seen = [[0], [1, 3], [2, 5, 6], [0, 1, 2]]
     targets = torch.tensor([3, 0, 4, 6])
-    padded = torch.tensor([(row * 3)[:3] for row in seen])  # a seen item may stand there twice
-    before = Seen(padded[:, 1:], padded[:, :1], torch.arange(4), torch.zeros(4, dtype=torch.int64))
-    loss = tied_cross_entropy(expected, vectors, bias, targets, label_smoothing, before)
+    padded = torch.tensor([(row * 3)[:3] for row in seen])  # seen items may repeat
+    before = SeenMask(
+        padded[:, 1:], padded[:, :1], torch.arange(4), torch.zeros(4, dtype=torch.int64)
+    )
+    loss = full_cross_entropy(expected, vectors, bias, targets, label_smoothing, before)
     plain = torch.zeros((), dtype=torch.float64)
     for row, target in enumerate(targets.tolist()):
         possible = [item for item in range(7) if item not in seen[row]]
@@ -55,10 +64,10 @@ def test_seen_items_are_out_of_the_running(monkeypatch, rows, label_smoothing):
     torch.testing.assert_close(gradients, torch.autograd.grad(plain, inputs))
 
 
-def test_its_gradient_is_that_of_finite_differences():
+def test_gradient_equals_finite_differences():
     expected, vectors, bias, targets = problem(3)
     assert torch.autograd.gradcheck(
-        lambda *inputs: tied_cross_entropy(*inputs, targets, 0.1), (expected, vectors, bias)
+        lambda *inputs: full_cross_entropy(*inputs, targets, 0.1), (expected, vectors, bias)
     )
 
 
@@ -66,23 +75,23 @@ def test_large_logits_do_not_overflow():
     expected, vectors, bias, targets = problem(4, dtype=torch.float32)
     with torch.no_grad():
         vectors *= 1e4
-    loss = tied_cross_entropy(expected, vectors, bias, targets)
+    loss = full_cross_entropy(expected, vectors, bias, targets)
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(vectors.grad).all()
 
 
-def test_in_half_precision_it_is_close():
+def test_bfloat16_is_close():
     expected, vectors, bias, targets = problem(50, dtype=torch.float32)
-    exact = tied_cross_entropy(expected, vectors, bias, targets)
+    exact = full_cross_entropy(expected, vectors, bias, targets)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = tied_cross_entropy(expected, vectors, bias, targets)
+        half = full_cross_entropy(expected, vectors, bias, targets)
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, exact, rtol=0.02, atol=0.02)
 
 
 class Largest(TorchDispatchMode):
-    """Notes how many elements the largest tensor has that any operation gives."""
+    """Records the size of the largest tensor that any operation returns."""
 
     elements = 0
 
@@ -94,18 +103,121 @@ class Largest(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("with_seen", [False, True], ids=["all possible", "some seen"])
-def test_all_the_logits_are_never_held_at_once(monkeypatch, with_seen):
+@pytest.mark.parametrize("with_seen", [False, True], ids=["none seen", "some seen"])
+def test_logits_are_never_stored_at_once(monkeypatch, with_seen):
     n_predictions, n_items, rows = 300, 200, 5
     monkeypatch.setitem(loss_module._CHUNK_BYTES, "cpu", 4 * n_items * rows)
     expected, vectors, bias, targets = problem(n_predictions, n_items, dtype=torch.float32)
     one = torch.zeros(n_predictions, 1, dtype=torch.int64)
     row = torch.arange(n_predictions)
-    seen = Seen(one, one, row, one[:, 0]) if with_seen else None
+    seen = SeenMask(one, one, row, one[:, 0]) if with_seen else None
     targets = targets.clamp(min=1)
     with Largest() as largest:
-        tied_cross_entropy(expected, vectors, bias, targets, 0.1, seen).backward()
+        full_cross_entropy(expected, vectors, bias, targets, 0.1, seen).backward()
     assert rows * n_items <= largest.elements < 2 * n_predictions * 4
     with Largest() as largest:
         cross_entropy(expected @ vectors.T + bias, targets).backward()
     assert largest.elements >= n_predictions * n_items
+
+
+SEEN_N_ITEMS = 20
+SEEN = SeenMask(
+    context=torch.tensor([[9, 9], [3, 8], [15, 0]]),
+    inputs=torch.tensor([[9, 1, 4], [5, 6, SEEN_N_ITEMS], [2, 7, 11]]),
+    row=torch.tensor([0, 0, 0, 1, 1, 2]),
+    step=torch.tensor([0, 1, 2, 0, 1, 2]),
+)
+"""Three chunks: the second ends a step early, and only the last step of the third counts."""
+
+EXPECTED = [{9}, {9, 1}, {9, 1, 4}, {3, 8, 5}, {3, 8, 5, 6}, {15, 0, 2, 7, 11}]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 6])
+def test_the_seen_mask_contains_context_and_inputs(rows):
+    found = []
+    for start in range(0, 6, rows):
+        found += [
+            {*np.flatnonzero(row)} for row in SEEN.dense(slice(start, start + rows), SEEN_N_ITEMS)
+        ]
+    assert found == EXPECTED
+
+
+def test_seen_items_among_the_drawn():
+    drawn = torch.tensor([1, 5, 8, 9, 15, 19])
+    among = SEEN.among(drawn)
+    assert [{*drawn[row].tolist()} for row in among] == [s & {*drawn.tolist()} for s in EXPECTED]
+
+
+N_ITEMS = 30
+
+
+def sampled_problem(n_predictions):
+    torch.manual_seed(0)
+    popularity = torch.rand(N_ITEMS).pow(3) + 0.01
+    popularity /= popularity.sum()
+    vectors, bias = torch.randn(N_ITEMS, 4), torch.randn(N_ITEMS)
+    return torch.randn(n_predictions, 4), vectors, bias, popularity
+
+
+@pytest.mark.parametrize("seen", [None, [3, 7, 7, 12]], ids=["none seen", "some seen"])
+def test_the_sampled_normalizer_is_unbiased(seen):
+    """The mean of Z = e^(loss + s_y) over many draws, against the sum over all possible items."""
+    expected, vectors, bias, popularity = sampled_problem(60)
+    before = seen and SeenMask(
+        torch.tensor([seen]).repeat(60, 1),
+        torch.full((60, 1), seen[0]),
+        torch.arange(60),
+        torch.zeros(60, dtype=torch.int64),
+    )
+    possible = [item for item in range(N_ITEMS) if item not in (seen or [])]
+    total = torch.zeros(60)
+    for _ in range(2000):
+        targets = popularity.multinomial(60, replacement=True)
+        targets[0] = 5
+        losses = _sampled_losses(expected, vectors, bias, targets, popularity.log(), 20, before)
+        total += (losses + (expected * vectors[targets]).sum(1) + bias[targets]).exp()
+    exact = (expected[0] @ vectors[possible].T + bias[possible]).exp().sum()
+    assert total[0] / 2000 == pytest.approx(float(exact), rel=0.05)
+
+
+def test_many_draws_approach_the_full_cross_entropy():
+    expected, vectors, bias, popularity = sampled_problem(200)
+    targets = popularity.multinomial(200, replacement=True)
+    sampled = sampled_cross_entropy(expected, vectors, bias, targets, popularity.log(), 100_000)
+    full = torch.nn.functional.cross_entropy(expected @ vectors.T + bias, targets)
+    assert float(sampled) == pytest.approx(float(full), abs=0.05)
+
+
+def test_only_drawn_items_and_targets_get_gradients():
+    expected, vectors, bias, popularity = sampled_problem(8)
+    vectors.requires_grad_()
+    targets = popularity.multinomial(8, replacement=True)
+    sampled_cross_entropy(expected, vectors, bias, targets, popularity.log(), 4).backward()
+    touched = int((vectors.grad.abs().sum(1) > 0).sum())
+    assert touched <= len(targets.unique()) + 4
+
+
+def saved_for_backward(tiny, n_items):
+    """Bytes saved by a step of the sampled loss, without parameters, and the largest tensor."""
+    config = tiny.model_copy(update={"loss": "sampled", "n_negatives": 64})
+    network = SessionNetwork(n_items, config).train()
+    parameters = {parameter.data_ptr() for parameter in network.parameters()}
+    saved = {}
+
+    def pack(tensor):
+        if tensor.untyped_storage().data_ptr() not in parameters:
+            saved[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    items = torch.arange(40).reshape(4, 10)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = NextItemLoss(network, config)(items, items[:, :1].clone())
+    loss.backward()
+    return sum(saved.values()), max(saved.values())
+
+
+def test_memory_of_the_sampled_loss_is_independent_of_the_catalogue(tiny):
+    few, _ = saved_for_backward(tiny, 1_000)
+    many, largest = saved_for_backward(tiny, 200_000)
+    assert many < 1.2 * few
+    assert largest < 200_000

@@ -1,4 +1,4 @@
-"""A training that is killed and taken up again ends as one that was left in peace."""
+"""Resuming an interrupted training gives the same result as an uninterrupted one."""
 
 import json
 import os
@@ -59,34 +59,34 @@ def bias_as_metric(model):
     return {"ndcg_at_10": model.network.item_bias[0].item()}
 
 
-def assert_equal(one, other):
-    for name, tensor in one.items():
+def assert_equal(first, other):
+    for name, tensor in first.items():
         assert torch.equal(tensor, other[name]), name
 
 
-def test_killed_in_the_middle_and_taken_up_it_ends_bit_identical(tmp_path, cycles, cpu):
+def test_resuming_after_a_kill_is_bit_identical(tmp_path, cycles, cpu):
     with child(tmp_path, pause=0.2) as process:
         assert process.stdout.readline() == "1\n"
         assert process.stdout.readline() == "2\n"
         time.sleep(0.25)  # into the third epoch
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    told = []
+    epochs_seen = []
     resumed = fit_session_model(
         cycles,
         CONFIG,
         runtime=cpu,
         validate=bias_as_metric,
         checkpoint=tmp_path,
-        on_epoch=lambda epoch, _metrics: told.append(epoch),
+        on_epoch=lambda epoch, _metrics: epochs_seen.append(epoch),
     )
-    assert told == [1, 2, 3, 4, 5]
-    in_peace = fit_session_model(cycles, CONFIG, runtime=cpu, validate=bias_as_metric)
-    assert_equal(in_peace.network.state_dict(), resumed.network.state_dict())
+    assert epochs_seen == [1, 2, 3, 4, 5]
+    uninterrupted = fit_session_model(cycles, CONFIG, runtime=cpu, validate=bias_as_metric)
+    assert_equal(uninterrupted.network.state_dict(), resumed.network.state_dict())
 
 
 class Killed(BaseException):
-    """Stands in for the end of the process."""
+    """Simulates the end of the process."""
 
 
 def interrupted_fit(log, runtime, folder, after, config=CONFIG):
@@ -98,52 +98,52 @@ def interrupted_fit(log, runtime, folder, after, config=CONFIG):
         fit_session_model(log, config, runtime=runtime, checkpoint=folder, on_epoch=on_epoch)
 
 
-def test_interrupted_every_kind_ends_bit_identical(tmp_path, cycles, cpu, any_kind):
+def test_resuming_every_kind_is_bit_identical(tmp_path, cycles, cpu, any_kind):
     interrupted_fit(cycles, cpu, tmp_path, 1, any_kind)
     resumed = fit_session_model(cycles, any_kind, runtime=cpu, checkpoint=tmp_path)
-    in_peace = fit_session_model(cycles, any_kind, runtime=cpu)
-    assert_equal(in_peace.network.state_dict(), resumed.network.state_dict())
+    uninterrupted = fit_session_model(cycles, any_kind, runtime=cpu)
+    assert_equal(uninterrupted.network.state_dict(), resumed.network.state_dict())
 
 
 @pytest.mark.parametrize("after", [1, 4, 5])
-def test_interrupted_after_any_epoch_it_ends_bit_identical(tmp_path, cycles, cpu, after):
+def test_resuming_after_any_epoch_is_bit_identical(tmp_path, cycles, cpu, after):
     interrupted_fit(cycles, cpu, tmp_path, after)
     resumed = fit_session_model(cycles, CONFIG, runtime=cpu, checkpoint=tmp_path)
-    in_peace = fit_session_model(cycles, CONFIG, runtime=cpu)
-    assert_equal(in_peace.network.state_dict(), resumed.network.state_dict())
+    uninterrupted = fit_session_model(cycles, CONFIG, runtime=cpu)
+    assert_equal(uninterrupted.network.state_dict(), resumed.network.state_dict())
 
 
-def test_a_write_that_is_cut_off_leaves_the_checkpoint_before(tmp_path, cycles, cpu, monkeypatch):
-    """The process ends while the file of the third epoch is half written."""
+def test_a_truncated_write_keeps_the_previous_checkpoint(tmp_path, cycles, cpu, monkeypatch):
+    """The process dies while it writes the checkpoint of the third epoch."""
     from recsys.sessions import checkpoint
 
-    whole = checkpoint.save_file
+    save_file = checkpoint.save_file
     calls = 0
 
-    def cut_off(tensors, path, metadata):
+    def truncated(tensors, path, metadata):
         nonlocal calls
         calls += 1
-        whole(tensors, path, metadata=metadata)
+        save_file(tensors, path, metadata=metadata)
         if calls == 3:
             Path(path).write_bytes(Path(path).read_bytes()[:100])
             raise Killed
 
-    monkeypatch.setattr(checkpoint, "save_file", cut_off)
+    monkeypatch.setattr(checkpoint, "save_file", truncated)
     with pytest.raises(Killed):
         fit_session_model(cycles, CONFIG, runtime=cpu, checkpoint=tmp_path)
     monkeypatch.undo()
-    told = []
+    epochs_seen = []
     fit_session_model(
         cycles,
         CONFIG,
         runtime=cpu,
         checkpoint=tmp_path,
-        on_epoch=lambda epoch, metrics: told.append(metrics["interactions_per_second"]),
+        on_epoch=lambda epoch, metrics: epochs_seen.append(metrics["interactions_per_second"]),
     )
-    assert len(told) == 5
+    assert len(epochs_seen) == 5
 
 
-def test_epochs_behind_are_told_again_as_they_were(tmp_path, cycles, cpu):
+def test_past_epochs_are_replayed(tmp_path, cycles, cpu):
     first, again = {}, {}
     fit_session_model(cycles, CONFIG, runtime=cpu, checkpoint=tmp_path, on_epoch=first.__setitem__)
     fit_session_model(cycles, CONFIG, runtime=cpu, checkpoint=tmp_path, on_epoch=again.__setitem__)
@@ -151,7 +151,7 @@ def test_epochs_behind_are_told_again_as_they_were(tmp_path, cycles, cpu):
     assert list(again) == [1, 2, 3, 4, 5]
 
 
-def test_a_checkpoint_of_another_training_is_refused(tmp_path, cycles, cpu):
+def test_a_checkpoint_of_another_training_is_rejected(tmp_path, cycles, cpu):
     fit_session_model(cycles, CONFIG, runtime=cpu, checkpoint=tmp_path)
     other = CONFIG.model_copy(update={"learning_rate": 0.01})
     with pytest.raises(ConfigError, match=r"its learning_rate is 0\.003, here it is 0\.01"):
@@ -164,7 +164,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, cycles, cpu):
         fit_session_model(cycles, CONFIG, runtime=cpu, checkpoint=tmp_path, item_embeddings=vectors)
 
 
-def test_a_damaged_checkpoint_is_told(tmp_path, cycles, cpu):
+def test_a_damaged_checkpoint_is_reported(tmp_path, cycles, cpu):
     (tmp_path / CHECKPOINT).write_bytes(b"nonsense")
     with pytest.raises(TrainingError, match="cannot be read as a checkpoint"):
         fit_session_model(cycles, CONFIG, runtime=cpu, checkpoint=tmp_path)
@@ -179,21 +179,21 @@ def test_a_diverging_loss_keeps_the_last_good_checkpoint(tmp_path, cycles, cpu):
         return {}
 
     spoil.epochs = 0
-    # What `spoil` does comes before the checkpoint of epoch 2: that of epoch 1 is put aside.
-    kept = {}
+    # `spoil` changes the model before the checkpoint of epoch 2 is written.
+    saved = {}
 
     def on_epoch(epoch, _metrics):
-        kept[epoch] = (tmp_path / CHECKPOINT).read_bytes()
+        saved[epoch] = (tmp_path / CHECKPOINT).read_bytes()
 
     with pytest.raises(TrainingError, match=r"loss is nan in epoch 3.*state after epoch 2"):
         fit_session_model(
             cycles, CONFIG, runtime=cpu, checkpoint=tmp_path, validate=spoil, on_epoch=on_epoch
         )
-    assert list(kept) == [1, 2]
-    assert (tmp_path / CHECKPOINT).read_bytes() == kept[2]
+    assert list(saved) == [1, 2]
+    assert (tmp_path / CHECKPOINT).read_bytes() == saved[2]
 
 
-def test_nothing_in_the_folder_is_pickled(tmp_path, cycles, cpu):
+def test_a_checkpoint_contains_no_pickle(tmp_path, cycles, cpu):
     fit_session_model(cycles, CONFIG, runtime=cpu, checkpoint=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
     data = (tmp_path / CHECKPOINT).read_bytes()
@@ -201,30 +201,30 @@ def test_nothing_in_the_folder_is_pickled(tmp_path, cycles, cpu):
     assert json.loads(header["__metadata__"]["training"])["step"] > 0
 
 
-def by_plan(values):
-    """A validation that gives planned figures, and what the bias was at each."""
-    seen = []
+def planned(values):
+    """A validation that returns given values, and the biases at each call."""
+    biases = []
 
     def validate(model):
-        seen.append(model.network.item_bias.detach().clone())
-        return {"ndcg_at_10": values[len(seen) - 1]}
+        biases.append(model.network.item_bias.detach().clone())
+        return {"ndcg_at_10": values[len(biases) - 1]}
 
-    return validate, seen
+    return validate, biases
 
 
 @pytest.mark.parametrize(("patience", "epochs_run"), [(None, 5), (1, 3), (2, 4), (3, 5)], ids=str)
-def test_it_stops_when_patience_is_at_an_end_and_keeps_the_best(cycles, cpu, patience, epochs_run):
+def test_early_stopping_keeps_the_best_epoch(cycles, cpu, patience, epochs_run):
     config = CONFIG.model_copy(update={"patience": patience})
-    validate, seen = by_plan([0.1, 0.3, 0.2, 0.3, 0.1])
+    validate, biases = planned([0.1, 0.3, 0.2, 0.3, 0.1])
     model = fit_session_model(cycles, config, runtime=cpu, validate=validate)
-    assert len(seen) == epochs_run
-    assert torch.equal(model.network.item_bias, seen[1]), "the first of equal epochs is the best"
+    assert len(biases) == epochs_run
+    assert torch.equal(model.network.item_bias, biases[1]), "the first of equal epochs is the best"
 
 
-def test_patience_survives_an_interruption(tmp_path, cycles, cpu):
+def test_early_stopping_resumes(tmp_path, cycles, cpu):
     config = CONFIG.model_copy(update={"patience": 2})
-    figures = [0.1, 0.3, 0.2, 0.1, 0.5]
-    validate, seen = by_plan(figures)
+    values = [0.1, 0.3, 0.2, 0.1, 0.5]
+    validate, biases = planned(values)
 
     def on_epoch(epoch, _metrics):
         if epoch == 3:
@@ -235,10 +235,10 @@ def test_patience_survives_an_interruption(tmp_path, cycles, cpu):
             cycles, config, runtime=cpu, validate=validate, checkpoint=tmp_path, on_epoch=on_epoch
         )
     model = fit_session_model(cycles, config, runtime=cpu, validate=validate, checkpoint=tmp_path)
-    assert len(seen) == 4
-    assert torch.equal(model.network.item_bias, seen[1])
+    assert len(biases) == 4
+    assert torch.equal(model.network.item_bias, biases[1])
 
 
-def test_patience_without_validation_is_refused(cycles, cpu):
+def test_patience_without_validation_is_rejected(cycles, cpu):
     with pytest.raises(ConfigError, match="patience is 2, but there is no validation"):
         fit_session_model(cycles, CONFIG.model_copy(update={"patience": 2}), runtime=cpu)

@@ -1,4 +1,4 @@
-"""Training over two processes, for real: torchrun, gloo, CPU."""
+"""Training in two processes with torchrun and gloo on the CPU."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from recsys.data import leave_last_n, read_ratings
 from recsys.data.synthetic import SyntheticConfig, synthesise_ratings
 from recsys.evaluation import evaluate
 from recsys.sessions import SessionConfig, fit_session_model
-from recsys.sessions.processes import Processes
+from recsys.sessions.trainer import Distributed
 
 SCRIPT = """
 import os, sys
@@ -46,7 +46,7 @@ np.save(folder / f"{rank}.npy", losses)
 MEASURED = """
 import json, os, sys
 from pathlib import Path
-from test_processes import fit_and_measure
+from test_distributed import fit_and_measure
 
 folder = Path(sys.argv[1])
 (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(fit_and_measure(seed=0)))
@@ -54,7 +54,7 @@ folder = Path(sys.argv[1])
 
 
 def run_two(folder, source, *arguments):
-    """Runs a script in two processes, as its user would."""
+    """Run a script in two processes, as a user would."""
     script = folder / "script.py"
     script.write_text(source)
     launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
@@ -69,7 +69,7 @@ def run_two(folder, source, *arguments):
 
 
 def fit_and_measure(seed):
-    """Validation metrics of a training on made-up ratings."""
+    """Validation metrics of a model trained on synthetic ratings."""
     ratings, movies = synthesise_ratings(SyntheticConfig(n_users=300, n_items=100, mean_events=30))
     split = leave_last_n(read_ratings(ratings.merge(movies, on="item_id")), 3)
     config = SessionConfig(embedding_dim=16, hidden_dim=24, epochs=3, warmup_steps=20)
@@ -86,23 +86,23 @@ def learning(tiny):
     )
 
 
-def test_two_processes_learn_together_what_one_learns_alone(tmp_path, learning, cycles, cpu):
+def test_two_processes_train_one_model(tmp_path, learning, cycles, cpu):
     run_two(tmp_path, SCRIPT, learning.model_dump_json())
     parameters = [load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1)]
     for name, tensor in parameters[0].items():
         assert torch.equal(tensor, parameters[1][name]), name
     losses = [np.load(tmp_path / f"{rank}.npy") for rank in (0, 1)]
-    assert np.array_equal(losses[0], losses[1]), "the loss is that of both processes' watches"
+    assert np.array_equal(losses[0], losses[1]), "the loss is the mean over both processes"
     assert len(list((tmp_path / "checkpoint").iterdir())) == 1
 
-    alone = []
+    single = []
     model = fit_session_model(
         cycles,
         learning,
         runtime=cpu,
-        on_epoch=lambda _epoch, metrics: alone.append(metrics["train_loss"]),
+        on_epoch=lambda _epoch, metrics: single.append(metrics["train_loss"]),
     )
-    assert losses[0][-1] == pytest.approx(alone[-1], abs=0.1)
+    assert losses[0][-1] == pytest.approx(single[-1], abs=0.1)
     model.network.load_state_dict(parameters[0])
     successors = [int(model.score([np.array([i], np.int32)])[0].argmax()) for i in range(12)]
     assert successors == [(i + 1) % 12 for i in range(12)]
@@ -110,20 +110,20 @@ def test_two_processes_learn_together_what_one_learns_alone(tmp_path, learning, 
 
 def test_two_processes_predict_as_well_as_one(tmp_path):
     run_two(tmp_path, MEASURED)
-    together = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
-    assert together[0] == together[1]
-    alone = [fit_and_measure(seed) for seed in range(3)]
+    results = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    assert results[0] == results[1]
+    single = [fit_and_measure(seed) for seed in range(3)]
     for name in ("ndcg_at_10", "hit_rate_at_10"):
-        values = np.array([metrics[name] for metrics in alone])
-        assert abs(together[0][name] - values.mean()) < 4 * values.std(ddof=1), name
+        values = np.array([metrics[name] for metrics in single])
+        assert abs(results[0][name] - values.mean()) < 4 * values.std(ddof=1), name
 
 
 @pytest.mark.parametrize("n_batches", [1, 2, 5, 6])
-def test_the_shares_cover_all_batches_and_are_equally_long(n_batches):
-    shares = []
+def test_shards_cover_all_batches_and_have_equal_length(n_batches):
+    shards = []
     for rank in (0, 1):
-        processes = Processes(Runtime(device="cpu"))
-        processes.n, processes.fabric = 2, type("Rank", (), {"global_rank": rank})
-        shares.append(processes.own_share(list(range(n_batches))))
-    assert len(shares[0]) == len(shares[1]) == -(-n_batches // 2)
-    assert {*shares[0], *shares[1]} == set(range(n_batches))
+        distributed = Distributed(Runtime(device="cpu"))
+        distributed.world_size, distributed.fabric = 2, type("Rank", (), {"global_rank": rank})
+        shards.append(distributed.shard(list(range(n_batches))))
+    assert len(shards[0]) == len(shards[1]) == -(-n_batches // 2)
+    assert {*shards[0], *shards[1]} == set(range(n_batches))

@@ -1,0 +1,284 @@
+"""A trained session model: scores the whole catalogue for the next item.
+
+Shapes: B batch, L steps, D embedding, N items.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from recsys.errors import DataError
+from recsys.sessions.batches import batches_by_length, pad
+from recsys.sessions.config import SessionConfig
+from recsys.sessions.network import NetworkState, SessionNetwork
+from recsys.storage import atomic_file
+from recsys.vocabulary import Vocabulary
+
+_SEGMENT = 256
+"""Steps processed at once, which bounds the memory for long histories."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class SessionState:
+    """The state of sessions, which `step` continues without their histories."""
+
+    network: NetworkState | None
+    """None before the first item."""
+    seen: Tensor
+    """Items of each session, bool [B, n_items]."""
+
+
+@dataclass(frozen=True, eq=False)
+class SessionModel:
+    """A trained network and the items that it ranks."""
+
+    network: SessionNetwork
+    items: Vocabulary
+
+    @property
+    def config(self) -> SessionConfig:
+        """The configuration of the network."""
+        return self.network.config
+
+    @property
+    def n_items(self) -> int:
+        """Size of the catalogue."""
+        return len(self.items)
+
+    def score(
+        self, histories: Sequence[NDArray[np.int32]], batch_size: int = 128
+    ) -> NDArray[np.float32]:
+        """Log-probability of each item to be next.
+
+        Items of the history have probability zero unless `exclude_seen` is off. Items that the
+        model does not know (index −1 or beyond the catalogue) are ignored with a warning in the
+        log. For an empty history, the probability is the popularity.
+
+        Args:
+            histories: item indices, oldest first.
+            batch_size: number of histories scored at once.
+
+        Returns:
+            One row per history, [B, n_items].
+        """
+        known = self._drop_unknown(histories)
+        scores = np.empty((len(histories), len(self.items)), dtype=np.float32)
+        with self._inference():
+            for rows, batch in batches_by_length(known, self.config.max_history, batch_size):
+                if len(batch[-1]):
+                    query_BD, has_history_B1 = self._encode(batch)
+                    logits_BN = self.network.logits(query_BD)
+                    logits_BN = torch.where(has_history_B1, logits_BN, self.network.log_popularity)
+                else:
+                    logits_BN = self.network.log_popularity.expand(len(batch), -1)
+                seen_BN = self._seen([known[row] for row in rows])
+                scores[rows] = self._log_probability(logits_BN, seen_BN).cpu().numpy()
+        return scores
+
+    def start(self, n_sessions: int = 1) -> SessionState:
+        """The state of empty sessions."""
+        device = self.network.item_bias.device
+        shape = (n_sessions, len(self.items))
+        return SessionState(None, torch.zeros(shape, dtype=torch.bool, device=device))
+
+    def step(self, state: SessionState, item: int) -> tuple[SessionState, NDArray[np.float32]]:
+        """Append an item to a session, at a cost that does not depend on its length.
+
+        The scores equal those of `score` for the whole history, up to `max_history` items.
+
+        Args:
+            state: state of one session; not changed.
+            item: item index.
+
+        Returns:
+            The new state, and the log-probability of each item to be next, [n_items].
+
+        Raises:
+            ValueError: the index is out of range.
+        """
+        if not 0 <= item < len(self.items):
+            raise ValueError(f"item {item} is out of range: indices are 0 to {len(self.items) - 1}")
+        state, scores_BN = self.step_batch(state, torch.tensor([item]))
+        return state, scores_BN[0].cpu().numpy()
+
+    def step_batch(self, state: SessionState, items_B: Tensor) -> tuple[SessionState, Tensor]:
+        """`step` for several sessions, with an item each; the scores are [B, n_items]."""
+        items_B = items_B.to(self.network.item_bias.device)
+        with self._inference():
+            query_BLD, network_state = self.network.step(items_B[:, None], state.network)
+            seen_BN = state.seen.scatter(1, items_B[:, None], value=True)
+            logits_BN = self.network.logits(query_BLD[:, 0])
+            scores_BN = self._log_probability(logits_BN, seen_BN)
+            return SessionState(network_state, seen_BN), scores_BN
+
+    def prior_scores(self) -> Tensor:
+        """Scores of an empty session, [1, n_items]: the log-popularity."""
+        return self.network.log_popularity.log_softmax(0)[None]
+
+    def sequences(self, history: NDArray[np.integer]) -> TorchSequences:
+        """The history as a sequence to decode from; see `recsys.sessions.decode`."""
+        state, scores_BN = self.start(), self.prior_scores()
+        for item in history.tolist():
+            state, scores_BN = self.step_batch(state, torch.tensor([item]))
+        return TorchSequences(self, state, scores_BN)
+
+    def _log_probability(self, logits_BN: Tensor, seen_BN: Tensor) -> Tensor:
+        logits_BN = logits_BN.float()
+        if not self.config.exclude_seen:
+            return logits_BN.log_softmax(1)
+        # Masked again after: if all items are seen, the softmax is NaN.
+        return (
+            logits_BN.masked_fill(seen_BN, -torch.inf)
+            .log_softmax(1)
+            .masked_fill(seen_BN, -torch.inf)
+        )
+
+    def _encode(self, histories: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
+        """Query vectors after the last item, [B, D], and whether there is one, [B, 1]."""
+        network = self.network
+        device = network.item_bias.device
+        items_BL = torch.from_numpy(pad(histories, len(self.items))).to(device)
+        last_B = torch.tensor([len(history) - 1 for history in histories], device=device)
+        query_BD = torch.zeros(len(histories), network.item_embeddings.embedding_dim, device=device)
+        state = None
+        # Padding follows the last item and does not affect its state.
+        for start in range(0, items_BL.shape[1], _SEGMENT):
+            steps, state = network.run_rnn(items_BL[:, start : start + _SEGMENT], state)
+            step_B = last_B - start
+            found_BD = network.head_at(step_B.clamp(0, steps.inputs.shape[1] - 1), steps)
+            ends_here_B1 = ((step_B >= 0) & (step_B < _SEGMENT))[:, None]
+            query_BD = torch.where(ends_here_B1, found_BD.to(query_BD.dtype), query_BD)
+        return query_BD, (last_B >= 0)[:, None]
+
+    def _drop_unknown(self, histories: Sequence[NDArray[np.int32]]) -> list[NDArray[np.int32]]:
+        known = [history[(history >= 0) & (history < len(self.items))] for history in histories]
+        n_unknown = sum(map(len, histories)) - sum(map(len, known))
+        if n_unknown:
+            _logger.warning("ignored %d interactions with items unknown to the model", n_unknown)
+        return known
+
+    def _seen(self, histories: Sequence[NDArray[np.int32]]) -> Tensor:
+        seen_BN = np.zeros((len(histories), len(self.items)), dtype=np.bool_)
+        for row, history in enumerate(histories):
+            seen_BN[row, history] = True
+        return torch.from_numpy(seen_BN).to(self.network.item_bias.device)
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        """Disable gradients and dropout; the mode of the network is restored."""
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.network.train(was_training)
+
+
+@dataclass(frozen=True, eq=False)
+class TorchSequences:
+    """Sequences being decoded; see `recsys.sessions.decode.Sequences`."""
+
+    model: SessionModel
+    state: SessionState
+    scores: Tensor
+    """Log-probabilities of the next items, [B, N]."""
+
+    def log_probabilities(self) -> NDArray[np.float32]:
+        """Of each item to be next, [B, N]; minus infinity for items of the sequence."""
+        return self.scores.masked_fill(self.state.seen, -torch.inf).cpu().numpy()
+
+    def extend(self, parent_B: NDArray[np.int64], item_B: NDArray[np.int64]) -> TorchSequences:
+        """The sequences at `parent_B`, each with one more item."""
+        parents = torch.from_numpy(parent_B).to(self.state.seen.device)
+        network_state = self.state.network and self.state.network.select(parents)
+        parent_state = SessionState(network_state, self.state.seen[parents])
+        state, scores_BN = self.model.step_batch(parent_state, torch.from_numpy(item_B))
+        return TorchSequences(self.model, state, scores_BN)
+
+
+class _Scorer(nn.Module):
+    """`SessionModel.score` for a padded batch."""
+
+    def __init__(self, network: SessionNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
+        steps, _ = self.network.run_rnn(items_BL)
+        logits_BN = self.network.logits(self.network.head_at(lengths_B - 1, steps))
+        if self.network.config.exclude_seen:
+            # Padding marks an extra column.
+            seen_BN = torch.zeros_like(logits_BN[:, :1]).expand(-1, self.network.n_items + 1)
+            seen_BN = seen_BN.scatter(1, items_BL, 1.0)[:, :-1]
+            logits_BN = logits_BN.masked_fill(seen_BN > 0, -torch.inf)
+        return logits_BN.log_softmax(1)
+
+
+def export_scorer(model: SessionModel, path: Path, length: int = 50) -> Path:
+    """Write the scoring of histories as a `.pt2` file that runs without this library.
+
+    The file can be loaded by `torch.export.load` or compiled by AOTInductor. The program takes
+    `items` (int64, [B, length], padded at the end with `n_items`) and `lengths` (int64, [B], 1 to
+    `length`) and returns log-probabilities (float32, [B, n_items]) equal to those of
+    `SessionModel.score`. B is dynamic; `length` is fixed, because the steps are unrolled.
+
+    Args:
+        model: a trained model.
+        path: the file to write, with suffix `.pt2`; it appears atomically.
+        length: maximum length of a history.
+    """
+    scorer = _Scorer(model.network).eval()
+    device = model.network.item_bias.device
+    items_BL = torch.zeros(2, length, dtype=torch.int64, device=device)
+    lengths_B = torch.ones(2, dtype=torch.int64, device=device)
+    dynamic = {0: torch.export.Dim.DYNAMIC}
+    with warnings.catch_warnings():
+        # Recurrent layers flatten their weights during the export.
+        warnings.filterwarnings("ignore", "The tensor attributes? self.network.layers")
+        program = torch.export.export(
+            scorer,
+            (items_BL, lengths_B),
+            dynamic_shapes={"items_BL": dynamic, "lengths_B": dynamic},
+        )
+    with atomic_file(path) as tmp_path:
+        torch.export.save(program, tmp_path)
+    return path
+
+
+def expected_calibration_error(
+    model: SessionModel,
+    histories: Sequence[NDArray[np.int32]],
+    targets: NDArray[np.int32],
+    n_bins: int = 15,
+) -> float:
+    """Expected calibration error of the top-ranked item (Guo et al. 2017, eq. 5).
+
+    Predictions are binned by their probability; the error is the mean over bins of
+    |accuracy − mean probability|, weighted by size. Targets seen in the history are left out.
+
+    Raises:
+        DataError: no target is left.
+    """
+    scores_BN = model.score(histories)
+    possible_B = np.isfinite(scores_BN[np.arange(len(scores_BN)), targets])
+    if not possible_B.any():
+        raise DataError("there is nothing to calibrate on: every target is in its history")
+    scores_BN, targets = scores_BN[possible_B], targets[possible_B]
+    confidence = np.exp(scores_BN.max(1))
+    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    is_right = scores_BN.argmax(1) == targets
+    gaps = np.bincount(bins, is_right, n_bins) - np.bincount(bins, confidence, n_bins)
+    return float(np.abs(gaps).sum() / len(confidence))
