@@ -1,21 +1,16 @@
-"""Metrics of ranked recommendations.
-
-- `METRICS`: one target per prediction, computed from its rank.
-- `SET_METRICS`: several targets per user, computed from the user's recommendations.
-- `list_quality` and `serendipity`: coverage, novelty and other properties beyond accuracy.
-"""
+"""Metrics of ranked recommendations: from ranks, from sets of targets, and beyond accuracy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data import Interactions
 
+Items = NDArray[np.int32]
 Ranks = NDArray[np.int64]
 Values = NDArray[np.float64]
 
@@ -28,8 +23,7 @@ def hit_rate(ranks: Ranks, k: int) -> Values:
 def ndcg(ranks: Ranks, k: int) -> Values:
     """1 / log₂(rank + 1) if the target is among the first k, else 0, [n].
 
-    Normalised discounted cumulative gain (Järvelin & Kekäläinen 2002). With one relevant item,
-    the ideal gain is 1.
+    Järvelin & Kekäläinen 2002. With one relevant item, the ideal gain is 1.
     """
     return np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)
 
@@ -39,15 +33,10 @@ def mrr(ranks: Ranks, k: int) -> Values:
     return np.where(ranks <= k, 1.0 / ranks, 0.0)
 
 
-METRICS: dict[str, Callable[[Ranks, int], Values]] = {
-    "hit_rate": hit_rate,
-    "ndcg": ndcg,
-    "mrr": mrr,
-}
-"""Each metric by its key."""
-
+METRICS: dict[str, Callable[[Ranks, int], Values]]
+METRICS = {"hit_rate": hit_rate, "ndcg": ndcg, "mrr": mrr}
 TITLES = {"hit_rate": "HitRate", "ndcg": "NDCG", "mrr": "MRR"}
-"""The display name of each metric."""
+"""The display name of each of `METRICS`."""
 
 
 def mean_metrics(ranks: Ranks, ks: Sequence[int]) -> dict[str, float]:
@@ -64,9 +53,8 @@ def mean_metrics(ranks: Ranks, ks: Sequence[int]) -> dict[str, float]:
     }
 
 
-@dataclass(frozen=True, eq=False)
-class Hits:
-    """Which recommendations are relevant, for each user."""
+class Hits(NamedTuple):
+    """Which recommendations are relevant, for each of n users."""
 
     is_hit: NDArray[np.bool_]
     """Whether the item at each position is relevant, best position first, [n, length]."""
@@ -74,117 +62,69 @@ class Hits:
     """Number of relevant items, recommended or not, at least one, [n]."""
 
 
-def find_hits(
-    recommended: NDArray[np.int32], relevant: Sequence[NDArray[np.int32]], n_items: int
-) -> Hits:
-    """Mark the recommended items that are relevant.
+def find_hits(recommended: Items, rows: NDArray[np.int64], targets: Items, n_items: int) -> Hits:
+    """Mark the recommended items, [n, length], that are targets of the same row.
 
     Args:
-        recommended: items, best first, [n, length]; −1 pads short lists.
-        relevant: the distinct relevant items of each user, at least one.
+        recommended: items, best first; −1 pads short lists.
+        rows: the row of each target; every row has at least one.
+        targets: the relevant items.
         n_items: size of the catalogue.
-
-    Raises:
-        ValueError: a user has no relevant item, so that recall is undefined.
     """
-    counts = np.array([len(items) for items in relevant], dtype=np.int64)
-    if np.any(counts == 0):
-        raise ValueError(f"user {np.argmin(counts)} of {len(counts)} has no relevant item")
-    rows = np.arange(len(counts))
-    relevant_keys = np.repeat(rows, counts) * n_items + np.concatenate(
-        [*relevant, np.empty(0, np.int32)]
-    )
-    keys = rows[:, None] * n_items + recommended
-    return Hits(np.isin(keys, relevant_keys) & (recommended >= 0), counts)
+    relevant = np.unique(rows * n_items + targets)
+    keys = np.arange(len(recommended))[:, None] * n_items + recommended
+    n_relevant = np.bincount(relevant // n_items, minlength=len(recommended))
+    return Hits(np.isin(keys, relevant) & (recommended >= 0), n_relevant)
 
 
-def recall(hits: Hits, k: int) -> Values:
-    """Share of the relevant items that are among the first k, [n]."""
-    return np.asarray(hits.is_hit[:, :k].sum(axis=1) / hits.n_relevant, dtype=np.float64)
+def hit_metrics(hits: Hits, k: int) -> dict[str, Values]:
+    """Compute the set metrics of the first k positions, each [n].
 
-
-def precision(hits: Hits, k: int) -> Values:
-    """Share of the first k positions that hold a relevant item, empty positions included, [n]."""
-    return np.asarray(hits.is_hit[:, :k].sum(axis=1) / k)
-
-
-def average_precision(hits: Hits, k: int) -> Values:
-    """Mean precision at the positions of the relevant items, [n]; its mean over users is MAP@k.
-
-    The sum of the precisions is divided by min(k, n_relevant), the most hits that are possible.
+    The prefix `user_` distinguishes them from the `METRICS` of the same name. MAP divides by
+    min(k, n_relevant). With one relevant item, recall is the hit rate and MAP is MRR.
     """
-    is_hit = hits.is_hit[:, :k]
-    precisions = np.cumsum(is_hit, axis=1) / np.arange(1, is_hit.shape[1] + 1)
-    return np.asarray((precisions * is_hit).sum(axis=1) / np.minimum(hits.n_relevant, k))
-
-
-def user_hit_rate(hits: Hits, k: int) -> Values:
-    """1 if any of the first k items is relevant, else 0, [n]."""
-    return np.asarray(hits.is_hit[:, :k].any(axis=1), dtype=np.float64)
-
-
-def user_ndcg(hits: Hits, k: int) -> Values:
-    """Binary DCG of the first k positions divided by the ideal DCG, [n]."""
-    is_hit = hits.is_hit[:, :k]
-    gain = is_hit @ (1.0 / np.log2(np.arange(2, is_hit.shape[1] + 2)))
-    ideal = np.cumsum(1.0 / np.log2(np.arange(2, k + 2)))
-    return np.asarray(gain / ideal[np.minimum(hits.n_relevant, k) - 1])
-
-
-def user_mrr(hits: Hits, k: int) -> Values:
-    """1 / position of the first relevant item if it is among the first k, else 0, [n]."""
-    is_hit = hits.is_hit[:, :k]
-    return np.where(is_hit.any(axis=1), 1.0 / (1 + is_hit.argmax(axis=1)), 0.0)
-
-
-SET_METRICS: dict[str, Callable[[Hits, int], Values]] = {
-    "recall": recall,
-    "precision": precision,
-    "map": average_precision,
-    "user_hit_rate": user_hit_rate,
-    "user_ndcg": user_ndcg,
-    "user_mrr": user_mrr,
-}
-"""Each set metric by its key. The prefix `user_` distinguishes those that share their name with
-a metric of single targets. With one relevant item, recall is the hit rate and MAP is MRR."""
+    is_hit, n_relevant = hits.is_hit[:, :k], hits.n_relevant
+    positions = np.arange(1, is_hit.shape[1] + 1)
+    n_hits, any_hit = is_hit.sum(axis=1), is_hit.any(axis=1)
+    precisions = np.cumsum(is_hit, axis=1) / positions
+    ideal_gains = np.cumsum(1.0 / np.log2(np.arange(2, k + 2)))
+    n_possible = np.minimum(n_relevant, k)
+    return {
+        "recall": n_hits / n_relevant,
+        "precision": n_hits / k,
+        "map": (precisions * is_hit).sum(axis=1) / n_possible,
+        "user_hit_rate": any_hit.astype(np.float64),
+        "user_ndcg": is_hit @ (1.0 / np.log2(positions + 1)) / ideal_gains[n_possible - 1],
+        "user_mrr": np.where(any_hit, 1.0 / (1 + is_hit.argmax(axis=1)), 0.0),
+    }
 
 
 def set_metrics(
-    recommended: NDArray[np.int32],
-    users: NDArray[np.integer],
-    targets: NDArray[np.int32],
-    n_items: int,
+    recommended: Items, users: NDArray[np.integer], targets: Items, n_items: int
 ) -> dict[str, float]:
     """Compare each user's recommendations before the first target with all the user's targets.
 
     Args:
         recommended: items for the history of each target, best first, [n, k].
-        users: the user of each target, ascending, [n]; the targets of a user are in order.
-        targets: the relevant items, [n].
+        users: of each target, ascending, [n]; the targets of a user are in order.
+        targets: [n].
         n_items: size of the catalogue.
 
     Returns:
-        The mean over users of each of `SET_METRICS`, with keys such as `recall_at_10`.
-
-    Example:
-        >>> lists = np.array([[3, 1], [9, 9]], dtype=np.int32)
-        >>> means = set_metrics(lists, np.array([7, 7]), np.array([1, 2], np.int32), n_items=10)
-        >>> means["recall_at_2"], means["precision_at_2"]
-        (0.5, 0.5)
+        The means of `hit_metrics` over users, with keys such as `recall_at_10`.
     """
-    first = np.flatnonzero(np.diff(users, prepend=-1))
-    relevant = [np.unique(items) for items in np.split(targets, first[1:])]
-    hits = find_hits(recommended[first], relevant, n_items)
+    is_first = np.diff(users, prepend=-1) > 0
+    hits = find_hits(recommended[is_first], np.cumsum(is_first) - 1, targets, n_items)
     k = recommended.shape[1]
-    return {f"{name}_at_{k}": float(metric(hits, k).mean()) for name, metric in SET_METRICS.items()}
+    return {f"{name}_at_{k}": float(values.mean()) for name, values in hit_metrics(hits, k).items()}
 
 
-def coverage(recommended: NDArray[np.int32], n_items: int) -> float:
+def coverage(recommended: Items, n_items: int) -> float:
     """Share of the catalogue that is recommended to at least one user."""
     return len(np.unique(recommended[recommended >= 0])) / n_items
 
 
-def gini(recommended: NDArray[np.int32], n_items: int) -> float:
+def gini(recommended: Items, n_items: int) -> float:
     """Gini index of the recommendation counts: 0 if all are equal, near 1 if few items dominate.
 
     G = Σ_i (2i − N − 1) x_i / (N Σ x), where x_1 ≤ … ≤ x_N are the counts of the N items.
@@ -194,12 +134,12 @@ def gini(recommended: NDArray[np.int32], n_items: int) -> float:
     return float(weights @ x / (n_items * max(x.sum(), 1)))
 
 
-def mean_popularity(recommended: NDArray[np.int32], popularity: Values) -> float:
+def mean_popularity(recommended: Items, popularity: Values) -> float:
     """Mean popularity of the recommended items, the share of users who interacted with each."""
     return float(popularity[recommended[recommended >= 0]].mean())
 
 
-def novelty(recommended: NDArray[np.int32], popularity: Values, n_users: int) -> float:
+def novelty(recommended: Items, popularity: Values, n_users: int) -> float:
     """Mean self-information of the recommended items, −log₂ of their popularity, in bits.
 
     Zhou et al. 2010, "Solving the apparent diversity-accuracy dilemma". An item without users
@@ -209,15 +149,12 @@ def novelty(recommended: NDArray[np.int32], popularity: Values, n_users: int) ->
     return float(-np.log2(shares).mean())
 
 
-def diversity(recommended: NDArray[np.int32], vectors: NDArray[Any]) -> float:
+def diversity(recommended: Items, vectors: NDArray[Any]) -> float:
     """Mean over lists of 1 − cosine of two items of the same list.
 
     Ziegler et al. 2005, "Improving recommendation lists through topic diversification". For unit
-    vectors, Σ_{i≠j} cos = ‖Σ v‖² − Σ ‖v‖². Lists with fewer than two items do not count.
-
-    Args:
-        recommended: items, [n, k]; −1 pads short lists.
-        vectors: one per item, [n_items, dim]; a zero vector has cosine 0 with all others.
+    vectors, Σ_{i≠j} cos = ‖Σ v‖² − Σ ‖v‖². Lists with fewer than two items do not count. Zero
+    vectors have cosine 0 with all others.
     """
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     units = np.asarray(vectors / np.where(norms > 0, norms, 1.0), dtype=np.float64)
@@ -237,11 +174,6 @@ def serendipity(ranks: Ranks, popularity_ranks: Ranks, k: int) -> float:
     """Share of targets that the model ranks within k and popularity does not.
 
     Ge, Delgado-Battenfeld & Jannach 2010, "Beyond accuracy".
-
-    Args:
-        ranks: of the targets, by the model, [n].
-        popularity_ranks: of the same targets, by popularity, [n].
-        k: length of the list.
     """
     if ranks.shape != popularity_ranks.shape:
         raise ValueError(f"{len(ranks)} ranks, but {len(popularity_ranks)} by popularity")
@@ -249,16 +181,14 @@ def serendipity(ranks: Ranks, popularity_ranks: Ranks, k: int) -> float:
 
 
 def list_quality(
-    recommended: NDArray[np.int32],
-    train: Interactions,
-    item_vectors: NDArray[np.float32] | None = None,
+    recommended: Items, train: Interactions, item_vectors: NDArray[np.float32] | None = None
 ) -> dict[str, float]:
     """Coverage, Gini index, popularity, novelty and diversity, with keys such as `gini_at_10`.
 
     Args:
         recommended: items, best first, [n, k].
-        train: what the model was trained on; defines the popularity of the items.
-        item_vectors: for the diversity, which is omitted without them, [n_items, dim].
+        train: the training data, which define the popularity of the items.
+        item_vectors: [n_items, dim]; without them, the diversity is omitted.
     """
     n_users = max(int(np.count_nonzero(train.history_lengths)), 1)
     popularity = np.bincount(train.item_index, minlength=train.n_items) / n_users

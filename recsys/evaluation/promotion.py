@@ -27,19 +27,14 @@ class PromotionRule(Config):
 
     metric: Literal["hit_rate", "ndcg", "mrr"] = "ndcg"
     k: int = Field(default=10, ge=1)
-
     alpha: float = Field(default=0.05, gt=0, lt=1)
     """Significance level of the improvement, and of a decline in any segment."""
-
     min_improvement: float = Field(default=0.0, ge=0)
     """Smallest improvement of the metric."""
-
     segment_margin: float = Field(default=0.01, ge=0)
     """Largest decline of the metric in a segment."""
-
     min_segment_size: int = Field(default=30, ge=2)
     """Segments with fewer targets are not checked."""
-
     latency_budget_ms: float | None = Field(default=None, gt=0)
     """Largest latency of one recommendation (95th percentile); None for no limit."""
 
@@ -47,9 +42,6 @@ class PromotionRule(Config):
     def metric_key(self) -> str:
         """Metric and cutoff, such as `ndcg_at_10`."""
         return f"{self.metric}_at_{self.k}"
-
-
-DEFAULT_RULE = PromotionRule()
 
 
 @dataclass(frozen=True)
@@ -80,7 +72,7 @@ def promote_if_better(
     challenger: Report,
     champion: tuple[Scorer, Vocabulary] | None,
     split: Split,
-    rule: PromotionRule = DEFAULT_RULE,
+    rule: PromotionRule | None = None,
     *,
     mask_seen: bool = True,
     latency_ms: float | None = None,
@@ -95,23 +87,23 @@ def promote_if_better(
         challenger: the new model's report on the validation targets.
         champion: the current model and its items, if there is one.
         split: the data that the new model was trained on.
-        rule: the conditions.
+        rule: the conditions; by default, those of `PromotionRule()`.
         mask_seen: as in `evaluate`, for both models.
         latency_ms: latency of the new model, from `measure_latency`; required if there is a budget.
 
     Raises:
         ValueError: the challenger's report is not comparable, or `latency_ms` is missing.
     """
-    metric = METRICS[rule.metric]
-    challenger_values = metric(challenger.ranks, rule.k)
-    challenger_mean = float(challenger_values.mean())
+    rule = rule or PromotionRule()
+    challenger_values = METRICS[rule.metric](challenger.ranks, rule.k)
+    mean = float(challenger_values.mean())
     failed = _check_latency(latency_ms, rule)
     if champion is None:
-        return Verdict(not failed, challenger_mean, None, rule.metric_key, "", tuple(failed))
+        return Verdict(not failed, mean, None, rule.metric_key, "", tuple(failed))
     scorer = CatalogueAdapter(*champion, data_items=split.interactions.items)
     report = evaluate(scorer, split, "validation", mask_seen=mask_seen)
     require_comparable({"challenger": challenger.fingerprint, "champion": report.fingerprint})
-    champion_values = metric(report.ranks, rule.k)
+    champion_values = METRICS[rule.metric](report.ranks, rule.k)
     differences = challenger_values - champion_values
     by_user = mean_by_user(differences, report.users)
     improvement, p = float(by_user.mean()), randomization_p(by_user)
@@ -127,9 +119,7 @@ def promote_if_better(
         failed.append(f"the improvement is smaller than min_improvement = {rule.min_improvement}")
     failed += _check_segments(differences, report.users, split, rule)
     champion_mean = float(champion_values.mean())
-    return Verdict(
-        not failed, challenger_mean, champion_mean, rule.metric_key, comparison, tuple(failed)
-    )
+    return Verdict(not failed, mean, champion_mean, rule.metric_key, comparison, tuple(failed))
 
 
 def _check_latency(latency_ms: float | None, rule: PromotionRule) -> list[str]:
@@ -138,9 +128,8 @@ def _check_latency(latency_ms: float | None, rule: PromotionRule) -> list[str]:
         return []
     if latency_ms is None:
         raise ValueError("latency_budget_ms is set: pass latency_ms, from measure_latency")
-    if latency_ms <= budget:
-        return []
-    return [f"latency {latency_ms:.3g} ms exceeds latency_budget_ms = {budget:.3g}"]
+    failed = f"latency {latency_ms:.3g} ms exceeds latency_budget_ms = {budget:.3g}"
+    return [failed] if latency_ms > budget else []
 
 
 def _check_segments(

@@ -11,27 +11,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from recsys.config import available_threads
-from recsys.evaluation.streaming_rank import RankAccumulator
+from recsys.evaluation.streaming_rank import Block, RankAccumulator
 from recsys.vocabulary import Vocabulary
 
 Histories = Sequence[NDArray[np.int32]]
 """Item indices, oldest first, one array per prediction."""
 
-SCORE_BATCH = 256
-"""Histories scored at once: 60 MB of scores for 59,000 items."""
-VECTOR_BATCH = 1024
-"""Histories of a `DotProductScorer` encoded at once, per thread."""
-ITEM_BLOCK = 256
-"""Items scored at once by a `DotProductScorer`: the 1 MB block of scores fits a core's cache."""
+SCORE_BATCH = 256  # histories scored at once: 60 MB of scores for 59,000 items
+VECTOR_BATCH = 1024  # histories of a DotProductScorer encoded at once, per thread
+ITEM_BLOCK = 256  # items scored at once, so that the 1 MB of scores fits a core's cache
 LATENCY_SAMPLES = 100
-"""Requests timed by `measure_latency`."""
 
 
 class Scorer(Protocol):
@@ -81,8 +77,7 @@ class CatalogueAdapter:
         return scores
 
 
-@dataclass(frozen=True, eq=False)
-class Ranking:
+class Ranking(NamedTuple):
     """The result of `rank`."""
 
     ranks: NDArray[np.int64]
@@ -153,11 +148,7 @@ def rank(
 def measure_latency(
     model: Scorer, histories: Histories, k: int = 10, quantile: float = 0.95
 ) -> float:
-    """Measure the time from one history to its k items, in milliseconds.
-
-    Returns:
-        A quantile over the first `LATENCY_SAMPLES` histories, of which there must be one.
-    """
+    """Milliseconds from one history to its k items, a quantile over `LATENCY_SAMPLES` of them."""
     samples = histories[:LATENCY_SAMPLES]
     if not samples:
         raise ValueError("no histories to measure the latency with")
@@ -171,13 +162,10 @@ def measure_latency(
 
 
 class ItemBlocks:
-    """Item vectors in blocks of one size, the last one padded with zeros.
+    """Item vectors, [N, D], in blocks of one size, the last one padded with zeros.
 
     Matrix products of different shapes may sum in different orders. With one shape, a target
     scores exactly like an item with the same vector, so that ties are broken by index.
-
-    Args:
-        vectors: [N, D].
     """
 
     def __init__(self, vectors: NDArray[np.float32]) -> None:
@@ -187,40 +175,35 @@ class ItemBlocks:
 
     def accumulate(self, users_BD: NDArray[np.float32], accumulator: RankAccumulator) -> None:
         """Score some histories block by block, as far as the accumulator needs it."""
-        accumulator.set_target_scores(self._target_scores(users_BD, accumulator.active_targets))
-        for first in range(0, len(self.vectors), ITEM_BLOCK):
-            width = min(ITEM_BLOCK, len(self.vectors) - first)
-            is_last = width < ITEM_BLOCK
-            block = self._last_block if is_last else self.vectors[first : first + ITEM_BLOCK]
-            accumulator.update(_dot(users_BD, block), first, width)
-            active = accumulator.prune()
-            if active is not None:
-                users_BD = users_BD[active]
-                targets = accumulator.active_targets
-                accumulator.set_target_scores(self._target_scores(users_BD, targets))
+        with np.errstate(invalid="ignore"):  # NaN ranks last
+            self._set_target_scores(users_BD, accumulator)
+            for first in range(0, len(self.vectors), ITEM_BLOCK):
+                width = min(ITEM_BLOCK, len(self.vectors) - first)
+                is_last = width < ITEM_BLOCK
+                block = self._last_block if is_last else self.vectors[first : first + ITEM_BLOCK]
+                accumulator.update(Block(users_BD @ block.T, first, width))
+                active = accumulator.prune()
+                if active is not None:
+                    users_BD = users_BD[active]
+                    self._set_target_scores(users_BD, accumulator)
 
-    def _target_scores(
-        self, users_BD: NDArray[np.float32], targets: NDArray[np.int32]
-    ) -> NDArray[np.float32]:
-        """The score of each history's target, [B]; 0 where the target is −1."""
+    def _set_target_scores(
+        self, users_BD: NDArray[np.float32], accumulator: RankAccumulator
+    ) -> None:
+        targets = accumulator.active_targets
         scores = np.empty(len(targets), dtype=np.float32)
         for start in range(0, len(targets), ITEM_BLOCK):
             items = targets[start : start + ITEM_BLOCK]
             block = np.zeros_like(self._last_block)
             block[: len(items)] = np.where(items[:, None] < 0, 0, self.vectors[items])
-            scores[start : start + ITEM_BLOCK] = np.diagonal(_dot(users_BD, block)[start:])
-        return scores
+            scores[start : start + ITEM_BLOCK] = np.diagonal((users_BD @ block.T)[start:])
+        accumulator.set_target_scores(scores)
 
 
 def _accumulate_scores(scores_BN: NDArray[np.float32], accumulator: RankAccumulator) -> None:
     rows = np.arange(len(scores_BN))
     accumulator.set_target_scores(scores_BN[rows, accumulator.active_targets])
-    accumulator.update(scores_BN, 0, scores_BN.shape[1])
-
-
-def _dot(users_BD: NDArray[np.float32], block: NDArray[np.float32]) -> NDArray[np.float32]:
-    with np.errstate(invalid="ignore"):  # NaN ranks last
-        return users_BD @ block.T
+    accumulator.update(Block(scores_BN, 0, scores_BN.shape[1]))
 
 
 @cache

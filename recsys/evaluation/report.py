@@ -15,25 +15,14 @@ from recsys import columns
 from recsys.baselines import fit_popularity
 from recsys.data import Split, Subset
 from recsys.errors import BundleError, DataError
-from recsys.evaluation.metrics import (
-    METRICS,
-    TITLES,
-    list_quality,
-    mean_metrics,
-    serendipity,
-    set_metrics,
-)
+from recsys.evaluation import metrics
+from recsys.evaluation.metrics import METRICS, TITLES
 from recsys.evaluation.ranking import Scorer, rank
 from recsys.storage import read_arrays, read_json, write_arrays, write_json
 
-CUTOFFS = (5, 10, 20)
-"""List lengths at which metrics are computed."""
-
-TOP_K = 10
-"""Number of recommended items that a report keeps per target."""
-
-FINGERPRINT = "fingerprint"
-"""Key of the fingerprint in the `attrs` of tables of ranks."""
+CUTOFFS = (5, 10, 20)  # list lengths at which metrics are computed
+TOP_K = 10  # recommended items that a report keeps per target
+FINGERPRINT = "fingerprint"  # key in the attrs of tables of ranks
 
 Fingerprint = Mapping[str, str | int | float]
 
@@ -96,18 +85,17 @@ def evaluate(
     """
     _require_targets(split, subset)
     users, histories, targets = split.users(subset), split.histories(subset), split.targets(subset)
-    ranking = rank(model, histories, targets, TOP_K, mask_seen=mask_seen)
+    ranks, top = rank(model, histories, targets, TOP_K, mask_seen=mask_seen)
     popularity = fit_popularity(split.train)
-    by_popularity = rank(popularity, histories, targets, mask_seen=mask_seen, max_rank=TOP_K)
-    surprise = serendipity(ranking.ranks, by_popularity.ranks, TOP_K)
-    n_items = split.interactions.n_items
+    popularity_ranks, _ = rank(popularity, histories, targets, mask_seen=mask_seen, max_rank=TOP_K)
+    list_quality = metrics.list_quality(top, split.train, item_vectors)
+    list_quality[f"serendipity_at_{TOP_K}"] = metrics.serendipity(ranks, popularity_ranks, TOP_K)
     return Report(
-        metrics=mean_metrics(ranking.ranks, ks),
-        list_quality=list_quality(ranking.recommended, split.train, item_vectors)
-        | {f"serendipity_at_{TOP_K}": surprise},
-        set_metrics=set_metrics(ranking.recommended, users, targets, n_items),
-        ranks=ranking.ranks,
-        recommended=ranking.recommended,
+        metrics=metrics.mean_metrics(ranks, ks),
+        list_quality=list_quality,
+        set_metrics=metrics.set_metrics(top, users, targets, split.interactions.n_items),
+        ranks=ranks,
+        recommended=top,
         users=split.interactions.users.ids[users],
         fingerprint=evaluation_fingerprint(split, subset, mask_seen=mask_seen),
     )
@@ -116,29 +104,20 @@ def evaluate(
 def evaluate_metric(
     model: Scorer, split: Split, subset: Subset = "validation", metric: str = "ndcg_at_10"
 ) -> float:
-    """Compute one metric of `evaluate` from the ranks alone, for validation in every epoch.
+    """Compute `evaluate(model, split, subset).metrics[metric]`, but nothing else.
 
-    Args:
-        model: anything with `score(histories)`; it must be trained on `split.train` only.
-        split: the data.
-        subset: which targets to rank.
-        metric: a key of `METRICS` and a cutoff.
-
-    Returns:
-        The same value as `evaluate(...).metrics[metric]`.
+    Meant for validation in every epoch: it needs neither lists nor ranks beyond the cutoff.
 
     Raises:
-        ValueError: the metric is unknown.
+        ValueError: the metric is not one of `METRICS` with a cutoff.
         DataError: the split has no such targets.
     """
     name, _, k = metric.rpartition("_at_")
     if name not in METRICS or not k.isdecimal():
-        known = ", ".join(METRICS)
-        raise ValueError(
-            f"unknown metric {metric!r}: expected one of {known}, followed by '_at_' and a cutoff"
-        )
+        names = ", ".join(METRICS)
+        raise ValueError(f"unknown metric {metric!r}: expected one of {names} and '_at_<k>'")
     _require_targets(split, subset)
-    ranks = rank(model, split.histories(subset), split.targets(subset), max_rank=int(k)).ranks
+    ranks, _ = rank(model, split.histories(subset), split.targets(subset), max_rank=int(k))
     return float(METRICS[name](ranks, int(k)).mean())
 
 
@@ -154,10 +133,7 @@ def evaluation_fingerprint(
 
 
 def require_comparable(fingerprints: Mapping[str, Fingerprint]) -> None:
-    """Check that results have equal fingerprints.
-
-    Args:
-        fingerprints: by the name of the result.
+    """Check that results, by name, have equal fingerprints.
 
     Raises:
         ValueError: two fingerprints differ; names the first difference, settings before digests.
@@ -181,11 +157,7 @@ def comparison_table(reports: Mapping[str, Report], ks: Sequence[int] = CUTOFFS)
     """
     require_comparable({name: report.fingerprint for name, report in reports.items()})
     rows = {
-        name: {
-            f"{TITLES[metric]}@{k}": report.metrics[f"{metric}_at_{k}"]
-            for metric in METRICS
-            for k in ks
-        }
+        name: {f"{TITLES[key]}@{k}": report.metrics[f"{key}_at_{k}"] for key in METRICS for k in ks}
         for name, report in reports.items()
     }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
@@ -200,7 +172,7 @@ def write_report(report: Report, folder: Path) -> None:
 
 
 def read_report(folder: Path, split: Split, subset: Subset) -> Report:
-    """Read a report that `write_report` wrote for the same split and subset.
+    """Read a report of the same split and subset.
 
     Raises:
         BundleError: a file is missing or damaged, or the report is of other data or targets.

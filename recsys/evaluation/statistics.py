@@ -1,8 +1,7 @@
 """Confidence intervals of metrics, and significance tests between models.
 
-All resampling is over users. The metrics of a user take few distinct values, so that a resample
-is drawn as the number of occurrences of each value: the distribution is that of drawing users
-one by one, at a cost that does not grow with their number.
+All resampling is over users. Metrics take few distinct values, so a resample is drawn as the
+number of occurrences of each value, which costs the same for any number of users.
 """
 
 from __future__ import annotations
@@ -23,10 +22,7 @@ RESAMPLES = 10_000
 
 
 def mean_by_user(values: Values, users: NDArray[Any]) -> Values:
-    """Average the values of each user, in order of first appearance, [n_users].
-
-    The targets of one user are not independent, so users are the unit of resampling.
-    """
+    """Average the values of each user, in order of first appearance, [n_users]."""
     codes, _ = pd.factorize(users)
     return np.bincount(codes, weights=values) / np.bincount(codes)
 
@@ -41,10 +37,7 @@ def bootstrap_interval(
 
 
 def bootstrap_p(differences: Values, *, resamples: int = RESAMPLES, seed: int = 0) -> float:
-    """Two-sided p-value of the paired bootstrap test (Efron & Tibshirani 1993, chapter 15).
-
-    Inverts the percentile interval: twice the share of resampled means on the other side of 0.
-    """
+    """Two-sided p-value of the paired bootstrap test (Efron & Tibshirani 1993, chapter 15)."""
     means = _resampled_means(differences, resamples, seed)
     n_across = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
     return float(min(1.0, 2 * (n_across + 1) / (resamples + 1)))
@@ -54,8 +47,7 @@ def randomization_p(differences: Values, *, resamples: int = RESAMPLES, seed: in
     """Two-sided p-value of Fisher's paired randomisation test.
 
     Smucker, Allan & Carterette 2007, "A comparison of statistical significance tests for
-    information retrieval evaluation". Under the null hypothesis, the results of a user are
-    exchangeable, so that the sign of each difference is random.
+    information retrieval evaluation". Under the null hypothesis, the signs are random.
     """
     sizes, counts = np.unique(np.abs(differences), return_counts=True)
     rng = np.random.default_rng(seed)
@@ -88,12 +80,6 @@ def holm(p_values: Values) -> Values:
     return adjusted
 
 
-def per_user_metric(ranks: pd.DataFrame, metric: str = "ndcg", k: int = 10) -> Values:
-    """Average a metric over the targets of each user, [n_users]; see `significance_table`."""
-    values = METRICS[metric](ranks[columns.RANK].to_numpy(), k)
-    return mean_by_user(values, ranks[columns.USER_ID].to_numpy())
-
-
 def paired_differences(
     first: pd.DataFrame, second: pd.DataFrame, metric: str = "ndcg", k: int = 10
 ) -> Values:
@@ -102,18 +88,15 @@ def paired_differences(
     Raises:
         ValueError: the users or the evaluation differ; names the difference.
     """
-    tables = {"the first": first, "the second": second}
+    tables = {"first": first, "second": second}
     require_comparable({name: table.attrs.get(FINGERPRINT, {}) for name, table in tables.items()})
     if not np.array_equal(first[columns.USER_ID], second[columns.USER_ID]):
         raise ValueError("the tables have different users, or the same users in another order")
-    return per_user_metric(first, metric, k) - per_user_metric(second, metric, k)
+    return _metric_by_user(first, metric, k) - _metric_by_user(second, metric, k)
 
 
 def significance_table(
-    reference: str,
-    ranks: Mapping[str, pd.DataFrame],
-    metric: str = "ndcg",
-    k: int = 10,
+    reference: str, ranks: Mapping[str, pd.DataFrame], metric: str = "ndcg", k: int = 10
 ) -> pd.DataFrame:
     """Test the difference of every model to a reference model, on the same users.
 
@@ -155,19 +138,19 @@ def significance_table(
 
 
 def confidence_intervals(ranks: pd.DataFrame, ks: Sequence[int]) -> pd.DataFrame:
-    """Compute every metric with its 95% interval: `mean`, `low` and `high`, one row per metric.
-
-    Args:
-        ranks: `user_id` and `rank`, as from `Report.to_frame`.
-        ks: list lengths.
-    """
+    """Compute the `mean` of every metric, with its 95% interval (`low`, `high`), one row each."""
     rows = {}
     for metric in METRICS:
         for k in ks:
-            values = per_user_metric(ranks, metric, k)
+            values = _metric_by_user(ranks, metric, k)
             low, high = bootstrap_interval(values)
             rows[f"{metric}_at_{k}"] = {"mean": values.mean(), "low": low, "high": high}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
+
+
+def _metric_by_user(ranks: pd.DataFrame, metric: str, k: int) -> Values:
+    values = METRICS[metric](ranks[columns.RANK].to_numpy(), k)
+    return mean_by_user(values, ranks[columns.USER_ID].to_numpy())
 
 
 def _resampled_means(values: Values, resamples: int, seed: int) -> Values:

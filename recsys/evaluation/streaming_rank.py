@@ -1,23 +1,40 @@
-"""Ranks and top-k lists computed from blocks of scores, so that no row is ever held whole.
+"""Ranks and top-k lists computed from blocks of scores, without holding whole rows.
 
-Shapes: B rows (one per history), R active rows, k length of the lists. Row b's seen items are
-`seen[starts[b]:stops[b]]`, sorted.
-
-The compiled loops that count iterate over slices from 0: the compiler then knows that no index
-is negative and compares 16 scores per instruction, eight times as fast.
+Shapes: B rows (one per history), R active rows, k length of the lists.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+Items = NDArray[np.int32]
+Indices = NDArray[np.int64]
+
 _STRIDE = 64
-"""Number of scores that are compared with the worst listed score at once."""
+"""Number of scores that are compared with the lowest listed score at once."""
+
+
+class Block(NamedTuple):
+    """The scores of `width` items from item `first` on, [R, at least width]."""
+
+    scores: NDArray[Any]
+    first: int
+    width: int
+
+
+class SeenItems(NamedTuple):
+    """The items to leave out: `items[starts[b]:stops[b]]` for row b, sorted and distinct."""
+
+    items: Items
+    starts: Indices
+    stops: Indices
+    next: Indices
+    """Position of the first item that is not in an earlier block, [B]."""
 
 
 class RankAccumulator:
@@ -29,21 +46,17 @@ class RankAccumulator:
         seen: items to leave out, one array per row; a row's target is never left out.
         targets: [B]; −1 where only the list is wanted.
         k: length of the lists.
-        max_rank: ranks above it are reported as `max_rank` + 1; None for exact ranks.
+        max_rank: higher ranks are reported as `max_rank` + 1; None for exact ranks.
     """
 
     def __init__(
-        self,
-        seen: Sequence[NDArray[np.int32]],
-        targets: NDArray[np.int32],
-        k: int = 0,
-        max_rank: int | None = None,
+        self, seen: Sequence[Items], targets: Items, k: int = 0, max_rank: int | None = None
     ) -> None:
         offsets = np.cumsum([0, *map(len, seen)])
-        self._seen = np.concatenate([*seen, np.empty(0, np.int32)])
-        self._starts, self._stops = offsets[:-1].copy(), offsets[1:].copy()
-        _sort_seen(self._seen, self._starts, self._stops, targets)
-        self._next_seen = self._starts.copy()
+        starts, stops = offsets[:-1].copy(), offsets[1:].copy()
+        items = np.concatenate([*seen, np.empty(0, np.int32)])
+        self._seen = SeenItems(items, starts, stops, starts.copy())
+        _sort_seen(self._seen, targets)
         self._targets = targets
         self._has_targets = bool((targets >= 0).any())
         self._max_rank = max_rank
@@ -53,12 +66,12 @@ class RankAccumulator:
         """The best items so far, best first, [B, k]; −1 pads short lists."""
 
     @property
-    def active_targets(self) -> NDArray[np.int32]:
+    def active_targets(self) -> Items:
         """The targets of the active rows, [R]."""
         return self._targets[self._rows]
 
     @property
-    def ranks(self) -> NDArray[np.int64]:
+    def ranks(self) -> Indices:
         """The rank of each target, from 1, [B]."""
         ranks = 1 + self._n_better
         return ranks if self._max_rank is None else np.minimum(ranks, self._max_rank + 1)
@@ -69,28 +82,13 @@ class RankAccumulator:
         if len(self._rows) == len(self.top):
             self._best = np.full(self.top.shape, -np.inf, dtype=scores.dtype)
 
-    def update(self, scores: NDArray[Any], first: int, width: int) -> None:
-        """Add the scores of the next items.
-
-        Args:
-            scores: of the active rows, [R, at least width].
-            first: item of the first column; blocks arrive in the order of the items.
-            width: number of columns that belong to items.
-        """
-        block = (scores, first, width)
+    def update(self, block: Block) -> None:
+        """Add the scores of the next items; blocks arrive in the order of the items."""
         if self._has_targets:
-            _count_better(
-                *block,
-                self._target_scores,
-                self._rows,
-                self._targets,
-                self._seen,
-                self._next_seen,
-                self._stops,
-                self._n_better,
-            )
+            scores, rows, targets = self._target_scores, self._rows, self._targets
+            _count_better(block, scores, rows, targets, self._seen, self._n_better)
         if self.top.shape[1]:
-            _update_top(*block, self._seen, self._starts, self._stops, self._best, self.top)
+            _update_top(block, self._seen, self._best, self.top)
 
     def prune(self) -> NDArray[np.bool_] | None:
         """Deactivate rows whose rank exceeds `max_rank`, once they are at least half of all.
@@ -108,15 +106,10 @@ class RankAccumulator:
 
 
 @numba.njit(cache=True, nogil=True)
-def _sort_seen(
-    seen: NDArray[np.int32],
-    starts: NDArray[np.int64],
-    stops: NDArray[np.int64],
-    targets: NDArray[np.int32],
-) -> None:
-    """Sort each row's seen items in place, drop duplicates and the target, and lower `stops`."""
+def _sort_seen(seen: SeenItems, targets: Items) -> None:
+    """Sort each row's items in place, drop duplicates and the target, and lower `stops`."""
     for row in range(len(targets)):
-        items = seen[starts[row] : stops[row]]
+        items = seen.items[seen.starts[row] : seen.stops[row]]
         items.sort()
         n_unique = 0
         for index in range(len(items)):
@@ -124,31 +117,23 @@ def _sort_seen(
             if item != targets[row] and (n_unique == 0 or item != items[n_unique - 1]):
                 items[n_unique] = item
                 n_unique += 1
-        stops[row] = starts[row] + n_unique
+        seen.stops[row] = seen.starts[row] + n_unique
 
 
 @numba.njit(cache=True, nogil=True)
 def _count_better(
-    scores: NDArray[Any],
-    first: int,
-    width: int,
-    target_scores: NDArray[Any],
-    rows: NDArray[np.int64],
-    targets: NDArray[np.int32],
-    seen: NDArray[np.int32],
-    next_seen: NDArray[np.int64],
-    stops: NDArray[np.int64],
-    n_better: NDArray[np.int64],
+    block: Block, target_scores: Any, rows: Indices, targets: Items, seen: SeenItems, n_better: Any
 ) -> None:
     """Add the number of items in this block that rank before each target to `n_better`, [B].
 
-    `scores`, `target_scores` (without NaN) and `rows` belong to the active rows, [R]; the other
-    arrays to all rows, [B]. `next_seen` moves past the seen items of this block.
+    `target_scores` (without NaN) and `rows` belong to the active rows, [R]. The counting loops
+    run over slices from 0: the compiler then knows that no index is negative and compares 16
+    scores per instruction, eight times as fast.
     """
     for index in range(len(rows)):
-        row, values, target_score = rows[index], scores[index], target_scores[index]
-        target = targets[row] - first
-        n_before = min(max(target, 0), width)
+        row, values, target_score = rows[index], block.scores[index], target_scores[index]
+        target = targets[row] - block.first
+        n_before = min(max(target, 0), block.width)
         count = 0
         if target_score == -np.inf:
             count = n_before  # all items with a lower index score at least as high
@@ -156,49 +141,41 @@ def _count_better(
             before = values[:n_before]
             for item in range(len(before)):
                 count += before[item] >= target_score
-        after = values[max(target + 1, 0) : width]
+        after = values[max(target + 1, 0) : block.width]
         for item in range(len(after)):
             count += after[item] > target_score
-        position = next_seen[row]
-        while position < stops[row] and seen[position] < first + width:
-            item = seen[position] - first
+        position = seen.next[row]
+        while position < seen.stops[row] and seen.items[position] < block.first + block.width:
+            item = seen.items[position] - block.first
             if item < target:
                 count -= target_score == -np.inf or values[item] >= target_score
             else:
                 count -= values[item] > target_score
             position += 1
-        next_seen[row] = position
+        seen.next[row] = position
         n_better[row] += count
 
 
 @numba.njit(cache=True, nogil=True)
-def _update_top(
-    scores: NDArray[Any],
-    first: int,
-    width: int,
-    seen: NDArray[np.int32],
-    starts: NDArray[np.int64],
-    stops: NDArray[np.int64],
-    best: NDArray[Any],
-    top: NDArray[np.int32],
-) -> None:
+def _update_top(block: Block, seen: SeenItems, best: NDArray[Any], top: Items) -> None:
     """Merge the items of this block into the lists: scores `best` and items `top`, [B, k]."""
     k = top.shape[1]
     for row in range(len(top)):
-        values, row_best = scores[row], best[row]
+        values, row_best = block.scores[row], best[row]
+        row_seen = seen.items[seen.starts[row] : seen.stops[row]]
         n_listed = k
         while n_listed > 0 and top[row, n_listed - 1] < 0:
             n_listed -= 1
-        for chunk in range(0, width, _STRIDE):
-            stop = min(chunk + _STRIDE, width)
+        for chunk in range(0, block.width, _STRIDE):
+            stop = min(chunk + _STRIDE, block.width)
             if n_listed == k and not _any_above(values[chunk:stop], row_best[k - 1]):
                 continue
             for column in range(chunk, stop):
-                value, item = values[column], first + column
+                value, item = values[column], block.first + column
                 if n_listed == k and not value > row_best[k - 1]:
                     continue
-                position = starts[row] + np.searchsorted(seen[starts[row] : stops[row]], item)
-                if position < stops[row] and seen[position] == item:
+                position = np.searchsorted(row_seen, item)
+                if position < len(row_seen) and row_seen[position] == item:
                     continue
                 _insert(row_best, top[row], n_listed, value, item)
                 n_listed = min(n_listed + 1, k)
@@ -214,9 +191,7 @@ def _any_above(values: NDArray[Any], bound: Any) -> bool:
 
 
 @numba.njit(cache=True, nogil=True)
-def _insert(
-    best: NDArray[Any], top: NDArray[np.int32], n_listed: int, value: Any, item: int
-) -> None:
+def _insert(best: NDArray[Any], top: Items, n_listed: int, value: Any, item: int) -> None:
     """Insert an item after all items that score at least as high; a full list drops its last."""
     if np.isnan(value):
         value = -np.inf

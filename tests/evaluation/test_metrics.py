@@ -14,12 +14,12 @@ from recsys.data import read_ratings
 from recsys.evaluation import rank
 from recsys.evaluation.metrics import (
     METRICS,
-    SET_METRICS,
     TITLES,
     coverage,
     diversity,
     find_hits,
     gini,
+    hit_metrics,
     hit_rate,
     list_quality,
     mean_metrics,
@@ -28,6 +28,7 @@ from recsys.evaluation.metrics import (
     ndcg,
     novelty,
     serendipity,
+    set_metrics,
 )
 
 # One target per prediction.
@@ -81,7 +82,14 @@ def test_every_metric_has_a_title():
 
 LISTS = np.array([[4, 2, 0, 1], [3, 1, 2, -1], [5, 4, 3, 2]], dtype=np.int32)
 RELEVANT = [np.array(items, dtype=np.int32) for items in ([2, 1, 5], [1], [0, 1])]
-HITS = find_hits(LISTS, RELEVANT, 6)
+
+
+def hits_of(lists, relevant, n_items):
+    rows = np.repeat(np.arange(len(relevant)), [len(items) for items in relevant])
+    return find_hits(lists, rows, np.concatenate(relevant), n_items)
+
+
+HITS = hits_of(LISTS, RELEVANT, 6)
 
 
 def test_hits_are_found_in_each_users_own_list():
@@ -112,12 +120,20 @@ AT_2, AT_4 = 1 / math.log2(3), 1 / math.log2(5)
     ],
 )
 def test_set_metrics_by_hand(metric, k, expected):
-    assert SET_METRICS[metric](HITS, k).tolist() == pytest.approx(expected)
+    assert hit_metrics(HITS, k)[metric].tolist() == pytest.approx(expected)
 
 
-def test_a_user_without_relevant_items_is_rejected():
-    with pytest.raises(ValueError, match="user 1 of 2 has no relevant item"):
-        find_hits(LISTS[:2], [RELEVANT[0], np.array([], np.int32)], 6)
+def test_a_target_that_occurs_twice_counts_once():
+    hits = hits_of(LISTS[:1], [np.array([2, 1, 2], np.int32)], 6)
+    assert hits.is_hit.tolist() == [[False, True, False, True]]
+    assert hits.n_relevant.tolist() == [2]
+
+
+def test_set_metrics_use_the_list_before_the_first_target_of_each_user():
+    lists = np.array([[3, 1], [9, 9], [5, 2]], dtype=np.int32)
+    means = set_metrics(lists, np.array([7, 7, 8]), np.array([1, 2, 5], np.int32), n_items=10)
+    assert means["recall_at_2"] == (1 / 2 + 1) / 2
+    assert means["precision_at_2"] == (1 / 2 + 1 / 2) / 2
 
 
 class Factors(MatrixFactorizationBase):
@@ -159,11 +175,12 @@ def csr_matrix(rows, n_items):
 def test_set_metrics_agree_with_implicit(seed, k):
     model, histories, relevant = random_case(seed)
     lists = rank(model, histories, k=k, batch_size=100).recommended
-    hits = find_hits(lists, relevant, 25)
+    hits = hits_of(lists, relevant, 25)
+    metrics = hit_metrics(hits, k)
     train, test = csr_matrix(histories, 25), csr_matrix(relevant, 25)
     peer = ranking_metrics_at_k(model, train, test, K=k, show_progress=False, num_threads=1)
-    assert SET_METRICS["map"](hits, k).mean() == pytest.approx(peer["map"], rel=1e-5)
-    assert SET_METRICS["user_ndcg"](hits, k).mean() == pytest.approx(peer["ndcg"], rel=1e-5)
+    assert metrics["map"].mean() == pytest.approx(peer["map"], rel=1e-5)
+    assert metrics["user_ndcg"].mean() == pytest.approx(peer["ndcg"], rel=1e-5)
     # implicit defines precision as all hits / all possible hits.
     attainable = np.minimum(hits.n_relevant, k).sum()
     assert hits.is_hit.sum() / attainable == pytest.approx(peer["precision"], rel=1e-5)
@@ -174,7 +191,7 @@ def test_set_metrics_agree_with_implicit(seed, k):
 def test_set_metrics_agree_with_trec_eval(seed, k):
     model, histories, relevant = random_case(seed)
     lists = rank(model, histories, k=10, batch_size=100).recommended
-    hits = find_hits(lists, relevant, 25)
+    hits = hits_of(lists, relevant, 25)
     qrels = {f"u{user}": {str(item): 1 for item in row} for user, row in enumerate(relevant)}
     run = {
         f"u{user}": {str(item): float(-position) for position, item in enumerate(row)}
@@ -189,7 +206,7 @@ def test_set_metrics_agree_with_trec_eval(seed, k):
         "map": ir_measures.AP @ k,
     }
     peer = ir_measures.calc_aggregate(measures.values(), qrels, run)
-    ours = {name: SET_METRICS[name](hits, k) for name in measures}
+    ours = hit_metrics(hits, k)
     # trec_eval divides by all relevant items, even if there are more than k.
     ours["map"] *= np.minimum(hits.n_relevant, k) / hits.n_relevant
     assert {name: values.mean() for name, values in ours.items()} == pytest.approx(
@@ -212,7 +229,7 @@ def test_set_metrics_of_one_relevant_item_equal_the_metrics_of_its_rank(scores, 
     targets = np.full(len(scores), target, dtype=np.int32)
     histories = [np.empty(0, np.int32)] * len(scores)
     ranking = rank(Table(), histories, targets, k, batch_size=10_000)
-    hits = find_hits(ranking.recommended, [targets[:1]] * len(scores), 7)
+    hits = hits_of(ranking.recommended, [targets[:1]] * len(scores), 7)
     for set_metric, metric in (
         ("user_hit_rate", "hit_rate"),
         ("recall", "hit_rate"),
@@ -221,7 +238,7 @@ def test_set_metrics_of_one_relevant_item_equal_the_metrics_of_its_rank(scores, 
         ("user_ndcg", "ndcg"),
     ):
         expected = METRICS[metric](ranking.ranks, k)
-        np.testing.assert_allclose(SET_METRICS[set_metric](hits, k), expected, rtol=1e-12)
+        np.testing.assert_allclose(hit_metrics(hits, k)[set_metric], expected, rtol=1e-12)
 
 
 # Beyond accuracy.
