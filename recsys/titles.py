@@ -1,4 +1,4 @@
-"""Titles as people say them."""
+"""Titles for display."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _ARTICLES = frozenset({"A", "An", "The"})
 
 
 def display_title(title: str) -> str:
-    """A title without year and other names in brackets, its article in front.
+    """Remove the year and alternative titles in parentheses, and move the article to the front.
 
     Example:
         >>> display_title("Seven Samurai, The (Shichinin no samurai) (1954)")

@@ -20,8 +20,8 @@ def renamed(bundle, title):
     return replace(bundle, catalogue=bundle.catalogue.assign(title=title))
 
 
-def first_title(following):
-    return following.recommender.popular_items(1).as_records()[0]["title"]
+def first_title(reloader):
+    return reloader.recommender.popular_items(1).as_records()[0]["title"]
 
 
 def wait_until(true, seconds=20.0):
@@ -32,27 +32,27 @@ def wait_until(true, seconds=20.0):
 
 
 def test_a_new_bundle_is_taken_into_use_and_the_old_one_goes_on(bundle, folder):
-    with AutoReloader(folder, poll_interval=0.02) as following:
-        old, version = following.recommender, following.version
+    with AutoReloader(folder, poll_interval=0.02) as reloader:
+        old, version = reloader.recommender, reloader.version
         save_bundle(renamed(bundle, "New"), folder)
-        wait_until(lambda: following.version != version)
-        assert first_title(following) == "New"
+        wait_until(lambda: reloader.version != version)
+        assert first_title(reloader) == "New"
         assert old.popular_items(1)["title"][0] != "New"
 
 
 def test_the_same_bundle_is_loaded_once(folder):
-    with AutoReloader(folder, poll_interval=3600) as following:
-        before = following.recommender
-        assert not following.poll()
-        assert following.recommender is before
+    with AutoReloader(folder, poll_interval=3600) as reloader:
+        before = reloader.recommender
+        assert not reloader.poll()
+        assert reloader.recommender is before
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "newer", "gone"])
 def test_a_broken_bundle_is_refused_and_logged_and_the_old_one_keeps_answering(
     bundle, folder, tmp_path, caplog, damage
 ):
-    with AutoReloader(folder, poll_interval=3600) as following:
-        title, version = first_title(following), following.version
+    with AutoReloader(folder, poll_interval=3600) as reloader:
+        title, version = first_title(reloader), reloader.version
         save_bundle(renamed(bundle, "Broken"), folder)
         if damage == "gone":
             shutil.rmtree(folder)
@@ -63,26 +63,26 @@ def test_a_broken_bundle_is_refused_and_logged_and_the_old_one_keeps_answering(
             content[-1] ^= 1
             cut = len(content) // 2 if damage == "truncated" else len(content)
             (folder / "embeddings.safetensors").write_bytes(content[:cut])
-        assert not following.poll()
-        assert first_title(following) == title
-        assert following.version == version
-        assert "keeps answering" in caplog.text
+        assert not reloader.poll()
+        assert first_title(reloader) == title
+        assert reloader.version == version
+        assert "still using version" in caplog.text
         caplog.clear()
-        following.poll()
-        assert not caplog.text, "what is wrong is told once"
+        reloader.poll()
+        assert not caplog.text, "the same error is logged once"
         save_bundle(renamed(bundle, "Good"), folder)
-        assert following.poll()
-        assert first_title(following) == "Good"
+        assert reloader.poll()
+        assert first_title(reloader) == "Good"
 
 
 def test_a_bundle_that_cannot_answer_is_refused(bundle, folder, caplog):
-    with AutoReloader(folder, poll_interval=3600) as following:
-        version = following.version
+    with AutoReloader(folder, poll_interval=3600) as reloader:
+        version = reloader.version
         arrays = dict(bundle.weights.arrays) | {"item_bias": bundle.weights.arrays["item_bias"][:3]}
         broken = replace(bundle, weights=replace(bundle.weights, arrays=arrays))
         save_bundle(broken, folder)
-        assert not following.poll()
-        assert following.version == version
+        assert not reloader.poll()
+        assert reloader.version == version
         assert "item_bias" in caplog.text
 
 
@@ -91,18 +91,18 @@ def test_there_has_to_be_a_bundle_to_begin_with(tmp_path):
         AutoReloader(tmp_path)
 
 
-def _follow_in_child(following, bundle, folder, answers):
-    first_title(following)
+def _reload_in_child(reloader, bundle, folder, answers):
+    first_title(reloader)
     save_bundle(renamed(bundle, "New"), folder)
-    wait_until(lambda: first_title(following) == "New")
-    answers.put(first_title(following))
+    wait_until(lambda: first_title(reloader) == "New")
+    answers.put(first_title(reloader))
 
 
 def test_a_forked_process_follows_too(bundle, folder):
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
-    with AutoReloader(folder, poll_interval=0.02) as following:
-        child = context.Process(target=_follow_in_child, args=(following, bundle, folder, answers))
+    with AutoReloader(folder, poll_interval=0.02) as reloader:
+        child = context.Process(target=_reload_in_child, args=(reloader, bundle, folder, answers))
         child.start()
         assert answers.get(timeout=30) == "New"
         child.join()

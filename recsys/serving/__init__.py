@@ -1,8 +1,6 @@
-"""Recommendations over HTTP, and the page that shows them (extra `[serve]`).
+"""The HTTP API of a recommender, with a demo page (extra `[serve]`).
 
-    recsys serve models:/recsys@champion
-
-`create_app` gives the same as an ASGI application, to be run by another server.
+`recsys serve` runs it; `create_app` creates the ASGI application for another server.
 """
 
 import lazy_loader

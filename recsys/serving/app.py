@@ -1,36 +1,54 @@
-"""The application: endpoints, limits, the page."""
+"""The ASGI application and its endpoints.
+
+Endpoints that take about a millisecond run in the event loop. Slower ones run in a thread.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import cache, partial
-from importlib.metadata import version
 from importlib.resources import files
-from typing import Any
+from itertools import groupby
+from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+import orjson
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.concurrency import run_in_threadpool
 
-from recsys.recommender import Recommender
-from recsys.serving import responses
-from recsys.serving.answers import answer
+from recsys import columns
+from recsys.recommender import Recommendations, Recommender
+from recsys.serving import schemas
 from recsys.serving.config import ServingConfig
-from recsys.serving.deployment import Deployment, deployment_of
-from recsys.serving.limits import Limits, is_guarded
-from recsys.serving.observing import Observed
-from recsys.serving.problems import Problem, documented, tell_problems
-from recsys.serving.routes import router
+from recsys.serving.errors import Problem, ProblemError, error_responses, register_error_handlers
+from recsys.serving.middleware import LimitsMiddleware, ObservabilityMiddleware, requires_key
+from recsys.serving.schemas import MAX_K, MAX_MAP_POINTS, MAX_TEXT
+from recsys.serving.state import AppState, LoadedModel, get_state
 
-_PAGE = {
+_STATIC = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/map.js": ("map.js", "text/javascript; charset=utf-8"),
 }
+_EXPLAINED = (columns.ITEM_ID, columns.TITLE, "sentence")
+_GET_ERRORS = error_responses(401, 422, 429, 503)
+_POST_ERRORS = error_responses(404, 409, 400, 408, 413, 401, 422, 429, 503)
+_SESSION_ERRORS = error_responses(404, 401, 422, 429, 503)
 
-_about = APIRouter(tags=["operation"])
+_operation = APIRouter(tags=["operation"])
+_v1 = APIRouter(prefix="/v1", tags=["recommendations"])
+
+SessionID = Annotated[
+    str,
+    Path(
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="Letters, digits, `_` and `-`. Use an id that cannot be guessed.",
+        examples=["5f0c2e6a-6a0c-4e4d-9f6b-0d8f3c1d2b7a"],
+    ),
+]
 
 
 def create_app(
@@ -38,104 +56,264 @@ def create_app(
     config: ServingConfig | None = None,
     source: str = "a recommender",
 ) -> FastAPI:
-    """The HTTP interface of a recommender, as an ASGI application.
+    """Create the HTTP interface of a recommender as an ASGI application.
 
     Args:
-        current: gives the recommender to answer with. When it gives another one, requests are
-            answered by the one before until its map and index are made.
-        config: limits and access.
-        source: what `/readyz` says that the recommender came from.
+        current: Returns the current recommender. When it returns a new one, the application keeps
+            using the previous one until the new one is prepared.
+        config: Limits and access.
+        source: Where the recommender comes from, for `/readyz`.
 
     Example:
-        Under any ASGI server, from a module of one's own::
+        For any ASGI server::
 
-            rec = recsys.load_recommender("models:/recsys@champion")
-            app = create_app(lambda: rec)
+            recommender = recsys.load_recommender("models:/recsys@champion")
+            app = create_app(lambda: recommender)
     """
     config = config or ServingConfig()
-    deployment = Deployment(current, config, source)
+    state = AppState(current, config, source)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        deployment.open()
+        state.open()
         try:
             yield
         finally:
-            deployment.close()
+            state.close()
 
-    # The usual pages of documentation load scripts from elsewhere; /openapi.json needs nobody.
+    # FastAPI's documentation pages load scripts from a CDN; only /openapi.json is served.
     app = FastAPI(title="recsys", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.deployment = deployment
-    app.include_router(router)
-    app.include_router(_about)
-    for path, (name, media_type) in _PAGE.items():
-        app.add_api_route(path, _file(name, media_type), include_in_schema=False)
-    tell_problems(app)
-    app.add_middleware(Limits, config=config, metrics=deployment.metrics)
-    app.add_middleware(Observed, metrics=deployment.metrics)
-    described = cache(partial(_description, app, guarded=config.api_key is not None))
-    app.openapi = described  # type: ignore[method-assign]
+    app.state.recsys = state
+    app.include_router(_v1)
+    app.include_router(_operation)
+    for path, (name, media_type) in _STATIC.items():
+        app.add_api_route(path, _static_file(name, media_type), include_in_schema=False)
+    register_error_handlers(app)
+    app.add_middleware(LimitsMiddleware, config=config, metrics=state.metrics)
+    app.add_middleware(ObservabilityMiddleware, metrics=state.metrics)
+    openapi = cache(partial(_openapi, app, has_key=config.api_key is not None))
+    app.openapi = openapi  # type: ignore[method-assign]
     return app
 
 
-@_about.get("/healthz", response_model=responses.Health, responses=documented(422))
+@_v1.post("/next", response_model=schemas.NextResponse, responses=_POST_ERRORS)
+async def next_items(request: Request, body: schemas.NextRequest) -> Response:
+    """Recommend the next items of a history; for an empty history, popular items."""
+    state = get_state(request)
+    model = state.model
+    options = _ranking_options(model, body)
+    if options["exclude"] or options["include"] is not None:
+        records = model.recommender.next_items(body.history, **options).as_records()
+    else:
+        del options["exclude"], options["include"]
+        records = await state.batcher.next_items(model.recommender, body.history, **options)
+    return _json({"items": records})
+
+
+@_v1.post("/similar", response_model=schemas.SimilarResponse, responses=_POST_ERRORS)
+async def similar_items(request: Request, body: schemas.SimilarRequest) -> Response:
+    """Find similar items."""
+    model = get_state(request).model
+    result = model.recommender.similar_items(
+        body.item, body.k, diversity=body.diversity, **_filters(model, body)
+    )
+    return _json({"items": result.as_records()})
+
+
+@_v1.post("/sequences", response_model=schemas.SequencesResponse, responses=_POST_ERRORS)
+async def sequences(request: Request, body: schemas.SequencesRequest) -> Response:
+    """Find the most probable sequences of next items."""
+    model = get_state(request).model
+    result = await run_in_threadpool(
+        model.recommender.next_sequences,
+        body.history,
+        body.length,
+        beam_width=body.beam_width,
+        **_filters(model, body),
+    )
+    item_columns = (columns.RANK, columns.ITEM_ID, columns.TITLE, columns.SCORE)
+    return _json(
+        {
+            "sequences": [
+                {
+                    columns.PROBABILITY: rows[0][columns.PROBABILITY],
+                    "items": [{name: row[name] for name in item_columns} for row in rows],
+                }
+                for rows in _grouped(result, "sequence")
+            ]
+        }
+    )
+
+
+@_v1.post("/explain", response_model=schemas.ExplainResponse, responses=_POST_ERRORS)
+async def explain(request: Request, body: schemas.ExplainRequest) -> Response:
+    """Explain recommendations by the items of the history that contribute to them."""
+    recommender = get_state(request).model.recommender
+    result = await run_in_threadpool(recommender.explain, body.history, body.items, body.k)
+    return _json(
+        {
+            "items": [
+                {
+                    **{name: rows[0][name] for name in _EXPLAINED},
+                    "contributions": [
+                        {
+                            columns.ITEM_ID: row["because_item_id"],
+                            columns.TITLE: row["because_title"],
+                            **{n: row[n] for n in (columns.RANK, columns.SCORE, "cooccurrence")},
+                        }
+                        for row in rows
+                    ],
+                }
+                for rows in _grouped(result, columns.ITEM_ID)
+            ]
+        }
+    )
+
+
+@_v1.get("/items", response_model=schemas.SearchResponse, responses=_GET_ERRORS)
+async def search(
+    request: Request,
+    query: Annotated[
+        str,
+        Query(max_length=MAX_TEXT, description="A title, with typos.", examples=["the matirx"]),
+    ] = "",
+    k: Annotated[int, Query(ge=1, le=MAX_K, description="Maximum number of items.")] = 10,
+) -> Response:
+    """Search by title, tolerating typos; without a query, the most popular items."""
+    result = await run_in_threadpool(get_state(request).model.recommender.search, query, k)
+    return _json({"items": result.as_records()})
+
+
+@_v1.get("/map", response_model=schemas.MapPoints, responses=_GET_ERRORS)
+async def item_map(
+    request: Request,
+    k: Annotated[int, Query(ge=1, le=MAX_MAP_POINTS, description="Number of items.")] = 1000,
+) -> Response:
+    """A two-dimensional map of the most popular items, by the similarity of their embeddings."""
+    return _json({"items": get_state(request).model.item_map.most_popular(k)})
+
+
+@_v1.post("/map", response_model=schemas.MapPoints, responses=_POST_ERRORS)
+async def map_points(request: Request, body: schemas.MapRequest) -> Response:
+    """Locate items on the map. Items without an embedding are omitted."""
+    model = get_state(request).model
+    indices = [model.recommender.index_of(item) for item in body.items]
+    return _json({"items": model.item_map.points(indices)})
+
+
+@_v1.post(
+    "/sessions/{session_id}/events", response_model=schemas.SessionResponse, responses=_POST_ERRORS
+)
+async def add_event(
+    request: Request, session_id: SessionID, body: schemas.EventRequest
+) -> Response:
+    """Add an event to a session and recommend the next items. The first event creates it."""
+    state = get_state(request)
+    model = state.model
+    options = _ranking_options(model, body)
+    session, n_events = state.sessions.add(model.recommender, session_id, body.item)
+    records = session.next_items(**options).as_records()
+    return _json({"session_id": session_id, "n_events": n_events, "items": records})
+
+
+@_v1.get("/sessions/{session_id}", response_model=schemas.SessionState, responses=_SESSION_ERRORS)
+async def get_session(request: Request, session_id: SessionID) -> Response:
+    """The content of a session."""
+    record = get_state(request).sessions.get(session_id)
+    if record is None:
+        raise _unknown_session()
+    return _json({"session_id": session_id, "n_events": record.n_events, "history": record.history})
+
+
+@_v1.delete("/sessions/{session_id}", status_code=204, responses=_SESSION_ERRORS)
+async def delete_session(request: Request, session_id: SessionID) -> Response:
+    """Delete a session."""
+    if not get_state(request).sessions.delete(session_id):
+        raise _unknown_session()
+    return Response(status_code=204)
+
+
+@_operation.get("/healthz", response_model=schemas.Health, responses=error_responses(422))
 async def healthz() -> Response:
-    """That the process runs."""
-    return answer({"status": "ok"})
+    """Whether the process runs."""
+    return _json({"status": "ok"})
 
 
-@_about.get("/readyz", response_model=responses.Ready)
+@_operation.get("/readyz", response_model=schemas.Ready)
 async def readyz(request: Request) -> Response:
-    """That questions are answered, and from what."""
-    deployment = deployment_of(request)
-    model = deployment.model
-    return answer(
+    """Whether requests are answered, and by which model."""
+    state = get_state(request)
+    model = state.model
+    return _json(
         {
             "status": "ready",
-            "source": deployment.source,
+            "source": state.source,
             "n_items": len(model.recommender.catalogue),
             "loaded_at": model.loaded_at.isoformat(timespec="seconds"),
         }
     )
 
 
-@_about.get(
+@_operation.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, **documented(401, 429, 503)},
+    responses={200: {"content": {"text/plain": {}}}, **error_responses(401, 429, 503)},
 )
 async def metrics(request: Request) -> Response:
-    """Counts and times for Prometheus."""
-    deployment = deployment_of(request)
-    deployment.metrics.sessions.set(len(deployment.sessions))
-    return Response(deployment.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    """Metrics for Prometheus."""
+    state = get_state(request)
+    state.metrics.sessions.set(len(state.sessions))
+    return Response(state.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _file(name: str, media_type: str) -> Callable[[], Any]:
-    content = files("recsys.serving").joinpath("page", name).read_bytes()
+def _json(content: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(content, default=str), media_type="application/json")
 
-    async def page() -> Response:
+
+def _filters(model: LoadedModel, body: schemas.FilteredRequest) -> dict[str, Any]:
+    include = None if body.include is None else model.item_filter(body.include)
+    return {"include": include, "exclude": model.item_filter(body.exclude)}
+
+
+def _ranking_options(model: LoadedModel, body: schemas.RankedRequest) -> dict[str, Any]:
+    names = ("k", "diversity", "popularity_weight", "embedding_weight")
+    return {name: getattr(body, name) for name in names} | _filters(model, body)
+
+
+def _grouped(result: Recommendations, name: str) -> Iterable[list[dict[str, Any]]]:
+    for _, rows in groupby(result.as_records(), key=lambda row: row[name]):
+        yield list(rows)
+
+
+def _unknown_session() -> ProblemError:
+    return ProblemError(404, "unknown-session", "the session does not exist or has expired")
+
+
+def _static_file(name: str, media_type: str) -> Callable[[], Any]:
+    content = files("recsys.serving").joinpath("static", name).read_bytes()
+
+    async def static_file() -> Response:
         return Response(content, media_type=media_type, headers={"Cache-Control": "no-cache"})
 
-    return page
+    return static_file
 
 
-def _description(app: FastAPI, guarded: bool) -> dict[str, Any]:
-    """The interface's description, with the form of errors, and the key."""
+def _openapi(app: FastAPI, has_key: bool) -> dict[str, Any]:
+    """The OpenAPI description, with the schema of errors and the API key."""
     description = get_openapi(
         title=app.title,
-        version=version("recsys"),
-        description="What to watch next, what is alike, and why. Items are named by id or title.",
+        version="1",
+        description="Next items, similar items and explanations. Items are given by id or title.",
         routes=app.routes,
     )
-    parts = description["components"]
-    parts["schemas"] |= {"Problem": Problem.model_json_schema()}
+    components = description["components"]
+    components["schemas"] |= {"Problem": Problem.model_json_schema()}
     for unused in ("HTTPValidationError", "ValidationError"):
-        parts["schemas"].pop(unused, None)
-    if guarded:
-        parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        components["schemas"].pop(unused, None)
+    if has_key:
+        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         for path, operations in description["paths"].items():
-            if is_guarded(path):
+            if requires_key(path):
                 for operation in operations.values():
                     operation["security"] = [{"key": []}]
     return description

@@ -1,4 +1,4 @@
-"""What the HTTP server can be told, and the bounds that are part of its interface."""
+"""The configuration of the HTTP server."""
 
 from __future__ import annotations
 
@@ -6,24 +6,8 @@ from pydantic import Field, SecretStr
 
 from recsys.config import POLL_INTERVAL, Config
 
-MAX_HISTORY = 500
-"""How many watches a request may hold, and how many a live session remembers by name."""
-
-MAX_K = 200
-"""How many items one answer may have."""
-
-MAX_STEPS = 20
-MAX_BEAM_WIDTH = 32
-MAX_NAME = 300
-"""Letters of a title, an id or a query."""
-
-MAX_PLACES = 5000
-"""How many items the map may show."""
-
-
-MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that tells workers where to keep their numbers, so that each can tell those of all.
-Its name is prometheus_client's, which looks for it when it is imported."""
+METRICS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable that prometheus_client reads on import: where workers share metrics."""
 
 
 class ServingConfig(Config):

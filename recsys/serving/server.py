@@ -1,7 +1,9 @@
-"""Running the application: one process, or several that share a port."""
+"""Run the application in one process, or in several that share a port."""
 
 from __future__ import annotations
 
+import json
+import logging
 import multiprocessing
 import os
 import shutil
@@ -10,11 +12,14 @@ import socket
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -22,12 +27,12 @@ from threadpoolctl import threadpool_limits
 
 from recsys.errors import ConfigError
 from recsys.recommender import Recommender
-from recsys.serving.config import MULTIPROCESS, ServingConfig
-from recsys.serving.logs import LOGGER, log_as_json
+from recsys.serving.config import METRICS_DIR_VARIABLE, ServingConfig
 
+_LOGGER = logging.getLogger("recsys.serving")
 _BACKLOG = 2048
-_GRACE_SECONDS = 15
-"""How long requests that are being answered may still take when the server is told to stop."""
+_SHUTDOWN_TIMEOUT = 15
+"""Seconds that running requests have to finish after a stop signal."""
 
 
 def serve(
@@ -41,102 +46,90 @@ def serve(
     log_level: str = "info",
     proxies: str = "",
 ) -> None:
-    """Serve until told to stop (SIGTERM, SIGINT); what is being answered then is answered.
+    """Serve until SIGTERM or SIGINT; running requests are finished first.
 
     Args:
-        current: gives the recommender to answer with; see `create_app`.
-        config: limits and access.
-        source: what the recommender came from.
-        host: the address to listen at.
-        port: the port to listen at; 0 takes a free one, which the log tells.
-        workers: how many processes.
-        log_level: `info` logs every request, `warning` only what went wrong.
-        proxies: addresses of proxies whose `X-Forwarded-For` is to be believed, with commas.
+        current: Returns the current recommender; see `create_app`.
+        config: Limits and access.
+        source: Where the recommender comes from.
+        host: The address to bind.
+        port: The port to bind. 0 selects a free port, which is logged.
+        workers: Number of worker processes.
+        log_level: `info` logs every request, `warning` only problems.
+        proxies: Comma-separated addresses of proxies whose `X-Forwarded-For` is trusted.
 
     Raises:
-        ConfigError: the address cannot be listened at, or this system cannot share a port.
+        ConfigError: The address cannot be bound, or the system cannot share a port.
     """
-    log_as_json(log_level)
-    if not _is_local(host) and config.api_key is None:
-        LOGGER.warning(
-            "listening at %s without an API key: whoever reaches this machine can ask", host
-        )
-    sockets = _listen(host, port, workers)
-    shared = Path(tempfile.mkdtemp(prefix="recsys-serve-")) if workers > 1 else None
+    configure_logging(log_level)
+    is_local = host in ("localhost", "::1") or host.startswith("127.")
+    if not is_local and config.api_key is None:
+        _LOGGER.warning("listening on %s without an API key: anyone can send requests", host)
+    sockets = _bind(host, port, workers)
+    shared_dir = Path(tempfile.mkdtemp(prefix="recsys-serve-")) if workers > 1 else None
     try:
-        if shared is not None:
-            config = _shared(config, shared)
-        from recsys.serving.app import create_app  # once it is known where workers meet
+        if shared_dir is not None:
+            (shared_dir / "metrics").mkdir()
+            os.environ[METRICS_DIR_VARIABLE] = str(shared_dir / "metrics")
+            config = config.model_copy(update={"session_store": str(shared_dir / "sessions.db")})
+        # Imports prometheus_client, which reads the variable.
+        from recsys.serving.app import create_app
 
         app = create_app(current, config, source)
-        where = f"http://{host}:{sockets[0].getsockname()[1]}"
-        LOGGER.info("serving", extra={"fields": {"source": source, "at": where}})
-        with _few_threads():
-            if shared is None:
+        url = f"http://{host}:{sockets[0].getsockname()[1]}"
+        _LOGGER.info("serving", extra={"fields": {"source": source, "url": url}})
+        with _limit_blas_threads():
+            if shared_dir is None:
                 _run(app, sockets[0], proxies)
             else:
-                _Workers(app, sockets, proxies).run()
+                _Supervisor(app, sockets, proxies).run()
     finally:
-        for one in sockets:
-            one.close()
-        if shared is not None:
-            shutil.rmtree(shared, ignore_errors=True)
+        for sock in sockets:
+            sock.close()
+        if shared_dir is not None:
+            shutil.rmtree(shared_dir, ignore_errors=True)
 
 
-def _few_threads() -> AbstractContextManager[object]:
-    """BLAS without threads of its own, unless the environment says how many.
+def _limit_blas_threads() -> AbstractContextManager[object]:
+    """Limit BLAS to one thread, unless an environment variable sets the number.
 
-    A step of the network is a product of some microseconds. Its threads wait for one another at
-    each, and where the cores are busy a request takes several times as long.
+    The matrix products of a request take microseconds. With several threads they spend most of
+    their time on synchronisation, in particular if the cores are busy.
     """
     if any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")):
         return nullcontext()
-    limited: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
-    return limited
+    limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
+    return limits
 
 
-def _shared(config: ServingConfig, folder: Path) -> ServingConfig:
-    """Have workers keep their sessions and their numbers in one place."""
-    (folder / "metrics").mkdir()
-    os.environ[MULTIPROCESS] = str(folder / "metrics")  # before prometheus_client is imported
-    return config.model_copy(update={"session_store": str(folder / "sessions.db")})
-
-
-def _is_local(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def _listen(host: str, port: int, workers: int) -> list[socket.socket]:
-    """A socket for each worker, all at one port: the system spreads connections over them.
-
-    With a single socket, the first worker to wake up would take all that wait.
-    """
+def _bind(host: str, port: int, workers: int) -> list[socket.socket]:
+    """One socket for each worker, all on the same port, so that the system balances connections."""
     if workers > 1 and not (hasattr(socket, "SO_REUSEPORT") and hasattr(os, "fork")):
-        raise ConfigError("this system cannot share a port among processes: use one worker")
+        raise ConfigError("this system cannot share a port between processes: use one worker")
     sockets: list[socket.socket] = []
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # Taken alone at first: with the option, a second server would share the port unnoticed.
-        with socket.socket(family, socket.SOCK_STREAM) as alone:
-            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            alone.bind(address)
-            bound = alone.getsockname()
+        # Without SO_REUSEPORT first, which would silently share the port with another server.
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            bound = probe.getsockname()
         for _ in range(workers):
-            one = socket.socket(family, socket.SOCK_STREAM)
-            sockets.append(one)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if workers > 1:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            one.bind(bound)
-            one.listen(_BACKLOG)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(bound)
+            sock.listen(_BACKLOG)
     except OSError as error:
-        for one in sockets:
-            one.close()
-        raise ConfigError(f"cannot listen at {host}:{port}: {error}") from error
+        for sock in sockets:
+            sock.close()
+        raise ConfigError(f"cannot listen on {host}:{port}: {error}") from error
     return sockets
 
 
-def _run(app: FastAPI, listening: socket.socket, proxies: str) -> None:
+def _run(app: FastAPI, sock: socket.socket, proxies: str) -> None:
     """Serve in this process."""
     config = uvicorn.Config(
         app,
@@ -147,18 +140,18 @@ def _run(app: FastAPI, listening: socket.socket, proxies: str) -> None:
         proxy_headers=bool(proxies),
         forwarded_allow_ips=proxies or None,
         backlog=_BACKLOG,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
     )
-    # uvicorn raises the signal again once all is answered: then this ends as other programs do.
+    # uvicorn raises the signal again after its shutdown; exit with status 0 then.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    uvicorn.Server(config).run([listening])
+    uvicorn.Server(config).run([sock])
 
 
-class _Workers:
-    """Processes forked from this one, so that they share the model's memory.
+class _Supervisor:
+    """Runs workers that are forked from this process and share the model's memory.
 
-    One that dies is replaced; its socket stays open meanwhile, so that connections wait.
+    A worker that dies is replaced; its socket stays open, so that connections wait.
     """
 
     def __init__(self, app: FastAPI, sockets: list[socket.socket], proxies: str) -> None:
@@ -167,30 +160,65 @@ class _Workers:
         self._stopping = False
 
     def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until SIGTERM or SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        running = [self._start(one) for one in self._sockets]
+        workers = [self._start(sock) for sock in self._sockets]
         while not self._stopping:
             time.sleep(0.2)
-            for at, process in enumerate(running):
-                if not process.is_alive() and not self._stopping:
-                    LOGGER.error("worker %s ended with %s", process.pid, process.exitcode)
-                    running[at] = self._start(self._sockets[at])
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.join(_GRACE_SECONDS + 5)
-            if process.is_alive():
-                process.kill()
+            for index, worker in enumerate(workers):
+                if not worker.is_alive() and not self._stopping:
+                    _LOGGER.error("worker %s exited with %s", worker.pid, worker.exitcode)
+                    workers[index] = self._start(self._sockets[index])
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.join(_SHUTDOWN_TIMEOUT + 5)
+            if worker.is_alive():
+                worker.kill()
 
     def _stop(self, _: int, __: FrameType | None) -> None:
         self._stopping = True
 
-    def _start(self, listening: socket.socket) -> BaseProcess:
-        process = self._context.Process(target=self._work, args=(listening,), daemon=True)
-        process.start()
-        return process
+    def _start(self, sock: socket.socket) -> BaseProcess:
+        worker = self._context.Process(
+            target=_run, args=(self._app, sock, self._proxies), daemon=True
+        )
+        worker.start()
+        return worker
 
-    def _work(self, listening: socket.socket) -> None:
-        _run(self._app, listening, self._proxies)
+
+class JSONFormatter(logging.Formatter):
+    """Formats log records as lines of JSON, with the fields of `extra={"fields": …}`.
+
+    Of an exception only the type and the traceback are logged: the message may contain personal
+    data.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "process": record.process,
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            line["error"] = record.exc_info[0].__name__
+            line["traceback"] = [
+                f"{frame.filename}:{frame.lineno} {frame.name}"
+                for frame in traceback.extract_tb(record.exc_info[2])
+            ]
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure_logging(level: str) -> None:
+    """Write the server's logs to standard error as JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JSONFormatter())
+    for name in ("recsys", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level.upper())
+        logger.propagate = False

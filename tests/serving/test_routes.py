@@ -2,7 +2,7 @@
 
 import pytest
 
-from recsys.serving import responses
+from recsys.serving import schemas
 
 
 def titles(rec, *indices):
@@ -11,14 +11,14 @@ def titles(rec, *indices):
 
 def test_next_is_what_the_library_says(client, rec):
     history = [*titles(rec, 4, 7), rec.catalogue.ids[2].item()]
-    for wishes in (
+    for options in (
         {},
         {"k": 3, "diversity": 0.5, "embedding_weight": 0.3, "popularity_weight": 0.2},
     ):
-        answered = client.post("/v1/next", json={"history": history, **wishes})
+        answered = client.post("/v1/next", json={"history": history, **options})
         assert answered.status_code == 200
-        assert answered.json() == {"items": rec.next_items(history, **wishes).as_records()}
-        responses.NextAnswer.model_validate(answered.json())
+        assert answered.json() == {"items": rec.next_items(history, **options).as_records()}
+        schemas.NextResponse.model_validate(answered.json())
 
 
 def test_an_empty_history_gets_what_is_popular(client, rec):
@@ -41,7 +41,7 @@ def test_exclude_and_only_name_items_or_genres(client, rec):
 def test_similar(client, rec):
     answered = client.post("/v1/similar", json={"item": titles(rec, 4)[0], "k": 4}).json()
     assert answered["items"] == rec.similar_items(titles(rec, 4)[0], 4).as_records()
-    responses.SimilarAnswer.model_validate(answered)
+    schemas.SimilarResponse.model_validate(answered)
 
 
 def test_watch_lists_are_nested(client, rec):
@@ -52,7 +52,7 @@ def test_watch_lists_are_nested(client, rec):
         [row["title"] for row in rows if row["sequence"] == n] for n in (1, 2)
     ]
     assert lists[0]["probability"] == rows[0]["probability"]
-    responses.SequencesAnswer.model_validate({"sequences": lists})
+    schemas.SequencesResponse.model_validate({"sequences": lists})
 
 
 def test_explanations_are_nested(client, rec):
@@ -61,10 +61,10 @@ def test_explanations_are_nested(client, rec):
     rows = rec.explain(titles(rec, 4, 7), titles(rec, 1, 2), 2).as_records()
     assert [item["title"] for item in items] == titles(rec, 1, 2)
     assert items[1]["sentence"] == rows[2]["sentence"]
-    assert [reason["title"] for reason in items[0]["reasons"]] == [
+    assert [reason["title"] for reason in items[0]["contributions"]] == [
         row["because_title"] for row in rows[:2]
     ]
-    responses.ExplainAnswer.model_validate({"items": items})
+    schemas.ExplainResponse.model_validate({"items": items})
 
 
 def test_what_was_watched_is_not_explained(client, rec):
@@ -78,7 +78,7 @@ def test_search_forgives_typing_errors(client, rec):
     wanted = rec.catalogue.titles[4]
     found = client.get("/v1/items", params={"query": wanted[1:-7], "k": 3}).json()
     assert found["items"][0]["title"] == wanted
-    responses.FoundAnswer.model_validate(found)
+    schemas.SearchResponse.model_validate(found)
 
 
 def test_a_session_goes_on_event_by_event(client, rec):
@@ -86,8 +86,8 @@ def test_a_session_goes_on_event_by_event(client, rec):
     for n, index in enumerate((4, 7, 2), start=1):
         asked = {"item": titles(rec, index)[0], "k": 5}
         answered = client.post(f"{path}/events", json=asked).json()
-        assert answered["n_watched"] == n
-        responses.SessionAnswer.model_validate(answered)
+        assert answered["n_events"] == n
+        schemas.SessionResponse.model_validate(answered)
     expected = rec.next_items(titles(rec, 4, 7, 2), 5).as_records()
     assert [item["title"] for item in answered["items"]] == [row["title"] for row in expected]
     state = client.get(path).json()
@@ -98,7 +98,7 @@ def test_a_session_goes_on_event_by_event(client, rec):
 
 def test_the_map_places_what_has_a_vector(client, rec):
     shown = client.get("/v1/map", params={"k": 10}).json()
-    responses.Places.model_validate(shown)
+    schemas.MapPoints.model_validate(shown)
     assert len(shown["items"]) == 10
     assert all(-1 <= item[axis] <= 1 for item in shown["items"] for axis in "xy")
     named = client.post("/v1/map", json={"items": [shown["items"][3]["title"]]}).json()["items"]
@@ -165,7 +165,7 @@ def test_sessions_go_on_where_another_recommender_takes_over(bundle):
         client.post("/v1/sessions/a/events", json={"item": item})
         now[0] = Recommender(replace(bundle, catalogue=renamed))
         client.get("/readyz")  # the first request that finds it has everything made from it
-        client.app.state.deployment._renewal.join(30)
+        client.app.state.recsys._loader.join(30)
         answered = client.post("/v1/sessions/a/events", json={"item": item}).json()
-        assert answered["n_watched"] == 2
+        assert answered["n_events"] == 2
         assert all(row["title"].endswith(" again") for row in answered["items"])

@@ -39,7 +39,7 @@ def serving(folder, *options, key=""):
             lines.append(json.loads(line))
             if lines[-1]["event"] == "serving":
                 break
-        yield lines[-1]["at"], process, lines
+        yield lines[-1]["url"], process, lines
     finally:
         process.kill()
         process.wait()
@@ -57,7 +57,7 @@ def test_workers_share_port_sessions_and_metrics_and_stop_when_told(bundle, fold
         counts = []
         for item in ids[:8]:  # each over a connection of its own: both workers get some
             path = f"{local(at)}/v1/sessions/one/events"
-            counts.append(httpx.post(path, json={"item": item}, timeout=60).json()["n_watched"])
+            counts.append(httpx.post(path, json={"item": item}, timeout=60).json()["n_events"])
         assert counts == list(range(1, 9))
         told = httpx.get(f"{local(at)}/metrics", timeout=60).text
         assert 'route="/v1/sessions/{session_id}/events",status="200"} 8.0' in told
@@ -89,11 +89,11 @@ def test_with_a_key_nothing_is_warned_of(folder):
     ],
 )
 def test_settings_that_cannot_be_are_told_in_a_line(options, message, capsys, monkeypatch):
-    from recsys import cli
+    from recsys.cli.main import main
 
     monkeypatch.setattr(sys, "argv", ["recsys", "serve", "nowhere", *options])
     with pytest.raises(SystemExit) as stopped:
-        cli.main()
+        main()
     assert stopped.value.code == 1
     told = capsys.readouterr().err
     assert message in told

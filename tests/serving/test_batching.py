@@ -5,27 +5,27 @@ import asyncio
 import pytest
 
 from recsys.errors import UnknownItemError
-from recsys.serving import together
-from recsys.serving.together import Together
+from recsys.serving import state
+from recsys.serving.state import MicroBatcher
 
 
 def ask(rec, *requests):
     """Answers of requests that come at the same moment; a mistake as the error."""
-    one = Together()
+    one = MicroBatcher()
 
     async def all_at_once():
-        asked = [one.next_items(rec, history, **wishes) for history, wishes in requests]
+        asked = [one.next_items(rec, history, **options) for history, options in requests]
         return await asyncio.gather(*asked, return_exceptions=True)
 
     return asyncio.run(all_at_once())
 
 
 def test_each_is_answered_as_if_alone(rec, monkeypatch):
-    monkeypatch.setattr(together, "_AT_ONCE", 3)
+    monkeypatch.setattr(state, "_MAX_BATCH", 3)
     ids = rec.catalogue.ids.tolist()
     requests = [(ids[n : n + n % 4], {"k": 3 + n % 2}) for n in range(10)]
-    for (history, wishes), records in zip(requests, ask(rec, *requests), strict=True):
-        alone = rec.next_items(history, **wishes).as_records()
+    for (history, options), records in zip(requests, ask(rec, *requests), strict=True):
+        alone = rec.next_items(history, **options).as_records()
         assert [row["item_id"] for row in records] == [row["item_id"] for row in alone]
         assert [row["score"] for row in records] == pytest.approx([row["score"] for row in alone])
         assert list(records[0]) == list(alone[0])

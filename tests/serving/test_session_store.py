@@ -1,8 +1,8 @@
 import pytest
 
 from recsys.errors import UnknownItemError
-from recsys.serving import live_sessions
-from recsys.serving.live_sessions import LiveSessions
+from recsys.serving import session_store
+from recsys.serving.session_store import SessionStore
 
 
 @pytest.fixture
@@ -10,8 +10,8 @@ def store(tmp_path):
     """Opens a worker's view of the same sessions."""
     opened = []
 
-    def open_(now=lambda: 0.0, max_sessions=100, seconds=60.0):
-        one = LiveSessions(str(tmp_path / "s.db"), max_sessions, seconds, now)
+    def open_(now=lambda: 0.0, max_sessions=100, ttl=60.0):
+        one = SessionStore(str(tmp_path / "s.db"), max_sessions, ttl, now)
         opened.append(one)
         return one
 
@@ -27,8 +27,8 @@ def ids(rec, *indices):
 def test_workers_go_on_with_one_session(store, rec):
     workers = [store(), store()]
     for n, item in enumerate(ids(rec, 4, 7, 2, 9)):
-        session, n_watched = workers[n % 2].watch(rec, "a", item)
-        assert n_watched == n + 1
+        session, n_events = workers[n % 2].add(rec, "a", item)
+        assert n_events == n + 1
     assert session.history == ids(rec, 4, 7, 2, 9)
     expected = rec.next_items(ids(rec, 4, 7, 2, 9))["item_id"].tolist()
     assert session.next_items()["item_id"].tolist() == expected
@@ -36,9 +36,9 @@ def test_workers_go_on_with_one_session(store, rec):
 
 def test_a_mistake_leaves_the_session_as_it_was(store, rec):
     sessions = store()
-    sessions.watch(rec, "a", ids(rec, 4)[0])
+    sessions.add(rec, "a", ids(rec, 4)[0])
     with pytest.raises(UnknownItemError):
-        sessions.watch(rec, "a", "no such film")
+        sessions.add(rec, "a", "no such film")
     assert sessions.get("a").history == ids(rec, 4)
 
 
@@ -47,28 +47,28 @@ def test_the_least_recently_used_make_room(store, rec):
     sessions = store(lambda: now[0], max_sessions=2)
     for name in ("a", "b", "a", "c"):
         now[0] += 1
-        sessions.watch(rec, name, ids(rec, 4)[0])
+        sessions.add(rec, name, ids(rec, 4)[0])
     assert sessions.get("b") is None
-    assert sessions.get("a").n_watched == 2
+    assert sessions.get("a").n_events == 2
     assert len(sessions) == 2
 
 
 def test_silent_sessions_are_forgotten(store, rec):
     now = [0.0]
-    sessions = store(lambda: now[0], seconds=10)
-    sessions.watch(rec, "a", ids(rec, 4)[0])
+    sessions = store(lambda: now[0], ttl=10)
+    sessions.add(rec, "a", ids(rec, 4)[0])
     now[0] = 11.0
     assert sessions.get("a") is None
     assert len(sessions) == 0
-    _, n_watched = sessions.watch(rec, "a", ids(rec, 7)[0])
-    assert n_watched == 1
+    _, n_events = sessions.add(rec, "a", ids(rec, 7)[0])
+    assert n_events == 1
     assert sessions.get("a").history == ids(rec, 7)
 
 
 def test_only_the_latest_events_are_kept_by_name(store, rec, monkeypatch):
-    monkeypatch.setattr(live_sessions, "MAX_HISTORY", 3)
+    monkeypatch.setattr(session_store, "MAX_HISTORY", 3)
     sessions = store()
     for index in range(10):
-        session, _ = sessions.watch(rec, "a", ids(rec, index)[0])
+        session, _ = sessions.add(rec, "a", ids(rec, index)[0])
         assert len(session) <= 6
-    assert sessions.get("a") == live_sessions.Watched(10, ids(rec, 7, 8, 9))
+    assert sessions.get("a") == session_store.SessionRecord(10, ids(rec, 7, 8, 9))

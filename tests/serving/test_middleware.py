@@ -8,9 +8,8 @@ import sys
 import pytest
 
 from recsys.errors import ConfigError
-from recsys.serving.limits import RateLimit
-from recsys.serving.logs import JSONLines
-from recsys.serving.server import _listen
+from recsys.serving.middleware import RateLimiter
+from recsys.serving.server import JSONFormatter, _bind
 
 KEY = "a key of enough letters"
 
@@ -32,17 +31,17 @@ def test_the_key_stands_in_no_log_nor_message(limited, caplog):
     client = limited(api_key=KEY)
     client.get("/v1/items", headers={"Authorization": f"Bearer {KEY}"})
     assert KEY not in caplog.text
-    assert KEY not in repr(client.app.state.deployment.config)
+    assert KEY not in repr(client.app.state.recsys.config)
 
 
 def test_a_bucket_fills_as_time_passes():
     now = [0.0]
-    limit = RateLimit(rate=2.0, burst=3, clock=lambda: now[0])
-    assert [limit.wait("a") for _ in range(4)] == [0, 0, 0, 0.5]
-    assert limit.wait("b") == 0
+    limit = RateLimiter(rate=2.0, burst=3, clock=lambda: now[0])
+    assert [limit.acquire("a") for _ in range(4)] == [0, 0, 0, 0.5]
+    assert limit.acquire("b") == 0
     now[0] = 0.75
-    assert limit.wait("a") == 0
-    assert limit.wait("a") == pytest.approx(0.25)
+    assert limit.acquire("a") == 0
+    assert limit.acquire("a") == pytest.approx(0.25)
 
 
 def test_too_many_requests_are_told_when_to_come_again(limited):
@@ -55,7 +54,7 @@ def test_too_many_requests_are_told_when_to_come_again(limited):
 def test_more_at_once_than_the_limit_are_told_to_wait(limited):
     client = limited(max_concurrency=1)
     busy = client.app.middleware_stack
-    while type(busy).__name__ != "Limits":
+    while type(busy).__name__ != "LimitsMiddleware":
         busy = getattr(busy, "app", None) or busy._app
     busy._in_flight = 1
     refused = client.get("/v1/items")
@@ -79,7 +78,7 @@ def test_logs_are_json_without_histories(client, caplog, rec):
     client.post("/v1/next", json={"history": [f"{title} no"]})
     client.get("/v1/items", params={"query": title})
     client.get("/v1/sessions/secret-session")
-    lines = [json.loads(JSONLines().format(record)) for record in caplog.records]
+    lines = [json.loads(JSONFormatter().format(record)) for record in caplog.records]
     told = [line for line in lines if line["event"] == "request"]
     assert [(line["route"], line["status"]) for line in told] == [
         ("/v1/next", 200),
@@ -101,9 +100,9 @@ def test_of_an_error_the_log_tells_where_and_not_what():
         fail()
     except KeyError:
         record = logging.LogRecord("x", 40, "", 0, "it broke", None, sys.exc_info())
-    line = json.loads(JSONLines().format(record))
+    line = json.loads(JSONFormatter().format(record))
     assert (line["event"], line["error"]) == ("it broke", "KeyError")
-    assert line["at"][-1].endswith(" fail")
+    assert line["traceback"][-1].endswith(" fail")
     assert "Heat" not in json.dumps(line)
 
 
@@ -131,5 +130,5 @@ def test_an_address_that_is_taken_is_told():
         taken.listen()
         port = taken.getsockname()[1]
         for workers in (1, 2):
-            with pytest.raises(ConfigError, match=f"cannot listen at 127.0.0.1:{port}"):
-                _listen("127.0.0.1", port, workers)
+            with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}"):
+                _bind("127.0.0.1", port, workers)

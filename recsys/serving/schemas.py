@@ -1,0 +1,285 @@
+"""Requests and responses of the HTTP API.
+
+Requests are validated. Responses are serialised directly from the recommender's records; their
+models document them in OpenAPI, and the tests validate responses against them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
+
+MAX_HISTORY = 500
+"""Maximum number of items in a request, and of events stored for a session."""
+MAX_K = 200
+MAX_LENGTH = 20
+"""Maximum number of items of a sequence."""
+MAX_BEAM_WIDTH = 32
+MAX_TEXT = 300
+"""Maximum number of characters of a title, an id or a query."""
+MAX_MAP_POINTS = 5000
+
+
+def _integer(value: object) -> object:
+    """Accept integral floats, as JSON has one number type, but neither booleans nor text."""
+    if isinstance(value, bool):
+        raise ValueError("booleans are not numbers")  # noqa: TRY004 – pydantic's convention
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_INTEGER = BeforeValidator(_integer)
+_Text = Annotated[StrictStr, Field(min_length=1, max_length=MAX_TEXT)]
+ItemName = Annotated[
+    Annotated[StrictInt, _INTEGER] | _Text, Field(description="An item's id or its title.")
+]
+ItemNames = Annotated[list[ItemName], Field(max_length=MAX_HISTORY)]
+UnitInterval = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
+
+_HISTORY = ["Apollo 13 (1995)", "Heat (1995)"]
+_OLDEST_FIRST = "Items of the user, oldest first."
+
+
+def _request(**example: Any) -> ConfigDict:
+    return ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [example]})
+
+
+class GenreFilter(BaseModel):
+    """Items of any of these genres."""
+
+    model_config = _request(genres=["Comedy", "Crime"])
+
+    genres: Annotated[list[_Text], Field(min_length=1, max_length=50)]
+
+
+FilterField = ItemNames | GenreFilter
+
+
+class FilteredRequest(BaseModel):
+    """Filters of the items."""
+
+    include: FilterField | None = Field(None, description="Recommend only these items.")
+    exclude: FilterField = Field([], description="Do not recommend these items.")
+
+
+class ListRequest(FilteredRequest):
+    """Options of a list of items."""
+
+    k: Annotated[StrictInt, Field(ge=1, le=MAX_K), _INTEGER] = Field(
+        10, description="Maximum number of items."
+    )
+    diversity: UnitInterval = Field(
+        0.0, description="Penalty on items similar to others of the result."
+    )
+
+
+class RankedRequest(ListRequest):
+    """Options of the ranking of next items."""
+
+    popularity_weight: UnitInterval = Field(
+        1.0, description="Share of the effect of popularity that remains in the score."
+    )
+    embedding_weight: UnitInterval | None = Field(
+        None,
+        description="Weight of the embeddings relative to the session model; null for the default.",
+    )
+
+
+class NextRequest(RankedRequest):
+    """A history to recommend the next items for."""
+
+    model_config = _request(history=_HISTORY, k=5)
+
+    history: ItemNames = Field([], description=_OLDEST_FIRST)
+
+
+class EventRequest(RankedRequest):
+    """An event to add to a session."""
+
+    model_config = _request(item="Heat (1995)", k=5)
+
+    item: ItemName
+
+
+class SimilarRequest(ListRequest):
+    """An item to find similar items for."""
+
+    model_config = _request(item="Toy Story (1995)", k=5, include={"genres": ["Comedy"]})
+
+    item: ItemName
+
+
+class SequencesRequest(FilteredRequest):
+    """A history to continue by sequences."""
+
+    model_config = _request(history=_HISTORY, length=3, beam_width=4)
+
+    history: ItemNames = Field([], description=_OLDEST_FIRST)
+    length: Annotated[StrictInt, Field(ge=1, le=MAX_LENGTH), _INTEGER] = Field(
+        5, description="Number of items of each sequence."
+    )
+    beam_width: Annotated[StrictInt, Field(ge=1, le=MAX_BEAM_WIDTH), _INTEGER] = Field(
+        8, description="Maximum number of sequences."
+    )
+
+
+class ExplainRequest(BaseModel):
+    """Recommended items to explain by a history."""
+
+    model_config = _request(history=_HISTORY, items=["Casino (1995)"], k=2)
+
+    history: Annotated[list[ItemName], Field(min_length=1, max_length=MAX_HISTORY)] = Field(
+        description=_OLDEST_FIRST
+    )
+    items: Annotated[list[ItemName], Field(min_length=1, max_length=50)] | None = Field(
+        None, description="Items to explain; null for the ten next items."
+    )
+    k: Annotated[StrictInt, Field(ge=1, le=20), _INTEGER] = Field(
+        3, description="Maximum number of contributions for each item."
+    )
+
+
+class MapRequest(BaseModel):
+    """Items to locate on the map."""
+
+    model_config = _request(items=["Heat (1995)"])
+
+    items: ItemNames
+
+
+ItemID = int | str
+
+
+class ItemResponse(BaseModel):
+    """An item."""
+
+    item_id: ItemID
+    title: str
+
+
+class SimilarItem(ItemResponse):
+    """A similar item."""
+
+    rank: int
+    score: float = Field(description="Cosine of the embeddings.")
+
+
+class NextItem(ItemResponse):
+    """A recommended item."""
+
+    rank: int
+    score: float = Field(description="Score that determines the order.")
+    probability: float = Field(description="Probability of the session model.")
+
+
+class FoundItem(ItemResponse):
+    """An item that matches a query, with all columns of the catalogue."""
+
+    model_config = ConfigDict(extra="allow")
+
+    rank: int
+    score: float = Field(description="1 for an exact match, lower for less similar titles.")
+
+
+class SimilarResponse(BaseModel):
+    """Similar items, nearest first."""
+
+    items: list[SimilarItem]
+
+
+class NextResponse(BaseModel):
+    """The next items, most likely first."""
+
+    items: list[NextItem]
+
+
+class SearchResponse(BaseModel):
+    """Items whose titles match the query, best first."""
+
+    items: list[FoundItem]
+
+
+class SessionResponse(NextResponse):
+    """The next items of a session."""
+
+    session_id: str
+    n_events: int = Field(description="Number of events of the session.")
+
+
+class SessionState(BaseModel):
+    """The content of a session."""
+
+    session_id: str
+    n_events: int
+    history: list[ItemID] = Field(description="Ids of the latest events, oldest first.")
+
+
+class SequenceItem(ItemResponse):
+    """An item of a sequence."""
+
+    rank: int
+    score: float = Field(description="Probability of the item given those before it.")
+
+
+class SequenceResponse(BaseModel):
+    """A sequence of items."""
+
+    probability: float = Field(description="Probability of the whole sequence.")
+    items: list[SequenceItem]
+
+
+class SequencesResponse(BaseModel):
+    """Sequences of next items, most probable first."""
+
+    sequences: list[SequenceResponse]
+
+
+class ContributionResponse(ItemResponse):
+    """An item of the history that contributes to a recommendation."""
+
+    rank: int
+    score: float = Field(description="Decrease of the log-probability without it, in nats.")
+    cooccurrence: int | None = Field(
+        description="Number of users with a positive interaction with both; null if unknown."
+    )
+
+
+class ExplainedItem(ItemResponse):
+    """An item and the contributions to it."""
+
+    sentence: str
+    contributions: list[ContributionResponse]
+
+
+class ExplainResponse(BaseModel):
+    """Explanations of recommended items."""
+
+    items: list[ExplainedItem]
+
+
+class MapPoint(ItemResponse):
+    """An item on the map."""
+
+    x: float = Field(description="From -1 to 1.")
+    y: float = Field(description="From -1 to 1.")
+    genre: str = Field(description="The first genre; empty if unknown.")
+
+
+class MapPoints(BaseModel):
+    """Items on the map, most popular first."""
+
+    items: list[MapPoint]
+
+
+class Health(BaseModel):
+    """The status of the server."""
+
+    status: str
+
+
+class Ready(Health):
+    """The status of the server and the model it uses."""
+
+    source: str
+    n_items: int
+    loaded_at: str
