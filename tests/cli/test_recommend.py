@@ -68,7 +68,7 @@ def test_errors_are_printed_in_one_line(bundle, folder, tmp_path):
     name = bundle.catalogue["title"][4]
     for arguments, message in [
         (("similar", name[:-2], "--model", folder), f"did you mean {name!r}"),
-        (("similar", name, "--model", tmp_path / "no"), "no such folder"),
+        (("similar", name, "--model", tmp_path / "no"), "does not exist"),
         (("similar", name), "no runs are recorded"),
     ]:
         done = recsys(*arguments, cwd=tmp_path)
