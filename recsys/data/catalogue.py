@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys import columns as names
-from recsys.data.layouts import READ_ERRORS, FileStore, TableFormat, open_decompressed
+from recsys.data.layouts import READ_ERRORS, FileStore, TableFormat
 from recsys.data.readers import narrow_separator
 from recsys.data.tables import to_bool
 from recsys.errors import DataError
@@ -64,29 +65,14 @@ def _fill_titles(rows: pd.DataFrame, items: Vocabulary) -> pd.DataFrame:
 
 
 def read_item_table(files: FileStore, name: str, form: TableFormat) -> ItemTable:
-    """Read a table of items.
-
-    Args:
-        files: The folder or archive of the file.
-        name: The file.
-        form: How the file is written.
+    """Read a table of items, all columns as text and without blank lines.
 
     Raises:
         DataError: The file is broken, is not text of this format, or lacks a column.
     """
     source = files.describe(name)
-    table = _read_text(files, name, form).rename(columns=names.MOVIELENS)
-    for column in (names.ITEM_ID, names.TITLE):
-        if column not in table:
-            raise DataError(f"{source}: no column {column!r}; name the columns item_id and title")
-    return ItemTable(_join_flags(table, form.flags) if form.flags else table, source)
-
-
-def _read_text(files: FileStore, name: str, form: TableFormat) -> pd.DataFrame:
-    """Read all columns as text, without blank lines."""
-    source = files.describe(name)
     try:
-        with open_decompressed(files, name) as content:
+        with files.open(name) as content:
             table = _parse(content, form)
     except UnicodeDecodeError as error:
         raise DataError(
@@ -97,8 +83,16 @@ def _read_text(files: FileStore, name: str, form: TableFormat) -> pd.DataFrame:
         raise DataError(f"{source}: the file is empty") from error
     except READ_ERRORS as error:
         raise DataError(f"{source}: cannot be read: {error}") from error
-    table.index = pd.RangeIndex(form.first_line, form.first_line + len(table))
-    return table.dropna(how="all")
+    table.index += 2 if form.has_header else 1  # line numbers
+    table = table.dropna(how="all").rename(columns=names.MOVIELENS)
+    for column in (names.ITEM_ID, names.TITLE):
+        if column not in table:
+            raise DataError(f"{source}: no column {column!r}; name the columns item_id and title")
+    if form.flags:
+        is_set = table[list(form.flags)].to_numpy() == "1"
+        genres = ["|".join(np.array(form.flags)[row]) for row in is_set]
+        table = table[[names.ITEM_ID, names.TITLE]].assign(**{names.GENRES: genres})
+    return ItemTable(table, source)
 
 
 def _parse(content: IO[bytes], form: TableFormat) -> pd.DataFrame:
@@ -113,16 +107,7 @@ def _parse(content: IO[bytes], form: TableFormat) -> pd.DataFrame:
         "index_col": False,  # tolerate a separator at the end of each line
         "skip_blank_lines": False,  # they count for line numbers
     }
-    if form.names is not None:
-        options |= {"names": list(form.names), "header": None}
-    if not form.quoted:
-        options["quoting"] = 3  # csv.QUOTE_NONE
+    if not form.has_header:
+        options |= {"names": list(form.names or ()), "header": None, "quoting": csv.QUOTE_NONE}
     table: pd.DataFrame = pd.read_csv(content, **options)
     return table
-
-
-def _join_flags(table: pd.DataFrame, flags: tuple[str, ...]) -> pd.DataFrame:
-    """Replace columns of zeros and ones by one column of their names, joined by `|`."""
-    is_set = table[list(flags)].to_numpy() == "1"
-    genres = ["|".join(np.array(flags)[row]) for row in is_set]
-    return table[[names.ITEM_ID, names.TITLE]].assign(**{names.GENRES: genres})

@@ -13,13 +13,13 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Final, Protocol
+from typing import IO, Final
 
 import pyarrow as pa
 import pyarrow.fs
 
 from recsys import columns
-from recsys.errors import DataError
+from recsys.errors import DataError, requires
 
 READ_ERRORS: Final = (
     OSError,
@@ -37,6 +37,7 @@ QUARANTINE_SUFFIX: Final = ".quarantine.parquet"
 
 _RATING_COLUMNS = (columns.USER_ID, columns.ITEM_ID, columns.RATING, columns.TIMESTAMP)
 
+_ITEM_COLUMNS_100K = (columns.ITEM_ID, columns.TITLE, "released", "video_released", "url")
 # u.item ends with one column of zeros and ones per genre, in this order.
 _GENRES_100K = (
     "unknown", "Action", "Adventure", "Animation", "Children", "Comedy", "Crime", "Documentary",
@@ -57,13 +58,8 @@ class TableFormat:
     """Trailing columns of zeros and ones whose names, joined by `|`, are the genres."""
 
     @property
-    def first_line(self) -> int:
-        """Line number of the first row, from one."""
-        return 2 if self.names is None else 1
-
-    @property
-    def quoted(self) -> bool:
-        """Whether text may be quoted; tables without a header do not quote."""
+    def has_header(self) -> bool:
+        """Whether the first line is a header; only such tables may quote text."""
         return self.names is None
 
 
@@ -101,12 +97,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "movielens-100k": Layout(
         TableFormat("\t", _RATING_COLUMNS, "latin-1"),
         "u.data",
-        TableFormat(
-            "|",
-            (columns.ITEM_ID, columns.TITLE, "released", "video_released", "url", *_GENRES_100K),
-            "latin-1",
-            flags=_GENRES_100K,
-        ),
+        TableFormat("|", (*_ITEM_COLUMNS_100K, *_GENRES_100K), "latin-1", flags=_GENRES_100K),
         "u.item",
         Schema(True, (1.0, 5.0)),
     ),
@@ -127,59 +118,19 @@ _LAYOUT_OF_SUFFIX: Final = {
 }
 
 
-class FileStore(Protocol):
-    """Named files of a folder or an archive. Names use `/` between folders."""
-
-    def names(self) -> list[str]:
-        """Names of all files, sorted."""
-        ...
-
-    def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading, without decompressing `.gz`."""
-        ...
-
-    def describe(self, name: str) -> str:
-        """The location of a file, for messages."""
-        ...
-
-    def filesystem(self) -> pyarrow.fs.FileSystem:
-        """The same files under the same names, as an Arrow file system."""
-        ...
-
-
 @dataclass(frozen=True)
-class Folder:
-    """The files below a folder, except hidden ones."""
+class FileStore:
+    """The files of a folder or a zip archive, by names with `/` between folders."""
 
     path: Path
 
     def names(self) -> list[str]:
-        """Names of all files, sorted."""
-        found = [path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file()]
-        visible = [path for path in found if not any(part.startswith(".") for part in path.parts)]
-        return sorted(path.as_posix() for path in visible)
-
-    def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading, without decompressing `.gz`."""
-        return (self.path / name).open("rb")
-
-    def describe(self, name: str) -> str:
-        """The path of a file."""
-        return str(self.path / name)
-
-    def filesystem(self) -> pyarrow.fs.FileSystem:
-        """The same files under the same names, as an Arrow file system."""
-        return pyarrow.fs.SubTreeFileSystem(str(self.path), pyarrow.fs.LocalFileSystem())
-
-
-@dataclass(frozen=True)
-class ZipArchive:
-    """The files of a zip archive, read in place."""
-
-    path: Path
-
-    def names(self) -> list[str]:
-        """Names of all files, sorted."""
+        """Names of all files except hidden ones, sorted."""
+        if self.path.is_dir():
+            files = [path for path in self.path.rglob("*") if path.is_file()]
+            paths = [path.relative_to(self.path) for path in files]
+            visible = [path for path in paths if not any(part[0] == "." for part in path.parts)]
+            return sorted(path.as_posix() for path in visible)
         try:
             with zipfile.ZipFile(self.path) as archive:
                 return sorted(file.filename for file in archive.infolist() if not file.is_dir())
@@ -187,47 +138,42 @@ class ZipArchive:
             raise DataError(f"{self.path}: cannot be read as a zip archive: {error}") from error
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading, without decompressing `.gz`."""
-        return zipfile.ZipFile(self.path).open(name)
+        """Open a file for reading; `.gz` is decompressed."""
+        if self.path.is_dir():
+            file: IO[bytes] = (self.path / name).open("rb")
+        else:
+            file = zipfile.ZipFile(self.path).open(name)
+        return io.BufferedReader(gzip.GzipFile(fileobj=file)) if name.endswith(".gz") else file
 
     def describe(self, name: str) -> str:
-        """The path of the archive and the name of the file in it."""
+        """The location of a file, for messages."""
+        if self.path.is_dir():
+            return str(self.path / name)
         return f"{self.path}:{name}" if name else str(self.path)
 
     def filesystem(self) -> pyarrow.fs.FileSystem:
         """The same files under the same names, as an Arrow file system."""
-        from fsspec.implementations.zip import ZipFileSystem
-
+        if self.path.is_dir():
+            return pyarrow.fs.SubTreeFileSystem(str(self.path), pyarrow.fs.LocalFileSystem())
+        with requires("train"):
+            from fsspec.implementations.zip import ZipFileSystem
         archive = ZipFileSystem(str(self.path))
         return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(archive))
 
 
 def find_files(path: Path) -> tuple[FileStore, str | None]:
-    """Open the folder or archive at a path.
-
-    Returns:
-        The files, and the name of the one that the path points to if it points to a single file.
+    """Open a folder or an archive, or the folder of a single file and the name of that file.
 
     Raises:
         DataError: There is nothing at the path.
     """
     if path.is_dir():
-        return Folder(path), None
+        return FileStore(path), None
     if not path.is_file():
         raise DataError(
             f"{path}: no such file; name a folder of ratings, a zip archive or a file of ratings"
         )
-    if path.suffix == ".zip":
-        return ZipArchive(path), None
-    return Folder(path.parent), path.name
-
-
-def open_decompressed(files: FileStore, name: str) -> IO[bytes]:
-    """Open a file for reading and decompress it if it is gzipped."""
-    file = files.open(name)
-    if not name.endswith(".gz"):
-        return file
-    return io.BufferedReader(gzip.GzipFile(fileobj=file, mode="rb"))
+    return (FileStore(path), None) if path.suffix == ".zip" else (FileStore(path.parent), path.name)
 
 
 @dataclass(frozen=True)
@@ -248,15 +194,10 @@ class DetectedLayout:
 
 
 def detect_layout(files: FileStore, file: str | None, name: str | None = None) -> DetectedLayout:
-    """Detect the layout of some files by their names.
-
-    Args:
-        files: A folder or an archive.
-        file: The only file to consider, if the user named one.
-        name: The layout, if the user named it.
+    """Detect the layout of some files, or of a single `file`, by their names.
 
     Raises:
-        DataError: No ratings are recognised, or `name` is not one of `LAYOUTS`.
+        DataError: No ratings are recognised, or `name`, the layout given by the user, is unknown.
     """
     if name is not None and name not in LAYOUTS:
         raise DataError(f"no layout {name!r}; the layouts are {', '.join(LAYOUTS)}")
@@ -327,12 +268,7 @@ def _base_name(name: str) -> str:
 
 
 def default_quarantine_path(path: Path, detected: DetectedLayout) -> Path:
-    """Where to write the rows left out of the ratings at a path: next to it.
-
-    Args:
-        path: A folder, an archive or a file.
-        detected: The ratings found there.
-    """
+    """The default file for rows left out of the ratings at a path, next to it."""
     path = path.absolute()
     if path.is_dir() and len(detected.ratings) == 1:
         path /= detected.ratings[0]

@@ -23,7 +23,6 @@ from recsys.data.layouts import (
     DetectedLayout,
     FileStore,
     TableFormat,
-    open_decompressed,
 )
 from recsys.data.tables import (
     MalformedLine,
@@ -55,7 +54,16 @@ _BLOCK_BYTES: Final = 16 << 20
 def read_files(
     files: FileStore, detected: DetectedLayout, columns: Mapping[str, str] | None
 ) -> RawTable:
-    """Read the known columns of the ratings of a data set; see `read_delimited`."""
+    """Read the known columns of the ratings of a data set.
+
+    Args:
+        files: The folder or archive.
+        detected: Which files to read, and how they are written.
+        columns: Names of the known columns in the files, where they differ.
+
+    Raises:
+        DataError: A file is broken or empty, is not of this format, or lacks a required column.
+    """
     if detected.name == "parquet":
         return read_parquet(files, detected.ratings, columns)
     form = detected.layout.ratings
@@ -63,15 +71,7 @@ def read_files(
 
 
 def read_frame(frame: pd.DataFrame, columns: Mapping[str, str] | None) -> RawTable:
-    """Read the known columns of a DataFrame, which is not modified.
-
-    Args:
-        frame: Any index; rows are counted by position.
-        columns: Names of the known columns in `frame`, where they differ.
-
-    Raises:
-        DataError: A required column is missing.
-    """
+    """Read the known columns of a DataFrame, which is not modified; see `read_files`."""
     source = "the table"
     available = [str(name) for name in frame.columns]
     selected = select_columns(available, columns, source)
@@ -96,11 +96,7 @@ def _to_arrow(values: pd.Series[Any]) -> pa.Array:
 def read_parquet(
     files: FileStore, file_names: Sequence[str], columns: Mapping[str, str] | None
 ) -> RawTable:
-    """Read the known columns of one or more Parquet files, with or without Hive partitions.
-
-    Raises:
-        DataError: A file is broken or lacks a required column.
-    """
+    """Read Parquet files, with or without Hive partitions; see `read_files`."""
     source = files.describe(file_names[0] if len(file_names) == 1 else "")
     try:
         dataset = pyarrow.dataset.dataset(
@@ -120,23 +116,13 @@ def read_parquet(
 def read_delimited(
     files: FileStore, name: str, form: TableFormat, columns: Mapping[str, str] | None
 ) -> RawTable:
-    """Read the known columns of a text file.
-
-    Args:
-        files: The folder or archive of the file.
-        name: The file.
-        form: How the file is written.
-        columns: Names of the known columns in the file, where they differ.
-
-    Raises:
-        DataError: The file is broken or empty, is not text of this format, or lacks a column.
-    """
+    """Read a text file; see `read_files`."""
     file = _TextFile(files, name, form)
     try:
         header = file.read_header()
         selected = select_columns(header.columns, columns, file.source)
         table, malformed = _parse_with_types(file, header, selected)
-        if form.quoted and _may_hide_lines(file, header, table, malformed):
+        if form.has_header and _may_hide_lines(file, header, table, malformed):
             file.check_quotes()
     except READ_ERRORS as error:
         if "invalid UTF8 data" in str(error) or isinstance(error, UnicodeDecodeError):
@@ -174,14 +160,10 @@ class _TextFile:
 
     def open(self) -> IO[bytes]:
         """Open the decompressed content."""
-        return open_decompressed(self.files, self.name)
+        return self.files.open(self.name)
 
     def read_header(self) -> _Header:
-        """Find the column names and the first row.
-
-        Raises:
-            DataError: The file is empty or has no rows.
-        """
+        """Find the column names and the first row."""
         encoding = "utf-8-sig" if self.form.encoding == "utf-8" else self.form.encoding
         with self.open() as content:
             numbered = enumerate(io.TextIOWrapper(content, encoding, newline=""), start=1)
@@ -200,11 +182,7 @@ class _TextFile:
         return _Header(columns, first[0])
 
     def check_quotes(self) -> None:
-        """Check that each quotation mark is closed on its line.
-
-        Raises:
-            DataError: One is not.
-        """
+        """Raise a DataError if a quotation mark is not closed on its line."""
         with self.open() as content:
             for number, line in enumerate(content, start=1):
                 if line.count(b'"') % 2:
@@ -215,17 +193,15 @@ class _TextFile:
 
     def describe_invalid_byte(self) -> str:
         """An error message that names the first byte that is not of the encoding."""
-        encoding = self.form.encoding
+        encoding, found = self.form.encoding, ""
         with self.open() as content:
             for number, line in enumerate(content, start=1):
                 try:
                     line.decode(encoding)
                 except UnicodeDecodeError as error:
-                    return (
-                        f"{self.source}, line {number}: byte {line[error.start]:#04x} is not "
-                        f"{encoding} text; save the file in that encoding"
-                    )
-        return f"{self.source}: is not {encoding} text; save it in that encoding"
+                    found = f", line {number}: byte {line[error.start]:#04x}"
+                    break
+        return f"{self.source}{found} is not {encoding} text; save the file in that encoding"
 
 
 def _parse_with_types(
@@ -274,7 +250,7 @@ def _parse(
             ),
             pyarrow.csv.ParseOptions(
                 delimiter=separator,
-                quote_char='"' if form.quoted else False,
+                quote_char='"' if form.has_header else False,
                 invalid_row_handler=on_invalid_row,
             ),
             pyarrow.csv.ConvertOptions(
@@ -331,9 +307,8 @@ def _may_hide_lines(
     file: _TextFile, header: _Header, table: pa.Table, malformed: list[pyarrow.csv.InvalidRow]
 ) -> bool:
     """Whether an unclosed quotation mark may have swallowed the lines after it."""
-    if any("\n" in row.text for row in malformed):
-        return True
-    if any(_has_line_break(chunk) for column in table.columns for chunk in column.chunks):
+    chunks = [chunk for column in table.columns for chunk in column.chunks]
+    if any("\n" in row.text for row in malformed) or any(map(_has_line_break, chunks)):
         return True
     if len(table.columns) == len(header.columns):
         return False
