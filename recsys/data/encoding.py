@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, Final
 
-import numba
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -34,6 +33,16 @@ from recsys.data.tables import (
 )
 from recsys.vocabulary import Vocabulary
 
+try:
+    from numba import njit
+except ModuleNotFoundError:  # the core installation: the same loops run as Python
+    njit = None
+
+
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function if njit is None else njit(cache=True, nogil=True)(function)
+
+
 _MAX_SECONDS: Final = 100_000_000_000
 """Larger timestamps are milliseconds: as seconds they would be after the year 5000."""
 
@@ -46,17 +55,12 @@ _BLOCK: Final = 1 << 18
 
 def encode(table: RawTable) -> EncodedTable:
     """Convert a table to numbers. Values that cannot be parsed are marked, not rejected."""
-
-    def optional(parse: Callable[[Any], Any], column: pa.ChunkedArray | None) -> Any:
-        return None if column is None else parse(column)
-
+    columns = table.columns
     with ThreadPoolExecutor() as pool:
-        user, item = (
-            pool.submit(encode_ids, table.columns[name], table.has_types)
-            for name in (names.USER_ID, names.ITEM_ID)
-        )
-        rating = pool.submit(optional, parse_ratings, table.columns.get(names.RATING))
-        timestamp = pool.submit(optional, parse_timestamps, table.columns.get(names.TIMESTAMP))
+        user = pool.submit(encode_ids, columns[names.USER_ID], table.has_types)
+        item = pool.submit(encode_ids, columns[names.ITEM_ID], table.has_types)
+        rating = pool.submit(parse_ratings, columns.get(names.RATING))
+        timestamp = pool.submit(parse_timestamps, columns.get(names.TIMESTAMP))
     return EncodedTable(user.result(), item.result(), rating.result(), timestamp.result())
 
 
@@ -123,29 +127,35 @@ def _to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(text, pa.string())])
 
 
-def parse_ratings(column: pa.ChunkedArray) -> NDArray[np.float32]:
+def parse_ratings(column: pa.ChunkedArray | None) -> NDArray[np.float32] | None:
     """Convert ratings, [n], to float32; NaN if one is missing or cannot be parsed."""
+    if column is None:
+        return None
     if _is_number(column.type):
         return _to_numpy(column.cast(pa.float32(), safe=False), np.nan)
-    return pd.to_numeric(_to_pandas(column), errors="coerce").to_numpy(np.float32)
+    text: pd.Series[Any] = column.to_pandas()
+    return pd.to_numeric(text, errors="coerce").to_numpy(np.float32)
 
 
-def parse_timestamps(column: pa.ChunkedArray) -> NDArray[np.int64]:
+def parse_timestamps(column: pa.ChunkedArray | None) -> NDArray[np.int64] | None:
     """Convert timestamps, [n], to whole seconds since 1970, UTC; `INVALID` if not possible.
 
     Numbers are seconds, or milliseconds if most are too large to be seconds. Text holds numbers,
     or ISO 8601 if most of it is not numeric. Values without a time zone are UTC.
     """
+    if column is None:
+        return None
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return _datetimes_to_seconds(pd.to_datetime(_to_pandas(column), utc=True, errors="coerce"))
+        return _datetimes_to_seconds(pd.to_datetime(column.to_pandas(), utc=True, errors="coerce"))
     if pa.types.is_integer(kind):
         return _numbers_to_seconds(_to_numpy(column.cast(pa.int64(), safe=False), INVALID))
-    numbers = pd.to_numeric(_to_pandas(column), errors="coerce").astype(np.float64)
+    numbers = pd.to_numeric(column.to_pandas(), errors="coerce").astype(np.float64)
     if numbers.notna().sum() * 2 < len(numbers) and not _is_number(kind):
-        text = _to_pandas(column)
-        times = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
-        return _datetimes_to_seconds(times)
+        text = column.to_pandas()
+        return _datetimes_to_seconds(
+            pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
+        )
     # Fractions of a second and numbers beyond 64 bits are invalid rather than rounded.
     is_valid = (numbers % 1 == 0) & (numbers.abs() < 2.0**63)
     return _numbers_to_seconds(numbers.where(is_valid).to_numpy())
@@ -169,7 +179,8 @@ def _datetimes_to_seconds(times: pd.Series[Any]) -> NDArray[np.int64]:
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
+    types = pa.types
+    tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
     return any(test(kind) for test in tests)
 
 
@@ -178,20 +189,12 @@ def _to_numpy(column: pa.ChunkedArray, missing: float) -> NDArray[Any]:
     return values
 
 
-def _to_pandas(column: pa.ChunkedArray) -> pd.Series[Any]:
-    values: pd.Series[Any] = column.to_pandas()
-    return values
-
-
 def build_interactions(
     table: EncodedTable, mask: NDArray[np.bool_] | None, item_table: ItemTable | None
 ) -> tuple[Interactions, NDArray[Any]]:
-    """Select rows and sort them by user, timestamp and input order.
+    """Select rows (all if `mask` is None) and sort them by user, timestamp and input order.
 
-    Args:
-        table: Valid where selected. Its codes are overwritten to save memory.
-        mask: Rows to use, [n]; None for all.
-        item_table: Metadata of the items.
+    The codes of `table` are overwritten to save memory.
 
     Returns:
         The interactions, and the position of each of their rows in `table`.
@@ -204,8 +207,8 @@ def build_interactions(
     def select(values: NDArray[Any] | None) -> Any:
         return values if values is None or selected is None else values[selected]
 
-    user_index, users = _to_dense(table.user, select(table.user.codes))
-    item_index, items = _to_dense(table.item, select(table.item.codes))
+    user_index, users = _to_dense(table.user_id, select(table.user_id.codes))
+    item_index, items = _to_dense(table.item_id, select(table.item_id.codes))
     timestamp = select(table.timestamp)
     order, offsets = sort_by_user_time(user_index, timestamp, len(users))
     rating = select(table.rating)
@@ -237,16 +240,7 @@ def _to_dense(
 def sort_by_user_time(
     user_index: NDArray[np.int32], timestamp: NDArray[np.int64] | None, n_users: int
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Find the order of rows by user, timestamp and input order.
-
-    Args:
-        user_index: User of each row, [n].
-        timestamp: Timestamp of each row, [n]; None to use the input order.
-        n_users: Number of users.
-
-    Returns:
-        The row positions in that order, [n], and the offsets of the users in it, [n_users + 1].
-    """
+    """Row positions in order of user, timestamp (if any) and input, [n], and offsets of users."""
     n = len(user_index)
     order = np.empty(n, dtype=np.int32 if n < 2**31 else np.int64)
     offsets = np.zeros(n_users + 1, dtype=np.int64)
@@ -290,7 +284,7 @@ def _count(codes: NDArray[np.int32], n: int) -> NDArray[np.int64]:
     return counts
 
 
-@numba.njit(cache=True, nogil=True)
+@_compile
 def _distribute(
     user_index: NDArray[np.int32], next_position: NDArray[np.int64], order: NDArray[Any]
 ) -> None:
@@ -300,7 +294,7 @@ def _distribute(
         next_position[user] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@_compile
 def _sort_slices(
     order: NDArray[Any],
     offsets: NDArray[np.int64],
@@ -316,17 +310,11 @@ def _sort_slices(
             rows[:] = rows[np.argsort(times, kind="mergesort")]
 
 
-@numba.njit(cache=True, nogil=True)
+@_compile
 def has_later_duplicate(
     item_index: NDArray[np.int32], offsets: NDArray[np.int64], n_items: int
 ) -> NDArray[np.bool_]:
-    """Which rows, [n], have a later row of the same user and item.
-
-    Args:
-        item_index: Item of each row, [n], sorted by user and time.
-        offsets: Offsets of the users, [n_users + 1].
-        n_items: Number of items.
-    """
+    """Which rows, [n], have a later row of the same user and item; sorted by user and time."""
     duplicate = np.zeros(len(item_index), dtype=np.bool_)
     last_user = np.full(n_items, -1, dtype=np.int64)
     for user in range(len(offsets) - 1):
@@ -337,9 +325,13 @@ def has_later_duplicate(
     return duplicate
 
 
-@numba.njit(cache=True, nogil=True)
 def contains_padding(text: NDArray[np.uint8], separator: int) -> bool:
-    """Whether some text has fields that are not canonical integers; see `PaddingDetector`."""
+    """Whether some text may have fields that are not canonical integers; see `PaddingDetector`."""
+    return njit is None or bool(_contains_padding(text, separator))
+
+
+@_compile
+def _contains_padding(text: NDArray[np.uint8], separator: int) -> bool:
     found = False
     # Without branches, the loop is vectorised.
     for i in range(len(text) - 2):

@@ -1,4 +1,7 @@
-"""Filters that remove interactions and report what they removed. Filter first, then split."""
+"""Filters of interactions, to be applied before a split.
+
+Each returns the remaining interactions, without users and items that have none left, and a report.
+"""
 
 from __future__ import annotations
 
@@ -68,15 +71,8 @@ def k_core(
 
     Removing a rare item may leave a user below the minimum, and so on, so rows are removed until
     every remaining user and item has its minimum. The result is the largest such subset (Seidman
-    1983, "Network structure and minimum degree", applied to the bipartite user-item graph).
-
-    Args:
-        interactions: Interactions to filter.
-        min_user_interactions: Minimum per user; 1 or less disables it.
-        min_item_interactions: Minimum per item; 1 or less disables it.
-
-    Returns:
-        The remaining interactions without the removed users and items, and a report.
+    1983, "Network structure and minimum degree", for the bipartite graph of users and items). A
+    minimum of 1 has no effect.
 
     Raises:
         DataError: Nothing is left.
@@ -119,9 +115,6 @@ def _core_mask(
 def min_rating(interactions: Interactions, min_rating: float) -> tuple[Interactions, FilterReport]:
     """Keep interactions with a rating of `min_rating` or more.
 
-    Returns:
-        The remaining interactions without the removed users and items, and a report.
-
     Raises:
         DataError: The data has no ratings, or none reaches `min_rating`.
 
@@ -144,9 +137,6 @@ def time_window(
     interactions: Interactions, start: TimestampLike | None = None, end: TimestampLike | None = None
 ) -> tuple[Interactions, FilterReport]:
     """Keep interactions from `start` (inclusive) to `end` (exclusive); None sets no limit.
-
-    Returns:
-        The remaining interactions without the removed users and items, and a report.
 
     Raises:
         ConfigError: `start` or `end` is not a point in time.

@@ -29,6 +29,8 @@ from recsys.vocabulary import Vocabulary
 
 FORMAT: Final = "recsys interactions, version 1"
 
+_ARRAYS: Final = ("user_index", "item_index", "rating", "timestamp")
+
 TimestampLike = int | str | datetime
 """Seconds since 1970, text such as `2015-03-31` or `2015-03-31 12:00`, or a datetime. Values
 without a time zone are UTC."""
@@ -80,14 +82,7 @@ class Interactions:
         return self.item_index[self.user_offsets[user] : self.user_offsets[user + 1]]
 
     def require_timestamps(self, operation: str) -> NDArray[np.int64]:
-        """Return the timestamps, [n].
-
-        Args:
-            operation: What needs them, for the error message.
-
-        Raises:
-            DataError: The data has no timestamps.
-        """
+        """Return the timestamps, [n], or raise a `DataError` that names the operation."""
         if self.timestamp is None:
             raise DataError(f"{operation} needs timestamps: the data has no column 'timestamp'")
         return self.timestamp
@@ -165,14 +160,10 @@ def save_interactions(interactions: Interactions, folder: Path) -> Path:
     The folder holds `manifest.json` (size and SHA-256 of every file), `events.npz` (the arrays),
     `users.parquet` (user ids in index order) and `catalogue.parquet` (items in index order).
     """
-    events = {
-        "user_index": interactions.user_index,
-        "item_index": interactions.item_index,
-        "rating": interactions.rating,
-        "timestamp": interactions.timestamp,
-    }
+    arrays = {name: getattr(interactions, name) for name in _ARRAYS}
+    arrays = {name: array for name, array in arrays.items() if array is not None}
     with atomic_folder(folder) as tmp_path:
-        write_arrays(tmp_path / "events.npz", **{k: v for k, v in events.items() if v is not None})
+        write_arrays(tmp_path / "events.npz", **arrays)
         users = pd.DataFrame({columns.USER_ID: interactions.users.ids})
         users.to_parquet(tmp_path / "users.parquet", index=False)
         interactions.catalogue.to_parquet(tmp_path / "catalogue.parquet", index=False)

@@ -142,7 +142,7 @@ class FileStore:
         if self.path.is_dir():
             file: IO[bytes] = (self.path / name).open("rb")
         else:
-            file = zipfile.ZipFile(self.path).open(name)
+            file = zipfile.ZipFile(self.path).open(name)  # noqa: SIM115 (the caller closes it)
         return io.BufferedReader(gzip.GzipFile(fileobj=file)) if name.endswith(".gz") else file
 
     def describe(self, name: str) -> str:

@@ -6,6 +6,7 @@ ones, and the extracted folder appears only when it is complete.
 
 from __future__ import annotations
 
+import io
 import stat
 import sys
 import tempfile
@@ -18,8 +19,6 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final
 
 from pydantic import Field
-from rich.console import Console
-from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from recsys.config import Config
 from recsys.data.synthetic import write_sample
@@ -161,12 +160,19 @@ def _download(source: Source, folder: Path) -> Path:
     with requires("train"):
         import pooch
         from requests import exceptions
+
+    def download(url: str, output_file: str, pup: Any) -> None:
+        has_terminal = sys.stderr.isatty()
+        http = pooch.HTTPDownloader(has_terminal, chunk_size=1 << 16, timeout=_TIMEOUT)
+        with _LimitedFile(output_file, source) as file:
+            http(url, file, pup)
+            if file.tell() != source.bytes:
+                raise _unexpected(source, f"{file.tell()} bytes instead of {source.bytes}")
+
     pooch.get_logger().setLevel("WARNING")
     failed = f"{source.url} could not be fetched"
     try:
-        path = pooch.retrieve(
-            source.url, source.sha256, "archive.zip", folder, downloader=_Downloader(source)
-        )
+        path = pooch.retrieve(source.url, source.sha256, "archive.zip", folder, downloader=download)
     except exceptions.HTTPError as error:
         code = 0 if error.response is None else error.response.status_code
         kind = NetworkError if code >= 500 else DownloadError
@@ -180,38 +186,18 @@ def _download(source: Source, folder: Path) -> Path:
     return Path(path)
 
 
-class _Downloader:
-    """Downloader for pooch that shows a progress bar and enforces the recorded size."""
+class _LimitedFile(io.FileIO):
+    """A file that refuses more bytes than the archive has."""
 
-    def __init__(self, source: Source) -> None:
-        self.source, self.n_bytes = source, 0
+    def __init__(self, path: str, source: Source) -> None:
+        super().__init__(path, "wb")
+        self._source = source
 
-    def __call__(self, url: str, output_file: str, pup: Any) -> None:
-        """Download a file."""
-        import pooch
-
-        columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
-        console = Console(stderr=True)
-        disable = not sys.stderr.isatty()
-        with (
-            Path(output_file).open("wb") as self.file,
-            Progress(*columns, console=console, disable=disable, transient=True) as self.bar,
-        ):
-            self.task = self.bar.add_task(self.source.name, total=self.source.bytes)
-            pooch.HTTPDownloader(timeout=_TIMEOUT, chunk_size=1 << 16)(url, self, pup)
-        if self.n_bytes != self.source.bytes:
-            raise _unexpected(self.source, f"{self.n_bytes} bytes instead of {self.source.bytes}")
-
-    def write(self, chunk: bytes) -> None:
-        """Write a chunk, called by pooch."""
-        self.n_bytes += len(chunk)
-        if self.n_bytes > self.source.bytes:
-            raise _unexpected(self.source, f"more than {self.source.bytes} bytes")
-        self.file.write(chunk)
-        self.bar.update(self.task, completed=self.n_bytes)
-
-    def flush(self) -> None:
-        """Do nothing; pooch calls it after each chunk."""
+    def write(self, chunk: Any) -> int:
+        """Write a chunk."""
+        if self.tell() + len(chunk) > self._source.bytes:
+            raise _unexpected(self._source, f"more than {self._source.bytes} bytes")
+        return super().write(chunk)
 
 
 def _unexpected(source: Source, content: str) -> DownloadError:

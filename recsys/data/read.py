@@ -111,7 +111,8 @@ def _validate(
     validator = RowValidator(source.table, checks, source.name)
     validator.quarantine_malformed()
     encoded = encode(source.table)
-    mask = validator.apply_rules(RuleContext(encoded, checks, source.schema, source.item_table))
+    context = RuleContext(checks, source.schema, source.item_table)
+    mask = validator.apply_rules(encoded, context)
     interactions, positions = build_interactions(encoded, mask, source.item_table)
     duplicate = has_later_duplicate(
         interactions.item_index, interactions.user_offsets, interactions.n_items

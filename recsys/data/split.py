@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, overload
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,15 @@ EXCLUDED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
 """Values of `Split.assignment`. They never decrease along the history of a user."""
 
 _ASSIGNMENT: dict[Subset, int] = {"validation": VALIDATION, "test": TEST}
+
+
+class ColdStart(NamedTuple):
+    """Which targets have a user, or an item, without train rows."""
+
+    users: NDArray[np.bool_]
+    """[n]"""
+    items: NDArray[np.bool_]
+    """[n]"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,15 +86,6 @@ class Split:
 
         Args:
             earlier: What a model was trained on, matched by external ids.
-
-        Example:
-            >>> import pandas as pd
-            >>> from recsys.data import leave_last_out, read_ratings
-            >>> table = pd.DataFrame({"user_id": [1] * 4, "item_id": [10, 20, 30, 40]})
-            >>> split = leave_last_out(read_ratings(table, on_report=lambda report: None))
-            >>> earlier = split.interactions.filter(split.assignment < TEST)
-            >>> split.assignment.tolist(), split.without_leakage(earlier).assignment.tolist()
-            ([0, 0, 1, 2], [0, 0, 0, 2])
         """
         log = self.interactions
         users = log.users.indices(earlier.users.ids)[earlier.user_index].astype(np.int64)
@@ -172,40 +172,3 @@ class HistoryView(Sequence[NDArray[np.int32]]):
             bounds = zip(self.starts[index], self.stops[index], strict=True)
             return [self.items[start:stop] for start, stop in bounds]
         return self.items[self.starts[index] : self.stops[index]]
-
-
-@dataclass(frozen=True, eq=False)
-class ColdStart:
-    """Which targets have a user or an item without train rows.
-
-    Example:
-        >>> cold = ColdStart(users=np.array([True, False, False]), items=np.array([True] * 3))
-        >>> print(cold)
-        3 targets: 1 with a cold user, 3 with a cold item, 0 warm
-    """
-
-    users: NDArray[np.bool_]
-    """Whether the user of each target has no train row, [n]."""
-    items: NDArray[np.bool_]
-    """Whether the item of each target has no train row, [n]."""
-
-    @property
-    def warm(self) -> NDArray[np.bool_]:
-        """Whether both have train rows, [n]."""
-        return ~(self.users | self.items)
-
-    def counts(self) -> dict[str, int]:
-        """Number of targets by kind."""
-        return {
-            "targets": len(self.users),
-            "cold_users": int(self.users.sum()),
-            "cold_items": int(self.items.sum()),
-            "warm": int(self.warm.sum()),
-        }
-
-    def __str__(self) -> str:
-        n = self.counts()
-        return (
-            f"{n['targets']:,} targets: {n['cold_users']:,} with a cold user, "
-            f"{n['cold_items']:,} with a cold item, {n['warm']:,} warm"
-        )

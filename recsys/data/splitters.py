@@ -45,18 +45,6 @@ def leave_last_n(interactions: Interactions, n: int) -> Split:
 
     Raises:
         ConfigError: n is less than one.
-
-    Example:
-        >>> import pandas as pd
-        >>> from recsys.data import read_ratings
-        >>> table = pd.DataFrame({"user_id": [1] * 5, "item_id": [10, 20, 30, 40, 50]})
-        >>> split = leave_last_n(read_ratings(table), n=2)
-        >>> split.train.history(0).tolist()
-        [0]
-        >>> split.users("test").tolist(), split.targets("test").tolist()
-        ([0, 0], [3, 4])
-        >>> [history.tolist() for history in split.histories("test")]
-        [[0, 1, 2], [0, 1, 2, 3]]
     """
     if n < 1:
         raise ConfigError(f"leave_last_n: n is {n}; it must be 1 or more")
@@ -135,16 +123,6 @@ def per_user_ratio(interactions: Interactions, validation: float = 0.1, test: fl
 
     Raises:
         ConfigError: A ratio is negative, or together they leave nothing for train.
-
-    Example:
-        >>> import pandas as pd
-        >>> from recsys.data import read_ratings
-        >>> table = pd.DataFrame({"user_id": [1] * 5 + [2], "item_id": [10, 20, 30, 40, 50, 50]})
-        >>> split = per_user_ratio(read_ratings(table), validation=0.2, test=0.4)
-        >>> split.train.history(0).tolist(), split.train.history(1).tolist()
-        ([0, 1], [4])
-        >>> split.targets("validation").tolist(), split.targets("test").tolist()
-        ([2], [3, 4])
     """
     # Exact decimals, so that 0.29 of 100 is 29: the float nearest to 0.29 is less than 0.29.
     ratios = [Fraction(str(ratio)) for ratio in (validation, test)]

@@ -142,11 +142,7 @@ def write_sample(
     Args:
         folder: Target folder, written atomically; an existing one is replaced.
         config: Size and structure; by default `SyntheticConfig()`.
-        on_block: Called after each block of users with its number, from one, and the number of
-            `ratings` so far.
-
-    Returns:
-        The folder.
+        on_block: Called after each block of users with the number of `ratings` so far.
     """
     config = config or SyntheticConfig()
     titles, movies = _generate_movies(config)
@@ -162,11 +158,9 @@ def write_sample(
 def write_parquet(
     folder: Path, config: SyntheticConfig | None = None, on_block: EpochCallback = no_op
 ) -> Path:
-    """Write synthetic ratings of any number with bounded memory.
+    """Write ratings.parquet and movies.csv with bounded memory; see `write_sample`.
 
-    The files are ratings.parquet (user_id, item_id, rating, timestamp), sorted by user and time
-    with a row group per block of users, and movies.csv (item_id, title, genres). See
-    `write_sample` for the arguments.
+    Ratings are sorted by user and time, with a row group per block of users.
     """
     config = config or SyntheticConfig()
     titles, movies = _generate_movies(config)
@@ -310,25 +304,6 @@ def generate_block(titles: Titles, config: SyntheticConfig, block: int) -> pd.Da
     )
 
 
-@dataclass(frozen=True)
-class SampledTitles:
-    """Titles by user, in the order sampled."""
-
-    user: _Ints  # [M] from zero within the block
-    title: _Ints  # [M]
-    n_movies: _Ints  # [M] number of its movies that are watched
-
-    def __getitem__(self, rows: _Ints | NDArray[np.bool_]) -> SampledTitles:
-        """Select rows."""
-        return SampledTitles(self.user[rows], self.title[rows], self.n_movies[rows])
-
-    @staticmethod
-    def concatenate(*parts: SampledTitles) -> SampledTitles:
-        """Concatenate rows."""
-        columns = zip(*((part.user, part.title, part.n_movies) for part in parts), strict=True)
-        return SampledTitles(*(np.concatenate(column) for column in columns))
-
-
 def sample_titles(
     titles: Titles,
     tastes: _Floats,
@@ -336,42 +311,49 @@ def sample_titles(
     config: SyntheticConfig,
     rng: np.random.Generator,
     rounds: int = _SAMPLING_ROUNDS,
-) -> SampledTitles:
-    """Sample titles for each user, without replacement, until their movies are `n_events`.
+) -> _Ints:
+    """Sample titles for each user, without replacement, until their movies are `n_events` ([U]).
 
-    The weight of title t with taste c for a user with tastes p is appeal_t (p_c + 0.001). Titles
-    are sampled with replacement and repeats dropped, which gives the same distribution as
-    sampling without replacement and takes time in proportion to the titles sampled. After
-    `rounds`, the few users for whom almost every draw is a repeat get Gumbel top-k sampling over
-    the whole catalogue.
-
-    Args:
-        titles: The titles.
-        tastes: Tastes of each user, [U, n_tastes]; rows sum to one.
-        n_events: Number of movies that each user watches, [U].
-        config: For `sequel_probability`.
-        rng: Random number generator.
-        rounds: Rounds of sampling with replacement.
+    The weight of title t with taste c for a user with tastes p ([U, n_tastes]) is
+    appeal_t (p_c + 0.001). Sampling with replacement and dropping repeats gives the distribution of
+    sampling without replacement, in time proportional to the number of samples. After `rounds`, the
+    few users for whom almost every draw is a repeat get Gumbel top-k sampling over all titles.
 
     Returns:
-        The sampled titles, sorted by user.
+        User, title and number of its movies that are watched, sorted by user, [M, 3].
     """
     sampler = _TitleSampler(titles, tastes, config.sequel_probability, rng)
-    empty = np.zeros(0, np.int64)
-    finished, pending = [], SampledTitles(empty, empty, empty)
+    finished, pending = [], np.zeros((0, 3), np.int64)
     missing = n_events
     for _ in range(rounds):
         # Half as many again, because some are repeats.
         n_draws = np.where(missing > 0, missing + missing // 2 + 4, 0)
-        pending = _drop_repeats(SampledTitles.concatenate(pending, sampler.draw(n_draws)))
-        n_sampled = np.bincount(pending.user, pending.n_movies, len(n_events)).astype(np.int64)
+        pending = _drop_repeats(np.concatenate([pending, sampler.draw(n_draws)]))
+        n_sampled = np.bincount(pending[:, 0], pending[:, 2], len(n_events)).astype(np.int64)
         missing = np.where(missing > 0, n_events - n_sampled, 0)
-        is_pending = missing[pending.user] > 0
+        is_pending = missing[pending[:, 0]] > 0
         finished.append(pending[~is_pending])
         pending = pending[is_pending]
     remaining = sampler.draw_remaining(missing, pending)
-    sampled = SampledTitles.concatenate(*finished, pending, *remaining)
-    return _truncate(sampled[np.argsort(sampled.user, kind="stable")], n_events)
+    sampled = np.concatenate([*finished, pending, *remaining])
+    return _truncate(sampled[np.argsort(sampled[:, 0], kind="stable")], n_events)
+
+
+def _drop_repeats(sampled: _Ints) -> _Ints:
+    """Keep the first occurrence of each title of a user, in order."""
+    n_titles = sampled[:, 1].max(initial=0) + 1
+    _, first = np.unique(sampled[:, 0] * n_titles + sampled[:, 1], return_index=True)
+    return sampled[np.sort(first)]
+
+
+def _truncate(sampled: _Ints, n_events: _Ints) -> _Ints:
+    """Cut the rows of each user, which are sorted by user, at `n_events[u]` movies."""
+    user, title, n_movies = sampled.T
+    before = n_movies.cumsum() - n_movies
+    first = np.searchsorted(user, np.arange(len(n_events)))
+    missing = n_events[user] - (before - before[first][user])
+    sampled = np.stack([user, title, np.minimum(n_movies, missing.clip(0))], axis=1)
+    return sampled[sampled[:, 2] > 0]
 
 
 class _TitleSampler:
@@ -392,8 +374,8 @@ class _TitleSampler:
         shares = ((tastes + _MIN_TASTE) * np.diff(self._bounds)).cumsum(axis=1)
         self._taste_ends = (np.arange(n_users)[:, None] + shares / shares[:, -1:]).ravel()
 
-    def draw(self, n_draws: _Ints) -> SampledTitles:
-        """Draw `n_draws[u]` titles for user u, with replacement."""
+    def draw(self, n_draws: _Ints) -> _Ints:
+        """Draw `n_draws[u]` titles for user u, with replacement, [M, 3]."""
         user = np.repeat(np.arange(len(n_draws)), n_draws)
         value = user + self._rng.random(len(user))
         taste = np.searchsorted(self._taste_ends, value, side="right") - user * self._n_tastes
@@ -403,7 +385,7 @@ class _TitleSampler:
         rank = np.searchsorted(self._ends, value, side="right").clip(max=len(self._ends) - 1)
         return self._draw_n_movies(user, self._by_taste[rank])
 
-    def draw_remaining(self, missing: _Ints, known: SampledTitles) -> list[SampledTitles]:
+    def draw_remaining(self, missing: _Ints, known: _Ints) -> list[_Ints]:
         """Draw at least `missing[u]` titles for user u, if there are any, that are not `known`."""
         log_appeal, taste = self._titles.log_appeal, self._titles.taste
         users = np.flatnonzero(missing > 0)
@@ -415,70 +397,42 @@ class _TitleSampler:
             keys += self._rng.gumbel(size=keys.shape)
             row_of[:] = -1
             row_of[group] = np.arange(len(group))
-            is_in_group = row_of[known.user] >= 0
-            keys[row_of[known.user[is_in_group]], known.title[is_in_group]] = -np.inf
-            order = _largest(keys, missing[group].max(initial=0))
+            user, title, _ = known[row_of[known[:, 0]] >= 0].T
+            keys[row_of[user], title] = -np.inf
+            order = np.argsort(-keys, axis=1)[:, : missing[group].max(initial=0)]
             row, position = np.nonzero(np.isfinite(np.take_along_axis(keys, order, axis=1)))
             sampled.append(self._draw_n_movies(group[row], order[row, position]))
         return sampled
 
-    def _draw_n_movies(self, user: _Ints, title: _Ints) -> SampledTitles:
-        """Draw how many movies of each title are watched; both of a planted pair always are."""
+    def _draw_n_movies(self, user: _Ints, title: _Ints) -> _Ints:
+        """Append how many movies of each title are watched; both of a planted pair always are."""
         n_movies = self._rng.geometric(1 - self._sequel_probability, len(user))
         n_movies[title < self._titles.n_pairs] = 2
-        return SampledTitles(user, title, np.minimum(n_movies, self._titles.n_movies[title]))
-
-
-def _largest(keys: _Floats, k: int) -> _Ints:
-    """Columns of the k largest keys of each row, in descending order, [n, k]."""
-    if k < keys.shape[1]:
-        top: _Ints = np.argpartition(-keys, k, axis=1)[:, :k]
-    else:
-        top = np.broadcast_to(np.arange(keys.shape[1]), keys.shape)
-    order = np.argsort(-np.take_along_axis(keys, top, axis=1), axis=1)
-    return np.take_along_axis(top, order, axis=1)
-
-
-def _drop_repeats(sampled: SampledTitles) -> SampledTitles:
-    """Keep the first occurrence of each title of a user, in order."""
-    if not len(sampled.user):
-        return sampled
-    n_titles = sampled.title.max() + 1
-    _, first = np.unique(sampled.user * n_titles + sampled.title, return_index=True)
-    return sampled[np.sort(first)]
-
-
-def _truncate(sampled: SampledTitles, n_events: _Ints) -> SampledTitles:
-    """Cut the rows of each user, which are sorted by user, at `n_events[u]` movies."""
-    until = sampled.n_movies.cumsum()
-    before = until - sampled.n_movies
-    first = np.searchsorted(sampled.user, np.arange(len(n_events)))
-    missing = n_events[sampled.user] - (before - before[first][sampled.user])
-    n_movies = np.minimum(sampled.n_movies, missing.clip(0))
-    return SampledTitles(sampled.user, sampled.title, n_movies)[n_movies > 0]
+        n_movies = np.minimum(n_movies, self._titles.n_movies[title])
+        return np.stack([user, title, n_movies], axis=1)
 
 
 def _order_sessions(
-    sampled: SampledTitles, titles: Titles, config: SyntheticConfig, rng: np.random.Generator
+    sampled: _Ints, titles: Titles, config: SyntheticConfig, rng: np.random.Generator
 ) -> tuple[_Ints, _Ints, _Ints, _Ints]:
     """Order titles into sessions of one taste each, in random order, with series in order.
 
     Returns:
         User, title, part of the title and session of each rating, [R].
     """
-    group = sampled.user * config.n_tastes + titles.taste[sampled.title]
+    group = sampled[:, 0] * config.n_tastes + titles.taste[sampled[:, 1]]
     sampled = sampled[np.argsort(group, kind="stable")]
     group.sort()
     rows = np.arange(len(group))
     is_first = np.diff(group, prepend=-1) != 0
     rank = rows - np.maximum.accumulate(np.where(is_first, rows, 0))
     session = (rank % config.titles_per_session == 0).cumsum() - 1
-    start = sampled.user + rng.random(len(group))[session]
+    start = sampled[:, 0] + rng.random(len(group))[session]
     order = np.lexsort((rng.random(len(group)), start))
-    n_movies = sampled.n_movies[order]
+    n_movies = sampled[order, 2]
     part = np.arange(n_movies.sum()) - np.repeat(n_movies.cumsum() - n_movies, n_movies)
     row = np.repeat(order, n_movies)
-    return sampled.user[row], sampled.title[row], part, session[row]
+    return sampled[row, 0], sampled[row, 1], part, session[row]
 
 
 def _generate_ratings(

@@ -125,6 +125,13 @@ class EncodedColumn:
         # "007" and "-0" are not canonical. 18 digits always fit into 64 bits.
         return to_bool(pc.match_substring_regex(self.distinct, "^(0|-?[1-9][0-9]{0,17})$"))
 
+    def rows_where(self, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Rows whose id is valid, [n], given a mask of `distinct`; missing ids are not valid."""
+        if valid.all():
+            mask: NDArray[np.bool_] = self.codes != MISSING
+            return mask
+        return np.append(valid, False)[self.codes]  # MISSING is -1, the last
+
     def ids(self, used: NDArray[np.bool_]) -> NDArray[Any]:
         """The distinct ids where `used` is true, [n_used].
 
@@ -141,22 +148,18 @@ class EncodedColumn:
 
 @dataclass(frozen=True, eq=False)
 class EncodedTable:
-    """Ratings as numbers, in the order of the source."""
+    """Ratings as numbers, in the order of the source; None for columns that it does not have."""
 
-    user: EncodedColumn
-    item: EncodedColumn
+    user_id: EncodedColumn
+    item_id: EncodedColumn
     rating: NDArray[np.float32] | None
-    """[n]; NaN if it cannot be parsed. None if the source has no ratings."""
+    """[n]; NaN if it cannot be parsed."""
     timestamp: NDArray[np.int64] | None
-    """Seconds since 1970, [n]; `INVALID` if it cannot be parsed. None if the source has none."""
+    """Seconds since 1970, [n]; `INVALID` if it cannot be parsed."""
 
 
 def concat(tables: Sequence[RawTable]) -> RawTable:
-    """Concatenate tables.
-
-    Raises:
-        DataError: They do not have the same columns.
-    """
+    """Concatenate tables, or raise a `DataError` if their columns differ."""
     first = tables[0]
     for other in tables[1:]:
         if set(other.columns) != set(first.columns):
@@ -167,39 +170,25 @@ def concat(tables: Sequence[RawTable]) -> RawTable:
             )
     if len(tables) == 1:
         return first
-    joined = {
-        name: pa.chunked_array(
-            [
-                chunk
-                for column in _unify_types([table.columns[name] for table in tables])
-                for chunk in column.chunks
-            ]
-        )
-        for name in first.columns
-    }
+    joined = {}
+    for name in first.columns:
+        columns = [table.columns[name] for table in tables]
+        if len({column.type for column in columns}) > 1:
+            columns = [column.cast(pa.string()) for column in columns]
+        joined[name] = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
     files = [file for table in tables for file in table.files]
     return RawTable(joined, files, first.source_names, first.has_types)
-
-
-def _unify_types(columns: list[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
-    """Cast columns to text if their types differ."""
-    if len({column.type for column in columns}) == 1:
-        return columns
-    return [column.cast(pa.string()) for column in columns]
 
 
 def select_columns(
     available: Sequence[str], columns: Mapping[str, str] | None, source: str
 ) -> dict[str, int]:
-    """Find the known columns among those of a source.
+    """Find the positions of the known columns among those of a source.
 
     Args:
         available: Column names of the source, in order.
         columns: Names that the user maps to known columns; MovieLens' names are recognised.
         source: Name of the source, for messages.
-
-    Returns:
-        The position of each known column that is available.
 
     Raises:
         DataError: A required column is missing, or several match the same known column.

@@ -9,10 +9,10 @@ import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from recsys.config import Config, format_validation_error
 from recsys.data.catalogue import ItemTable
 from recsys.data.interactions import TimestampLike, to_unix
 from recsys.data.layouts import Schema
-from recsys.data.tables import COLUMNS, INVALID, MISSING, EncodedColumn, EncodedTable, RawTable
+from recsys.data.tables import COLUMNS, INVALID, EncodedColumn, EncodedTable, RawTable
 from recsys.errors import ConfigError, DataError
 from recsys.storage import atomic_file
 
@@ -34,6 +34,9 @@ reason, to `<name>.quarantine.parquet`."""
 
 LenientPolicy = Literal["error", "quarantine", "keep"]
 """As `Policy`; `keep`: use the row as it is and count it."""
+
+
+_Mask = NDArray[np.bool_]
 
 
 class DataWarning(UserWarning):
@@ -49,54 +52,37 @@ class Checks(Config):
 
     malformed_row: Policy = "quarantine"
     """A line with the wrong number of columns."""
-
     missing_id: Policy = "quarantine"
     """No user or no item."""
-
     id_type: Policy = "quarantine"
     """An id that is not an integer, in a layout with integer ids."""
-
     bad_rating: Policy = "quarantine"
     """A rating that is not a finite number."""
-
     rating_scale: LenientPolicy = "quarantine"
     """A rating outside `scale`."""
-
     bad_timestamp: Policy = "quarantine"
     """A timestamp that cannot be parsed."""
-
     negative_time: LenientPolicy = "quarantine"
     """A timestamp before 1970."""
-
     future_time: LenientPolicy = "quarantine"
     """A timestamp after `now`."""
-
     unknown_item: LenientPolicy = "keep"
     """An item that is missing from the catalogue, if there is one; its title is its id."""
-
     duplicate: LenientPolicy = "quarantine"
     """A row with a later row of the same user and item; the latest is used."""
-
     single_event: LenientPolicy = "keep"
     """The only row of its user; it counts for popularity only."""
-
     scale: tuple[float, float] | None = None
     """Lowest and highest rating; by default the scale of the layout, if it has one."""
-
     now: TimestampLike | None = None
     """Timestamps after it are in the future; by default the time of reading."""
-
     max_invalid_fraction: float = Field(default=0.5, gt=0, le=1)
     """If more rows are invalid, not counting duplicates and single events, the source is refused:
     its layout or columns are probably wrong."""
 
 
 def parse_checks(settings: Mapping[str, Any]) -> Checks:
-    """Create checks from user input.
-
-    Raises:
-        ConfigError: A name or a value is invalid.
-    """
+    """Create checks from user input, and raise a `ConfigError` if it is invalid."""
     try:
         return Checks.model_validate(settings)
     except ValidationError as error:
@@ -172,9 +158,8 @@ def warn_on_report(report: ReadReport) -> None:
 
 @dataclass(frozen=True)
 class RuleContext:
-    """What the rules can look at."""
+    """What rules can look at besides the values of their column."""
 
-    table: EncodedTable
     checks: Checks = Checks()
     schema: Schema = Schema()
     item_table: ItemTable | None = None
@@ -189,137 +174,80 @@ class RuleContext:
         """The latest valid timestamp."""
         return math.ceil(time.time()) if self.checks.now is None else to_unix(self.checks.now)
 
-    def ids(self, column: str) -> EncodedColumn:
-        """The encoded column of users or items."""
-        return self.table.user if column == names.USER_ID else self.table.item
 
-
-_Mask = NDArray[np.bool_]
-
-
-def _has_id(context: RuleContext, column: str) -> _Mask:
-    ids = context.ids(column)
-    return _lookup(ids, ids.is_id)
-
-
-def _has_integer_id(context: RuleContext, column: str) -> _Mask | None:
-    ids = context.ids(column)
+def _is_integer_id(ids: EncodedColumn, context: RuleContext) -> _Mask | None:
     # If most ids break it, the schema does not apply: other data may use MovieLens' column names.
     if not context.schema.integer_ids or 2 * ids.is_integer.sum() <= len(ids.is_integer):
         return None
-    return _lookup(ids, ids.is_integer)
+    return ids.rows_where(ids.is_integer)
 
 
-def _is_in_catalogue(context: RuleContext, column: str) -> _Mask | None:
-    if context.item_table is None:
-        return None
-    ids = context.ids(column)
-    return _lookup(ids, context.item_table.contains(ids.distinct))
+def _is_in_catalogue(ids: EncodedColumn, context: RuleContext) -> _Mask | None:
+    table = context.item_table
+    return None if table is None else ids.rows_where(table.contains(ids.distinct))
 
 
-def _lookup(ids: EncodedColumn, valid: _Mask) -> _Mask:
-    """Spread a mask over distinct ids to the rows, [n]; rows without an id are invalid."""
-    if valid.all():
-        valid_rows: _Mask = ids.codes != MISSING
-        return valid_rows
-    mask: _Mask = np.append(valid, False)[ids.codes]  # MISSING is -1, the last
-    return mask
-
-
-def _is_finite(context: RuleContext, _column: str) -> _Mask | None:
-    rating = context.table.rating
-    return None if rating is None else np.isfinite(rating)
-
-
-def _is_on_scale(context: RuleContext, _column: str) -> _Mask | None:
-    rating = context.table.rating
-    if rating is None or context.scale is None:
-        return None
-    low, high = context.scale
-    return (rating >= low) & (rating <= high)
-
-
-def _is_parsed(context: RuleContext, _column: str) -> _Mask | None:
-    timestamp = context.table.timestamp
-    return None if timestamp is None else timestamp != INVALID
-
-
-def _is_after_1970(context: RuleContext, _column: str) -> _Mask | None:
-    timestamp = context.table.timestamp
-    return None if timestamp is None else timestamp >= 0
-
-
-def _is_past(context: RuleContext, _column: str) -> _Mask | None:
-    timestamp = context.table.timestamp
-    return None if timestamp is None else timestamp <= context.now
+def _is_on_scale(rating: NDArray[np.float32], context: RuleContext) -> _Mask | None:
+    low, high = context.scale or (-np.inf, np.inf)
+    return (rating >= low) & (rating <= high) if context.scale else None
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition on single rows."""
+    """A condition on the values of one column."""
 
     check: str
     """The field of `Checks` with the policy."""
     column: str
-    is_valid: Callable[[RuleContext, str], _Mask | None]
-    """Which rows are valid, [n]; None if the rule does not apply."""
+    is_valid: Callable[[Any, RuleContext], _Mask | None]
+    """Which rows are valid, [n], given the column of `EncodedTable`; None if it does not apply."""
     message: str
     """What is wrong with a value that is not valid; may refer to `{scale}`."""
     remedy: str = "correct or remove them"
 
 
+_NOT_INTEGER = "is not an integer, as ids here are"
+_NOT_TIME = "is neither whole seconds since 1970 nor a time such as 2026-01-31T20:15:00Z"
+_OFF_SCALE = "is not a rating from {scale[0]:g} to {scale[1]:g}"
+_NOT_LISTED = "is not in the catalogue"
+
 RULES: Final = (
-    Rule("missing_id", names.USER_ID, _has_id, "is not an id"),
-    Rule("id_type", names.USER_ID, _has_integer_id, "is not an integer, as ids here are"),
-    Rule("missing_id", names.ITEM_ID, _has_id, "is not an id"),
-    Rule("id_type", names.ITEM_ID, _has_integer_id, "is not an integer, as ids here are"),
-    Rule(
-        "unknown_item",
-        names.ITEM_ID,
-        _is_in_catalogue,
-        "is not in the catalogue",
-        "complete the catalogue",
-    ),
-    Rule("bad_rating", names.RATING, _is_finite, "is not a number"),
-    Rule(
-        "rating_scale",
-        names.RATING,
-        _is_on_scale,
-        "is not a rating from {scale[0]:g} to {scale[1]:g}",
-        "set scale",
-    ),
-    Rule(
-        "bad_timestamp",
-        names.TIMESTAMP,
-        _is_parsed,
-        "is neither whole seconds since 1970 nor a time such as 2026-01-31T20:15:00Z",
-    ),
-    Rule("negative_time", names.TIMESTAMP, _is_after_1970, "is before 1970"),
-    Rule("future_time", names.TIMESTAMP, _is_past, "is in the future", "set now"),
+    Rule("missing_id", names.USER_ID, lambda ids, _: ids.rows_where(ids.is_id), "is not an id"),
+    Rule("id_type", names.USER_ID, _is_integer_id, _NOT_INTEGER),
+    Rule("missing_id", names.ITEM_ID, lambda ids, _: ids.rows_where(ids.is_id), "is not an id"),
+    Rule("id_type", names.ITEM_ID, _is_integer_id, _NOT_INTEGER),
+    Rule("unknown_item", names.ITEM_ID, _is_in_catalogue, _NOT_LISTED, "complete the catalogue"),
+    Rule("bad_rating", names.RATING, lambda rating, _: np.isfinite(rating), "is not a number"),
+    Rule("rating_scale", names.RATING, _is_on_scale, _OFF_SCALE, "set scale"),
+    Rule("bad_timestamp", names.TIMESTAMP, lambda time, _: time != INVALID, _NOT_TIME),
+    Rule("negative_time", names.TIMESTAMP, lambda time, _: time >= 0, "is before 1970"),
+    Rule("future_time", names.TIMESTAMP, lambda t, c: t <= c.now, "is in the future", "set now"),
 )
 """All rules, in order. A row counts for the first rule that it breaks."""
 
 
-def failed_rows(context: RuleContext) -> list[tuple[Rule, NDArray[np.int64]]]:
-    """The rules that rows break, and the positions of the rows that break no earlier rule."""
-    remaining = np.ones(len(context.table.user.codes), dtype=np.bool_)
-    failed = []
+def find_invalid(
+    table: EncodedTable, context: RuleContext
+) -> Iterator[tuple[Rule, NDArray[np.int64]]]:
+    """Yield each broken rule and the positions of the rows that break no earlier rule."""
+    remaining = np.ones(len(table.user_id.codes), dtype=np.bool_)
     for rule in RULES:
-        valid = rule.is_valid(context, rule.column)
+        values = getattr(table, rule.column)
+        valid = None if values is None else rule.is_valid(values, context)
         if valid is None or valid.all():
             continue
         positions = np.flatnonzero(~valid & remaining)
         remaining &= valid
         if len(positions):
-            failed.append((rule, positions))
-    return failed
+            yield rule, positions
 
 
 class RowValidator:
     """Applies policies to invalid rows and collects the report.
 
     Raises:
-        DataError: The table has no rows.
+        DataError: The table has no rows. All methods raise it for rows whose policy is `error`,
+            and if there are too many invalid rows.
     """
 
     def __init__(self, table: RawTable, checks: Checks, source: str) -> None:
@@ -332,68 +260,58 @@ class RowValidator:
             raise DataError(f"{source}: there are no rows in it")
 
     def quarantine_malformed(self) -> None:
-        """Apply the policy for malformed lines.
-
-        Raises:
-            DataError: There are any and they are errors, or there are too many.
-        """
+        """Apply the policy for malformed lines."""
         lines = [(file.name, line) for file in self.table.files for line in file.malformed]
         if not lines:
             return
         rows = [(name, line.line, line.text, line.reason) for name, line in lines]
         name, number, text, reason = rows[0]
-        first = f"{name}, line {number}: {text!r} {reason}"
-        self._add_finding("malformed_row", len(rows), first)
-        self._count_invalid("malformed_row", len(rows), first)
+        self._decide("malformed_row", len(rows), f"{name}, line {number}: {text!r} {reason}")
         frame = pd.DataFrame(rows, columns=["file", "line", "text", "reason"])
         self.quarantined.append(frame.assign(check="malformed_row"))
 
-    def apply_rules(self, context: RuleContext) -> _Mask | None:
+    def apply_rules(self, table: EncodedTable, context: RuleContext) -> _Mask | None:
         """Apply the policies for rows that break a rule.
 
         Returns:
             Which rows to use, [n]; None for all.
-
-        Raises:
-            DataError: A failed check is an error, or there are too many invalid rows.
         """
         mask = np.ones(self.table.n_rows, dtype=np.bool_)
-        for rule, positions in failed_rows(context):
+        for rule, positions in find_invalid(table, context):
             message = rule.message.format(scale=context.scale)
-            value = self.table.value(rule.column, int(positions[0]))
-            shown = "(empty)" if value is None else repr(value)
-            location = self.table.location(int(positions[0]))
-            first = f"{location}, column {rule.column!r}: {shown} {message}"
-            if self._add_finding(rule.check, len(positions), first, rule.remedy) == "keep":
-                continue
-            self._count_invalid(rule.check, len(positions), first)
-            mask[positions] = False
-            self._quarantine(positions, rule.check, f"{rule.column} {message}")
+            if self.apply_policy(rule.check, positions, message, rule.column, rule.remedy):
+                mask[positions] = False
         return None if mask.all() else mask
 
-    def apply_policy(self, check: str, positions: NDArray[np.int64], reason: str) -> bool:
-        """Apply the policy for rows that are invalid together with others.
-
-        Returns:
-            Whether to leave the rows out.
-
-        Raises:
-            DataError: Such rows are errors.
-        """
+    def apply_policy(
+        self,
+        check: str,
+        positions: NDArray[np.int64],
+        message: str,
+        column: str = "",
+        remedy: str = "correct or remove them",
+    ) -> bool:
+        """Apply the policy for some rows, and return whether to leave them out."""
         if not len(positions):
             return False
         positions = np.sort(positions)
-        first = f"{self.table.location(int(positions[0]))} {reason}"
-        if self._add_finding(check, len(positions), first) == "keep":
+        first = self.table.location(int(positions[0]))
+        if column:
+            value = self.table.value(column, int(positions[0]))
+            first += f", column {column!r}: {'(empty)' if value is None else repr(value)}"
+        if self._decide(check, len(positions), f"{first} {message}", remedy) == "keep":
             return False
-        self._quarantine(positions, check, reason)
+        files, lines = self.table.locations(positions)
+        values = {name: self.table.text(name, positions) for name in self.table.columns}
+        frame = pd.DataFrame({"file": files, "line": lines, **values})
+        self.quarantined.append(frame.assign(check=check, reason=f"{column} {message}".strip()))
         return True
 
     def report(self, n_used: int, has_timestamps: bool, path: Path | None) -> ReadReport:
         """Create the report, and write the quarantined rows to `path` if it is given."""
         quarantined = pd.DataFrame()
         if self.quarantined:
-            quarantined = pd.concat(self.quarantined, ignore_index=True)
+            quarantined = pd.concat(self.quarantined)
             quarantined = quarantined.sort_values(["file", "line"], kind="stable")
             quarantined = quarantined.reset_index(drop=True)
         if path is not None:
@@ -408,32 +326,24 @@ class RowValidator:
             quarantine_path=path if len(quarantined) else None,
         )
 
-    def _add_finding(
+    def _decide(
         self, check: str, n: int, first: str, remedy: str = "correct or remove them"
     ) -> LenientPolicy:
+        """Add a finding and return its policy, unless it is an error."""
         policy: LenientPolicy = getattr(self.checks, check)
+        rows = f"({check}, 1 such row)" if n == 1 else f"({check}, {n:,} such rows)"
         if policy == "error":
-            _refuse(check, n, first, f"{remedy}, or set {check} to quarantine")
+            raise DataError(f"{first} {rows}; {remedy}, or set {check} to quarantine")
         self.findings.append(Finding(check, policy, n, first))
+        if policy == "quarantine" and check not in ("duplicate", "single_event"):
+            self.n_invalid += n
+            fraction = self.n_invalid / self.n_rows
+            if fraction > self.checks.max_invalid_fraction:
+                raise DataError(
+                    f"{self.source}: {fraction:.0%} of the rows are invalid. {first} {rows}; "
+                    "correct them, or name the layout or the columns"
+                )
         return policy
-
-    def _count_invalid(self, check: str, n: int, first: str) -> None:
-        self.n_invalid += n
-        fraction = self.n_invalid / self.n_rows
-        if fraction > self.checks.max_invalid_fraction:
-            first = f"{self.source}: {fraction:.0%} of the rows are invalid. First: {first}"
-            _refuse(check, n, first, "correct or remove them, or name the layout or the columns")
-
-    def _quarantine(self, positions: NDArray[np.int64], check: str, reason: str) -> None:
-        files, lines = self.table.locations(positions)
-        values = {name: self.table.text(name, positions) for name in self.table.columns}
-        frame = pd.DataFrame({"file": files, "line": lines, **values})
-        self.quarantined.append(frame.assign(check=check, reason=reason))
-
-
-def _refuse(check: str, n: int, first: str, remedy: str) -> NoReturn:
-    rows = "1 such row" if n == 1 else f"{n:,} such rows"
-    raise DataError(f"{first} ({check}, {rows}); {remedy}")
 
 
 def write_quarantine(quarantined: pd.DataFrame, path: Path) -> None:

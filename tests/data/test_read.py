@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -233,6 +236,20 @@ def test_the_table_given_is_not_changed():
     interactions.timestamp[:] = 0
     interactions.item_index[:] = 0
     pd.testing.assert_frame_equal(log, before)
+
+
+def test_reading_works_without_the_packages_for_training(write):
+    folder = write(ratings=RATINGS, movies=MOVIES)
+    code = (
+        "import sys\n"
+        "for name in ('numba', 'fsspec', 'pooch', 'requests', 'torch'): sys.modules[name] = None\n"
+        "from recsys.data import read_ratings\n"
+        "print(read_ratings(sys.argv[1]).digest)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == read_ratings(folder).digest
 
 
 def test_movielens_is_read_whole(movielens):

@@ -88,10 +88,6 @@ def test_cold_users_and_items_by_hand(log):
     cold = global_time_cut(log, validation_from=4, test_from=8).cold("test")
     assert cold.users.tolist() == [False, False, True]
     assert cold.items.tolist() == [True, False, True]
-    assert cold.warm.tolist() == [False, True, False]
-    assert cold.counts() == {"targets": 3, "cold_users": 1, "cold_items": 2, "warm": 1}
-    text = "3 targets: 1 with a cold user, 2 with a cold item, 1 warm"
-    assert str(cold) == text
 
 
 def test_within_users_nobody_is_cold(log):

@@ -256,15 +256,15 @@ def test_sampling_with_and_without_replacement_agree() -> None:
     for rounds, seed in [(0, 1), (1, 2), (6, 3)]:
         rng = np.random.default_rng(seed)
         n_events = np.full(n_users, small.mean_events)
-        sampled = sample_titles(titles, tastes, n_events, small, rng, rounds)
-        assert (np.bincount(sampled.user, sampled.n_movies) == small.mean_events).all()
-        is_first = np.diff(sampled.user, prepend=-1) != 0
+        user, title, n_movies = sample_titles(titles, tastes, n_events, small, rng, rounds).T
+        assert (np.bincount(user, n_movies) == small.mean_events).all()
+        is_first = np.diff(user, prepend=-1) != 0
         n_titles = len(titles.n_movies)
         shares.append(
             [
-                np.bincount(sampled.title, minlength=n_titles) / n_users,
-                np.bincount(sampled.title[is_first], minlength=n_titles) / n_users,
-                np.bincount(sampled.title, sampled.n_movies, n_titles) / n_users / 5,
+                np.bincount(title, minlength=n_titles) / n_users,
+                np.bincount(title[is_first], minlength=n_titles) / n_users,
+                np.bincount(title, n_movies, n_titles) / n_users / 5,
             ]
         )
     # The standard error of the difference of two shares is 0.005 at most.
