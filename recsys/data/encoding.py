@@ -36,7 +36,7 @@ from recsys.vocabulary import Vocabulary
 try:
     from numba import njit
 except ModuleNotFoundError:  # the core installation: the same loops run as Python
-    njit = None
+    njit = None  # type: ignore[assignment]
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
