@@ -11,6 +11,7 @@ from flows.artifacts import tell
 from flows.cache_keys import cache_key, hash_files
 from flows.paths import DATA_DIR
 from flows.retries import io_task
+from recsys import tracking
 from recsys.data import (
     DataConfig,
     FilterReport,
@@ -58,7 +59,7 @@ def read(source: str, config: DataConfig, run: Run) -> Split:
         for recorder in (run, stage):
             recorder.log_dataset(ratings, Path(source).name, source)
         split = config.split.apply(ratings).with_filters(config.filters.fingerprint())
-        run.log_split(split, Path(source).name)
+        run.add_note(tracking.describe_data(split, Path(source).name))
         stage.log_params(split.fingerprint("validation"))
     return split
 

@@ -36,22 +36,27 @@ def gc(
     import pandas as pd
 
     from recsys.console import print_table
-
-    with requires("flows"):
-        from recsys.tracking import gc as tracking_gc
-        from recsys.tracking.store import connect
+    from recsys.tracking.store import connect
 
     client = connect()
+    with requires("flows"):
+        from recsys.tracking.gc import (
+            folder_size,
+            last_modified,
+            old_folders,
+            plan_gc,
+            remove_runs,
+            size_in_store,
+        )
+
     before = datetime.now(UTC) - timedelta(days=days)
-    plan = tracking_gc.plan_gc(client, before, keep)
-    folders = tracking_gc.old_folders(cache, before, plan.params_in_use)
+    plan = plan_gc(client, before, keep)
+    folders = old_folders(cache, before, plan.params_in_use)
     rows = [
-        ("run", tree.name, len(tree.runs), tree.ended, tracking_gc.size_in_store(client, tree))
+        ("run", tree.root.info.run_name, len(tree.runs), tree.ended, size_in_store(client, tree))
         for tree in plan.remove
-    ] + [
-        ("cache", str(path), 1, tracking_gc.last_modified(path), tracking_gc.folder_size(path))
-        for path in folders
     ]
+    rows += [("cache", str(path), 1, last_modified(path), folder_size(path)) for path in folders]
     kept = f"{len(plan.keep)} runs are kept"
     if not rows:
         print(f"nothing to remove: {kept}")
@@ -64,7 +69,7 @@ def gc(
     if not yes:
         print(f"{total} in total; {kept}. Nothing is removed without --yes")
         return
-    rows_removed = tracking_gc.remove_runs(client, plan.remove)
+    rows_removed = remove_runs(client, plan.remove)
     for folder in folders:
         shutil.rmtree(folder)
     print(f"removed: {total}; {kept}")

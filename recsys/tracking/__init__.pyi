@@ -1,4 +1,4 @@
-from .descriptions import experiment_name, flatten, run_name
+from .descriptions import describe_data, experiment_name, flatten, run_name
 from .registry import ChampionVersion, find_champion, log_bundle, promote, register
 from .runs import (
     FinishedRun,
@@ -16,6 +16,7 @@ __all__ = [
     "ChampionVersion",
     "FinishedRun",
     "Run",
+    "describe_data",
     "experiment_name",
     "fetch_bundle",
     "find_by_inputs",

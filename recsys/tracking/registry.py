@@ -27,7 +27,6 @@ from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from recsys.config import CHAMPION_ALIAS
-from recsys.errors import TrackingError
 from recsys.recommender.bundle import load_bundle
 from recsys.tracking import descriptions, pyfunc
 from recsys.tracking.runs import Run
@@ -116,8 +115,6 @@ def register(run: Run, model_name: str, description: str) -> str:
     """
     client = run.client
     model_id = model_id_of(client, run.run_id)
-    if model_id is None:
-        raise TrackingError(f"run {run.run_id} has no model to register: call log_bundle first")
     if _find_model(client, model_name) is None:
         client.create_registered_model(
             model_name, description=descriptions.describe_model(model_name)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
@@ -33,7 +34,7 @@ from mlflow.utils.mlflow_tags import (
 from pydantic import BaseModel
 
 from recsys.config import Runtime
-from recsys.data import Interactions, Split, Subset
+from recsys.data import Interactions, Subset
 from recsys.errors import TrackingError
 from recsys.evaluation import Report
 from recsys.tracking import descriptions
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
 
 _FLUSH_SECONDS = 2.0
 """Age at which a batch of metrics is sent: one request costs as much for 1,000 metrics as for 1."""
-
-_BATCH_SIZE = 1000
-"""The most metrics that MLflow accepts in one request."""
 
 EPOCH_PREFIX = "epoch"
 """Section of the metrics that are logged once per epoch."""
@@ -129,7 +127,7 @@ class Run:
     def flush(self) -> None:
         """Send all pending metrics."""
         while self._pending:
-            batch, self._pending = self._pending[:_BATCH_SIZE], self._pending[_BATCH_SIZE:]
+            batch, self._pending = self._pending[:1000], self._pending[1000:]  # MLflow's maximum
             self.client.log_batch(self.run_id, metrics=batch)
         self._flushed_at = time.monotonic()
 
@@ -151,10 +149,6 @@ class Run:
         context = InputTag(MLFLOW_DATASET_CONTEXT, "training")
         self.client.log_inputs(self.run_id, [DatasetInput(dataset, [context])])
         self.set_tags({"data_digest": interactions.digest})
-
-    def log_split(self, split: Split, name: str) -> None:
-        """Describe the training data and the held-out targets in the description."""
-        self.add_note(descriptions.describe_data(split, name))
 
     def log_figure(self, figure: Figure, name: str) -> None:
         """Log a figure as `<name>.png`. The UI compares images only at the top level."""
@@ -271,18 +265,8 @@ def _close_abandoned(client: MlflowClient, experiment_id: str) -> None:
     """Mark runs as killed whose process on this machine no longer exists."""
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
         host, _, pid = run.data.tags.get(PROCESS_TAG, "").rpartition(":")
-        if host == platform.node() and pid.isdigit() and not _is_alive(int(pid)):
+        if host == platform.node() and pid.isdigit() and not psutil.pid_exists(int(pid)):
             client.set_terminated(run.info.run_id, "KILLED")
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # a process of another user
-        return True
-    return True
 
 
 @cache

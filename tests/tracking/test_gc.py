@@ -141,7 +141,7 @@ def test_runs_of_other_programs_are_ignored(store, monkeypatch, capsys):
 def test_removal_fails_if_a_version_was_given_an_alias_since(history):
     client = history["old"].client
     plan = plan_gc(client, datetime.now(UTC) - timedelta(days=30), 0)
-    (old,) = [tree for tree in plan.remove if tree.name == "old"]
+    (old,) = [tree for tree in plan.remove if tree.root.info.run_name == "old"]
     promote(history["old"], "recsys", "1")
     with pytest.raises(TrackingError, match="run 'old' is in use"):
         remove_runs(client, [old])

@@ -66,7 +66,7 @@ def test_gc_removes_the_files_of_runs_on_a_server(server, bundle, tmp_path, monk
         run.log_html("<html>", "page")
     run.client.delete_registered_model_alias("old", "challenger")
     plan = plan_gc(run.client, datetime.now(UTC), 0)
-    (tree,) = [tree for tree in plan.remove if tree.name == "old"]
+    (tree,) = [tree for tree in plan.remove if tree.root.info.run_name == "old"]
     assert size_in_store(run.client, tree) > sum(
         path.stat().st_size for path in folder.rglob("*") if path.is_file()
     )

@@ -11,7 +11,7 @@ from recsys.config import Runtime
 from recsys.evaluation import comparison_table, evaluate
 from recsys.reporting import loss_curve
 from recsys.sessions import SessionConfig, fit_session_model
-from recsys.tracking import run_name, start_run
+from recsys.tracking import describe_data, run_name, start_run
 
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -54,7 +54,7 @@ def five_runs(browser, server, sample_split):
                 )
                 losses = history.series("train_loss")
                 run.log_figure(loss_curve(losses, "LSTM", "cross-entropy"), "loss")
-                run.log_split(sample_split, "sample")
+                run.add_note(describe_data(sample_split, "sample"))
                 report = evaluate(model, sample_split, "test")
                 run.log_reports({"test": report})
                 run.log_comparison(comparison_table({"lstm": report}), "lstm")
