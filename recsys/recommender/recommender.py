@@ -131,16 +131,10 @@ class Recommender:
     ) -> Recommendations:
         """Items similar to one that is not in the catalogue.
 
-        Args:
-            co_counts: For some items, the number of users with a positive interaction with both
-                that item and the new one. The new item's vector is the least-squares fit to these
-                counts (`recsys.embeddings.fold_in`).
-            genres: Genres of the new item, used without `co_counts`: its vector is the mean of the
-                items of these genres, weighted by the number of genres that they share.
-            k: Maximum number of items.
-            include: Recommend only these items.
-            exclude: Do not recommend these items.
-            diversity: Penalty on items that are similar to others of the result.
+        The new item is described by `co_counts`, for some items the number of users with a positive
+        interaction with both that item and the new one: its vector is the least-squares fit to
+        these counts (`recsys.embeddings.fold_in`). Or it is described by its `genres`: its vector
+        is the mean of the items of these genres, weighted by the number of genres that they share.
         """
         options = self._options(k, include, exclude, diversity)
         vector_E = new_item_vector(self.scorer, self.catalogue, co_counts or {}, genres)
@@ -234,16 +228,7 @@ class Recommender:
         popularity_weight: float = 1.0,
         embedding_weight: float | None = None,
     ) -> Recommendations:
-        """`next_items` for several histories.
-
-        Args:
-            histories: A list of histories, or a mapping from user id to history.
-            k: Maximum number of items for each history.
-            include: Recommend only these items.
-            exclude: Do not recommend these items.
-            diversity: Penalty on items that are similar to others of the same result.
-            popularity_weight: Share of the effect of popularity that remains in the score.
-            embedding_weight: Weight of the embeddings relative to the session model.
+        """`next_items` for several histories: a list, or a mapping from user id to history.
 
         Returns:
             The results one after another. The first column is `user_id` for a mapping, and `row`
@@ -289,12 +274,10 @@ class Recommender:
             it, and `probability`, that of the whole sequence.
         """
         index = self.catalogue.indices("history", history)
-        length, beam_width = (
-            positive_int("length", length),
-            positive_int("beam_width", beam_width, "sequence"),
-        )
-        allowed_N = self._options(1, include, exclude).allowed
-        sequences = search_beams(self.scorer.model.sequences(index), length, beam_width, allowed_N)
+        length = positive_int("length", length)
+        beam_width = positive_int("beam_width", beam_width, "sequence")
+        allowed = self._options(1, include, exclude).allowed
+        sequences = search_beams(self.scorer.model.sequences(index), length, beam_width, allowed)
         return sequences_table(self.catalogue, sequences)
 
     def explain(

@@ -60,6 +60,11 @@ class RankedItems:
     probability: Floats
 
 
+_EMPTY = RankedItems(
+    np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32)
+)
+
+
 class ItemScorer:
     """Scores and ranks the items of a bundle."""
 
@@ -118,16 +123,9 @@ class ItemScorer:
             part = self.rank(logits_BN, histories[rows], options)
             return RankedItems(part.row + start, part.index, part.score, part.probability)
 
-        parts = _parallel_map(rank, range(0, len(histories), size))
-        if not parts:
-            empty = np.empty(0, np.int64), np.empty(0, np.float32)
-            return RankedItems(empty[0], empty[0], empty[1], empty[1])
-        return RankedItems(
-            np.concatenate([part.row for part in parts]),
-            np.concatenate([part.index for part in parts]),
-            np.concatenate([part.score for part in parts]),
-            np.concatenate([part.probability for part in parts]),
-        )
+        parts = [_EMPTY, *_parallel_map(rank, range(0, len(histories), size))]
+        columns = zip(*((p.row, p.index, p.score, p.probability) for p in parts), strict=True)
+        return RankedItems(*map(np.concatenate, columns))
 
     def encode_batch(self, histories: Histories) -> Floats:
         """The query vector after each history, in parallel, [B, D]; zero for empty histories."""

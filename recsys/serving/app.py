@@ -24,7 +24,7 @@ from recsys.serving import schemas
 from recsys.serving.config import ServingConfig
 from recsys.serving.errors import Problem, ProblemError, error_responses, register_error_handlers
 from recsys.serving.middleware import LimitsMiddleware, ObservabilityMiddleware, requires_key
-from recsys.serving.schemas import MAX_K, MAX_MAP_POINTS, MAX_TEXT
+from recsys.serving.schemas import MAX_K, MAX_TEXT
 from recsys.serving.state import AppState, LoadedModel, get_state
 
 _STATIC = {
@@ -33,7 +33,7 @@ _STATIC = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/map.js": ("map.js", "text/javascript; charset=utf-8"),
 }
-_EXPLAINED = (columns.ITEM_ID, columns.TITLE, "sentence")
+_ITEM = (columns.RANK, columns.ITEM_ID, columns.TITLE)
 _GET_ERRORS = error_responses(401, 422, 429, 503)
 _POST_ERRORS = error_responses(404, 409, 400, 408, 413, 401, 422, 429, 503)
 _SESSION_ERRORS = error_responses(404, 401, 422, 429, 503)
@@ -96,7 +96,7 @@ def create_app(
     return app
 
 
-@_v1.post("/next", response_model=schemas.NextResponse, responses=_POST_ERRORS)
+@_v1.post("/next", response_model=schemas.Items[schemas.NextItem], responses=_POST_ERRORS)
 async def next_items(request: Request, body: schemas.NextRequest) -> Response:
     """Recommend the next items of a history; for an empty history, popular items."""
     state = get_state(request)
@@ -110,7 +110,7 @@ async def next_items(request: Request, body: schemas.NextRequest) -> Response:
     return _json({"items": records})
 
 
-@_v1.post("/similar", response_model=schemas.SimilarResponse, responses=_POST_ERRORS)
+@_v1.post("/similar", response_model=schemas.Items[schemas.SimilarItem], responses=_POST_ERRORS)
 async def similar_items(request: Request, body: schemas.SimilarRequest) -> Response:
     """Find similar items."""
     model = get_state(request).model
@@ -131,46 +131,39 @@ async def sequences(request: Request, body: schemas.SequencesRequest) -> Respons
         beam_width=body.beam_width,
         **_filters(model, body),
     )
-    item_columns = (columns.RANK, columns.ITEM_ID, columns.TITLE, columns.SCORE)
-    return _json(
+    found = [
         {
-            "sequences": [
-                {
-                    columns.PROBABILITY: rows[0][columns.PROBABILITY],
-                    "items": [{name: row[name] for name in item_columns} for row in rows],
-                }
-                for rows in _grouped(result, "sequence")
-            ]
+            columns.PROBABILITY: rows[0][columns.PROBABILITY],
+            "items": [_select(row, *_ITEM, columns.SCORE) for row in rows],
         }
-    )
+        for rows in _grouped(result, "sequence")
+    ]
+    return _json({"sequences": found})
 
 
-@_v1.post("/explain", response_model=schemas.ExplainResponse, responses=_POST_ERRORS)
+@_v1.post("/explain", response_model=schemas.Items[schemas.ExplainedItem], responses=_POST_ERRORS)
 async def explain(request: Request, body: schemas.ExplainRequest) -> Response:
     """Explain recommendations by the items of the history that contribute to them."""
     recommender = get_state(request).model.recommender
     result = await run_in_threadpool(recommender.explain, body.history, body.items, body.k)
-    return _json(
+    explained = [
         {
-            "items": [
+            **_select(rows[0], columns.ITEM_ID, columns.TITLE, "sentence"),
+            "contributions": [
                 {
-                    **{name: rows[0][name] for name in _EXPLAINED},
-                    "contributions": [
-                        {
-                            columns.ITEM_ID: row["because_item_id"],
-                            columns.TITLE: row["because_title"],
-                            **{n: row[n] for n in (columns.RANK, columns.SCORE, "cooccurrence")},
-                        }
-                        for row in rows
-                    ],
+                    columns.ITEM_ID: row["because_item_id"],
+                    columns.TITLE: row["because_title"],
+                    **_select(row, columns.RANK, columns.SCORE, "cooccurrence"),
                 }
-                for rows in _grouped(result, columns.ITEM_ID)
-            ]
+                for row in rows
+            ],
         }
-    )
+        for rows in _grouped(result, columns.ITEM_ID)
+    ]
+    return _json({"items": explained})
 
 
-@_v1.get("/items", response_model=schemas.SearchResponse, responses=_GET_ERRORS)
+@_v1.get("/items", response_model=schemas.Items[schemas.FoundItem], responses=_GET_ERRORS)
 async def search(
     request: Request,
     query: Annotated[
@@ -184,21 +177,22 @@ async def search(
     return _json({"items": result.as_records()})
 
 
-@_v1.get("/map", response_model=schemas.MapPoints, responses=_GET_ERRORS)
+@_v1.get("/map", response_model=schemas.Items[schemas.MapPoint], responses=_GET_ERRORS)
 async def item_map(
     request: Request,
-    k: Annotated[int, Query(ge=1, le=MAX_MAP_POINTS, description="Number of items.")] = 1000,
+    k: Annotated[int, Query(ge=1, le=5000, description="Number of items.")] = 1000,
 ) -> Response:
     """A two-dimensional map of the most popular items, by the similarity of their embeddings."""
-    return _json({"items": get_state(request).model.item_map.most_popular(k)})
+    points = get_state(request).model.item_map
+    return _json({"items": points.locate(points.popular[:k])})
 
 
-@_v1.post("/map", response_model=schemas.MapPoints, responses=_POST_ERRORS)
+@_v1.post("/map", response_model=schemas.Items[schemas.MapPoint], responses=_POST_ERRORS)
 async def map_points(request: Request, body: schemas.MapRequest) -> Response:
     """Locate items on the map. Items without an embedding are omitted."""
     model = get_state(request).model
     indices = [model.recommender.index_of(item) for item in body.items]
-    return _json({"items": model.item_map.points(indices)})
+    return _json({"items": model.item_map.locate(indices)})
 
 
 @_v1.post(
@@ -278,6 +272,10 @@ def _filters(model: LoadedModel, body: schemas.FilteredRequest) -> dict[str, Any
 def _ranking_options(model: LoadedModel, body: schemas.RankedRequest) -> dict[str, Any]:
     names = ("k", "diversity", "popularity_weight", "embedding_weight")
     return {name: getattr(body, name) for name in names} | _filters(model, body)
+
+
+def _select(row: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: row[name] for name in names}
 
 
 def _grouped(result: Recommendations, name: str) -> Iterable[list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,22 +22,9 @@ MEDIA_TYPE = "application/problem+json"
 class Problem(BaseModel):
     """The body of an error response."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "title": "Not Found",
-                "status": 404,
-                "code": "unknown-item",
-                "detail": "no item has the id or title 'Toy Stroy'; did you mean "
-                "'Toy Story (1995)'?",
-                "closest": ["Toy Story (1995)"],
-            }
-        }
-    )
-
     title: str
     status: int
-    code: str = Field(description="Machine-readable error code.")
+    code: str = Field(description="Error code for programs, such as `unknown-item`.")
     detail: str
     closest: list[str] | None = Field(None, description="The most similar titles.")
     errors: list[str] | None = Field(None, description="All validation errors.")

@@ -103,8 +103,7 @@ class ObservabilityMiddleware:
             return
         started, status = time.perf_counter(), 500
         given_id = _header(scope, b"x-request-id")
-        is_valid = _REQUEST_ID.fullmatch(given_id)
-        request_id = given_id if is_valid else secrets.token_hex(8).encode()
+        request_id = given_id if _REQUEST_ID.fullmatch(given_id) else secrets.token_hex(8).encode()
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -276,6 +275,5 @@ def _client(scope: Scope) -> str | None:
 def _header(scope: Scope, name: bytes) -> bytes:
     for key, value in scope["headers"]:
         if key == name:
-            found: bytes = value
-            return found
+            return bytes(value)
     return b""

@@ -6,19 +6,15 @@ models document them in OpenAPI, and the tests validate responses against them.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
 
 MAX_HISTORY = 500
 """Maximum number of items in a request, and of events stored for a session."""
 MAX_K = 200
-MAX_LENGTH = 20
-"""Maximum number of items of a sequence."""
-MAX_BEAM_WIDTH = 32
 MAX_TEXT = 300
 """Maximum number of characters of a title, an id or a query."""
-MAX_MAP_POINTS = 5000
 
 
 def _integer(value: object) -> object:
@@ -115,10 +111,10 @@ class SequencesRequest(FilteredRequest):
     model_config = _request(history=_HISTORY, length=3, beam_width=4)
 
     history: ItemNames = Field([], description=_OLDEST_FIRST)
-    length: Annotated[StrictInt, Field(ge=1, le=MAX_LENGTH), _INTEGER] = Field(
+    length: Annotated[StrictInt, Field(ge=1, le=20), _INTEGER] = Field(
         5, description="Number of items of each sequence."
     )
-    beam_width: Annotated[StrictInt, Field(ge=1, le=MAX_BEAM_WIDTH), _INTEGER] = Field(
+    beam_width: Annotated[StrictInt, Field(ge=1, le=32), _INTEGER] = Field(
         8, description="Maximum number of sequences."
     )
 
@@ -147,14 +143,20 @@ class MapRequest(BaseModel):
     items: ItemNames
 
 
-ItemID = int | str
+ItemT = TypeVar("ItemT")
 
 
 class ItemResponse(BaseModel):
     """An item."""
 
-    item_id: ItemID
+    item_id: int | str
     title: str
+
+
+class Items(BaseModel, Generic[ItemT]):
+    """A list of items, best first."""
+
+    items: list[ItemT]
 
 
 class SimilarItem(ItemResponse):
@@ -181,25 +183,7 @@ class FoundItem(ItemResponse):
     score: float = Field(description="1 for an exact match, lower for less similar titles.")
 
 
-class SimilarResponse(BaseModel):
-    """Similar items, nearest first."""
-
-    items: list[SimilarItem]
-
-
-class NextResponse(BaseModel):
-    """The next items, most likely first."""
-
-    items: list[NextItem]
-
-
-class SearchResponse(BaseModel):
-    """Items whose titles match the query, best first."""
-
-    items: list[FoundItem]
-
-
-class SessionResponse(NextResponse):
+class SessionResponse(Items[NextItem]):
     """The next items of a session."""
 
     session_id: str
@@ -211,7 +195,7 @@ class SessionState(BaseModel):
 
     session_id: str
     n_events: int
-    history: list[ItemID] = Field(description="Ids of the latest events, oldest first.")
+    history: list[int | str] = Field(description="Ids of the latest events, oldest first.")
 
 
 class SequenceItem(ItemResponse):
@@ -251,24 +235,12 @@ class ExplainedItem(ItemResponse):
     contributions: list[ContributionResponse]
 
 
-class ExplainResponse(BaseModel):
-    """Explanations of recommended items."""
-
-    items: list[ExplainedItem]
-
-
 class MapPoint(ItemResponse):
     """An item on the map."""
 
     x: float = Field(description="From -1 to 1.")
     y: float = Field(description="From -1 to 1.")
     genre: str = Field(description="The first genre; empty if unknown.")
-
-
-class MapPoints(BaseModel):
-    """Items on the map, most popular first."""
-
-    items: list[MapPoint]
 
 
 class Health(BaseModel):

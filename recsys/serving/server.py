@@ -18,7 +18,6 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -82,7 +81,7 @@ def serve(
             if shared_dir is None:
                 _run(app, sockets[0], proxies)
             else:
-                _Supervisor(app, sockets, proxies).run()
+                _supervise(app, sockets, proxies)
     finally:
         for sock in sockets:
             sock.close()
@@ -93,8 +92,7 @@ def serve(
 def _limit_blas_threads() -> AbstractContextManager[object]:
     """Limit BLAS to one thread, unless an environment variable sets the number.
 
-    The matrix products of a request take microseconds. With several threads they spend most of
-    their time on synchronisation, in particular if the cores are busy.
+    The matrix products of a request take microseconds, less than synchronising threads takes.
     """
     if any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")):
         return nullcontext()
@@ -148,44 +146,37 @@ def _run(app: FastAPI, sock: socket.socket, proxies: str) -> None:
     uvicorn.Server(config).run([sock])
 
 
-class _Supervisor:
-    """Runs workers that are forked from this process and share the model's memory.
+def _supervise(app: FastAPI, sockets: list[socket.socket], proxies: str) -> None:
+    """Run workers that are forked from this process and share the model's memory.
 
-    A worker that dies is replaced; its socket stays open, so that connections wait.
+    A worker that dies is replaced. Its socket stays open, so that connections wait.
     """
+    context, is_stopping = multiprocessing.get_context("fork"), False
 
-    def __init__(self, app: FastAPI, sockets: list[socket.socket], proxies: str) -> None:
-        self._app, self._sockets, self._proxies = app, sockets, proxies
-        self._context = multiprocessing.get_context("fork")
-        self._stopping = False
+    def stop(*_: object) -> None:
+        nonlocal is_stopping
+        is_stopping = True
 
-    def run(self) -> None:
-        """Serve until SIGTERM or SIGINT."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        workers = [self._start(sock) for sock in self._sockets]
-        while not self._stopping:
-            time.sleep(0.2)
-            for index, worker in enumerate(workers):
-                if not worker.is_alive() and not self._stopping:
-                    _LOGGER.error("worker %s exited with %s", worker.pid, worker.exitcode)
-                    workers[index] = self._start(self._sockets[index])
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            worker.join(_SHUTDOWN_TIMEOUT + 5)
-            if worker.is_alive():
-                worker.kill()
-
-    def _stop(self, _: int, __: FrameType | None) -> None:
-        self._stopping = True
-
-    def _start(self, sock: socket.socket) -> BaseProcess:
-        worker = self._context.Process(
-            target=_run, args=(self._app, sock, self._proxies), daemon=True
-        )
+    def start(sock: socket.socket) -> BaseProcess:
+        worker = context.Process(target=_run, args=(app, sock, proxies), daemon=True)
         worker.start()
         return worker
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    workers = [start(sock) for sock in sockets]
+    while not is_stopping:
+        time.sleep(0.2)
+        for index, worker in enumerate(workers):
+            if not worker.is_alive() and not is_stopping:
+                _LOGGER.error("worker %s exited with %s", worker.pid, worker.exitcode)
+                workers[index] = start(sockets[index])
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        worker.join(_SHUTDOWN_TIMEOUT + 5)
+        if worker.is_alive():
+            worker.kill()
 
 
 class JSONFormatter(logging.Formatter):

@@ -33,21 +33,6 @@ class SessionRecord:
     """Ids of the latest events, oldest first; at most `MAX_HISTORY`."""
 
 
-@dataclass(frozen=True)
-class _CachedSession:
-    recommender: Recommender
-    n_events: int
-    session: Session
-
-    def is_valid(self, recommender: Recommender, n_events: int) -> bool:
-        """Whether neither the model nor another worker has changed, and the history is short."""
-        return (
-            self.recommender is recommender
-            and self.n_events == n_events
-            and len(self.session) < 2 * MAX_HISTORY
-        )
-
-
 class SessionStore:
     """Sessions by id.
 
@@ -64,7 +49,7 @@ class SessionStore:
         self.max_sessions = max_sessions
         self.ttl = ttl
         self._clock = clock
-        self._cache: OrderedDict[str, _CachedSession] = OrderedDict()
+        self._cache: OrderedDict[str, tuple[Recommender, int, Session]] = OrderedDict()
         self._n_created = 0
         # Sessions need not survive a crash of the machine, so writes do not wait for the disk.
         self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
@@ -103,13 +88,8 @@ class SessionStore:
     def add(self, recommender: Recommender, session_id: str, item: Item) -> tuple[Session, int]:
         """Add an event to a session, which is created by its first event.
 
-        Args:
-            recommender: The current recommender. The state is recomputed if it has changed.
-            session_id: The session's id.
-            item: The item of the event.
-
         Returns:
-            The session and its number of events.
+            The session, recomputed if `recommender` has changed, and its number of events.
 
         Raises:
             UnknownItemError: The recommender has no such item. The session is not changed.
@@ -133,16 +113,21 @@ class SessionStore:
         session = self._session(recommender, session_id, before)
         session.add(item_id)
         n_events = before.n_events + 1
-        self._cache[session_id] = _CachedSession(recommender, n_events, session)
+        self._cache[session_id] = (recommender, n_events, session)
         if len(self._cache) > _MAX_CACHED:
             self._cache.popitem(last=False)
         return session, n_events
 
     def _session(self, recommender: Recommender, session_id: str, record: SessionRecord) -> Session:
-        """The session from the cache, or created from its history if the cache is outdated."""
-        cached = self._cache.pop(session_id, None)
-        if cached is not None and cached.is_valid(recommender, record.n_events):
-            return cached.session
+        """The session from the cache, or created from its history.
+
+        A cached session is valid unless the model has changed, another worker has added an event,
+        or it has become much longer than the stored history.
+        """
+        cached_for, n_events, session = self._cache.pop(session_id, (None, 0, None))
+        is_valid = cached_for is recommender and n_events == record.n_events
+        if session is not None and is_valid and len(session) < 2 * MAX_HISTORY:
+            return session
         return recommender.session([i for i in record.history if i in recommender.bundle.items])
 
     def _purge(self) -> None:

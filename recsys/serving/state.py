@@ -30,7 +30,6 @@ _MAP_PERCENTILES = (1.0, 99.0)
 """Percentiles of the coordinates at the edges of the map; outliers are drawn at the edge."""
 
 Records: TypeAlias = list[dict[str, Any]]
-Options: TypeAlias = tuple[tuple[str, int | float | None], ...]
 
 
 class ItemMap:
@@ -42,8 +41,8 @@ class ItemMap:
         self._has_vector = np.asarray(embeddings.vectors.any(axis=1))
         popular = recommender.popular_items(len(catalogue)).as_records()
         indices = (catalogue.index_of(row[columns.ITEM_ID]) for row in popular)
-        self._popular = [index for index in indices if self._has_vector[index]]
-        fitted = np.array(self._popular[:_MAP_FIT_ITEMS], dtype=np.intp)
+        self.popular = [index for index in indices if self._has_vector[index]]
+        fitted = np.array(self.popular[:_MAP_FIT_ITEMS], dtype=np.intp)
         self._plane_N2 = np.zeros((len(catalogue), 2))
         if len(fitted):
             plane_N2 = pca_plane(embeddings.unit_vectors(), fitted)
@@ -53,12 +52,8 @@ class ItemMap:
         genres = catalogue.table.get(columns.GENRES)
         self._genres = [] if genres is None else genres.fillna("").astype(str).tolist()
 
-    def most_popular(self, k: int) -> Records:
-        """The k most popular items and their coordinates from -1 to 1."""
-        return self.points(self._popular[:k])
-
-    def points(self, indices: Iterable[int]) -> Records:
-        """The coordinates of items, without those that have a zero vector."""
+    def locate(self, indices: Iterable[int]) -> Records:
+        """The coordinates of items, from -1 to 1. Omits items with a zero vector."""
         ids, titles = self._catalogue.ids.tolist(), self._catalogue.titles
         return [
             {
@@ -122,7 +117,7 @@ class MicroBatcher:
     """
 
     def __init__(self) -> None:
-        self._pending: dict[tuple[Recommender, Options], list[_Pending]] = {}
+        self._pending: dict[tuple[Recommender, tuple[Any, ...]], list[_Pending]] = {}
 
     async def next_items(
         self, recommender: Recommender, history: Sequence[Item], **options: float | None
@@ -169,13 +164,7 @@ def _next_items(
 
 
 class AppState:
-    """The state of a running server.
-
-    Args:
-        current: Returns the current recommender.
-        config: Limits and access.
-        source: Where the recommender comes from, for `/readyz`.
-    """
+    """The state of a running server. The arguments are those of `create_app`."""
 
     def __init__(
         self, current: Callable[[], Recommender], config: ServingConfig, source: str
@@ -225,5 +214,4 @@ class AppState:
 
 def get_state(request: Request) -> AppState:
     """The state of the application that received a request."""
-    state: AppState = request.app.state.recsys
-    return state
+    return request.app.state.recsys  # type: ignore[no-any-return]

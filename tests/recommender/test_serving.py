@@ -31,7 +31,10 @@ def test_nothing_heavy_is_imported_to_answer(full, tmp_path):
         "import sys, recsys; rec = recsys.load_recommender(sys.argv[1]); "
         "item = rec.catalogue.ids[0].item(); rec.next_items([item]); rec.search('x'); "
         "rec.explain([item]); rec.next_sequences([item]); rec.session().add(item).next_items(); "
-        "rec.recommend_users(); print({'mlflow', 'prefect', 'torch', 'numba'} & set(sys.modules))"
+        "rec.recommend_users(); rec.similar_items(item); "
+        "rec.similar_to_new_item(co_counts={item: 1}); rec.recommend_batch([[item]]); "
+        "heavy = {'mlflow', 'prefect', 'torch', 'numba', 'sklearn', 'matplotlib', 'implicit'}; "
+        "print(heavy & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder)],

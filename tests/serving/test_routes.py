@@ -18,7 +18,7 @@ def test_next_is_what_the_library_says(client, rec):
         answered = client.post("/v1/next", json={"history": history, **options})
         assert answered.status_code == 200
         assert answered.json() == {"items": rec.next_items(history, **options).as_records()}
-        schemas.NextResponse.model_validate(answered.json())
+        schemas.Items[schemas.NextItem].model_validate(answered.json())
 
 
 def test_an_empty_history_gets_what_is_popular(client, rec):
@@ -41,7 +41,7 @@ def test_exclude_and_only_name_items_or_genres(client, rec):
 def test_similar(client, rec):
     answered = client.post("/v1/similar", json={"item": titles(rec, 4)[0], "k": 4}).json()
     assert answered["items"] == rec.similar_items(titles(rec, 4)[0], 4).as_records()
-    schemas.SimilarResponse.model_validate(answered)
+    schemas.Items[schemas.SimilarItem].model_validate(answered)
 
 
 def test_watch_lists_are_nested(client, rec):
@@ -64,7 +64,7 @@ def test_explanations_are_nested(client, rec):
     assert [reason["title"] for reason in items[0]["contributions"]] == [
         row["because_title"] for row in rows[:2]
     ]
-    schemas.ExplainResponse.model_validate({"items": items})
+    schemas.Items[schemas.ExplainedItem].model_validate({"items": items})
 
 
 def test_what_was_watched_is_not_explained(client, rec):
@@ -78,7 +78,7 @@ def test_search_forgives_typing_errors(client, rec):
     wanted = rec.catalogue.titles[4]
     found = client.get("/v1/items", params={"query": wanted[1:-7], "k": 3}).json()
     assert found["items"][0]["title"] == wanted
-    schemas.SearchResponse.model_validate(found)
+    schemas.Items[schemas.FoundItem].model_validate(found)
 
 
 def test_a_session_goes_on_event_by_event(client, rec):
@@ -98,7 +98,7 @@ def test_a_session_goes_on_event_by_event(client, rec):
 
 def test_the_map_places_what_has_a_vector(client, rec):
     shown = client.get("/v1/map", params={"k": 10}).json()
-    schemas.MapPoints.model_validate(shown)
+    schemas.Items[schemas.MapPoint].model_validate(shown)
     assert len(shown["items"]) == 10
     assert all(-1 <= item[axis] <= 1 for item in shown["items"] for axis in "xy")
     named = client.post("/v1/map", json={"items": [shown["items"][3]["title"]]}).json()["items"]
