@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,37 +53,28 @@ def mean_metrics(ranks: Ranks, ks: Sequence[int]) -> dict[str, float]:
     }
 
 
-class Hits(NamedTuple):
-    """Which recommendations are relevant, for each of n users."""
+def find_hits(
+    recommended: Items, rows: NDArray[np.int64], targets: Items, n_items: int
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Mark the recommended items that are targets, [n, length], and count the targets, [n].
 
-    is_hit: NDArray[np.bool_]
-    """Whether the item at each position is relevant, best position first, [n, length]."""
-    n_relevant: NDArray[np.int64]
-    """Number of relevant items, recommended or not, at least one, [n]."""
-
-
-def find_hits(recommended: Items, rows: NDArray[np.int64], targets: Items, n_items: int) -> Hits:
-    """Mark the recommended items, [n, length], that are targets of the same row.
-
-    Args:
-        recommended: items, best first; −1 pads short lists.
-        rows: the row of each target; every row has at least one.
-        targets: the relevant items.
-        n_items: size of the catalogue.
+    `rows` holds the row of `recommended` for each target; every row has at least one target.
     """
     relevant = np.unique(rows * n_items + targets)
     keys = np.arange(len(recommended))[:, None] * n_items + recommended
     n_relevant = np.bincount(relevant // n_items, minlength=len(recommended))
-    return Hits(np.isin(keys, relevant) & (recommended >= 0), n_relevant)
+    return np.isin(keys, relevant) & (recommended >= 0), n_relevant
 
 
-def hit_metrics(hits: Hits, k: int) -> dict[str, Values]:
+def hit_metrics(
+    is_hit: NDArray[np.bool_], n_relevant: NDArray[np.int64], k: int
+) -> dict[str, Values]:
     """Compute the set metrics of the first k positions, each [n].
 
     The prefix `user_` distinguishes them from the `METRICS` of the same name. MAP divides by
     min(k, n_relevant). With one relevant item, recall is the hit rate and MAP is MRR.
     """
-    is_hit, n_relevant = hits.is_hit[:, :k], hits.n_relevant
+    is_hit = is_hit[:, :k]
     positions = np.arange(1, is_hit.shape[1] + 1)
     n_hits, any_hit = is_hit.sum(axis=1), is_hit.any(axis=1)
     precisions = np.cumsum(is_hit, axis=1) / positions
@@ -106,8 +97,8 @@ def set_metrics(
 
     Args:
         recommended: items for the history of each target, best first, [n, k].
-        users: of each target, ascending, [n]; the targets of a user are in order.
-        targets: [n].
+        users: of each target, ascending, [n].
+        targets: in the order of each user's interactions, [n].
         n_items: size of the catalogue.
 
     Returns:
@@ -116,7 +107,8 @@ def set_metrics(
     is_first = np.diff(users, prepend=-1) > 0
     hits = find_hits(recommended[is_first], np.cumsum(is_first) - 1, targets, n_items)
     k = recommended.shape[1]
-    return {f"{name}_at_{k}": float(values.mean()) for name, values in hit_metrics(hits, k).items()}
+    by_user = hit_metrics(*hits, k)
+    return {f"{name}_at_{k}": float(values.mean()) for name, values in by_user.items()}
 
 
 def coverage(recommended: Items, n_items: int) -> float:
@@ -183,12 +175,9 @@ def serendipity(ranks: Ranks, popularity_ranks: Ranks, k: int) -> float:
 def list_quality(
     recommended: Items, train: Interactions, item_vectors: NDArray[np.float32] | None = None
 ) -> dict[str, float]:
-    """Coverage, Gini index, popularity, novelty and diversity, with keys such as `gini_at_10`.
+    """Compute properties of lists, [n, k], beyond accuracy, with keys such as `gini_at_10`.
 
-    Args:
-        recommended: items, best first, [n, k].
-        train: the training data, which define the popularity of the items.
-        item_vectors: [n_items, dim]; without them, the diversity is omitted.
+    The training data define the popularity of the items. Diversity needs item vectors.
     """
     n_users = max(int(np.count_nonzero(train.history_lengths)), 1)
     popularity = np.bincount(train.item_index, minlength=train.n_items) / n_users

@@ -89,7 +89,7 @@ def promote_if_better(
         split: the data that the new model was trained on.
         rule: the conditions; by default, those of `PromotionRule()`.
         mask_seen: as in `evaluate`, for both models.
-        latency_ms: latency of the new model, from `measure_latency`; required if there is a budget.
+        latency_ms: of the new model, from `measure_latency`; required if there is a budget.
 
     Raises:
         ValueError: the challenger's report is not comparable, or `latency_ms` is missing.

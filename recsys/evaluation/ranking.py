@@ -21,6 +21,7 @@ from recsys.config import available_threads
 from recsys.evaluation.streaming_rank import Block, RankAccumulator
 from recsys.vocabulary import Vocabulary
 
+Floats = NDArray[np.float32]
 Histories = Sequence[NDArray[np.int32]]
 """Item indices, oldest first, one array per prediction."""
 
@@ -33,9 +34,8 @@ LATENCY_SAMPLES = 100
 class Scorer(Protocol):
     """A model that can be evaluated: it scores every item as the next one."""
 
-    def score(self, histories: Histories) -> NDArray[np.float32]:
+    def score(self, histories: Histories) -> Floats:
         """Return the scores of all items, higher is better, in a new array, [B, N]."""
-        ...
 
 
 @runtime_checkable
@@ -43,28 +43,26 @@ class DotProductScorer(Protocol):
     """A scorer for which `score` is `user_vectors @ item_vectors.T`; it is ranked faster."""
 
     @property
-    def item_vectors(self) -> NDArray[np.float32]:
+    def item_vectors(self) -> Floats:
         """One vector per item, biases included, [N, D]."""
-        ...
 
-    def user_vectors(self, histories: Histories) -> NDArray[np.float32]:
+    def user_vectors(self, histories: Histories) -> Floats:
         """Return one vector per history, [B, D]."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
 class CatalogueAdapter:
     """Scores the items of one catalogue with a model trained on another.
 
-    Items that the model does not know are dropped from histories and score minus infinity. If
-    no item of a history is known, all its scores are minus infinity.
+    Items that the model does not know are dropped from histories and score minus infinity, as
+    all items do after a history of such items.
     """
 
     model: Scorer
     model_items: Vocabulary
     data_items: Vocabulary
 
-    def score(self, histories: Histories) -> NDArray[np.float32]:
+    def score(self, histories: Histories) -> Floats:
         """Return the scores of all items of the data, [B, N]."""
         to_model = self.model_items.indices(self.data_items.ids)
         known = [to_model[history][to_model[history] >= 0] for history in histories]
@@ -104,7 +102,7 @@ def rank(
 
     Args:
         scorer: the model.
-        histories: the items before each target.
+        histories: items before each target.
         targets: one item per history, [n]; None if only lists are wanted.
         k: length of the lists.
         mask_seen: leave out the items of the history, except the target itself.
@@ -117,8 +115,8 @@ def rank(
     targets = targets.astype(np.int32, copy=False)
     ranking = Ranking(np.empty(n, dtype=np.int64), np.empty((n, k), dtype=np.int32))
     n_threads = max(1, min(available_threads(), n))
-    encode: Callable[[Histories], NDArray[np.float32]] = scorer.score
-    accumulate: Callable[[NDArray[np.float32], RankAccumulator], None] = _accumulate_scores
+    encode: Callable[[Histories], Floats] = scorer.score
+    accumulate: Callable[[Floats, RankAccumulator], None] = _accumulate_scores
     blas_threads = None
     if isinstance(scorer, DotProductScorer):
         encode, accumulate = scorer.user_vectors, ItemBlocks(scorer.item_vectors).accumulate
@@ -126,7 +124,7 @@ def rank(
         blas_threads = 1 if n_threads > 1 else None
     batch_size = batch_size or SCORE_BATCH
 
-    def rank_rows(batch: NDArray[np.float32], start: int, rows: slice) -> None:
+    def rank_rows(batch: Floats, start: int, rows: slice) -> None:
         out = slice(start + rows.start, start + rows.stop)
         seen = histories[out] if mask_seen else [np.empty(0, np.int32)] * len(targets[out])
         accumulator = RankAccumulator(seen, targets[out], k, max_rank)
@@ -168,12 +166,12 @@ class ItemBlocks:
     scores exactly like an item with the same vector, so that ties are broken by index.
     """
 
-    def __init__(self, vectors: NDArray[np.float32]) -> None:
+    def __init__(self, vectors: Floats) -> None:
         self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         rest = self.vectors[len(vectors) // ITEM_BLOCK * ITEM_BLOCK :]
         self._last_block = np.pad(rest, ((0, ITEM_BLOCK - len(rest)), (0, 0)))
 
-    def accumulate(self, users_BD: NDArray[np.float32], accumulator: RankAccumulator) -> None:
+    def accumulate(self, users_BD: Floats, accumulator: RankAccumulator) -> None:
         """Score some histories block by block, as far as the accumulator needs it."""
         with np.errstate(invalid="ignore"):  # NaN ranks last
             self._set_target_scores(users_BD, accumulator)
@@ -187,9 +185,7 @@ class ItemBlocks:
                     users_BD = users_BD[active]
                     self._set_target_scores(users_BD, accumulator)
 
-    def _set_target_scores(
-        self, users_BD: NDArray[np.float32], accumulator: RankAccumulator
-    ) -> None:
+    def _set_target_scores(self, users_BD: Floats, accumulator: RankAccumulator) -> None:
         targets = accumulator.active_targets
         scores = np.empty(len(targets), dtype=np.float32)
         for start in range(0, len(targets), ITEM_BLOCK):
@@ -200,7 +196,7 @@ class ItemBlocks:
         accumulator.set_target_scores(scores)
 
 
-def _accumulate_scores(scores_BN: NDArray[np.float32], accumulator: RankAccumulator) -> None:
+def _accumulate_scores(scores_BN: Floats, accumulator: RankAccumulator) -> None:
     rows = np.arange(len(scores_BN))
     accumulator.set_target_scores(scores_BN[rows, accumulator.active_targets])
     accumulator.update(Block(scores_BN, 0, scores_BN.shape[1]))

@@ -52,10 +52,7 @@ class Report:
     """Reports are comparable if their fingerprints are equal."""
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per target, `user_id` and `rank`, with the fingerprint in `attrs`.
-
-        Parquet preserves both, so that models of different runs can be compared later.
-        """
+        """Return `user_id` and `rank` of each target; Parquet preserves the fingerprint too."""
         table = pd.DataFrame({columns.USER_ID: self.users, columns.RANK: self.ranks})
         table.attrs[FINGERPRINT] = dict(self.fingerprint)
         return table
@@ -138,14 +135,14 @@ def require_comparable(fingerprints: Mapping[str, Fingerprint]) -> None:
     Raises:
         ValueError: two fingerprints differ; names the first difference, settings before digests.
     """
-    names = list(fingerprints)
-    for name in names[1:]:
-        first, second = fingerprints[names[0]], fingerprints[name]
+    (first_name, first), *others = fingerprints.items()
+    for name, second in others:
         for key in sorted({**first, **second}, key=lambda key: key.endswith("digest")):
-            if first.get(key) != second.get(key):
+            values = first.get(key), second.get(key)
+            if values[0] != values[1]:
                 raise ValueError(
-                    f"{names[0]} and {name} are not comparable: {key} is {first.get(key)!r} and "
-                    f"{second.get(key)!r}"
+                    f"{first_name} and {name} are not comparable: {key} is {values[0]!r} and "
+                    f"{values[1]!r}"
                 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,11 +11,8 @@ from numpy.typing import NDArray
 from recsys.data import Interactions, Split, Subset
 from recsys.evaluation.metrics import Ranks, mean_metrics
 
-Segments = Mapping[str, pd.Categorical]
-"""The segment of each target, by the name of the segmentation."""
 
-
-def segment_targets(split: Split, subset: Subset) -> dict[str, pd.Categorical]:
+def segment_targets(split: Split, subset: Subset) -> dict[str, pd.Categorical[str]]:
     """Segment targets by history length, by popularity of the item, and into warm and cold.
 
     History lengths are divided into quartiles of targets. Items are divided into deciles of the
@@ -29,11 +25,15 @@ def segment_targets(split: Split, subset: Subset) -> dict[str, pd.Categorical]:
     cold = split.cold(subset)
     start = np.where(cold.items, 2, np.where(cold.users, 1, 0))
     deciles = popularity_deciles(split.train)[items]
-    deciles[cold.items] = -1
+    deciles[cold.items] = -1  # missing
     return {
         "history length": _quartiles(lengths),
-        "popularity decile": _categorical(deciles, [str(decile) for decile in range(1, 11)]),
-        "cold start": _categorical(start, ["warm", "cold user", "cold item"]),
+        "popularity decile": pd.Categorical.from_codes(
+            deciles, pd.Index([*map(str, range(1, 11))])
+        ),
+        "cold start": pd.Categorical.from_codes(
+            start, pd.Index(["warm", "cold user", "cold item"])
+        ),
     }
 
 
@@ -47,14 +47,10 @@ def popularity_deciles(train: Interactions) -> NDArray[np.int64]:
     return deciles
 
 
-def segment_metrics(ranks: Ranks, segments: Segments, ks: Sequence[int] = (10,)) -> pd.DataFrame:
-    """Compute the mean metrics of each segment, one row per segmentation and segment.
-
-    Args:
-        ranks: of the targets, [n].
-        segments: of the same targets, from `segment_targets`.
-        ks: list lengths.
-    """
+def segment_metrics(
+    ranks: Ranks, segments: Mapping[str, pd.Categorical[str]], ks: Sequence[int] = (10,)
+) -> pd.DataFrame:
+    """Compute the mean metrics of each segment, one row per segmentation and segment."""
     rows = [
         {"segmentation": name, "segment": str(segment), "n_targets": int(is_member.sum())}
         | mean_metrics(ranks[is_member], ks)
@@ -65,15 +61,10 @@ def segment_metrics(ranks: Ranks, segments: Segments, ks: Sequence[int] = (10,))
     return pd.DataFrame(rows).set_index(["segmentation", "segment"])
 
 
-def _quartiles(lengths: NDArray[np.int64]) -> pd.Categorical:
+def _quartiles(lengths: NDArray[np.int64]) -> pd.Categorical[str]:
     """Up to four segments of about equal size, named by their bounds."""
     edges = np.unique(np.quantile(lengths, [0.25, 0.5, 0.75, 1.0], method="inverted_cdf"))
     codes = np.searchsorted(edges, lengths)
     lows = [lengths[codes == code].min() for code in range(len(edges))]
-    return _categorical(codes, [f"{low} to {high}" for low, high in zip(lows, edges, strict=True)])
-
-
-def _categorical(codes: NDArray[Any], categories: list[str]) -> pd.Categorical:
-    """Categories by code; −1 is missing."""
-    values = [categories[code] if code >= 0 else None for code in codes]
-    return pd.Categorical(values, categories=categories)
+    names = [f"{low} to {high}" for low, high in zip(lows, edges, strict=True)]
+    return pd.Categorical.from_codes(codes, pd.Index(names))

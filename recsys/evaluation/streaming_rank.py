@@ -93,8 +93,7 @@ class RankAccumulator:
     def prune(self) -> NDArray[np.bool_] | None:
         """Deactivate rows whose rank exceeds `max_rank`, once they are at least half of all.
 
-        Returns:
-            Which of the active rows remain active, [R]; None if nothing changed.
+        Returns which of the rows remain active, [R]; None if nothing changed.
         """
         if self._max_rank is None or self.top.shape[1]:
             return None

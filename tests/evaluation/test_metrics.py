@@ -93,8 +93,9 @@ HITS = hits_of(LISTS, RELEVANT, 6)
 
 
 def test_hits_are_found_in_each_users_own_list():
-    assert HITS.is_hit.astype(int).tolist() == [[0, 1, 0, 1], [0, 1, 0, 0], [0, 0, 0, 0]]
-    assert HITS.n_relevant.tolist() == [3, 1, 2]
+    is_hit, n_relevant = HITS
+    assert is_hit.astype(int).tolist() == [[0, 1, 0, 1], [0, 1, 0, 0], [0, 0, 0, 0]]
+    assert n_relevant.tolist() == [3, 1, 2]
 
 
 AT_2, AT_4 = 1 / math.log2(3), 1 / math.log2(5)
@@ -120,13 +121,13 @@ AT_2, AT_4 = 1 / math.log2(3), 1 / math.log2(5)
     ],
 )
 def test_set_metrics_by_hand(metric, k, expected):
-    assert hit_metrics(HITS, k)[metric].tolist() == pytest.approx(expected)
+    assert hit_metrics(*HITS, k)[metric].tolist() == pytest.approx(expected)
 
 
 def test_a_target_that_occurs_twice_counts_once():
-    hits = hits_of(LISTS[:1], [np.array([2, 1, 2], np.int32)], 6)
-    assert hits.is_hit.tolist() == [[False, True, False, True]]
-    assert hits.n_relevant.tolist() == [2]
+    is_hit, n_relevant = hits_of(LISTS[:1], [np.array([2, 1, 2], np.int32)], 6)
+    assert is_hit.tolist() == [[False, True, False, True]]
+    assert n_relevant.tolist() == [2]
 
 
 def test_set_metrics_use_the_list_before_the_first_target_of_each_user():
@@ -176,14 +177,14 @@ def test_set_metrics_agree_with_implicit(seed, k):
     model, histories, relevant = random_case(seed)
     lists = rank(model, histories, k=k, batch_size=100).recommended
     hits = hits_of(lists, relevant, 25)
-    metrics = hit_metrics(hits, k)
+    metrics = hit_metrics(*hits, k)
     train, test = csr_matrix(histories, 25), csr_matrix(relevant, 25)
     peer = ranking_metrics_at_k(model, train, test, K=k, show_progress=False, num_threads=1)
     assert metrics["map"].mean() == pytest.approx(peer["map"], rel=1e-5)
     assert metrics["user_ndcg"].mean() == pytest.approx(peer["ndcg"], rel=1e-5)
     # implicit defines precision as all hits / all possible hits.
-    attainable = np.minimum(hits.n_relevant, k).sum()
-    assert hits.is_hit.sum() / attainable == pytest.approx(peer["precision"], rel=1e-5)
+    attainable = np.minimum(hits[1], k).sum()
+    assert hits[0].sum() / attainable == pytest.approx(peer["precision"], rel=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -206,9 +207,9 @@ def test_set_metrics_agree_with_trec_eval(seed, k):
         "map": ir_measures.AP @ k,
     }
     peer = ir_measures.calc_aggregate(measures.values(), qrels, run)
-    ours = hit_metrics(hits, k)
+    ours = hit_metrics(*hits, k)
     # trec_eval divides by all relevant items, even if there are more than k.
-    ours["map"] *= np.minimum(hits.n_relevant, k) / hits.n_relevant
+    ours["map"] *= np.minimum(hits[1], k) / hits[1]
     assert {name: values.mean() for name, values in ours.items()} == pytest.approx(
         {name: peer[measure] for name, measure in measures.items()}, rel=1e-6
     )
@@ -238,7 +239,7 @@ def test_set_metrics_of_one_relevant_item_equal_the_metrics_of_its_rank(scores, 
         ("user_ndcg", "ndcg"),
     ):
         expected = METRICS[metric](ranking.ranks, k)
-        np.testing.assert_allclose(hit_metrics(hits, k)[set_metric], expected, rtol=1e-12)
+        np.testing.assert_allclose(hit_metrics(*hits, k)[set_metric], expected, rtol=1e-12)
 
 
 # Beyond accuracy.
