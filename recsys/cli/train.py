@@ -24,7 +24,7 @@ def _add_command(name: str, description: str) -> None:
 
     @app.command(
         name,
-        help=f"{description} `recsys {name} --help` lists the options.",
+        help=description,
         add_help_option=False,
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )

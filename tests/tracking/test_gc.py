@@ -170,3 +170,22 @@ def test_missing_store_is_an_error(home, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main()
     assert "no runs are recorded" in capsys.readouterr().err
+
+
+def test_what_others_have_deleted_can_still_be_restored(history, monkeypatch, capsys):
+    client = history["old"].client
+    experiment = client.create_experiment("deleted by a user")
+    run = client.create_run(experiment)
+    model = client.create_logged_model(experiment)
+    client.delete_logged_model(model.model_id)
+    client.delete_experiment(experiment)
+    assert "removed: " in gc(monkeypatch, capsys, "--keep", "0", "--yes")
+    deleted = client.search_experiments(view_type=ViewType.DELETED_ONLY)
+    assert [found.name for found in deleted] == ["deleted by a user"]
+    client.restore_experiment(experiment)
+    assert client.get_run(run.info.run_id).info.lifecycle_stage == "active"
+    with closing(sqlite3.connect("mlflow/mlflow.db")) as database:
+        rows = database.execute(
+            "SELECT model_id FROM logged_models WHERE lifecycle_stage='deleted'"
+        )
+        assert rows.fetchall() == [(model.model_id,)]

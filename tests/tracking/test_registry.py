@@ -1,9 +1,11 @@
 """Models: logged, registered, promoted, and loaded without running their code."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 import tomllib
+from contextlib import closing
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from recsys.errors import BundleError, TrackingError
 from recsys.loading import load_recommender
 from recsys.recommender.bundle import save_bundle
 from recsys.tracking import fetch_bundle, find_champion, log_bundle, promote, register, start_run
+from recsys.tracking import store as tracking_store
 from recsys.tracking.registry import REQUIREMENTS
 
 ROOT = Path(__file__).parents[2]
@@ -132,3 +135,57 @@ def test_loading_a_model_runs_none_of_its_code(store, bundle, folder, tmp_path):
     (files / "artifacts" / "bundle" / "items.parquet").write_bytes(b"altered")
     with pytest.raises(BundleError, match="altered or damaged"):
         load_recommender("models:/recsys@champion")
+
+
+@pytest.fixture
+def two_versions(store, folder):
+    """A run with two registered versions of its model: the champion and the challenger."""
+    with start_run("pipeline", "e") as run:
+        log_bundle(run, folder)
+        promote(run, "recsys", register(run, "recsys", "the first"))
+        register(run, "recsys", "the second")
+    return run
+
+
+LOAD = """
+import sys
+from recsys import load_recommender
+load_recommender(sys.argv[1]).next_items([])
+print({"mlflow", "torch", "sklearn"} & set(sys.modules))
+"""
+
+
+def test_sqlite_store_is_read_without_mlflow_and_with_the_same_result(two_versions, monkeypatch):
+    models = ("recsys@champion", "recsys@challenger", "recsys/1", "recsys/2")
+    uris = [*(f"models:/{model}" for model in models), f"runs:/{two_versions.run_id}"]
+    direct = [tracking_store._query_database(uri) for uri in uris]
+    paths = [fetch_bundle(uri, Path("unused")) for uri in uris]
+    assert not Path("unused").exists(), "local bundles are used in place"
+    monkeypatch.setattr(tracking_store, "_database_path", lambda: None)
+    assert [tracking_store._look_up(uri) for uri in uris] == direct
+    assert [fetch_bundle(uri, Path("unused")) for uri in uris] == paths
+    code = [sys.executable, "-c", LOAD, "models:/recsys@champion"]
+    env = {"PATH": "", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(code, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_stores_that_cannot_be_read_directly_are_left_to_mlflow(two_versions, monkeypatch):
+    query, uri = tracking_store._query_database, "models:/recsys@champion"
+    expected = query(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow/mlflow.db")
+    assert query(uri) == expected
+    for variable, value in [
+        ("MLFLOW_TRACKING_URI", "http://127.0.0.1:1"),
+        ("MLFLOW_TRACKING_URI", "sqlite:///mlflow/mlflow.db?timeout=1"),
+        ("MLFLOW_REGISTRY_URI", "sqlite:///other.db"),
+        ("MLFLOW_ENABLE_WORKSPACES", "true"),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            assert query(uri) is None
+    assert query("models:/recsys@latest") is None
+    assert query("models:/nobody/1") is None
+    with closing(sqlite3.connect("mlflow/mlflow.db")) as database, database:
+        database.execute("ALTER TABLE registered_model_aliases RENAME COLUMN alias TO label")
+    assert query(uri) is None, "an unknown schema"
