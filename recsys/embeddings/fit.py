@@ -12,15 +12,7 @@ from torch import Tensor
 
 from recsys.callbacks import EpochCallback, no_op
 from recsys.config import Runtime
-from recsys.cooccurrence import (
-    Cooccurrence,
-    CooccurrenceBlocks,
-    WeightedBlocks,
-    WeightingConfig,
-    Window,
-    count_cooccurrence,
-    weight,
-)
+from recsys.cooccurrence import WeightingConfig, Window, count_cooccurrence, weight
 from recsys.data import Interactions
 from recsys.embeddings.config import EmbeddingConfig
 from recsys.embeddings.item_embeddings import ItemEmbeddings
@@ -30,14 +22,9 @@ from recsys.embeddings.optimum import OVERSAMPLING, KrylovSpace, SpectralOptimum
 from recsys.errors import ConfigError, DataError
 from recsys.vocabulary import Vocabulary
 
-INIT_PASSES = 3
-"""Products with X for the initial vectors; each costs as much as an epoch."""
-
-INIT_NOISE = 1e-3
-"""Norm of the noise added to the initial vectors, relative to that of a random start."""
-
-_OPTIMUM_TOLERANCE = 1e-4
-"""Tolerance of the reference optimum: a hundredth of the 1 % within which a fit has converged."""
+INIT_PASSES = 3  # products with X for the initial vectors; each costs as much as an epoch
+INIT_NOISE = 1e-3  # norm of the noise in the initial vectors, relative to that of a random start
+_OPTIMUM_TOLERANCE = 1e-4  # a hundredth of the 1 % within which a fit has converged
 
 
 def fit_embeddings(
@@ -52,57 +39,42 @@ def fit_embeddings(
     """Minimise Σ_{i≠j} (v_iᵀv_j − X_ij)² over all ordered pairs, including zeros.
 
     Args:
-        counts: X_ij: counts in memory or on disk, any symmetric sparse matrix with a zero
-            diagonal, or consecutive row blocks `(first row, rows)`. Blocks are read in every epoch.
+        counts: X: counts in memory or on disk, any symmetric sparse matrix with a zero diagonal,
+            or consecutive row blocks `(first row, rows)`, which are read in every epoch.
         config: Hyper-parameters.
         items: Items of a bare matrix or of row blocks. Default: integers from 0.
-        start: Embeddings to start from, with the same dimension; items are matched by id. The
-            vectors then stay close to the earlier ones, whereas independent fits differ by a
-            rotation. Overrides `config.init`.
+        start: Embeddings to start from instead of `config.init`; items are matched by id. The
+            vectors stay close to them, whereas independent fits differ by a rotation.
         runtime: Device, seed and threads.
         on_epoch: Called after each epoch with `loss`, `relative_loss` (loss / Σ X_ij²) and, if the
             optimum is known, `loss_ratio` (loss / optimum).
 
     Raises:
-        DataError: X is not symmetric with a zero diagonal, no two items co-occur, or there are
-            not more items than dimensions.
+        DataError: X is invalid, or does not have more items than dimensions.
         ConfigError: Incompatible settings, or `start` has another dimension.
         TrainingError: The loss diverged.
     """
     config, runtime = config or EmbeddingConfig(), runtime or Runtime()
-    if isinstance(counts, Cooccurrence | CooccurrenceBlocks | WeightedBlocks):
-        items = counts.items
     with runtime.limit_threads():
-        matrix = PairMatrix(counts, runtime.torch_device(), config.pair_weights)
-        items = Vocabulary(np.arange(matrix.n_items)) if items is None else items
-        if len(items) != matrix.n_items:
-            raise DataError(f"X has {matrix.n_items} rows, but `items` has {len(items)} ids")
-        _check_dim(config.dim, matrix.n_items)
+        matrix = PairMatrix(counts, runtime.torch_device(), config.pair_weights, items)
+        matrix.check_dim(config.dim)
         if config.method == "spectral":
-            return _fit_spectral(matrix, config, items, runtime.seed, on_epoch)
-        return _fit_descent(matrix, config, items, runtime.seed, on_epoch, start)
+            return _fit_spectral(matrix, config, runtime.seed, on_epoch)
+        return _fit_descent(matrix, config, runtime.seed, on_epoch, start)
 
 
 def spectral_optimum(
     counts: Counts, dim: int, *, runtime: Runtime | None = None, tolerance: float = 1e-6
 ) -> SpectralOptimum:
-    """Compute the reference optimum of Σ_{i≠j} (v_iᵀv_j − X_ij)² for vectors of dimension `dim`.
+    """Compute the lowest known loss for vectors of dimension `dim`, to a relative tolerance.
 
-    Uses eigenvectors with an imputed diagonal (`recsys.embeddings.optimum`). The objective is not
-    convex, so this is the best known value and not proven to be optimal.
-
-    Args:
-        counts: X, as for `fit_embeddings`.
-        dim: Dimension of the vectors.
-        runtime: Device, seed of the random start, and threads.
-        tolerance: Relative tolerance of the loss.
+    The objective is not convex, so the loss is not proven to be optimal
+    (see `recsys.embeddings.optimum`).
 
     Raises:
         DataError: X is invalid, or does not have more items than `dim`.
 
     Example:
-        Three items that all co-occur once are fitted exactly in one dimension.
-
         >>> import scipy.sparse as sp
         >>> best = spectral_optimum(sp.csr_array(1 - np.eye(3)), dim=1)
         >>> round(best.loss, 6), (best.vectors @ best.vectors.T)[0, 1].round(decimals=4).item()
@@ -111,7 +83,7 @@ def spectral_optimum(
     runtime = runtime or Runtime()
     with runtime.limit_threads():
         matrix = PairMatrix(counts, runtime.torch_device())
-        _check_dim(dim, matrix.n_items)
+        matrix.check_dim(dim)
         return find_optimum(matrix, dim, seed=runtime.seed, tolerance=tolerance)
 
 
@@ -148,17 +120,8 @@ def ppmi_embeddings(
     return np.ascontiguousarray(scaled[:, ::-1], dtype=np.float32)
 
 
-def _check_dim(dim: int, n_items: int) -> None:
-    if dim >= n_items:
-        raise DataError(f"there are only {n_items} items for embeddings of dim {dim}: lower dim")
-
-
 def _fit_spectral(
-    matrix: PairMatrix,
-    config: EmbeddingConfig,
-    items: Vocabulary,
-    seed: int,
-    on_epoch: EpochCallback,
+    matrix: PairMatrix, config: EmbeddingConfig, seed: int, on_epoch: EpochCallback
 ) -> ItemEmbeddings:
     if config.pair_weights is not None:
         raise ConfigError(
@@ -170,13 +133,13 @@ def _fit_spectral(
         matrix, dim, seed=seed, tolerance=tolerance, max_iter=epochs, on_epoch=on_epoch
     )
     relative_loss = best.loss / matrix.sum_of_squares
-    return ItemEmbeddings(_to_numpy(best.vectors), items, best.loss, relative_loss, best.loss)
+    vectors = best.vectors.float().cpu().numpy()
+    return ItemEmbeddings(vectors, matrix.items, best.loss, relative_loss, best.loss)
 
 
 def _fit_descent(
     matrix: PairMatrix,
     config: EmbeddingConfig,
-    items: Vocabulary,
     seed: int,
     on_epoch: EpochCallback,
     start: ItemEmbeddings | None,
@@ -187,7 +150,6 @@ def _fit_descent(
     size = (config.dim + OVERSAMPLING, INIT_PASSES, seed) if init == "krylov" else ()
     space = KrylovSpace(matrix, *size)
     objective = PairObjective(matrix, space.bounds)
-    scale = 1.0 / math.sqrt(objective.top_eigenvalue)
     optimum = optimum_loss = None
     if (config.compute_optimum and config.pair_weights is None) or config.init == "spectral":
         optimum = find_optimum(matrix, config.dim, seed=seed, tolerance=_OPTIMUM_TOLERANCE)
@@ -200,8 +162,9 @@ def _fit_descent(
             metrics["loss_ratio"] = loss / optimum_loss
         on_epoch(epoch, metrics)
 
+    scale = 1.0 / math.sqrt(objective.top_eigenvalue)
     if start is not None:
-        init_ND = torch.from_numpy(start.vectors_for(items)).to(matrix.device) * scale
+        init_ND = torch.from_numpy(start.vectors_for(matrix.items)).to(matrix.device) * scale
     elif optimum is not None and init == "spectral":
         init_ND = (optimum.vectors * scale).float()
     else:
@@ -213,11 +176,10 @@ def _fit_descent(
     # Line searches compare nearly equal losses, so L-BFGS needs float64.
     w_ND = torch.nn.Parameter(init_ND.double() if config.optimizer == "lbfgs" else init_ND)
     Descent(objective, w_ND, config, on_loss).run(seed)
-    # The reported loss is computed in float64.
     relative_loss = max(objective.loss(w_ND.detach().double()).item(), 0.0)
-    vectors = _to_numpy(w_ND.detach() * math.sqrt(objective.top_eigenvalue))
+    vectors = (w_ND.detach() * math.sqrt(objective.top_eigenvalue)).float().cpu().numpy()
     loss = relative_loss * objective.sum_of_squares
-    return ItemEmbeddings(vectors, items, loss, relative_loss, optimum_loss)
+    return ItemEmbeddings(vectors, matrix.items, loss, relative_loss, optimum_loss)
 
 
 def _noise(shape: tuple[int, ...], seed: int) -> Tensor:
@@ -225,8 +187,3 @@ def _noise(shape: tuple[int, ...], seed: int) -> Tensor:
     noise_ND = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     scaled_ND: Tensor = noise_ND / math.sqrt(noise_ND.numel())
     return scaled_ND
-
-
-def _to_numpy(vectors_ND: Tensor) -> NDArray[np.float32]:
-    vectors: NDArray[np.float32] = vectors_ND.float().cpu().numpy()
-    return vectors

@@ -11,15 +11,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.embeddings.neighbours import (
-    ANN_THRESHOLD,
-    Neighbours,
-    Similarity,
-    approximate_knn,
-    has_faiss,
-    knn,
-    scale_rows,
-)
+from recsys.embeddings import neighbours
+from recsys.embeddings.neighbours import Neighbours, Similarity
 from recsys.errors import DataError
 from recsys.vocabulary import Vocabulary
 
@@ -70,7 +63,7 @@ class ItemEmbeddings:
 
     def unit_vectors(self) -> NDArray[np.float32]:
         """The vectors scaled to unit length; zero vectors remain zero, [n_items, dim]."""
-        return scale_rows(self.vectors, "cosine")
+        return neighbours.scale_rows(self.vectors, "cosine")
 
     def neighbours(
         self,
@@ -85,8 +78,8 @@ class ItemEmbeddings:
             k: Number of neighbours.
             block_size: Rows computed at once, to limit memory.
             similarity: "cosine", or "dot", which returns the same popular items for every item.
-            approximate: Use approximate search (`recsys.embeddings.neighbours`), which may miss a
-                few neighbours. None: above 200,000 items if faiss is installed.
+            approximate: Use faiss, which may miss a few neighbours (`approximate_knn`). None: above
+                200,000 items if it is installed.
 
         Returns:
             Item indices and similarities, best first, both [n_items, k]. Missing neighbours, and
@@ -94,11 +87,11 @@ class ItemEmbeddings:
         """
         vectors = self.vectors
         if approximate is None:
-            approximate = len(vectors) > ANN_THRESHOLD and has_faiss()
+            approximate = len(vectors) > neighbours.ANN_THRESHOLD and neighbours.has_faiss()
         if approximate:
-            return approximate_knn(vectors, k, similarity=similarity)[0]
+            return neighbours.approximate_knn(vectors, k, similarity=similarity)[0]
         own_N1 = np.arange(len(vectors))[:, None]
-        return knn(
+        return neighbours.knn(
             vectors, vectors, k, exclude_BE=own_N1, similarity=similarity, block_size=block_size
         )
 
@@ -115,7 +108,7 @@ class ItemEmbeddings:
     ) -> NDArray[np.float32]:
         """The mean unit vector of a history's `last` items (default: all), oldest first, [dim]."""
         recent = history if last is None else history[len(history) - min(last, len(history)) :]
-        total_D = scale_rows(self.vectors[recent], "cosine").sum(axis=0)
+        total_D = neighbours.scale_rows(self.vectors[recent], "cosine").sum(axis=0)
         mean_D: NDArray[np.float32] = total_D / np.float32(max(len(recent), 1))
         return mean_D
 
@@ -128,26 +121,18 @@ class ItemEmbeddings:
     def _nearest(
         self, query_D: NDArray[np.float32], exclude_E: NDArray[np.integer], k: int
     ) -> Neighbours:
-        index, cosine = knn(query_D[None], self.vectors, k, exclude_BE=exclude_E[None])
+        index, cosine = neighbours.knn(query_D[None], self.vectors, k, exclude_BE=exclude_E[None])
         return index[0], cosine[0]
 
 
 def fold_in(
     vectors_ND: NDArray[np.float32], rows: sp.csr_array, ridge: float = 1e-6
 ) -> NDArray[np.float32]:
-    """The optimal vectors of new items, with all other vectors fixed.
+    """The optimal vectors of new items, with all other vectors fixed, [B, d].
 
-    For each new item, minimises Σ_j (vᵀv_j − x_j)² + ridge · ‖v‖² · tr(VᵀV) / d in closed form:
-    v = (VᵀV + ridge · tr(VᵀV) / d · I)⁻¹ Vᵀx, as in a step of alternating least squares (Hu,
-    Koren & Volinsky 2008, eq. 4).
-
-    Args:
-        vectors_ND: Vectors of the known items.
-        rows: X between each new item and all known items, weighted as in the fit, [B, N].
-        ridge: Regularisation, relative to the mean eigenvalue of VᵀV.
-
-    Returns:
-        One vector per new item, [B, d]; zero for items without co-occurrence.
+    Minimises Σ_j (vᵀv_j − x_j)² + ridge · ‖v‖² · tr(VᵀV) / d in closed form, as in a step of
+    alternating least squares (Hu, Koren & Volinsky 2008, eq. 4). The rows x are X between each new
+    item and all known items, weighted as in the fit, [B, N].
 
     Raises:
         DataError: The number of columns differs from the number of vectors.

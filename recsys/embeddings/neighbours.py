@@ -21,15 +21,10 @@ Neighbours = tuple[NDArray[np.int32], NDArray[np.float32]]
 """Indices and similarities, best first, ties by index, both [B, k]. Missing neighbours have index
 -1 and similarity 0."""
 
-ANN_THRESHOLD = 200_000
-"""Number of vectors above which neighbours are approximate by default."""
-
-_RECALL_MARGIN = 0.02
-"""Added to the target recall on the sample, so that all other queries reach the target."""
-
+ANN_THRESHOLD = 200_000  # vectors above which neighbours are approximate by default
+_RECALL_MARGIN = 0.02  # added to the target on the sample, so that other queries reach the target
 _SAMPLE_SIZE = 256
-_CELL_FACTOR = 4.0
-"""Number of cells, relative to the square root of the number of vectors."""
+_CELL_FACTOR = 4.0  # number of cells, relative to the square root of the number of vectors
 
 
 def scale_rows(vectors_ND: NDArray[np.floating], similarity: Similarity) -> NDArray[np.float32]:
@@ -108,12 +103,8 @@ def has_faiss() -> bool:
 
 def recall(found: NDArray[np.integer], exact: NDArray[np.integer]) -> float:
     """The fraction of the exact neighbours that were found; index -1 is padding."""
-    n_exact = np.count_nonzero(exact >= 0)
-    hits = sum(
-        np.isin(expected[expected >= 0], row).sum()
-        for row, expected in zip(found, exact, strict=True)
-    )
-    return float(hits / n_exact) if n_exact else 1.0
+    is_found = (exact[:, :, None] == found[:, None, :]).any(axis=2)[exact >= 0]
+    return float(is_found.mean()) if len(is_found) else 1.0
 
 
 class _CellIndex:

@@ -32,6 +32,7 @@ from torch import Tensor
 from recsys.cooccurrence import Cooccurrence, CooccurrenceBlocks, WeightedBlocks
 from recsys.embeddings.config import PairWeights
 from recsys.errors import ConfigError, DataError
+from recsys.vocabulary import Vocabulary
 
 RowBlocks = Iterable[tuple[int, sp.csr_array]]
 """(first row, rows of X) in order; iterated once per pass."""
@@ -46,21 +47,21 @@ class SparseRows:
     def __init__(
         self,
         rows: slice | Tensor,
-        matrix: sp.csr_array,
+        csr: sp.csr_array,
         weights: PairWeights | None,
         device: torch.device,
     ) -> None:
-        index_type = np.int64 if matrix.nnz > np.iinfo(np.int32).max else np.int32
-        f = None if weights is None else _glove_weights(matrix.data, weights)
+        index_type = np.int64 if csr.nnz > np.iinfo(np.int32).max else np.int32
+        f = None if weights is None else _glove_weights(csr.data, weights)
         self.rows = rows
         """Which rows of X these are."""
         self.weights = None if f is None else torch.from_numpy(f).to(device, torch.float32)
-        self.sum_of_squares = _sum_of_squares(matrix.data, f)
+        self.sum_of_squares = _sum_of_squares(csr.data, f)
         """Σ X_ij² over these rows, weighted if there are pair weights."""
-        self._shape: tuple[int, int] = matrix.shape
-        self._offsets = torch.from_numpy(matrix.indptr.astype(index_type, copy=False)).to(device)
-        self._columns = torch.from_numpy(matrix.indices.astype(index_type, copy=False)).to(device)
-        self._values = torch.from_numpy(matrix.data).to(device)
+        self._shape: tuple[int, int] = csr.shape
+        self._offsets = torch.from_numpy(csr.indptr.astype(index_type, copy=False)).to(device)
+        self._columns = torch.from_numpy(csr.indices.astype(index_type, copy=False)).to(device)
+        self._values = torch.from_numpy(csr.data).to(device)
         self._cache: dict[torch.dtype, Tensor] = {}
 
     def matrix(self, dtype: torch.dtype) -> Tensor:
@@ -80,7 +81,7 @@ class SparseRows:
 
 
 class PairMatrix:
-    """X, symmetric with a zero diagonal, in memory or read block by block in every pass.
+    """X in memory, or read block by block in every pass.
 
     Raises:
         DataError: X is not square and symmetric with a zero diagonal, has values that are not
@@ -88,18 +89,24 @@ class PairMatrix:
     """
 
     def __init__(
-        self, counts: Counts, device: torch.device, weights: PairWeights | None = None
+        self,
+        counts: Counts,
+        device: torch.device,
+        weights: PairWeights | None = None,
+        items: Vocabulary | None = None,
     ) -> None:
-        self.device = device
-        self.weights = weights
+        self.device, self.weights = device, weights
         self._matrix: sp.csr_array | None = None
+        self._cached: SparseRows | None = None
         self._read: Callable[[], RowBlocks]
+        if isinstance(counts, Cooccurrence | CooccurrenceBlocks | WeightedBlocks):
+            items = counts.items
         if isinstance(counts, Cooccurrence):
             counts = counts.matrix
         if isinstance(counts, sp.sparray | sp.spmatrix):
             matrix: sp.csr_array = sp.csr_array(counts)  # type: ignore[call-overload]
             self._matrix, self._read = matrix, lambda: [(0, matrix)]
-            self._rows = SparseRows(slice(0, matrix.shape[0]), matrix, weights, device)
+            self._cached = SparseRows(slice(0, matrix.shape[0]), matrix, weights, device)
         elif isinstance(counts, CooccurrenceBlocks | WeightedBlocks):
             on_disk = counts
             self._read = lambda: ((block.start, block.matrix) for block in on_disk)
@@ -112,6 +119,9 @@ class PairMatrix:
             row_blocks = counts
             self._read = lambda: row_blocks
         self._scan()
+        self.items = Vocabulary(np.arange(self.n_items)) if items is None else items
+        if len(self.items) != self.n_items:
+            raise DataError(f"X has {self.n_items} rows, but `items` has {len(self.items)} ids")
 
     def _scan(self) -> None:
         """Validate X and compute its size, its sum of squares and its empty rows."""
@@ -137,14 +147,18 @@ class PairMatrix:
         self.has_pairs = torch.from_numpy(np.concatenate(has_pairs)).to(self.device)
         """Whether each item co-occurs with any other, [n_items]."""
 
+    def check_dim(self, dim: int) -> None:
+        """Raise DataError unless there are more items than dimensions."""
+        if dim >= self.n_items:
+            raise DataError(
+                f"there are only {self.n_items} items for embeddings of dim {dim}: lower dim"
+            )
+
     def blocks(self) -> Iterator[SparseRows]:
         """All rows, once."""
-        if self._matrix is not None:
-            yield self._rows
-            return
         for first, matrix in self._read():
             rows = slice(first, first + matrix.shape[0])
-            yield SparseRows(rows, matrix, self.weights, self.device)
+            yield self._cached or SparseRows(rows, matrix, self.weights, self.device)
 
     def sample(self, rows: NDArray[np.int64]) -> SparseRows:
         """The rows with the given indices, [B]; raises ConfigError if X is not in memory."""
@@ -162,7 +176,7 @@ class PairMatrix:
 
 
 class PairObjective:
-    """c(V) for one matrix X with the smallest and the largest eigenvalue given.
+    """c(V) for one matrix X, given bounds of its spectrum.
 
     X is divided by its largest eigenvalue λ₁, so that a learning rate has the same meaning for
     every data set and weighting: with V = √λ₁ W, the loss is λ₁² Σ_{i≠j} (w_iᵀw_j − X_ij/λ₁)².
@@ -170,11 +184,11 @@ class PairObjective:
     computed in float64.
     """
 
-    def __init__(self, matrix: PairMatrix, spectrum: tuple[float, float]) -> None:
+    def __init__(self, matrix: PairMatrix, bounds: tuple[float, float]) -> None:
         self.matrix = matrix
         self.n_items = matrix.n_items
         self.zero_weight = 1.0 if matrix.weights is None else matrix.weights.zero_weight
-        smallest, largest = spectrum
+        smallest, largest = bounds
         self.top_eigenvalue = max(largest, -smallest)
         """λ₁, the largest eigenvalue in magnitude. It only scales, so an estimate suffices."""
         self.lowest_eigenvalue = smallest / self.top_eigenvalue

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
@@ -16,18 +17,16 @@ from recsys.embeddings.config import EmbeddingConfig
 from recsys.embeddings.objective import PairObjective
 from recsys.errors import ConfigError, TrainingError
 
-LossCallback = Callable[[int, float], None]
+OnLoss = Callable[[int, float], None]
 """Called after each epoch with its number, from 1, and the loss relative to W = 0."""
 
 DEFAULTS = {"scaled_sgd": (0.125, 0.8), "sgd": (0.1, 0.95), "adam": (0.05, 0.9), "lbfgs": (1.0, 0)}
 """Learning rate and momentum, tuned on raw counts of two data sets (`benchmarks/embeddings.py`)."""
 
-# With momentum, sgd would keep moving a row long after the step that sampled it.
 BATCH_DEFAULTS = DEFAULTS | {"sgd": (0.1, 0.0), "adam": (0.01, 0.9)}
-"""Defaults with `batch_rows`."""
+"""With `batch_rows`: momentum would keep moving a row long after the step that sampled it."""
 
-_DIVERGED = 1000.0
-"""Relative loss that counts as divergence. It is 1 at W = 0, and at most tens after a long step."""
+_DIVERGED = 1000.0  # relative loss; it is 1 at W = 0, and at most tens after a long step
 
 
 def has_converged(losses: list[float], tolerance: float, window: int = 10) -> bool:
@@ -38,21 +37,10 @@ def has_converged(losses: list[float], tolerance: float, window: int = 10) -> bo
 
 
 class Descent:
-    """Minimises the objective over W, in place.
-
-    Args:
-        objective: The loss.
-        w_ND: Initial W.
-        config: Optimizer, schedule and stopping criteria.
-        on_loss: Called after each epoch.
-    """
+    """Minimises the objective over W, in place."""
 
     def __init__(
-        self,
-        objective: PairObjective,
-        w_ND: torch.nn.Parameter,
-        config: EmbeddingConfig,
-        on_loss: LossCallback,
+        self, objective: PairObjective, w_ND: Parameter, config: EmbeddingConfig, on_loss: OnLoss
     ) -> None:
         self._objective, self._w_ND, self._config = objective, w_ND, config
         self._on_loss = on_loss
@@ -81,7 +69,7 @@ class Descent:
         for epoch in range(self._config.epochs + 1):
             # The loss after a step is computed together with the next gradient.
             self._record(epoch, self._backward(self._objective.loss(self._w_ND)))
-            if epoch == self._config.epochs or self._has_converged():
+            if epoch == self._config.epochs or has_converged(self._losses, self._config.tolerance):
                 break
             self._optimizer.step()
             update_rate(self._losses[-1])
@@ -96,7 +84,7 @@ class Descent:
                 self._backward(self._objective.sampled_loss(self._w_ND, rows))
                 self._optimizer.step()
             self._record(epoch, self._evaluate())
-            if self._has_converged():
+            if has_converged(self._losses, self._config.tolerance):
                 break
             update_rate(self._losses[-1])
 
@@ -112,7 +100,8 @@ class Descent:
             loss = self._backward(self._objective.loss(self._w_ND))
             return loss * self._objective.scaled_sum_of_squares
 
-        while epochs < self._config.epochs and not self._has_converged(window=2):
+        tolerance = self._config.tolerance
+        while epochs < self._config.epochs and not has_converged(self._losses, tolerance, window=2):
             self._optimizer.step(closure)
             self._record(epochs, self._evaluate())
 
@@ -136,9 +125,6 @@ class Descent:
         if epoch:
             self._on_loss(epoch, self._losses[-1])
 
-    def _has_converged(self, window: int = 10) -> bool:
-        return has_converged(self._losses, self._config.tolerance, window)
-
     def _schedule(self) -> Callable[[float], None]:
         """A function that updates the learning rate after an epoch, given the loss."""
         if self._config.schedule == "cosine":
@@ -152,12 +138,12 @@ class Descent:
 
 
 def make_optimizer(
-    w_ND: torch.nn.Parameter, config: EmbeddingConfig, lowest: float, batch_fraction: float
+    w_ND: Parameter, config: EmbeddingConfig, lowest: float, batch_fraction: float
 ) -> Optimizer:
     """Create the optimizer for W, given the smallest eigenvalue of X / λ₁.
 
-    The estimated gradient of a sampled row is its gradient divided by `batch_fraction`, the
-    fraction of the rows in each step, so the learning rate is multiplied by it.
+    The estimated gradient of a sampled row is its gradient divided by the fraction of the rows
+    in a batch, so the learning rate is multiplied by it.
     """
     defaults = DEFAULTS if config.batch_rows is None else BATCH_DEFAULTS
     default_rate, default_momentum = defaults[config.optimizer]
@@ -167,9 +153,7 @@ def make_optimizer(
         wolfe = {"line_search_fn": "strong_wolfe", "tolerance_grad": 0, "tolerance_change": 0}
         return torch.optim.LBFGS([w_ND], rate, max_iter=10, **wolfe)  # type: ignore[arg-type]
     if config.optimizer == "adam":
-        # Its steps do not scale with the gradient. They are relative to the size of an entry of
-        # W, about 1 / √n_items for columns of length up to one.
-        entry = 1.0 / math.sqrt(len(w_ND))
+        entry = 1.0 / math.sqrt(len(w_ND))  # about the size of an entry of W
         return torch.optim.Adam([w_ND], rate * entry * math.sqrt(batch_fraction), (momentum, 0.999))
     if config.optimizer == "scaled_sgd":
         return ScaledSGD([w_ND], rate * batch_fraction, momentum, lowest=lowest)
@@ -180,13 +164,12 @@ class ScaledSGD(Optimizer):
     """SGD with the preconditioner (WᵀW)⁻¹ and Nesterov momentum.
 
     Plain gradient descent on W Wᵀ ≈ X learns the k-th eigenvector λ₁/λ_k times more slowly than
-    the first. The d × d preconditioner removes that factor in O(n d²) (Tong, Ma & Chi 2021,
-    "Accelerating ill-conditioned low-rank matrix estimation via scaled gradient descent", eq. 4).
+    the first. The d × d preconditioner removes that factor (Tong, Ma & Chi 2021, "Accelerating
+    ill-conditioned low-rank matrix estimation via scaled gradient descent", eq. 4).
 
     Near the optimum, with s² an eigenvalue of WᵀW, the curvature is 8 s² along W and 4 (s² − λ)
-    towards an eigenvector of X with eigenvalue λ that W does not contain. If X has eigenvalues
-    below −s², scaling by s² alone makes steps too long. Each direction is therefore divided by
-    max(s², (s² − λ_min) / 2).
+    towards an eigenvector of X with eigenvalue λ that W does not contain. Each direction is
+    divided by max(s², (s² − λ_min) / 2), or steps would be too long for eigenvalues below −s².
 
     Momentum grows as t / (t + 3) up to `momentum`, and restarts when the velocity points uphill
     (O'Donoghue & Candès 2015, "Adaptive restart for accelerated gradient schemes", eq. 12).
@@ -195,8 +178,7 @@ class ScaledSGD(Optimizer):
         params: Matrices W, [n, d].
         lr: Learning rate; 1/8 corresponds to the inverse curvature.
         momentum: Maximum Nesterov momentum; 0 disables it.
-        damping: Lower bound of the divisor, relative to the mean eigenvalue of WᵀW. Without it,
-            columns near zero would make unbounded steps.
+        damping: Lower bound of the divisor, relative to the mean eigenvalue of WᵀW.
         lowest: λ_min, the smallest eigenvalue of X, at most zero.
     """
 
@@ -217,9 +199,9 @@ class ScaledSGD(Optimizer):
         if closure is not None:
             raise ValueError("ScaledSGD takes no closure: call backward() before step()")
         for group in self.param_groups:
-            for param in group["params"]:
-                if param.grad is not None:
-                    self._update(param, param.grad, group)
+            for w_ND in group["params"]:
+                if w_ND.grad is not None:
+                    self._update(w_ND, w_ND.grad, group)
 
     def _update(self, w_ND: Tensor, gradient_ND: Tensor, group: dict[str, Any]) -> None:
         direction_ND = gradient_ND @ _inverse_curvature(w_ND, group["damping"], group["lowest"])

@@ -13,7 +13,6 @@ LOBPCG (Knyazev 2001) per imputation, started from the last, does as well as a f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,23 +23,10 @@ from torch import Tensor
 from recsys.callbacks import EpochCallback, no_op
 from recsys.embeddings.objective import PairMatrix
 
-OVERSAMPLING = 8
-"""Eigenvectors computed in addition to those needed, for faster convergence."""
-
-PATIENCE = 2
-"""Iterations without improvement after which the optimum counts as converged."""
-
-SMALL_PROBLEM = 30
-"""Number of items up to which random restarts are tried as well."""
-
+OVERSAMPLING = 8  # eigenvectors computed in addition to those needed, for faster convergence
+PATIENCE = 2  # iterations without improvement after which the optimum has converged
+SMALL_PROBLEM = 30  # number of items up to which random restarts are tried as well
 _RESTARTS = 8
-
-
-class SpectrumBounds(NamedTuple):
-    """The smallest and the largest eigenvalue. Their signs differ, as the diagonal is zero."""
-
-    smallest: float
-    largest: float
 
 
 class KrylovSpace:
@@ -51,21 +37,16 @@ class KrylovSpace:
     faster approximate singular value decomposition", algorithm 2) finds both ends of the spectrum
     and the leading eigenvectors more accurately than as many power iterations.
 
-    Products with X use float32, everything else float64.
-
-    Args:
-        matrix: X.
-        width: Columns of B.
-        passes: Products with X. The space has `width * passes` dimensions, or n_items.
-        seed: Seed of B, which is noise except for one column.
+    B has `width` columns, drawn with `seed`, and `passes` products with X span the space. They use
+    float32, everything else float64.
     """
 
     def __init__(self, matrix: PairMatrix, width: int = 4, passes: int = 4, seed: int = 0) -> None:
         if matrix.n_items <= width * passes:
             width, passes = matrix.n_items, 1  # the whole space
         noise_NB = np.random.default_rng(seed).normal(size=(matrix.n_items, width))
-        # By the Perron–Frobenius theorem, the leading eigenvector of a matrix without negative
-        # entries has none either, so a constant column has a large component along it.
+        # A nonnegative matrix has a nonnegative leading eigenvector (Perron–Frobenius), along which
+        # a constant column has a large component.
         noise_NB[:, 0] = 1.0
         block_NB = orthonormal_basis(torch.from_numpy(noise_NB).to(matrix.device))
         self._basis_NK = block_NB
@@ -79,21 +60,16 @@ class KrylovSpace:
         self._inner_KK = (inner_KK + inner_KK.T) / 2
 
     @property
-    def bounds(self) -> SpectrumBounds:
-        """Estimates of both ends of the spectrum, never outside of it."""
+    def bounds(self) -> tuple[float, float]:
+        """Estimates of the smallest and the largest eigenvalue, from within the spectrum."""
         values_K = torch.linalg.eigvalsh(self._inner_KK)
-        return SpectrumBounds(min(float(values_K[0]), 0.0), float(values_K[-1]))
+        return min(float(values_K[0]), 0.0), float(values_K[-1])
 
     def best_vectors(self, dim: int, n_iter: int = 5) -> Tensor:
-        """An approximation of the optimal V within the space, without products with X, [n, dim].
-
-        Alternates between eigenpairs and imputed diagonal, as `find_optimum` does. Negative
-        eigenvalues are treated as zero.
-        """
+        """Approximate the optimum as `find_optimum` does, but within the space, [n, dim]."""
         inner_KK = self._inner_KK
         for _ in range(n_iter):
             values_K, rotation_KK = torch.linalg.eigh(inner_KK)
-            # eigh sorts in ascending order.
             values_D, rotation_KD = values_K[-dim:].flip(0), rotation_KK[:, -dim:].flip(1)
             vectors_ND: Tensor = self._basis_NK @ (rotation_KD * values_D.clamp_min(0).sqrt())
             imputed_N1 = vectors_ND.square().sum(1, keepdim=True)
@@ -129,23 +105,24 @@ def find_optimum(
 ) -> SpectralOptimum:
     """Minimise Σ_{i≠j} (v_iᵀv_j − X_ij)² by eigenvectors with an imputed diagonal, in float64.
 
-    Args:
-        matrix: X.
-        dim: Dimension of the vectors, less than the number of items.
-        seed: Seed of the random start, which affects the result only within the tolerance.
-        tolerance: Stop when two iterations reduce the loss by less than this fraction of itself.
-        max_iter: Maximum number of iterations.
-        on_epoch: Called after each iteration with `loss` and `relative_loss`.
+    Stops when two iterations have reduced the loss by less than `tolerance`, relative to itself.
+    The seed of the random start affects the result only within the tolerance. `on_epoch` is
+    called after each iteration with `loss` and `relative_loss`.
     """
     width = dim + OVERSAMPLING
     # Three blocks span a small matrix, so its eigenvectors are computed exactly.
-    exact = matrix.n_items <= 3 * width
-    block = _EigenBlock.exact(matrix) if exact else _EigenBlock.random(matrix, width, seed)
+    if matrix.n_items <= 3 * width:
+        basis_NK = torch.eye(matrix.n_items, dtype=torch.float64)
+    else:  # the range of X times noise (Halko, Martinsson & Tropp 2011)
+        generator = torch.Generator().manual_seed(seed)
+        noise_NK = torch.randn(matrix.n_items, width, generator=generator, dtype=torch.float64)
+        basis_NK = torch.linalg.qr(matrix.multiply(noise_NK.to(matrix.device)))[0]
+    block = _EigenBlock(matrix, basis_NK.to(matrix.device))
     best = SpectralOptimum(torch.empty(0), float("inf"), 0, False)
     n_stalled = 0
     for iteration in range(1, max_iter + 1):
         vectors_ND = block.leading(dim)
-        loss = _loss(vectors_ND, block.product_NK[:, :dim], block.values_K[:dim], matrix)
+        loss = block.loss(vectors_ND)
         on_epoch(iteration, {"loss": loss, "relative_loss": loss / matrix.sum_of_squares})
         n_stalled = n_stalled + 1 if best.loss - loss <= tolerance * loss else 0
         if loss < best.loss:
@@ -161,16 +138,12 @@ def find_optimum(
 def _random_restarts(matrix: PairMatrix, best: SpectralOptimum, seed: int) -> SpectralOptimum:
     """Run L-BFGS from the vectors found and from noise, and return the lowest loss.
 
-    With few items relative to `dim` there are local optima. Some lie at infinity, where imputation
-    converges slowly. L-BFGS takes milliseconds at this size.
+    With few items there are local optima, some at infinity, where imputation converges slowly.
     """
     shape = best.vectors.shape
     generator = torch.Generator().manual_seed(seed)
     scale = (matrix.sum_of_squares / matrix.n_items**2) ** 0.25
-    starts = [best.vectors.cpu()] + [
-        scale * torch.randn(shape, generator=generator, dtype=torch.float64)
-        for _ in range(_RESTARTS)
-    ]
+    noise = [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(_RESTARTS)]
 
     def loss_and_gradient(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         v_ND = torch.from_numpy(flat).reshape(shape).to(matrix.device)
@@ -179,7 +152,7 @@ def _random_restarts(matrix: PairMatrix, best: SpectralOptimum, seed: int) -> Sp
         loss = matrix.sum_of_squares + (v_ND * (gram_ND - 2 * product_ND)).sum()
         return loss.item(), (4 * (gram_ND - product_ND)).cpu().numpy().ravel()
 
-    for start_ND in starts:
+    for start_ND in (best.vectors.cpu(), *(scale * noise_ND for noise_ND in noise)):
         result = minimize(
             loss_and_gradient,
             start_ND.numpy().ravel(),
@@ -193,17 +166,6 @@ def _random_restarts(matrix: PairMatrix, best: SpectralOptimum, seed: int) -> Sp
     return best
 
 
-def _loss(
-    vectors_ND: Tensor, basis_product_ND: Tensor, values_D: Tensor, matrix: PairMatrix
-) -> float:
-    """The objective at V = Q √Λ, from X Q."""
-    gram_DD = vectors_ND.T @ vectors_ND
-    norms_N = vectors_ND.square().sum(1)
-    cross = (vectors_ND * basis_product_ND * values_D.clamp_min(0).sqrt()).sum()
-    pairs = gram_DD.square().sum() - norms_N.square().sum()
-    return max(matrix.sum_of_squares + float(pairs - 2 * cross), 0.0)
-
-
 class _EigenBlock:
     """Approximate leading eigenvectors of X + diag(δ), and their product with X."""
 
@@ -213,22 +175,20 @@ class _EigenBlock:
         self._step_NK, self._step_product_NK = basis_NK[:, :0], basis_NK[:, :0]
         self._rayleigh_ritz(basis_NK, matrix.multiply(basis_NK), basis_NK.shape[1])
 
-    @classmethod
-    def exact(cls, matrix: PairMatrix) -> _EigenBlock:
-        """All eigenvectors of a small matrix."""
-        return cls(matrix, torch.eye(matrix.n_items, dtype=torch.float64, device=matrix.device))
-
-    @classmethod
-    def random(cls, matrix: PairMatrix, width: int, seed: int) -> _EigenBlock:
-        """Start from the range of X times noise (Halko, Martinsson & Tropp 2011)."""
-        generator = torch.Generator().manual_seed(seed)
-        noise_NK = torch.randn(matrix.n_items, width, generator=generator, dtype=torch.float64)
-        return cls(matrix, torch.linalg.qr(matrix.multiply(noise_NK.to(matrix.device)))[0])
-
     def leading(self, dim: int) -> Tensor:
         """V = Q √Λ of the leading eigenpairs; negative eigenvalues become zero, [n, dim]."""
         vectors_ND: Tensor = self.basis_NK[:, :dim] * self.values_K[:dim].clamp_min(0).sqrt()
         return vectors_ND
+
+    def loss(self, vectors_ND: Tensor) -> float:
+        """The objective at V = Q √Λ, from X Q."""
+        dim = vectors_ND.shape[1]
+        gram_DD = vectors_ND.T @ vectors_ND
+        norms_N = vectors_ND.square().sum(1)
+        scales_D = self.values_K[:dim].clamp_min(0).sqrt()
+        cross = (vectors_ND * self.product_NK[:, :dim] * scales_D).sum()
+        pairs = gram_DD.square().sum() - norms_N.square().sum()
+        return max(self._matrix.sum_of_squares + float(pairs - 2 * cross), 0.0)
 
     def refine(self, diagonal_N: Tensor) -> None:
         """Impute the diagonal, then search along the residuals and the last step."""
@@ -237,14 +197,12 @@ class _EigenBlock:
         if width == len(self.basis_NK):
             self._rayleigh_ritz(self.basis_NK, self.product_NK, width)
             return
-        known_NK = torch.cat([self.basis_NK, self._step_NK], 1)
-        known_product_NK = torch.cat([self.product_NK, self._step_product_NK], 1)
-        residual_NK = orthogonalize(self._apply(self.basis_NK, self.product_NK), known_NK)
-        self._rayleigh_ritz(
-            torch.cat([known_NK, residual_NK], 1),
-            torch.cat([known_product_NK, self._matrix.multiply(residual_NK)], 1),
-            width,
-        )
+        basis_NS = torch.cat([self.basis_NK, self._step_NK], 1)
+        residual_NK = orthogonalize(self._apply(self.basis_NK, self.product_NK), basis_NS)
+        basis_NS = torch.cat([basis_NS, residual_NK], 1)
+        residual_product_NK = self._matrix.multiply(residual_NK)
+        products = [self.product_NK, self._step_product_NK, residual_product_NK]
+        self._rayleigh_ritz(basis_NS, torch.cat(products, 1), width)
 
     def _apply(self, basis_NK: Tensor, product_NK: Tensor) -> Tensor:
         return product_NK + self._diagonal_N1 * basis_NK

@@ -37,13 +37,12 @@ def project_items(
     """Project the unit vectors of items onto the plane.
 
     t-SNE (van der Maaten & Hinton 2008) preserves nearest neighbours. It is initialised with PCA,
-    which preserves the global structure and makes the result reproducible. PCA maximises the
-    variance that the plane explains.
+    which preserves the global structure.
 
     Args:
         embeddings: The item vectors.
         items: Indices of the items to project, [n].
-        seed: Random seed of t-SNE.
+        seed: Seed of t-SNE.
         method: Projection method.
 
     Returns:
@@ -67,11 +66,7 @@ def project_items(
 def pca_plane(
     vectors_ND: NDArray[np.floating[Any]], fit_rows: NDArray[np.integer[Any]] | None = None
 ) -> NDArray[np.float64]:
-    """Project vectors onto their first two principal components.
-
-    Args:
-        vectors_ND: The vectors to project.
-        fit_rows: Rows that the components are computed from. Default: all rows.
+    """Project vectors onto the first two principal components of `fit_rows` (default: all rows).
 
     Returns:
         Coordinates, [n, 2]. The sign of each axis is such that its largest absolute value is
@@ -97,12 +92,7 @@ def pca_plane(
 def most_popular(
     interactions: Interactions, embeddings: ItemEmbeddings, n_items: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The items with the most interactions, among those that have a non-zero vector.
-
-    Returns:
-        Indices of at most `n_items` items in descending order of popularity, and their numbers of
-        interactions.
-    """
+    """The most popular items that have a non-zero vector, and their interaction counts."""
     counts = np.bincount(interactions.item_index, minlength=interactions.n_items)
     counts[~embeddings.vectors.any(axis=1)] = 0
     popular = np.argsort(-counts, kind="stable")[: min(n_items, np.count_nonzero(counts))]

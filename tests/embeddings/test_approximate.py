@@ -76,7 +76,7 @@ def test_it_is_used_for_many_items_where_faiss_is_installed(
     monkeypatch, n_items, installed, expected
 ):
     asked = []
-    module = "recsys.embeddings.item_embeddings"
+    module = "recsys.embeddings.neighbours"
     monkeypatch.setattr(f"{module}.ANN_THRESHOLD", 7)
     monkeypatch.setattr(f"{module}.has_faiss", lambda: installed)
     monkeypatch.setattr(
