@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/embeddings.md and print its tables.
+"""Draw the figures of docs/embeddings.md and print its tables.
 
 python benchmarks/embedding_questions.py data/ml-latest-small docs/embeddings
 """
@@ -17,7 +17,7 @@ from recsys.errors import TrainingError
 
 DIM = 32
 EPOCHS = 40
-FILMS = ("Apollo 13 (1995)", "Toy Story (1995)", "Home Alone (1990)")
+TITLES = ("Apollo 13 (1995)", "Toy Story (1995)", "Home Alone (1990)")
 ONE_CORE = recsys.Runtime(device="cpu", threads=1)
 RATES = {
     "scaled_sgd": (0.03, 0.125, 0.3),
@@ -36,10 +36,10 @@ def fit(X, items, **settings):
 
 
 def learning_rates(counts, optimum, rows, near):
-    """Loss by epoch, and the neighbours that stay, for learning rates and optimizers."""
+    """Loss by epoch, and agreement of the neighbours, for learning rates and optimizers."""
     figure = Figure(figsize=(12, 4), layout="constrained")
     panels = figure.subplots(1, len(RATES), sharey=True)
-    print("| optimizer | learning rate | loss / optimum | shared top-10 of three films |")
+    print("| optimizer | learning rate | loss / optimum | shared of the top 10 |")
     print("| --- | --- | --- | --- |")
     for axes, (optimizer, rates) in zip(panels, RATES.items(), strict=True):
         for rate in rates:
@@ -69,7 +69,7 @@ def learning_rates(counts, optimum, rows, near):
 
 
 def dimensions(counts):
-    """The best attainable loss by length of the vectors."""
+    """The optimum by dimension."""
     dims = (2, 4, 8, 16, 32, 64)
     squares = np.square(counts.matrix.data.astype(float)).sum()
     best = [
@@ -95,13 +95,13 @@ def main(data: str, folder: Path) -> None:
     ratings = recsys.read_ratings(data)
     counts = recsys.count_cooccurrence(ratings, min_rating=4.0)
     titles = ratings.catalogue["title"].to_numpy()
-    rows = [int(np.flatnonzero(titles == film)[0]) for film in FILMS]
+    rows = [int(np.flatnonzero(titles == title)[0]) for title in TITLES]
     folder.mkdir(parents=True, exist_ok=True)
     optimum = recsys.spectral_optimum(counts, DIM, runtime=ONE_CORE, tolerance=1e-5)
     best, _ = fit(counts.matrix, counts.items, method="spectral")
     near = best.neighbours(10)[0][rows]
-    for film, index in zip(FILMS, near, strict=True):
-        print(f"{film}: {'; '.join(titles[index])}", flush=True)
+    for title, index in zip(TITLES, near, strict=True):
+        print(f"{title}: {'; '.join(titles[index])}", flush=True)
     learning_rates(counts, optimum, rows, near).savefig(folder / "learning_rates.png", dpi=110)
     dimensions(counts).savefig(folder / "dimensions.png", dpi=110)
 

@@ -1,9 +1,9 @@
-"""What each weighting of the counts is worth: the next watch predicted, and neighbours by name.
+"""Compare the weightings of the counts: next-item prediction, and nearest neighbours.
 
     python benchmarks/embedding_weightings.py data/ml-latest-small --min-rating 4 --dim 64
 
-Validation targets: the watch before each user's last, ranked among the whole catalogue by cosine to
-the mean of the unit vectors of the last few watches before it. On one thread.
+The target is the second-to-last item of each user (validation), ranked among the whole catalogue by
+cosine to the mean unit vector of the last items before it. On one thread.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from recsys.embeddings import ItemEmbeddings, PairWeights
 
 ONE_CORE = recsys.Runtime(device="cpu", threads=1)
 LASTS = (1, 3, 5, 10)
-FILMS = ("Apollo 13", "Toy Story", "Home Alone")
+TITLES = ("Apollo 13", "Toy Story", "Home Alone")
 
 
 @dataclass
 class MeanEmbedding:
-    """Scores items by cosine to the mean of the last few vectors of a history."""
+    """Scores items by cosine to the mean unit vector of the last items of a history."""
 
     embeddings: ItemEmbeddings
     last: int
@@ -43,7 +43,7 @@ class MeanEmbedding:
 
 
 def candidates(counts: Cooccurrence) -> Iterator[tuple[str, sp.csr_array, PairWeights | None]]:
-    """Every symmetric weighting, some with shrinkage, and GloVe's weights of the pairs."""
+    """Every symmetric weighting, some with shrinkage, and GloVe's pair weights."""
     for name in WEIGHTINGS:
         if name != "conditional":  # it is not symmetric
             yield name, weight(counts, WeightingConfig(name=name)), None
@@ -54,7 +54,7 @@ def candidates(counts: Cooccurrence) -> Iterator[tuple[str, sp.csr_array, PairWe
             None,
         )
     log1p = weight(counts, WeightingConfig(name="log1p"))
-    yield "log1p, zeros weighing 0.1", log1p, PairWeights(x_max=np.log1p(10), zero_weight=0.1)
+    yield "log1p, zero_weight 0.1", log1p, PairWeights(x_max=np.log1p(10), zero_weight=0.1)
 
 
 def measure(split: recsys.Split, fitted: ItemEmbeddings) -> list[float]:
@@ -62,19 +62,19 @@ def measure(split: recsys.Split, fitted: ItemEmbeddings) -> list[float]:
     return [report.metrics["hit_rate_at_10"] for report in reports]
 
 
-def tell_neighbours(split: recsys.Split, fitted: ItemEmbeddings) -> None:
+def print_neighbours(split: recsys.Split, fitted: ItemEmbeddings) -> None:
     titles = split.interactions.catalogue["title"]
     index, _ = fitted.neighbours(5)
-    for film in FILMS:
-        at = np.flatnonzero(titles.str.startswith(f"{film} ("))
+    for title in TITLES:
+        at = np.flatnonzero(titles.str.startswith(f"{title} ("))
         if len(at):
-            print(f"    {film}: {'; '.join(titles.iloc[index[at[0]]])}", flush=True)
+            print(f"    {title}: {'; '.join(titles.iloc[index[at[0]]])}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--min-rating", type=float, help="lowest rating that counts as liked")
+    parser.add_argument("--min-rating", type=float, help="minimum rating of a positive")
     parser.add_argument("--dim", type=int, default=64)
     options = parser.parse_args()
     split = recsys.leave_last_out(recsys.read_ratings(options.data))
@@ -93,7 +93,7 @@ def main() -> None:
         rates = " | ".join(f"{rate:.4f}" for rate in measure(split, fitted))
         ratio = "–" if fitted.loss_ratio is None else f"{fitted.loss_ratio:.4f}"
         print(f"| {name} | {ratio} | {len(epochs)} | {rates} |", flush=True)
-        tell_neighbours(split, fitted)
+        print_neighbours(split, fitted)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How soon each optimizer is within 10 %, 1 % and 0.1 % of the best attainable loss.
+"""How fast each optimizer comes within 10 %, 1 % and 0.1 % of the optimum.
 
     python benchmarks/embeddings.py data/ml-latest-small --min-rating 4
     python benchmarks/embeddings.py data/ml-1m --dim 32 --budget 40
 
-On one thread. Seconds are those of the CPU, which other programs do not lengthen much, for the
+On one thread. Times are CPU seconds, which other programs affect little, of the
 whole fit from the sparse matrix in memory; each method ends at its budget. Peers: autograd through
 the dense n × n loss, `implicit`'s ALS on X with every pair weighted alike, and scikit-learn's
 TruncatedSVD.
@@ -46,12 +46,12 @@ FITS = {
 
 
 class BudgetSpentError(Exception):
-    """A fit has had its time."""
+    """The time budget of a fit is spent."""
 
 
 @dataclass
 class Clock:
-    """A listener that notes when each gap to the optimum was first closed."""
+    """A callback that records when a fit first came within each gap of the optimum."""
 
     optimum: float
     budget: float
@@ -91,7 +91,7 @@ def ours(X: sp.csr_array, dim: int, clock: Clock, **settings: object) -> None:
 
 
 def naive_dense(X: sp.csr_array, dim: int, clock: Clock) -> None:
-    """The loss as it is written, with Nesterov momentum, on X / λ₁."""
+    """The dense loss with Nesterov momentum, on X / λ₁."""
     n_items = X.shape[0]
     scale = float(np.linalg.norm(X @ np.ones(n_items)) / np.sqrt(n_items))
     targets = torch.from_numpy((X / scale).toarray().astype(np.float32))
@@ -110,13 +110,13 @@ def naive_dense(X: sp.csr_array, dim: int, clock: Clock) -> None:
 def implicit_als(X: sp.csr_array, dim: int, clock: Clock) -> None:
     from implicit.als import AlternatingLeastSquares
 
-    # With alpha 1 its confidence is X and its target 1: another objective on the same counts.
+    # With alpha 1 its confidence is X and its target 1, which is another objective.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = AlternatingLeastSquares(dim, iterations=15, num_threads=1, random_state=0)
         model.fit(sp.csr_matrix(X.astype(np.float32)), show_progress=False)
     factors = model.item_factors
-    # What scale suits it best, so that it is not judged by that.
+    # Rescale the factors optimally, for a fair comparison.
     gram = factors.T.astype(np.float64) @ factors
     cross = ((X @ factors) * factors).sum()
     best = max(cross, 0) / np.square(gram).sum()
@@ -128,7 +128,7 @@ def truncated_svd(X: sp.csr_array, dim: int, clock: Clock) -> None:
 
     model = TruncatedSVD(dim, n_iter=4, random_state=0).fit(X.astype(np.float64))
     basis, values = model.components_.T, model.singular_values_
-    # Singular values have no sign; that of an eigenvalue is that of qᵀ X q.
+    # Singular values have no sign; the sign of an eigenvalue is that of qᵀ X q.
     signs = np.sign((basis * (X @ basis)).sum(axis=0))
     clock(4, {"loss": exact_loss(basis * np.sqrt(np.where(signs > 0, values, 0)), X)})
 
@@ -139,7 +139,7 @@ def race(X: sp.csr_array, dim: int, budget: float) -> None:
     seconds = time.process_time() - start
     share = optimum.loss / np.square(X.data.astype(np.float64)).sum()
     print(f"optimum {optimum.loss:.6g}, {share:.4%} of Σ X², in {seconds:.1f} s", flush=True)
-    print("| method | 10 %: s (epochs) | 1 % | 0.1 % | nearest |\n| --- | --- | --- | --- | --- |")
+    print("| method | 10 %: s (epochs) | 1 % | 0.1 % | closest |\n| --- | --- | --- | --- | --- |")
     methods: dict[str, Callable[[Clock], None]] = {
         name: lambda clock, settings=settings: ours(X, dim, clock, **settings)
         for name, settings in FITS.items()
@@ -147,7 +147,7 @@ def race(X: sp.csr_array, dim: int, budget: float) -> None:
     methods["naive dense autograd"] = lambda clock: naive_dense(X, dim, clock)
     methods["implicit ALS (its own objective)"] = lambda clock: implicit_als(X, dim, clock)
     methods["TruncatedSVD (diagonal of zeros)"] = lambda clock: truncated_svd(X, dim, clock)
-    torch.optim.Adam([torch.nn.Parameter(torch.ones(1))])  # imports what is slow to import
+    torch.optim.Adam([torch.nn.Parameter(torch.ones(1))])  # slow imports
     for name, method in methods.items():
         clock = Clock(optimum.loss, budget)
         try:
@@ -163,8 +163,8 @@ def race(X: sp.csr_array, dim: int, budget: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--min-rating", type=float, help="lowest rating that counts as liked")
-    parser.add_argument("--dim", type=int, action="append", help="may be given several times")
+    parser.add_argument("--min-rating", type=float, help="minimum rating of a positive")
+    parser.add_argument("--dim", type=int, action="append", help="can be repeated")
     parser.add_argument("--budget", type=float, default=40.0, help="seconds for each method")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,11 +1,10 @@
-"""How soon each optimizer is near the best attainable loss where the counts lie on disk.
+"""How fast each optimizer approaches the optimum with counts on disk.
 
-    python benchmarks/embeddings_blocks.py --rows 25000000 [--folder kept] [--only adam]
+    python benchmarks/embeddings_blocks.py --rows 25000000 [--folder FOLDER] [--only adam]
 
-Made-up ratings in the proportions of MovieLens 25M are counted into a folder, block of rows by
-block of rows; then the embeddings are fitted from there, on one thread, every pass reading the
-blocks anew. Each method ends at its budget. The optimum comes from the same blocks, outside of the
-time of the fits.
+Synthetic ratings in the proportions of MovieLens 25M are counted into row blocks on disk. The
+embeddings are fitted to them on one thread; every pass reads all blocks. Each method ends at its
+budget. The optimum is computed from the same blocks and not included in the times.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ from recsys.data.synthetic import SyntheticConfig, write_parquet
 ONE_CORE = recsys.Runtime(device="cpu", threads=1)
 RATINGS_PER_USER = 154
 FITS = {name: fit for name, fit in ALL_FITS.items() if "batch_rows" not in fit}
-"""Random rows need the matrix in memory."""
+"""Methods that do not sample rows, which needs the matrix in memory."""
 
 
 class Stopwatch:
-    """Says how long something took, and the peak of memory until then."""
+    """Prints elapsed time and peak memory."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
@@ -45,7 +44,7 @@ class Stopwatch:
     def cpu(self) -> float:
         return time.process_time() - self._cpu
 
-    def tell(self, what: str) -> None:
+    def report(self, what: str) -> None:
         wall = time.perf_counter() - self._wall
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"{what}: {wall:.1f} s ({self.cpu:.1f} s of CPU), peak {peak:.2f} GiB", flush=True)
@@ -65,11 +64,13 @@ def synthesise(folder: Path, rows: int) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--min-rating", type=float, help="lowest rating that counts as liked")
+    parser.add_argument("--min-rating", type=float, help="minimum rating of a positive")
     parser.add_argument("--dim", type=int, default=32)
     parser.add_argument("--budget", type=float, default=600.0, help="seconds of CPU for each fit")
     parser.add_argument("--only", action="append", choices=FITS, metavar="METHOD")
-    parser.add_argument("--folder", type=Path, help="keeps the counts, and takes them from there")
+    parser.add_argument(
+        "--folder", type=Path, help="keep the counts in, and reuse them from, this folder"
+    )
     options = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at start")
     with tempfile.TemporaryDirectory() as temporary:
@@ -77,11 +78,11 @@ def main() -> None:
 
 
 def counted(folder: Path, options: argparse.Namespace) -> CooccurrenceBlocks:
-    """Counts on disk, made where they are not there yet."""
+    """Open the counts on disk; create them if they do not exist."""
     if not (folder / "counts").exists():
         clock = Stopwatch()
         ratings = recsys.read_ratings(synthesise(folder, options.rows))
-        clock.tell(f"{len(ratings):,} ratings made and read")
+        clock.report(f"{len(ratings):,} ratings generated and read")
         clock = Stopwatch()
         recsys.count_cooccurrence(
             ratings,
@@ -90,7 +91,7 @@ def counted(folder: Path, options: argparse.Namespace) -> CooccurrenceBlocks:
             folder=folder / "counts",
             runtime=ONE_CORE,
         )
-        clock.tell("counted")
+        clock.report("counted")
     blocks = open_blocks(folder / "counts")
     disk = sum(file.stat().st_size for file in blocks.folder.iterdir()) / 2**30
     print(f"{blocks.n_items:,} items, {blocks.n_entries:,} non-zeros, {disk:.2f} GiB on disk")
@@ -98,17 +99,17 @@ def counted(folder: Path, options: argparse.Namespace) -> CooccurrenceBlocks:
 
 
 def race(blocks: CooccurrenceBlocks, options: argparse.Namespace) -> None:
-    """Fit by each method; hold what it reached against the optimum, which is found last."""
+    """Fit by each method, then compare the losses with the optimum."""
     losses: dict[str, list[tuple[float, float]]] = {}
     for name in options.only or FITS:
         clock = Stopwatch()
         reached = losses[name] = []
 
-        def note(
+        def on_epoch(
             epoch: int, metrics: dict[str, float], name=name, reached=reached, clock=clock
         ) -> None:
             reached.append((metrics["loss"], clock.cpu))
-            clock.tell(f"{name}, epoch {epoch}: {metrics['relative_loss']:.4%} of Σ X²")
+            clock.report(f"{name}, epoch {epoch}: {metrics['relative_loss']:.4%} of Σ X²")
             if clock.cpu > options.budget:
                 raise BudgetSpentError
 
@@ -116,17 +117,17 @@ def race(blocks: CooccurrenceBlocks, options: argparse.Namespace) -> None:
             dim=options.dim, epochs=5000, tolerance=0.0, compute_optimum=False, **FITS[name]
         )
         with contextlib.suppress(BudgetSpentError):
-            recsys.fit_embeddings(blocks, config, runtime=ONE_CORE, on_epoch=note)
+            recsys.fit_embeddings(blocks, config, runtime=ONE_CORE, on_epoch=on_epoch)
     clock = Stopwatch()
     optimum = recsys.spectral_optimum(blocks, options.dim, runtime=ONE_CORE, tolerance=1e-4)
-    clock.tell(f"optimum {optimum.loss:.6g} in {optimum.n_iter} iterations")
-    print("| method | 10 %: s of CPU (epochs) | 1 % | 0.1 % | nearest |\n" + "| --- " * 5 + "|")
+    clock.report(f"optimum {optimum.loss:.6g} in {optimum.n_iter} iterations")
+    print("| method | 10 %: s of CPU (epochs) | 1 % | 0.1 % | closest |\n" + "| --- " * 5 + "|")
     for name, reached in losses.items():
         print(f"| {name} | {row(reached, optimum.loss)} |")
 
 
 def row(reached: list[tuple[float, float]], optimum: float) -> str:
-    """When each gap was first closed."""
+    """When the loss first came within each gap of the optimum."""
     cells = []
     for gap in GAPS:
         closed = [i for i, (loss, _) in enumerate(reached) if loss <= (1 + gap) * optimum]

@@ -1,10 +1,10 @@
-"""How long the neighbours of all items take, exactly and approximately, and how many are found.
+"""Time and recall of exact and approximate nearest neighbours of all items.
 
     python benchmarks/neighbours.py --items 250000
 
-Made-up vectors around a thousand centres, with lengths that differ; the ten nearest of each by
-cosine. Exact search is timed on every hundredth item, and recall is measured on those. On as many
-threads as OMP_NUM_THREADS says, one by default; seconds are those of the CPU.
+Synthetic vectors around a thousand centres, with varying lengths; the ten nearest by cosine. Exact
+search is timed on every hundredth item, and recall is measured on those. Uses OMP_NUM_THREADS
+threads, one by default; times are CPU seconds.
 """
 
 from __future__ import annotations
@@ -43,10 +43,8 @@ def main() -> None:
     (found, _), sample_recall = approximate_knn(vectors, options.k)
     seconds = time.process_time() - start
     found_recall = recall(found[rows], exact)
-    print(f"approximate: {seconds:.0f} s, {exact_seconds / seconds:.1f} times sooner")
-    print(
-        f"recall {found_recall:.4f}, and {sample_recall:.4f} of the sample that decided", flush=True
-    )
+    print(f"approximate: {seconds:.0f} s, {exact_seconds / seconds:.1f} times faster")
+    print(f"recall {found_recall:.4f}, and {sample_recall:.4f} on the tuning sample", flush=True)
 
 
 if __name__ == "__main__":
