@@ -84,10 +84,8 @@ def main() -> None:
     warnings.simplefilter("ignore")  # missing timestamps
     interactions = read_ratings(arguments.source)
     split = hold_out_last(interactions)
-    print(
-        f"{interactions.n_users:,} users, {interactions.n_items:,} items, {len(interactions):,} watches; ",
-        end="",
-    )
+    print(f"{interactions.n_users:,} users, {interactions.n_items:,} items, ", end="")
+    print(f"{len(interactions):,} interactions; ", end="")
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start")
     print(f"{'model':<38} {'HitRate@10':>10} {'NDCG@10':>8} {'fit, s':>8}", flush=True)
     for name, fit in FIXED.items():

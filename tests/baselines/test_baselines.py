@@ -1,4 +1,4 @@
-"""What every baseline must do, whatever it computes."""
+"""Properties of every baseline."""
 
 import dataclasses
 
@@ -14,8 +14,8 @@ from recsys.vocabulary import Vocabulary
 CPU = Runtime(device="cpu", threads=1, seed=3)
 
 
-class Guessing:
-    """Scores at random."""
+class RandomScorer:
+    """Random scores."""
 
     def __init__(self, n_items):
         self.n_items = n_items
@@ -27,9 +27,9 @@ class Guessing:
 
 @pytest.fixture(scope="module")
 def item_vectors(sample_split):
-    """The spectral embedding of the sample's co-occurrence: something better than chance."""
-    watched = sample_split.train.user_item_matrix().toarray().astype(float)
-    values, vectors = np.linalg.eigh(watched.T @ watched)
+    """The spectral embedding of the sample's co-occurrence: better than random."""
+    matrix = sample_split.train.user_item_matrix().toarray().astype(float)
+    values, vectors = np.linalg.eigh(matrix.T @ matrix)
     return (vectors[:, -8:] * np.sqrt(values[-8:])).astype(np.float32)
 
 
@@ -53,7 +53,7 @@ def histories(sample_split):
     return sample_split.histories("test")
 
 
-def test_there_is_a_finite_float_score_for_every_item(model, histories, sample_split):
+def test_scores_are_finite_float32_for_every_item(model, histories, sample_split):
     scores = model.score(histories[:5])
     assert scores.shape == (5, sample_split.interactions.n_items)
     assert scores.dtype == np.float32
@@ -61,51 +61,51 @@ def test_there_is_a_finite_float_score_for_every_item(model, histories, sample_s
     assert (scores != scores[:, :1]).any(), "not all items are alike"
 
 
-def test_a_score_does_not_depend_on_the_company_in_its_batch(model, histories):
+def test_scores_do_not_depend_on_the_batch(model, histories):
     alone = np.vstack([model.score([history]) for history in histories])
     np.testing.assert_allclose(model.score(histories), alone, atol=1e-5)
     np.testing.assert_allclose(model.score(histories[::-1])[::-1], alone, atol=1e-5)
 
 
-def test_the_same_seed_gives_the_same_scores(fit, model, histories, sample_split):
+def test_same_seed_gives_the_same_scores(fit, model, histories, sample_split):
     again = fit(sample_split.train, CPU)
     assert np.array_equal(again.score(histories), model.score(histories))
 
 
-def test_scores_are_the_callers_to_change(model, histories):
+def test_scores_are_a_new_array(model, histories):
     scores = model.score(histories)
     before = scores.copy()
     scores[:] = np.nan
     assert np.array_equal(model.score(histories), before)
 
 
-def test_an_empty_history_and_an_empty_batch_have_scores(model, sample_split):
+def test_empty_history_and_empty_batch(model, sample_split):
     n_items = sample_split.interactions.n_items
     assert np.isfinite(model.score([np.array([], np.int32)])).all()
     assert model.score([]).shape == (0, n_items)
 
 
-def test_fitting_and_scoring_change_neither_interactions_nor_histories(fit, sample):
+def test_fit_and_score_do_not_modify_the_interactions(fit, sample):
     before = sample.item_index.copy()
     histories = [sample.history(user) for user in range(sample.n_users)]
     fit(sample, CPU).score(histories)
     assert np.array_equal(sample.item_index, before)
 
 
-def test_it_beats_guessing(model, sample_split):
-    guessing = evaluate(Guessing(sample_split.interactions.n_items), sample_split)
+def test_better_than_random(model, sample_split):
+    random = evaluate(RandomScorer(sample_split.interactions.n_items), sample_split)
     report = evaluate(model, sample_split)
-    assert report.metrics["ndcg_at_10"] > 1.5 * guessing.metrics["ndcg_at_10"]
+    assert report.metrics["ndcg_at_10"] > 1.5 * random.metrics["ndcg_at_10"]
 
 
-def test_without_something_to_choose_by_the_first_configuration_is_taken(sample_split):
+def test_default_configuration_without_validation(sample_split):
     fitted = fit_baseline("item-knn", sample_split.train)
     assert fitted.config == BASELINES["item-knn"].configs[0]
     assert fitted.trials == ()
 
 
 @pytest.mark.parametrize("wanted", range(len(BASELINES["item-knn"].configs)))
-def test_the_configuration_that_scores_best_is_taken(sample_split, wanted):
+def test_best_configuration_is_used(sample_split, wanted):
     seen = []
 
     def validate(model):
@@ -119,29 +119,29 @@ def test_the_configuration_that_scores_best_is_taken(sample_split, wanted):
     assert [config for config, _ in fitted.trials] == list(BASELINES["item-knn"].configs)
 
 
-def test_of_equally_good_configurations_the_first_is_taken(sample_split):
+def test_first_of_equal_configurations_is_used(sample_split):
     fitted = fit_baseline("item-knn", sample_split.train, validate=lambda model: 0.0)
     assert fitted.config == BASELINES["item-knn"].configs[0]
 
 
-def test_a_baseline_that_is_not_known_is_told_with_those_that_are(sample):
+def test_unknown_baseline_error_lists_the_names(sample):
     with pytest.raises(
         ConfigError, match="unknown baseline 'best': choose one of popularity, recent"
     ):
         fit_baseline("best", sample)
 
 
-def test_averaging_needs_vectors(sample):
+def test_mean_embedding_needs_item_vectors(sample):
     with pytest.raises(ConfigError, match="needs item vectors"):
         fit_baseline("mean-embedding", sample)
 
 
-def test_recent_popularity_needs_times(sample):
+def test_recent_popularity_needs_timestamps(sample):
     with pytest.raises(DataError, match="timestamp"):
         fit_baseline("recent-popularity", dataclasses.replace(sample, timestamp=None))
 
 
-def test_the_usual_ones_leave_ease_out_where_it_would_be_slow(sample):
+def test_default_baselines_omit_ease_for_large_data(sample):
     assert "ease" in default_baselines(sample)
     many = Vocabulary(np.arange(6_000))
     assert "ease" in default_baselines(dataclasses.replace(sample, users=many))

@@ -11,8 +11,8 @@ from recsys.data import read_ratings
 
 
 @pytest.fixture
-def log():
-    # Watched by: item 1: users 1 2 3 4; item 2: users 1 2; item 3: user 2.
+def interactions():
+    # Users of item 1: 1 2 3 4; of item 2: 1 2; of item 3: 2.
     return read_ratings(
         pd.DataFrame({"user_id": [1, 2, 3, 4, 1, 2, 2], "item_id": [1, 1, 1, 1, 2, 2, 3]})
     )
@@ -22,8 +22,8 @@ def scores(model, *history):
     return model.score([np.array(history, np.int32)])[0].tolist()
 
 
-def test_a_score_is_the_sum_of_the_cosines_to_the_watched_items(log):
-    model = fit_item_knn(log, ItemKNNConfig(recency=FULL_HISTORY))
+def test_score_is_the_sum_of_cosines_to_the_history(interactions):
+    model = fit_item_knn(interactions, ItemKNNConfig(recency=FULL_HISTORY))
     one_two, one_three, two_three = 2 / math.sqrt(4 * 2), 1 / math.sqrt(4 * 1), 1 / math.sqrt(2 * 1)
     assert scores(model, 0) == pytest.approx([0, one_two, one_three])
     assert scores(model, 0, 1) == pytest.approx([one_two, one_two, one_three + two_three])
@@ -31,23 +31,23 @@ def test_a_score_is_the_sum_of_the_cosines_to_the_watched_items(log):
     assert scores(model) == [0, 0, 0]
 
 
-def test_only_the_nearest_neighbours_of_the_scored_item_speak(log):
+def test_only_the_nearest_neighbours_of_the_scored_item_count(interactions):
     # Nearest of items 1, 2 and 3: 2, of equally near 1, and 2.
-    model = fit_item_knn(log, ItemKNNConfig(n_neighbours=1, recency=FULL_HISTORY))
+    model = fit_item_knn(interactions, ItemKNNConfig(n_neighbours=1, recency=FULL_HISTORY))
     near = 1 / math.sqrt(2)
     assert scores(model, 0) == pytest.approx([0, near, 0])
     assert scores(model, 1) == pytest.approx([near, 0, near])
     assert scores(model, 2) == [0, 0, 0]
 
 
-def test_all_watches_count_whatever_their_rating(log, small_log):
+def test_ratings_are_ignored(interactions, small_log):
     rated = fit_item_knn(read_ratings(small_log)).similarity
-    watched = fit_item_knn(read_ratings(small_log.drop(columns="rating"))).similarity
-    assert rated.toarray().tolist() == watched.toarray().tolist()
+    unrated = fit_item_knn(read_ratings(small_log.drop(columns="rating"))).similarity
+    assert rated.toarray().tolist() == unrated.toarray().tolist()
 
 
-def test_later_watches_speak_louder(log):
-    model = fit_item_knn(log, ItemKNNConfig(recency=Recency(last=2, decay=0.5)))
+def test_recent_items_have_more_weight(interactions):
+    model = fit_item_knn(interactions, ItemKNNConfig(recency=Recency(last=2, decay=0.5)))
     one_three, two_three = 1 / math.sqrt(4 * 1), 1 / math.sqrt(2 * 1)
     assert scores(model, 0, 1)[2] == pytest.approx(one_three / 2 + two_three)
     assert scores(model, 0, 1, 2)[0] == pytest.approx(2 / math.sqrt(4 * 2) / 2 + one_three)
@@ -62,9 +62,9 @@ def test_later_watches_speak_louder(log):
     ],
     ids=["cosine", "tfidf", "bm25"],
 )
-def test_similarities_are_those_of_implicit(sample, weighting, peer):
-    watched = sp.csr_matrix(sample.user_item_matrix().astype(np.float64))
-    peer.fit(watched, show_progress=False)
+def test_similarities_equal_those_of_implicit(sample, weighting, peer):
+    matrix = sp.csr_matrix(sample.user_item_matrix().astype(np.float64))
+    peer.fit(matrix, show_progress=False)
     expected = peer.similarity.toarray()
     np.fill_diagonal(expected, 0)
     config = ItemKNNConfig(weighting=weighting, n_neighbours=None)
@@ -73,7 +73,7 @@ def test_similarities_are_those_of_implicit(sample, weighting, peer):
     np.testing.assert_allclose(similarity, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_blocks_of_items_give_what_all_at_once_do(sample, monkeypatch):
+def test_block_size_does_not_change_the_result(sample, monkeypatch):
     whole = fit_item_knn(sample).similarity.toarray()
     monkeypatch.setattr("recsys.baselines.item_knn._BLOCK_SIZE", 7)
     assert np.array_equal(fit_item_knn(sample).similarity.toarray(), whole)

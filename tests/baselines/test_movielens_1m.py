@@ -1,4 +1,4 @@
-"""What an independent script measured on MovieLens-1M: each user's last watch is the target."""
+"""Reference metrics of an independent script on MovieLens-1M, with the last item as target."""
 
 from pathlib import Path
 
@@ -24,13 +24,13 @@ ROOT = Path(__file__).parents[2]
 def split():
     for folder in (ROOT / "data", ROOT.parent / "shared" / "data"):
         if (folder / "ml-1m" / "ml-1m.txt").is_file():
-            log = read_ratings(folder / "ml-1m")
+            interactions = read_ratings(folder / "ml-1m")
             break
     else:
         pytest.skip("the sequences of MovieLens-1M are not there")
-    part = np.full(len(log), TRAIN, dtype=np.int8)
-    part[log.user_offsets[1:] - 1] = TEST
-    return Split(log, part, "hold-out-last")
+    assignment = np.full(len(interactions), TRAIN, dtype=np.int8)
+    assignment[interactions.user_offsets[1:] - 1] = TEST
+    return Split(interactions, assignment, "hold-out-last")
 
 
 @pytest.mark.parametrize(
@@ -39,13 +39,15 @@ def split():
         (fit_popularity, 0.0429, 0.0207),
         (fit_markov_chain, 0.225, 0.135),
         (
-            lambda log: fit_item_knn(log, ItemKNNConfig(n_neighbours=100, recency=FULL_HISTORY)),
+            lambda interactions: fit_item_knn(
+                interactions, ItemKNNConfig(n_neighbours=100, recency=FULL_HISTORY)
+            ),
             0.0805,
             0.0386,
         ),
         (
-            lambda log: fit_item_knn(
-                log, ItemKNNConfig(n_neighbours=None, recency=Recency(last=5, decay=0.8))
+            lambda interactions: fit_item_knn(
+                interactions, ItemKNNConfig(n_neighbours=None, recency=Recency(last=5, decay=0.8))
             ),
             0.184,
             0.102,
@@ -53,7 +55,7 @@ def split():
     ],
     ids=["popularity", "markov", "item-knn-100", "item-knn-last-five"],
 )
-def test_the_figures_are_those_of_the_script(split, fit, hit_rate, ndcg):
+def test_metrics_equal_the_reference(split, fit, hit_rate, ndcg):
     metrics = evaluate(fit(split.train), split).metrics
     # As many digits as the script gave.
     digits = 4 if hit_rate < 0.1 else 3

@@ -1,3 +1,5 @@
+"""The matrix and the objective, compared with dense computation."""
+
 import itertools
 import math
 
@@ -12,8 +14,61 @@ from hypothesis.extra import numpy as arrays
 from recsys.embeddings.config import PairWeights
 from recsys.embeddings.objective import PairMatrix, PairObjective
 from recsys.embeddings.optimum import KrylovSpace
+from recsys.errors import ConfigError, DataError
 
 CPU = torch.device("cpu")
+RING = sp.csr_array(np.roll(np.eye(5), 1, axis=0) + np.roll(np.eye(5), -1, axis=0))
+
+
+def test_product_has_the_dtype_of_w():
+    w_ND = torch.arange(10.0).reshape(5, 2)
+    for dtype in (torch.float32, torch.float64):
+        product_ND = PairMatrix(RING, CPU).multiply(w_ND.to(dtype))
+        assert product_ND.dtype == dtype
+        assert product_ND.tolist() == (RING @ w_ND.numpy()).tolist()
+
+
+def with_entry(row, column, value):
+    changed = RING.tolil()
+    changed[row, column] = value
+    return sp.csr_array(changed)
+
+
+FAULTS = {
+    "diagonal": (with_entry(3, 3, 2.0), r"on its diagonal.*X\.setdiag\(0\)"),
+    "asymmetric": (with_entry(0, 3, 1.0), r"not symmetric: fit \(X \+ X\.T\) / 2"),
+    "infinite": (with_entry(0, 1, np.inf), "not finite"),
+    "empty": (sp.csr_array((5, 5)), "nothing to fit"),
+    "wide": (RING[:3], "5 columns but 3 rows"),
+    "gap": ([(0, RING[:2]), (3, RING[3:])], "starts at row 3, expected row 2"),
+    "ragged": ([(0, RING[:2]), (2, RING[2:, :4])], "at row 2 has 4 columns, the first 5"),
+    "diagonal-in-a-block": ([(0, RING[:2]), (2, with_entry(3, 3, 2.0)[2:])], "on its diagonal"),
+    "iterator": (iter([(0, RING)]), "can be read only once"),
+}
+
+
+@pytest.mark.parametrize(("source", "message"), FAULTS.values(), ids=FAULTS)
+def test_invalid_matrices_are_rejected(source, message):
+    with pytest.raises(DataError, match=message):
+        PairMatrix(source, CPU)
+
+
+def test_pair_weights_reject_negative_values():
+    with pytest.raises(DataError, match="has the value -1"):
+        PairMatrix(-RING, CPU, PairWeights())
+
+
+def test_row_blocks_cannot_be_sampled():
+    with pytest.raises(ConfigError, match="remove batch_rows"):
+        PairMatrix([(0, RING)], CPU).sample(np.array([1]))
+
+
+def test_input_matrix_is_not_modified():
+    before = RING.copy()
+    PairMatrix(RING, CPU)
+    assert (before != RING).nnz == 0
+
+
 N, D = 6, 3
 
 # Symmetric counts with zero diagonal, of which at least one is not zero.
@@ -45,7 +100,7 @@ def sum_over_pairs(w_ND, dense):
 
 
 @given(dense=counts, w=vectors)
-def test_the_loss_is_that_of_the_sum_over_all_pairs(dense, w):
+def test_loss_equals_the_dense_loss(dense, w):
     objective, w_ND = objective_of(dense), torch.from_numpy(w)
     scaled = torch.from_numpy(dense / objective.top_eigenvalue)
     expected = sum_over_pairs(w_ND, scaled) / scaled.square().sum()
@@ -53,7 +108,7 @@ def test_the_loss_is_that_of_the_sum_over_all_pairs(dense, w):
 
 
 @given(dense=counts, w=vectors)
-def test_the_gradient_is_that_of_the_sum_over_all_pairs(dense, w):
+def test_gradient_equals_the_dense_gradient(dense, w):
     objective = objective_of(dense)
     scaled = torch.from_numpy(dense / objective.top_eigenvalue)
     fast_ND, slow_ND = (torch.from_numpy(w).requires_grad_() for _ in range(2))
@@ -62,7 +117,7 @@ def test_the_gradient_is_that_of_the_sum_over_all_pairs(dense, w):
     torch.testing.assert_close(fast_ND.grad, slow_ND.grad, rtol=1e-6, atol=1e-6)
 
 
-def test_the_gradient_is_that_of_finite_differences():
+def test_gradient_matches_finite_differences():
     dense = np.array([[0, 3, 1, 0], [3, 0, 2, 0], [1, 2, 0, 5], [0, 0, 5, 0]])
     w_ND = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert torch.autograd.gradcheck(
@@ -70,7 +125,7 @@ def test_the_gradient_is_that_of_finite_differences():
     )
 
 
-def test_single_precision_gives_the_same_loss(sample):
+def test_float32_gives_the_same_loss(sample):
     dense = sample.user_item_matrix().T @ sample.user_item_matrix()
     dense.setdiag(0)
     w_ND = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)) / 10
@@ -79,7 +134,7 @@ def test_single_precision_gives_the_same_loss(sample):
     assert single.item() == pytest.approx(objective_of(dense).loss(w_ND.double()).item(), rel=1e-6)
 
 
-def test_by_hand():
+def test_loss_by_hand():
     # X of three items that all co-occur c times has the largest eigenvalue 2c; X / 2c is 1/2.
     objective = objective_of(7 * (1 - np.eye(3, dtype=np.int32)))
     assert objective.top_eigenvalue == pytest.approx(2 * 7, rel=1e-4)
@@ -92,7 +147,7 @@ def test_by_hand():
     assert objective.loss(w_ND).item() == pytest.approx(by_hand)
 
 
-def test_the_loss_is_one_at_zero_and_zero_at_a_perfect_fit():
+def test_loss_is_one_at_zero_and_zero_at_a_perfect_fit():
     objective = objective_of(1 - np.eye(3, dtype=np.int32))
     w_ND = torch.full((3, 1), math.sqrt(1 / objective.top_eigenvalue), dtype=torch.float64)
     assert objective.loss(torch.zeros_like(w_ND)).item() == pytest.approx(1.0)
@@ -100,19 +155,19 @@ def test_the_loss_is_one_at_zero_and_zero_at_a_perfect_fit():
 
 
 @given(dense=counts)
-def test_the_scale_is_near_the_largest_eigenvalue(dense):
+def test_top_eigenvalue_estimate(dense):
     largest = np.linalg.eigvalsh(dense)[-1]
     assert 0.9 * largest <= objective_of(dense).top_eigenvalue <= largest * (1 + 1e-6)
 
 
-def test_items_without_pairs_are_known():
+def test_has_pairs():
     dense = np.zeros((4, 4), dtype=np.int32)
     dense[0, 2] = dense[2, 0] = 1
     assert objective_of(dense).matrix.has_pairs.tolist() == [True, False, True, False]
 
 
 @given(dense=counts, w=vectors)
-def test_rows_together_are_the_whole(dense, w):
+def test_sampled_loss_is_unbiased(dense, w):
     """The estimates of the loss and of its gradient average to the loss and its gradient."""
     objective = objective_of(dense)
     w_ND = torch.from_numpy(w).requires_grad_()
@@ -125,7 +180,7 @@ def test_rows_together_are_the_whole(dense, w):
     torch.testing.assert_close(torch.stack(gradients_ND).mean(0), exact_ND)
 
 
-def test_sampled_rows_alone_have_a_gradient():
+def test_only_sampled_rows_have_a_gradient():
     objective = objective_of(1 - np.eye(4))
     w_ND = torch.ones(4, 2, dtype=torch.float64, requires_grad=True)
     objective.sampled_loss(w_ND, np.array([2])).backward()
@@ -148,7 +203,7 @@ WEIGHTS = {
 
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 @given(dense=counts, w=vectors)
-def test_weighted_loss_and_gradient_are_those_of_the_sum_over_all_pairs(weights, dense, w):
+def test_weighted_loss_and_gradient_equal_the_dense_ones(weights, dense, w):
     objective = objective_of(dense, weights)
     fast_ND, slow_ND = (torch.from_numpy(w).requires_grad_() for _ in range(2))
     targets = torch.from_numpy(dense / objective.top_eigenvalue)
@@ -161,7 +216,7 @@ def test_weighted_loss_and_gradient_are_those_of_the_sum_over_all_pairs(weights,
     torch.testing.assert_close(fast_ND.grad, slow_ND.grad, rtol=1e-6, atol=1e-6)
 
 
-def test_the_weighted_gradient_is_that_of_finite_differences():
+def test_weighted_gradient_matches_finite_differences():
     dense = np.array([[0, 3, 1, 0], [3, 0, 2, 0], [1, 2, 0, 5], [0, 0, 5, 0]])
     w_ND = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     loss = objective_of(dense, PairWeights(x_max=4.0, zero_weight=0.2)).loss
@@ -170,7 +225,7 @@ def test_the_weighted_gradient_is_that_of_finite_differences():
 
 @pytest.mark.parametrize("weights", [None, PairWeights(x_max=20.0, zero_weight=0.3)])
 @given(dense=counts, w=vectors, starts=st.sets(st.integers(1, N - 1)))
-def test_row_blocks_are_the_same_matrix(weights, dense, w, starts):
+def test_row_blocks_give_the_same_objective(weights, dense, w, starts):
     whole = objective_of(dense, weights)
     blocks = in_blocks(dense, [0, *sorted(starts)])
     by_blocks = objective_of_matrix(PairMatrix(blocks, CPU, weights))

@@ -13,7 +13,7 @@ def parameter(gradient):
 GRADIENT = [[1.0, 0.0], [2.0, -1.0], [0.0, 3.0]]
 
 
-def test_a_step_goes_along_the_gradient_times_the_inverse_of_the_gram_matrix():
+def test_step_is_preconditioned_with_the_inverse_gram_matrix():
     w_ND = parameter(GRADIENT)
     before_ND = w_ND.detach().clone()
     ScaledSGD([w_ND], lr=0.5, damping=0.0).step()
@@ -23,7 +23,7 @@ def test_a_step_goes_along_the_gradient_times_the_inverse_of_the_gram_matrix():
     torch.testing.assert_close(w_ND.detach(), expected_ND)
 
 
-def test_what_is_divided_by_is_at_least_the_damping_and_half_of_s_squared_less_the_lowest():
+def test_divisor_respects_damping_and_lowest_eigenvalue():
     # s² of 36, 4 and 0, on average 40 / 3
     start_ND = torch.diag(torch.tensor([6.0, 2.0, 0.0]).double())
     for lowest, expected in ((0.0, [36, 4, 4]), (-1.0, [36, 4, 4]), (-10.0, [36, 7, 5])):
@@ -34,7 +34,7 @@ def test_what_is_divided_by_is_at_least_the_damping_and_half_of_s_squared_less_t
         torch.testing.assert_close(divided_D, torch.tensor(expected).double())
 
 
-def test_momentum_is_that_of_sgd_where_the_gram_matrix_is_the_identity():
+def test_momentum_equals_that_of_sgd_for_an_identity_gram_matrix():
     start_ND = torch.eye(3, dtype=torch.float64)
     random = torch.Generator().manual_seed(0)
     # So small that WᵀW stays the identity while W moves.
@@ -53,25 +53,25 @@ def test_momentum_is_that_of_sgd_where_the_gram_matrix_is_the_identity():
     torch.testing.assert_close(moved_ND, expected_ND, rtol=1e-4, atol=1e-11)
 
 
-def test_without_a_gradient_nothing_moves():
+def test_parameters_without_gradient_do_not_move():
     w_ND = torch.nn.Parameter(torch.ones(3, 2))
     ScaledSGD([w_ND]).step()
     assert torch.equal(w_ND.detach(), torch.ones(3, 2))
 
 
-def test_rows_without_gradient_stay_exactly_where_they_are():
+def test_rows_with_zero_gradient_do_not_move():
     w_ND = parameter([[0.0, 0.0], [2.0, -1.0], [0.0, 3.0]])
     ScaledSGD([w_ND], momentum=0.5).step()
     assert w_ND[0].tolist() == [1.0, 2.0]
     assert w_ND[1].tolist() != [3.0, 4.0]
 
 
-def test_a_closure_is_refused():
+def test_closure_is_rejected():
     with pytest.raises(ValueError, match="takes no closure"):
         ScaledSGD([parameter(GRADIENT)]).step(lambda: 0.0)
 
 
-def test_a_velocity_that_points_uphill_is_forgotten():
+def test_momentum_restarts_when_the_velocity_points_uphill():
     w_ND, fresh_ND = (parameter(GRADIENT) for _ in range(2))
     moved = ScaledSGD([w_ND], momentum=0.9)
     moved.step()

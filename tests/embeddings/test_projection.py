@@ -18,14 +18,14 @@ def three_groups():
     return embeddings_of(np.repeat(np.eye(3), 8, axis=0) + noise)
 
 
-def test_what_is_near_by_cosine_is_near_on_the_map(three_groups):
+def test_tsne_preserves_nearest_neighbours(three_groups):
     positions = project_items(three_groups, np.arange(24))
     distances = np.linalg.norm(positions[:, None] - positions, axis=2)
     np.fill_diagonal(distances, np.inf)
     assert (distances.argmin(axis=1) // 8 == np.arange(24) // 8).all()
 
 
-def test_the_same_seed_gives_the_same_map_of_the_items_asked_for(three_groups):
+def test_tsne_is_reproducible_and_uses_only_the_given_items(three_groups):
     items = np.array([20, 3, 8, 1, 2])
     positions = project_items(three_groups, items, seed=1)
     alone = project_items(embeddings_of(three_groups.vectors[items]), np.arange(5), seed=1)
@@ -37,26 +37,26 @@ def test_the_same_seed_gives_the_same_map_of_the_items_asked_for(three_groups):
 @pytest.mark.parametrize(
     "vectors", [[[1, 2], [2, 1]], [[1], [2], [3], [4]], [[1, 1]] * 6], ids=["two", "1-d", "equal"]
 )
-def test_corner_cases_have_a_place_on_the_map(vectors):
+def test_tsne_corner_cases(vectors):
     positions = project_items(embeddings_of(vectors), np.arange(len(vectors)))
     assert positions.shape == (len(vectors), 2)
     assert np.isfinite(positions).all()
 
 
-def test_pca_is_the_plane_of_the_largest_differences(three_groups):
+def test_pca_maximises_the_variance(three_groups):
     plane = project_items(three_groups, np.arange(24), method="pca")
     unit = three_groups.unit_vectors().astype(float)
     variances = np.linalg.eigvalsh(np.cov(unit.T))[::-1]
     np.testing.assert_allclose(np.cov(plane.T), np.diag(variances[:2]), atol=1e-6)
 
 
-def test_pca_of_vectors_of_length_one_has_one_axis():
+def test_pca_of_one_dimensional_vectors_has_one_axis():
     plane = project_items(embeddings_of([[1], [-2], [3]]), np.arange(3), method="pca")
     assert plane[:, 1].tolist() == [0, 0, 0]
     assert plane[1, 0] * plane[0, 0] < 0
 
 
-def test_groups_come_in_one_order_and_colours_differ():
+def test_groups_are_sorted_by_frequency_and_colours_are_distinct():
     assert by_frequency(["b", "c", "a", "c", "", "b"]) == ["b", "c", "", "a"]
     rgb = np.array([[int(colour[at : at + 2], 16) for at in (1, 3, 5)] for colour in COLOURS])
     distances = np.linalg.norm(rgb[:, None] - rgb, axis=2) + np.eye(len(rgb)) * 1000
@@ -64,7 +64,7 @@ def test_groups_come_in_one_order_and_colours_differ():
     assert (rgb.sum(axis=1) < 600).all(), "each is seen on white"
 
 
-def test_pca_axes_are_those_of_the_fitted_rows(three_groups):
+def test_pca_axes_are_fitted_to_the_given_rows(three_groups):
     vectors = three_groups.unit_vectors()
     rows = np.arange(0, 24, 2)
     plane = pca_plane(vectors, rows)

@@ -1,3 +1,5 @@
+"""Fits, warm starts and PPMI embeddings."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,13 @@ from recsys.callbacks import History
 from recsys.config import Runtime
 from recsys.cooccurrence import Cooccurrence, WeightingConfig, count_cooccurrence, weight
 from recsys.data import read_ratings
-from recsys.embeddings import EmbeddingConfig, PairWeights, fit_embeddings, spectral_optimum
+from recsys.embeddings import (
+    EmbeddingConfig,
+    PairWeights,
+    fit_embeddings,
+    ppmi_embeddings,
+    spectral_optimum,
+)
 from recsys.embeddings.optimizers import has_converged
 from recsys.errors import ConfigError, DataError, TrainingError
 from recsys.vocabulary import Vocabulary
@@ -51,7 +59,7 @@ def counts(sample):
     return count_cooccurrence(sample, min_rating=3.5)
 
 
-def test_a_planted_matrix_is_found():
+def test_recovers_a_planted_matrix():
     dense, at_the_planted = planted()
     history = History()
     fitted = fit(counts_of(dense), history, dim=4, init="random")
@@ -61,7 +69,7 @@ def test_a_planted_matrix_is_found():
 
 @pytest.mark.parametrize("init", ["krylov", "random"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_optimizer_ends_within_a_percent_of_the_optimum(counts, optimizer, init):
+def test_every_optimizer_comes_within_one_percent_of_the_optimum(counts, optimizer, init):
     settings = {"optimizer": optimizer, "init": init, "epochs": 2000, "tolerance": 1e-6}
     fitted = fit(counts, dim=5, **settings)
     assert fitted.optimum_loss == pytest.approx(spectral_optimum(counts, 5).loss, rel=1e-4)
@@ -83,13 +91,13 @@ WEIGHTINGS = {
 # From noise it may end in another local optimum of so small a matrix.
 @pytest.mark.parametrize(("init", "at_most"), [("krylov", 1.01), ("random", 1.015)])
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
-def test_the_default_converges_on_every_weighting(counts, weighting, init, at_most):
+def test_default_converges_for_every_weighting(counts, weighting, init, at_most):
     matrix = WEIGHTINGS[weighting](counts)
     for dim in (2, 8):
         assert fit(matrix, dim=dim, init=init).loss_ratio < at_most
 
 
-def test_eigenvalues_far_below_zero_do_not_make_the_step_too_long():
+def test_default_converges_with_very_negative_eigenvalues():
     """Two groups whose items co-occur with those of the other group only: λ_min is −λ₁."""
     random = np.random.default_rng(0)
     across = random.poisson(random.gamma(0.3, 10, size=(60, 40)))
@@ -99,26 +107,26 @@ def test_eigenvalues_far_below_zero_do_not_make_the_step_too_long():
 
 
 @pytest.mark.parametrize("weighting", ["log1p", "overlap"])
-def test_the_default_converges_on_movielens(movielens, weighting):
+def test_default_converges_on_movielens(movielens, weighting):
     counts = count_cooccurrence(read_ratings(movielens), min_rating=4.0)
     matrix = weight(counts, WeightingConfig(name=weighting))
     assert fit(matrix, dim=32).loss_ratio < 1.01
 
 
 @pytest.mark.parametrize("optimizer", ["scaled_sgd", "sgd", "adam"])
-def test_random_rows_come_near_the_optimum_too(counts, optimizer):
+def test_minibatches_come_close_to_the_optimum(counts, optimizer):
     settings = {"optimizer": optimizer, "epochs": 300, "batch_rows": 16}
     assert fit(counts, dim=5, **settings).loss_ratio < 1.03
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "plateau"])
 @pytest.mark.parametrize("batch_rows", [None, 16])
-def test_schedules_lower_the_learning_rate_and_converge(counts, schedule, batch_rows):
+def test_schedules_converge(counts, schedule, batch_rows):
     settings = {"schedule": schedule, "batch_rows": batch_rows, "epochs": 100}
     assert fit(counts, dim=5, **settings).loss_ratio < 1.01
 
 
-def test_a_cosine_schedule_ends_in_a_standstill(counts):
+def test_cosine_schedule_anneals_to_zero(counts):
     history = History()
     fit(counts, history, dim=5, schedule="cosine", optimizer="sgd", momentum=0.0, epochs=30,
         tolerance=0.0)  # fmt: skip
@@ -126,7 +134,7 @@ def test_a_cosine_schedule_ends_in_a_standstill(counts):
     assert losses[-2] - losses[-1] < 0.05 * (losses[14] - losses[15])
 
 
-def test_the_spectral_method_is_the_optimum(counts):
+def test_spectral_method_returns_the_optimum(counts):
     history = History()
     fitted = fit(counts, history, dim=5, method="spectral")
     dense = counts.matrix.toarray()
@@ -136,13 +144,13 @@ def test_the_spectral_method_is_the_optimum(counts):
     assert history.series("loss")[-1] == pytest.approx(fitted.loss, rel=1e-4)
 
 
-def test_a_spectral_start_is_there_from_the_first_step(counts):
+def test_spectral_init_starts_at_the_optimum(counts):
     history = History()
     fit(counts, history, dim=5, init="spectral")
     assert history.series("loss_ratio")[0] < 1.001
 
 
-def test_without_the_optimum_nothing_is_said_of_it(counts):
+def test_compute_optimum_false_reports_no_loss_ratio(counts):
     history = History()
     fitted = fit(counts, history, dim=5, epochs=2, compute_optimum=False)
     assert fitted.optimum_loss is None
@@ -150,7 +158,7 @@ def test_without_the_optimum_nothing_is_said_of_it(counts):
     assert set(history.epochs[1]) == {"loss", "relative_loss"}
 
 
-def test_pair_weights_fit_the_weighted_sum_better(counts):
+def test_pair_weights_minimise_the_weighted_loss(counts):
     weights = PairWeights(x_max=4.0, zero_weight=0.2)
     dense = counts.matrix.toarray()
     f = np.where(dense > 0, np.minimum(dense / 4.0, 1) ** 0.75, 0.2)
@@ -190,7 +198,7 @@ def test_counts_on_disk_give_the_same_fit(sample, counts, tmp_path, weighting):
     assert by_blocks.items == sample.items
 
 
-def test_a_bare_matrix_takes_the_items_it_is_given(counts):
+def test_bare_matrix_takes_the_given_items(counts):
     bare = fit_embeddings(
         counts.matrix, EmbeddingConfig(dim=3, epochs=2), items=counts.items, runtime=CPU
     )
@@ -210,20 +218,20 @@ def test_a_bare_matrix_takes_the_items_it_is_given(counts):
     ],
     ids=["lbfgs-batches", "weighted-spectral"],
 )
-def test_settings_that_do_not_go_together_are_refused(counts, settings, message):
+def test_incompatible_settings_are_rejected(counts, settings, message):
     with pytest.raises(ConfigError, match=message):
         fit(counts, dim=3, **settings)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_the_loss_told_is_that_of_the_vectors(counts, optimizer):
+def test_reported_loss_is_that_of_the_vectors(counts, optimizer):
     fitted = fit(counts, dim=5, epochs=7, optimizer=optimizer)
     dense = counts.matrix.toarray()
     assert fitted.loss == pytest.approx(sum_over_pairs(fitted.vectors, dense), rel=1e-4)
     assert fitted.relative_loss == pytest.approx(fitted.loss / np.square(dense).sum(), rel=1e-6)
 
 
-def test_every_epoch_is_told_with_the_loss_after_it(counts):
+def test_callback_receives_the_loss_after_each_epoch(counts):
     history = History()
     fitted = fit(counts, history, dim=5, epochs=7)
     assert list(history.epochs) == [1, 2, 3, 4, 5, 6, 7]
@@ -238,7 +246,7 @@ def test_every_epoch_is_told_with_the_loss_after_it(counts):
         )
 
 
-def test_a_fit_that_converges_stops(counts):
+def test_fit_stops_after_convergence(counts):
     history = History()
     fit(counts, history, dim=2, epochs=500)
     assert 10 <= len(history.epochs) < 500
@@ -246,7 +254,7 @@ def test_a_fit_that_converges_stops(counts):
 
 @pytest.mark.parametrize("optimizer", ["scaled_sgd", "sgd", "adam"])
 @pytest.mark.parametrize("dim", [1, 8, 30, 59])
-def test_no_number_of_dimensions_makes_the_default_step_too_long(counts, optimizer, dim):
+def test_default_learning_rate_is_stable_in_any_dimension(counts, optimizer, dim):
     history = History()
     fitted = fit(counts, history, dim=dim, optimizer=optimizer, epochs=100)
     assert max(history.series("relative_loss")) < 1
@@ -260,14 +268,14 @@ def test_more_dimensions_fit_better(counts):
 
 
 @pytest.mark.parametrize("optimizer", ["scaled_sgd", "sgd"])
-def test_a_diverging_fit_says_what_to_lower(counts, optimizer):
+def test_divergence_error_names_the_settings_to_lower(counts, optimizer):
     with pytest.raises(
         TrainingError, match=r"diverged .* lower learning_rate \(now 30\) or momentum"
     ):
         fit(counts, dim=8, optimizer=optimizer, learning_rate=30.0)
 
 
-def test_a_loss_that_is_not_a_number_is_a_divergence(counts, monkeypatch):
+def test_nan_loss_is_a_divergence(counts, monkeypatch):
     monkeypatch.setattr(
         "recsys.embeddings.optimizers.PairObjective.loss", lambda self, w_ND: w_ND.sum() * torch.nan
     )
@@ -287,34 +295,36 @@ def test_a_loss_that_is_not_a_number_is_a_divergence(counts, monkeypatch):
         ([0.50001, *[0.5] * 10], True),
     ],
 )
-def test_a_fit_has_converged_when_its_loss_stands_still_for_ten_epochs(losses, converged):
+def test_has_converged(losses, converged):
     assert has_converged(losses, tolerance=1e-4) is converged
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_items_without_pairs_have_zero_vectors_and_no_neighbours(optimizer):
-    log = pd.DataFrame(
+    ratings = pd.DataFrame(
         {"user_id": [1, 1, 1, 2, 2, 2, 3], "item_id": [1, 2, 4, 1, 4, 6, 5]}
-    )  # item 5 is watched alone; item 3 by nobody who liked it
-    log = pd.concat([log.assign(rating=5.0), pd.DataFrame([(4, 3, 1.0)], columns=[*log, "rating"])])
-    fitted = fit(count_cooccurrence(read_ratings(log)), dim=2, optimizer=optimizer, epochs=50)
-    lonely = fitted.items.indices([3, 5])
-    assert fitted.vectors[lonely].tolist() == [[0, 0], [0, 0]]
-    assert (np.abs(np.delete(fitted.vectors, lonely, axis=0)).max(axis=1) > 0).all()
+    )  # item 5 is alone; item 3 has no positives
+    ratings = pd.concat(
+        [ratings.assign(rating=5.0), pd.DataFrame([(4, 3, 1.0)], columns=[*ratings, "rating"])]
+    )
+    fitted = fit(count_cooccurrence(read_ratings(ratings)), dim=2, optimizer=optimizer, epochs=50)
+    isolated = fitted.items.indices([3, 5])
+    assert fitted.vectors[isolated].tolist() == [[0, 0], [0, 0]]
+    assert (np.abs(np.delete(fitted.vectors, isolated, axis=0)).max(axis=1) > 0).all()
     index, cosine = fitted.neighbours(k=5)
-    assert (index[lonely] == -1).all()
-    assert (cosine[lonely] == 0).all()
-    assert not np.isin(index, lonely).any()
+    assert (index[isolated] == -1).all()
+    assert (cosine[isolated] == 0).all()
+    assert not np.isin(index, isolated).any()
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_the_same_seed_gives_the_same_vectors_to_the_bit(counts, optimizer):
+def test_same_seed_gives_identical_vectors(counts, optimizer):
     first, second = (fit(counts, dim=5, seed=3, optimizer=optimizer, epochs=20) for _ in range(2))
     assert first.vectors.tobytes() == second.vectors.tobytes()
     assert first.loss == second.loss
 
 
-def test_the_random_numbers_of_others_change_nothing_and_are_not_changed(counts):
+def test_global_random_state_is_neither_used_nor_changed(counts):
     torch.manual_seed(1)
     expected, first = torch.rand(2), fit(counts, dim=5, epochs=3)
     torch.manual_seed(1)
@@ -323,7 +333,7 @@ def test_the_random_numbers_of_others_change_nothing_and_are_not_changed(counts)
     assert first.vectors.tobytes() == second.vectors.tobytes()
 
 
-def test_vectors_are_single_precision_one_per_item(counts):
+def test_vectors_are_float32_with_one_row_per_item(counts):
     fitted = fit(counts, dim=5, epochs=1)
     assert fitted.vectors.shape == (60, 5)
     assert fitted.vectors.dtype == np.float32
@@ -331,7 +341,7 @@ def test_vectors_are_single_precision_one_per_item(counts):
     assert fitted.items == counts.items
 
 
-def test_a_perfect_fit_has_no_negative_loss():
+def test_perfect_fit_has_no_negative_loss():
     dense = np.kron(np.eye(3), np.ones((5, 5))) * 7
     np.fill_diagonal(dense, 0)
     history = History()
@@ -340,19 +350,103 @@ def test_a_perfect_fit_has_no_negative_loss():
     assert fitted.relative_loss < 1e-5
 
 
-def test_no_pairs_are_refused():
+def test_empty_counts_are_rejected():
     with pytest.raises(DataError, match="nothing to fit"):
         fit(counts_of(np.zeros((3, 3))), dim=1)
 
 
 @pytest.mark.parametrize("dim", [3, 4])
-def test_as_many_dimensions_as_items_are_refused(dim):
+def test_too_many_dimensions_are_rejected(dim):
     with pytest.raises(DataError, match=f"only 3 items for embeddings of dim {dim}: lower dim"):
         fit(counts_of(1 - np.eye(3)), dim=dim)
 
 
 @pytest.mark.parametrize("dim", [1, 59])
-def test_a_random_start_is_no_worse_than_nothing_known(counts, dim):
+def test_random_init_has_a_small_loss(counts, dim):
     history = History()
     fit(counts, history, dim=dim, init="random", epochs=1, learning_rate=1e-9)
     assert history.series("relative_loss")[0] < 2.5
+
+
+CONFIG = EmbeddingConfig(dim=5)
+
+
+@pytest.fixture(scope="module")
+def earlier(sample):
+    """Fitted to the first 90 % of the users."""
+    return fit_embeddings(
+        count_cooccurrence(sample.filter(sample.user_index < 0.9 * sample.n_users), min_rating=3.5),
+        CONFIG,
+        runtime=CPU,
+    )
+
+
+def test_warm_start_begins_at_the_earlier_loss_and_converges(counts, earlier):
+    histories = {}
+    for name, start in (("cold", None), ("itself", fit_embeddings(counts, CONFIG, runtime=CPU))):
+        histories[name] = History()
+        fitted = fit_embeddings(counts, CONFIG, start=start, runtime=CPU, on_epoch=histories[name])
+        assert fitted.loss_ratio < 1.01
+    assert histories["itself"].series("loss")[0] < histories["cold"].series("loss")[0]
+    assert fit_embeddings(counts, CONFIG, start=earlier, runtime=CPU).loss_ratio < 1.01
+
+
+def test_warm_start_keeps_vectors_close(counts, earlier):
+    """An independent fit finds rotated vectors."""
+
+    def similarity(fitted):
+        return (fitted.unit_vectors() * earlier.unit_vectors()).sum(axis=1).mean()
+
+    random = CONFIG.model_copy(update={"init": "random", "learning_rate": 0.03})
+    assert similarity(fit_embeddings(counts, CONFIG, start=earlier, runtime=CPU)) > 0.9
+    assert similarity(fit_embeddings(counts, random, runtime=CPU)) < 0.7
+
+
+def test_vectors_for_matches_by_id(earlier):
+    ids = earlier.items.ids
+    found = earlier.vectors_for(Vocabulary.of([int(ids[3]), int(ids[7]), 10**6]))
+    assert np.array_equal(found[:2], earlier.vectors[[3, 7]])
+    assert not found[2].any()
+
+
+def test_warm_start_rejects_another_dimension(counts, earlier):
+    with pytest.raises(ConfigError, match="has dim 5, expected 6"):
+        fit_embeddings(counts, EmbeddingConfig(dim=6), start=earlier)
+
+
+def dense_ppmi(interactions, size):
+    """Count every pair of every user, in both orders."""
+    counts = np.zeros((interactions.n_items, interactions.n_items))
+    for user in range(interactions.n_users):
+        history = interactions.history(user).tolist()
+        for position, item in enumerate(history):
+            for other in history[position + 1 : position + 1 + size]:
+                counts[item, other] += item != other
+                counts[other, item] += item != other
+    occurrences = counts.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pmi = np.log(counts * counts.sum() / np.outer(occurrences, occurrences))
+    return np.where(counts > 0, np.maximum(pmi, 0), 0)
+
+
+def test_ppmi_embeddings_are_the_leading_eigenvectors(sample_split):
+    interactions = sample_split.train
+    values, vectors = np.linalg.eigh(dense_ppmi(interactions, 3))
+    found = ppmi_embeddings(interactions, 20, size=3).astype(np.float64)
+    leading = vectors[:, -20:] * np.sqrt(np.maximum(values[-20:], 0))
+    np.testing.assert_allclose(found @ found.T, leading @ leading.T, atol=1e-4)
+    norms = np.linalg.norm(found, axis=0)
+    assert found.shape == (interactions.n_items, 20)
+    assert (np.diff(norms) <= 1e-6).all(), "the leading component comes first"
+
+
+def test_ppmi_embeddings_are_reproducible(sample_split):
+    interactions = sample_split.train
+    first, second = (ppmi_embeddings(interactions, 8, runtime=Runtime(seed=3)) for _ in range(2))
+    assert (first == second).all()
+
+
+def test_ppmi_without_pairs_is_rejected():
+    interactions = read_ratings(pd.DataFrame({"user_id": [1, 2], "item_id": [7, 8]}))
+    with pytest.raises(DataError, match="within"):
+        ppmi_embeddings(interactions, 2)

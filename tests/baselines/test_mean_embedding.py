@@ -1,3 +1,5 @@
+"""Mean embedding."""
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ VECTORS = np.array([[3, 0], [0, 1], [2, 2], [0, 0]], dtype=np.float32)
         (True, Recency(), [1, 1, 2**0.5, 0]),  # (1, 1) with each at length one
     ],
 )
-def test_by_hand(normalise, recency, expected):
+def test_scores_by_hand(normalise, recency, expected):
     before = VECTORS.copy()
     model = fit_mean_embedding(VECTORS, MeanEmbeddingConfig(normalise=normalise, recency=recency))
     assert model.score([np.array([0, 1], np.int32)])[0].tolist() == pytest.approx(expected)

@@ -1,4 +1,4 @@
-"""Approximate neighbours against exact ones."""
+"""Approximate neighbours compared with exact ones."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from recsys.vocabulary import Vocabulary
 needs_faiss = pytest.mark.skipif(not neighbours.has_faiss(), reason="faiss is not installed")
 
 
-def grouped(n_vectors, dim=16):
-    """Vectors around a hundred centres, of different lengths; some are zero."""
+def clustered(n_vectors, dim=16):
+    """Vectors of different lengths around a hundred centres; some are zero."""
     random = np.random.default_rng(0)
     centres = random.normal(size=(100, dim))[random.integers(0, 100, n_vectors)]
     vectors = centres + 0.7 * random.normal(size=(n_vectors, dim))
@@ -27,10 +27,10 @@ def embeddings_of(vectors):
 
 @needs_faiss
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
-def test_at_least_the_recall_asked_for_is_found(similarity):
-    vectors = grouped(5_000)
+def test_approximate_search_reaches_the_target_recall(similarity):
+    vectors = clustered(5_000)
     (index, score), reached = approximate_knn(vectors, 10, similarity=similarity)
-    rows = np.arange(1, 5_000, 10)  # others than those that recall was measured on
+    rows = np.arange(1, 5_000, 10)  # mostly not in the sample of the recall
     exact, exact_score = knn(
         vectors[rows], vectors, 10, exclude_BE=rows[:, None], similarity=similarity
     )
@@ -42,8 +42,8 @@ def test_at_least_the_recall_asked_for_is_found(similarity):
 
 
 @needs_faiss
-def test_all_is_found_where_all_is_asked_for():
-    vectors = grouped(2_000)
+def test_target_recall_of_one_finds_all_neighbours():
+    vectors = clustered(2_000)
     (index, score), reached = approximate_knn(vectors, 5, target_recall=1.0)
     exact, exact_score = embeddings_of(vectors).neighbours(5, approximate=False)
     assert reached == 1.0
@@ -56,14 +56,14 @@ def test_all_is_found_where_all_is_asked_for():
 
 @needs_faiss
 @pytest.mark.parametrize("n_vectors", [1, 2, 5])
-def test_a_few_vectors_have_fewer_neighbours(n_vectors):
+def test_few_vectors_have_fewer_neighbours(n_vectors):
     vectors = np.eye(n_vectors, dtype=np.float32) + 1
     (index, _), _ = approximate_knn(vectors, 4)
     assert (np.count_nonzero(index >= 0, axis=1) == min(n_vectors - 1, 4)).all()
 
 
 @needs_faiss
-def test_zero_vectors_alone_have_no_neighbours():
+def test_zero_vectors_have_no_neighbours():
     (index, score), _ = approximate_knn(np.zeros((3, 2), np.float32), 2)
     assert index.tolist() == [[-1, -1]] * 3
     assert score.tolist() == [[0, 0]] * 3
@@ -72,7 +72,7 @@ def test_zero_vectors_alone_have_no_neighbours():
 @pytest.mark.parametrize(
     ("n_items", "installed", "expected"), [(8, True, True), (8, False, False), (7, True, False)]
 )
-def test_it_is_used_for_many_items_where_faiss_is_installed(
+def test_approximate_search_is_the_default_for_many_items_if_faiss_is_installed(
     monkeypatch, n_items, installed, expected
 ):
     asked = []
@@ -87,12 +87,12 @@ def test_it_is_used_for_many_items_where_faiss_is_installed(
     assert asked == [n_items] * expected
 
 
-def test_without_faiss_it_is_said_what_to_install(monkeypatch):
+def test_missing_faiss_names_the_extra_to_install(monkeypatch):
     monkeypatch.setattr(neighbours, "has_faiss", lambda: False)
     with pytest.raises(ConfigError, match=r"pip install -e '\.\[ann\]'"):
         approximate_knn(np.ones((3, 2), np.float32), 1)
 
 
-def test_what_is_not_there_need_not_be_found():
+def test_recall_ignores_padding():
     assert recall(np.array([[3, 1], [2, 0]]), np.array([[1, 2], [-1, -1]])) == 0.5
     assert recall(np.array([[-1]]), np.array([[-1]])) == 1.0

@@ -1,9 +1,10 @@
-"""The optimum against brute force, against `eigsh`, and against other ways to get there."""
+"""The spectrum and the optimum, compared with dense eigenvalues and brute force."""
 
 import numpy as np
 import pytest
 import scipy.optimize
 import scipy.sparse as sp
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -13,8 +14,72 @@ from recsys.config import Runtime
 from recsys.cooccurrence import count_cooccurrence
 from recsys.embeddings import spectral_optimum
 from recsys.embeddings.objective import PairMatrix
-from recsys.embeddings.optimum import find_optimum
+from recsys.embeddings.optimum import KrylovSpace, find_optimum, orthonormal_basis
 from recsys.errors import DataError
+
+DEVICE = torch.device("cpu")
+
+
+def bounds_of(dense):
+    return KrylovSpace(PairMatrix(sp.csr_array(dense), DEVICE)).bounds
+
+
+@given(
+    arrays.arrays(np.int32, (7, 7), elements=st.integers(-9, 9))
+    .map(lambda X: np.triu(X, 1) + np.triu(X, 1).T)
+    .filter(np.any)
+)
+def test_bounds_of_a_small_matrix_are_exact(dense):
+    values = np.linalg.eigvalsh(dense.astype(float))
+    assert bounds_of(dense) == pytest.approx((values[0], values[-1]), rel=1e-5, abs=1e-5)
+
+
+def test_bounds_lie_within_the_spectrum(sample):
+    X = count_cooccurrence(sample).matrix
+    values = np.linalg.eigvalsh(X.toarray().astype(float))
+    smallest, largest = bounds_of(X)
+    assert largest == pytest.approx(values[-1], rel=1e-4)
+    assert largest <= values[-1] * (1 + 1e-6)
+    assert values[0] * (1 + 1e-6) <= smallest <= 0.5 * values[0]
+
+
+@pytest.mark.parametrize("copies", [10, 200])
+def test_a_matrix_with_two_distinct_eigenvalues(copies):
+    """Of copies of a pair: nothing is left after the first pass but rounding errors."""
+    pair = sp.csr_array([[0, 3], [3, 0]])
+    bounds = bounds_of(sp.block_diag([pair] * copies, format="csr"))
+    assert bounds == pytest.approx((-3, 3), rel=1e-5)
+
+
+def test_best_vectors_of_the_whole_space_are_the_optimum():
+    dense = np.array([[0, 2, 1, 0], [2, 0, 1, 0], [1, 1, 0, 3], [0, 0, 3, 0]])
+    matrix = PairMatrix(sp.csr_array(dense), DEVICE)
+    found_ND = KrylovSpace(matrix).best_vectors(2, n_iter=500)
+    best_ND = find_optimum(matrix, 2, tolerance=1e-12).vectors
+    off = ~np.eye(4, dtype=bool)
+    losses = [np.square((V @ V.T).numpy() - dense)[off].sum() for V in (found_ND, best_ND)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_more_passes_come_closer_to_the_optimum(sample):
+    X = count_cooccurrence(sample).matrix
+    matrix = PairMatrix(X, DEVICE)
+    dense = torch.from_numpy(X.toarray().astype(float))
+
+    def loss(passes):
+        found_ND = KrylovSpace(matrix, 16, passes).best_vectors(8)
+        return float((found_ND @ found_ND.T - dense).fill_diagonal_(0).square().sum())
+
+    losses = [loss(passes) for passes in (1, 2, 3, 5)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[2] <= 1.1 * find_optimum(matrix, 8).loss
+
+
+def test_orthonormal_basis_drops_dependent_columns():
+    columns_NK = torch.tensor([[1.0, 2, 0], [0, 0, 0], [1, 2, 1]]).double()
+    basis_NK = orthonormal_basis(columns_NK)
+    torch.testing.assert_close(basis_NK.T @ basis_NK, torch.eye(2).double())
+
 
 CPU = Runtime(device="cpu", threads=1)
 
@@ -60,7 +125,7 @@ def brute_force(dense, dim, starts=5):
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(2))
-def test_no_random_start_ends_lower(dim, seed):
+def test_no_random_start_reaches_a_lower_loss(dim, seed):
     random = np.random.default_rng(seed)
     groups = random.integers(0, 4, size=(7, 20)) > 2  # who liked what
     dense = (groups @ groups.T.astype(int)).astype(float)
@@ -80,13 +145,13 @@ def test_no_random_start_ends_lower(dim, seed):
     ],
     ids=["triangle", "two-triangles-1", "two-triangles-2", "two-pairs-2", "two-pairs-1"],
 )
-def test_by_hand(dense, dim, expected):
+def test_optimum_by_hand(dense, dim, expected):
     assert best_loss(dense, dim) == pytest.approx(expected, abs=1e-4)
 
 
 @settings(max_examples=15)
 @given(dense=symmetric(6, st.integers(0, 9)), dim=st.integers(1, 5))
-def test_the_loss_told_is_that_of_the_vectors(dense, dim):
+def test_reported_loss_is_that_of_the_vectors(dense, dim):
     best = spectral_optimum(sp.csr_array(dense), dim, runtime=CPU)
     assert best.vectors.shape == (6, dim)
     expected = sum_over_pairs(best.vectors.numpy(), dense)
@@ -109,14 +174,14 @@ def by_eigsh(X, dim):
 
 
 @pytest.mark.parametrize("dim", [1, 4, 12])
-def test_exact_eigenvectors_lead_to_the_same_place(sample, dim):
+def test_optimum_agrees_with_exact_eigenvectors(sample, dim):
     counts = count_cooccurrence(sample, min_rating=3.5)
     best = spectral_optimum(counts, dim, runtime=CPU, tolerance=1e-9)
     assert best.converged
     assert best.loss == pytest.approx(by_eigsh(counts.matrix.astype(float), dim), rel=1e-5)
 
 
-def test_seeds_agree_and_one_repeats_itself(sample):
+def test_seeds_agree_and_are_reproducible(sample):
     counts = count_cooccurrence(sample, min_rating=3.5)
     first, again, other = (
         spectral_optimum(counts, 5, runtime=CPU.model_copy(update={"seed": seed}))
@@ -134,11 +199,11 @@ def test_items_without_pairs_have_zero_vectors():
     assert np.abs(best.vectors.numpy()[[0, 3, 4, 5]]).max() < 1e-6
 
 
-def test_too_few_rounds_are_told(sample):
+def test_too_few_iterations_do_not_converge(sample):
     matrix = PairMatrix(count_cooccurrence(sample).matrix, CPU.torch_device())
     assert not find_optimum(matrix, 5, max_iter=2).converged
 
 
-def test_as_many_dimensions_as_items_are_refused():
+def test_too_many_dimensions_are_rejected():
     with pytest.raises(DataError, match="only 3 items for embeddings of dim 3: lower dim"):
         best_loss(1 - np.eye(3), 3)

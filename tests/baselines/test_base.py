@@ -1,3 +1,5 @@
+"""Histories as a matrix."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,12 +12,12 @@ from recsys.baselines.base import Recency, history_matrix
     ("histories", "expected"),
     [
         ([[2, 0], [1]], [[1, 0, 1], [0, 1, 0]]),
-        ([[2, 2, 2]], [[0, 0, 1]]),  # watched often counts once
+        ([[2, 2, 2]], [[0, 0, 1]]),  # repetitions count once
         ([[], [1]], [[0, 0, 0], [0, 1, 0]]),
         ([], []),
     ],
 )
-def test_a_row_has_ones_where_the_history_has_items(histories, expected):
+def test_history_matrix_by_hand(histories, expected):
     histories = [np.array(history, dtype=np.int32) for history in histories]
     before = [history.copy() for history in histories]
     matrix = history_matrix(histories, n_items=3)
@@ -33,7 +35,7 @@ histories = st.lists(st.lists(st.integers(0, 4), max_size=8), max_size=4)
     last=st.one_of(st.none(), st.integers(1, 9)),
     decay=st.sampled_from([1.0, 0.8, 0.5]),
 )
-def test_weights_are_those_of_the_latest_watch(histories, last, decay):
+def test_weight_is_that_of_the_latest_occurrence(histories, last, decay):
     expected = np.zeros((len(histories), 5))
     for row, history in enumerate(histories):
         for age, item in enumerate(reversed(history)):
