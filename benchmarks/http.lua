@@ -1,14 +1,14 @@
--- Load for wrk: what comes next after ten random films, another ten for every request.
+-- Load for wrk: requests the next ten items after ten random items, different for every request.
 --
--- docs/serving.md has the commands. The environment variable FILMS names a file of ids, one a line;
--- PAUSE, how many milliseconds a connection waits after an answer before it asks again, as people do.
+-- docs/serving.md has the commands. The environment variable FILMS is a file of ids, one per line;
+-- PAUSE is the mean pause of a connection after a response, in milliseconds.
 
 local films = {}
 for id in io.lines(os.getenv("FILMS")) do films[#films + 1] = id end
 
 local pause = tonumber(os.getenv("PAUSE") or 0)
 if pause > 0 then
-  function delay() return math.random(2 * pause) end  -- on average, and never in step
+  function delay() return math.random(2 * pause) end  -- uniform, so that connections are not in step
 end
 
 function request()

@@ -1,18 +1,17 @@
-"""The recommendation API: how soon it answers, how many, and in how much memory.
+"""Latency, throughput and memory of the recommendation API.
 
     python benchmarks/serving.py [--items 10000 --items 60000] [--requests 500] [--users 20000]
-        [--dim 64] [--only "next_items, 50 watched" --only session]
+        [--dim 64] [--only "next_items, history of 50" --only session]
 
-Bundles are made up: random weights of the default sizes, random histories. Every request is timed
-by itself, in one thread; p10 tells what it takes where nothing else wants the core. `frame` looks
-at the answer as a DataFrame, `records` as a list of dictionaries. Peers run in the same process,
-in turn with ours:
+The bundles are synthetic: random weights of the default sizes and random histories. Every request
+is timed separately, with one thread. `frame` accesses the result as a DataFrame, `records` as a
+list of dictionaries. The peers run in the same process, in turn:
 
-- implicit's `recommend` of an ALS model with vectors of the same length: a user's vector is known;
-- what is usually written: the same network in torch, a history as a padded batch of one, softmax,
-  `topk`, a DataFrame.
+- implicit's `recommend` of an ALS model with vectors of the same length: the user vector is known;
+- straightforward torch code: the same network, a history as a padded batch of one, softmax, `topk`
+  and a DataFrame.
 
-Set OMP_NUM_THREADS to say how many threads BLAS and torch may use.
+OMP_NUM_THREADS sets the number of threads of BLAS and torch.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from recsys.vocabulary import Vocabulary
 K, LENGTH = 10, 50
 
 
-def make_up(n_items: int, n_users: int, dim: int = 64) -> Bundle:
+def synthetic_bundle(n_items: int, n_users: int, dim: int = 64) -> Bundle:
     rng = np.random.default_rng(0)
     items = Vocabulary(np.arange(1, n_items + 1))
     config = SessionConfig(embedding_dim=dim).resolve(0)
@@ -52,13 +51,13 @@ def make_up(n_items: int, n_users: int, dim: int = 64) -> Bundle:
     index, cosine = embeddings.neighbours(100)
     partners = np.sort(rng.integers(0, n_items, (n_items, 256), dtype=np.int32), axis=1)
     weights = Weights(config, arrays)
-    light = NumpySessionModel(weights)
+    model = NumpySessionModel(weights)
     histories = rng.integers(0, n_items, n_users * LENGTH, dtype=np.int32)
     return Bundle(
         catalogue=pd.DataFrame(
             {
                 "item_id": items.ids,
-                "title": [f"A film that is number {i} of all ({1950 + i % 75})" for i in items.ids],
+                "title": [f"Synthetic item number {i} ({1950 + i % 75})" for i in items.ids],
                 "genres": [("Comedy|Drama", "Crime", "Drama|War")[i % 3] for i in items.ids],
             }
         ),
@@ -78,21 +77,21 @@ def make_up(n_items: int, n_users: int, dim: int = 64) -> Bundle:
             Vocabulary(np.arange(n_users)),
             np.arange(n_users + 1) * LENGTH,
             histories,
-            light.encode_batch([histories[:LENGTH]]).repeat(n_users, axis=0),
+            model.encode_batch([histories[:LENGTH]]).repeat(n_users, axis=0),
         ),
     )
 
 
-def timed(ask: Callable[[int], object], requests: int) -> list[float]:
-    """The 10th, 50th and 99th percentile in milliseconds."""
+def timed(call: Callable[[int], object], requests: int) -> list[float]:
+    """10th, 50th and 99th percentile in milliseconds."""
     for warm in range(10):
-        ask(warm)
-    taken = np.empty(requests)
+        call(warm)
+    times = np.empty(requests)
     for request in range(requests):
         started = time.perf_counter()
-        ask(request)
-        taken[request] = time.perf_counter() - started
-    return [float(np.quantile(taken, q) * 1e3) for q in (0.1, 0.5, 0.99)]
+        call(request)
+        times[request] = time.perf_counter() - started
+    return [float(np.quantile(times, q) * 1e3) for q in (0.1, 0.5, 0.99)]
 
 
 PROBE = """
@@ -104,7 +103,7 @@ import io, numpy, pandas, scipy.special, rapidfuzz, recsys
 from recsys.loading import load_recommender
 table = io.BytesIO()
 pandas.DataFrame({"a": ["b"]}).to_parquet(table)
-pandas.read_parquet(table)  # Arrow starts its threads at the first table
+pandas.read_parquet(table)  # starts the threads of Arrow
 libraries, before = time.perf_counter() - began, resident()
 began = time.perf_counter()
 rec = load_recommender(sys.argv[1])
@@ -126,12 +125,12 @@ def loading(folder: Path) -> None:
         runs.append(json.loads(done.stdout))
     libraries, loaded, first, memory, heavy = min(runs, key=lambda run: run[1])
     print(f"  bundle on disk                      {size / 2**20:8.1f} MiB")
-    print(f"  numpy, pandas, pyarrow … imported   {libraries:8.2f} s   (best of three processes)")
-    print(f"  loaded, verified                    {loaded:8.2f} s")
-    print(f"  loaded, verified, first answer      {first:8.2f} s")
-    print(f"  memory that it takes                {memory / 2**20:8.1f} MiB = "
-          f"{memory / size:.2f} of the bundle")  # fmt: skip
-    print(f"  of mlflow, prefect, torch, numba, sklearn are imported: {', '.join(heavy) or 'none'}")
+    print(f"  import numpy, pandas, pyarrow, …    {libraries:8.2f} s   (best of three processes)")
+    print(f"  load, verify                        {loaded:8.2f} s")
+    print(f"  load, verify, first result          {first:8.2f} s")
+    print(f"  memory used                         {memory / 2**20:8.1f} MiB = "
+          f"{memory / size:.2f} times the bundle")  # fmt: skip
+    print(f"  imported of mlflow, prefect, torch, numba, sklearn: {', '.join(heavy) or 'none'}")
 
 
 def naive(bundle: Bundle) -> Callable[[list[int]], pd.DataFrame]:
@@ -139,7 +138,7 @@ def naive(bundle: Bundle) -> Callable[[list[int]], pd.DataFrame]:
 
     network, titles = bundle.session_model.network, bundle.catalogue["title"]
 
-    def ask(history: list[int]) -> pd.DataFrame:
+    def call(history: list[int]) -> pd.DataFrame:
         index = [bundle.items.index(item) for item in history]
         with torch.no_grad():
             logits = network.logits(network(torch.tensor([index]))[:, -1])[0]
@@ -149,7 +148,7 @@ def naive(bundle: Bundle) -> Callable[[list[int]], pd.DataFrame]:
         columns = {"item_id": bundle.items.ids[chosen], "title": titles.iloc[chosen].to_numpy()}
         return pd.DataFrame({"rank": range(1, K + 1), **columns, "score": score.numpy()})
 
-    return ask
+    return call
 
 
 def single(bundle: Bundle, requests: int, only: list[str] | None) -> None:
@@ -157,20 +156,20 @@ def single(bundle: Bundle, requests: int, only: list[str] | None) -> None:
     rng = np.random.default_rng(1)
     ids = bundle.items.ids
     histories = [rng.choice(ids, LENGTH).tolist() for _ in range(100)]
-    session, torch_ask = rec.session(histories[0]), naive(bundle)
+    session, call_torch = rec.session(histories[0]), naive(bundle)
     als, user_items = implicit_model(bundle)
 
-    def one(request: int) -> list[int]:
+    def history(request: int) -> list[int]:
         return histories[request % 100]
 
     def item(request: int) -> int:
         return int(ids[request * 7 % len(ids)])
 
     rows: dict[str, Callable[[int], object]] = {
-        "next_items, 50 watched": lambda r: rec.next_items(one(r), K),
-        "next_items, 50 watched, records": lambda r: rec.next_items(one(r), K).as_records(),
-        "next_items, 50 watched, frame": lambda r: len(rec.next_items(one(r), K)),
-        "naive torch, 50 watched, frame": lambda r: len(torch_ask(one(r))),
+        "next_items, history of 50": lambda r: rec.next_items(history(r), K),
+        "next_items, history of 50, records": lambda r: rec.next_items(history(r), K).as_records(),
+        "next_items, history of 50, frame": lambda r: len(rec.next_items(history(r), K)),
+        "naive torch, history of 50, frame": lambda r: len(call_torch(history(r))),
         "session.add + next_items": lambda r: session.add(item(r)).next_items(K),
         "session.add + next_items, records": (
             lambda r: session.add(item(r)).next_items(K).as_records()
@@ -182,21 +181,23 @@ def single(bundle: Bundle, requests: int, only: list[str] | None) -> None:
         "similar_items, frame": lambda r: len(rec.similar_items(item(r), K)),
         "implicit similar_items": lambda r: als.similar_items(r, N=K),
         "next_items, diversity 0.3, records": (
-            lambda r: rec.next_items(one(r), K, diversity=0.3).as_records()
+            lambda r: rec.next_items(history(r), K, diversity=0.3).as_records()
         ),
-        "explain 10 items, records": lambda r: rec.explain(one(r)).as_records(),
-        "next_sequences, length 5, beam 8": lambda r: rec.next_sequences(one(r), 5).as_records(),
-        "search('flim that is numbr 77')": lambda _: rec.search(
-            "flim that is numbr 77"
+        "explain 10 items, records": lambda r: rec.explain(history(r)).as_records(),
+        "next_sequences, length 5, beam 8": lambda r: rec.next_sequences(
+            history(r), 5
+        ).as_records(),
+        "search('sinthetic itm numbr 77')": lambda _: rec.search(
+            "sinthetic itm numbr 77"
         ).as_records(),
     }
     print(f"  {'milliseconds':40}     p10      p50      p99")
-    for name, ask in rows.items():
+    for name, call in rows.items():
         if only and not name.startswith(tuple(only)):
             continue
         slow = name.startswith(("search", "next_sequences", "explain"))
-        taken = timed(ask, max(requests // 10, 20) if slow else requests)
-        print(f"  {name:40}" + " ".join(f"{each:8.3f}" for each in taken), flush=True)
+        times = timed(call, max(requests // 10, 20) if slow else requests)
+        print(f"  {name:40}" + " ".join(f"{each:8.3f}" for each in times), flush=True)
 
 
 def implicit_model(bundle: Bundle) -> tuple[object, sp.csr_matrix]:
@@ -217,7 +218,7 @@ def implicit_model(bundle: Bundle) -> tuple[object, sp.csr_matrix]:
 def batch(bundle: Bundle, only: list[str] | None) -> None:
     rec = recsys.Recommender(bundle)
     als, user_items = implicit_model(bundle)
-    torch_ask = naive(bundle)
+    call_torch = naive(bundle)
     histories = bundle.user_histories
     assert histories is not None
     n_users, users = len(histories.users), np.arange(len(histories.users))
@@ -232,17 +233,17 @@ def batch(bundle: Bundle, only: list[str] | None) -> None:
         "recommend_batch, histories of 10": (n_some, lambda: rec.recommend_batch(short, K)),
         "recommend_batch, histories of 50": (n_some, lambda: rec.recommend_batch(some, K)),
         "naive torch, one by one, 50": (
-            50, lambda: [torch_ask(some[u]) for u in range(50)]
+            50, lambda: [call_torch(some[u]) for u in range(50)]
         ),
     }  # fmt: skip
-    print(f"  {'users a second, best of three':40}")
-    for name, (n, ask) in rows.items():
+    print(f"  {'users per second, best of three':40}")
+    for name, (n, call) in rows.items():
         if only and not name.startswith(tuple(only)):
             continue
         seconds = []
         for _ in range(3):
             started = time.perf_counter()
-            ask()
+            call()
             seconds.append(time.perf_counter() - started)
         print(f"  {name:40}{n / min(seconds):10,.0f}", flush=True)
 
@@ -254,16 +255,16 @@ def sessions(bundle: Bundle, n_sessions: int = 100_000) -> None:
     for number in range(n_sessions):
         live.append(rec.session())
         live[-1].add(int(bundle.items.ids[number % len(bundle.items)]))
-    taken = (resident() - before) / 2**20
-    print(f"  {n_sessions:,} live sessions of one watch: {taken:.0f} MiB, "
-          f"{len(rec.state_cache):,} of their states kept")  # fmt: skip
+    times = (resident() - before) / 2**20
+    print(f"  {n_sessions:,} live sessions of one item: {times:.0f} MiB, "
+          f"{len(rec.state_cache):,} states cached")  # fmt: skip
     before = resident()
     long = [rec.session(bundle.items.ids[:LENGTH].tolist()) for _ in range(n_sessions)]
     for session in long[:20_000]:
         session.next_items(K)
-    taken = (resident() - before) / 2**20
-    print(f"  {n_sessions:,} more of {LENGTH}, 20,000 of them asked: {taken:.0f} MiB more, "
-          f"{len(rec.state_cache):,} states kept")  # fmt: skip
+    times = (resident() - before) / 2**20
+    print(f"  {n_sessions:,} more of {LENGTH} items, 20,000 of them queried: {times:.0f} MiB more, "
+          f"{len(rec.state_cache):,} states cached")  # fmt: skip
 
 
 def resident() -> int:
@@ -276,13 +277,13 @@ def main() -> None:
     parser.add_argument("--items", type=int, action="append")
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--users", type=int, default=20_000)
-    parser.add_argument("--sessions", action="store_true", help="the memory of sessions, too")
-    parser.add_argument("--dim", type=int, default=64, help="length of the vectors")
-    parser.add_argument("--only", action="append", help="time only rows whose names start so")
+    parser.add_argument("--sessions", action="store_true", help="measure the memory of sessions")
+    parser.add_argument("--dim", type=int, default=64, help="dimension of the vectors")
+    parser.add_argument("--only", action="append", help="time only rows with this prefix")
     options = parser.parse_args()
     for n_items in options.items or [10_000, 60_000]:
         print(f"{n_items:,} items, vectors of {options.dim}, state of 256")
-        bundle = make_up(n_items, options.users, options.dim)
+        bundle = synthetic_bundle(n_items, options.users, options.dim)
         if not options.only:
             with tempfile.TemporaryDirectory() as folder:
                 loading(save_bundle(bundle, Path(folder) / "bundle"))
