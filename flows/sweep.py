@@ -23,7 +23,7 @@ from flows.tasks.data import read, resolve_source
 from flows.tasks.sweep import SweepInputs, run_trial, save_inputs, trial_key
 from recsys import tracking
 from recsys.config import Runtime
-from recsys.console import print_table, results_frame, rows_of
+from recsys.console import print_table, results_frame, to_records
 from recsys.cooccurrence import CooccurrenceConfig
 from recsys.data import DataConfig
 from recsys.evaluation import PRIMARY_METRIC
@@ -134,7 +134,7 @@ def _compare(trials: dict[str, Trial], known: set[str], run: tracking.Run) -> No
         rows.append({"trial": trial.name, **figures, "status": status})
     table = results_frame(rows, by=SHOWN[0])
     run.log_table(table, "trials")
-    create_table_artifact(key="sweep", table=rows_of(table), description=f"Run: {run_link(run)}")
+    create_table_artifact(key="sweep", table=to_records(table), description=f"Run: {run_link(run)}")
     print_table(table.reset_index(), "Trials, validation targets, whole catalogue ranked")
 
 

@@ -1,4 +1,4 @@
-"""What people see: tables, and progress bars where there is a wait."""
+"""Tables and progress bars for the terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.text import Text
 from recsys.callbacks import EpochCallback
 
 _WIDE = 110
-"""Letters on a line from which a table of nine metrics fits with its headings unbroken."""
+"""Width in characters from which headings of metrics fit on one line."""
 
 _MANY_EPOCHS = 100
 """Above this number of epochs, at most one line per second is printed."""
@@ -95,7 +95,9 @@ def _epoch_lines(description: str, epochs: int, metric: str) -> EpochCallback:
 
 
 def results_frame(rows: list[dict[str, Any]], by: str) -> pd.DataFrame:
-    """Rows as a frame, by the first column; the highest of `by` first, missing values last.
+    """Return rows as a frame indexed by the first column, sorted by `by` in descending order.
+
+    Missing values are last.
 
     Example:
         >>> results_frame([{"trial": "a", "ndcg": 0.1}, {"trial": "b", "ndcg": 0.2}], "ndcg").index
@@ -106,31 +108,31 @@ def results_frame(rows: list[dict[str, Any]], by: str) -> pd.DataFrame:
     return frame.sort_values(by, ascending=False, na_position="last", kind="stable")
 
 
-def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a frame, its index included, as people read them: to four decimals.
+def to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame and its index as dicts, rounded to four decimals, for JSON.
 
     Example:
-        >>> rows_of(pd.DataFrame({"ndcg": [0.123456]}, index=pd.Index(["lstm"], name="model")))
+        >>> to_records(pd.DataFrame({"ndcg": [0.123456]}, index=pd.Index(["lstm"], name="model")))
         [{'model': 'lstm', 'ndcg': 0.1235}]
     """
-    # Missing values as None: JSON knows no NaN.
+    # JSON has no NaN.
     rounded = frame.reset_index().round(4).astype(object)
     rows = rounded.where(rounded.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def print_table(frame: pd.DataFrame, title: str) -> None:
-    """Print a frame to standard output: text to the left, numbers to the right, four decimals."""
-    # Piped into a file or a program, a table is as wide as it needs to be.
+    """Print a frame to standard output, with numbers right-aligned and rounded to four decimals."""
+    # In a file or pipe, the width is not limited to that of a terminal.
     console = Console() if Console().is_terminal else Console(width=200)
-    # Apart from the table, which would wrap it to its own width.
+    # Not as the title of the table, which would wrap it to the table's width.
     console.print(Text(title), soft_wrap=True)
     wide = console.width >= _WIDE
     padding = (0, 1) if wide else 0
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=padding)
-    # As Text, since a title such as "[rec] (2007)" would be taken for markup.
+    # Text, because rich would interpret a title such as "[rec] (2007)" as markup.
     for name in frame:
-        # On a narrow screen "NDCG@10" takes two lines, so that nine metrics fit uncut.
+        # On a narrow terminal, "NDCG@10" takes two lines, so that nine metrics fit.
         heading = str(name) if wide else str(name).replace("@", "\n@")
         is_number = pd.api.types.is_numeric_dtype(frame[name])
         table.add_column(Text(heading), justify="right" if is_number else "left")

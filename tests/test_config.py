@@ -5,27 +5,27 @@ from pydantic import ValidationError
 import recsys.baselines.registry
 import recsys.cooccurrence
 import recsys.embeddings
-import recsys.sessions  # noqa: F401  so that every configuration is known
+import recsys.sessions  # noqa: F401  defines configurations
 from recsys.config import Config, Runtime
 from recsys.errors import ConfigError
 
-# What has no default, because nothing could be it.
-NEEDED = {
+# Arguments without a default.
+REQUIRED = {
     "LeaveLastN": {"n": 1},
     "GlobalTimeCut": {"validation_from": "2018-01-01", "test_from": "2018-07-01"},
 }
 
-# Those of the library: what else derives from them depends on which tests run beside these.
+# Only those of the library: other tests may define more.
 KINDS = [kind for kind in Config.__subclasses__() if kind.__module__.startswith("recsys.")]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_every_configuration_has_defaults_and_refuses_what_it_does_not_know(kind):
-    needed = NEEDED.get(kind.__name__, {})
-    config = kind(**needed)
+def test_configurations_have_defaults_and_reject_unknown_keys(kind):
+    required = REQUIRED.get(kind.__name__, {})
+    config = kind(**required)
     assert kind.model_validate(config.model_dump()) == config
     with pytest.raises(ValidationError, match="no_such_key"):
-        kind(no_such_key=1, **needed)
+        kind(no_such_key=1, **required)
     with pytest.raises(ValidationError, match="frozen"):
         setattr(config, next(iter(kind.model_fields)), None)
 
@@ -34,7 +34,7 @@ def test_every_configuration_has_defaults_and_refuses_what_it_does_not_know(kind
     "setting",
     [{"seed": -1}, {"seed": 2**32}, {"threads": 0}, {"device": "tpu"}, {"precision": "16"}],
 )
-def test_impossible_runtimes_are_refused(setting):
+def test_invalid_runtimes_are_rejected(setting):
     with pytest.raises(ValidationError, match=next(iter(setting))):
         Runtime(**setting)
 
@@ -43,12 +43,12 @@ def test_impossible_runtimes_are_refused(setting):
     ("device", "has_gpu", "expected"),
     [("auto", True, "cuda"), ("auto", False, "cpu"), ("cpu", True, "cpu"), ("cuda", True, "cuda")],
 )
-def test_auto_takes_a_gpu_where_there_is_one(monkeypatch, device, has_gpu, expected):
+def test_auto_selects_a_gpu_if_there_is_one(monkeypatch, device, has_gpu, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     assert Runtime(device=device).torch_device() == torch.device(expected)
 
 
-def test_a_gpu_that_is_not_there_is_an_error(monkeypatch):
+def test_missing_gpu_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="use 'auto'"):
         Runtime(device="cuda").torch_device()
@@ -66,7 +66,7 @@ def test_a_gpu_that_is_not_there_is_an_error(monkeypatch):
         ("bf16-mixed", False, {}, "bf16-mixed"),
     ],
 )
-def test_precision_follows_the_device_unless_it_is_given(
+def test_precision_depends_on_the_device_unless_set(
     monkeypatch, precision, has_gpu, capabilities, expected
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
@@ -86,13 +86,13 @@ def three_threads():
 
 
 @pytest.mark.parametrize(("threads", "within"), [(2, 2), (None, 3)])
-def test_threads_are_limited_within_the_block_only(three_threads, threads, within):
+def test_threads_are_limited_only_within_the_block(three_threads, threads, within):
     with Runtime(threads=threads).limit_threads():
         assert torch.get_num_threads() == within
     assert torch.get_num_threads() == 3
 
 
-def test_threads_are_given_back_after_an_error(three_threads):
+def test_threads_are_restored_after_an_error(three_threads):
     with pytest.raises(KeyError), Runtime(threads=1).limit_threads():
         raise KeyError
     assert torch.get_num_threads() == 3

@@ -8,7 +8,7 @@ from recsys.console import print_table, progress_bar
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """Where rich takes standard error for a terminal."""
+    """Make rich treat standard error as a terminal."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
@@ -20,18 +20,18 @@ def piped(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def test_a_bar_shows_what_is_waited_for_and_the_metric(terminal, capsys):
+def test_progress_bar_shows_description_and_metric(terminal, capsys):
     with progress_bar("embeddings", epochs=3, metric="loss") as on_epoch:
         on_epoch(1, {"loss": 0.123456, "other": 9.0})
         on_epoch(2, {"loss": 0.0123456})
     shown = capsys.readouterr()
     assert "embeddings" in shown.err
     assert "0.01235" in shown.err
-    assert "3/3" in shown.err, "it is full at the end, though the last epoch was never told"
+    assert "3/3" in shown.err, "it is full at the end, although the last epoch was not reported"
     assert not shown.out
 
 
-def test_a_metric_that_is_not_told_is_not_shown(terminal, capsys):
+def test_unreported_metric_is_not_shown(terminal, capsys):
     with progress_bar("lstm", epochs=1, metric="loss") as on_epoch:
         on_epoch(1, {"other": 9.0})
     assert "lstm" in capsys.readouterr().err
@@ -73,19 +73,19 @@ def printed(capsys, title="Next", **columns):
     return capsys.readouterr().out
 
 
-def test_a_table_has_a_title_and_four_decimals(piped, capsys):
+def test_table_has_a_title_and_four_decimals(piped, capsys):
     text = printed(capsys, model=["lstm", "als"], score=[1 / 3, 2.0], rank=[1, 2])
     assert text.startswith("Next")
     rows = [line.split() for line in text.splitlines()[3:]]
     assert rows == [["lstm", "0.3333", "1"], ["als", "2.0000", "2"]]
 
 
-def test_text_stands_left_and_numbers_right(piped, capsys):
+def test_text_is_left_aligned_and_numbers_right_aligned(piped, capsys):
     text = printed(capsys, model=["lstm", "x"], rank=[1000, 2])
     assert text.splitlines()[-2:] == ["lstm    1000", "x          2"]
 
 
-def test_nine_metrics_fit_on_a_narrow_screen(terminal, monkeypatch, capsys):
+def test_nine_metrics_fit_on_a_narrow_terminal(terminal, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     names = [f"{metric}@{k}" for metric in ("HitRate", "NDCG", "MRR") for k in (5, 10, 20)]
     shown = printed(capsys, model=["popularity"], **{name: [0.12345] for name in names})
@@ -96,10 +96,10 @@ def test_nine_metrics_fit_on_a_narrow_screen(terminal, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", ["[rec] (2007)", "[/b] (2007)", "[bold]Heat", ":smile:"])
-def test_a_title_is_printed_as_it_is_written(piped, capsys, name):
+def test_titles_are_not_interpreted_as_markup(piped, capsys, name):
     text = printed(capsys, title=f"Next after {name}", **{"title ": [name], name: [1]})
     assert text.count(name) == 3
 
 
-def test_a_long_title_is_printed_whole_into_a_file(piped, capsys):
+def test_long_titles_are_not_cut_in_a_file(piped, capsys):
     assert "x" * 150 in printed(capsys, name=["x" * 150], score=[1.0])

@@ -16,7 +16,7 @@ from flows.retries import TRAINING
 from recsys.baselines import fit_baseline
 from recsys.callbacks import History, compose
 from recsys.config import Runtime
-from recsys.console import print_table, rows_of
+from recsys.console import print_table, to_records
 from recsys.data import Split, Subset
 from recsys.embeddings import ItemEmbeddings, ppmi_embeddings
 from recsys.evaluation import (
@@ -168,7 +168,7 @@ def compare(by_model: dict[str, Reports], run: Run) -> None:
     run.log_reports(by_model[LSTM])
     create_table_artifact(
         key="models",
-        table=rows_of(table),
+        table=to_records(table),
         description=f"Next watch, test targets, whole catalogue ranked. Run: {run_link(run)}",
     )
     print_table(table.reset_index(), "Next watch, test targets, whole catalogue ranked")
