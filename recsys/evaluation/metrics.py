@@ -16,20 +16,17 @@ Values = NDArray[np.float64]
 
 
 def hit_rate(ranks: Ranks, k: int) -> Values:
-    """1 if the target is among the first k, else 0, [n]."""
+    """1 up to rank k, else 0, [n]."""
     return (ranks <= k).astype(np.float64)
 
 
 def ndcg(ranks: Ranks, k: int) -> Values:
-    """1 / log₂(rank + 1) if the target is among the first k, else 0, [n].
-
-    Järvelin & Kekäläinen 2002. With one relevant item, the ideal gain is 1.
-    """
+    """1 / log₂(rank + 1) up to rank k, else 0, [n] (Järvelin & Kekäläinen 2002)."""
     return np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)
 
 
 def mrr(ranks: Ranks, k: int) -> Values:
-    """1 / rank if the target is among the first k, else 0, [n] (Voorhees 1999)."""
+    """1 / rank up to rank k, else 0, [n] (Voorhees 1999)."""
     return np.where(ranks <= k, 1.0 / ranks, 0.0)
 
 
@@ -101,8 +98,7 @@ def set_metrics(
         targets: in the order of each user's interactions, [n].
         n_items: size of the catalogue.
 
-    Returns:
-        The means of `hit_metrics` over users, with keys such as `recall_at_10`.
+    Returns the means of `hit_metrics` over users, with keys such as `recall_at_10`.
     """
     is_first = np.diff(users, prepend=-1) > 0
     hits = find_hits(recommended[is_first], np.cumsum(is_first) - 1, targets, n_items)
@@ -163,10 +159,7 @@ def diversity(recommended: Items, vectors: NDArray[Any]) -> float:
 
 
 def serendipity(ranks: Ranks, popularity_ranks: Ranks, k: int) -> float:
-    """Share of targets that the model ranks within k and popularity does not.
-
-    Ge, Delgado-Battenfeld & Jannach 2010, "Beyond accuracy".
-    """
+    """Share of targets that the model ranks within k and popularity does not (Ge et al. 2010)."""
     if ranks.shape != popularity_ranks.shape:
         raise ValueError(f"{len(ranks)} ranks, but {len(popularity_ranks)} by popularity")
     return float(((ranks <= k) & (popularity_ranks > k)).mean())

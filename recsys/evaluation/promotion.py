@@ -18,8 +18,7 @@ from recsys.evaluation.segments import segment_targets
 from recsys.evaluation.statistics import bootstrap_interval, mean_by_user, randomization_p
 from recsys.vocabulary import Vocabulary
 
-PRIMARY_METRIC = "ndcg_at_10"
-"""The metric on the validation targets by which models are chosen."""
+PRIMARY_METRIC = "ndcg_at_10"  # on the validation targets, to choose between models
 
 
 class PromotionRule(Config):
@@ -49,10 +48,8 @@ class Verdict:
     """The decision and its reasons."""
 
     promoted: bool
-    challenger: float
-    """The new model's metric."""
-    champion: float | None
-    """The champion's metric; None if there is no champion."""
+    challenger: float  # the new model's metric
+    champion: float | None  # the champion's metric
     metric: str
     comparison: str
     """The difference with its interval and p-value; empty without a champion."""
@@ -124,12 +121,11 @@ def promote_if_better(
 
 def _check_latency(latency_ms: float | None, rule: PromotionRule) -> list[str]:
     budget = rule.latency_budget_ms
-    if budget is None:
-        return []
-    if latency_ms is None:
+    if budget is not None and latency_ms is None:
         raise ValueError("latency_budget_ms is set: pass latency_ms, from measure_latency")
-    failed = f"latency {latency_ms:.3g} ms exceeds latency_budget_ms = {budget:.3g}"
-    return [failed] if latency_ms > budget else []
+    if budget is None or latency_ms is None or latency_ms <= budget:
+        return []
+    return [f"latency {latency_ms:.3g} ms exceeds latency_budget_ms = {budget:.3g}"]
 
 
 def _check_segments(

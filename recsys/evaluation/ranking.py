@@ -22,8 +22,8 @@ from recsys.evaluation.streaming_rank import Block, RankAccumulator
 from recsys.vocabulary import Vocabulary
 
 Floats = NDArray[np.float32]
-Histories = Sequence[NDArray[np.int32]]
-"""Item indices, oldest first, one array per prediction."""
+ItemSequences = Sequence[NDArray[np.int32]]
+"""Item indices, oldest first, one array per history."""
 
 SCORE_BATCH = 256  # histories scored at once: 60 MB of scores for 59,000 items
 VECTOR_BATCH = 1024  # histories of a DotProductScorer encoded at once, per thread
@@ -34,7 +34,7 @@ LATENCY_SAMPLES = 100
 class Scorer(Protocol):
     """A model that can be evaluated: it scores every item as the next one."""
 
-    def score(self, histories: Histories) -> Floats:
+    def score(self, histories: ItemSequences) -> Floats:
         """Return the scores of all items, higher is better, in a new array, [B, N]."""
 
 
@@ -46,7 +46,7 @@ class DotProductScorer(Protocol):
     def item_vectors(self) -> Floats:
         """One vector per item, biases included, [N, D]."""
 
-    def user_vectors(self, histories: Histories) -> Floats:
+    def user_vectors(self, histories: ItemSequences) -> Floats:
         """Return one vector per history, [B, D]."""
 
 
@@ -62,7 +62,7 @@ class CatalogueAdapter:
     model_items: Vocabulary
     data_items: Vocabulary
 
-    def score(self, histories: Histories) -> Floats:
+    def score(self, histories: ItemSequences) -> Floats:
         """Return the scores of all items of the data, [B, N]."""
         to_model = self.model_items.indices(self.data_items.ids)
         known = [to_model[history][to_model[history] >= 0] for history in histories]
@@ -86,7 +86,7 @@ class Ranking(NamedTuple):
 
 def rank(
     scorer: Scorer,
-    histories: Histories,
+    histories: ItemSequences,
     targets: NDArray[np.int32] | None = None,
     k: int = 0,
     *,
@@ -101,21 +101,20 @@ def rank(
     vectors of one batch and one block of scores per thread.
 
     Args:
-        scorer: the model.
         histories: items before each target.
         targets: one item per history, [n]; None if only lists are wanted.
         k: length of the lists.
         mask_seen: leave out the items of the history, except the target itself.
         max_rank: report higher ranks as `max_rank` + 1, which suffices for metrics at
             `max_rank`. A `DotProductScorer` then computes far fewer scores, unless k > 0.
-        batch_size: histories scored at once; None chooses by the kind of scorer.
+        batch_size: histories scored at once; by default, chosen by the kind of scorer.
     """
     n = len(histories)
     targets = np.full(n, -1) if targets is None else targets
     targets = targets.astype(np.int32, copy=False)
     ranking = Ranking(np.empty(n, dtype=np.int64), np.empty((n, k), dtype=np.int32))
     n_threads = max(1, min(available_threads(), n))
-    encode: Callable[[Histories], Floats] = scorer.score
+    encode: Callable[[ItemSequences], Floats] = scorer.score
     accumulate: Callable[[Floats, RankAccumulator], None] = _accumulate_scores
     blas_threads = None
     if isinstance(scorer, DotProductScorer):
@@ -144,7 +143,7 @@ def rank(
 
 
 def measure_latency(
-    model: Scorer, histories: Histories, k: int = 10, quantile: float = 0.95
+    model: Scorer, histories: ItemSequences, k: int = 10, quantile: float = 0.95
 ) -> float:
     """Milliseconds from one history to its k items, a quantile over `LATENCY_SAMPLES` of them."""
     samples = histories[:LATENCY_SAMPLES]

@@ -37,11 +37,9 @@ class Report:
     metrics: Mapping[str, float]
     """Means over targets, with keys such as `ndcg_at_10`."""
     list_quality: Mapping[str, float]
-    """Coverage, Gini index, popularity, novelty and serendipity of the lists, and diversity if
-    item vectors were given, with keys such as `coverage_at_10`."""
+    """Coverage, Gini index, popularity, novelty, serendipity and, with item vectors, diversity."""
     set_metrics: Mapping[str, float]
-    """Recall, precision, MAP, hit rate, NDCG and MRR of the list before each user's first target,
-    where all the user's targets are relevant, with keys such as `recall_at_10`."""
+    """Recall and other metrics of each user's first list, with all the user's targets relevant."""
     ranks: NDArray[np.int64]
     """Rank of each target, from 1, [n]."""
     recommended: NDArray[np.int32]
@@ -71,7 +69,6 @@ def evaluate(
 
     Args:
         model: anything with `score(histories)`; it must be trained on `split.train` only.
-        split: the data.
         subset: "validation" to choose between models, "test" to report the chosen one.
         ks: list lengths.
         mask_seen: leave out the items of the user's history, except the target itself.
@@ -102,8 +99,6 @@ def evaluate_metric(
     model: Scorer, split: Split, subset: Subset = "validation", metric: str = "ndcg_at_10"
 ) -> float:
     """Compute `evaluate(model, split, subset).metrics[metric]`, but nothing else.
-
-    Meant for validation in every epoch: it needs neither lists nor ranks beyond the cutoff.
 
     Raises:
         ValueError: the metric is not one of `METRICS` with a cutoff.
@@ -138,11 +133,10 @@ def require_comparable(fingerprints: Mapping[str, Fingerprint]) -> None:
     (first_name, first), *others = fingerprints.items()
     for name, second in others:
         for key in sorted({**first, **second}, key=lambda key: key.endswith("digest")):
-            values = first.get(key), second.get(key)
-            if values[0] != values[1]:
+            a, b = first.get(key), second.get(key)
+            if a != b:
                 raise ValueError(
-                    f"{first_name} and {name} are not comparable: {key} is {values[0]!r} and "
-                    f"{values[1]!r}"
+                    f"{first_name} and {name} are not comparable: {key} is {a!r} and {b!r}"
                 )
 
 

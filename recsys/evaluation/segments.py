@@ -21,10 +21,9 @@ def segment_targets(split: Split, subset: Subset) -> dict[str, pd.Categorical[st
     """
     histories = split.histories(subset)
     lengths = np.array([len(histories[index]) for index in range(len(histories))], dtype=np.int64)
-    items = split.targets(subset)
     cold = split.cold(subset)
     start = np.where(cold.items, 2, np.where(cold.users, 1, 0))
-    deciles = popularity_deciles(split.train)[items]
+    deciles = popularity_deciles(split.train)[split.targets(subset)]
     deciles[cold.items] = -1  # missing
     return {
         "history length": _quartiles(lengths),

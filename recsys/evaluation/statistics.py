@@ -46,8 +46,7 @@ def bootstrap_p(differences: Values, *, resamples: int = RESAMPLES, seed: int = 
 def randomization_p(differences: Values, *, resamples: int = RESAMPLES, seed: int = 0) -> float:
     """Two-sided p-value of Fisher's paired randomisation test.
 
-    Smucker, Allan & Carterette 2007, "A comparison of statistical significance tests for
-    information retrieval evaluation". Under the null hypothesis, the signs are random.
+    Smucker, Allan & Carterette 2007: under the null hypothesis, the signs are random.
     """
     sizes, counts = np.unique(np.abs(differences), return_counts=True)
     rng = np.random.default_rng(seed)
@@ -83,13 +82,9 @@ def holm(p_values: Values) -> Values:
 def paired_differences(
     first: pd.DataFrame, second: pd.DataFrame, metric: str = "ndcg", k: int = 10
 ) -> Values:
-    """Subtract the second model's metric from the first's, for each user, [n_users].
-
-    Raises:
-        ValueError: the users or the evaluation differ; names the difference.
-    """
-    tables = {"first": first, "second": second}
-    require_comparable({name: table.attrs.get(FINGERPRINT, {}) for name, table in tables.items()})
+    """Subtract the second model's metric from the first's, for each user, [n_users]."""
+    fingerprints = [table.attrs.get(FINGERPRINT, {}) for table in (first, second)]
+    require_comparable(dict(zip(("first", "second"), fingerprints, strict=True)))
     if not np.array_equal(first[columns.USER_ID], second[columns.USER_ID]):
         raise ValueError("the tables have different users, or the same users in another order")
     return _metric_by_user(first, metric, k) - _metric_by_user(second, metric, k)
@@ -101,10 +96,8 @@ def significance_table(
     """Test the difference of every model to a reference model, on the same users.
 
     Args:
-        reference: name of the reference model.
         ranks: `user_id` and `rank` of each model, as from `Report.to_frame`, by name.
-        metric: a key of `METRICS`.
-        k: list length.
+        metric: a key of `METRICS`, computed at list length `k`.
 
     Returns:
         One row per other model: `difference` (model − reference), its 95% interval (`low`,

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 Items = NDArray[np.int32]
 Indices = NDArray[np.int64]
 
-_STRIDE = 64
-"""Number of scores that are compared with the lowest listed score at once."""
+_STRIDE = 64  # scores that are compared with the lowest listed score at once
 
 
 class Block(NamedTuple):
@@ -33,8 +32,7 @@ class SeenItems(NamedTuple):
     items: Items
     starts: Indices
     stops: Indices
-    next: Indices
-    """Position of the first item that is not in an earlier block, [B]."""
+    next: Indices  # position of the first item that no block has reached
 
 
 class RankAccumulator:
@@ -91,10 +89,7 @@ class RankAccumulator:
             _update_top(block, self._seen, self._best, self.top)
 
     def prune(self) -> NDArray[np.bool_] | None:
-        """Deactivate rows whose rank exceeds `max_rank`, once they are at least half of all.
-
-        Returns which of the rows remain active, [R]; None if nothing changed.
-        """
+        """Deactivate rows beyond `max_rank` if they are half of all; return which remain, [R]."""
         if self._max_rank is None or self.top.shape[1]:
             return None
         undecided = self._n_better[self._rows] < self._max_rank
