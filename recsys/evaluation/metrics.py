@@ -92,12 +92,7 @@ def set_metrics(
 ) -> dict[str, float]:
     """Compare each user's recommendations before the first target with all the user's targets.
 
-    Args:
-        recommended: items for the history of each target, best first, [n, k].
-        users: of each target, ascending, [n].
-        targets: in the order of each user's interactions, [n].
-        n_items: size of the catalogue.
-
+    The targets, [n], are in order of user and time; `recommended` has a row for each, [n, k].
     Returns the means of `hit_metrics` over users, with keys such as `recall_at_10`.
     """
     is_first = np.diff(users, prepend=-1) > 0

@@ -101,6 +101,7 @@ def rank(
     vectors of one batch and one block of scores per thread.
 
     Args:
+        scorer: the model.
         histories: items before each target.
         targets: one item per history, [n]; None if only lists are wanted.
         k: length of the lists.

@@ -69,6 +69,7 @@ def evaluate(
 
     Args:
         model: anything with `score(histories)`; it must be trained on `split.train` only.
+        split: the data.
         subset: "validation" to choose between models, "test" to report the chosen one.
         ks: list lengths.
         mask_seen: leave out the items of the user's history, except the target itself.

@@ -96,8 +96,10 @@ def significance_table(
     """Test the difference of every model to a reference model, on the same users.
 
     Args:
+        reference: name of the reference model.
         ranks: `user_id` and `rank` of each model, as from `Report.to_frame`, by name.
-        metric: a key of `METRICS`, computed at list length `k`.
+        metric: a key of `METRICS`.
+        k: list length.
 
     Returns:
         One row per other model: `difference` (model − reference), its 95% interval (`low`,
