@@ -110,9 +110,8 @@ def accuracy(
         checkpoint=given.checkpoint / f"seed-{seed}" if given.checkpoint else None,
     )
     if given.calibration:
-        error = expected_calibration_error(
-            model, split.histories("validation"), split.targets("validation")
-        )
+        scores = model.score(split.histories("validation"))
+        error = expected_calibration_error(scores, split.targets("validation"))
         print(f"expected calibration error {error:.3f}", flush=True)
 
 

@@ -78,12 +78,8 @@ def training_batches(
 ) -> list[SequenceChunks]:
     """The batches of one epoch: chunks of similar length, in random order.
 
-    Args:
-        interactions: the training data.
-        max_length: maximum number of predictions per chunk.
-        batch_size: chunks per step; None means about 150 steps, of 8 to 32 chunks.
-        rng: random number generator for cuts, composition and order of the batches.
-        world_size: number of processes that share the chunks of a step.
+    A step takes `batch_size` chunks, shared by `world_size` processes. None means about 150 steps
+    per epoch, of 8 to 32 chunks.
     """
     chunks = chunk_sequences(interactions, max_length, rng)
     # Neighbours in this order differ by about eight items in length; the noise changes the
@@ -130,11 +126,7 @@ def pad(histories: Sequence[NDArray[np.int32]], pad_index: int) -> NDArray[np.in
 def batches_by_length(
     histories: Sequence[NDArray[np.int32]], max_length: int, batch_size: int
 ) -> Iterator[tuple[NDArray[np.int64], list[NDArray[np.int32]]]]:
-    """Batch the latest `max_length` items of histories, similar lengths together.
-
-    Yields:
-        The positions in `histories`, [B], and the truncated histories.
-    """
+    """Yield batches of similar length: positions in `histories`, [B], and the latest items."""
     recent = [history[-max_length:] for history in histories]
     order = np.argsort([len(history) for history in recent], kind="stable")
     for start in range(0, len(order), batch_size):

@@ -33,13 +33,15 @@ class NumpyLayer:
 
     n_parts = 1
     """Number of vectors in a state: (h,), or (h, c) for an LSTM."""
+    _sums_biases = True
 
     def __init__(
         self, weight_GX: Floats, weight_GH: Floats, bias_X_G: Floats, bias_H_G: Floats
     ) -> None:
         self._hidden = weight_GH.shape[1]
         self._input_weight_XG, self._hidden_weight_HG = weight_GX.T, weight_GH.T
-        self._input_bias_G, self._hidden_bias_G = bias_X_G, bias_H_G
+        self._input_bias_G = bias_X_G + bias_H_G if self._sums_biases else bias_X_G
+        self._hidden_bias_G = bias_H_G
 
     def run(self, input_LX: Floats, state_PH: Floats) -> Floats:
         """Run one sequence and return each h, [L, H]. `state_PH`, h first, is updated in place."""
@@ -88,7 +90,7 @@ class NumpyLSTM(NumpyLayer):
         order_G = np.concatenate([i, f, o, g])
         matrix_AG = np.empty((width + 1 + hidden, 4 * hidden), np.float32)
         matrix_AG[:width] = weight_GX[order_G].T
-        matrix_AG[width] = (bias_X_G + bias_H_G)[order_G]
+        matrix_AG[width] = self._input_bias_G[order_G]
         matrix_AG[width + 1 :] = weight_GH[order_G].T * _HALF
         matrix_AG[:, : 3 * hidden] *= _HALF
         self._matrix_AG = matrix_AG
@@ -159,6 +161,8 @@ class NumpyLSTM(NumpyLayer):
 class NumpyGRU(NumpyLayer):
     """A GRU layer as in torch: the reset gate multiplies W h + b."""
 
+    _sums_biases = False
+
     def _step(self, input_G: Floats, h_H: Floats) -> Floats:
         """Compute (1 − z) n + z h with n = tanh(x_n + r (W h + b)_n)."""
         hidden = self._hidden
@@ -172,11 +176,6 @@ class NumpyGRU(NumpyLayer):
 
 class NumpyRNN(NumpyLayer):
     """A layer of tanh units."""
-
-    def __init__(
-        self, weight_GX: Floats, weight_GH: Floats, bias_X_G: Floats, bias_H_G: Floats
-    ) -> None:
-        super().__init__(weight_GX, weight_GH, bias_X_G + bias_H_G, bias_H_G)
 
     def _step(self, input_G: Floats, h_H: Floats) -> Floats:
         """Compute tanh(x + W h)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,24 +25,19 @@ _HEADER = "training"
 class Checkpoint:
     """What a training needs to be resumed."""
 
-    tensors: Mapping[str, Tensor]
-    """By name, as `<group>.<name>`."""
+    groups: Mapping[str, Mapping[str, Tensor]]
+    """Tensors of the network, of the best epoch, of the optimizer and of the random generators."""
     metadata: Mapping[str, Any]
     """Plain values: identity, step, data order, history."""
-
-    def group(self, name: str) -> dict[str, Tensor]:
-        """The tensors of a group, by name without the group."""
-        prefix = f"{name}."
-        return {
-            key.removeprefix(prefix): tensor
-            for key, tensor in self.tensors.items()
-            if key.startswith(prefix)
-        }
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint into its folder; it replaces an older one atomically."""
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    tensors = {
+        f"{group}.{name}": tensor.cpu().contiguous()
+        for group, named in checkpoint.groups.items()
+        for name, tensor in named.items()
+    }
     with atomic_file(folder / CHECKPOINT) as tmp_path:
         save_file(tensors, tmp_path, metadata={_HEADER: json.dumps(dict(checkpoint.metadata))})
 
@@ -55,42 +51,39 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     path = folder / CHECKPOINT
     if not path.exists():
         return None
+    groups: dict[str, dict[str, Tensor]] = defaultdict(dict)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {})[_HEADER])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return Checkpoint(tensors, metadata)
+            for key in file.keys():  # noqa: SIM118
+                group, name = key.split(".", 1)
+                groups[group][name] = file.get_tensor(key)
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise TrainingError(
             f"{path} cannot be read as a checkpoint ({error}): delete it to train from the start"
         ) from error
+    return Checkpoint(groups, metadata)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The moments and step counts of an optimizer, as `<parameter index>.<name>`."""
     state = optimizer.state_dict()["state"]
-    return {
-        f"{index}.{name}": tensor
-        for index, entries in state.items()
-        for name, tensor in entries.items()
-    }
+    return {f"{i}.{name}": tensor for i, named in state.items() for name, tensor in named.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Load the result of `optimizer_tensors`."""
-    entries: dict[int, dict[str, Tensor]] = {}
+    state: dict[int, dict[str, Tensor]] = defaultdict(dict)
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)
-        entries.setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": entries})
+        state[int(index)][name] = tensor
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 
 
 def rng_tensors(device: torch.device) -> dict[str, Tensor]:
     """The states of torch's global random number generators."""
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
+    cuda = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"cpu": torch.get_rng_state(), **cuda}
 
 
 def restore_rng(tensors: Mapping[str, Tensor], device: torch.device) -> None:

@@ -22,8 +22,7 @@ class SessionConfig(Config):
     """LSTM (Hochreiter & Schmidhuber 1997), GRU (Cho et al. 2014) or tanh RNN (Elman 1990)."""
 
     embedding_dim: int | None = Field(default=None, ge=1)
-    """Size of the item embeddings, shared by input and output. None means 64, or 128 for 200,000
-    interactions or more."""
+    """Size of the item embeddings. None means 64, or 128 for 200,000 interactions or more."""
 
     hidden_dim: int = Field(default=256, ge=1)
     """Size of the recurrent state."""
@@ -35,8 +34,7 @@ class SessionConfig(Config):
     """Attend from each state to the latest `train_chunk_length` states."""
 
     feed_forward: int = Field(default=4, ge=0)
-    """Inner size of the final feed-forward block, as a multiple of `embedding_dim`. Zero disables
-    the block."""
+    """Inner size of the feed-forward block as a multiple of `embedding_dim`; zero for none."""
 
     ema_half_lives: tuple[PositiveFloat, ...] = (1.0, 2.5, 6.0, 25.0, 150.0)
     """Half-lives, in interactions, of the exponential moving averages of the inputs that bypass
@@ -56,16 +54,14 @@ class SessionConfig(Config):
     """Variational dropout of the moving averages and the latest input."""
 
     item_embedding_init: Literal["ppmi", "cooccurrence", "random"] = "ppmi"
-    """Initial item embeddings: factors of windowed PPMI (`recsys.ppmi_embeddings`), the embeddings
-    fitted to the co-occurrence, or random. The caller of the fit passes the embeddings; `random`
-    ignores them."""
+    """Initial item embeddings: those of windowed PPMI (`recsys.ppmi_embeddings`), those fitted to
+    the co-occurrence, or random. The caller passes the embeddings; `random` ignores them."""
 
     freeze_item_embeddings: bool = False
     """Keep the item embeddings at their initial values."""
 
     exclude_seen: bool = True
-    """Give items of the history probability zero, in training and in scoring. Set to False for
-    data in which items repeat."""
+    """Give items of the history probability zero. False is for data in which items repeat."""
 
     train_chunk_length: int = Field(default=100, ge=1)
     """Maximum number of predictions per training sequence."""
@@ -77,8 +73,7 @@ class SessionConfig(Config):
     """Passes over all interactions."""
 
     patience: int | None = Field(default=None, ge=1)
-    """Stop after this number of epochs without improvement of the validation NDCG@10. None
-    disables early stopping."""
+    """Epochs without improvement of the validation NDCG@10 after which to stop; None for never."""
 
     batch_size: int | None = Field(default=None, ge=1)
     """Sequences per step. None means about 150 steps per epoch, within 8 to 32 sequences."""
@@ -99,17 +94,13 @@ class SessionConfig(Config):
     """Maximum norm of the gradient."""
 
     loss: Literal["auto", "full", "sampled"] = "auto"
-    """Cross-entropy over the whole catalogue or over a sample. `auto` samples if there are more
-    than 50,000 items."""
+    """Cross-entropy over the catalogue or a sample; `auto` samples above 50,000 items."""
 
     n_negatives: int = Field(default=512, ge=1)
     """Items drawn per step for the sampled loss, in addition to the targets of the batch."""
 
     def resolve(self, n_interactions: int) -> SessionConfig:
-        """Fill in the settings that depend on the size of the data and are None.
-
-        Args:
-            n_interactions: number of training interactions.
+        """Replace None in settings that depend on the number of training interactions.
 
         Example:
             >>> SessionConfig(input_dropout=0.5).resolve(1_000_000).input_dropout
@@ -117,10 +108,7 @@ class SessionConfig(Config):
             >>> SessionConfig().resolve(1_000_000).embedding_dim
             128
         """
-        defaults = _LARGE if n_interactions >= LARGE_DATASET else _SMALL
+        large = n_interactions >= LARGE_DATASET
+        defaults = {"embedding_dim": 128 if large else 64, "input_dropout": 0.1 if large else 0.2}
         unset = {name: value for name, value in defaults.items() if getattr(self, name) is None}
         return self.model_copy(update=unset)
-
-
-_SMALL = {"embedding_dim": 64, "input_dropout": 0.2}
-_LARGE = {"embedding_dim": 128, "input_dropout": 0.1}

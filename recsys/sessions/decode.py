@@ -77,13 +77,9 @@ def search_beams(
     beam_width: int,
     allowed_N: NDArray[np.bool_] | None = None,
 ) -> list[ItemSequence]:
-    """Beam search from one encoded history; see `beam_search`.
+    """Beam search from an encoded history, `model.sequences(history)`; see `beam_search`.
 
-    Args:
-        sequences: the history, as `model.sequences(history)` returns it.
-        length: length of the sequences; they are shorter if no allowed items are left.
-        beam_width: number of sequences kept at every step.
-        allowed_N: items that may occur; None allows all.
+    Only items of `allowed_N` occur. Sequences are shorter than `length` if no items are left.
     """
     beams = [ItemSequence((), ())]
     total_B = np.zeros(1)

@@ -148,13 +148,14 @@ def _identity(
     runtime: Runtime,
 ) -> dict[str, Any]:
     """What must be equal for a training to resume another one's checkpoint."""
-    embeddings = None if item_embeddings is None else np.ascontiguousarray(item_embeddings)
+    embeddings_digest = None
+    if item_embeddings is not None:
+        contiguous = np.ascontiguousarray(item_embeddings)
+        embeddings_digest = hashlib.sha256(contiguous.data).hexdigest()
     return {
         "start": None if start is None else _parameters_digest(start),
         "data": interactions.digest,
-        "item_embeddings": None
-        if embeddings is None
-        else hashlib.sha256(embeddings.data).hexdigest(),
+        "item_embeddings": embeddings_digest,
         "precision": runtime.torch_precision(),
         "seed": runtime.seed,
         **config.model_dump(mode="json"),
@@ -163,14 +164,9 @@ def _identity(
 
 @torch.no_grad()
 def warm_start(network: SessionNetwork, items: Vocabulary, earlier: SessionModel) -> None:
-    """Copy the parameters of an earlier model; items are matched by id.
+    """Copy the parameters of an earlier model into an initialized network over `items`.
 
-    A new item starts with a zero embedding and the bias of its popularity.
-
-    Args:
-        network: an initialized network over `items`; changed in place.
-        items: the items of the network.
-        earlier: the model to continue from.
+    Items are matched by id. A new item has a zero embedding and the bias of its popularity.
 
     Raises:
         ConfigError: the architectures differ.
@@ -189,18 +185,16 @@ def warm_start(network: SessionNetwork, items: Vocabulary, earlier: SessionModel
 
 
 def _require_same_architecture(own: dict[str, Tensor], learned: dict[str, Tensor]) -> None:
-    """Raise unless both have parameters of the same names and, except for items, shapes."""
-    shapes = [
+    shapes, others = (
         {
-            name: tuple(tensor.shape[1:] if name in PER_ITEM else tensor.shape)
+            name: tensor.shape[1:] if name in PER_ITEM else tensor.shape
             for name, tensor in state.items()
             if name != _PER_DATASET
         }
         for state in (own, learned)
-    ]
-    if shapes[0] != shapes[1]:
-        names = sorted({*shapes[0], *shapes[1]})
-        differing = [name for name in names if shapes[0].get(name) != shapes[1].get(name)]
+    )
+    differing = sorted(n for n in shapes | others if shapes.get(n) != others.get(n))
+    if differing:
         raise ConfigError(
             f"the model to start from has another architecture: {', '.join(differing[:3])} "
             "differ; set the same cell, sizes, layers and attention, or train from the start"
@@ -208,7 +202,6 @@ def _require_same_architecture(own: dict[str, Tensor], learned: dict[str, Tensor
 
 
 def _parameters_digest(model: SessionModel) -> str:
-    """Hex SHA-256 of the parameters of a model."""
     sha = hashlib.sha256()
     for name, tensor in sorted(model.network.state_dict().items()):
         sha.update(name.encode())

@@ -53,7 +53,7 @@ class NextItemLoss(nn.Module):
         if self.uses_sampled_softmax:
             return sampled_cross_entropy(
                 query_MD, *parameters, network.log_popularity, config.n_negatives, seen
-            )
+            ).mean()
         return full_cross_entropy(query_MD, *parameters, config.label_smoothing, seen)
 
     @property
@@ -117,17 +117,16 @@ def full_cross_entropy(
 
     Equal to `torch.nn.functional.cross_entropy(query @ item_embeddings.T + bias, targets)` with
     the logits of seen items at minus infinity. The logits of a few predictions at a time are
-    computed, turned into their gradient in place, and multiplied out while they are in the cache:
-    less than half the time on a CPU, and memory for a chunk instead of M × N logits. The idea is
-    that of Wijmans et al. 2025, "Cut your losses in large-vocabulary language models".
+    turned into their gradient in place and multiplied out while they are in the cache: less than
+    half the time on a CPU, and memory for a chunk of logits only, as in Wijmans et al. 2025, "Cut
+    your losses in large-vocabulary language models".
 
     Args:
         query_MD: query vector of each prediction.
         item_embeddings_ND: output embeddings.
         item_bias_N: output biases.
         targets_M: the next items, int64; never among those seen.
-        label_smoothing: share of the target probability that is spread evenly over all items
-            that are not seen (Szegedy et al. 2016, §7).
+        label_smoothing: target probability spread over the items not seen (Szegedy et al. 2016).
         seen: items to exclude at each prediction.
     """
     loss: Tensor = _FullCrossEntropy.apply(  # type: ignore[no-untyped-call]
@@ -201,11 +200,7 @@ def _loss_and_gradient(
 
 
 def _exclude(logits_CN: Tensor, seen_CN: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Set the logits of seen items to minus infinity.
-
-    Returns:
-        Mean logit, [C, 1], and number, [C, 1], of the other items.
-    """
+    """Set the logits of seen items to −∞; returns mean logit and number of the others, [C, 1]."""
     n_items = logits_CN.shape[1]
     if seen_CN is None:
         return logits_CN.mean(1, keepdim=True), logits_CN.new_full((len(logits_CN), 1), n_items)
@@ -224,40 +219,21 @@ def sampled_cross_entropy(
     n_negatives: int,
     seen: SeenMask | None = None,
 ) -> Tensor:
-    """Mean of log Z − s_y over the predictions, with Z estimated from K drawn items.
+    """Sampled loss of each prediction, [M]: log Z − s_y with Z estimated from K drawn items.
 
     Z = e^{s_y} + Σ_{j ≠ y} e^{s_j}  ≈  e^{s_y} + Σ_{drawn j ≠ y} e^{s_j − log(K q_j)}
 
     q_j is the probability of drawing j: the logQ correction (Bengio & Senécal 2008), not applied
     to the target (Khrylchenko et al. 2025, "Correcting the LogQ correction"). Half of the draws
-    are uniform, half are targets of the batch. All predictions of a batch share them.
-
-    Args:
-        query_MD: query vector of each prediction.
-        item_embeddings_ND: output embeddings.
-        item_bias_N: output biases.
-        targets_M: the next items, int64.
-        log_popularity_N: logarithm of each item's share of all interactions.
-        n_negatives: number of draws, K.
-        seen: items to exclude at each prediction.
+    are uniform, half are targets of the batch. All predictions of a batch share them. For the
+    arguments see `full_cross_entropy`; `n_negatives` is K and `log_popularity_N` the logarithm of
+    each item's share of all interactions.
     """
-    return _sampled_losses(
-        query_MD, item_embeddings_ND, item_bias_N, targets_M, log_popularity_N, n_negatives, seen
-    ).mean()
-
-
-def _sampled_losses(
-    query_MD: Tensor,
-    item_embeddings_ND: Tensor,
-    item_bias_N: Tensor,
-    targets_M: Tensor,
-    log_popularity_N: Tensor,
-    n_negatives: int,
-    seen: SeenMask | None,
-) -> Tensor:
-    """The loss of each prediction, [M]."""
     n_items = len(item_bias_N)
-    drawn_U, counts_U = _draw(targets_M, n_items, n_negatives)
+    half, device = n_negatives // 2, targets_M.device
+    uniform = torch.randint(n_items, (n_negatives - half,), device=device)
+    popular = targets_M[torch.randint(len(targets_M), (half,), device=device)]
+    drawn_U, counts_U = torch.unique(torch.cat([uniform, popular]), return_counts=True)
     log_q_U = torch.logaddexp(
         log_popularity_N[drawn_U] + math.log(0.5),
         log_popularity_N.new_tensor(math.log(0.5 / n_items)),
@@ -269,17 +245,7 @@ def _sampled_losses(
     if seen is not None:
         logits_MU = logits_MU.masked_fill(seen.among(drawn_U), -math.inf)
     target_M = (query_MD * item_embeddings_ND[targets_M]).sum(1).float() + item_bias_N[targets_M]
-    log_z_M = torch.cat([target_M[:, None], logits_MU], dim=1).logsumexp(1)
-    return log_z_M - target_M
-
-
-def _draw(targets_M: Tensor, n_items: int, n_draws: int) -> tuple[Tensor, Tensor]:
-    """The distinct drawn items, ascending, and how often each was drawn."""
-    device = targets_M.device
-    uniform = torch.randint(n_items, (n_draws - n_draws // 2,), device=device)
-    popular = targets_M[torch.randint(len(targets_M), (n_draws // 2,), device=device)]
-    drawn_U, counts_U = torch.unique(torch.cat([uniform, popular]), return_counts=True)
-    return drawn_U, counts_U
+    return torch.cat([target_M[:, None], logits_MU], dim=1).logsumexp(1) - target_M
 
 
 def _contains(items_MS: Tensor, drawn_U: Tensor) -> Tensor:

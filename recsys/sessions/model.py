@@ -60,7 +60,7 @@ class SessionModel:
     def score(
         self, histories: Sequence[NDArray[np.int32]], batch_size: int = 128
     ) -> NDArray[np.float32]:
-        """Log-probability of each item to be next.
+        """Log-probability of each item to be next, [B, n_items].
 
         Items of the history have probability zero unless `exclude_seen` is off. Items that the
         model does not know (index −1 or beyond the catalogue) are ignored with a warning in the
@@ -69,9 +69,6 @@ class SessionModel:
         Args:
             histories: item indices, oldest first.
             batch_size: number of histories scored at once.
-
-        Returns:
-            One row per history, [B, n_items].
         """
         known = self._drop_unknown(histories)
         scores = np.empty((len(histories), len(self.items)), dtype=np.float32)
@@ -83,8 +80,11 @@ class SessionModel:
                     logits_BN = torch.where(has_history_B1, logits_BN, self.network.log_popularity)
                 else:
                     logits_BN = self.network.log_popularity.expand(len(batch), -1)
-                seen_BN = self._seen([known[row] for row in rows])
-                scores[rows] = self._log_probability(logits_BN, seen_BN).cpu().numpy()
+                seen_BN = np.zeros((len(rows), len(self.items)), dtype=np.bool_)
+                for seen_N, row in zip(seen_BN, rows, strict=True):
+                    seen_N[known[row]] = True
+                seen = torch.from_numpy(seen_BN).to(logits_BN.device)
+                scores[rows] = self._log_probability(logits_BN, seen).cpu().numpy()
         return scores
 
     def start(self, n_sessions: int = 1) -> SessionState:
@@ -98,15 +98,12 @@ class SessionModel:
 
         The scores equal those of `score` for the whole history, up to `max_history` items.
 
-        Args:
-            state: state of one session; not changed.
-            item: item index.
-
         Returns:
-            The new state, and the log-probability of each item to be next, [n_items].
+            The new state, and the log-probability of each item to be next, [n_items]. The given
+            state is not changed.
 
         Raises:
-            ValueError: the index is out of range.
+            ValueError: the item index is out of range.
         """
         if not 0 <= item < len(self.items):
             raise ValueError(f"item {item} is out of range: indices are 0 to {len(self.items) - 1}")
@@ -123,13 +120,9 @@ class SessionModel:
             scores_BN = self._log_probability(logits_BN, seen_BN)
             return SessionState(network_state, seen_BN), scores_BN
 
-    def prior_scores(self) -> Tensor:
-        """Scores of an empty session, [1, n_items]: the log-popularity."""
-        return self.network.log_popularity.log_softmax(0)[None]
-
     def sequences(self, history: NDArray[np.integer]) -> TorchSequences:
         """The history as a sequence to decode from; see `recsys.sessions.decode`."""
-        state, scores_BN = self.start(), self.prior_scores()
+        state, scores_BN = self.start(), self.network.log_popularity.log_softmax(0)[None]
         for item in history.tolist():
             state, scores_BN = self.step_batch(state, torch.tensor([item]))
         return TorchSequences(self, state, scores_BN)
@@ -147,12 +140,11 @@ class SessionModel:
 
     def _encode(self, histories: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
         """Query vectors after the last item, [B, D], and whether there is one, [B, 1]."""
-        network = self.network
-        device = network.item_bias.device
+        network, state = self.network, None
+        device, dim = network.item_bias.device, network.item_embeddings.embedding_dim
         items_BL = torch.from_numpy(pad(histories, len(self.items))).to(device)
         last_B = torch.tensor([len(history) - 1 for history in histories], device=device)
-        query_BD = torch.zeros(len(histories), network.item_embeddings.embedding_dim, device=device)
-        state = None
+        query_BD = torch.zeros(len(histories), dim, device=device)
         # Padding follows the last item and does not affect its state.
         for start in range(0, items_BL.shape[1], _SEGMENT):
             steps, state = network.run_rnn(items_BL[:, start : start + _SEGMENT], state)
@@ -168,12 +160,6 @@ class SessionModel:
         if n_unknown:
             _logger.warning("ignored %d interactions with items unknown to the model", n_unknown)
         return known
-
-    def _seen(self, histories: Sequence[NDArray[np.int32]]) -> Tensor:
-        seen_BN = np.zeros((len(histories), len(self.items)), dtype=np.bool_)
-        for row, history in enumerate(histories):
-            seen_BN[row, history] = True
-        return torch.from_numpy(seen_BN).to(self.network.item_bias.device)
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -228,17 +214,12 @@ class _Scorer(nn.Module):
 
 
 def export_scorer(model: SessionModel, path: Path, length: int = 50) -> Path:
-    """Write the scoring of histories as a `.pt2` file that runs without this library.
+    """Write the scoring of histories atomically as a `.pt2` file that runs without this library.
 
-    The file can be loaded by `torch.export.load` or compiled by AOTInductor. The program takes
-    `items` (int64, [B, length], padded at the end with `n_items`) and `lengths` (int64, [B], 1 to
-    `length`) and returns log-probabilities (float32, [B, n_items]) equal to those of
-    `SessionModel.score`. B is dynamic; `length` is fixed, because the steps are unrolled.
-
-    Args:
-        model: a trained model.
-        path: the file to write, with suffix `.pt2`; it appears atomically.
-        length: maximum length of a history.
+    The file is for `torch.export.load` and AOTInductor. The program takes `items` (int64,
+    [B, length], padded at the end with `n_items`) and `lengths` (int64, [B], 1 to `length`) and
+    returns the log-probabilities of `SessionModel.score` (float32, [B, n_items]). B is dynamic;
+    `length`, the maximum length of a history, is fixed, because the steps are unrolled.
     """
     scorer = _Scorer(model.network).eval()
     device = model.network.item_bias.device
@@ -248,37 +229,26 @@ def export_scorer(model: SessionModel, path: Path, length: int = 50) -> Path:
     with warnings.catch_warnings():
         # Recurrent layers flatten their weights during the export.
         warnings.filterwarnings("ignore", "The tensor attributes? self.network.layers")
-        program = torch.export.export(
-            scorer,
-            (items_BL, lengths_B),
-            dynamic_shapes={"items_BL": dynamic, "lengths_B": dynamic},
-        )
+        shapes = {"items_BL": dynamic, "lengths_B": dynamic}
+        program = torch.export.export(scorer, (items_BL, lengths_B), dynamic_shapes=shapes)
     with atomic_file(path) as tmp_path:
         torch.export.save(program, tmp_path)
     return path
 
 
 def expected_calibration_error(
-    model: SessionModel,
-    histories: Sequence[NDArray[np.int32]],
-    targets: NDArray[np.int32],
-    n_bins: int = 15,
+    scores_BN: NDArray[np.float32], targets_B: NDArray[np.integer], n_bins: int = 15
 ) -> float:
     """Expected calibration error of the top-ranked item (Guo et al. 2017, eq. 5).
 
-    Predictions are binned by their probability; the error is the mean over bins of
-    |accuracy − mean probability|, weighted by size. Targets seen in the history are left out.
-
-    Raises:
-        DataError: no target is left.
+    The mean over bins of probability of |accuracy − mean probability|, weighted by size. Targets
+    with probability zero, such as items of the history, are left out.
     """
-    scores_BN = model.score(histories)
-    possible_B = np.isfinite(scores_BN[np.arange(len(scores_BN)), targets])
+    possible_B = np.isfinite(scores_BN[np.arange(len(targets_B)), targets_B])
     if not possible_B.any():
-        raise DataError("there is nothing to calibrate on: every target is in its history")
-    scores_BN, targets = scores_BN[possible_B], targets[possible_B]
-    confidence = np.exp(scores_BN.max(1))
+        raise DataError("there is nothing to calibrate on: every target has probability zero")
+    confidence = np.exp(scores_BN[possible_B].max(1))
+    is_right = scores_BN[possible_B].argmax(1) == targets_B[possible_B]
     bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
-    is_right = scores_BN.argmax(1) == targets
     gaps = np.bincount(bins, is_right, n_bins) - np.bincount(bins, confidence, n_bins)
     return float(np.abs(gaps).sum() / len(confidence))

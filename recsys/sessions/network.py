@@ -63,14 +63,7 @@ class SessionNetwork(nn.Module):
     of the inputs and attention over past states → feed-forward block → dot product with the item
     embeddings, plus bias. Input and output embeddings are tied (Press & Wolf 2017; Inan et al.
     2017), layers above the first are residual (He et al. 2016), and dropout masks are constant
-    over the steps of a sequence (Gal & Ghahramani 2016).
-
-    Args:
-        n_items: size of the catalogue; index `n_items` is the padding.
-        config: a resolved configuration.
-
-    Raises:
-        ValueError: the configuration is not resolved.
+    over the steps of a sequence (Gal & Ghahramani 2016). Index `n_items` is the padding.
     """
 
     log_popularity: Tensor
@@ -103,12 +96,7 @@ class SessionNetwork(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator, item_counts: Tensor) -> None:
-        """Initialize all parameters; the biases are the log-popularity of the items.
-
-        Args:
-            generator: random number generator, on the CPU.
-            item_counts: number of interactions of each item, [N].
-        """
+        """Initialize all parameters, the biases by the items' numbers of interactions, [N]."""
         bound = self.config.hidden_dim**-0.5
         for name, parameter in self.named_parameters():
             if name.startswith(("layers.", "output.", "attention.")):
@@ -130,9 +118,7 @@ class SessionNetwork(nn.Module):
     def load_item_embeddings(self, item_embeddings: Tensor) -> None:
         """Copy pretrained embeddings, scaled to the standard deviation `INIT_STD`.
 
-        Args:
-            item_embeddings: [N, any number of columns]. Excess columns are dropped; missing ones
-                keep their random initial values.
+        Excess columns are dropped; missing ones keep their random initial values.
         """
         width = min(item_embeddings.shape[1], self.item_embeddings.embedding_dim)
         pretrained_ND = item_embeddings[:, :width].float()
@@ -147,11 +133,7 @@ class SessionNetwork(nn.Module):
     def step(
         self, items_BL: Tensor, state: NetworkState | None = None
     ) -> tuple[Tensor, NetworkState]:
-        """Continue sequences from a state; None is the start of a sequence.
-
-        Returns:
-            The query vectors after each step, [B, L, D], and the state after the last.
-        """
+        """Continue sequences from a state; returns query vectors, [B, L, D], and the new state."""
         steps, state = self.run_rnn(items_BL, state)
         return self.head(steps), state
 
@@ -215,12 +197,7 @@ class EMAFeatures(nn.Module):
     m_t = d m_{t−1} + (1 − d) x_t with d = 2^(−1 / half-life) and m_0 = 0: exponential moving
     averages with fixed decays; see "Mega" (Ma et al. 2023). The map has D² parameters per average
     and overfits item pairs early, so its features have a dropout rate of their own. Its weights
-    start at zero.
-
-    Args:
-        dim: size of input and output.
-        half_lives: number of steps after which an input counts half, for each average.
-        dropout: variational dropout of the features in training.
+    start at zero. `emas_BKD` are the averages before the inputs; None at the start of a sequence.
     """
 
     decay: Tensor
@@ -233,12 +210,7 @@ class EMAFeatures(nn.Module):
         self.register_buffer("decay", decay.float(), persistent=False)  # [K]
 
     def forward(self, input_BLD: Tensor, emas_BKD: Tensor | None) -> Tensor:
-        """The output at each step, [B, L, D].
-
-        Args:
-            input_BLD: the new inputs.
-            emas_BKD: the averages before them; None at the start of a sequence.
-        """
+        """The output at each step, [B, L, D]."""
         n_steps = input_BLD.shape[1]
         steps_L = torch.arange(n_steps, device=input_BLD.device)
         emas_BKLD = self._input_weights(steps_L, n_steps) @ input_BLD[:, None].float()
@@ -282,15 +254,11 @@ class EMAFeatures(nn.Module):
 
 
 class PastAttention(nn.Module):
-    """Attention of each state over the latest states, itself included.
+    """Attention of each state over the latest `window` states, itself included.
 
     See Bahdanau et al. 2015 and Daniluk et al. 2017, "Frustratingly short attention spans". The
-    values start at zero, so that training begins as without attention.
-
-    Args:
-        hidden_dim: size of the states.
-        output_dim: size of the output.
-        window: maximum number of states to attend to, and to keep.
+    values start at zero, so that training begins as without attention. `past_BPH` are the states
+    kept from earlier steps.
     """
 
     def __init__(self, hidden_dim: int, output_dim: int, window: int) -> None:
@@ -307,7 +275,7 @@ class PastAttention(nn.Module):
         self.value.bias.zero_()
 
     def forward(self, states_BLH: Tensor, past_BPH: Tensor | None) -> Tensor:
-        """The output at each step, [B, L, D]; `past` are the states kept from earlier steps."""
+        """The output at each step, [B, L, D]."""
         steps_L = torch.arange(states_BLH.shape[1], device=states_BLH.device)
         return self._attend(states_BLH, steps_L, states_BLH, past_BPH)
 
@@ -341,10 +309,6 @@ class FeedForward(nn.Module):
     """The pre-norm feed-forward block of a Transformer (Vaswani et al. 2017; Xiong et al. 2020).
 
     x + contract(gelu(expand(norm(x)))), with `contract` starting at zero.
-
-    Args:
-        dim: size of input and output.
-        inner_dim: size in between.
     """
 
     def __init__(self, dim: int, inner_dim: int) -> None:

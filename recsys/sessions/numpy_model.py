@@ -22,8 +22,6 @@ from recsys.sessions.config import KEY_DIM, SessionConfig
 from recsys.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    import torch
-
     from recsys.sessions.model import SessionModel
 
 _EPSILON = 1e-5  # as in nn.LayerNorm
@@ -89,14 +87,8 @@ def from_torch(model: SessionModel) -> Weights:
     return Weights(model.config, {name: p.detach().cpu().numpy() for name, p in state.items()})
 
 
-def to_torch(
-    weights: Weights, items: Vocabulary, device: torch.device | None = None
-) -> SessionModel:
-    """The torch model with these parameters.
-
-    Raises:
-        RuntimeError: the parameters do not match the configuration and the catalogue.
-    """
+def to_torch(weights: Weights, items: Vocabulary) -> SessionModel:
+    """The torch model with these parameters, on the CPU."""
     import torch
 
     from recsys.sessions.model import SessionModel
@@ -107,38 +99,33 @@ def to_torch(
     network.load_state_dict(
         {name: torch.from_numpy(np.array(array)) for name, array in weights.arrays.items()}
     )
-    return SessionModel(network.to(device or torch.device("cpu")).eval(), items)
+    return SessionModel(network.eval(), items)
 
 
+@dataclass(slots=True, eq=False)
 class State:
     """The state of one sequence; `NumpySessionModel.step` changes it in place."""
 
-    __slots__ = ("emas_SD", "hidden", "n_steps", "past_PM", "query_D")
-
-    def __init__(self, hidden: list[Floats], emas_SD: Floats, past_PM: Floats) -> None:
-        self.hidden = hidden
-        """The state of each layer, [n_parts, H]."""
-        self.emas_SD = emas_SD
-        """Moving averages of the inputs."""
-        self.past_PM = past_PM
-        """Keys and values of the latest states, [P, K + D]: a ring buffer that grows up to the
-        attention's window. The order of the rows is irrelevant."""
-        self.n_steps = 0
-        self.query_D: Floats | None = None
-        """Query vector of the next item; None before the first step."""
+    hidden: list[Floats]
+    """The state of each layer, [n_parts, H]."""
+    emas: Floats
+    """Moving averages of the inputs, [S, D]."""
+    past: Floats
+    """Keys and values of the latest states, [P, M]: a ring buffer that grows up to the window of
+    the attention. The order of the rows is irrelevant."""
+    n_steps: int = 0
+    query: Floats | None = None
+    """Query vector of the next item, [D]; None before the first step."""
 
     def copy(self) -> State:
         """An independent copy."""
         hidden = [part.copy() for part in self.hidden]
-        copied = State(hidden, self.emas_SD.copy(), self.past_PM.copy())
-        copied.n_steps, copied.query_D = self.n_steps, self.query_D
-        return copied
+        return State(hidden, self.emas.copy(), self.past.copy(), self.n_steps, self.query)
 
     @property
     def nbytes(self) -> int:
         """Size of the arrays in bytes."""
-        arrays = (*self.hidden, self.emas_SD, self.past_PM)
-        return sum(array.nbytes for array in arrays)
+        return sum(array.nbytes for array in (*self.hidden, self.emas, self.past))
 
 
 class NumpySessionModel:
@@ -152,9 +139,7 @@ class NumpySessionModel:
         arrays, config = weights.arrays, weights.config
         self.config = config
         self.n_items = len(arrays["item_bias"])
-        self.item_embeddings_ND: Floats = np.asarray(
-            arrays["item_embeddings.weight"][: self.n_items]
-        )
+        self.item_embeddings_ND: Floats = arrays["item_embeddings.weight"][: self.n_items]
         # Transposed and with the bias as a last row: twice as fast for a single query.
         self._output_CN = _transpose_with_bias(self.item_embeddings_ND, arrays["item_bias"])
         log_popularity_N = arrays["log_popularity"]
@@ -175,9 +160,8 @@ class NumpySessionModel:
 
     def start(self) -> State:
         """The state of an empty sequence."""
-        hidden = [
-            np.zeros((layer.n_parts, self.config.hidden_dim), np.float32) for layer in self._layers
-        ]
+        h = self.config.hidden_dim
+        hidden = [np.zeros((layer.n_parts, h), np.float32) for layer in self._layers]
         emas_SD = np.zeros((len(self._decay_S), self.item_embeddings_ND.shape[1]), np.float32)
         width = len(self._past_bias_M) if self._window else 0
         return State(hidden, emas_SD, np.empty((min(self._window, 4), width), np.float32))
@@ -199,7 +183,7 @@ class NumpySessionModel:
         self._update_emas(state, input_LD)
         state.n_steps += len(items)
         attended_D = self._attend(state, x_LH[-1]) if self._window else None
-        state.query_D = self._head(x_LH[-1], input_LD[-1], state.emas_SD, attended_D)
+        state.query = self._head(x_LH[-1], input_LD[-1], state.emas, attended_D)
         return state
 
     def encode(self, history: NDArray[np.integer]) -> State:
@@ -207,13 +191,13 @@ class NumpySessionModel:
         return self.step(self.start(), history[-self.config.max_history :])
 
     def logits(self, state: State) -> Floats:
-        """Logits of all items to be next, [N]; the log-popularity for an empty sequence.
+        """Logits of all items, [N], including those of the sequence.
 
-        Items of the sequence are not excluded.
+        They are the log-popularity for an empty sequence.
         """
-        if state.query_D is None:
+        if state.query is None:
             return self.log_popularity_N.copy()
-        logits_N: Floats = np.append(state.query_D, _ONE) @ self._output_CN
+        logits_N: Floats = np.append(state.query, _ONE) @ self._output_CN
         return logits_N
 
     def encode_batch(self, histories: Sequence[NDArray[np.integer]]) -> Floats:
@@ -263,7 +247,7 @@ class NumpySessionModel:
         return NumpySequences(self, (self.encode(history),), (tuple(history.tolist()),))
 
     def _update_emas(self, state: State, input_LD: Floats) -> None:
-        n_steps, emas_SD = len(input_LD), state.emas_SD
+        n_steps, emas_SD = len(input_LD), state.emas
         if n_steps == 1:  # streaming: cheaper than a table of powers
             emas_SD += self._gain_S1 * (input_LD - emas_SD)
             return
@@ -290,7 +274,9 @@ class NumpySessionModel:
             query_D += attended_D
         if self.config.feed_forward:
             normed_D = self._norm(query_D, "feed_forward.norm")
-            inner_F = _gelu(self._linear(normed_D, "feed_forward.expand"))
+            x_F = self._linear(normed_D, "feed_forward.expand")
+            # Exact GELU, x Φ(x) (Hendrycks & Gimpel 2016).
+            inner_F = (0.5 * x_F * (1.0 + erf(x_F * _SQRT_HALF))).astype(np.float32, copy=False)
             query_D += self._linear(inner_F, "feed_forward.contract")
         return query_D
 
@@ -300,17 +286,17 @@ class NumpySessionModel:
         rows_LM = latest_LH @ self._past_weight_MH.T + self._past_bias_M
         first = state.n_steps + len(x_LH) - len(latest_LH)
         last = first + len(latest_LH)
-        if len(state.past_PM) < min(last, self._window):
-            size = min(max(last, 2 * len(state.past_PM)), self._window)
+        if len(state.past) < min(last, self._window):
+            size = min(max(last, 2 * len(state.past)), self._window)
             grown_PM = np.empty((size, rows_LM.shape[1]), np.float32)
-            grown_PM[: len(state.past_PM)] = state.past_PM
-            state.past_PM = grown_PM
-        state.past_PM[np.arange(first, last) % self._window] = rows_LM
+            grown_PM[: len(state.past)] = state.past
+            state.past = grown_PM
+        state.past[np.arange(first, last) % self._window] = rows_LM
 
     def _attend(self, state: State, x_H: Floats) -> Floats:
         """Scaled dot-product attention of the latest state over the past, [D]."""
         query_K = self._linear(x_H, "attention.query")
-        past_PM = state.past_PM[: state.n_steps]  # further rows are not filled yet
+        past_PM = state.past[: state.n_steps]  # further rows are not filled yet
         weights_P = past_PM[:, :KEY_DIM] @ query_K
         weights_P *= np.float32(KEY_DIM**-0.5)
         weights_P -= weights_P.max()
@@ -397,9 +383,3 @@ def _transpose_with_bias(embeddings_ND: Floats, bias_N: Floats) -> Floats:
         output_CN[:dim, block] = embeddings_ND[block].T
     output_CN[dim] = bias_N
     return output_CN
-
-
-def _gelu(x: Floats) -> Floats:
-    """Exact GELU, x Φ(x) (Hendrycks & Gimpel 2016)."""
-    result: Floats = (0.5 * x * (1.0 + erf(x * _SQRT_HALF))).astype(np.float32, copy=False)
-    return result

@@ -47,11 +47,7 @@ _FINAL_RATE = 0.05
 
 
 class TrainingHistory:
-    """The metrics of each epoch and the parameters of the best one.
-
-    Args:
-        patience: number of epochs without improvement after which to stop; None never stops.
-    """
+    """The metrics of each epoch and the parameters of the best one."""
 
     def __init__(self, patience: int | None) -> None:
         self.patience = patience
@@ -61,9 +57,9 @@ class TrainingHistory:
 
     def should_continue(self, max_epochs: int) -> bool:
         """Whether to train another epoch."""
-        n_epochs, waiting = len(self.epochs), self.patience is not None and self.best_epoch > 0
-        out_of_patience = waiting and n_epochs - self.best_epoch >= (self.patience or 0)
-        return n_epochs < max_epochs and not out_of_patience
+        waited = len(self.epochs) - self.best_epoch if self.best_epoch else 0
+        out_of_patience = self.patience is not None and waited >= self.patience
+        return len(self.epochs) < max_epochs and not out_of_patience
 
     def update(self, metrics: Mapping[str, float], network: nn.Module) -> None:
         """Add the metrics of an epoch, and keep the parameters if it is the best so far."""
@@ -103,16 +99,6 @@ class Distributed:
             # Dropout differs between processes; the order of the data does not.
             torch.manual_seed(runtime.seed + self.fabric.global_rank)
 
-    @property
-    def device(self) -> torch.device:
-        """The device of this process."""
-        return self.fabric.device
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this process writes checkpoints."""
-        return self.fabric.global_rank == 0
-
     def shard(self, batches: list[_Batch]) -> list[_Batch]:
         """Every n-th batch. Shards have equal length, so that a few batches may occur twice."""
         n_steps = -(-len(batches) // self.world_size)
@@ -123,21 +109,15 @@ class Distributed:
         """The sums of a tensor and of a count over all processes."""
         if self.world_size == 1:
             return total, count
-        both = self.fabric.all_reduce(
-            torch.stack([total, total.new_tensor(count)]), reduce_op="sum"
-        )
-        return both[0], int(both[1])
+        pair = torch.stack([total, total.new_tensor(count)])
+        sums = self.fabric.all_reduce(pair, reduce_op="sum")
+        return sums[0], int(sums[1])
 
 
 class Trainer:
-    """One training: its epochs, learning rate and checkpoints.
+    """One training of a model with an initialized network, which is trained in place.
 
-    Args:
-        model: with an initialized network, which is trained in place.
-        interactions: the training data.
-        runtime: device, precision and seed.
-        identity: what must be equal in a checkpoint to resume from it.
-        checkpoint: folder of the checkpoint; None writes none.
+    `identity` must be equal in a checkpoint to resume from it. `checkpoint` is its folder.
     """
 
     def __init__(
@@ -154,7 +134,7 @@ class Trainer:
         self.identity = dict(identity)
         self.folder = checkpoint
         self.distributed = Distributed(runtime)
-        self.device = self.distributed.device
+        self.device = self.distributed.fabric.device
         self.rng = np.random.default_rng(runtime.seed)
         self.raw_optimizer = new_optimizer(model.network)
         self.loss, self.optimizer = self.distributed.fabric.setup(
@@ -183,20 +163,16 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         started = time.perf_counter()
         self.loss.train()
-        batches = self.distributed.shard(
-            training_batches(
-                self.interactions,
-                self.config.train_chunk_length,
-                self.config.batch_size,
-                self.rng,
-                self.distributed.world_size,
-            )
+        config, world_size = self.config, self.distributed.world_size
+        batches = training_batches(
+            self.interactions, config.train_chunk_length, config.batch_size, self.rng, world_size
         )
+        batches = self.distributed.shard(batches)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         n_targets = 0
         for index, chunks in enumerate(batches):
-            progress = (epoch - 1 + index / len(batches)) / self.config.epochs
-            set_learning_rate(self.raw_optimizer, self.config, self.step, progress)
+            progress = (epoch - 1 + index / len(batches)) / config.epochs
+            set_learning_rate(self.raw_optimizer, config, self.step, progress)
             batch = collate(self.interactions, chunks)
             total += batch.n_targets * self._train_step(batch).double()
             n_targets += batch.n_targets
@@ -212,17 +188,13 @@ class Trainer:
     def _train_step(self, batch: Batch) -> Tensor:
         """One gradient step on one batch; returns its mean loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        items_BL, context_BP = (
-            torch.from_numpy(array).to(self.device) for array in (batch.items, batch.context)
-        )
-        loss: Tensor = self.loss(items_BL, context_BP)
-        fabric = self.distributed.fabric
+        arrays = (batch.items, batch.context)
+        loss: Tensor = self.loss(*(torch.from_numpy(array).to(self.device) for array in arrays))
+        fabric, max_norm = self.distributed.fabric, self.config.gradient_clip
         fabric.backward(loss)
+        # The loss is checked once per epoch.
         fabric.clip_gradients(
-            self.loss,
-            self.optimizer,
-            max_norm=self.config.gradient_clip,
-            error_if_nonfinite=False,  # checked once per epoch
+            self.loss, self.optimizer, max_norm=max_norm, error_if_nonfinite=False
         )
         self.optimizer.step()
         self.step += 1
@@ -231,18 +203,16 @@ class Trainer:
     def _check_finite(self, train_loss: float, epoch: int) -> None:
         if math.isfinite(train_loss):
             return
-        checkpoint = (
-            f"; {self.folder / CHECKPOINT} holds the state after epoch {epoch - 1}"
-            if self.folder and epoch > 1
-            else ""
-        )
+        checkpoint = ""
+        if self.folder and epoch > 1:
+            checkpoint = f"; {self.folder / CHECKPOINT} holds the state after epoch {epoch - 1}"
         raise TrainingError(
             f"the loss is {train_loss} in epoch {epoch}: lower learning_rate "
             f"(now {self.config.learning_rate:g}){checkpoint}"
         )
 
     def _save(self) -> None:
-        if self.folder is None or not self.distributed.is_first:
+        if self.folder is None or self.distributed.fabric.global_rank != 0:
             return
         groups = {
             "network": self.model.network.state_dict(),
@@ -250,7 +220,6 @@ class Trainer:
             "optimizer": optimizer_tensors(self.raw_optimizer),
             "random": rng_tensors(self.device),
         }
-        tensors = {f"{name}.{key}": t for name, group in groups.items() for key, t in group.items()}
         metadata = {
             "identity": self.identity,
             "step": self.step,
@@ -258,7 +227,7 @@ class Trainer:
             "epochs": self.history.epochs,
             "best_epoch": self.history.best_epoch,
         }
-        save_checkpoint(self.folder, Checkpoint(tensors, metadata))
+        save_checkpoint(self.folder, Checkpoint(groups, metadata))
 
     def _resume(self) -> None:
         """Restore the state from the checkpoint, if there is one."""
@@ -273,39 +242,31 @@ class Trainer:
                     f"{identity.get(name)!r}, here it is {value!r}; choose another folder, or "
                     "delete it"
                 )
-        self.model.network.load_state_dict(found.group("network"))
-        restore_optimizer(self.raw_optimizer, found.group("optimizer"))
-        if self.distributed.is_first:
-            restore_rng(found.group("random"), self.device)
+        self.model.network.load_state_dict(found.groups["network"])
+        restore_optimizer(self.raw_optimizer, found.groups["optimizer"])
+        if self.distributed.fabric.global_rank == 0:
+            restore_rng(found.groups["random"], self.device)
         self.rng.bit_generator.state = found.metadata["data_order"]
         self.step = found.metadata["step"]
         self.history.epochs = found.metadata["epochs"]
         self.history.best_epoch = found.metadata["best_epoch"]
-        self.history.best_parameters = found.group("best")
+        self.history.best_parameters = dict(found.groups["best"])
 
 
 def new_optimizer(network: SessionNetwork) -> torch.optim.AdamW:
     """AdamW over the trainable parameters, with weight decay for matrices only."""
-    trainable = [p for p in network.parameters() if p.requires_grad]
-    decayed = [p for p in trainable if p.ndim > 1]
+    config, trainable = network.config, [p for p in network.parameters() if p.requires_grad]
     groups = [
-        {"params": decayed, "weight_decay": network.config.weight_decay},
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in trainable if p.ndim == 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=network.config.learning_rate, fused=True)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
 def set_learning_rate(
     optimizer: torch.optim.Optimizer, config: SessionConfig, step: int, progress: float
 ) -> None:
-    """Linear warm-up, then cosine decay from the peak to `_FINAL_RATE` of it.
-
-    Args:
-        optimizer: gets the rate for all parameters.
-        config: peak and warm-up.
-        step: number of steps done.
-        progress: share of the training done.
-    """
+    """Linear warm-up by `step`, and cosine decay by `progress`, the share of the training done."""
     warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
     cosine = 0.5 * (1.0 + math.cos(math.pi * progress))
     rate = config.learning_rate * warmup * (_FINAL_RATE + (1.0 - _FINAL_RATE) * cosine)

@@ -219,30 +219,20 @@ def test_a_bundle_stores_every_kind_of_model(bundle, any_kind, untrained, tmp_pa
     np.testing.assert_allclose(streamed, model.score([np.array([3], np.int32)])[0], atol=1e-5)
 
 
-class Fixed:
-    """A model with fixed scores."""
-
-    def __init__(self, probabilities):
-        self.scores = np.log(np.array(probabilities, np.float32))
-
-    def score(self, histories):
-        return self.scores
-
-
 def test_calibration_error_by_hand():
-    model = Fixed([[0.8, 0.2], [0.9, 0.1], [0.3, 0.7], [0.4, 0.6]])
-    histories, targets = [np.array([], np.int32)] * 4, np.array([0, 1, 1, 1], np.int32)
+    probabilities = [[0.8, 0.2], [0.9, 0.1], [0.3, 0.7], [0.4, 0.6]]
+    scores, targets = np.log(np.array(probabilities, np.float32)), np.array([0, 1, 1, 1])
     # Two bins of 0.5: all four in the upper one, three right, mean probability 0.75.
-    assert expected_calibration_error(model, histories, targets, 2) == pytest.approx(0, abs=1e-6)
+    assert expected_calibration_error(scores, targets, 2) == pytest.approx(0, abs=1e-6)
     # Five bins of 0.2: 0.6 and 0.7 in one, both right; 0.8 and 0.9 in another, one of them right.
     expected = (abs(2 - 1.3) + abs(1 - 1.7)) / 4
-    assert expected_calibration_error(model, histories, targets, 5) == pytest.approx(expected)
+    assert expected_calibration_error(scores, targets, 5) == pytest.approx(expected)
 
 
 def test_seen_targets_do_not_count_for_calibration(untrained, tiny):
-    model, seen = untrained(tiny), np.array([4, 5], np.int32)
-    histories, targets = [np.array([1], np.int32), np.array([2], np.int32)], np.array([3, 0])
-    error = expected_calibration_error(model, histories, targets)
-    assert expected_calibration_error(model, [*histories, seen], np.append(targets, 4)) == error
+    histories = [np.array(history, np.int32) for history in ([1], [2], [4, 5])]
+    scores, targets = untrained(tiny).score(histories), np.array([3, 0, 4])
+    error = expected_calibration_error(scores[:2], targets[:2])
+    assert expected_calibration_error(scores, targets) == error
     with pytest.raises(DataError, match="nothing to calibrate on"):
-        expected_calibration_error(model, [seen], np.array([4]))
+        expected_calibration_error(scores[2:], targets[2:])

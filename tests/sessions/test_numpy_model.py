@@ -88,7 +88,7 @@ def test_state_size_is_bounded(pair):
     state = numpy_model.start()
     sizes = [numpy_model.step(state, [step % N_ITEMS]).nbytes for step in range(300)]
     assert sizes[-1] == sizes[150]
-    assert len(state.past_PM) <= model.config.train_chunk_length
+    assert len(state.past) <= model.config.train_chunk_length
 
 
 def test_parameter_shapes_equal_those_of_the_network(any_kind, untrained):
