@@ -1,11 +1,11 @@
-"""How fast ratings are read, beside polars.read_csv and a sort of the same file.
+"""Speed of reading ratings, compared to polars.read_csv and a sort of the same file.
 
     python benchmarks/read.py [--rows 25000000] [--rounds 3]
 
-The ratings are made up in the proportions of MovieLens 25M and written as MovieLens writes them
-(by user and movie), as one long log (by time), and as Parquet. Each reading is done in a process
-of its own, in turn with the others; the best of the rounds is told. What polars does is less: it
-neither checks, nor gives ids dense indices, nor looks for repeated rows.
+The synthetic ratings have the proportions of MovieLens 25M and are written as MovieLens does (by
+user and movie), as a log (by time), and as Parquet. Each read runs in a process of its own, in turn
+with the others; the best of the rounds is printed. polars neither validates, nor encodes ids, nor
+finds duplicates.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 ARRAY_BYTES = 4 + 4 + 4 + 8
-"""Of a row: user index, item index, rating, timestamp."""
+"""Bytes per row: user index, item index, rating, timestamp."""
 
 
-def make(folder: Path, rows: int) -> dict[str, Path]:
-    """Write the files; give them by name."""
+def write_files(folder: Path, rows: int) -> dict[str, Path]:
+    """Write the files and return them by name."""
     import polars as pl
 
     from recsys.data.synthetic import SyntheticConfig, write_parquet
@@ -36,8 +36,8 @@ def make(folder: Path, rows: int) -> dict[str, Path]:
         n_items=min(max(rows // 424, 1_000), 200_000),
         mean_events=154,
     )
-    write_parquet(folder / "made", config)
-    ratings = pl.read_parquet(folder / "made" / "ratings.parquet").rename(
+    write_parquet(folder / "synthetic", config)
+    ratings = pl.read_parquet(folder / "synthetic" / "ratings.parquet").rename(
         {"user_id": "userId", "item_id": "movieId"}
     )
     orders = {"by user and movie": ["userId", "movieId"], "by time": ["timestamp"]}
@@ -46,12 +46,13 @@ def make(folder: Path, rows: int) -> dict[str, Path]:
         files[name] = folder / name.replace(" ", "-") / "ratings.csv"
         files[name].parent.mkdir()
         ratings.sort(keys, maintain_order=True).write_csv(files[name])
-    return files | {"Parquet": folder / "made" / "ratings.parquet"}
+    return files | {"Parquet": folder / "synthetic" / "ratings.parquet"}
 
 
-def read_ours(path: Path) -> tuple[int, float, float]:
-    """Rows, seconds, and peak bytes above what the imports took."""
-    # What is imported when it is first needed is imported first, as is polars.
+def read_recsys(path: Path) -> tuple[int, float, float]:
+    """Return rows, seconds, and peak bytes in addition to the imports."""
+    # Lazy imports happen before the clock starts, as for polars.
+    import recsys.data.encoding  # noqa: F401
     from recsys.data import read_ratings
 
     before, start = peak(), time.perf_counter()
@@ -60,7 +61,7 @@ def read_ours(path: Path) -> tuple[int, float, float]:
 
 
 def read_polars(path: Path) -> tuple[int, float, float]:
-    """As `read_ours`; read and sorted by user and time, as histories need to be."""
+    """As `read_recsys`: read, and sort by user and time."""
     import polars as pl
 
     before, start = peak(), time.perf_counter()
@@ -82,27 +83,28 @@ def main() -> None:
     options = parser.parse_args()
     spawn = multiprocessing.get_context("spawn")
 
-    def alone(work, *arguments):
+    def run_in_process(work, *arguments):
         with ProcessPoolExecutor(1, mp_context=spawn) as process:
             return process.submit(work, *arguments).result()
 
     with tempfile.TemporaryDirectory() as folder:
-        files = alone(make, Path(folder), options.rows)
+        files = run_in_process(write_files, Path(folder), options.rows)
         print(
             f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f} at the "
             f"start; best of {options.rounds}",
             flush=True,
         )
-        print(f"{'':>18} {'rows':>11} {'ours':>7} {'polars':>7} {'ratio':>6} {'peak':>17}")
+        print(f"{'':>18} {'rows':>11} {'recsys':>7} {'polars':>7} {'ratio':>6} {'peak':>17}")
         for name, path in files.items():
             runs = [
-                (alone(read_ours, path), alone(read_polars, path)) for _ in range(options.rounds)
+                (run_in_process(read_recsys, path), run_in_process(read_polars, path))
+                for _ in range(options.rounds)
             ]
             rows = runs[0][0][0]
-            ours, theirs = (min(run[side][1] for run in runs) for side in (0, 1))
+            ours, peer = (min(run[side][1] for run in runs) for side in (0, 1))
             used = min(run[0][2] for run in runs)
             print(
-                f"{name:>18} {rows:>11,} {ours:>6.2f}s {theirs:>6.2f}s {ours / theirs:>6.2f} "
+                f"{name:>18} {rows:>11,} {ours:>6.2f}s {peer:>6.2f}s {ours / peer:>6.2f} "
                 f"{used / 2**30:>5.2f} GiB = {used / (rows * ARRAY_BYTES):.1f} x",
                 flush=True,
             )

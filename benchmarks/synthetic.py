@@ -1,9 +1,9 @@
-"""How fast synthetic ratings are made, and in how much memory.
+"""Speed and memory of generating synthetic ratings.
 
     python benchmarks/synthetic.py [--rows 100000 --rows 1000000 --rows 25000000]
 
-Each size is made in a process of its own, one after the other, and written as Parquet to a
-temporary folder. Users and items are in the proportions of MovieLens 25M.
+Each size runs in a process of its own and is written as Parquet to a temporary folder. Users and
+items have the proportions of MovieLens 25M.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RATINGS_PER_USER = 154
 
 
 def measure(rows: int) -> tuple[int, float, float]:
-    """Make about `rows` ratings; give how many they are, the seconds, and the peak GiB."""
+    """Generate about `rows` ratings; return their number, seconds, and peak GiB."""
     start = time.perf_counter()
     from recsys.data.synthetic import SyntheticConfig, write_parquet
 
@@ -48,15 +48,18 @@ def measure(rows: int) -> tuple[int, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, action="append", help="may be given several times")
+    parser.add_argument("--rows", type=int, action="append", help="can be repeated")
     sizes = parser.parse_args().rows or SIZES
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f} at the start", flush=True)
     print(f"{'rows':>12} {'seconds':>8} {'rows/s':>10} {'peak GiB':>9}", flush=True)
     spawn = multiprocessing.get_context("spawn")
     for rows in sizes:
-        with ProcessPoolExecutor(1, mp_context=spawn) as alone:
-            made, seconds, peak = alone.submit(measure, rows).result()
-        print(f"{made:>12,} {seconds:>8.1f} {made / seconds:>10,.0f} {peak:>9.2f}", flush=True)
+        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            n, seconds, peak = pool.submit(measure, rows).result()
+        print(
+            f"{n:>12,} {seconds:>8.1f} {n / seconds:>10,.0f} {peak:>9.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

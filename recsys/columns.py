@@ -1,4 +1,4 @@
-"""Every column name, once."""
+"""Column names."""
 
 from typing import Final
 
@@ -12,7 +12,6 @@ RANK: Final = "rank"
 SCORE: Final = "score"
 PROBABILITY: Final = "probability"
 
-# The names that MovieLens uses in ratings.csv and movies.csv, and ours for them.
 MOVIELENS: Final = {
     "userId": USER_ID,
     "movieId": ITEM_ID,
@@ -21,3 +20,4 @@ MOVIELENS: Final = {
     "title": TITLE,
     "genres": GENRES,
 }
+"""Column names in MovieLens' ratings.csv and movies.csv, and their standard names."""

@@ -1,4 +1,4 @@
-"""External ids to dense indices and back, fixed once made."""
+"""Mapping between external ids and dense indices."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ ID = int | str
 class Vocabulary:
     """The distinct external ids of users or items; the position of an id is its dense index.
 
-    Ids are all integers or all strings, and come back exactly as they went in.
+    Ids are either all integers or all strings.
 
     Example:
-        >>> films = Vocabulary.of([586, 1, 150, 1])
-        >>> films.ids.tolist()
+        >>> items = Vocabulary.of([586, 1, 150, 1])
+        >>> items.ids.tolist()
         [1, 150, 586]
-        >>> films.index(586)
+        >>> items.index(586)
         2
-        >>> films.indices([150, 7]).tolist()  # 7 is unknown
+        >>> items.indices([150, 7]).tolist()  # 7 is unknown
         [1, -1]
     """
 
     ids: NDArray[Any]
-    """The ids, [n], sorted: int64, or str objects."""
+    """Sorted ids, [n], as int64 or str objects."""
 
     _index: dict[ID, int] = field(init=False, repr=False)
 
@@ -44,7 +44,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, ids: Iterable[ID]) -> Vocabulary:
-        """The vocabulary of all distinct `ids`, sorted."""
+        """Create the vocabulary of all distinct `ids`."""
         distinct = sorted(set(ids))  # all int or all str
         dtype = np.int64 if distinct and isinstance(distinct[0], int) else object
         return cls(np.array(distinct, dtype=dtype))
@@ -62,14 +62,14 @@ class Vocabulary:
         return hash((len(self.ids), *self.ids[:1].tolist(), *self.ids[-1:].tolist()))
 
     def index(self, external: ID) -> int:
-        """The dense index of one id.
+        """Return the dense index of an id.
 
         Raises:
-            KeyError: the id is not in the vocabulary.
+            KeyError: The id is not in the vocabulary.
         """
         return self._index[external]
 
     def indices(self, externals: Sequence[ID] | NDArray[Any]) -> NDArray[np.int32]:
-        """The dense indices of ids, [n]; -1 where an id is unknown."""
-        as_python = externals.tolist() if isinstance(externals, np.ndarray) else externals
-        return np.array([self._index.get(external, -1) for external in as_python], dtype=np.int32)
+        """Return the dense indices of some ids, [n]; -1 for unknown ids."""
+        ids = externals.tolist() if isinstance(externals, np.ndarray) else externals
+        return np.array([self._index.get(external, -1) for external in ids], dtype=np.int32)
