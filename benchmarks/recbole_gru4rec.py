@@ -8,14 +8,14 @@ which nothing of recsys is installed:
         recbole==1.2.1
     python benchmarks/sessions.py speed path/to/ml-1m --recbole recbole-venv/bin/python
 
-Reads the log as a .npz file (`user`, `item`: one watch a row, a user's in order), holds back each
-user's last watch, and says "ready" when RecBole has made its prefixes. Then it answers each line
-of JSON that it is sent with another:
+Reads interactions from a .npz file (`user`, `item`, in order for each user), holds out each user's
+last item, and prints "ready" when RecBole has created its prefixes. It then answers each line of
+JSON with another:
 
-- `{"steps": n}`: goes n training steps on; the targets learned per second of each. A step is one
-  of `Trainer._train_epoch`, from one batch to the next, the making of the batch with it.
-- `{"rank": true}`: epochs so far, the processor seconds of their steps, and the NDCG@10 of what was
-  held back, ranked among all items that the user had not watched.
+- `{"steps": n}`: runs n training steps and returns the targets per second of each. A step of
+  `Trainer._train_epoch` includes the creation of its batch.
+- `{"rank": true}`: epochs so far, CPU seconds of their steps, and NDCG@10 of the held-out items,
+  ranked among all items outside the histories.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer
 
-NAME = "watches"
+NAME = "interactions"
 
 
 def write_atomic_file(log: Path, folder: Path) -> None:
-    """The log as RecBole reads it; the place in the log stands for the time."""
+    """Write the interactions for RecBole, with their position as timestamp."""
     with np.load(log) as arrays:
         rows = np.column_stack([arrays["user"], arrays["item"], np.arange(len(arrays["user"]))])
     (folder / NAME).mkdir()
@@ -51,7 +51,7 @@ def write_atomic_file(log: Path, folder: Path) -> None:
 
 
 class Training:
-    """RecBole's trainer, one step after the other."""
+    """RecBole's trainer, step by step."""
 
     def __init__(self, log: Path, folder: Path, sizes: dict[str, int]) -> None:
         config = Config(
@@ -104,14 +104,14 @@ class Training:
                 rows = np.arange(len(user))
                 own = scores[rows, target][:, None]
                 better = (scores > own) & ~self.seen[user]
-                place = better[:, 1:].sum(1)  # the first is the padding
-                gains.append(np.where(place < 10, 1.0 / np.log2(place + 2.0), 0.0))
+                position = better[:, 1:].sum(1)  # the first is the padding
+                gains.append(np.where(position < 10, 1.0 / np.log2(position + 2.0), 0.0))
         ndcg = float(np.concatenate(gains).mean())
         return self.n_steps / len(self.batches), self.seconds, ndcg
 
 
 def clocked(batches: Iterator[Any], rates: list[float]) -> Iterator[Any]:
-    """The batches, and how many targets a second went by between one and the next."""
+    """The batches; appends the targets per second between one and the next to `rates`."""
     started = time.perf_counter()
     for batch in batches:
         yield batch

@@ -22,19 +22,19 @@ _SCRIPT = Path(__file__).resolve().with_name("recbole_gru4rec.py")
 
 
 class RecBole:
-    """A training that goes on when it is told to."""
+    """A training that runs on request."""
 
     def __init__(self, asked: IO[str], heard: IO[str]) -> None:
         self._asked, self._heard = asked, heard
         while self._line() != "ready\n":
-            pass  # what RecBole has to say
+            pass  # RecBole's own output
 
     def steps(self, n: int) -> list[float]:
-        """Go n training steps on; targets a second in each."""
+        """Run n training steps; returns the targets per second of each."""
         return list(self._answer({"steps": n}))
 
     def rank(self) -> tuple[float, float, float]:
-        """Epochs so far, processor seconds of their steps, and NDCG@10 of what was held back."""
+        """Epochs so far, CPU seconds of their steps, and NDCG@10 of the held-out items."""
         epochs, seconds, ndcg = self._answer({"rank": True})
         return epochs, seconds, ndcg
 
@@ -51,12 +51,12 @@ class RecBole:
 
 @contextmanager
 def started(python: Path, log: Interactions, sizes: dict[str, int]) -> Iterator[RecBole]:
-    """RecBole, its data made; each user's last watch is held back.
+    """Start RecBole on prepared data; each user's last item is held out.
 
     Args:
-        python: of an environment that has RecBole.
-        log: all watches.
-        sizes: RecBole's settings, where they are not its own.
+        python: the Python of an environment with RecBole.
+        log: all interactions.
+        sizes: settings that differ from RecBole's defaults.
     """
     settings = [f"--set={name}={value}" for name, value in sizes.items()]
     with tempfile.TemporaryDirectory() as folder:

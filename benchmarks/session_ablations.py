@@ -3,14 +3,14 @@
     python benchmarks/session_ablations.py path/to/ml-latest-small [--seed 0 --seed 1 --seed 2]
         [--users 1500] [--only default --only GRU] [--set epochs=4]
 
-Learns from all but each user's last six watches, and predicts the three before the last three;
-the last three are never looked at. Items with fewer than five watches are left out. Nothing is
-chosen by what is shown: each row is the model after its last epoch. NLL is the mean of −log p of
-the targets among all items that their user had not watched, in nats; it tells variants apart
-better than ranks do. `±` is the standard deviation over the seeds. Settings given with `--set`
-hold for all rows; `--users` takes the first so many users. Without a path, ratings are made up.
+Trains on all but each user's last six items and predicts the three before the last three; the
+last three are never used. Items with fewer than five interactions are dropped. Each row is the
+model after its last epoch. NLL is the mean −log p of the targets over the items outside the
+histories, in nats; it separates variants better than ranks do. `±` is the standard deviation over
+the seeds. `--set` applies to all rows; `--users` takes the first n users. Without a path, ratings
+are synthetic.
 
-What was tried and is not in the library stands in `session_variants.py`.
+Rejected variants are in `session_variants.py`.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from recsys.sessions import SessionConfig, fit_session_model
 
 VARIANTS: dict[str, dict[str, object]] = {
     "default": {},
-    "vectors start at random": {"item_embedding_init": "random"},
-    "vectors stay as they start": {"freeze_item_embeddings": True},
-    "watched items not excluded": {"exclude_seen": False},
+    "random initial embeddings": {"item_embedding_init": "random"},
+    "frozen embeddings": {"freeze_item_embeddings": True},
+    "seen items not excluded": {"exclude_seen": False},
     "no attention": {"attention": False},
     "no feed-forward block": {"feed_forward": 0},
-    "the shortcut sees the latest watch only": {"ema_half_lives": ()},
-    "no dropout of the shortcut": {"ema_dropout": 0.0},
+    "no EMAs, latest input only": {"ema_half_lives": ()},
+    "no EMA dropout": {"ema_dropout": 0.0},
     "no item dropout": {"item_dropout": 0.0},
-    "no locked dropout": {"input_dropout": 0.0, "output_dropout": 0.0, "ema_dropout": 0.0},
+    "no variational dropout": {"input_dropout": 0.0, "output_dropout": 0.0, "ema_dropout": 0.0},
     "no label smoothing": {"label_smoothing": 0.0},
     "no weight decay": {"weight_decay": 0.0},
     "GRU": {"cell": "gru"},
@@ -49,23 +49,23 @@ VARIANTS: dict[str, dict[str, object]] = {
     "two layers": {"n_layers": 2},
     "state of 128": {"hidden_dim": 128},
     "state of 512": {"hidden_dim": 512},
-    "as for a small log": {"embedding_dim": 64, "input_dropout": 0.2},
-    "as for a large log": {"embedding_dim": 128, "input_dropout": 0.1},
-    "stretches of 50": {"train_chunk_length": 50},
-    "stretches of 200": {"train_chunk_length": 200},
+    "defaults for small data": {"embedding_dim": 64, "input_dropout": 0.2},
+    "defaults for large data": {"embedding_dim": 128, "input_dropout": 0.1},
+    "chunks of 50": {"train_chunk_length": 50},
+    "chunks of 200": {"train_chunk_length": 200},
     "half the learning rate": {"learning_rate": 1.5e-3},
     "twice the learning rate": {"learning_rate": 6e-3},
     "batches of 16": {"batch_size": 16},
     "batches of 64": {"batch_size": 64},
-    "sampled softmax, 512 negatives": {"loss": "sampled"},
+    "sampled loss, 512 negatives": {"loss": "sampled"},
 }
-"""What is changed, and how."""
+"""The changed settings of each variant."""
 
 
 def measure(
     split: Split, name: str, config: SessionConfig, seed: int
 ) -> tuple[float, float, float, float]:
-    """HitRate@10, NDCG@10, NLL and processor seconds of one training."""
+    """HitRate@10, NDCG@10, NLL and CPU seconds of one training."""
     config = config.resolve(len(split.train))
     runtime = Runtime(seed=seed)
     started = time.process_time()
@@ -84,7 +84,7 @@ def main() -> None:
     )
     parser.add_argument("ratings", nargs="?", type=Path)
     parser.add_argument("--seed", type=int, action="append")
-    parser.add_argument("--users", type=int, help="the first so many users only")
+    parser.add_argument("--users", type=int, help="number of users, the first ones")
     parser.add_argument("--only", action="append", choices=[*VARIANTS, *TRIED], metavar="NAME")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     given = parser.parse_args()
@@ -95,10 +95,10 @@ def main() -> None:
     log, _ = k_core(log, min_item_interactions=5)
     split = leave_last_n(log, 3)
     print(
-        f"{len(split.train):,} watches of {log.n_items:,} items by {log.n_users:,} users, "
+        f"{len(split.train):,} interactions with {log.n_items:,} items by {log.n_users:,} users, "
         f"{len(split.targets('validation')):,} targets, seeds {seeds}, "
         f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}\n"
-        "| variant | HitRate@10 | NDCG@10 | NLL | processor seconds |\n"
+        "| variant | HitRate@10 | NDCG@10 | NLL | CPU seconds |\n"
         "| --- | --- | --- | --- | --- |",
         flush=True,
     )

@@ -1,4 +1,4 @@
-"""How long it takes to rank well: `sessions.py reach`."""
+"""Time to reach a given accuracy: `sessions.py reach`."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from recsys.sessions import SessionConfig, SessionModel, SessionNetwork, fit_ses
 from recsys.sessions.batches import chunk_sequences
 from recsys.sessions.trainer import new_optimizer, set_learning_rate
 
-Tell = Callable[[float, float, float], None]
-"""Is told epochs, processor seconds of training, and NDCG@10; raises `Enough`."""
+Report = Callable[[float, float, float], None]
+"""Gets epochs, CPU seconds of training and NDCG@10; raises `Enough` to stop."""
 
 _STEPS_A_TURN = 60
 """Steps of RecBole, an eighth of an epoch of MovieLens-1M, between two rankings."""
 
 
-class Enough(Exception):  # noqa: N818 - nothing is wrong
-    """The goal is reached, or the time is up."""
+class Enough(Exception):  # noqa: N818 - not an error
+    """The goal or the time limit is reached."""
 
 
 def reach(
     split: Split, config: SessionConfig, goal: float, limit: float, recbole: Path | None
 ) -> None:
-    """Train each loop until it ranks as well as `goal`, or for `limit` processor seconds.
+    """Train each loop until NDCG@10 is `goal`, or for `limit` CPU seconds.
 
-    What it takes to rank is not counted.
+    The time for ranking is not counted.
     """
     config = config.resolve(len(split.train))
-    trainings: dict[str, Callable[[Tell], None]] = {
-        f"ours, {Runtime().torch_precision()}": lambda tell: own_training(split, config, tell),
-        "naive, float32": lambda tell: naive_training(split, config, tell),
+    trainings: dict[str, Callable[[Report], None]] = {
+        f"ours, {Runtime().torch_precision()}": lambda report: own_training(split, config, report),
+        "naive, float32": lambda report: naive_training(split, config, report),
     }
     if recbole:
-        trainings["RecBole's GRU4Rec, its sizes"] = lambda tell: recbole_training(
-            split, recbole, tell
+        trainings["RecBole's GRU4Rec, its sizes"] = lambda report: recbole_training(
+            split, recbole, report
         )
     for name, training in trainings.items():
 
-        def tell(epochs: float, seconds: float, ndcg: float, name: str = name) -> None:
+        def report(epochs: float, seconds: float, ndcg: float, name: str = name) -> None:
             print(
                 f"{name:<30} {epochs:>6.2f} epochs {seconds:>7,.0f} s  NDCG@10 {ndcg:.4f}",
                 flush=True,
@@ -57,20 +57,20 @@ def reach(
                 raise Enough
 
         try:
-            training(tell)
+            training(report)
         except Enough:
             continue
 
 
-def own_training(split: Split, config: SessionConfig, tell: Tell) -> None:
-    """As a user trains: the seconds hold all that the library does, from the log on."""
+def own_training(split: Split, config: SessionConfig, report: Report) -> None:
+    """Train as a user does; the seconds include everything from the interactions on."""
     epochs, ranking, started = 0, 0.0, time.process_time()
 
     def validate(model: SessionModel) -> dict[str, float]:
         nonlocal epochs, ranking
         epochs, before = epochs + 1, time.process_time()
         ndcg = evaluate(model, split, "validation").metrics["ndcg_at_10"]
-        tell(epochs, before - started - ranking, ndcg)
+        report(epochs, before - started - ranking, ndcg)
         ranking += time.process_time() - before
         return {}
 
@@ -78,8 +78,8 @@ def own_training(split: Split, config: SessionConfig, tell: Tell) -> None:
     fit_session_model(split.train, config, item_embeddings=vectors, validate=validate)
 
 
-def naive_training(split: Split, config: SessionConfig, tell: Tell) -> None:
-    """The same network, start and learning rates, around the naive loop's gradient."""
+def naive_training(split: Split, config: SessionConfig, report: Report) -> None:
+    """The same network, initial parameters and learning rates with the naive gradient."""
     log, rng = split.train, np.random.default_rng(0)
     torch.manual_seed(0)
     vectors = ppmi_embeddings(log, config.embedding_dim or 0)
@@ -102,12 +102,12 @@ def naive_training(split: Split, config: SessionConfig, tell: Tell) -> None:
             step += 1
         seconds += time.process_time() - started
         metrics = evaluate(SessionModel(network.eval(), log.items), split, "validation").metrics
-        tell(epoch + 1, seconds, metrics["ndcg_at_10"])
+        report(epoch + 1, seconds, metrics["ndcg_at_10"])
 
 
-def recbole_training(split: Split, recbole: Path, tell: Tell) -> None:
-    """RecBole's own training; the making of its prefixes is not counted."""
+def recbole_training(split: Split, recbole: Path, report: Report) -> None:
+    """RecBole's own training, without the creation of its prefixes."""
     with started(recbole, split.interactions, {}) as training:
         while True:
             training.steps(_STEPS_A_TURN)
-            tell(*training.rank())
+            report(*training.rank())

@@ -1,6 +1,6 @@
-"""What was tried and is not in the library: networks and losses for `session_ablations.py`.
+"""Rejected variants of network, loss and trainer for `session_ablations.py`.
 
-Each takes the place of the library's own class of which it is a subclass, for one training.
+Each replaces the class of the library from which it is derived, for one training.
 
 Shapes: B chunks, L steps, Q steps before, M predictions, C of them in a chunk, N items, K parts,
 D embedding, H hidden.
@@ -29,7 +29,7 @@ from recsys.sessions.trainer import Trainer, Validate, set_learning_rate
 
 
 class Untied(SessionNetwork):
-    """Vectors of their own for the answer, which start where those of the input start."""
+    """Output embeddings that start like the input embeddings but are trained separately."""
 
     def __init__(self, n_items: int, config: SessionConfig) -> None:
         super().__init__(n_items, config)
@@ -46,7 +46,7 @@ class Untied(SessionNetwork):
 
 
 class LossOfLogits(NextItemLoss):
-    """Cross-entropy of whatever `logits` gives, some predictions at a time."""
+    """Cross-entropy of the logits of the network, in chunks of predictions."""
 
     def loss(self, query_MD: Tensor, targets_M: Tensor, seen: SeenMask | None) -> Tensor:
         total = query_MD.new_zeros(())
@@ -105,7 +105,7 @@ class Mixture(SessionNetwork):
 
 
 class Enlarged(nn.Module):
-    """As large as LayerNorm leaves them at the start, and nothing else."""
+    """Scales embeddings to the initial scale of LayerNorm."""
 
     def forward(self, vectors: Tensor) -> Tensor:
         return 10.0 * vectors
@@ -118,7 +118,7 @@ class NoInputNorm(SessionNetwork):
 
 
 class WeightDrop(SessionNetwork):
-    """Recurrent weights hidden, others at each step of training (Merity et al. 2018)."""
+    """Dropout of the recurrent weights (Merity et al. 2018)."""
 
     def forward(self, items_BL: Tensor) -> Tensor:
         with mock.patch("recsys.sessions.network.run_layer", self._run):
@@ -138,7 +138,7 @@ class CarriedNetwork(SessionNetwork):
 
 
 class Carried(NextItemLoss):
-    """State and means carried over from the 100 watches before a chunk, without gradient."""
+    """State and means carried over from the 100 items before a chunk, without gradient."""
 
     def forward(self, items_BL: Tensor, context_BP: Tensor) -> Tensor:
         network: Any = self.network
@@ -147,7 +147,7 @@ class Carried(NextItemLoss):
 
     @torch.no_grad()
     def _state(self, items_BL: Tensor, context_BP: Tensor) -> NetworkState:
-        """What the chunks begin with, no dropout on the way; nothing where nothing came before.
+        """The state before each chunk, without dropout; zero without earlier items.
 
         `context` is in chronological order and padded with the first item of the chunk.
         """
@@ -158,9 +158,9 @@ class Carried(NextItemLoss):
         has_B = n_B > 0
         n_chunks, longest = len(items_BL), max(int(n_B.max()), 1)
         steps_Q = torch.arange(longest)
-        is_watch_BQ = steps_Q < n_B[:, None]
-        places_BQ = ((n_all_B - n_B)[:, None] + steps_Q).clamp(max=context_BP.shape[1] - 1)
-        items_BQ = torch.where(is_watch_BQ, context_BP.gather(1, places_BQ), network.n_items)
+        is_item_BQ = steps_Q < n_B[:, None]
+        positions_BQ = ((n_all_B - n_B)[:, None] + steps_Q).clamp(max=context_BP.shape[1] - 1)
+        items_BQ = torch.where(is_item_BQ, context_BP.gather(1, positions_BQ), network.n_items)
         input_BQD = network.input_norm(network.item_embeddings(items_BQ)).float()
         hidden = [torch.zeros(1, n_chunks, config.hidden_dim) for _ in range(2)]
         if has_B.any():
@@ -174,12 +174,12 @@ class Carried(NextItemLoss):
         ago_BQ = (n_B[:, None] - 1 - steps_Q).clamp(min=0)
         decay_K1 = network.ema_features.decay[:, None]
         weights_BKQ = (1.0 - decay_K1) * decay_K1 ** ago_BQ[:, None]
-        emas_BKD = (weights_BKQ * is_watch_BQ[:, None]) @ input_BQD
+        emas_BKD = (weights_BKQ * is_item_BQ[:, None]) @ input_BQD
         return NetworkState((tuple(hidden),), emas_BKD, None)
 
 
 class Averaged(Trainer):
-    """The outcome is a moving average of the weights, which forgets a hundredth at each step."""
+    """Returns a moving average of the weights, with decay 0.99."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -201,13 +201,13 @@ class Averaged(Trainer):
 def constant_rate(
     optimizer: torch.optim.Optimizer, config: SessionConfig, step: int, _progress: float
 ) -> None:
-    """The peak rate to the end, after the warm-up."""
+    """The peak rate after the warm-up."""
     set_learning_rate(optimizer, config, step, 0.0)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Which classes take the places of the library's."""
+    """The classes that replace those of the library."""
 
     network: type[SessionNetwork] = SessionNetwork
     loss: type[NextItemLoss] = NextItemLoss
@@ -216,7 +216,7 @@ class Variant:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Trainings inside are of this variant."""
+        """Patch the library for trainings inside the block."""
         with ExitStack() as patches:
             for name, own in (
                 ("fit.SessionNetwork", self.network),
@@ -229,12 +229,12 @@ class Variant:
 
 
 TRIED = {
-    "vectors of the answer not tied": Variant(Untied),
+    "untied output embeddings": Variant(Untied),
     "no LayerNorm of the input": Variant(NoInputNorm),
     "mixture of two softmaxes": Variant(Mixture, LossOfLogits),
     "weight drop of 0.3": Variant(WeightDrop),
-    "state and means carried over": Variant(CarriedNetwork, Carried),
+    "state of earlier items": Variant(CarriedNetwork, Carried),
     "moving average of the weights": Variant(trainer=Averaged),
     "constant learning rate": Variant(set_rate=constant_rate),
 }
-"""What is put in the library's place, and how it is called."""
+"""The variants by name."""

@@ -1,4 +1,4 @@
-"""The session model: how accurate it is, and how fast it learns.
+"""Accuracy and training speed of the session model.
 
     python benchmarks/sessions.py accuracy [path/to/ratings] [--seed 0 --seed 1] [--set epochs=4]
         [--every 4] [--checkpoint folder] [--calibration]
@@ -7,21 +7,19 @@
     python benchmarks/sessions.py reach [path/to/ratings] [--goal 0.18] [--recbole python]
     python benchmarks/sessions.py evaluation [path/to/ratings]
 
-`accuracy` learns from all but each user's last watch and ranks the whole catalogue for it, what
-the user had watched left out. `--validation` holds back two, and ranks for the one before the
-last; the last is never looked at. It prints every epoch, and ranks after every one, or each
-`--every`: `seconds` are those of the clock so far, `processor` those that were computed. With
-`--checkpoint`, a run that was interrupted goes on. `--calibration` fits the temperature to half of
-the targets, and tells what the other half gains. Without a path, ratings are made up.
+`accuracy` trains on all but each user's last item and ranks the whole catalogue for it, without
+the items of the history. `--validation` holds out two items and ranks for the second to last; the
+last is never used. It prints every epoch and evaluates after each, or after each `--every`:
+`seconds` are wall time, `cpu` CPU time. With `--checkpoint`, an interrupted run resumes.
+`--calibration` prints the expected calibration error. Without a path, ratings are synthetic.
 
-`speed` counts watches learned per second of training steps, beside a naive loop: the same network
-on batches as they come, padded to the longest, all logits at once in float32 and torch's own
-cross-entropy; and beside RecBole's GRU4Rec, if a Python that has it is named
-(`recbole_gru4rec.py` says how to get one). The loops take turns, `--rounds` of `--steps` each.
+`speed` measures interactions per second of training steps, next to a naive loop: the same network
+on random batches, all logits at once in float32 and torch's cross-entropy; and next to RecBole's
+GRU4Rec, if `--recbole` names a Python that has it (`recbole_gru4rec.py` describes the setup). The
+loops alternate, `--rounds` of `--steps` each.
 
-`reach` trains the same loops, one after the other, until NDCG@10 of each user's last watch is
-`--goal`, or for `--limit` processor seconds, and prints what each ranking gave; ranking is not
-counted.
+`reach` trains the same loops one after the other until NDCG@10 of each user's last item is
+`--goal`, or for `--limit` CPU seconds, without the time for ranking, and prints each evaluation.
 
 `evaluation` times `recsys.evaluate` over all users and the whole catalogue.
 """
@@ -64,11 +62,11 @@ def read(path: Path | None) -> Interactions:
 
 
 def hold_back_last(log: Interactions) -> Split:
-    """Each user's last watch is the target; there is no second one."""
+    """A split with each user's last item as validation target and no test target."""
     part = np.zeros(len(log), dtype=np.int8)
     several = log.history_lengths > 1
     part[log.user_offsets[1:][several] - 1] = VALIDATION
-    return Split(log, part, "last watch")
+    return Split(log, part, "last item")
 
 
 def accuracy(
@@ -76,7 +74,7 @@ def accuracy(
 ) -> None:
     split = leave_last_out(log) if given.validation else hold_back_last(log)
     config = config.resolve(len(split.train))
-    print(f"seed {seed}: {len(split.train):,} watches, {log.n_items:,} items", flush=True)
+    print(f"seed {seed}: {len(split.train):,} interactions, {log.n_items:,} items", flush=True)
     vectors = ppmi_embeddings(split.train, config.embedding_dim or 0, runtime=Runtime(seed=seed))
     started, computed = time.perf_counter(), time.process_time()
     done = 0
@@ -86,7 +84,7 @@ def accuracy(
             return {}
         return dict(evaluate(model, split, "validation").metrics)
 
-    def tell(epoch: int, metrics: dict[str, float]) -> None:
+    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         nonlocal done
         done = epoch
         if int(os.environ.get("RANK", "0")) == 0:
@@ -94,9 +92,9 @@ def accuracy(
                 f"epoch {epoch:>3}  loss {metrics['train_loss']:.4f}  "
                 f"HitRate@10 {metrics.get('hit_rate_at_10', np.nan):.4f}  "
                 f"NDCG@10 {metrics.get('ndcg_at_10', np.nan):.4f}  "
-                f"{metrics['interactions_per_second']:>7,.0f} watches/s  "
+                f"{metrics['interactions_per_second']:>7,.0f} interactions/s  "
                 f"seconds {time.perf_counter() - started:,.0f}  "
-                f"processor {time.process_time() - computed:,.0f}",
+                f"cpu {time.process_time() - computed:,.0f}",
                 flush=True,
             )
 
@@ -105,7 +103,7 @@ def accuracy(
         config,
         item_embeddings=vectors,
         runtime=Runtime(seed=seed),
-        on_epoch=tell,
+        on_epoch=on_epoch,
         validate=validate,
         checkpoint=given.checkpoint / f"seed-{seed}" if given.checkpoint else None,
     )
@@ -121,7 +119,7 @@ def nll(
     targets: NDArray[np.int32],
     batch_size: int = 256,
 ) -> float:
-    """Mean of −log p of the targets among what their users had not watched, in nats."""
+    """Mean −log p of the targets, in nats, over the items outside the histories."""
     total = 0.0
     for start in range(0, len(targets), batch_size):
         batch = slice(start, start + batch_size)
@@ -133,7 +131,7 @@ def nll(
 
 
 def evaluation(log: Interactions, config: SessionConfig) -> None:
-    """Ranks the whole catalogue for every user; parameters as drawn, which takes as long."""
+    """Time the ranking of the whole catalogue for every user, with an untrained network."""
     split = hold_back_last(log)
     config = config.resolve(len(split.train))
     network = SessionNetwork(log.n_items, config)
@@ -144,14 +142,14 @@ def evaluation(log: Interactions, config: SessionConfig) -> None:
         metrics = evaluate(model, split, "validation").metrics
         print(
             f"{len(split.targets('validation')):,} users, {log.n_items:,} items, {len(metrics)} "
-            f"metrics: {time.perf_counter() - started:.2f} s of the clock, "
-            f"{time.process_time() - computed:.2f} s of the processor",
+            f"metrics: {time.perf_counter() - started:.2f} s wall time, "
+            f"{time.process_time() - computed:.2f} s CPU time",
             flush=True,
         )
 
 
 def settings(pairs: list[str]) -> SessionConfig:
-    """From `name=value`, the value as in JSON or else as text."""
+    """A configuration from `name=value` pairs; values are JSON or text."""
 
     def value(text: str) -> object:
         try:
@@ -170,14 +168,16 @@ def main() -> None:
     parser.add_argument("ratings", nargs="?", type=Path)
     parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each loop")
-    parser.add_argument("--steps", type=int, default=5, help="steps a turn")
+    parser.add_argument("--steps", type=int, default=5, help="steps per turn")
     parser.add_argument("--recbole", type=Path, help="a Python that has RecBole")
     parser.add_argument("--goal", type=float, default=0.18, help="NDCG@10 to reach")
-    parser.add_argument("--limit", type=float, default=3600, help="processor seconds a training")
-    parser.add_argument("--every", type=int, default=1, help="epochs from ranking to ranking")
-    parser.add_argument("--checkpoint", type=Path, help="folder to go on from")
+    parser.add_argument("--limit", type=float, default=3600, help="CPU seconds per training")
+    parser.add_argument("--every", type=int, default=1, help="epochs between evaluations")
+    parser.add_argument("--checkpoint", type=Path, help="folder to resume from")
     parser.add_argument("--calibration", action="store_true", help="print the calibration error")
-    parser.add_argument("--validation", action="store_true", help="leave out two, rank for one")
+    parser.add_argument(
+        "--validation", action="store_true", help="hold out two items, rank for one"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     given = parser.parse_args()
     config = settings(given.set)

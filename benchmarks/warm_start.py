@@ -1,12 +1,12 @@
-"""How far a session model goes on from an earlier one, when new watches come in.
+"""Warm start: an earlier model continued on new interactions, against training from the start.
 
     python benchmarks/warm_start.py path/to/ml-latest-small [--seed 0 --seed 1] [--share 0.9]
 
-The earlier model has learned from the first so many of each user's watches, as `train` does. Then
-all but each user's last six are there to learn from: from the beginning again, or going on from
-the earlier model for a few epochs at some peak rate, as `refresh` does. Judged by the three
-watches before the last three; those are never looked at. Each row is the model after its last
-epoch. NLL is the mean of −log p of the targets, in nats; the first row has learned nothing new.
+The earlier model is trained on the first share of each user's items, as `train` does. All but
+each user's last six items are then used to train again from the start, or to continue the earlier
+model for a few epochs with some peak rate, as `refresh` does. The targets are the three items
+before the last three; those are never used. Each row is the model after its last epoch. NLL is
+the mean −log p of the targets, in nats; the first row is the earlier model.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ RATES = (3e-4, 1e-3, 3e-3)
 
 
 def first_share(log: Interactions, share: float) -> Interactions:
-    """The first so many of each user's watches."""
-    place = np.arange(len(log)) - np.repeat(log.user_offsets[:-1], log.history_lengths)
-    return log.filter(place < np.repeat(np.ceil(share * log.history_lengths), log.history_lengths))
+    """The first share of each user's items."""
+    position = np.arange(len(log)) - np.repeat(log.user_offsets[:-1], log.history_lengths)
+    return log.filter(
+        position < np.repeat(np.ceil(share * log.history_lengths), log.history_lengths)
+    )
 
 
-def from_the_beginning(log: Interactions, config: SessionConfig, runtime: Runtime) -> SessionModel:
+def from_the_start(log: Interactions, config: SessionConfig, runtime: Runtime) -> SessionModel:
     vectors = ppmi_embeddings(log, config.embedding_dim or 0, runtime=runtime)
     return fit_session_model(log, config, item_embeddings=vectors, runtime=runtime)
 
@@ -54,10 +56,10 @@ def measure(learn: Learn, split: Split, runtime: Runtime) -> tuple[float, ...]:
 
 
 def ways(earlier: SessionModel, log: Interactions, config: SessionConfig) -> dict[str, Learn]:
-    """Each way of learning the new watches, by what it is called."""
+    """The ways to train on the new interactions, by name."""
     found: dict[str, Learn] = {
         "the earlier model": lambda _runtime: earlier,
-        "from the beginning": lambda runtime: from_the_beginning(log, config, runtime),
+        "from the start": lambda runtime: from_the_start(log, config, runtime),
     }
     for epochs, rate in product(EPOCHS, RATES):
         warm = config.model_copy(update={"epochs": epochs, "learning_rate": rate})
@@ -73,23 +75,27 @@ def main() -> None:
     )
     parser.add_argument("ratings", nargs="?", type=Path)
     parser.add_argument("--seed", type=int, action="append")
-    parser.add_argument("--share", type=float, default=0.9, help="of the watches, that were there")
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=0.9,
+        help="share of the interactions known to the earlier model",
+    )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     given = parser.parse_args()
     log, _ = k_core(read(given.ratings), min_item_interactions=5)
     split, seeds = leave_last_n(log, 3), given.seed or [0]
     print(
-        f"{len(first_share(split.train, given.share)):,} of {len(split.train):,} watches, "
+        f"{len(first_share(split.train, given.share)):,} of {len(split.train):,} interactions, "
         f"{len(split.targets('validation')):,} targets, seeds {seeds}, {os.cpu_count()} cores"
     )
     config = settings(given.set).resolve(len(split.train))
     known = first_share(split.train, given.share)
     runtimes = [Runtime(seed=seed) for seed in seeds]
     by_seed = [
-        ways(from_the_beginning(known, config, runtime), split.train, config)
-        for runtime in runtimes
+        ways(from_the_start(known, config, runtime), split.train, config) for runtime in runtimes
     ]
-    print("| | HitRate@10 | NDCG@10 | NLL | processor seconds |\n" + "| --- " * 5 + "|", flush=True)
+    print("| | HitRate@10 | NDCG@10 | NLL | CPU seconds |\n" + "| --- " * 5 + "|", flush=True)
     for name in by_seed[0]:
         rows = [
             measure(learn[name], split, runtime)
