@@ -31,7 +31,7 @@ def wait_until(true, seconds=20.0):
         time.sleep(0.01)
 
 
-def test_a_new_bundle_is_taken_into_use_and_the_old_one_goes_on(bundle, folder):
+def test_new_bundle_replaces_the_old_one(bundle, folder):
     with AutoReloader(folder, poll_interval=0.02) as reloader:
         old, version = reloader.recommender, reloader.version
         save_bundle(renamed(bundle, "New"), folder)
@@ -40,7 +40,7 @@ def test_a_new_bundle_is_taken_into_use_and_the_old_one_goes_on(bundle, folder):
         assert old.popular_items(1)["title"][0] != "New"
 
 
-def test_the_same_bundle_is_loaded_once(folder):
+def test_unchanged_bundle_is_not_reloaded(folder):
     with AutoReloader(folder, poll_interval=3600) as reloader:
         before = reloader.recommender
         assert not reloader.poll()
@@ -48,9 +48,7 @@ def test_the_same_bundle_is_loaded_once(folder):
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "newer", "gone"])
-def test_a_broken_bundle_is_refused_and_logged_and_the_old_one_keeps_answering(
-    bundle, folder, tmp_path, caplog, damage
-):
+def test_invalid_bundle_is_logged_and_not_used(bundle, folder, tmp_path, caplog, damage):
     with AutoReloader(folder, poll_interval=3600) as reloader:
         title, version = first_title(reloader), reloader.version
         save_bundle(renamed(bundle, "Broken"), folder)
@@ -75,7 +73,7 @@ def test_a_broken_bundle_is_refused_and_logged_and_the_old_one_keeps_answering(
         assert first_title(reloader) == "Good"
 
 
-def test_a_bundle_that_cannot_answer_is_refused(bundle, folder, caplog):
+def test_bundle_that_cannot_answer_is_not_used(bundle, folder, caplog):
     with AutoReloader(folder, poll_interval=3600) as reloader:
         version = reloader.version
         arrays = dict(bundle.weights.arrays) | {"item_bias": bundle.weights.arrays["item_bias"][:3]}
@@ -86,7 +84,7 @@ def test_a_bundle_that_cannot_answer_is_refused(bundle, folder, caplog):
         assert "item_bias" in caplog.text
 
 
-def test_there_has_to_be_a_bundle_to_begin_with(tmp_path):
+def test_initial_bundle_is_required(tmp_path):
     with pytest.raises(BundleError, match=r"manifest\.json cannot be read"):
         AutoReloader(tmp_path)
 
@@ -98,7 +96,7 @@ def _reload_in_child(reloader, bundle, folder, answers):
     answers.put(first_title(reloader))
 
 
-def test_a_forked_process_follows_too(bundle, folder):
+def test_forked_process_reloads_too(bundle, folder):
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
     with AutoReloader(folder, poll_interval=0.02) as reloader:

@@ -14,14 +14,14 @@ from recsys.sessions import SessionConfig, SessionModel, SessionNetwork
 
 @pytest.fixture(scope="session")
 def log():
-    """The log that the bundle of the tests is made of."""
+    """The interactions of the test bundle."""
     ratings, movies = synthesise_ratings(SyntheticConfig(n_users=60, n_items=50, mean_events=20))
     return read_ratings(ratings.merge(movies, on="item_id"))
 
 
 @pytest.fixture(scope="session")
 def full(bundle, log):
-    """The small bundle with a network none of whose parts is silent, counts and histories."""
+    """The small bundle with a random network, co-occurrence counts and user histories."""
     torch.manual_seed(0)
     network = SessionNetwork(log.n_items, SessionConfig(embedding_dim=8, hidden_dim=8).resolve(0))
     for parameter in network.parameters():

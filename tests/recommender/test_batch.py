@@ -1,4 +1,4 @@
-"""Recommendations for every user, in a folder of Parquet files."""
+"""Recommendations for all users in a folder of Parquet files."""
 
 import numpy as np
 import pandas as pd
@@ -13,13 +13,13 @@ METADATA = {"model": "models:/recsys/1"}
 
 @pytest.fixture(scope="module")
 def log(bundle):
-    """Three users; the second has watched a film that the model does not know."""
+    """Three users; the history of the second contains an unknown item."""
     known = bundle.items.ids[:3].tolist()
     rows = [(1, known[0]), (1, known[1]), (2, 10**6), (2, known[2]), (3, known[0])]
     return read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"]))
 
 
-def test_every_user_gets_what_next_items_says(bundle, log, tmp_path):
+def test_files_equal_next_items(bundle, log, tmp_path):
     rec = Recommender(bundle)
     folder = write_recommendations(
         rec, log, tmp_path / "day=2026-11-25", k=4, metadata=METADATA, chunk_size=2
@@ -27,7 +27,7 @@ def test_every_user_gets_what_next_items_says(bundle, log, tmp_path):
     assert {path.name for path in folder.iterdir()} == {
         "_manifest.json", "part-000000.parquet", "part-000001.parquet"
     }  # fmt: skip
-    table = pd.read_parquet(tmp_path)  # the manifest is passed over, the day is a column
+    table = pd.read_parquet(tmp_path)  # the manifest is skipped, the day is a column
     assert set(table["day"]) == {"2026-11-25"}
     assert table["user_id"].tolist() == np.repeat([1, 2, 3], 4).tolist()
     known = bundle.items.ids[:3].tolist()
@@ -39,13 +39,13 @@ def test_every_user_gets_what_next_items_says(bundle, log, tmp_path):
         assert np.allclose(rows["score"], expected["score"], rtol=1e-5)
 
 
-def test_users_without_watches_get_no_rows(bundle, log, tmp_path):
+def test_users_without_interactions_get_no_rows(bundle, log, tmp_path):
     rec = Recommender(bundle)
     write_recommendations(rec, log.filter(log.user_index != 0), tmp_path / "day", k=2)
     assert set(pd.read_parquet(tmp_path / "day")["user_id"]) == {2, 3}
 
 
-def test_what_is_written_is_told_by_its_facts_and_its_bytes(bundle, log, tmp_path):
+def test_up_to_date_depends_on_metadata_and_content(bundle, log, tmp_path):
     folder = tmp_path / "day"
     assert not is_up_to_date(folder, k=2, metadata=METADATA)
     write_recommendations(Recommender(bundle), log, folder, k=2, metadata=METADATA)
@@ -57,7 +57,7 @@ def test_what_is_written_is_told_by_its_facts_and_its_bytes(bundle, log, tmp_pat
     assert not is_up_to_date(folder, k=2, metadata=METADATA)
 
 
-def test_broken_off_it_leaves_what_was_there(bundle, log, tmp_path):
+def test_interrupted_write_keeps_the_old_folder(bundle, log, tmp_path):
     folder = tmp_path / "day"
     rec = Recommender(bundle)
     write_recommendations(rec, log, folder, k=2, metadata=METADATA)

@@ -21,7 +21,7 @@ FILES = (
 )
 
 
-def test_what_is_saved_is_what_is_loaded(bundle, tmp_path):
+def test_round_trip(bundle, tmp_path):
     loaded = load_bundle(save_bundle(bundle, tmp_path / "bundle"))
     history = [np.array([3, 1, 2], np.int32)]
     assert np.array_equal(loaded.session_model.score(history), bundle.session_model.score(history))
@@ -34,14 +34,14 @@ def test_what_is_saved_is_what_is_loaded(bundle, tmp_path):
     assert loaded.metrics == bundle.metrics
 
 
-def test_it_holds_the_files_that_it_promises_and_no_others(bundle, tmp_path):
+def test_folder_contains_exactly_the_documented_files(bundle, tmp_path):
     folder = save_bundle(bundle, tmp_path / "bundle")
     assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "manifest.json"])
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle"], "nothing is left beside it"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"], "no temporary files are left"
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_missing_file_is_named(bundle, tmp_path, name):
+def test_missing_file_is_rejected(bundle, tmp_path, name):
     folder = save_bundle(bundle, tmp_path / "bundle")
     (folder / name).unlink()
     with pytest.raises(BundleError, match=f"{name} .*missing"):
@@ -49,7 +49,7 @@ def test_a_missing_file_is_named(bundle, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_an_altered_file_is_named(bundle, tmp_path, name):
+def test_modified_file_is_rejected(bundle, tmp_path, name):
     folder = save_bundle(bundle, tmp_path / "bundle")
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -58,14 +58,14 @@ def test_an_altered_file_is_named(bundle, tmp_path, name):
         load_bundle(folder)
 
 
-def test_a_folder_without_manifest_is_no_bundle(bundle, tmp_path):
+def test_missing_manifest_is_rejected(bundle, tmp_path):
     folder = save_bundle(bundle, tmp_path / "bundle")
     (folder / "manifest.json").unlink()
     with pytest.raises(BundleError, match=r"manifest\.json is missing"):
         load_bundle(folder)
 
 
-def test_an_unknown_format_is_refused(bundle, tmp_path):
+def test_unknown_format_is_rejected(bundle, tmp_path):
     folder = save_bundle(bundle, tmp_path / "bundle")
     manifest = json.loads((folder / "manifest.json").read_text())
     write_json(folder / "manifest.json", manifest | {"format_version": 99})
@@ -73,7 +73,7 @@ def test_an_unknown_format_is_refused(bundle, tmp_path):
         load_bundle(folder)
 
 
-def test_parts_that_do_not_fit_together_are_refused(bundle, tmp_path):
+def test_inconsistent_parts_are_rejected(bundle, tmp_path):
     folder = save_bundle(bundle, tmp_path / "bundle")
     config = json.loads((folder / "config.json").read_text())
     config["session_model"]["hidden_dim"] += 1
@@ -88,7 +88,7 @@ def _save_for_ever(bundle, folder):
         save_bundle(bundle, folder)
 
 
-def test_a_process_killed_while_saving_leaves_the_old_bundle_or_the_new(bundle, tmp_path):
+def test_killed_save_leaves_the_old_or_the_new_bundle(bundle, tmp_path):
     folder = save_bundle(bundle, tmp_path / "bundle")
     for delay in (0.02, 0.05, 0.11):
         writer = multiprocessing.get_context("fork").Process(
@@ -98,7 +98,7 @@ def test_a_process_killed_while_saving_leaves_the_old_bundle_or_the_new(bundle, 
         time.sleep(delay)
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
-        if folder.exists():  # for an instant between the two renames there is none
+        if folder.exists():  # it does not exist between the two renames
             load_bundle(folder)
         save_bundle(bundle, folder)
     load_bundle(folder)

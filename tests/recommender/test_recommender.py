@@ -19,24 +19,24 @@ def title(rec, index):
     return rec.bundle.catalogue["title"].iloc[index]
 
 
-def test_next_items_are_the_best_scores_without_the_history(rec):
-    watched = [4, 7, 2]
-    scores = rec.bundle.session_model.score([np.array(watched, np.int32)])[0]
-    expected = [i for i in np.argsort(-scores, kind="stable") if i not in watched][:5]
-    answer = rec.next_items([title(rec, i) for i in watched], k=5)
+def test_next_items_have_the_highest_scores(rec):
+    history = [4, 7, 2]
+    scores = rec.bundle.session_model.score([np.array(history, np.int32)])[0]
+    expected = [i for i in np.argsort(-scores, kind="stable") if i not in history][:5]
+    answer = rec.next_items([title(rec, i) for i in history], k=5)
     assert answer["title"].tolist() == [title(rec, i) for i in expected]
     assert answer["item_id"].tolist() == rec.bundle.items.ids[expected].tolist()
     assert answer["rank"].tolist() == [1, 2, 3, 4, 5]
     np.testing.assert_allclose(answer["score"], np.exp(scores[expected]), rtol=1e-6)
 
 
-def test_ids_and_titles_name_the_same_items(rec):
+def test_ids_and_titles_are_equivalent(rec):
     by_id = rec.next_items([rec.bundle.items.ids[4].item()])
     assert by_id.equals(rec.next_items([title(rec, 4)]))
     assert by_id.equals(rec.next_items([title(rec, 4).upper()]))
 
 
-def test_exclude_and_only(rec):
+def test_include_and_exclude(rec):
     first, second, third = rec.next_items([title(rec, 4)], k=3)["title"]
     without = rec.next_items([title(rec, 4)], k=1, exclude=[first])
     assert without["title"].tolist() == [second]
@@ -45,14 +45,14 @@ def test_exclude_and_only(rec):
     assert rec.next_items([title(rec, 4)], include=[]).empty
 
 
-def test_more_than_the_catalogue_gives_all_but_the_history(rec):
+def test_k_beyond_the_catalogue_returns_all_new_items(rec):
     n_items = len(rec.bundle.items)
     answer = rec.next_items([title(rec, 4)], k=n_items + 5)
     assert len(answer) == answer["title"].nunique() == n_items - 1
     assert answer["score"].is_monotonic_decreasing
 
 
-def test_similar_items_are_the_nearest_by_cosine(rec):
+def test_similar_items_have_the_highest_cosines(rec):
     unit = rec.bundle.embeddings.unit_vectors()
     cosine = unit @ unit[4]
     cosine[4] = -np.inf
@@ -61,7 +61,7 @@ def test_similar_items_are_the_nearest_by_cosine(rec):
     np.testing.assert_allclose(answer["score"], np.sort(cosine)[::-1][:3], rtol=1e-4)
 
 
-def test_an_unknown_title_gets_the_closest(rec):
+def test_unknown_title(rec):
     name = title(rec, 4)
     with pytest.raises(UnknownItemError, match="did you mean") as caught:
         rec.similar_items(name[:-3])
@@ -72,7 +72,7 @@ def test_an_unknown_title_gets_the_closest(rec):
         rec.next_items([-5])
 
 
-def test_a_title_of_two_items_is_ambiguous(bundle):
+def test_ambiguous_title(bundle):
     catalogue = bundle.catalogue.copy()
     catalogue.loc[[2, 5], "title"] = "Twins (1988)"
     twins = Recommender(replace(bundle, catalogue=catalogue))
@@ -88,13 +88,13 @@ def test_k_must_be_positive(rec, k):
         rec.similar_items(title(rec, 0), k)
 
 
-def test_an_empty_history_gets_what_is_popular(rec):
+def test_empty_history_returns_popular_items(rec):
     popularity = rec.bundle.session_model.network.log_popularity.numpy()
     expected = np.argsort(-popularity, kind="stable")[:5]
     assert rec.next_items([], k=5)["item_id"].tolist() == rec.bundle.items.ids[expected].tolist()
 
 
-def test_a_recommender_is_loaded_from_a_folder(bundle, tmp_path):
+def test_load_from_folder(bundle, tmp_path):
     rec = load_recommender(save_bundle(bundle, tmp_path / "bundle"))
     assert isinstance(rec.next_items([title(rec, 0)]), pd.DataFrame)
     with pytest.raises(BundleError, match="does not exist"):

@@ -18,7 +18,7 @@ def client(rec):
 
 @pytest.fixture
 def limited(rec):
-    """Makes a client of a server with other limits."""
+    """Create a client of a server with other limits."""
     opened = []
 
     def open_with(**limits):

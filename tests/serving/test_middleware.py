@@ -1,4 +1,4 @@
-"""Who may ask, how often and how much; and what is told of it."""
+"""Authentication, limits, logs and metrics."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ from recsys.serving.server import JSONFormatter, _bind
 KEY = "a key of enough letters"
 
 
-def test_without_the_key_nothing_is_told(limited):
+def test_api_key_is_required(limited):
     client = limited(api_key=KEY)
     for sent in ({}, {"Authorization": f"Bearer {KEY}x"}, {"Authorization": f"Basic {KEY}"}):
         for path in ("/v1/items", "/metrics"):
@@ -26,7 +26,7 @@ def test_without_the_key_nothing_is_told(limited):
     assert client.get("/").status_code == 200
 
 
-def test_the_key_stands_in_no_log_nor_message(limited, caplog):
+def test_api_key_is_not_logged(limited, caplog):
     caplog.set_level(logging.DEBUG)
     client = limited(api_key=KEY)
     client.get("/v1/items", headers={"Authorization": f"Bearer {KEY}"})
@@ -34,7 +34,7 @@ def test_the_key_stands_in_no_log_nor_message(limited, caplog):
     assert KEY not in repr(client.app.state.recsys.config)
 
 
-def test_a_bucket_fills_as_time_passes():
+def test_token_bucket_refills():
     now = [0.0]
     limit = RateLimiter(rate=2.0, burst=3, clock=lambda: now[0])
     assert [limit.acquire("a") for _ in range(4)] == [0, 0, 0, 0.5]
@@ -44,14 +44,14 @@ def test_a_bucket_fills_as_time_passes():
     assert limit.acquire("a") == pytest.approx(0.25)
 
 
-def test_too_many_requests_are_told_when_to_come_again(limited):
+def test_rate_limit_sets_retry_after(limited):
     client = limited(rate=0.1, burst=2)
-    asked = [client.get("/v1/items") for _ in range(3)]
-    assert [answer.status_code for answer in asked] == [200, 200, 429]
-    assert 1 <= int(asked[2].headers["retry-after"]) <= 10
+    responses = [client.get("/v1/items") for _ in range(3)]
+    assert [response.status_code for response in responses] == [200, 200, 429]
+    assert 1 <= int(responses[2].headers["retry-after"]) <= 10
 
 
-def test_more_at_once_than_the_limit_are_told_to_wait(limited):
+def test_concurrency_limit(limited):
     client = limited(max_concurrency=1)
     busy = client.app.middleware_stack
     while type(busy).__name__ != "LimitsMiddleware":
@@ -62,7 +62,7 @@ def test_more_at_once_than_the_limit_are_told_to_wait(limited):
     assert client.get("/healthz").status_code == 200
 
 
-def test_a_body_too_large_is_refused_with_or_without_its_length(limited):
+def test_body_limit_with_and_without_content_length(limited):
     client = limited(max_body_bytes=1024)
     headers = {"content-type": "application/json"}
     assert client.post("/v1/next", json={"history": [1] * 600}).status_code == 413
@@ -79,20 +79,20 @@ def test_logs_are_json_without_histories(client, caplog, rec):
     client.get("/v1/items", params={"query": title})
     client.get("/v1/sessions/secret-session")
     lines = [json.loads(JSONFormatter().format(record)) for record in caplog.records]
-    told = [line for line in lines if line["event"] == "request"]
-    assert [(line["route"], line["status"]) for line in told] == [
+    requests = [line for line in lines if line["event"] == "request"]
+    assert [(line["route"], line["status"]) for line in requests] == [
         ("/v1/next", 200),
         ("/v1/next", 404),
         ("/v1/items", 200),
         ("/v1/sessions/{session_id}", 404),
     ]
-    assert told[0]["request_id"] == "abc"
+    assert requests[0]["request_id"] == "abc"
     text = json.dumps(lines)
     assert title[:8] not in text
     assert "secret-session" not in text
 
 
-def test_of_an_error_the_log_tells_where_and_not_what():
+def test_logged_error_has_a_traceback_but_no_message():
     def fail():
         raise KeyError("Heat (1995)")
 
@@ -106,7 +106,7 @@ def test_of_an_error_the_log_tells_where_and_not_what():
     assert "Heat" not in json.dumps(line)
 
 
-def test_metrics_count_by_route_and_never_by_path(client):
+def test_metrics_are_labelled_by_route(client):
     client.post("/v1/next", json={})
     client.get("/v1/sessions/somebody")
     client.get("/some/where")
@@ -117,14 +117,14 @@ def test_metrics_count_by_route_and_never_by_path(client):
     assert "recsys_live_sessions" in text
 
 
-def test_every_answer_carries_the_headers_that_browsers_heed(client):
+def test_security_headers(client):
     for path in ("/", "/v1/items", "/nowhere"):
         headers = client.get(path).headers
         assert "default-src 'none'" in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
 
 
-def test_an_address_that_is_taken_is_told():
+def test_address_in_use():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

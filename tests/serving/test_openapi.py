@@ -1,4 +1,4 @@
-"""The interface's description, tried out by a program that looks for what it does not say."""
+"""Property-based tests of the OpenAPI description."""
 
 import pytest
 import schemathesis
@@ -25,13 +25,13 @@ OPERATIONS = [
 
 @pytest.fixture(scope="module")
 def described(rec):
-    # Of its own: it starts and stops the application as it sees fit.
+    # A separate application: schemathesis starts and stops it.
     return schemathesis.openapi.from_asgi("/openapi.json", create_app(lambda: rec))
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_what_is_described_is_what_happens(described, name, mode):
+def test_operation_conforms_to_its_description(described, name, mode):
     operation = described.find_operation_by_label(name)
     cases = operation.as_strategy(generation_mode=mode)
 
@@ -41,7 +41,7 @@ def test_what_is_described_is_what_happens(described, name, mode):
         case.call_and_validate()
 
     if mode == schemathesis.GenerationMode.NEGATIVE and not takes_anything(operation):
-        pytest.skip("there is nothing to get wrong")
+        pytest.skip("the operation has no parameters")
     try_out()
 
 
@@ -49,7 +49,7 @@ def takes_anything(operation):
     return bool([*operation.query, *operation.path_parameters, *operation.body])
 
 
-def test_every_operation_is_tried_out(described):
+def test_all_operations_are_tested(described):
     assert sorted(op.ok().label for op in described.get_all_operations()) == sorted(OPERATIONS)
 
 
@@ -62,7 +62,7 @@ def test_every_request_has_an_example(client):
                 assert described["components"]["schemas"][name]["examples"], path
 
 
-def test_a_key_is_described_where_there_is_one(limited, client):
+def test_api_key_is_described(limited, client):
     guarded = limited(api_key="a key of enough letters").get("/openapi.json").json()
     assert guarded["paths"]["/v1/next"]["post"]["security"] == [{"key": []}]
     assert "security" not in client.get("/openapi.json").json()["paths"]["/v1/next"]["post"]

@@ -1,4 +1,4 @@
-"""The page in a real browser, as it is used: Chromium, where there is one."""
+"""The demo page in Chromium, if installed."""
 
 import re
 import shutil
@@ -20,7 +20,7 @@ UNSAFE = "<img src=x onerror=alert(1)> (1999)"
 
 
 def start(rec, config=None):
-    """A server in a thread; gives it and its address."""
+    """Start a server in a thread."""
     app = create_app(lambda: rec, config)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run)
@@ -33,7 +33,7 @@ def start(rec, config=None):
 
 
 @pytest.fixture(scope="module")
-def at(bundle):
+def address(bundle):
     catalogue = bundle.catalogue.copy()
     catalogue.loc[5, "title"] = UNSAFE
     server, thread, address = start(Recommender(replace(bundle, catalogue=catalogue)))
@@ -46,7 +46,7 @@ def at(bundle):
 def browser():
     command = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
     if command is None:
-        pytest.skip("there is no Chromium")
+        pytest.skip("Chromium is not installed")
     with playwright.sync_playwright() as running:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         flags += ["--no-first-run", "--disable-component-update", "--disable-sync"]
@@ -54,25 +54,25 @@ def browser():
 
 
 @pytest.fixture(params=SIZES)
-def page(request, browser, at):
-    """The page as opened; what a browser complains of fails the test."""
+def page(request, browser, address):
+    """The opened page. Browser errors fail the test."""
     width, height = SIZES[request.param]
     context = browser.new_context(viewport={"width": width, "height": height})
     page = context.new_page()
     page.set_default_timeout(60_000)
-    complaints = []
-    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(at)
+    errors = []
+    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
     page.wait_for_selector("#next li")
     yield page
-    assert not complaints
+    assert not errors
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
 
 
-def watch(page, title):
-    """Find a title and choose it, by keyboard alone."""
+def add_item(page, title):
+    """Find and select a title by keyboard."""
     page.focus("#query")
     page.keyboard.type(title)
     page.wait_for_selector(f"#found [role=option][aria-selected=true]:has-text({title!r})")
@@ -80,12 +80,12 @@ def watch(page, title):
     page.wait_for_selector(f"#history li:has-text({title!r})")
 
 
-def test_a_history_is_built_by_keyboard_and_what_comes_next_is_explained(page, bundle):
+def test_build_a_history_by_keyboard(page, bundle):
     first, second = bundle.catalogue["title"][[2, 7]]
-    assert page.inner_text("#next-title").lower() == "popular now"
-    watch(page, first)
-    watch(page, second)
-    expect(page.locator("#next-title")).to_have_text("Watch next")
+    assert page.inner_text("#next-title").lower() == "popular"
+    add_item(page, first)
+    add_item(page, second)
+    expect(page.locator("#next-title")).to_have_text("Recommended")
     expect(page.locator(".next")).to_have_attribute("aria-busy", "false")
     expect(page.locator(".why:empty")).to_have_count(0)
     expected = Recommender(bundle).next_items([first, second])["item_id"].astype(str).tolist()
@@ -99,7 +99,7 @@ def test_a_history_is_built_by_keyboard_and_what_comes_next_is_explained(page, b
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == f"Remove {second}"
 
 
-def test_the_list_box_is_walked_with_arrows_and_left_with_escape(page, bundle):
+def test_list_box_keyboard_navigation(page, bundle):
     word = bundle.catalogue["title"][2].split()[0]
     page.focus("#query")
     page.keyboard.type(word)
@@ -113,8 +113,8 @@ def test_the_list_box_is_walked_with_arrows_and_left_with_escape(page, bundle):
     assert page.input_value("#query") == word
 
 
-def test_a_title_is_never_taken_for_html(page):
-    watch(page, UNSAFE)
+def test_titles_are_escaped(page):
+    add_item(page, UNSAFE)
     assert page.inner_text("#history .title") == UNSAFE
     assert page.locator("main img").count() == 0
 
@@ -123,12 +123,12 @@ def test_the_map_shows_the_session(page, bundle):
     drawn = "document.querySelector('#map').toDataURL()"
     expect(page.locator("#map")).to_have_attribute("aria-label", re.compile("Popular: "))
     before = page.evaluate(drawn)
-    watch(page, bundle.catalogue["title"][2])
+    add_item(page, bundle.catalogue["title"][2])
     expect(page.locator("#map")).to_have_attribute("aria-label", re.compile("Watched: "))
     assert page.evaluate(drawn) != before
 
 
-def test_where_there_is_a_key_the_page_asks_for_it(browser, bundle):
+def test_page_asks_for_the_api_key(browser, bundle):
     server, thread, address = start(Recommender(bundle), ServingConfig(api_key=KEY))
     context = browser.new_context()
     page = context.new_page()

@@ -1,4 +1,4 @@
-"""The server as its user starts it: a process of its own, or several."""
+"""The server in one or several processes."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def folder(bundle, tmp_path_factory):
 
 @contextmanager
 def serving(folder, *options, key=""):
-    """A running server; gives its address, its process and the lines of its log so far."""
+    """A running server: its URL, its process and the lines of its log so far."""
     command = "from recsys.cli.main import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", command, "serve", str(folder), "--port", "0", *options],
@@ -46,21 +46,21 @@ def serving(folder, *options, key=""):
         process.stderr.close()
 
 
-def local(at):
-    return at.replace("0.0.0.0", "127.0.0.1")
+def local(url):
+    return url.replace("0.0.0.0", "127.0.0.1")
 
 
-def test_workers_share_port_sessions_and_metrics_and_stop_when_told(bundle, folder):
+def test_workers_share_port_sessions_and_metrics(bundle, folder):
     ids = bundle.catalogue["item_id"].tolist()
-    with serving(folder, "--workers", "2", "--host", "0.0.0.0") as (at, process, lines):
+    with serving(folder, "--workers", "2", "--host", "0.0.0.0") as (url, process, lines):
         assert any("without an API key" in line["event"] for line in lines)
         counts = []
-        for item in ids[:8]:  # each over a connection of its own: both workers get some
-            path = f"{local(at)}/v1/sessions/one/events"
+        for item in ids[:8]:  # one connection each, so that both workers get some
+            path = f"{local(url)}/v1/sessions/one/events"
             counts.append(httpx.post(path, json={"item": item}, timeout=60).json()["n_events"])
         assert counts == list(range(1, 9))
-        told = httpx.get(f"{local(at)}/metrics", timeout=60).text
-        assert 'route="/v1/sessions/{session_id}/events",status="200"} 8.0' in told
+        output = httpx.get(f"{local(url)}/metrics", timeout=60).text
+        assert 'route="/v1/sessions/{session_id}/events",status="200"} 8.0' in output
         process.send_signal(signal.SIGTERM)
         log = [json.loads(line) for line in process.stderr]
         assert process.wait(60) == 0
@@ -68,10 +68,10 @@ def test_workers_share_port_sessions_and_metrics_and_stop_when_told(bundle, fold
         assert sum(line["event"] == "request" for line in log) == 9
 
 
-def test_with_a_key_nothing_is_warned_of(folder):
-    with serving(folder, "--host", "0.0.0.0", key=KEY) as (at, process, lines):
+def test_no_warning_with_an_api_key(folder):
+    with serving(folder, "--host", "0.0.0.0", key=KEY) as (url, process, lines):
         assert not any(line["level"] == "warning" for line in lines)
-        path = f"{local(at)}/v1/items"
+        path = f"{local(url)}/v1/items"
         assert httpx.get(path, timeout=60).status_code == 401
         headers = {"Authorization": f"Bearer {KEY}"}
         assert httpx.get(path, headers=headers, timeout=60).status_code == 200
@@ -88,21 +88,21 @@ def test_with_a_key_nothing_is_warned_of(folder):
         (["--log-level", "loud"], "--log-level is 'loud'"),
     ],
 )
-def test_settings_that_cannot_be_are_told_in_a_line(options, message, capsys, monkeypatch):
+def test_invalid_settings_are_reported_in_one_line(options, message, capsys, monkeypatch):
     from recsys.cli.main import main
 
     monkeypatch.setattr(sys, "argv", ["recsys", "serve", "nowhere", *options])
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 1
-    told = capsys.readouterr().err
-    assert message in told
-    assert told.count("\n") == 1
-    assert "short-key" not in told
+    output = capsys.readouterr().err
+    assert message in output
+    assert output.count("\n") == 1
+    assert "short-key" not in output
 
 
-@pytest.mark.parametrize(("said", "threads"), [(None, 1), ("2", 2)])
-def test_blas_has_no_threads_of_its_own_unless_told(rec, said, threads, monkeypatch):
+@pytest.mark.parametrize(("value", "threads"), [(None, 1), ("2", 2)])
+def test_blas_is_limited_to_one_thread_by_default(rec, value, threads, monkeypatch):
     def run(*_):
         seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
 
@@ -110,8 +110,8 @@ def test_blas_has_no_threads_of_its_own_unless_told(rec, said, threads, monkeypa
     monkeypatch.setattr(server, "_run", run)
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if said:
-        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    if value:
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
     with threadpool_limits(2, user_api="blas"):
         server.serve(lambda: rec, ServingConfig(), source="a test", port=0)
     assert seen

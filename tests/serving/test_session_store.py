@@ -7,24 +7,24 @@ from recsys.serving.session_store import SessionStore
 
 @pytest.fixture
 def store(tmp_path):
-    """Opens a worker's view of the same sessions."""
+    """Open a worker's connection to the same sessions."""
     opened = []
 
     def open_(now=lambda: 0.0, max_sessions=100, ttl=60.0):
-        one = SessionStore(str(tmp_path / "s.db"), max_sessions, ttl, now)
-        opened.append(one)
-        return one
+        worker = SessionStore(str(tmp_path / "s.db"), max_sessions, ttl, now)
+        opened.append(worker)
+        return worker
 
     yield open_
-    for one in opened:
-        one.close()
+    for worker in opened:
+        worker.close()
 
 
 def ids(rec, *indices):
     return [rec.catalogue.ids[i].item() for i in indices]
 
 
-def test_workers_go_on_with_one_session(store, rec):
+def test_workers_share_a_session(store, rec):
     workers = [store(), store()]
     for n, item in enumerate(ids(rec, 4, 7, 2, 9)):
         session, n_events = workers[n % 2].add(rec, "a", item)
@@ -34,15 +34,15 @@ def test_workers_go_on_with_one_session(store, rec):
     assert session.next_items()["item_id"].tolist() == expected
 
 
-def test_a_mistake_leaves_the_session_as_it_was(store, rec):
+def test_unknown_item_leaves_the_session_unchanged(store, rec):
     sessions = store()
     sessions.add(rec, "a", ids(rec, 4)[0])
     with pytest.raises(UnknownItemError):
-        sessions.add(rec, "a", "no such film")
+        sessions.add(rec, "a", "no such item")
     assert sessions.get("a").history == ids(rec, 4)
 
 
-def test_the_least_recently_used_make_room(store, rec):
+def test_least_recently_used_sessions_are_evicted(store, rec):
     now = [0.0]
     sessions = store(lambda: now[0], max_sessions=2)
     for name in ("a", "b", "a", "c"):
@@ -53,7 +53,7 @@ def test_the_least_recently_used_make_room(store, rec):
     assert len(sessions) == 2
 
 
-def test_silent_sessions_are_forgotten(store, rec):
+def test_idle_sessions_expire(store, rec):
     now = [0.0]
     sessions = store(lambda: now[0], ttl=10)
     sessions.add(rec, "a", ids(rec, 4)[0])
@@ -65,7 +65,7 @@ def test_silent_sessions_are_forgotten(store, rec):
     assert sessions.get("a").history == ids(rec, 7)
 
 
-def test_only_the_latest_events_are_kept_by_name(store, rec, monkeypatch):
+def test_only_the_latest_events_are_stored(store, rec, monkeypatch):
     monkeypatch.setattr(session_store, "MAX_HISTORY", 3)
     sessions = store()
     for index in range(10):

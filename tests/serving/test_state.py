@@ -1,4 +1,4 @@
-"""What happens when another recommender takes over."""
+"""The replacement of the recommender."""
 
 from threading import Event
 
@@ -7,7 +7,7 @@ from recsys.serving import ServingConfig
 from recsys.serving.state import AppState, LoadedModel
 
 
-def test_the_one_before_answers_until_all_is_made_from_the_next(rec, bundle, monkeypatch):
+def test_previous_model_answers_until_the_new_one_is_prepared(rec, bundle, monkeypatch):
     given, make, may_go = [rec], LoadedModel.from_recommender, Event()
     state = AppState(lambda: given[0], ServingConfig(), "a test")
 

@@ -1,86 +1,86 @@
-// Search a film, build a history, see what comes next and why. Titles go into the page as text.
+// Search films, build a history and show recommendations. Titles are inserted as text, not HTML.
 
-import { FilmMap } from "./map.js";
+import { ItemMap } from "./map.js";
 
 const $ = id => document.getElementById(id);
 const query = $("query"), found = $("found"), next = $("next"), status = $("status");
 
 let key = sessionStorage.getItem("key") || "";
 let history = JSON.parse(sessionStorage.getItem("history") || "[]");  // {item_id, title}
-let options = [];
+let results = [];
 let active = -1;
 
-// Asking the server
+// Requests
 
-class Refused extends Error {
+class ProblemError extends Error {
   constructor(problem) {
     super(problem.detail);
     this.status = problem.status;
   }
 }
 
-async function ask(path, body, signal) {
+async function fetchJSON(path, body, signal) {
   const headers = key ? { Authorization: `Bearer ${key}` } : {};
   if (body) headers["Content-Type"] = "application/json";
-  const answered = await fetch(path, {
+  const response = await fetch(path, {
     method: body ? "POST" : "GET", headers, signal, body: body && JSON.stringify(body),
   });
-  const content = await answered.json();
-  if (!answered.ok) throw new Refused(content);
+  const content = await response.json();
+  if (!response.ok) throw new ProblemError(content);
   return content;
 }
 
-let fading;
-function tell(message) {
+let fadeTimer;
+function showStatus(message) {
   status.textContent = message;
   status.classList.add("shown");
-  clearTimeout(fading);
-  fading = setTimeout(() => status.classList.remove("shown"), 3500);
+  clearTimeout(fadeTimer);
+  fadeTimer = setTimeout(() => status.classList.remove("shown"), 3500);
 }
 
-function failed(error) {
+function handleError(error) {
   if (error.name === "AbortError") return;
   if (error.status === 401) {
     $("key-form").hidden = false;
     $("key").focus();
   }
-  tell(error instanceof Refused ? error.message : "The server cannot be reached.");
+  showStatus(error instanceof ProblemError ? error.message : "The server is unavailable.");
 }
 
-/** One question at a time: a newer one takes the place of an older that is not answered yet. */
+/** Run `work` one call at a time: a new call aborts the previous one. */
 function latest(work) {
-  let going;
-  return async (...given) => {
-    going?.abort();
-    const mine = going = new AbortController();
+  let controller;
+  return async (...args) => {
+    controller?.abort();
+    const current = controller = new AbortController();
     try {
-      await work(mine.signal, ...given);
+      await work(current.signal, ...args);
     } catch (error) {
-      failed(error);
+      handleError(error);
     }
   };
 }
 
 function element(name, className, text) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const node = document.createElement(name);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
 }
 
-// The search, as a combobox with a list box: https://www.w3.org/WAI/ARIA/apg/patterns/combobox/
+// Search: a combobox with a list box, https://www.w3.org/WAI/ARIA/apg/patterns/combobox/
 
 const search = latest(async signal => {
-  const wanted = query.value.trim();
-  if (!wanted) return close();
-  await new Promise(done => setTimeout(done, 120));  // until typing pauses
+  const text = query.value.trim();
+  if (!text) return close();
+  await new Promise(done => setTimeout(done, 120));  // debounce
   if (signal.aborted) return;
-  const parameters = new URLSearchParams({ query: wanted, k: 8 });
-  show((await ask(`/v1/items?${parameters}`, null, signal)).items);
+  const parameters = new URLSearchParams({ query: text, k: 8 });
+  show((await fetchJSON(`/v1/items?${parameters}`, null, signal)).items);
 });
 
 function show(items) {
-  options = items;
+  results = items;
   found.replaceChildren(...items.map((item, n) => {
     const option = element("li");
     option.id = `option-${n}`;
@@ -88,12 +88,12 @@ function show(items) {
     option.append(element("span", "", item.title),
       element("span", "genres", (item.genres || "").split("|").slice(0, 3).join(" · ")));
     option.addEventListener("pointerdown", event => {
-      event.preventDefault();  // the box keeps the focus
+      event.preventDefault();  // keep the focus
       choose(n);
     });
     return option;
   }));
-  if (!items.length) found.append(element("li", "none", "No film is called like this."));
+  if (!items.length) found.append(element("li", "none", "No matching films."));
   found.hidden = false;
   query.setAttribute("aria-expanded", "true");
   activate(items.length ? 0 : -1);
@@ -109,14 +109,14 @@ function activate(n) {
 
 function close() {
   found.hidden = true;
-  options = [];
+  results = [];
   active = -1;
   query.setAttribute("aria-expanded", "false");
   query.removeAttribute("aria-activedescendant");
 }
 
 function choose(n) {
-  const film = options[n];
+  const film = results[n];
   close();
   query.value = "";
   add(film);
@@ -128,7 +128,7 @@ query.addEventListener("keydown", event => {
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   if (step) {
     event.preventDefault();
-    if (options.length) activate((active + step + options.length) % options.length);
+    if (results.length) activate((active + step + results.length) % results.length);
     else search();
   } else if (event.key === "Enter" && active >= 0) {
     event.preventDefault();
@@ -142,22 +142,22 @@ query.addEventListener("keydown", event => {
 // The history
 
 function add({ item_id, title }) {
-  if (history.some(film => film.item_id === item_id)) return tell(`${title} is there already.`);
+  if (history.some(film => film.item_id === item_id)) return showStatus(`${title} is already in the list.`);
   history.push({ item_id, title });
-  tell(`${title} added.`);
-  changed();
+  showStatus(`${title} added.`);
+  update();
 }
 
 function remove(n) {
   const [film] = history.splice(n, 1);
-  tell(`${film.title} removed.`);
-  changed();
-  // The focus stays where the button was.
+  showStatus(`${film.title} removed.`);
+  update();
+  // Keep the focus at this position.
   const buttons = $("history").querySelectorAll("button");
   (buttons[Math.min(n, buttons.length - 1)] || query).focus();
 }
 
-function changed() {
+function update() {
   sessionStorage.setItem("history", JSON.stringify(history));
   $("history").replaceChildren(...history.map(({ title }, n) => {
     const row = element("li");
@@ -174,43 +174,43 @@ function changed() {
 
 $("clear").addEventListener("click", () => {
   history = [];
-  tell("The history is empty.");
-  changed();
+  showStatus("History cleared.");
+  update();
   query.focus();
 });
 
-// What comes next
+// Recommendations
 
 const recommend = latest(async signal => {
   const section = next.closest("section");
   section.setAttribute("aria-busy", "true");
   const watched = history.map(film => film.item_id);
-  const { items } = await ask("/v1/next", { history: watched, k: 10 }, signal);
+  const { items } = await fetchJSON("/v1/next", { history: watched, k: 10 }, signal);
   list(items);
   section.setAttribute("aria-busy", "false");
-  const [reasons, places] = await Promise.all([
+  const [explanations, points] = await Promise.all([
     explain(watched, items, signal),
-    ask("/v1/map", { items: [...watched, ...items.map(item => item.item_id)] }, signal),
+    fetchJSON("/v1/map", { items: [...watched, ...items.map(item => item.item_id)] }, signal),
   ]);
-  for (const { item_id, sentence } of reasons) tellWhy(item_id, sentence);
-  draw(places.items, items);
+  for (const { item_id, sentence } of explanations) showSentence(item_id, sentence);
+  drawMap(points.items, items);
 });
 
 async function explain(watched, items, signal) {
   if (!watched.length || !items.length) return [];
-  const chosen = items.map(item => item.item_id);
-  return (await ask("/v1/explain", { history: watched, items: chosen, k: 2 }, signal)).items;
+  const ids = items.map(item => item.item_id);
+  return (await fetchJSON("/v1/explain", { history: watched, items: ids, k: 2 }, signal)).items;
 }
 
 function list(items) {
-  $("next-title").textContent = history.length ? "Watch next" : "Popular now";
+  $("next-title").textContent = history.length ? "Recommended" : "Popular";
   const highest = items.length ? items[0].probability : 1;
   next.replaceChildren(...items.map(item => {
     const row = element("li");
     row.dataset.id = item.item_id;
     const text = element("div");
     const share = element("span", "share", ` ${percent(item.probability)}`);
-    share.title = "Probability that this is watched next";
+    share.title = "Probability of being watched next";
     const title = element("span", "title", item.title);
     title.append(share);
     const bar = element("meter");
@@ -229,35 +229,35 @@ function list(items) {
   }));
 }
 
-function tellWhy(id, sentence) {
+function showSentence(id, sentence) {
   const row = [...next.children].find(row => row.dataset.id === String(id));
   if (!row) return;
   const title = row.querySelector(".title").firstChild.textContent;
-  // The title stands above already.
-  const short = sentence.startsWith(title) ? sentence.slice(title.length).replace(/^[,:]\s*/, "") : sentence;
-  row.querySelector(".why").textContent = short.charAt(0).toUpperCase() + short.slice(1);
+  // The title is already shown.
+  const text = sentence.startsWith(title) ? sentence.slice(title.length).replace(/^[,:]\s*/, "") : sentence;
+  row.querySelector(".why").textContent = text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-function percent(share) {
-  return share >= 0.001 ? `${(100 * share).toFixed(1)} %` : "under 0.1 %";
+function percent(probability) {
+  return probability >= 0.001 ? `${(100 * probability).toFixed(1)} %` : "under 0.1 %";
 }
 
 // The map
 
-const map = new FilmMap($("map"), $("map-tip"), add);
+const map = new ItemMap($("map"), $("map-tip"), add);
 
-function draw(places, items) {
-  const place = new Map(places.map(film => [film.item_id, film]));
-  const there = films => films.map((film, n) => ({ ...place.get(film.item_id), n: n + 1 })).filter(film => film.title);
-  map.session(there(history), there(items));
+function drawMap(points, items) {
+  const byId = new Map(points.map(film => [film.item_id, film]));
+  const located = films => films.map((film, n) => ({ ...byId.get(film.item_id), n: n + 1 })).filter(film => film.title);
+  map.setSession(located(history), located(items));
 }
 
-async function begin() {
-  changed();
+async function start() {
+  update();
   try {
-    map.show((await ask("/v1/map?k=2000")).items);
+    map.setFilms((await fetchJSON("/v1/map?k=2000")).items);
   } catch (error) {
-    failed(error);
+    handleError(error);
   }
 }
 
@@ -267,7 +267,7 @@ $("key-form").addEventListener("submit", event => {
   sessionStorage.setItem("key", key);
   $("key").value = "";
   $("key-form").hidden = true;
-  begin();
+  start();
 });
 
-begin();
+start();

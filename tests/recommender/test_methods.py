@@ -1,4 +1,4 @@
-"""What can be asked beside the next and the similar items, against slow restatements."""
+"""All methods of the recommender against slow reference implementations."""
 
 import inspect
 from dataclasses import replace
@@ -26,7 +26,7 @@ def normalised(scores):
 
 
 def expect(rec, answer, scores, k, allowed=None):
-    """The answer is that of these log-scores."""
+    """Assert that the result has these log-scores."""
     possible = [i for i in range(len(scores)) if scores[i] > -np.inf]
     if allowed is not None:
         possible = [i for i in possible if i in allowed]
@@ -35,7 +35,7 @@ def expect(rec, answer, scores, k, allowed=None):
     np.testing.assert_allclose(answer["score"], np.exp(scores[order]), rtol=1e-4)
 
 
-def test_blend_and_popularity_weight_are_those_of_the_formula(rec):
+def test_weights_follow_the_formula(rec):
     scores = log_p(rec, HISTORY)
     unit = rec.bundle.embeddings.unit_vectors().astype(np.float64)
     mean = unit[HISTORY].sum(axis=0)
@@ -50,19 +50,19 @@ def test_blend_and_popularity_weight_are_those_of_the_formula(rec):
     expect(rec, rec.next_items(ids(rec, HISTORY), 6, embedding_weight=1), normalised(include), 6)
 
 
-def test_after_one_film_what_is_similar_counts_too(rec):
-    one = ids(rec, [4])
-    assert rec.next_items(one, 9).equals(rec.next_items(one, 9, embedding_weight=0.2))
-    assert not rec.next_items(one, 9).equals(rec.next_items(one, 9, embedding_weight=0))
+def test_default_embedding_weight_for_histories_of_one_item(rec):
+    single = ids(rec, [4])
+    assert rec.next_items(single, 9).equals(rec.next_items(single, 9, embedding_weight=0.2))
+    assert not rec.next_items(single, 9).equals(rec.next_items(single, 9, embedding_weight=0))
     two = ids(rec, [4, 7])
     assert rec.next_items(two, 9).equals(rec.next_items(two, 9, embedding_weight=0))
-    mixed = rec.recommend_batch([two, one, []], 9)
-    for row, history in enumerate((two, one, [])):
+    mixed = rec.recommend_batch([two, single, []], 9)
+    for row, history in enumerate((two, single, [])):
         mine = mixed[mixed["row"] == row]["item_id"].tolist()
         assert mine == rec.next_items(history, 9)["item_id"].tolist()
 
 
-def test_diversity_brings_in_what_is_unlike(rec):
+def test_diversity_decreases_similarity(rec):
     history = ids(rec, HISTORY)
     plain = rec.next_items(history, 8)
     same = rec.next_items(history, 8, diversity=0.0)
@@ -79,15 +79,15 @@ def test_diversity_brings_in_what_is_unlike(rec):
     assert closeness(similar) < closeness(rec.similar_items(history[0], 8))
 
 
-def test_choices_by_attribute_and_by_function(rec):
-    films = rec.bundle.catalogue
-    genre = films["genres"][0].split("|")[0]
-    of_genre = {i for i, g in enumerate(films["genres"]) if genre in g.split("|")}
+def test_filters_by_attribute_and_by_function(rec):
+    catalogue = rec.bundle.catalogue
+    genre = catalogue["genres"][0].split("|")[0]
+    of_genre = {i for i, g in enumerate(catalogue["genres"]) if genre in g.split("|")}
     history = ids(rec, HISTORY)
     scores = log_p(rec, HISTORY)
     for choice in ({"genres": genre}, {"genres": [genre.upper()]}):
         expect(rec, rec.next_items(history, 50, include=choice), scores, 50, of_genre)
-    late = rec.next_items(history, 50, include=lambda films: films["year"] > 1980)
+    late = rec.next_items(history, 50, include=lambda items: items["year"] > 1980)
     expect(rec, late, scores, 50, {i for i in range(50) if i > 30})
     rest = rec.next_items(history, 50, exclude={"genres": genre})
     expect(rec, rest, scores, 50, set(range(50)) - of_genre)
@@ -97,7 +97,7 @@ def test_choices_by_attribute_and_by_function(rec):
     assert set(similar["item_id"]) <= set(ids(rec, of_genre))
 
 
-def test_a_session_goes_on_as_the_history_would(rec):
+def test_session_equals_history(rec):
     session = rec.session()
     assert session.next_items(5).equals(rec.popular_items(5))
     history = []
@@ -112,23 +112,23 @@ def test_a_session_goes_on_as_the_history_would(rec):
     assert rec.session(history).next_items(5)["item_id"].tolist() == whole["item_id"].tolist()
 
 
-def test_many_at_once_are_as_one_by_one(rec, log):
+def test_batch_equals_single_requests(rec, log):
     histories = {
         str(log.users.ids[u]): log.items.ids[log.history(u)].tolist() for u in range(40)
     } | {"nobody": []}
-    for wishes in (
+    for options in (
         {},
         {"embedding_weight": 0.4, "exclude": [log.items.ids[0].item()]},
         {"diversity": 0.5},
     ):
-        together = rec.recommend_batch(histories, 4, **wishes)
-        assert list(together)[:2] == ["user_id", "rank"]
+        batch = rec.recommend_batch(histories, 4, **options)
+        assert list(batch)[:2] == ["user_id", "rank"]
         for name, history in histories.items():
-            alone = rec.next_items(history, 4, **wishes)
-            mine = together[together["user_id"] == name].reset_index(drop=True)
-            assert mine["item_id"].tolist() == alone["item_id"].tolist()
-            assert mine["rank"].tolist() == alone["rank"].tolist()
-            np.testing.assert_allclose(mine["probability"], alone["probability"], rtol=1e-4)
+            expected = rec.next_items(history, 4, **options)
+            mine = batch[batch["user_id"] == name].reset_index(drop=True)
+            assert mine["item_id"].tolist() == expected["item_id"].tolist()
+            assert mine["rank"].tolist() == expected["rank"].tolist()
+            np.testing.assert_allclose(mine["probability"], expected["probability"], rtol=1e-4)
     in_order = rec.recommend_batch(list(histories.values()), 4)
     assert in_order["row"].drop_duplicates().tolist() == list(range(41))
     assert rec.recommend_batch([]).empty
@@ -137,19 +137,20 @@ def test_many_at_once_are_as_one_by_one(rec, log):
     )
 
 
-def test_users_of_the_bundle_are_known_by_name(rec, log, bundle):
+def test_users_of_the_bundle(rec, log, bundle):
     for user in (0, 17):
         name = log.users.ids[user].item()
         answer = rec.recommend_user(name, 5)
-        alone = rec.next_items(log.items.ids[log.history(user)], 5)
-        assert answer["item_id"].tolist() == alone["item_id"].tolist()
-        np.testing.assert_allclose(answer["score"], alone["score"], rtol=1e-4)
+        expected = rec.next_items(log.items.ids[log.history(user)], 5)
+        assert answer["item_id"].tolist() == expected["item_id"].tolist()
+        np.testing.assert_allclose(answer["score"], expected["score"], rtol=1e-4)
     everyone = rec.recommend_users(k=3)
     assert everyone["user_id"].nunique() == log.n_users
-    some = rec.recommend_users(log.users.ids[[17, 0]].tolist(), k=5)
-    assert some["user_id"].drop_duplicates().tolist() == log.users.ids[[17, 0]].tolist()
+    selected = rec.recommend_users(log.users.ids[[17, 0]].tolist(), k=5)
+    assert selected["user_id"].drop_duplicates().tolist() == log.users.ids[[17, 0]].tolist()
     assert (
-        some["item_id"][5:].tolist() == rec.recommend_user(log.users.ids[0], 5)["item_id"].tolist()
+        selected["item_id"][5:].tolist()
+        == rec.recommend_user(log.users.ids[0], 5)["item_id"].tolist()
     )
     with pytest.raises(UnknownUserError, match="no history of user 'ann'"):
         rec.recommend_user("ann")
@@ -157,40 +158,40 @@ def test_users_of_the_bundle_are_known_by_name(rec, log, bundle):
         Recommender(bundle).recommend_user(1)
 
 
-def test_explanations_are_what_is_lost_without_each(rec, log):
-    history = [*HISTORY, 4]  # one of them twice
+def test_explanations_equal_occlusion(rec, log):
+    history = [*HISTORY, 4]  # with a repeated item
     answer = rec.explain(ids(rec, history), ids(rec, [20, 30]), k=4)
     assert answer["item_id"].tolist() == ids(rec, [20] * 4 + [30] * 4)
     assert answer["rank"].tolist() == [1, 2, 3, 4] * 2
 
-    def log_p_without(watched, item):
-        kept = [i for i in history if i != watched]
-        logits = rec.bundle.session_model.score([np.array(kept, np.int32)])[0].astype(np.float64)
-        logits[history] = -np.inf  # over the same items in all cases
+    def log_p_without(removed, item):
+        rest = [i for i in history if i != removed]
+        logits = rec.bundle.session_model.score([np.array(rest, np.int32)])[0].astype(np.float64)
+        logits[history] = -np.inf  # normalised over the same items in all cases
         return normalised(logits)[item]
 
-    likers = log.user_item_matrix()
-    likers = likers.toarray() * 0
+    positive = log.user_item_matrix()
+    positive = positive.toarray() * 0
     rated = log.rating >= 3.0
-    likers[log.user_index[rated], log.item_index[rated]] = 1
+    positive[log.user_index[rated], log.item_index[rated]] = 1
     for item in (20, 30):
         rows = answer[answer["item_id"] == ids(rec, [item])[0]]
         whole = log_p(rec, history)[item]
-        lost = {w: whole - log_p_without(w, item) for w in HISTORY}
-        best = sorted(HISTORY, key=lambda w: -lost[w])
+        decrease = {w: whole - log_p_without(w, item) for w in HISTORY}
+        best = sorted(HISTORY, key=lambda w: -decrease[w])
         assert rows["because_item_id"].tolist() == ids(rec, best)
-        np.testing.assert_allclose(rows["score"], [lost[w] for w in best], atol=1e-4)
-        both = [int((likers[:, w] & likers[:, item]).sum()) for w in best]
-        assert rows["cooccurrence"].tolist() == both
+        np.testing.assert_allclose(rows["score"], [decrease[w] for w in best], atol=1e-4)
+        counts = [int((positive[:, w] & positive[:, item]).sum()) for w in best]
+        assert rows["cooccurrence"].tolist() == counts
         sentence = rows["sentence"].iloc[0]
-        speaking = [w for w in best if lost[w] > 0]
+        speaking = [w for w in best if decrease[w] > 0]
         assert sentence.startswith(rec.catalogue.titles[item])
         assert all(rec.catalogue.titles[w] in sentence for w in speaking)
     assert rec.explain(ids(rec, history))["item_id"].nunique() == 10
     assert "people liked both" in " ".join(rec.explain(ids(rec, history), k=4)["sentence"])
 
 
-def test_watch_lists_are_those_of_beam_search(rec):
+def test_next_sequences_equal_torch_beam_search(rec):
     from recsys.sessions import beam_search
 
     answer = rec.next_sequences(ids(rec, HISTORY), 3, beam_width=4)
@@ -203,11 +204,13 @@ def test_watch_lists_are_those_of_beam_search(rec):
         np.testing.assert_allclose(rows["score"].prod(), rows["probability"].iloc[0], rtol=1e-4)
     include = ids(rec, [20, 21])
     short = rec.next_sequences(ids(rec, HISTORY), 5, include=include)
-    assert sorted(short[short["sequence"] == 1]["item_id"]) == sorted(include), "there are but two"
+    assert sorted(short[short["sequence"] == 1]["item_id"]) == sorted(include), (
+        "only two items are allowed"
+    )
     assert rec.next_sequences(ids(rec, HISTORY), 3, include=ids(rec, HISTORY)).empty
 
 
-def test_search_forgives_typing_errors(rec):
+def test_search_tolerates_typos(rec):
     for index in (0, 11, 33):
         title = rec.catalogue.titles[index]
         name = title.rsplit(" (", 1)[0]
@@ -222,7 +225,7 @@ def test_search_forgives_typing_errors(rec):
     assert rec.search("", 3)["item_id"].tolist() == rec.popular_items(3)["item_id"].tolist()
 
 
-def test_a_film_without_a_vector_is_placed_by_its_genres(full):
+def test_item_without_embedding_is_represented_by_its_genres(full):
     vectors = full.embeddings.vectors.copy()
     vectors[6] = 0
     embeddings = replace(full.embeddings, vectors=vectors)
@@ -245,16 +248,16 @@ def test_a_film_without_a_vector_is_placed_by_its_genres(full):
     assert bare.similar_items(ids(cold, [6])[0]).empty
 
 
-def test_a_new_film_is_placed_by_its_counts(rec, log):
+def test_new_item_is_represented_by_its_counts(rec, log):
     from recsys.cooccurrence import count_cooccurrence
 
     counts = count_cooccurrence(log, min_rating=3.0).matrix.toarray()
     co_counts = {i: int(n) for i, n in zip(ids(rec, range(50)), counts[8], strict=True) if n}
     answer = rec.similar_to_new_item(co_counts=co_counts, k=3)
-    assert answer["item_id"][0] == ids(rec, [8])[0], "the film whose counts they are is the nearest"
+    assert answer["item_id"][0] == ids(rec, [8])[0], "the item with these counts is the nearest"
 
 
-def test_a_bundle_without_counts_explains_without_them(bundle):
+def test_explanations_without_counts(bundle):
     rec = Recommender(bundle)
     answer = rec.explain(ids(rec, HISTORY), ids(rec, [20])[0])
     assert answer["cooccurrence"].isna().all()
@@ -262,8 +265,7 @@ def test_a_bundle_without_counts_explains_without_them(bundle):
 
 
 @pytest.mark.parametrize("method", [Recommender.next_items, Session.next_items])
-def test_what_can_be_wished_for_stands_in_the_signature(method):
-    """Which is what `help` shows and what completion goes by."""
+def test_signatures(method):
     parameters = inspect.signature(method).parameters
     defaults = {name: p.default for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
     assert defaults == {

@@ -1,4 +1,4 @@
-"""What a server relies on: a light start, threads, forks, and many sessions."""
+"""Imports, threads, forks and many sessions."""
 
 import multiprocessing
 import subprocess
@@ -25,7 +25,7 @@ def answers(rec, histories):
     return sessions, [rec.next_items(history, 5).as_records() for history in histories]
 
 
-def test_nothing_heavy_is_imported_to_answer(full, tmp_path):
+def test_no_training_library_is_imported(full, tmp_path):
     folder = save_bundle(full, tmp_path / "bundle")
     code = (
         "import sys, recsys; rec = recsys.load_recommender(sys.argv[1]); "
@@ -47,10 +47,10 @@ def test_nothing_heavy_is_imported_to_answer(full, tmp_path):
 
 
 def test_threads_share_a_recommender(rec, histories):
-    alone = answers(rec, histories)
+    expected = answers(rec, histories)
     with ThreadPoolExecutor(8) as pool:
-        for together in pool.map(lambda _: answers(rec, histories), range(40)):
-            assert together == alone
+        for batch in pool.map(lambda _: answers(rec, histories), range(40)):
+            assert batch == expected
 
 
 def test_threads_share_a_session(rec):
@@ -61,17 +61,17 @@ def test_threads_share_a_session(rec):
     assert sorted(session.history) == sorted(ids * 4)
 
 
-def test_a_forked_process_answers_alike(rec, histories):
+def test_forked_process(rec, histories):
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    alone = answers(rec, histories)
+    expected = answers(rec, histories)
     child = context.Process(target=lambda: queue.put(answers(rec, histories)))
     child.start()
-    assert queue.get(timeout=30) == alone
-    child.join()  # how it ends depends on what else the test process had open
+    assert queue.get(timeout=30) == expected
+    child.join()  # its exit code depends on the open files of the test process
 
 
-def test_states_stay_within_their_bound_and_dropped_sessions_go_on(rec, monkeypatch):
+def test_state_cache_limit_and_evicted_sessions(rec, monkeypatch):
     small = StateCache(max_bytes=20_000)
     monkeypatch.setattr(rec, "state_cache", small)
     ids = rec.bundle.items.ids.tolist()

@@ -17,7 +17,7 @@ def slowly(scores, k):
     arrays(np.float32, (3, 9), elements=st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 2.0])),
     st.integers(1, 12),
 )
-def test_the_best_are_those_of_a_stable_sort(scores, k):
+def test_top_k_equals_stable_sort(scores, k):
     row, item = top_k(scores, k)
     for index in range(3):
         assert item[row == index].tolist() == slowly(scores[index], k)
@@ -26,7 +26,7 @@ def test_the_best_are_those_of_a_stable_sort(scores, k):
 @pytest.mark.parametrize("n_items", [511, 512, 513, 2000, 20_001])
 @pytest.mark.parametrize("k", [1, 10, 40])
 @pytest.mark.parametrize("levels", [5, 10**6])
-def test_so_it_is_for_many_items_with_and_without_ties(n_items, k, levels):
+def test_top_k_of_many_items_with_and_without_ties(n_items, k, levels):
     rng = np.random.default_rng(n_items)
     scores = rng.integers(0, levels, (4, n_items)).astype(np.float32)
     scores[:, rng.random(n_items) < 0.3] = -np.inf
@@ -36,7 +36,7 @@ def test_so_it_is_for_many_items_with_and_without_ties(n_items, k, levels):
         assert item[row == index].tolist() == slowly(scores[index], k)
 
 
-def test_diversity_is_that_of_the_formula_worked_out_by_hand():
+def test_diversify_by_hand():
     unit = np.array([[1, 0], [0.8, 0.6], [0, 1], [-1, 0]], dtype=np.float32)
     relevance = np.array([1.0, 0.9, 0.5, 0.0], dtype=np.float32)
     # After 0: 0.7 · 0.9 − 0.3 · 0.8 = 0.39, 0.7 · 0.5 = 0.35, 0 (a negative cosine is no likeness)

@@ -20,7 +20,7 @@ def answer():
     return Recommendations(COLUMNS)
 
 
-def test_it_is_a_frame_however_it_is_looked_at_first(answer):
+def test_frame_is_created_by_any_first_access(answer):
     plain = pd.DataFrame(COLUMNS)
     pd.testing.assert_frame_equal(answer, plain, check_frame_type=False)
     assert Recommendations(COLUMNS).shape == (2, 4)
@@ -39,7 +39,7 @@ def test_it_is_a_frame_however_it_is_looked_at_first(answer):
         _ = Recommendations(COLUMNS).nonsense
 
 
-def test_records_are_plain_and_the_same_before_and_after_it_is_looked_at(answer):
+def test_records_are_the_same_before_and_after_the_frame_is_created(answer):
     before = answer.as_records()
     assert len(answer) == 2
     after = answer.as_records()

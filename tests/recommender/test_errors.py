@@ -1,4 +1,4 @@
-"""What callers get wrong: each has its own error, and none changes anything."""
+"""Errors of invalid arguments and invalid bundles."""
 
 import shutil
 
@@ -33,7 +33,7 @@ def names(rec):
         (pd.DataFrame({"item_id": [4]}), "history is a DataFrame: pass one of its columns"),
     ],
 )
-def test_a_history_that_is_none(rec, history, message):
+def test_invalid_history(rec, history, message):
     for ask in (rec.next_items, rec.session, rec.next_sequences, rec.explain):
         with pytest.raises(QueryError, match=message):
             ask(history)
@@ -41,14 +41,14 @@ def test_a_history_that_is_none(rec, history, message):
         rec.recommend_batch([history])
 
 
-def test_whatever_holds_ids_is_a_history(rec, names):
+def test_any_iterable_of_ids_is_a_history(rec, names):
     answer = rec.next_items(names)
     for same in (tuple(names), np.array(names), pd.Series(names), pd.Index(names), iter(names)):
         assert rec.next_items(same).equals(answer)
     assert rec.next_items([np.int64(names[0]), names[1]]).equals(answer)
 
 
-def test_an_item_watched_twice_is_watched_twice(rec, names):
+def test_repeated_items_in_history_and_exclude(rec, names):
     twice = rec.next_items([*names, names[0]], 50)
     assert len(twice) == len(rec.bundle.items) - 2
     assert rec.next_items(names, exclude=[names[0], names[0]]).equals(rec.next_items(names))
@@ -66,7 +66,7 @@ def test_an_item_watched_twice_is_watched_twice(rec, names):
         (float("nan"), "k is nan"),
     ],
 )
-def test_a_number_that_is_none(rec, names, k, message):
+def test_invalid_k(rec, names, k, message):
     for ask in (
         lambda: rec.next_items(names, k),
         lambda: rec.similar_items(names[0], k),
@@ -80,7 +80,7 @@ def test_a_number_that_is_none(rec, names, k, message):
             ask()
 
 
-def test_a_huge_number_gives_all_there_are(rec, names):
+def test_huge_k_returns_all_items(rec, names):
     n_items = len(rec.bundle.items)
     assert len(rec.next_items(names, 10**12)) == n_items - 2
     assert len(rec.popular_items(10**12)) == n_items
@@ -89,20 +89,20 @@ def test_a_huge_number_gives_all_there_are(rec, names):
     assert len(rec.explain(names, k=10**12)) == 20
 
 
-@pytest.mark.parametrize("wish", ["diversity", "popularity_weight", "embedding_weight"])
+@pytest.mark.parametrize("option", ["diversity", "popularity_weight", "embedding_weight"])
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf"), "0.5", True, [0.5]])
-def test_a_share_that_is_none(rec, names, wish, value):
-    with pytest.raises(QueryError, match=f"{wish} is .*: it must be a number from 0 to 1"):
-        rec.next_items(names, **{wish: value})
+def test_invalid_weight(rec, names, option, value):
+    with pytest.raises(QueryError, match=f"{option} is .*: it must be a number from 0 to 1"):
+        rec.next_items(names, **{option: value})
 
 
-def test_choices_that_are_none(rec, names):
+def test_invalid_filter(rec, names):
     for choice, message in [
         ({"mood": "sad"}, "no column 'mood'; its columns are 'item_id', 'title', 'genres'"),
         ({"genres": "Sadness"}, "no item has 'Sadness' in column 'genres'; values are"),
         ("Comedy", "include is 'Comedy': it must be a list"),
         (7, "include is 7: it must be a list"),
-        (lambda films: films["year"], "must return True or False for each of the 50 items"),
+        (lambda items: items["year"], "must return True or False for each of the 50 items"),
         (lambda films: [True], "must return True or False"),
         ([3.5], "3.5 is a float"),
     ]:
@@ -112,7 +112,7 @@ def test_choices_that_are_none(rec, names):
         rec.next_items(names, exclude=["Nowhere"])
 
 
-def test_an_unknown_title_tells_the_closest_as_data_too(rec):
+def test_unknown_title_error_has_the_closest_titles(rec):
     title = rec.catalogue.titles[4]
     wrong = title[:-8] + "x" + title[-7:]
     with pytest.raises(UnknownItemError) as caught:
@@ -126,7 +126,7 @@ def test_an_unknown_title_tells_the_closest_as_data_too(rec):
     assert isinstance(caught.value, RecsysError)
 
 
-def test_what_cannot_be_explained(rec, names):
+def test_invalid_explain_arguments(rec, names):
     with pytest.raises(QueryError, match="history is empty"):
         rec.explain([])
     with pytest.raises(QueryError, match="is in the history"):
@@ -135,7 +135,7 @@ def test_what_cannot_be_explained(rec, names):
         rec.explain(names, k=0)
 
 
-def test_a_new_film_of_which_nothing_is_known(rec, names):
+def test_invalid_new_item(rec, names):
     with pytest.raises(QueryError, match="co_counts and genres are both empty"):
         rec.similar_to_new_item()
     for count in (-1, float("nan"), float("inf")):
@@ -145,7 +145,7 @@ def test_a_new_film_of_which_nothing_is_known(rec, names):
         rec.similar_to_new_item(genres=["Sadness"])
 
 
-def test_when_everything_is_watched_nothing_is_recommended(rec):
+def test_history_of_all_items_returns_nothing(rec):
     everything = rec.bundle.items.ids.tolist()
     for answer in (
         rec.next_items(everything),
@@ -163,7 +163,7 @@ def folder(full, tmp_path):
     return save_bundle(full, tmp_path / "bundle")
 
 
-def test_the_whole_bundle_comes_back(full, folder):
+def test_round_trip_of_counts_and_histories(full, folder):
     loaded = load_bundle(folder)
     for name in ("offsets", "partners", "counts", "is_complete"):
         assert np.array_equal(getattr(loaded.pair_counts, name), getattr(full.pair_counts, name))
@@ -174,14 +174,14 @@ def test_the_whole_bundle_comes_back(full, folder):
 
 
 @pytest.mark.parametrize("name", ["cooccurrence.npz", "user_histories.npz", "items.parquet"])
-def test_a_truncated_file_is_named(folder, name):
+def test_truncated_file_is_rejected(folder, name):
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(BundleError, match=f"{name} .*altered or damaged"):
         load_bundle(folder)
 
 
-def test_a_link_out_of_the_folder_is_refused(folder, tmp_path):
+def test_link_out_of_the_folder_is_rejected(folder, tmp_path):
     outside = tmp_path / "outside.npz"
     shutil.move(folder / "cooccurrence.npz", outside)
     (folder / "cooccurrence.npz").symlink_to(outside)
@@ -190,7 +190,7 @@ def test_a_link_out_of_the_folder_is_refused(folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../outside.npz", "/etc/hostname"])
-def test_a_manifest_that_names_files_elsewhere_is_refused(folder, name):
+def test_manifest_with_files_outside_the_folder_is_rejected(folder, name):
     (folder.parent / "outside.npz").write_bytes(b"")
     manifest = read_json(folder / "manifest.json")
     manifest["files"][name] = {"bytes": 0, "sha256": ""}
@@ -199,7 +199,7 @@ def test_a_manifest_that_names_files_elsewhere_is_refused(folder, name):
         load_bundle(folder)
 
 
-def test_a_file_that_the_manifest_does_not_vouch_for_is_not_read(folder):
+def test_file_missing_from_the_manifest_is_rejected(folder):
     manifest = read_json(folder / "manifest.json")
     del manifest["files"]["items.parquet"]
     write_json(folder / "manifest.json", manifest)
@@ -228,7 +228,7 @@ CONTENT = ["cooccurrence.npz", "user_histories.npz", "session_model.safetensors"
 
 
 @pytest.mark.parametrize("name", CONTENT)
-def test_a_file_that_holds_something_else_is_refused(folder, name):
+def test_file_with_invalid_content_is_rejected(folder, name):
     (folder / name).write_bytes(b"something else")
     (folder / "manifest.json").unlink()
     write_manifest(folder, format_version=1)
@@ -242,7 +242,7 @@ def test_a_file_that_holds_something_else_is_refused(folder, name):
 
 
 NEXT = {"exclude", "include", "diversity", "popularity_weight", "embedding_weight"}
-WISHES = {
+METHODS = {
     "next_items": (lambda rec, **w: rec.next_items([], **w), NEXT),
     "session": (lambda rec, **w: rec.session().next_items(**w), NEXT),
     "recommend_user": (lambda rec, **w: rec.recommend_user(user_of(rec), **w), NEXT),
@@ -272,9 +272,9 @@ def user_of(rec):
     return rec.bundle.user_histories.users.ids[0].item()
 
 
-@pytest.mark.parametrize("method", WISHES)
-def test_each_method_takes_its_wishes_and_refuses_all_others_by_name(rec, method):
-    ask, known = WISHES[method]
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_accepts_only_its_options(rec, method):
+    ask, known = METHODS[method]
     plain = ask(rec).as_records()
     for name, value in {**VALUES, "diverstiy": 0.5}.items():
         if name in known:
