@@ -38,10 +38,11 @@ class Config(BaseModel):
 
 def format_validation_error(error: ValidationError) -> str:
     """Describe invalid settings in one line: each field, its value and the reason."""
-    return "; ".join(
-        f"{'.'.join(map(str, fault['loc']))} = {fault['input']!r}: {fault['msg']}"
-        for fault in error.errors()
-    )
+    messages = []
+    for fault in error.errors():
+        field, message = ".".join(map(str, fault["loc"])), fault["msg"]
+        messages.append(f"{field} = {fault['input']!r}: {message}" if field else message)
+    return "; ".join(messages).replace("Value error, ", "")
 
 
 class Runtime(Config):

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 from pydantic import ValidationError
 
+from recsys.config import format_validation_error
 from recsys.errors import ConfigError
 
 app = typer.Typer(
@@ -171,13 +172,8 @@ def _pairs(arguments: list[str] | None) -> dict[str, str]:
 
 
 def _describe(error: ValidationError) -> str:
-    """Describe invalid settings in one line, in terms of the options of `synth`."""
-    messages = []
-    for fault in error.errors():
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["loc"]:
-            message = f"{fault['loc'][0]} {fault['input']}: {message}"
-        for field, option in _SYNTH_OPTIONS.items():
-            message = message.replace(field, option)
-        messages.append(message)
-    return "; ".join(messages)
+    """Describe invalid settings in terms of the options of `synth`."""
+    message = format_validation_error(error)
+    for field, option in _SYNTH_OPTIONS.items():
+        message = message.replace(field, option)
+    return message

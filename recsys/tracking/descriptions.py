@@ -128,11 +128,6 @@ def describe_results(table: pd.DataFrame, model: str) -> str:
     return "\n".join([f"{sentence}.", "", *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def describe_version(model_name: str, version: str, decision: str) -> str:
-    """Describe the registered version that a run became, and the decision about it."""
-    return f"**Version {version} of {model_name}**: {decision}."
-
-
 def describe_model(model_name: str) -> str:
     """Describe a registered model and its use."""
     uri = f"models:/{model_name}@{CHAMPION_ALIAS}"
@@ -161,29 +156,9 @@ def experiment_page_tags(experiment_id: str) -> dict[str, str]:
 def _saved_view() -> str:
     """The view in the format in which the UI stores one."""
     state = {
-        "searchFilter": "",
         "orderByKey": "attributes.start_time",  # a metric would also list child runs
         "orderByAsc": False,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "datasetsFilter": [],
-        "modelVersionFilter": "All Runs",
         "selectedColumns": list(COLUMNS),
-        "columnOrder": [],
-        "columnWidths": {},
-        "runsHiddenMode": "FIRST_10_RUNS",
-        "viewMaximized": False,
-        "runListHidden": False,
-        "isAccordionReordered": False,
-        "useGroupedValuesInCharts": True,
-        "hideEmptyCharts": True,
-        "groupBy": None,
-        "groupsExpanded": {},
-        "globalLineChartConfig": {
-            "xAxisKey": "step",
-            "lineSmoothness": 0,
-            "selectedXAxisMetricKey": "",
-        },
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     now = int(time.time() * 1000)

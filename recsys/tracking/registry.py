@@ -128,7 +128,7 @@ def register(run: Run, model_name: str, description: str) -> str:
     versions = json.dumps([{"name": model_name, "version": version}])
     client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: versions})
     client.set_registered_model_alias(model_name, CHALLENGER_ALIAS, version)
-    run.add_note(descriptions.describe_version(model_name, version, description))
+    run.add_note(f"**Version {version} of {model_name}**: {description}.")
     return version
 
 

@@ -9,7 +9,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -24,13 +24,8 @@ from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils import mlflow_tags
 from mlflow.utils.git_utils import get_git_commit
-from mlflow.utils.mlflow_tags import (
-    MLFLOW_DATASET_CONTEXT,
-    MLFLOW_GIT_COMMIT,
-    MLFLOW_PARENT_RUN_ID,
-    MLFLOW_RUN_NOTE,
-)
 from pydantic import BaseModel
 
 from recsys.config import Runtime
@@ -105,9 +100,9 @@ class Run:
 
     def add_note(self, text: str) -> None:
         """Add a paragraph of Markdown at the top of the description."""
-        note = self.client.get_run(self.run_id).data.tags.get(MLFLOW_RUN_NOTE)
+        note = self.client.get_run(self.run_id).data.tags.get(mlflow_tags.MLFLOW_RUN_NOTE)
         note = text if note is None else f"{text}\n\n{note}"
-        self.client.set_tag(self.run_id, MLFLOW_RUN_NOTE, note)
+        self.client.set_tag(self.run_id, mlflow_tags.MLFLOW_RUN_NOTE, note)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log metrics. They reach the store within seconds, or when the run ends."""
@@ -146,7 +141,7 @@ class Run:
             source=json.dumps({"uri": source}),
             profile=json.dumps(profile),
         )
-        context = InputTag(MLFLOW_DATASET_CONTEXT, "training")
+        context = InputTag(mlflow_tags.MLFLOW_DATASET_CONTEXT, "training")
         self.client.log_inputs(self.run_id, [DatasetInput(dataset, [context])])
         self.set_tags({"data_digest": interactions.digest})
 
@@ -196,16 +191,12 @@ def start_run(name: str, experiment: str) -> Iterator[Run]:
     client = connect(create=True)
     experiment_id = get_or_create_experiment(client, experiment)
     _close_abandoned(client, experiment_id)
-    with _open(client, experiment_id, name) as run:
-        monitor = None
+    with _open(client, experiment_id, name) as run, ExitStack() as stack:
         if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
             monitor = SystemMetricsMonitor(run.run_id, tracking_uri=client.tracking_uri)
             monitor.start()
-        try:
-            yield run
-        finally:
-            if monitor is not None:
-                monitor.finish()
+            stack.callback(monitor.finish)
+        yield run
 
 
 def open_run(run_id: str) -> Run:
@@ -220,7 +211,7 @@ def _open(
 ) -> Iterator[Run]:
     tags = {**_program_tags(), **resolve_tags(), PROCESS_TAG: f"{platform.node()}:{os.getpid()}"}
     if parent:
-        tags[MLFLOW_PARENT_RUN_ID] = parent
+        tags[mlflow_tags.MLFLOW_PARENT_RUN_ID] = parent
     created = client.create_run(experiment_id, run_name=name, tags=tags)
     run = Run(client, experiment_id, created.info.run_id)
     status = "KILLED"  # by an interrupt, which is not an Exception
@@ -272,17 +263,14 @@ def _close_abandoned(client: MlflowClient, experiment_id: str) -> None:
 @cache
 def _program_tags() -> dict[str, str]:
     """The commit of this program and the versions of its libraries."""
-    tags = {}
+    tags = {"version.python": platform.python_version()}
     for name in _LIBRARIES:
         with suppress(PackageNotFoundError):
             tags[f"version.{name}"] = version(name)
     # By itself, MLflow looks for the commit of the started script, such as Prefect's worker.
-    commit = get_git_commit(__file__)
-    return (
-        tags
-        | {"version.python": platform.python_version()}
-        | ({MLFLOW_GIT_COMMIT: commit} if commit else {})
-    )
+    if commit := get_git_commit(__file__):
+        tags[mlflow_tags.MLFLOW_GIT_COMMIT] = commit
+    return tags
 
 
 def _protocol_tags(reports: Mapping[Subset, Report]) -> dict[str, str]:
@@ -325,7 +313,7 @@ def learning_curves(run: Run) -> dict[str, dict[str, list[float]]]:
     """Return the per-epoch metrics of the child runs, as `["lstm"]["train_loss"]`."""
     children = run.client.search_runs(
         [run.experiment_id],
-        f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.run_id}'",
+        f"tags.`{mlflow_tags.MLFLOW_PARENT_RUN_ID}` = '{run.run_id}'",
         order_by=["start_time"],
     )
     curves: dict[str, dict[str, list[float]]] = {}

@@ -129,9 +129,9 @@ def test_synth_writes_the_same_ratings_as_parquet(tmp_path, monkeypatch):
                 "lower --events-per-user or raise --items"
             ),
         ),
-        (("--users", 0), "--users 0: Input should be greater than or equal to 1"),
-        (("--items", 10**9), "--items 1000000000: Input should be less than or equal to 200000"),
-        (("--seed", -1), "--seed -1: Input should be greater than or equal to 0"),
+        (("--users", 0), "--users = 0: Input should be greater than or equal to 1"),
+        (("--items", 10**9), "--items = 1000000000: Input should be less than or equal to 200000"),
+        (("--seed", -1), "--seed = -1: Input should be greater than or equal to 0"),
     ],
 )
 def test_invalid_settings_of_synth_are_printed_in_one_line(
