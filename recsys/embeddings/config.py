@@ -13,8 +13,7 @@ class PairWeights(Config):
     """Weights of the pairs: GloVe's f(X) where X is non-zero, a constant where it is zero.
 
     Pennington, Socher & Manning 2014, "GloVe: global vectors for word representation", eq. 9.
-    GloVe omits pairs that never co-occur, as the default does. A constant weight for all of them
-    keeps the full-pair objective as cheap as the sum over non-zeros.
+    GloVe omits pairs that never co-occur, as the default does.
     """
 
     x_max: float = Field(default=100.0, gt=0)
@@ -43,11 +42,10 @@ class EmbeddingConfig(Config):
 
     learning_rate: float | None = Field(default=None, gt=0)
     """Step size relative to the largest eigenvalue of X (for `adam`, to the size of an entry of
-    V), so that it has the same meaning for every matrix. None: the default of the optimizer."""
+    V). None: the default of the optimizer."""
 
     momentum: float | None = Field(default=None, ge=0, lt=1)
-    """Nesterov momentum of `sgd` and `scaled_sgd`, β₁ of `adam`. None: the default of the
-    optimizer."""
+    """Nesterov momentum of `sgd` and `scaled_sgd`, β₁ of `adam`. None: the optimizer's default."""
 
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
     """Learning rate schedule. `cosine` anneals to zero over `epochs` (Loshchilov & Hutter 2017);

@@ -96,14 +96,11 @@ def ppmi_embeddings(
     vectors approximate PPMI (Levy & Goldberg 2014, "Neural word embedding as implicit matrix
     factorization", §5, with α = 1/2). They initialise the item vectors of a session model.
 
-    Args:
-        interactions: All rows are used, whatever their rating.
-        dim: Dimension of the vectors; at most n_items − 1 components are computed.
-        size: Maximum distance between the two interactions of a pair.
-        runtime: Seed of the eigensolver, and threads.
+    All interactions are used, whatever their rating. `size` is the maximum distance between the
+    two interactions of a pair.
 
     Returns:
-        One vector per item, [n_items, dim], the leading component first.
+        One vector per item, [n_items, min(dim, n_items − 1)], the leading component first.
 
     Raises:
         DataError: No two items co-occur within the window more often than by chance.

@@ -31,13 +31,7 @@ embeddings {
 
 
 def save_embeddings(embeddings: ItemEmbeddings, history: History, folder: Path) -> None:
-    """Write vectors, losses and the metrics of each epoch to a folder, atomically.
-
-    Args:
-        embeddings: The fitted embeddings.
-        history: Metrics of the fit.
-        folder: Target folder; an existing one is replaced.
-    """
+    """Write vectors, losses and the metrics of each epoch to a folder, which is replaced."""
     fit = {
         "loss": embeddings.loss,
         "relative_loss": embeddings.relative_loss,

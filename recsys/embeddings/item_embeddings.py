@@ -78,8 +78,7 @@ class ItemEmbeddings:
             k: Number of neighbours.
             block_size: Rows computed at once, to limit memory.
             similarity: "cosine", or "dot", which returns the same popular items for every item.
-            approximate: Use faiss, which may miss a few neighbours (`approximate_knn`). None: above
-                200,000 items if it is installed.
+            approximate: Use faiss, which may miss a few. None: above 200,000 items if installed.
 
         Returns:
             Item indices and similarities, best first, both [n_items, k]. Missing neighbours, and

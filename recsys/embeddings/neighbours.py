@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from recsys.cooccurrence import top_k
 from recsys.errors import ConfigError
 
+Floats = NDArray[np.float32]
 Similarity = Literal["cosine", "dot"]
-Neighbours = tuple[NDArray[np.int32], NDArray[np.float32]]
+Neighbours = tuple[NDArray[np.int32], Floats]
 """Indices and similarities, best first, ties by index, both [B, k]. Missing neighbours have index
 -1 and similarity 0."""
 
@@ -27,7 +28,7 @@ _SAMPLE_SIZE = 256
 _CELL_FACTOR = 4.0  # number of cells, relative to the square root of the number of vectors
 
 
-def scale_rows(vectors_ND: NDArray[np.floating], similarity: Similarity) -> NDArray[np.float32]:
+def scale_rows(vectors_ND: NDArray[np.floating], similarity: Similarity) -> Floats:
     """Scale vectors so that their dot product is the similarity; zero vectors remain zero."""
     if similarity == "dot":
         return vectors_ND.astype(np.float32)
@@ -36,8 +37,8 @@ def scale_rows(vectors_ND: NDArray[np.floating], similarity: Similarity) -> NDAr
 
 
 def knn(
-    queries_BD: NDArray[np.float32],
-    vectors_ND: NDArray[np.float32],
+    queries_BD: Floats,
+    vectors_ND: Floats,
     k: int,
     *,
     exclude_BE: NDArray[np.integer] | None = None,
@@ -67,12 +68,7 @@ def knn(
 
 
 def approximate_knn(
-    vectors_ND: NDArray[np.float32],
-    k: int,
-    *,
-    similarity: Similarity = "cosine",
-    target_recall: float = 0.95,
-    seed: int = 0,
+    vectors_ND: Floats, k: int, *, similarity: Similarity = "cosine", target_recall: float = 0.95
 ) -> tuple[Neighbours, float]:
     """The k vectors most similar to each vector, excluding itself; a few may be missed.
 
@@ -90,7 +86,7 @@ def approximate_knn(
     if not len(nonzero):
         return (index, score), 1.0
     cells = _CellIndex(np.ascontiguousarray(scaled_ND[nonzero]))
-    reached = cells.tune_nprobe(min(target_recall + _RECALL_MARGIN, 1.0), k, seed)
+    reached = cells.tune_nprobe(min(target_recall + _RECALL_MARGIN, 1.0), k)
     found, score[nonzero] = cells.search(np.arange(len(nonzero)), k)
     index[nonzero] = np.where(found >= 0, nonzero[found], -1)
     return (index, score), reached
@@ -110,7 +106,7 @@ def recall(found: NDArray[np.integer], exact: NDArray[np.integer]) -> float:
 class _CellIndex:
     """Vectors partitioned into cells, of which each query probes the nearest few."""
 
-    def __init__(self, vectors_MD: NDArray[np.float32]) -> None:
+    def __init__(self, vectors_MD: Floats) -> None:
         import faiss
 
         n_vectors, dim = vectors_MD.shape
@@ -122,11 +118,11 @@ class _CellIndex:
         self._index.train(vectors_MD)
         self._index.add(vectors_MD)
 
-    def tune_nprobe(self, target_recall: float, k: int, seed: int) -> float:
+    def tune_nprobe(self, target_recall: float, k: int) -> float:
         """Double `nprobe` until a sample of queries reaches a recall; return that recall."""
         vectors_MD = self._vectors_MD
         n_sampled = min(_SAMPLE_SIZE, len(vectors_MD))
-        sample = np.random.default_rng(seed).choice(len(vectors_MD), n_sampled, replace=False)
+        sample = np.random.default_rng(0).choice(len(vectors_MD), n_sampled, replace=False)
         own_B1 = sample[:, None]
         exact, _ = knn(vectors_MD[sample], vectors_MD, k, exclude_BE=own_B1, similarity="dot")
         nprobe = 1

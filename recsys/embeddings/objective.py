@@ -44,24 +44,19 @@ Counts = Cooccurrence | CooccurrenceBlocks | WeightedBlocks | sp.sparray | sp.sp
 class SparseRows:
     """Rows of X, [B, n_items], as torch tensors on a device, with their pair weights."""
 
-    def __init__(
-        self,
-        rows: slice | Tensor,
-        csr: sp.csr_array,
-        weights: PairWeights | None,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, rows: slice | Tensor, csr: sp.csr_array, matrix: PairMatrix) -> None:
         index_type = np.int64 if csr.nnz > np.iinfo(np.int32).max else np.int32
-        f = None if weights is None else _glove_weights(csr.data, weights)
+        f = None if matrix.weights is None else _glove_weights(csr.data, matrix.weights)
         self.rows = rows
         """Which rows of X these are."""
-        self.weights = None if f is None else torch.from_numpy(f).to(device, torch.float32)
+        self.weights = None if f is None else torch.from_numpy(f).to(matrix.device, torch.float32)
         self.sum_of_squares = _sum_of_squares(csr.data, f)
         """Σ X_ij² over these rows, weighted if there are pair weights."""
         self._shape: tuple[int, int] = csr.shape
-        self._offsets = torch.from_numpy(csr.indptr.astype(index_type, copy=False)).to(device)
-        self._columns = torch.from_numpy(csr.indices.astype(index_type, copy=False)).to(device)
-        self._values = torch.from_numpy(csr.data).to(device)
+        index = (array.astype(index_type, copy=False) for array in (csr.indptr, csr.indices))
+        self._offsets, self._columns, self._values = (
+            torch.from_numpy(array).to(matrix.device) for array in (*index, csr.data)
+        )
         self._cache: dict[torch.dtype, Tensor] = {}
 
     def matrix(self, dtype: torch.dtype) -> Tensor:
@@ -106,15 +101,12 @@ class PairMatrix:
         if isinstance(counts, sp.sparray | sp.spmatrix):
             matrix: sp.csr_array = sp.csr_array(counts)  # type: ignore[call-overload]
             self._matrix, self._read = matrix, lambda: [(0, matrix)]
-            self._cached = SparseRows(slice(0, matrix.shape[0]), matrix, weights, device)
+            self._cached = SparseRows(slice(0, matrix.shape[0]), matrix, self)
         elif isinstance(counts, CooccurrenceBlocks | WeightedBlocks):
             on_disk = counts
             self._read = lambda: ((block.start, block.matrix) for block in on_disk)
         elif isinstance(counts, Iterator):
-            raise DataError(
-                "X is an iterator, which can be read only once, but every pass reads all blocks: "
-                "pass a list, or an object whose __iter__ starts at the first row"
-            )
+            raise DataError("X is an iterator, which can be read only once: pass a list of blocks")
         else:
             row_blocks = counts
             self._read = lambda: row_blocks
@@ -150,22 +142,20 @@ class PairMatrix:
     def check_dim(self, dim: int) -> None:
         """Raise DataError unless there are more items than dimensions."""
         if dim >= self.n_items:
-            raise DataError(
-                f"there are only {self.n_items} items for embeddings of dim {dim}: lower dim"
-            )
+            raise DataError(f"only {self.n_items} items for embeddings of dim {dim}: lower dim")
 
     def blocks(self) -> Iterator[SparseRows]:
         """All rows, once."""
         for first, matrix in self._read():
             rows = slice(first, first + matrix.shape[0])
-            yield self._cached or SparseRows(rows, matrix, self.weights, self.device)
+            yield self._cached or SparseRows(rows, matrix, self)
 
     def sample(self, rows: NDArray[np.int64]) -> SparseRows:
         """The rows with the given indices, [B]; raises ConfigError if X is not in memory."""
         if self._matrix is None:
             raise ConfigError("batch_rows needs X in memory, not in row blocks: remove batch_rows")
         index = torch.from_numpy(rows).to(self.device)
-        return SparseRows(index, self._matrix[rows], self.weights, self.device)
+        return SparseRows(index, self._matrix[rows], self)
 
     def multiply(self, w_ND: Tensor) -> Tensor:
         """X W in the dtype of W, [n_items, d]."""

@@ -42,20 +42,14 @@ class Descent:
     def __init__(
         self, objective: PairObjective, w_ND: Parameter, config: EmbeddingConfig, on_loss: OnLoss
     ) -> None:
-        self._objective, self._w_ND, self._config = objective, w_ND, config
-        self._on_loss = on_loss
+        self._objective, self._w_ND, self._config, self._on_loss = objective, w_ND, config, on_loss
         self._batch = min(config.batch_rows or objective.n_items, objective.n_items)
         fraction = self._batch / objective.n_items
         self._optimizer = make_optimizer(w_ND, config, objective.lowest_eigenvalue, fraction)
         self._losses: list[float] = []
 
     def run(self, seed: int) -> None:
-        """Run until convergence; `seed` determines the sampled rows.
-
-        Raises:
-            TrainingError: The loss diverged.
-            ConfigError: `lbfgs` with `batch_rows`.
-        """
+        """Run until convergence; `seed` determines the sampled rows."""
         if self._config.optimizer == "lbfgs":
             self._run_lbfgs()
         elif self._config.batch_rows is None:

@@ -3,11 +3,9 @@ r"""The optimum of the pair objective, and the bounds of the spectrum of X, from
 The objective ignores the diagonal of X, which can therefore be imputed: for any V, setting
 X_ii = ‖v_i‖² turns the sum over i ≠ j into a sum over all i and j, whose best V of rank d is known
 (Eckart & Young 1936; the positive part of the d leading eigenpairs). Alternating the two never
-increases the loss. Factor analysis calls this the principal-axis method; its fixed points are
-those of the objective (Harman & Jones 1966, "Factor analysis by minimizing residuals").
-
-The diagonal changes in every iteration, so its eigenvectors need not be exact: one block step of
-LOBPCG (Knyazev 2001) per imputation, started from the last, does as well as a full `eigsh`.
+increases the loss (the principal-axis method of Harman & Jones 1966, "Factor analysis by
+minimizing residuals"). The eigenvectors need not be exact: one block step of LOBPCG (Knyazev 2001)
+per imputation, started from the last, does as well as a full `eigsh`.
 """
 
 from __future__ import annotations

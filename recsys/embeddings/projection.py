@@ -37,16 +37,10 @@ def project_items(
     """Project the unit vectors of items onto the plane.
 
     t-SNE (van der Maaten & Hinton 2008) preserves nearest neighbours. It is initialised with PCA,
-    which preserves the global structure.
-
-    Args:
-        embeddings: The item vectors.
-        items: Indices of the items to project, [n].
-        seed: Seed of t-SNE.
-        method: Projection method.
+    which preserves the global structure. `seed` is that of t-SNE.
 
     Returns:
-        Coordinates, [n, 2].
+        Coordinates of the items with the given indices, [n, 2].
     """
     unit_ND = embeddings.unit_vectors()[items]
     if method == "pca":

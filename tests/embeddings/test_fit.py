@@ -106,10 +106,14 @@ def test_default_converges_with_very_negative_eigenvalues():
         assert fit(X, dim=dim).loss_ratio < 1.01
 
 
+@pytest.fixture(scope="module")
+def movielens_counts(movielens):
+    return count_cooccurrence(read_ratings(movielens), min_rating=4.0)
+
+
 @pytest.mark.parametrize("weighting", ["log1p", "overlap"])
-def test_default_converges_on_movielens(movielens, weighting):
-    counts = count_cooccurrence(read_ratings(movielens), min_rating=4.0)
-    matrix = weight(counts, WeightingConfig(name=weighting))
+def test_default_converges_on_movielens(movielens_counts, weighting):
+    matrix = weight(movielens_counts, WeightingConfig(name=weighting))
     assert fit(matrix, dim=32).loss_ratio < 1.01
 
 

@@ -109,6 +109,7 @@ def test_loss_ratio():
 
 
 CPU = Runtime(device="cpu", threads=1)
+FOLD_IN_CONFIG = EmbeddingConfig(dim=16, method="spectral", tolerance=1e-5)
 
 
 def sum_over_pairs(vectors, dense):
@@ -143,15 +144,24 @@ def test_fold_in_rejects_a_wrong_number_of_columns():
         fold_in(np.eye(3, dtype=np.float32), sp.csr_array((1, 4)))
 
 
-@pytest.mark.parametrize("rank", [1, 30, 300])
-def test_fold_in_is_as_good_as_refitting(movielens, rank):
-    """Within 1 % of the loss of refitting, for popular and for rare items."""
+@pytest.fixture(scope="module")
+def popular_counts(movielens):
+    """Counts of the 600 most popular items, in descending order of popularity."""
     counts = count_cooccurrence(read_ratings(movielens))
     order = np.argsort(-counts.item_counts, kind="stable")[:600]
-    X = counts.matrix[order][:, order]
-    config = EmbeddingConfig(dim=16, method="spectral", tolerance=1e-5)
-    known = np.delete(np.arange(len(order)), rank)
-    others = fit_embeddings(X[known][:, known], config, runtime=CPU)
-    folded = np.insert(others.vectors, rank, fold_in(others.vectors, X[[rank]][:, known]), axis=0)
-    refitted = fit_embeddings(X, config, runtime=CPU)
-    assert sum_over_pairs(folded, X.toarray()) < 1.01 * refitted.loss
+    return counts.matrix[order][:, order]
+
+
+@pytest.fixture(scope="module")
+def refitted_loss(popular_counts):
+    return fit_embeddings(popular_counts, FOLD_IN_CONFIG, runtime=CPU).loss
+
+
+@pytest.mark.parametrize("rank", [1, 30, 300])
+def test_fold_in_is_as_good_as_refitting(popular_counts, refitted_loss, rank):
+    """Within 1 % of the loss of refitting, for popular and for rare items."""
+    X = popular_counts
+    known = np.delete(np.arange(X.shape[0]), rank)
+    fitted = fit_embeddings(X[known][:, known], FOLD_IN_CONFIG, runtime=CPU)
+    folded = np.insert(fitted.vectors, rank, fold_in(fitted.vectors, X[[rank]][:, known]), axis=0)
+    assert sum_over_pairs(folded, X.toarray()) < 1.01 * refitted_loss
