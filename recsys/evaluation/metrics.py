@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,6 @@ def mrr(ranks: Ranks, k: int) -> Values:
     return np.where(ranks <= k, 1.0 / ranks, 0.0)
 
 
-METRICS: dict[str, Callable[[Ranks, int], Values]]
 METRICS = {"hit_rate": hit_rate, "ndcg": ndcg, "mrr": mrr}
 TITLES = {"hit_rate": "HitRate", "ndcg": "NDCG", "mrr": "MRR"}
 """The display name of each of `METRICS`."""
