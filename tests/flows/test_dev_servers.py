@@ -98,7 +98,7 @@ def test_servers_listen_on_loopback_and_report_to_nobody():
 @pytest.mark.parametrize(
     ("module", "message"),
     [("flows.dev_servers", "start the servers from the project's folder"),
-     ("flows.train", "does not answer")],
+     ("flows.train", "does not respond")],
 )  # fmt: skip
 def test_what_is_not_there_is_told_without_a_traceback(tmp_path, module, message):
     (port,) = free_ports(1)
