@@ -68,7 +68,7 @@ def pipeline_flow(*names: str) -> Callable[[Callable[[Settings], R]], Flow[..., 
 
         vars(run).update(__signature__=signature, __module__=function.__module__)
         run.__name__ = run.__qualname__ = function.__name__
-        run.__doc__ = "\n".join([function.__doc__ or "", "Args:", *descriptions])
+        run.__doc__ = "\n".join([function.__doc__ or "", "", "Args:", *descriptions])
         return flow(
             name=function.__name__,
             on_failure=[report_failure],
@@ -79,12 +79,9 @@ def pipeline_flow(*names: str) -> Callable[[Callable[[Settings], R]], Flow[..., 
     return decorate
 
 
-def flow_parameters(
-    flow: Flow[..., Any], settings: Settings, *, only_set: bool = False
-) -> dict[str, Any]:
-    """The settings that are parameters of a flow; `only_set` leaves out those with defaults."""
-    names = settings.model_fields_set if only_set else set(Settings.model_fields)
-    return {name: getattr(settings, name) for name in flow.parameters.properties if name in names}
+def flow_parameters(flow: Flow[..., Any], settings: Settings) -> dict[str, Any]:
+    """The settings that are parameters of a flow."""
+    return {name: getattr(settings, name) for name in flow.parameters.properties}
 
 
 def report_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:

@@ -107,7 +107,7 @@ class Settings(Config):
     """Device, precision, seed and threads."""
 
     promotion: PromotionRule = PromotionRule()
-    """The conditions under which a new model replaces the champion."""
+    """What a new model must show to become champion."""
 
     warm_start: WarmStart = WarmStart()
     """How `refresh` continues from the champion."""

@@ -208,8 +208,8 @@ def silenced(stack):
     """A training whose worker was killed with it, with nobody left to tell."""
     automation = yaml.safe_load(AUTOMATIONS.read_text())["automations"][0]
     automation["trigger"]["within"] = 35  # Prefect's shortest heartbeat is 30 s
-    with stack.api() as client:
-        replace_automation(client, automation)
+    with stack.api():
+        replace_automation(automation)
     run_id = stack.run("train/unlimited", **LONG)
     wait_until(stack.checkpoints, "the LSTM has learned for an epoch")
     kill_all(stack.worker)

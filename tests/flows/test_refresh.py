@@ -18,7 +18,6 @@ from mlflow import MlflowClient
 from prefect import flow
 from prefect.context import get_run_context
 from prefect.settings import PREFECT_API_URL
-from pydantic import ValidationError
 
 from flows.cache import hash_files
 from flows.recommend import recommend
@@ -252,20 +251,6 @@ def running(client):
     experiments = [one.experiment_id for one in client.search_experiments()]
     found = client.search_runs(experiments, "attributes.status = 'RUNNING'")
     return {(run.info.run_name, run.info.run_id) for run in found}
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"embeddings": {"dim": [0]}},
-        {"embeddings": {"dimension": [8]}},
-        {"session_model": {"cell": ["transformer"]}},
-        {"embeddings": {}, "session_model": {}},
-    ],
-)
-def test_a_grid_with_a_wrong_value_is_refused_as_a_whole(wrong):
-    with pytest.raises(ValidationError):
-        SearchSpace.model_validate(wrong)
 
 
 def test_two_dask_workers_count_what_one_machine_counts(home):
