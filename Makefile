@@ -10,7 +10,7 @@ PREFECT_PORT ?= 4200
 SERVED := DO_NOT_TRACK=true PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:$(PREFECT_PORT)/api} \
 	RECSYS_MLFLOW_UI=$${RECSYS_MLFLOW_UI:-http://127.0.0.1:$(PORT)}
 
-.PHONY: help run server deploy worker test lint types imports unit ui
+.PHONY: help run server deploy worker test quick lint types imports unit ui
 
 help:
 	@echo "make run [DATA=folder-or-file] [CONFIG=file.toml]   train, compare, register"
@@ -18,6 +18,7 @@ help:
 	@echo "make server                                         Prefect and MLflow on 127.0.0.1"
 	@echo "make deploy                                         what runs when, to the server"
 	@echo "make worker                                         run what is due"
+	@echo "make quick                                          lint and the fast tests, in under a minute"
 	@echo "make test                                           every check"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -43,6 +44,11 @@ worker: $(INSTALLED)
 	$(SERVED) PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/prefect worker start --pool recsys --limit 2
 
 test: lint types imports unit
+
+# The inner loop: no servers, no browser, no whole trainings.
+quick: $(INSTALLED)
+	$(BIN)/ruff check -q .
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow"
 
 lint: $(INSTALLED)
 	$(BIN)/python -m pip check

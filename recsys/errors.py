@@ -1,6 +1,6 @@
-"""Every error that recsys raises on purpose, so that callers can tell a mistake from a bug.
+"""The exceptions that recsys raises. Any other exception is a bug.
 
-Messages are for people: they name the file, column, or value at fault and say what to do.
+Messages name the file, column or value, and say what to do.
 """
 
 from __future__ import annotations
@@ -10,48 +10,48 @@ from contextlib import contextmanager
 
 
 class RecsysError(Exception):
-    """Base of all errors that recsys raises on purpose."""
+    """Base class of all exceptions that recsys raises."""
 
 
 class ConfigError(RecsysError):
-    """A setting asks for what this machine or this data cannot give."""
+    """A setting is invalid, or this machine or this data does not support it."""
 
 
 class DataError(RecsysError):
-    """The input data cannot be used as it stands."""
+    """The input data is invalid."""
 
 
 class DownloadError(RecsysError):
-    """A public data set could not be fetched, or what came was not what was expected."""
+    """A public data set could not be downloaded or has unexpected content."""
 
 
 class NetworkError(DownloadError):
-    """The network, or the server at its other end, gave no complete answer."""
+    """A server could not be reached or did not send a complete response."""
 
 
 class BundleError(RecsysError):
-    """A saved bundle is missing, incomplete, altered, or of an unknown format."""
+    """A saved folder is missing, incomplete, altered, or of an unknown format."""
 
 
 class TrainingError(RecsysError):
-    """A fit went wrong; the message says what to change."""
+    """A fit failed; the message says which setting to change."""
 
 
 class TrackingError(RecsysError):
-    """A run or a registered model could not be found or recorded."""
+    """A run or a registered model was not found or could not be recorded."""
 
 
 class QueryError(RecsysError, ValueError):
-    """A question that a recommender cannot answer as it was put; the message names the argument."""
+    """An argument of a query is invalid; the message names it."""
 
 
 class UnknownItemError(QueryError):
-    """An item was named that the catalogue does not hold, or holds more than once.
+    """No item, or more than one, has this id or title.
 
     Args:
-        message: for people.
-        name: what was asked for.
-        closest: titles that are spelt like it, best first.
+        message: the error message.
+        name: the id or title of the query.
+        closest: the most similar titles, best first.
     """
 
     def __init__(self, message: str, name: object = None, closest: tuple[str, ...] = ()) -> None:
@@ -61,7 +61,7 @@ class UnknownItemError(QueryError):
 
 
 class UnknownUserError(QueryError):
-    """A user was named of whom the bundle holds no history."""
+    """The bundle has no history of this user."""
 
 
 @contextmanager

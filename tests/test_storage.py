@@ -24,8 +24,8 @@ class KilledError(Exception):
 
 def killed_half_way(context, name=""):
     """Write half of a file, or of one in a folder, and go no further."""
-    with context as draft:
-        (draft / name if name else draft).write_text("half")
+    with context as path:
+        (path / name if name else path).write_text("half")
         raise KilledError
 
 
@@ -35,9 +35,9 @@ def names(folder):
 
 def test_a_file_appears_with_its_content_and_its_folders(tmp_path):
     target = tmp_path / "a" / "b.txt"
-    with atomic_file(target) as draft:
-        draft.write_text("new")
-        assert draft.suffix == ".txt"
+    with atomic_file(target) as path:
+        path.write_text("new")
+        assert path.suffix == ".txt"
         assert not target.exists()
     assert target.read_text() == "new"
     assert names(tmp_path) == ["a", "a/b.txt"]
@@ -59,16 +59,16 @@ def test_a_file_that_fails_leaves_the_old_one(tmp_path):
 
 def test_a_file_replaces_the_old_one(tmp_path):
     (tmp_path / "b.txt").write_text("old")
-    with atomic_file(tmp_path / "b.txt") as draft:
-        draft.write_text("new")
+    with atomic_file(tmp_path / "b.txt") as path:
+        path.write_text("new")
     assert names(tmp_path) == ["b.txt"]
     assert (tmp_path / "b.txt").read_text() == "new"
 
 
 def test_a_folder_appears_whole(tmp_path):
-    with atomic_folder(tmp_path / "a" / "out") as draft:
-        (draft / "sub").mkdir()
-        (draft / "sub" / "x").write_text("new")
+    with atomic_folder(tmp_path / "a" / "out") as path:
+        (path / "sub").mkdir()
+        (path / "sub" / "x").write_text("new")
         assert not (tmp_path / "a" / "out").exists()
     assert names(tmp_path) == ["a", "a/out", "a/out/sub", "a/out/sub/x"]
 
@@ -76,8 +76,8 @@ def test_a_folder_appears_whole(tmp_path):
 def test_a_folder_replaces_the_old_one_with_all_its_files(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
-    with atomic_folder(tmp_path / "out") as draft:
-        (draft / "new").touch()
+    with atomic_folder(tmp_path / "out") as path:
+        (path / "new").touch()
     assert names(tmp_path) == ["out", "out/new"]
 
 
@@ -150,7 +150,7 @@ def folder(tmp_path):
     return folder
 
 
-def test_a_manifest_lists_every_file_and_the_facts(folder):
+def test_a_manifest_lists_every_file_and_the_metadata(folder):
     manifest = verify_manifest(folder)
     assert manifest == {
         "format_version": 1,
@@ -169,7 +169,7 @@ def test_a_manifest_written_again_does_not_list_itself(folder):
 @pytest.mark.parametrize(
     ("damage", "match"),
     [
-        (lambda folder: (folder / "sub" / "x").unlink(), r"sub/x is named .* but is missing"),
+        (lambda folder: (folder / "sub" / "x").unlink(), r"sub/x is listed in .* but missing"),
         (lambda folder: (folder / "sub" / "x").write_bytes(b"abd"), "sub/x .*altered or damaged"),
         (lambda folder: (folder / "sub" / "x").write_bytes(b"ab"), "sub/x .*altered or damaged"),
         (lambda folder: (folder / "y").write_bytes(b"!"), "y .*altered or damaged"),
@@ -185,7 +185,7 @@ def test_damage_is_named(folder, damage, match):
 
 
 @pytest.mark.parametrize("content", [{}, {"files": ["y"]}, {"files": {"y": {"bytes": 0}}}])
-def test_a_manifest_that_proves_nothing_is_refused(folder, content):
+def test_a_manifest_without_files_is_refused(folder, content):
     (folder / "manifest.json").write_text(json.dumps(content))
-    with pytest.raises(BundleError, match="lists no files"):
+    with pytest.raises(BundleError, match="no list of files"):
         verify_manifest(folder)

@@ -67,7 +67,7 @@ def test_a_damaged_block_is_noticed(crowd, tmp_path):
     blocks = count_cooccurrence(crowd, folder=tmp_path / "counts")
     part = blocks.folder / blocks.parts[0]
     part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(BundleError, match="does not have the bytes"):
+    with pytest.raises(BundleError, match="does not match its SHA-256"):
         open_blocks(tmp_path / "counts")
 
 

@@ -58,7 +58,7 @@ def test_load_rejects_damaged_files(saved, name):
     content = bytearray((saved / name).read_bytes())
     content[-2] ^= 1
     (saved / name).write_bytes(content)
-    with pytest.raises(BundleError, match=f"{name} does not have the bytes"):
+    with pytest.raises(BundleError, match=f"{name} does not match its SHA-256"):
         load_embeddings(saved, ITEMS)
 
 

@@ -1,0 +1,97 @@
+"""What is installed from the built wheel works with exactly the dependencies that it declares."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from recsys.recommender.bundle import save_bundle
+
+ROOT = Path(__file__).parents[1]
+NOT_IN_CORE = ["torch", "mlflow", "prefect", "numba", "sklearn", "matplotlib", "fastapi"]
+
+
+def run(*command, **options):
+    return subprocess.run(command, capture_output=True, text=True, check=True, **options)
+
+
+def install(python, requirement):
+    constraints = ROOT / "constraints.txt"
+    run(python, "-m", "pip", "install", "--quiet", "-c", constraints, requirement, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, ROOT)
+    (wheel,) = folder.glob("recsys_pipeline-*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def core(wheel, tmp_path_factory):
+    """The Python of an environment that holds the core alone."""
+    folder = tmp_path_factory.mktemp("core")
+    run(sys.executable, "-m", "venv", folder)
+    python = folder / "bin" / "python"
+    install(python, str(wheel))
+    return python
+
+
+@pytest.fixture(scope="module")
+def folder(bundle, tmp_path_factory):
+    return save_bundle(bundle, tmp_path_factory.mktemp("bundles") / "bundle")
+
+
+def test_the_core_answers_from_a_bundle(core, bundle, folder, tmp_path):
+    code = f"""
+import importlib.util, json, recsys
+rec = recsys.load_recommender({str(folder)!r})
+title = rec.search("")["title"].iloc[0]
+answers = [rec.next_items([title], k=3), rec.similar_items(title, k=3)]
+present = [name for name in {NOT_IN_CORE} if importlib.util.find_spec(name)]
+print(json.dumps({{"lengths": [len(answer) for answer in answers], "present": present}}))
+"""
+    found = run(core, "-c", code, cwd=tmp_path)
+    assert json.loads(found.stdout) == {"lengths": [3, 3], "present": []}
+    command = core.with_name("recsys")
+    title = bundle.catalogue["title"].iloc[0]
+    answer = run(command, "next", title, "--model", folder, "--json", cwd=tmp_path)
+    assert len(json.loads(answer.stdout)) == 10
+
+
+def test_the_core_reads_a_log(core, tmp_path):
+    (tmp_path / "log.csv").write_text("user_id,item_id\nann,heat\nann,casino\nbob,heat\n")
+    code = "import recsys; log = recsys.read_ratings('log.csv'); print(len(log), log.n_users)"
+    assert run(core, "-c", code, cwd=tmp_path).stdout == "3 2\n"
+
+
+@pytest.mark.parametrize(
+    ("extra", "command"),
+    [
+        ("train", ["-c", "import recsys; recsys.fit_embeddings"]),
+        ("flows", ["-m", "recsys.cli.main", "train"]),
+        ("serve", ["-m", "recsys.cli.main", "serve", "bundle"]),
+    ],
+)
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(core, extra, command):
+    found = subprocess.run([core, *command], capture_output=True, text=True, check=False)
+    assert found.returncode != 0
+    assert f"pip install -e '.[{extra}]'" in found.stderr
+
+
+def test_the_server_answers_with_its_extra_alone(core, wheel, folder, tmp_path):
+    install(core, f"{wheel}[serve]")
+    command = [core.with_name("recsys"), "serve", folder, "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as server:
+        try:
+            lines = (json.loads(line) for line in server.stderr)
+            address = next(line["at"] for line in lines if line["event"] == "serving")
+            answer = httpx.post(f"{address}/v1/next", json={"history": [], "k": 3}, timeout=30)
+            assert len(answer.json()["items"]) == 3
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
