@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PORT ?= 5000
 PREFECT_PORT ?= 4200
-# Where flows report to, and where their artifacts find MLflow's pages.
+# The server of flows, and the address of MLflow's UI for links in their artifacts.
 SERVED := DO_NOT_TRACK=true PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:$(PREFECT_PORT)/api} \
 	RECSYS_MLFLOW_UI=$${RECSYS_MLFLOW_UI:-http://127.0.0.1:$(PORT)}
 
@@ -15,9 +15,9 @@ SERVED := DO_NOT_TRACK=true PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1
 help:
 	@echo "make run [DATA=folder-or-file] [CONFIG=file.toml]   train, compare, register"
 	@echo "make ui [PORT=5000]                                 the MLflow UI over the local store"
-	@echo "make server                                         Prefect and MLflow on 127.0.0.1"
-	@echo "make deploy                                         what runs when, to the server"
-	@echo "make worker                                         run what is due"
+	@echo "make server                                         start Prefect and MLflow on 127.0.0.1"
+	@echo "make deploy [CONFIG=file.toml]                      send prefect.yaml to the server"
+	@echo "make worker                                         run the deployments"
 	@echo "make quick                                          lint and the fast tests, in under a minute"
 	@echo "make test                                           every check"
 
@@ -37,9 +37,9 @@ server: $(INSTALLED)
 	exec $(BIN)/python -m flows.dev_servers --prefect-port $(PREFECT_PORT) --mlflow-port $(PORT)
 
 deploy: $(INSTALLED)
-	$(SERVED) $(BIN)/python -m flows.deploy
+	$(SERVED) $(BIN)/python -m flows.deploy $(if $(CONFIG),--config '$(CONFIG)')
 
-# The virtual environment first, since flows are started as `python`.
+# The worker starts flows as `python`: the virtual environment must come first in PATH.
 worker: $(INSTALLED)
 	$(SERVED) PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/prefect worker start --pool recsys --limit 2
 

@@ -2,5 +2,5 @@
 
 import os
 
-# Before prefect is imported: its client would report to its makers that it is used.
+# Before Prefect is imported: its client would send telemetry.
 os.environ.setdefault("DO_NOT_TRACK", "true")
