@@ -22,7 +22,7 @@ import numpy as np
 from recsys import baselines
 from recsys.baselines import BASELINES, FULL_HISTORY, Baseline, EASEConfig, FitInputs, ItemKNNConfig
 from recsys.data import Interactions, leave_last_out, read_ratings
-from recsys.data.split import TEST, TRAIN, Split
+from recsys.data.splitters import TEST, TRAIN, Split
 from recsys.evaluation import evaluate
 
 LAST_FIVE = baselines.Recency(last=5, decay=0.8)

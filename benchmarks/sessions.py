@@ -41,7 +41,7 @@ from session_speed import compare
 
 from recsys.config import Runtime
 from recsys.data import Interactions, Split, leave_last_out, read_ratings
-from recsys.data.split import VALIDATION
+from recsys.data.splitters import VALIDATION
 from recsys.data.synthetic import SyntheticConfig, synthesise_ratings
 from recsys.embeddings import ppmi_embeddings
 from recsys.evaluation import evaluate

@@ -4,8 +4,10 @@ from recsys.data.config import DataConfig
 from recsys.data.filters import FilterReport, k_core, min_rating, time_window
 from recsys.data.interactions import Interactions, load_interactions, save_interactions
 from recsys.data.read import read_ratings
-from recsys.data.split import ColdStart, Split, Subset
 from recsys.data.splitters import (
+    ColdStart,
+    Split,
+    Subset,
     global_time_cut,
     leave_last_n,
     leave_last_out,

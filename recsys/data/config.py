@@ -10,8 +10,8 @@ from pydantic import Field
 from recsys.config import Config
 from recsys.data.filters import FilterReport, k_core, min_rating, time_window
 from recsys.data.interactions import Interactions, TimestampLike
-from recsys.data.split import Split
 from recsys.data.splitters import (
+    Split,
     global_time_cut,
     leave_last_n,
     leave_last_out,
@@ -25,16 +25,12 @@ class Filters(Config):
 
     min_rating: float | None = None
     """Lowest rating."""
-
     start: TimestampLike | None = None
     """Earliest timestamp, inclusive."""
-
     end: TimestampLike | None = None
     """Latest timestamp, exclusive."""
-
     min_user_interactions: int = Field(default=1, ge=1)
     """Minimum number of interactions per user (k-core)."""
-
     min_item_interactions: int = Field(default=1, ge=1)
     """Minimum number of interactions per item (k-core)."""
 
@@ -116,19 +112,14 @@ class DataConfig(Config):
 
     layout: str | None = None
     """A key of `recsys.data.layouts.LAYOUTS`, if file names do not determine it."""
-
     columns: dict[str, str] = Field(default_factory=dict)
     """Names in the source of user_id, item_id, rating and timestamp, where they differ."""
-
     quarantine_path: Path | None = None
     """File for rows left out; by default `<name>.quarantine.parquet` next to the source."""
-
     checks: Checks = Checks()
     """Policies for invalid rows."""
-
     filters: Filters = Filters()
     """Which interactions to use."""
-
     split: Annotated[
         LeaveLastOut | LeaveLastN | GlobalTimeCut | PerUserRatio, Field(discriminator="method")
     ] = LeaveLastOut()

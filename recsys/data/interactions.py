@@ -18,13 +18,7 @@ from numpy.typing import NDArray
 
 from recsys import columns
 from recsys.errors import BundleError, ConfigError, DataError
-from recsys.storage import (
-    atomic_folder,
-    read_arrays,
-    verify_manifest,
-    write_arrays,
-    write_manifest,
-)
+from recsys.storage import atomic_folder, read_arrays, verify_manifest, write_arrays, write_manifest
 from recsys.vocabulary import Vocabulary
 
 FORMAT: Final = "recsys interactions, version 1"

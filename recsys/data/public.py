@@ -33,24 +33,19 @@ _TIMEOUT: tuple[float, float] = (10.0, 30.0)
 
 
 class Source(Config):
-    """A public data set."""
+    """A public data set: a zip archive with a single top-level folder."""
 
     name: str
     """Name of its folder."""
     title: str
-    """One-line description."""
     home: str
-    """Web page."""
     url: str
-    """Zip archive with a single top-level folder."""
     bytes: int = Field(gt=0)
     """Size of the archive."""
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    """SHA-256 of the archive, in hex."""
     max_members: int = Field(gt=0)
     """Maximum number of files and folders in the archive."""
     max_unpacked_bytes: int = Field(gt=0)
-    """Maximum size of the extracted files."""
     licence: str
     """Terms of use in short, and the work to cite."""
 
@@ -87,16 +82,13 @@ def fetch(
     notify: Callable[[str], None] = _print_to_stderr,
     sources: Mapping[str, Source] | None = None,
 ) -> Path:
-    """Return the folder of a public data set, and download it if necessary.
+    """Return the folder `folder / name` of a public data set, and download it if necessary.
 
     Args:
         name: A key of `public_sources()`.
         folder: Parent of the data set's folder.
         notify: Called with the terms of use after a download.
         sources: The data sets to choose from; by default `public_sources()`.
-
-    Returns:
-        `folder / name`.
 
     Raises:
         NetworkError: The network or the server failed; try again later.
@@ -122,18 +114,10 @@ def default_source(
     *,
     sources: Mapping[str, Source] | None = None,
 ) -> Path:
-    """Return MovieLens Latest Small or, without a network, synthetic ratings.
+    """Return the folder of MovieLens Latest Small or, without a network, of synthetic ratings.
 
-    Args:
-        folder: Parent of the data set's folder.
-        notify: Called with the terms of use, or with the reason for the synthetic ratings.
-        sources: See `fetch`.
-
-    Returns:
-        `folder / "ml-latest-small"` or `folder / "synthetic-sample"`.
-
-    Raises:
-        DownloadError: See `fetch`; only a `NetworkError` leads to synthetic ratings.
+    The arguments are those of `fetch`; `notify` also gets the reason for synthetic ratings. Only a
+    `NetworkError` leads to them; other errors of `fetch` are raised.
     """
     try:
         return fetch(DEFAULT_SOURCE, folder, notify=notify, sources=sources)
@@ -194,7 +178,7 @@ class _LimitedFile(io.FileIO):
         self._source = source
 
     def write(self, chunk: Any) -> int:
-        """Write a chunk."""
+        """Write a chunk; raise a `DownloadError` if the file gets too large."""
         if self.tell() + len(chunk) > self._source.bytes:
             raise _unexpected(self._source, f"more than {self._source.bytes} bytes")
         return super().write(chunk)

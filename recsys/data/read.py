@@ -14,13 +14,7 @@ from recsys.data.interactions import Interactions
 from recsys.data.layouts import Schema, default_quarantine_path, detect_layout, find_files
 from recsys.data.readers import read_files, read_frame
 from recsys.data.tables import RawTable
-from recsys.data.validation import (
-    Checks,
-    ReportCallback,
-    RowValidator,
-    RuleContext,
-    warn_on_report,
-)
+from recsys.data.validation import Checks, ReportCallback, RowValidator, RuleContext, warn_on_report
 
 
 def read_ratings(

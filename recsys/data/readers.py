@@ -18,19 +18,8 @@ import pyarrow.dataset
 from numpy.typing import NDArray
 
 from recsys import columns as names
-from recsys.data.layouts import (
-    READ_ERRORS,
-    DetectedLayout,
-    FileStore,
-    TableFormat,
-)
-from recsys.data.tables import (
-    MalformedLine,
-    RawTable,
-    SourceFile,
-    concat,
-    select_columns,
-)
+from recsys.data.layouts import READ_ERRORS, DetectedLayout, FileStore, TableFormat
+from recsys.data.tables import MalformedLine, RawTable, SourceFile, concat, select_columns
 from recsys.errors import DataError
 
 UNIT_SEPARATOR: Final = "\x1f"

@@ -130,7 +130,7 @@ def synthesise_ratings(config: SyntheticConfig | None = None) -> tuple[pd.DataFr
         sorted by user and time, and movies (item_id, title, genres separated by `|`).
     """
     config = config or SyntheticConfig()
-    titles, movies = _generate_movies(config)
+    titles, movies = generate_movies(config)
     return pd.concat(_blocks(titles, config, no_op), ignore_index=True), movies
 
 
@@ -145,7 +145,7 @@ def write_sample(
         on_block: Called after each block of users with the number of `ratings` so far.
     """
     config = config or SyntheticConfig()
-    titles, movies = _generate_movies(config)
+    titles, movies = generate_movies(config)
     names = {ours: name for name, ours in columns.MOVIELENS.items()}
     with atomic_folder(folder) as tmp_path:
         movies.rename(columns=names).to_csv(tmp_path / "movies.csv", index=False)
@@ -163,7 +163,7 @@ def write_parquet(
     Ratings are sorted by user and time, with a row group per block of users.
     """
     config = config or SyntheticConfig()
-    titles, movies = _generate_movies(config)
+    titles, movies = generate_movies(config)
     types = {columns.USER_ID: pa.int64(), columns.ITEM_ID: pa.int64()}
     types |= {columns.RATING: pa.float64(), columns.TIMESTAMP: pa.int64()}
     schema = pa.schema(types)
@@ -183,7 +183,7 @@ def planted_pairs(config: SyntheticConfig) -> _Ints:
         >>> planted_pairs(SyntheticConfig(planted_pairs=3)).shape
         (3, 2)
     """
-    titles = generate_titles(config, config.rng(_CATALOGUE_STREAM))
+    titles, _ = generate_movies(config)
     first = titles.first_item[: titles.n_pairs]
     return titles.item_ids[np.stack([first, first + 1], axis=1)]
 
@@ -212,14 +212,14 @@ class Titles:
     item_ids: _Ints  # [N] shuffled, so that ids are independent of taste, order and popularity
 
 
-def _generate_movies(config: SyntheticConfig) -> tuple[Titles, pd.DataFrame]:
+def generate_movies(config: SyntheticConfig) -> tuple[Titles, pd.DataFrame]:
+    """Generate the titles and the table of movies."""
     rng = config.rng(_CATALOGUE_STREAM)
-    titles = generate_titles(config, rng)
-    return titles, describe(titles, rng)
+    titles = _generate_titles(config, rng)
+    return titles, _describe(titles, rng)
 
 
-def generate_titles(config: SyntheticConfig, rng: np.random.Generator) -> Titles:
-    """Generate the titles that there are to watch."""
+def _generate_titles(config: SyntheticConfig, rng: np.random.Generator) -> Titles:
     n_pairs = config.planted_pairs
     is_series = rng.random(config.n_items) < config.series_fraction
     n_movies = np.where(is_series, rng.integers(2, len(_NUMERALS) + 1, config.n_items), 1)
@@ -246,7 +246,7 @@ def generate_titles(config: SyntheticConfig, rng: np.random.Generator) -> Titles
     )
 
 
-def describe(titles: Titles, rng: np.random.Generator) -> pd.DataFrame:
+def _describe(titles: Titles, rng: np.random.Generator) -> pd.DataFrame:
     """List the movies by id: item_id, title (with numeral and year) and genres, N rows."""
     n_titles, n_items = len(titles.n_movies), len(titles.item_ids)
     names = _names(rng)

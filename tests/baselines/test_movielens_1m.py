@@ -14,7 +14,7 @@ from recsys.baselines import (
     fit_popularity,
 )
 from recsys.data import read_ratings
-from recsys.data.split import TEST, TRAIN, Split
+from recsys.data.splitters import TEST, TRAIN, Split
 from recsys.evaluation import evaluate
 
 ROOT = Path(__file__).parents[2]

@@ -15,9 +15,8 @@ from recsys.cooccurrence import cosine, count_cooccurrence
 from recsys.data import read_ratings
 from recsys.data.synthetic import (
     SyntheticConfig,
-    describe,
     generate_block,
-    generate_titles,
+    generate_movies,
     planted_pairs,
     sample_titles,
     synthesise_ratings,
@@ -105,8 +104,7 @@ def test_titles_are_unique_and_have_years(movies: pd.DataFrame) -> None:
 
 def test_titles_are_unique_in_the_largest_catalogue() -> None:
     largest = SyntheticConfig(n_items=200_000, series_fraction=0, planted_pairs=20_000)
-    rng = largest.rng(0)
-    movies = describe(generate_titles(largest, rng), rng)
+    _, movies = generate_movies(largest)
     assert len(movies) == 200_000
     assert movies[columns.TITLE].is_unique
     assert movies[columns.TITLE].str.len().max() < 50
@@ -206,7 +204,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_blocks_do_not_depend_on_their_order(small_blocks: None) -> None:
     assert SMALL.n_blocks == 3
-    titles = generate_titles(SMALL, SMALL.rng(0))
+    titles, _ = generate_movies(SMALL)
     backwards = [generate_block(titles, SMALL, block) for block in (2, 1, 0)]
     in_order = pd.concat(backwards[::-1], ignore_index=True)
     pd.testing.assert_frame_equal(in_order, synthesise_ratings(SMALL)[0])
@@ -250,7 +248,7 @@ def test_sampling_with_and_without_replacement_agree() -> None:
     """Both ways of sampling give the same distribution."""
     n_users = 20_000
     small = SyntheticConfig(n_items=24, mean_events=8, n_tastes=3)
-    titles = generate_titles(small, np.random.default_rng(0))
+    titles, _ = generate_movies(small)
     tastes = np.tile([0.7, 0.3, 0.0], (n_users, 1))
     shares = []
     for rounds, seed in [(0, 1), (1, 2), (6, 3)]:
