@@ -1,57 +1,135 @@
-"""Flows started from a terminal: mistakes and Ctrl-C end in a line, not in a traceback."""
+"""The command line of the flows: `recsys train`, `refresh`, `sweep` and `recommend`.
+
+The options are generated from the fields of `Settings`, such as `--session-model.epochs 8`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import httpx
+from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from pydantic import Field, create_model
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
-from recsys.errors import NetworkError, RecsysError
+from flows.orchestration import flow_parameters
+from flows.settings import Settings, read_settings
+from recsys.errors import ConfigError, NetworkError, RecsysError
 
+COMMANDS = {
+    "train": "train, evaluate and register a recommender",
+    "refresh": "update the champion with new ratings",
+    "sweep": "compare combinations of settings",
+    "recommend": "recommend items to every user",
+}
 _INTERRUPTED = 128 + signal.SIGINT
-"""The exit status by which shells know Ctrl-C."""
+"""The exit status of a process that was stopped by Ctrl-C."""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run a flow with settings from a TOML file and the command line, which takes precedence.
+
+    Args:
+        argv: the command, one of `COMMANDS`, and its options.
+    """
+    parser = argparse.ArgumentParser("recsys")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in COMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
+    command = parser.parse_args(argv[:1]).command
+    flow: Flow[..., Any] = getattr(import_module(f"flows.{command}"), command)
+    with friendly_errors():
+        settings = parse_settings(flow, argv[1:])
+        with prefect_api():
+            flow(**flow_parameters(flow, settings))
+
+
+def parse_settings(flow: Flow[..., Any], arguments: Sequence[str]) -> Settings:
+    """Settings from command-line options, one for each field of the settings of a flow.
+
+    Raises:
+        ConfigError: a value is invalid, or the file that `--config` names is.
+    """
+    fields: dict[str, Any] = {
+        name: (field.annotation, field)
+        for name, field in Settings.model_fields.items()
+        if name in flow.parameters.properties
+    }
+    help_text = "A TOML file with the same settings; options take precedence over it."
+    config = Field(default=None, description=help_text)
+    options = create_model("Options", __base__=BaseSettings, config=(Path | None, config), **fields)
+    parser = argparse.ArgumentParser(
+        f"recsys {flow.name}",
+        usage="%(prog)s [--config FILE.toml] [--source PATH] [OPTIONS]",
+        description=f"{COMMANDS[flow.name].capitalize()}.",
+        allow_abbrev=False,
+    )
+    source: CliSettingsSource[Any] = CliSettingsSource(
+        options,
+        root_parser=parser,
+        parse_args_method=argparse.ArgumentParser.parse_args,
+        cli_parse_none_str="null",
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_kebab_case=True,
+    )
+    try:
+        given = source(args=list(arguments))()
+    except SettingsError as error:
+        raise ConfigError(f"{error}: {error.__cause__}") from error
+    path = given.pop("config", None)
+    return read_settings(Path(path) if path else None, given)
 
 
 @contextmanager
 def friendly_errors() -> Iterator[None]:
-    """End the program in a line where the library raises one of its own errors, or at Ctrl-C."""
+    """Exit with one line instead of a traceback on errors of the library and on Ctrl-C."""
     loggers = [logging.getLogger(f"prefect.{kind}") for kind in ("flow_runs", "task_runs")]
     for logger in loggers:
-        logger.addFilter(_without_traceback)
+        logger.addFilter(_drop_traceback)
     try:
         yield
     except RecsysError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.stderr.write("stopped; the next run goes on after the latest epoch\n")
+        sys.stderr.write("Interrupted. The next run resumes after the latest epoch.\n")
         sys.exit(_INTERRUPTED)
     finally:
         for logger in loggers:
-            logger.removeFilter(_without_traceback)
+            logger.removeFilter(_drop_traceback)
+
+
+def _drop_traceback(record: logging.LogRecord) -> bool:
+    if record.exc_info and isinstance(record.exc_info[1], RecsysError):
+        record.exc_info = None
+    return True
 
 
 @contextmanager
 def prefect_api() -> Iterator[None]:
-    """One Prefect server for all processes of a flow: the one that is named, or a temporary one.
+    """Use one Prefect server for all processes of a flow: the configured or a temporary one.
 
-    Left to themselves, processes that a flow starts would each start a temporary server of their
-    own. It is started out of the reach of Ctrl-C: a terminal interrupts every process that was
-    started from it, and the flow could then not tell its end to a server that is already gone, and
-    would keep trying for minutes. A process keeps the signals blocked that were blocked when it was
-    started; Prefect ends its server by another, when the program ends in an orderly way. SIGTERM is
-    made such a way.
+    Without this, each process that a flow starts would start a temporary server of its own.
+
+    The temporary server starts with SIGINT blocked, which it inherits: a terminal sends Ctrl-C to
+    all of its processes, and a flow that cannot report its end to the server retries for minutes.
+    Prefect stops the server when this program exits normally, which SIGTERM is made to do.
 
     Raises:
-        NetworkError: the server that is named does not answer.
+        NetworkError: the configured server does not respond.
     """
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, _exit)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with get_client(sync_client=True) as client:
@@ -59,8 +137,8 @@ def prefect_api() -> Iterator[None]:
             client.hello()
     except httpx.HTTPError as error:
         raise NetworkError(
-            f"Prefect's server at {address} does not answer ({error}): start it (`make server`), "
-            "or unset PREFECT_API_URL to do without"
+            f"the Prefect server at {address} does not respond ({error}): start it with "
+            "`make server`, or unset PREFECT_API_URL to run without it"
         ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -68,11 +146,5 @@ def prefect_api() -> Iterator[None]:
         yield
 
 
-def _leave(signum: int, _frame: FrameType | None) -> None:
+def _exit(signum: int, _frame: FrameType | None) -> None:
     sys.exit(128 + signum)
-
-
-def _without_traceback(record: logging.LogRecord) -> bool:
-    if record.exc_info and isinstance(record.exc_info[1], RecsysError):
-        record.exc_info = None
-    return True

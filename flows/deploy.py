@@ -1,51 +1,66 @@
-"""Bring `prefect.yaml` to the server: `python -m flows.deploy`, as often as one likes."""
+"""Create or update the work pool, deployments and automations: `python -m flows.deploy`."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import get_client
 from prefect.events.schemas.automations import AutomationCore
+from prefect.flows import load_flow_from_entrypoint
+
+from flows.cli import friendly_errors
+from flows.settings import Settings, read_settings
 
 AUTOMATIONS = Path(__file__).with_name("automations.yaml")
 
 
-def deploy(file: Path) -> None:
-    """Make the work pool, the deployments and the automations, or bring them up to date."""
-    _prefect("work-pool", "create", "recsys", "--type", "process", "--overwrite")
-    _prefect("deploy", "--all", "--prefect-file", str(file))
-    replace_automations()
+def configure(deployments: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Add the settings of a file to the parameters of every deployment whose flow has them.
+
+    Parameters that a deployment has of its own take precedence.
+    """
+    given = settings.model_dump(mode="json", exclude_unset=True)
+    for deployment in deployments["deployments"]:
+        known = load_flow_from_entrypoint(deployment["entrypoint"]).parameters.properties
+        parameters = {name: value for name, value in given.items() if name in known}
+        deployment["parameters"] = parameters | (deployment.get("parameters") or {})
+    return deployments
 
 
-def replace_automations() -> None:
-    """Bring the automations to the server, in place of those that are there."""
+def replace_automation(description: dict[str, Any]) -> None:
+    """Create an automation in place of one of the same name."""
     with get_client(sync_client=True) as client:
-        for automation in yaml.safe_load(AUTOMATIONS.read_text())["automations"]:
-            replace_automation(client, automation)
-
-
-def replace_automation(client: SyncPrefectClient, described: dict[str, Any]) -> None:
-    """Make an automation, in place of one of the same name."""
-    for known in client.read_automations_by_name(described["name"]):
-        client.delete_automation(known.id)
-    client.create_automation(AutomationCore.model_validate(described))
+        for known in client.read_automations_by_name(description["name"]):
+            client.delete_automation(known.id)
+        client.create_automation(AutomationCore.model_validate(description))
 
 
 def _prefect(*arguments: str) -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
-    subprocess.run(command, check=True)  # noqa: S603 - a command of our own
+    subprocess.run(command, check=True)  # noqa: S603
 
 
 def main(
     file: Annotated[Path, typer.Option(help="The deployments.")] = Path("prefect.yaml"),
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file with settings for all deployments.")
+    ] = None,
 ) -> None:
-    """Bring the deployments to the server that PREFECT_API_URL names."""
-    deploy(file)
+    """Deploy to the server that PREFECT_API_URL names."""
+    with friendly_errors(), tempfile.TemporaryDirectory() as folder:
+        deployments = configure(yaml.safe_load(file.read_text()), read_settings(config))
+        configured = Path(folder) / "prefect.yaml"
+        configured.write_text(yaml.safe_dump(deployments))
+        _prefect("work-pool", "create", "recsys", "--type", "process", "--overwrite")
+        _prefect("deploy", "--all", "--prefect-file", str(configured))
+    for automation in yaml.safe_load(AUTOMATIONS.read_text())["automations"]:
+        replace_automation(automation)
 
 
 if __name__ == "__main__":

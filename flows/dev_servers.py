@@ -1,7 +1,7 @@
-"""Prefect's and MLflow's servers for this machine: `python -m flows.dev_servers`.
+"""Run the Prefect and MLflow servers on this machine: `python -m flows.dev_servers`.
 
-Both listen on 127.0.0.1 alone and keep what they know: Prefect in PREFECT_HOME (`~/.prefect`),
-MLflow where `mlflow/server.env` says. Neither sends telemetry.
+Both listen on 127.0.0.1 only and send no telemetry. Prefect stores its data in PREFECT_HOME, by
+default `~/.prefect`; MLflow where `mlflow/server.env` says.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -25,8 +25,7 @@ from flows.cli import friendly_errors
 from recsys.errors import ConfigError
 
 HOST = "127.0.0.1"
-_UP_SECONDS = 180
-_DOWN_SECONDS = 20
+_START_SECONDS, _STOP_SECONDS = 180, 20
 
 
 @dataclass(frozen=True)
@@ -35,127 +34,117 @@ class Server:
 
     name: str
     command: Sequence[str]
+    """The arguments of `python -m`."""
     environment: dict[str, str]
     address: str
     health: str
-    """The path that answers when it is up."""
+    """The path that responds once the server is up."""
 
 
 def prefect_server(port: int) -> Server:
-    """Prefect's API and UI."""
-    quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "true"}
+    """Prefect's API and UI; the UI uses this API whatever the profile says."""
     address = f"http://{HOST}:{port}"
-    # Where the UI of a browser on this machine finds the API, whatever a profile says.
-    urls = {"PREFECT_UI_API_URL": f"{address}/api"}
+    environment = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "true",
+        "PREFECT_UI_API_URL": f"{address}/api",
+    }
     command = ["prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    return Server("Prefect", command, quiet | urls, address, "/api/health")
+    return Server("Prefect", command, environment, address, "/api/health")
 
 
-def mlflow_server(port: int, settings: Path) -> Server:
+def mlflow_server(port: int, env_file: Path) -> Server:
     """MLflow's tracking server and UI."""
     command = ["mlflow", "server", "--host", HOST, "--port", str(port)]
-    address = f"http://{HOST}:{port}"
-    return Server("MLflow", command, read_settings(settings), address, "/health")
+    return Server("MLflow", command, read_env_file(env_file), f"http://{HOST}:{port}", "/health")
 
 
-def read_settings(path: Path) -> dict[str, str]:
-    """The settings of a file of lines `NAME=value`; lines that begin with # say nothing.
+def read_env_file(path: Path) -> dict[str, str]:
+    """Read lines `NAME=value`; lines that start with # are comments.
 
     Raises:
         ConfigError: the file cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{path}: cannot be read ({error}): start the servers from the project's folder, or "
-            "name a file by --settings"
+            f"{path}: cannot be read ({error}): run from the project folder, or set --settings"
         ) from error
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
     return {name: value for name, _, value in pairs}
 
 
 def run(servers: Sequence[Server]) -> int:
-    """Run servers until a signal comes or one of them ends; gives back the exit status."""
+    """Run servers until a signal arrives or one of them exits; returns the exit status."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+        signal.signal(number, _interrupt)
     with ExitStack() as stack:
         try:
-            running = []
-            for server in servers:
-                process = _start(server)
-                stack.callback(_end, process)
-                running.append((server, process))
-            for server, process in running:
+            processes = [_start(server, stack) for server in servers]
+            for server, process in zip(servers, processes, strict=True):
                 _wait_until_up(server, process)
-                _say(f"{server.name}: {server.address}")
-            _say(f"export PREFECT_API_URL={servers[0].address}/api    (Ctrl-C stops both)")
-            return _watch(running)
+                _print(f"{server.name}: {server.address}")
+            _print(f"export PREFECT_API_URL={servers[0].address}/api    (Ctrl-C stops both)")
+            while all(process.poll() is None for process in processes):
+                time.sleep(0.5)
         except KeyboardInterrupt:
-            _say("stopping")
+            _print("Stopping.")
             return 0
+        for server, process in zip(servers, processes, strict=True):
+            if process.poll() is not None:
+                _print(f"{server.name} exited with status {process.returncode}. Stopping all.")
+        return 1
 
 
-def _start(server: Server) -> subprocess.Popen[bytes]:
-    # Out of reach of the terminal's Ctrl-C: they are ended one by one, and in order.
-    return subprocess.Popen(  # noqa: S603 - a command of our own
+def _start(server: Server, stack: ExitStack) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", *server.command],
         env={**os.environ, **server.environment},
         stdout=subprocess.DEVNULL,
-        start_new_session=True,
+        start_new_session=True,  # The terminal's Ctrl-C does not reach it: servers stop in order.
     )
+    stack.callback(_stop, process)
+    return process
 
 
 def _wait_until_up(server: Server, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _UP_SECONDS
+    deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            sys.exit(f"error: {server.name} ended at once: is {server.address} in use?")
+            sys.exit(f"error: {server.name} did not start: is {server.address} in use?")
         try:
             httpx.get(server.address + server.health, timeout=5, trust_env=False)
         except httpx.HTTPError:
             time.sleep(0.2)
         else:
             return
-    sys.exit(f"error: {server.name} did not answer within {_UP_SECONDS} seconds")
+    sys.exit(f"error: {server.name} did not respond within {_START_SECONDS} seconds")
 
 
-def _watch(running: Sequence[tuple[Server, subprocess.Popen[bytes]]]) -> int:
-    while True:
-        for server, process in running:
-            if process.poll() is not None:
-                _say(f"{server.name} ended by itself (status {process.returncode}): stopping all")
-                return 1
-        time.sleep(0.5)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a server and all that it started: asked first, forced if it takes too long."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(_DOWN_SECONDS)
-        except subprocess.TimeoutExpired:
-            _say(f"process {process.pid} does not end: killing it")
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Terminate a server and its children; kill them if that takes too long."""
+    process.terminate()
     try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        _print(f"Killing process {process.pid}, which does not stop.")
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
     process.wait()
 
 
-def _stop(_number: int, _frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+def _print(text: str) -> None:
+    print(text, flush=True)
 
 
 def main(
-    prefect_port: Annotated[int, typer.Option(help="Of Prefect's server.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="Of MLflow's server.")] = 5000,
+    prefect_port: Annotated[int, typer.Option(help="The port of Prefect's server.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="The port of MLflow's server.")] = 5000,
     settings: Annotated[Path, typer.Option(help="MLflow's settings.")] = Path("mlflow/server.env"),
 ) -> None:
     """Run both servers until Ctrl-C."""

@@ -1,53 +1,180 @@
-"""The settings of a training run, from a TOML file."""
+"""Every setting of every flow, in one class, from which TOML, command line and forms are made."""
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
+from datetime import date
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from flows.search_space import SearchSpace
-from recsys.config import Config, Runtime, format_validation_error
+from recsys.config import MODEL_NAME, Config, Runtime, format_validation_error
 from recsys.cooccurrence import CooccurrenceConfig
 from recsys.data import DataConfig
 from recsys.embeddings import EmbeddingConfig
 from recsys.errors import ConfigError
+from recsys.evaluation import PromotionRule
 from recsys.sessions import SessionConfig
+
+Choices = dict[str, list[Any]]
+
+
+class WarmStart(Config):
+    """How `refresh` continues to train the champion's session model."""
+
+    epochs: int = Field(default=4, ge=1)
+    """Training epochs; fewer are needed than from scratch."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak learning rate; lower than from scratch, so that the model keeps what it has learned."""
+
+
+class Trial(Config):
+    """One combination of settings: of the embeddings or of the session model."""
+
+    name: str
+    """For example `embeddings optimizer=adam dim=32`."""
+    config: EmbeddingConfig | SessionConfig
+
+
+class SearchSpace(Config):
+    """A grid of settings; embeddings and session models are searched separately."""
+
+    embeddings: Choices = Field(
+        default={"optimizer": ["scaled_sgd", "sgd", "adam"], "dim": [16, 32, 64]}
+    )
+    """Values for fields of `EmbeddingConfig`."""
+
+    session_model: Choices = Field(default={})
+    """Values for fields of `SessionConfig`; empty by default, since each trial is a training."""
+
+    @model_validator(mode="after")
+    def _validate_trials(self) -> SearchSpace:
+        if not self.trials():
+            raise ValueError("the search space is empty: set values of embeddings or session_model")
+        return self
+
+    def trials(self) -> list[Trial]:
+        """All combinations, each validated.
+
+        Example:
+            >>> space = SearchSpace(embeddings={"dim": [8, 16]}, session_model={"cell": ["gru"]})
+            >>> [trial.name for trial in space.trials()]
+            ['embeddings dim=8', 'embeddings dim=16', 'session_model cell=gru']
+        """
+        return [
+            Trial(
+                name=" ".join([stage, *(f"{name}={value}" for name, value in values.items())]),
+                config=config_class.model_validate(values),
+            )
+            for stage, choices, config_class in (
+                ("embeddings", self.embeddings, EmbeddingConfig),
+                ("session_model", self.session_model, SessionConfig),
+            )
+            for values in _combinations(choices)
+        ]
+
+
+def _combinations(choices: Choices) -> list[dict[str, Any]]:
+    if not choices:
+        return []
+    return [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
 
 
 class Settings(Config):
-    """Everything that flows can be told in a file; what is left out has its default."""
+    """The settings of all flows; each flow has some of them as parameters."""
+
+    source: str | None = None
+    """A folder or file of ratings. By default `recommend` takes what the champion was trained on;
+    other flows take MovieLens latest-small, or a synthetic sample where there is no network."""
 
     data: DataConfig = DataConfig()
+    """How the ratings are read, validated, filtered and split."""
+
     cooccurrence: CooccurrenceConfig = CooccurrenceConfig()
+    """Which interactions are positive, and which pairs of them are counted."""
+
     embeddings: EmbeddingConfig = EmbeddingConfig()
+    """The item embeddings."""
+
     session_model: SessionConfig = SessionConfig()
+    """The session model."""
+
     runtime: Runtime = Runtime()
+    """Device, precision, seed and threads."""
+
+    promotion: PromotionRule = PromotionRule()
+    """What a new model must show to become champion."""
+
+    warm_start: WarmStart = WarmStart()
+    """How `refresh` continues from the champion."""
+
     search: SearchSpace = SearchSpace()
-    """What the flow `sweep` tries out."""
+    """The trials of `sweep`."""
+
     include_user_histories: bool | None = None
-    """Whether bundles hold the users' histories, which are personal data."""
+    """Keep the users' histories, which are personal data, in the bundle, for `recommend_user`. By
+    default `train` leaves them out, and `refresh` does as for the champion."""
+
     experiment: str | None = None
-    model_name: str = "recsys"
+    """The MLflow experiment; by default it is named after the source and the protocol."""
 
-    def of_train(self) -> dict[str, Any]:
-        """The parameters of the flow `train`."""
-        return {name: value for name, value in self if name != "search"}
+    model_name: str = MODEL_NAME
+    """The registered model; one name per catalogue."""
+
+    parallel: int = Field(default=1, ge=1)
+    """How many processes `sweep` or `count_distributed` starts."""
+
+    cluster: str | None = None
+    """The address of a Dask scheduler to use instead; its workers must see the same paths."""
+
+    memory_limit: str = "2GB"
+    """The approximate memory limit of a Dask task of `count_distributed`."""
+
+    k: int = Field(default=10, ge=1, le=1000)
+    """How many items `recommend` lists for each user."""
+
+    day: date | None = None
+    """The day whose recommendations are written; today, in UTC, by default."""
+
+    output_dir: Path | None = None
+    """Where results are written; by default `data/recommendations` or `data/counts`."""
 
 
-def read_settings(path: Path | None) -> Settings:
-    """Read settings from a TOML file with a table per stage; None gives the defaults.
+def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Read settings from a TOML file. The string "null" stands for None, which TOML lacks.
+
+    Args:
+        path: the file; None for the defaults.
+        overrides: nested values that take precedence.
 
     Raises:
-        ConfigError: the file cannot be read, or names something that is not there or cannot be.
+        ConfigError: the file cannot be read, or a key or value is invalid; names file and key.
     """
-    if path is None:
-        return Settings()
     try:
-        return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        values = _parse_null(tomllib.loads(path.read_text("utf-8"))) if path else {}
+        settings = Settings.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{path}: {format_validation_error(error)}") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
+    try:
+        return Settings.model_validate(_merge(values, overrides)) if overrides else settings
+    except ValidationError as error:
+        raise ConfigError(format_validation_error(error)) from error
+
+
+def _parse_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _parse_null(item) for key, item in value.items()}
+    return None if value == "null" else value
+
+
+def _merge(values: Any, overrides: Any) -> Any:
+    if not isinstance(values, Mapping) or not isinstance(overrides, Mapping):
+        return overrides
+    merged = {key: _merge(values.get(key), value) for key, value in overrides.items()}
+    return {**values, **merged}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -25,9 +25,17 @@ _MANY_EPOCHS = 100
 """Above this number of epochs, at most one line per second is printed."""
 
 
+def _print_to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress_bar(
-    description: str, epochs: int, metric: str, *, lines: bool = True
+    description: str,
+    epochs: int,
+    metric: str,
+    *,
+    print_line: Callable[[str], object] | None = _print_to_stderr,
 ) -> Iterator[EpochCallback]:
     """Show progress on standard error: a bar on a terminal, else one line per epoch.
 
@@ -35,8 +43,8 @@ def progress_bar(
         description: what is running.
         epochs: number of calls until the bar is full.
         metric: the metric to show.
-        lines: print a line per epoch where standard error is not a terminal, at most one per
-            second if there are more than 100 epochs.
+        print_line: called with a line per epoch where standard error is not a terminal, at most
+            once per second if there are more than 100 epochs; None prints no lines.
 
     Yields:
         An `on_epoch(epoch, metrics)` to pass to a fit.
@@ -52,13 +60,13 @@ def progress_bar(
         console=console,
         disable=not console.is_terminal,
     )
-    report = _epoch_lines(description, epochs, metric)
+    report = print_line and _epoch_lines(description, epochs, metric, print_line)
     with bar:
         task = bar.add_task(description, total=epochs, note="")
 
         def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
             bar.update(task, completed=epoch, note=_metric_text(metric, metrics))
-            if lines and not console.is_terminal:
+            if report and not console.is_terminal:
                 report(epoch, metrics)
 
         yield on_epoch
@@ -70,7 +78,9 @@ def _metric_text(metric: str, metrics: Mapping[str, float]) -> str:
     return f"{metric} {metrics[metric]:.4g}" if metric in metrics else ""
 
 
-def _epoch_lines(description: str, epochs: int, metric: str) -> EpochCallback:
+def _epoch_lines(
+    description: str, epochs: int, metric: str, print_line: Callable[[str], object]
+) -> EpochCallback:
     """Prints each epoch with its metric, its speed if it is known, and the estimated time left.
 
     The estimate is the duration of the latest epoch times the number of epochs left.
@@ -89,7 +99,7 @@ def _epoch_lines(description: str, epochs: int, metric: str) -> EpochCallback:
         if "interactions_per_second" in metrics:
             parts.append(f"{metrics['interactions_per_second']:,.0f} interactions/s")
         parts.append(f"{left} left")
-        print(", ".join(filter(None, parts)), file=sys.stderr, flush=True)
+        print_line(", ".join(filter(None, parts)))
 
     return on_epoch
 

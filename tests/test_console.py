@@ -63,7 +63,7 @@ def test_many_fast_epochs_print_one_line_per_second(piped, capsys, monkeypatch):
 
 
 def test_lines_can_be_switched_off(piped, capsys):
-    with progress_bar("writing", epochs=1, metric="rows", lines=False) as on_epoch:
+    with progress_bar("writing", epochs=1, metric="rows", print_line=None) as on_epoch:
         on_epoch(1, {"rows": 5})
     assert not capsys.readouterr().err
 

@@ -1,1 +1,1 @@
-"""The tasks that flows are put together from, by theme."""
+"""The tasks of the flows: each calls the library, caches its result and records it in MLflow."""

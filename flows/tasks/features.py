@@ -1,169 +1,179 @@
-"""From ratings to counts, and from counts to embeddings."""
+"""Co-occurrence counts and item embeddings."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.artifacts import progress
-from flows.cache import are_valid, cached_task, fill, origin
-from flows.cache_keys import cache_key, source_hash
-from flows.paths import counts_dir, embeddings_dir
+from flows.cache import cache_key, cache_path, cache_tags, is_valid, run_cached, source_hash
+from flows.orchestration import create_markdown, markdown_list, pipeline_flow, progress
+from flows.settings import Settings
+from flows.tasks.data import resolve_source
+from recsys import cooccurrence as co
+from recsys import embeddings as emb
 from recsys.callbacks import EpochCallback, History, compose
-from recsys.config import Runtime
-from recsys.cooccurrence import (
-    Cooccurrence,
-    CooccurrenceConfig,
-    count_cooccurrence,
-    open_blocks,
-    save_cooccurrence,
-    update_cooccurrence,
-)
 from recsys.data import Interactions, Split, load_interactions, save_interactions
-from recsys.embeddings import (
-    EmbeddingConfig,
-    ItemEmbeddings,
-    fit_embeddings,
-    load_embeddings,
-    save_embeddings,
-)
 from recsys.reporting import item_map_figure, item_map_page, loss_curve
 from recsys.storage import verify_manifest
 from recsys.tracking import Run
 
 MAX_MAP_ITEMS = 500
-"""Items on the page with the map: a second or two of t-SNE."""
+"""Items on the interactive map: one or two seconds of t-SNE."""
+
 COUNTS, INTERACTIONS = "counts", "interactions"
-"""What lies in a folder of counts: they, and what they were counted from."""
+"""The two folders of a cached result: the counts, and the interactions that were counted."""
 
 
 def count(
-    split: Split, config: CooccurrenceConfig, run: Run, *, earlier: str | None = None
-) -> Cooccurrence:
-    """Count how many users liked both of two items, unless that has been done before.
+    split: Split, config: co.CooccurrenceConfig, run: Run, earlier: str | None = None
+) -> co.Cooccurrence:
+    """Count the co-occurrences in the training data, or load them from the cache.
 
-    Args:
-        split: counted is what is in train.
-        config: what counts as liked.
-        run: where to record the counts.
-        earlier: the digest of earlier counts, which may be brought up to date instead.
+    Earlier counts, given by their key, are updated if they are still valid.
     """
-    digest = counts_digest(split.train.digest, config)
-    folder = counts_dir(digest)
-    parts = folder / COUNTS, folder / INTERACTIONS
-    taken = fill(parts, cache_counts, digest, split.train, config, earlier)
-    run.log_params({"counts": digest})
-    return read_counts(folder, config, run, taken)
+    key = _counts_key(split.train.digest, config)
+    folder = cache_path("counts", key)
+    cached = run_cached(
+        "count co-occurrence",
+        lambda: _count(folder, split.train, config, earlier),
+        folder / COUNTS,
+        folder / INTERACTIONS,
+    )
+    run.log_params({"counts": key})
+    return _load_counts(folder, config, run, cached)
 
 
-def counts_digest(data: str, config: CooccurrenceConfig) -> str:
-    """What names the counts of some interactions, told by their digest."""
-    return cache_key(data=data, cooccurrence=config, program=source_hash())
+def _counts_key(interactions: str, config: co.CooccurrenceConfig) -> str:
+    return cache_key(data=interactions, cooccurrence=config, source=source_hash())
 
 
-@cached_task("counts", "count")
-def cache_counts(
-    digest: str, train: Interactions, config: CooccurrenceConfig, earlier: str | None
-) -> str:
-    """Count, and keep what was counted beside the counts."""
-    folder = counts_dir(digest)
-    if earlier and _can_be_updated(earlier, config):
-        get_run_logger().info("bringing counts up to date: only who changed is counted")
-        before = counts_dir(earlier)
-        counts = open_blocks(before / COUNTS).load()
-        counts = update_cooccurrence(counts, load_interactions(before / INTERACTIONS), train)
-        save_cooccurrence(counts, folder / COUNTS)
+def _count(
+    folder: Path, train: Interactions, config: co.CooccurrenceConfig, earlier: str | None
+) -> None:
+    if earlier and _can_update(earlier, config):
+        get_run_logger().info("Updating earlier counts; only changed users are counted.")
+        before = cache_path("counts", earlier)
+        counts = co.open_blocks(before / COUNTS).load()
+        counts = co.update_cooccurrence(counts, load_interactions(before / INTERACTIONS), train)
+        co.save_cooccurrence(counts, folder / COUNTS)
     else:
         target = folder / COUNTS
-        count_cooccurrence(train, config.min_rating, window=config.window, folder=target)
+        co.count_cooccurrence(train, config.min_rating, window=config.window, folder=target)
     save_interactions(train, folder / INTERACTIONS)
-    return str(folder)
 
 
-@task(cache_policy=NO_CACHE, task_run_name="read counts")
-def read_counts(folder: Path, config: CooccurrenceConfig, run: Run, taken: bool) -> Cooccurrence:
-    """Read counts, and record how many there are, and whether an earlier run counted them."""
-    with run.child("cooccurrence") as stage:
-        stage.log_config(cooccurrence=config)
-        if taken:
-            stage.set_tags(origin(folder))
-        counts = open_blocks(folder / COUNTS).load()
-        stage.log_metrics(counts.summary())
+def _can_update(earlier: str, config: co.CooccurrenceConfig) -> bool:
+    """Whether earlier counts are valid and were made by the same code and settings."""
+    folder = cache_path("counts", earlier)
+    is_decayed = config.window is not None and config.window.is_decayed
+    if is_decayed or not is_valid(folder / COUNTS, folder / INTERACTIONS):
+        return False
+    return earlier == _counts_key(verify_manifest(folder / INTERACTIONS)["digest"], config)
+
+
+@task(cache_policy=NO_CACHE, task_run_name="load counts")
+def _load_counts(
+    folder: Path, config: co.CooccurrenceConfig, run: Run, cached: bool
+) -> co.Cooccurrence:
+    with run.child("cooccurrence") as child:
+        child.log_config(cooccurrence=config)
+        if cached:
+            child.set_tags(cache_tags(folder))
+        counts = co.open_blocks(folder / COUNTS).load()
+        child.log_metrics(counts.summary())
     return counts
 
 
-def _can_be_updated(earlier: str, config: CooccurrenceConfig) -> bool:
-    """Whether earlier counts are still there, and are what this program would count today."""
-    folder = counts_dir(earlier)
-    parts = folder / COUNTS, folder / INTERACTIONS
-    if not are_valid(parts) or (config.window and config.window.is_decayed):
-        return False
-    counted = verify_manifest(folder / INTERACTIONS)["digest"]
-    return earlier == counts_digest(counted, config)
-
-
 def embed(
-    counts: Cooccurrence,
-    cooccurrence: CooccurrenceConfig,
+    counts: co.Cooccurrence,
     split: Split,
-    config: EmbeddingConfig,
-    runtime: Runtime,
+    settings: Settings,
     run: Run,
-    start: ItemEmbeddings | None = None,
-) -> ItemEmbeddings:
-    """Fit the embeddings to the counts, unless that has been done; draw the loss and the map.
+    start: emb.ItemEmbeddings | None = None,
+) -> emb.ItemEmbeddings:
+    """Fit the embeddings, or load them from the cache; draw their loss and the item map.
 
     Args:
-        counts: of the watches in train.
-        cooccurrence: how they were counted.
-        split: what the map's names are from.
-        config: of the fit.
-        runtime: device, precision, seed and threads.
-        run: where to record it.
-        start: earlier embeddings to go on from.
+        counts: of the training data, as `settings.cooccurrence` says.
+        split: the data.
+        settings: `embeddings` and `runtime`.
+        run: where to record the fit.
+        start: earlier embeddings to start from.
     """
-    digest = cache_key(
-        counts=counts_digest(split.train.digest, cooccurrence),
-        embeddings=config,
+    runtime = settings.runtime
+    key = cache_key(
+        counts=_counts_key(split.train.digest, settings.cooccurrence),
+        embeddings=settings.embeddings,
         start=None if start is None else start.digest,
         seed=runtime.seed,
         precision=runtime.torch_precision(),
         device=runtime.torch_device().type,
-        program=source_hash(),
+        source=source_hash(),
     )
-    folder = embeddings_dir(digest)
-    with run.child("embeddings") as stage:
-        stage.log_config(embeddings=config, runtime=runtime)
-        taken = fill(
-            (folder,), cache_embeddings, digest, counts, config, runtime, start, stage.on_epoch
+    folder = cache_path("embeddings", key)
+    with run.child("embeddings") as child:
+        child.log_config(embeddings=settings.embeddings, runtime=runtime)
+        cached = run_cached(
+            "fit embeddings",
+            lambda: _embed(folder, counts, settings, start, child.on_epoch),
+            folder,
         )
-        embeddings, history = load_embeddings(folder, counts.items)
-        if taken:  # what was told when it was fitted is told again
-            stage.set_tags(origin(folder))
-            history.replay(stage.on_epoch)
+        embeddings, history = emb.load_embeddings(folder, counts.items)
+        if cached:
+            child.set_tags(cache_tags(folder))
+            history.replay(child.on_epoch)
         losses = history.series("relative_loss")
-        stage.log_figure(loss_curve(losses, "Embeddings", "loss / Σ X²"), "loss")
-        picture = item_map_figure(split.train, embeddings, seed=runtime.seed)
-        run.log_figure(picture, "map")
+        child.log_figure(loss_curve(losses, "Embeddings", "loss / Σ X²"), "loss")
+        item_map = item_map_figure(split.train, embeddings, seed=runtime.seed)
+        run.log_figure(item_map, "map")
         run.log_html(item_map_page(split.train, embeddings, MAX_MAP_ITEMS, runtime.seed), "map")
     return embeddings
 
 
-@cached_task("embeddings", "embed")
-def cache_embeddings(
-    digest: str,
-    counts: Cooccurrence,
-    config: EmbeddingConfig,
-    runtime: Runtime,
-    start: ItemEmbeddings | None,
-    listen: EpochCallback,
-) -> str:
-    """Fit, and keep the vectors with what the fit told."""
-    history, folder = History(), embeddings_dir(digest)
-    with progress("embeddings", config.epochs, "relative_loss") as advance:
-        on_epoch = compose(history, listen, advance)
-        fitted = fit_embeddings(counts, config, start=start, runtime=runtime, on_epoch=on_epoch)
-    save_embeddings(fitted, history, folder)
+def _embed(
+    folder: Path,
+    counts: co.Cooccurrence,
+    settings: Settings,
+    start: emb.ItemEmbeddings | None,
+    record: EpochCallback,
+) -> None:
+    history, config = History(), settings.embeddings
+    with progress("embeddings", config.epochs, "relative_loss") as show:
+        on_epoch = compose(history, record, show)
+        fitted = emb.fit_embeddings(
+            counts, config, start=start, runtime=settings.runtime, on_epoch=on_epoch
+        )
+    emb.save_embeddings(fitted, history, folder)
+
+
+@pipeline_flow("source", "cooccurrence", "parallel", "cluster", "memory_limit", "output_dir")
+def count_distributed(settings: Settings) -> str:
+    """Count co-occurrences on a Dask cluster; returns the folder of row blocks.
+
+    The source is a Parquet file, or a folder of them, that every worker sees under this path.
+    """
+    from distributed import Client, LocalCluster
+
+    from recsys.cooccurrence.distributed import count_on_cluster
+
+    source, config = resolve_source(settings.source), settings.cooccurrence
+    folder = settings.output_dir or Path("data/counts")
+    with ExitStack() as stack:
+        local = {"n_workers": settings.parallel, "threads_per_worker": 1, "dashboard_address": None}
+        cluster = settings.cluster or stack.enter_context(LocalCluster(**local))
+        show = stack.enter_context(progress("co-occurrence", 100, ""))
+        blocks = count_on_cluster(
+            Path(source),
+            folder,
+            stack.enter_context(Client(cluster)),
+            config.min_rating,
+            window=config.window,
+            memory_limit=settings.memory_limit,
+            on_block=lambda done, total: show(100 * done // total, {}),
+        )
+    stats = {"items": blocks.n_items, "users": blocks.n_users, "entries": blocks.n_entries}
+    create_markdown("counts", f"Counts in {folder}", markdown_list(stats))
     return str(folder)

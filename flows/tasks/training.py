@@ -1,67 +1,67 @@
-"""The session model and the baselines, trained and judged alike."""
+"""The session model and the baselines: trained, evaluated and compared."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.artifacts import progress, run_link
-from flows.cache import cached_task, fill, origin
-from flows.cache_keys import cache_key, source_hash
-from flows.paths import checkpoint_dir, reports_dir
-from flows.retries import TRAINING
+from flows.cache import cache_key, cache_path, cache_tags, run_cached, source_hash
+from flows.orchestration import TRAINING, progress, run_link
+from flows.settings import Settings
+from flows.tasks.data import SUBSETS
+from recsys import evaluation as ev
 from recsys.baselines import fit_baseline
 from recsys.callbacks import History, compose
-from recsys.config import Runtime
+from recsys.config import Config, Runtime
 from recsys.console import print_table, to_records
+from recsys.cooccurrence import Cooccurrence
 from recsys.data import Split, Subset
 from recsys.embeddings import ItemEmbeddings, ppmi_embeddings
-from recsys.evaluation import (
-    PRIMARY_METRIC,
-    Report,
-    Scorer,
-    comparison_table,
-    evaluate,
-    read_report,
-    segment_metrics,
-    segment_targets,
-    significance_table,
-    write_report,
-)
-from recsys.reporting import loss_curve
-from recsys.sessions import SessionConfig, SessionModel, fit_session_model, training_digest
+from recsys.reporting import loss_curve, report_page
+from recsys.sessions import SessionModel, fit_session_model, training_digest
 from recsys.storage import atomic_folder, read_json, write_json, write_manifest
-from recsys.tracking import Run
+from recsys.tracking import Run, learning_curves
 from recsys.tracking.descriptions import flatten
 
-Reports = dict[Subset, Report]
+Reports = dict[Subset, ev.Report]
 
-TARGETS: tuple[Subset, ...] = ("validation", "test")
-LSTM = "lstm"
 _SETTINGS = "settings.json"
+_TITLE = "Next item, test targets, whole catalogue ranked"
 
 
-@task(cache_policy=NO_CACHE, task_run_name="learn sessions", tags=[TRAINING])
+@dataclass(frozen=True)
+class Trained:
+    """The results of all stages, from which a bundle is made."""
+
+    split: Split
+    counts: Cooccurrence
+    embeddings: ItemEmbeddings
+    model: SessionModel
+    reports: Reports
+    configs: Mapping[str, Config]
+
+
+@task(cache_policy=NO_CACHE, task_run_name="train session model", tags=[TRAINING])
 def train_session_model(
     split: Split,
     embeddings: ItemEmbeddings,
-    config: SessionConfig,
-    runtime: Runtime,
+    settings: Settings,
     run: Run,
     start: SessionModel | None = None,
 ) -> tuple[SessionModel, Reports]:
-    """Train the LSTM, watching its validation metrics, and evaluate it.
+    """Train and evaluate the session model; its MLflow run is named after the cell.
 
-    A training of the same data, settings and program that was broken off goes on after its latest
-    epoch; one that came to its end is not done again.
+    An interrupted training of the same data, settings and code resumes after its latest epoch.
     """
-    history = History()
-    config = config.resolve(len(split.train))
-    with run.child(LSTM) as stage, progress(LSTM, config.epochs, "train_loss") as advance:
-        stage.log_config(session_model=config, runtime=runtime)
+    runtime, config = settings.runtime, settings.session_model.resolve(len(split.train))
+    name, history = config.cell, History()
+    with run.child(name) as child, progress(name, config.epochs, "train_loss") as show:
+        child.log_config(session_model=config, runtime=runtime)
         vectors = embeddings.vectors
         if config.item_embedding_init == "ppmi" and start is None:
             dim = config.embedding_dim or embeddings.dim
@@ -75,100 +75,109 @@ def train_session_model(
             item_embeddings=vectors,
             start=start,
             runtime=runtime,
-            # In the run around it, too: there the UI lays the curves of several runs together.
-            on_epoch=compose(history, stage.on_epoch, run.on_epoch, advance),
-            validate=lambda model: evaluate(model, split, "validation").metrics,
-            checkpoint=_checkpoint(split, digest),
+            # The parent run has the curves too: MLflow overlays those of several parent runs.
+            on_epoch=compose(history, child.on_epoch, run.on_epoch, show),
+            validate=lambda model: validation_metrics(model, split),
+            checkpoint=_checkpoint_path(split, digest),
         )
         losses = history.series("train_loss")
-        curve = loss_curve(losses, "LSTM", "cross-entropy per watch")
-        for recorder in (run, stage):
-            recorder.log_figure(curve, "loss")
-        reports = evaluate_splits(model, split, embeddings)
-        record(reports, split, stage)
-        return model, reports
+        figure = loss_curve(losses, name.upper(), "cross-entropy per interaction")
+        for recorder in (run, child):
+            recorder.log_figure(figure, "loss")
+        reports = evaluate_subsets(model, split, embeddings)
+        _log_reports(reports, split, child)
+    return model, reports
 
 
-def _checkpoint(split: Split, training: str) -> Path:
-    """Where the state of a training is kept; the validation targets choose its best epoch."""
-    protocol = split.fingerprint("validation")
-    return checkpoint_dir(cache_key(training=training, protocol=protocol, program=source_hash()))
+def _checkpoint_path(split: Split, training: str) -> Path:
+    """The validation targets are part of the key, since they select the best epoch."""
+    targets = split.fingerprint("validation")
+    key = cache_key(training=training, targets=targets, source=source_hash())
+    return cache_path("checkpoints", key)
+
+
+def validation_metrics(model: ev.Scorer, split: Split) -> dict[str, float]:
+    """The metric that selects the best epoch."""
+    return {ev.PRIMARY_METRIC: ev.evaluate_metric(model, split, "validation", ev.PRIMARY_METRIC)}
+
+
+def evaluate_subsets(model: ev.Scorer, split: Split, embeddings: ItemEmbeddings) -> Reports:
+    """Evaluate a model on the validation and on the test targets."""
+    vectors = embeddings.vectors
+    return {subset: ev.evaluate(model, split, subset, item_vectors=vectors) for subset in SUBSETS}
 
 
 def evaluate_baseline(
     name: str, split: Split, embeddings: ItemEmbeddings, runtime: Runtime, run: Run
 ) -> Reports:
-    """Fit a baseline with the settings that do best on validation, and evaluate it.
-
-    One that has been judged before, on the same data and targets, is not fitted again.
-    """
-    digest = cache_key(
+    """Tune and evaluate a baseline, or load its reports from the cache."""
+    key = cache_key(
         name=name,
         train=split.train.digest,
-        targets=[split.fingerprint(target) for target in TARGETS],
+        targets=[split.fingerprint(subset) for subset in SUBSETS],
         embeddings=embeddings.digest,
         seed=runtime.seed,
-        program=source_hash(),
+        source=source_hash(),
     )
-    folder = reports_dir(digest)
-    with run.child(name) as stage:
-        if fill((folder,), cache_baseline, digest, name, split, embeddings, runtime):
-            stage.set_tags(origin(folder))
-        stage.log_params(read_json(folder / _SETTINGS))
-        stage.log_config(runtime=runtime)
-        reports = {target: read_report(folder / target, split, target) for target in TARGETS}
-        record(reports, split, stage)
+    folder = cache_path("reports", key)
+    with run.child(name) as child:
+        if run_cached(
+            name,
+            lambda: _fit_and_evaluate(folder, name, split, embeddings, runtime),
+            folder,
+            tags=(TRAINING,),
+        ):
+            child.set_tags(cache_tags(folder))
+        child.log_params(read_json(folder / _SETTINGS))
+        child.log_config(runtime=runtime)
+        reports = {subset: ev.read_report(folder / subset, split, subset) for subset in SUBSETS}
+        _log_reports(reports, split, child)
     return reports
 
 
-@cached_task("baseline", "{name}", tags=(TRAINING,))
-def cache_baseline(
-    digest: str, name: str, split: Split, embeddings: ItemEmbeddings, runtime: Runtime
-) -> str:
-    """Fit, evaluate, and keep the reports with the settings that were chosen."""
+def _fit_and_evaluate(
+    folder: Path, name: str, split: Split, embeddings: ItemEmbeddings, runtime: Runtime
+) -> None:
     fitted = fit_baseline(
         name,
         split.train,
         item_vectors=embeddings.vectors,
         runtime=runtime,
-        validate=lambda model: evaluate(model, split, "validation").metrics[PRIMARY_METRIC],
+        validate=lambda model: ev.evaluate_metric(model, split, "validation", ev.PRIMARY_METRIC),
     )
-    reports = evaluate_splits(fitted.model, split, embeddings)
-    folder = reports_dir(digest)
-    with atomic_folder(folder) as draft:
-        write_json(
-            draft / _SETTINGS, dict(flatten("baseline", fitted.config.model_dump(mode="json")))
-        )
-        for target, report in reports.items():
-            write_report(report, draft / target)
-        write_manifest(draft)
-    return str(folder)
+    settings = flatten("baseline", fitted.config.model_dump(mode="json"))
+    reports = evaluate_subsets(fitted.model, split, embeddings)
+    with atomic_folder(folder) as tmp_path:
+        write_json(tmp_path / _SETTINGS, dict(settings))
+        for subset, report in reports.items():
+            ev.write_report(report, tmp_path / subset)
+        write_manifest(tmp_path)
 
 
-def evaluate_splits(model: Scorer, split: Split, embeddings: ItemEmbeddings) -> Reports:
-    """Evaluate a model on both targets."""
-    vectors = embeddings.vectors
-    return {target: evaluate(model, split, target, item_vectors=vectors) for target in TARGETS}
+def _log_reports(reports: Reports, split: Split, child: Run) -> None:
+    child.log_reports(reports)
+    segments = ev.segment_targets(split, "test")
+    child.log_table(ev.segment_metrics(reports["test"].ranks, segments), "segments")
 
 
-def record(reports: Reports, split: Split, stage: Run) -> None:
-    """Record what came out, for all users and for groups of them."""
-    stage.log_reports(reports)
-    segments = segment_targets(split, "test")
-    stage.log_table(segment_metrics(reports["test"].ranks, segments), "segments")
+@task(cache_policy=NO_CACHE, task_run_name="compare models")
+def compare(by_model: dict[str, Reports], model: str, split: Split, run: Run) -> None:
+    """Record and print the test results of all models, and write the report page.
 
-
-@task(cache_policy=NO_CACHE, task_run_name="compare")
-def compare(by_model: dict[str, Reports], run: Run) -> None:
-    """Lay the test results side by side; the parent run carries those of the LSTM."""
-    table = comparison_table({name: reports["test"] for name, reports in by_model.items()})
-    run.log_comparison(table, LSTM)
-    ranks = {name: reports["test"].to_frame() for name, reports in by_model.items()}
-    run.log_table(significance_table(LSTM, ranks), "differences")
-    run.log_reports(by_model[LSTM])
-    create_table_artifact(
-        key="models",
-        table=to_records(table),
-        description=f"Next watch, test targets, whole catalogue ranked. Run: {run_link(run)}",
-    )
-    print_table(table.reset_index(), "Next watch, test targets, whole catalogue ranked")
+    Args:
+        by_model: the reports of each model.
+        model: the session model, whose metrics the parent run has too.
+        split: the data.
+        run: the parent run.
+    """
+    tests = {name: reports["test"] for name, reports in by_model.items()}
+    table = ev.comparison_table(tests)
+    run.log_comparison(table, model)
+    ranks = {name: report.to_frame() for name, report in tests.items()}
+    run.log_table(ev.significance_table(model, ranks), "differences")
+    run.log_reports(by_model[model])
+    page = report_page(tests, split, reference=model, curves=learning_curves(run))
+    run.log_html(page, "report")
+    description = f"{_TITLE}. Run: {run_link(run)}"
+    create_table_artifact(key="models", table=to_records(table), description=description)
+    print_table(table.reset_index(), _TITLE)

@@ -152,7 +152,7 @@ def synth(
     write = write_parquet if format_ == "parquet" else write_sample
     history = History()
     try:
-        with progress_bar("generating", config.n_blocks, "ratings", lines=False) as on_block:
+        with progress_bar("generating", config.n_blocks, "ratings", print_line=None) as on_block:
             write(folder.absolute(), config, compose(on_block, history))
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated, Any
 
 import typer
@@ -26,13 +25,9 @@ def _setting(name: str) -> Any:
 @app.command()
 def serve(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)] = CHAMPION,
-    host: Annotated[str, typer.Option(help="The address to bind.")] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port to bind; 0 selects a free one.")
-    ] = 8000,
-    workers: Annotated[
-        int, typer.Option(min=1, max=64, help="The number of worker processes.")
-    ] = 1,
+    host: Annotated[str, _setting("host")] = _DEFAULTS.host,
+    port: Annotated[int, _setting("port")] = _DEFAULTS.port,
+    workers: Annotated[int, _setting("workers")] = _DEFAULTS.workers,
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -45,50 +40,30 @@ def serve(
     burst: Annotated[int, _setting("burst")] = _DEFAULTS.burst,
     max_concurrency: Annotated[int, _setting("max_concurrency")] = _DEFAULTS.max_concurrency,
     max_body_bytes: Annotated[int, _setting("max_body_bytes")] = _DEFAULTS.max_body_bytes,
+    body_timeout: Annotated[float, _setting("body_timeout")] = _DEFAULTS.body_timeout,
     max_sessions: Annotated[int, _setting("max_sessions")] = _DEFAULTS.max_sessions,
     session_ttl: Annotated[float, _setting("session_ttl")] = _DEFAULTS.session_ttl,
     poll_interval: Annotated[float, _setting("poll_interval")] = _DEFAULTS.poll_interval,
-    proxies: Annotated[
-        str,
-        typer.Option(help="Comma-separated addresses of proxies whose X-Forwarded-For is trusted."),
-    ] = "",
-    log_level: Annotated[
-        str, typer.Option(help="`info` logs every request, `warning` only problems.")
-    ] = "info",
+    proxies: Annotated[str, _setting("proxies")] = _DEFAULTS.proxies,
+    log_level: Annotated[str, _setting("log_level")] = _DEFAULTS.log_level,
 ) -> None:
     """Serve recommendations over HTTP, with a demo page at /."""
+    options = {
+        name: value for name, value in locals().items() if name in ServingConfig.model_fields
+    }
     with requires("serve"):
         from recsys.serving.server import serve as run_server
 
     from recsys.loading import AutoReloader
 
-    if log_level.upper() not in logging.getLevelNamesMapping():
-        raise ConfigError(f"--log-level is {log_level!r}: use info, warning or error")
     try:
         config = ServingConfig.model_validate(
-            {
-                "api_key": api_key or None,
-                "rate": rate,
-                "burst": burst,
-                "max_concurrency": max_concurrency,
-                "max_body_bytes": max_body_bytes,
-                "max_sessions": max_sessions,
-                "session_ttl": session_ttl,
-                "poll_interval": poll_interval,
-            }
+            {name: options[name] for name in options.keys() & ServingConfig.model_fields.keys()}
+            | {"api_key": api_key or None}
         )
     except ValidationError as error:
         # Not str(error), which contains the values: one may be the key.
         faults = (f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
         raise ConfigError("; ".join(faults)) from None
     with AutoReloader(model, config.poll_interval) as reloader:
-        run_server(
-            lambda: reloader.recommender,
-            config,
-            source=model,
-            host=host,
-            port=port,
-            workers=workers,
-            log_level=log_level,
-            proxies=proxies,
-        )
+        run_server(lambda: reloader.recommender, config, source=model)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, SecretStr
 
 from recsys.config import POLL_INTERVAL, Config
@@ -11,8 +13,18 @@ METRICS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class ServingConfig(Config):
-    """Limits and access of one server. Counts apply to each worker process."""
+    """Address, access and limits of a server."""
 
+    host: str = "127.0.0.1"
+    """Address to bind."""
+    port: int = Field(8000, ge=0, le=65535)
+    """Port to bind. 0 selects a free port, which is logged."""
+    workers: int = Field(1, ge=1, le=64)
+    """Number of worker processes."""
+    proxies: str = ""
+    """Comma-separated addresses of proxies whose `X-Forwarded-For` is trusted."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """`info` logs every request, `warning` only problems."""
     api_key: SecretStr | None = Field(None, min_length=16)
     """Key that clients send as `Authorization: Bearer …`. None disables authentication."""
     max_body_bytes: int = Field(256 * 1024, ge=1024)

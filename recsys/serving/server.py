@@ -34,37 +34,23 @@ _SHUTDOWN_TIMEOUT = 15
 """Seconds that running requests have to finish after a stop signal."""
 
 
-def serve(
-    current: Callable[[], Recommender],
-    config: ServingConfig,
-    *,
-    source: str,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    workers: int = 1,
-    log_level: str = "info",
-    proxies: str = "",
-) -> None:
+def serve(current: Callable[[], Recommender], config: ServingConfig, source: str) -> None:
     """Serve until SIGTERM or SIGINT; running requests are finished first.
 
     Args:
         current: Returns the current recommender; see `create_app`.
-        config: Limits and access.
+        config: Address, access and limits.
         source: Where the recommender comes from.
-        host: The address to bind.
-        port: The port to bind. 0 selects a free port, which is logged.
-        workers: Number of worker processes.
-        log_level: `info` logs every request, `warning` only problems.
-        proxies: Comma-separated addresses of proxies whose `X-Forwarded-For` is trusted.
 
     Raises:
         ConfigError: The address cannot be bound, or the system cannot share a port.
     """
-    configure_logging(log_level)
+    configure_logging(config.log_level)
+    host, workers, proxies = config.host, config.workers, config.proxies
     is_local = host in ("localhost", "::1") or host.startswith("127.")
     if not is_local and config.api_key is None:
         _LOGGER.warning("listening on %s without an API key: anyone can send requests", host)
-    sockets = _bind(host, port, workers)
+    sockets = _bind(host, config.port, workers)
     shared_dir = Path(tempfile.mkdtemp(prefix="recsys-serve-")) if workers > 1 else None
     try:
         if shared_dir is not None:

@@ -50,7 +50,10 @@ def test_flow_commands_pass_all_arguments_on(name, monkeypatch):
     (["gc"], "flows", "mlflow"),
     (["serve"], "serve", "uvicorn"),
 ])  # fmt: skip
-def test_missing_extra_is_an_error_with_the_command_that_installs_it(command, extra, module):
+def test_missing_extra_is_an_error_with_the_command_that_installs_it(
+    command, extra, module, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///none.db")
     code = (
         f"import sys; sys.modules[{module!r}] = None; sys.argv = ['recsys', *{command}]\n"
         "from recsys.cli.main import main; main()"

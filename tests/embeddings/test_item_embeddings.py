@@ -81,6 +81,18 @@ def test_knn_excludes_indices():
     assert dot.tolist() == [[3, 1, 0], [0, 0, 0]]
 
 
+@pytest.mark.parametrize("n_vectors", [0, 3, 1000])
+@pytest.mark.parametrize("k", [0, 2, 2000])
+def test_knn_with_any_k_and_number_of_vectors(n_vectors, k):
+    vectors = np.random.default_rng(0).normal(size=(n_vectors, 4)).astype(np.float32)
+    queries = np.ones((2, 4), dtype=np.float32)
+    index, score = knn(queries, vectors, k, similarity="dot")
+    expected = np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :k]
+    assert index.shape == score.shape == (2, k)
+    assert np.array_equal(index[:, : expected.shape[1]], expected)
+    assert (index[:, expected.shape[1] :] == -1).all()
+
+
 def test_analogy():
     # king, man, woman, queen, and an unrelated item
     embeddings = embeddings_of([[1, 1, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1], [1, 0.5, 0.5]])

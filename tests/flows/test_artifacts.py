@@ -4,7 +4,7 @@ import pytest
 from prefect import flow
 from prefect.context import get_run_context
 
-from flows import artifacts
+from flows import orchestration
 
 
 @pytest.fixture
@@ -22,14 +22,14 @@ def progress_of(artifacts_of):
 
 @pytest.fixture
 def without_delay(monkeypatch):
-    monkeypatch.setattr(artifacts, "_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(orchestration, "_UPDATE_SECONDS", 0.0)
 
 
 def test_a_training_shows_how_far_it_is(progress_of, without_delay):
     @flow
     def training():
         run_id, seen = get_run_context().flow_run.id, []
-        with artifacts.progress("lstm", 4, "loss") as on_epoch:
+        with orchestration.progress("lstm", 4, "loss") as on_epoch:
             seen.append(progress_of(run_id))
             for epoch in (1, 3):
                 on_epoch(epoch, {"loss": 1.0})
@@ -45,7 +45,7 @@ def test_one_that_fails_is_not_shown_as_finished(progress_of, without_delay):
     @flow
     def training():
         runs.append(get_run_context().flow_run.id)
-        with artifacts.progress("lstm", 4, "loss") as on_epoch:
+        with orchestration.progress("lstm", 4, "loss") as on_epoch:
             on_epoch(2, {"loss": 1.0})
             raise ValueError("stopped")
 

@@ -25,7 +25,6 @@ from prefect.states import Cancelling
 
 from flows.deploy import AUTOMATIONS, replace_automation
 from flows.dev_servers import prefect_server
-from flows.serve import deployments_of, environment_of
 from recsys.data.synthetic import SyntheticConfig, write_sample
 from recsys.recommender.bundle import save_bundle
 from recsys.tracking import log_bundle, promote, register, start_run
@@ -209,8 +208,8 @@ def silenced(stack):
     """A training whose worker was killed with it, with nobody left to tell."""
     automation = yaml.safe_load(AUTOMATIONS.read_text())["automations"][0]
     automation["trigger"]["within"] = 35  # Prefect's shortest heartbeat is 30 s
-    with stack.api() as client:
-        replace_automation(client, automation)
+    with stack.api():
+        replace_automation(automation)
     run_id = stack.run("train/unlimited", **LONG)
     wait_until(stack.checkpoints, "the LSTM has learned for an epoch")
     kill_all(stack.worker)
@@ -238,10 +237,10 @@ def test_a_scheduled_run_completes(stack):
 
 def test_a_run_that_fails_is_tried_again_and_says_why(silenced, stack):
     (stack.home / "file").write_text("not a folder")
-    run_id = stack.run("recommend/unlimited", folder="file/below")
+    run_id = stack.run("recommend/unlimited", output_dir="file/below")
     state = stack.ended(run_id)
     assert state.name == "Failed"
-    task = stack.tasks_of(run_id)["write"]
+    task = stack.tasks_of(run_id)["write recommendations"]
     assert (task.state_name, task.run_count) == ("Failed", 4), "three more tries"
     told = stack.artifacts_of(run_id)["failure"]
     assert "recommend: Failed" in told
@@ -286,23 +285,3 @@ def test_a_run_that_died_with_its_worker_is_marked_as_crashed(silenced, stack):
     state = stack.ended(silenced)
     assert state.name == "Crashed"
     assert "no heartbeat" in state.message
-
-
-def test_what_is_served_without_a_worker_is_the_same(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    served = {one.name: one for one in deployments_of(Path("prefect.yaml"))}
-    described = yaml.safe_load(Path("prefect.yaml").read_text())["deployments"]
-    assert set(served) == {one["name"] for one in described}
-    for one in described:
-        ours = served[one["name"]]
-        assert ours.entrypoint == one["entrypoint"]
-        assert (
-            ours.concurrency_options.collision_strategy
-            == (one["concurrency_limit"]["collision_strategy"])
-        )
-        crons = [schedule["cron"] for schedule in one.get("schedules", [])]
-        assert [schedule.schedule.cron for schedule in ours.schedules] == crons
-        assert len(ours.triggers or []) == len(one.get("triggers", []))
-    silence = yaml.safe_load(AUTOMATIONS.read_text())["automations"][0]["trigger"]["within"]
-    heartbeat = float(environment_of(Path("prefect.yaml"))["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
-    assert heartbeat < silence / 2, "or living runs would be marked as crashed"

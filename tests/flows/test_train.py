@@ -16,6 +16,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_API_URL
 
+from flows.orchestration import flow_parameters
 from flows.settings import read_settings
 from flows.tasks.features import count
 from flows.train import train
@@ -137,13 +138,22 @@ def again(run_ids):
     return train.with_options(flow_run_name="again")(source="sample", **SETTINGS)
 
 
-KEPT = ("count", "embed", "popularity", "markov", "item-knn", "ease", "als", "mean-embedding")
+CACHED = (
+    "count co-occurrence",
+    "fit embeddings",
+    "popularity",
+    "markov",
+    "item-knn",
+    "ease",
+    "als",
+    "mean-embedding",
+)
 
 
 def test_what_has_been_made_is_not_made_again(again):
     states = task_states("again")
-    assert {states[name] for name in KEPT} == {"Cached"}
-    assert states["read"] == states["learn sessions"] == "Completed"
+    assert {states[name] for name in CACHED} == {"Cached"}
+    assert states["read ratings"] == states["train session model"] == "Completed"
 
 
 def test_a_run_of_what_was_kept_tells_the_same(client, run_ids, again):
@@ -164,7 +174,7 @@ def test_a_run_is_tagged_with_what_it_took_from_earlier_ones(client, run_ids, ag
         for run_id in (run_ids[1], again)
     )
     assert made == {}
-    baselines = dict.fromkeys(KEPT[2:], "data/cache/reports")
+    baselines = dict.fromkeys(CACHED[2:], "data/cache/reports")
     folders = {"cooccurrence": "data/cache/counts", "embeddings": "data/cache/embeddings"}
     assert taken == folders | baselines
 
@@ -198,8 +208,8 @@ def test_other_settings_are_made_anew_and_what_they_do_not_touch_is_kept(again):
     other = {**SETTINGS, "embeddings": EmbeddingConfig(dim=8, epochs=3)}
     train.with_options(flow_run_name="other")(source="sample", **other)
     states = task_states("other")
-    assert states["count"] == "Cached"
-    assert states["embed"] == states["mean-embedding"] == "Completed"
+    assert states["count co-occurrence"] == "Cached"
+    assert states["fit embeddings"] == states["mean-embedding"] == "Completed"
 
 
 @pytest.mark.parametrize("kind", ["embeddings", "reports"])
@@ -210,9 +220,9 @@ def test_a_damaged_result_is_made_anew(again, kind, caplog):
                 file.write_bytes(file.read_bytes()[:-1])
     train.with_options(flow_run_name=f"damaged {kind}")(source="sample", **SETTINGS)
     states = task_states(f"damaged {kind}")
-    made = {name for name in KEPT if states[name] == "Completed"}
-    assert made == ({"embed"} if kind == "embeddings" else set(KEPT) - {"count", "embed"})
-    warned = [one for one in caplog.messages if one.startswith("what was kept is made anew: ")]
+    made = {name for name in CACHED if states[name] == "Completed"}
+    assert made == ({"fit embeddings"} if kind == "embeddings" else set(CACHED[2:]))
+    warned = [one for one in caplog.messages if "The cached result is invalid" in one]
     assert len(warned) == len(made)
     assert all(f"data/cache/{kind}/" in one and "altered or damaged" in one for one in warned)
 
@@ -291,7 +301,9 @@ def test_killed_half_way_the_next_run_goes_on_after_the_latest_epoch(client, hom
     done = load_checkpoint(kept.parent).metadata["epochs"]
     assert 0 < len(done) < 40
 
-    run_id = train(source="sample", **read_settings(home / "long.toml").of_train())
+    run_id = train(
+        **flow_parameters(train, read_settings(home / "long.toml", {"source": "sample"}))
+    )
     assert not unfinished(client)
     for run in killed.values():
         assert client.get_run(run.info.run_id).info.status == "KILLED"
@@ -328,7 +340,7 @@ def test_what_was_counted_is_not_counted_again_unless_its_files_are_gone(home):
 
     def state_of_counting(name):
         only_count.with_options(flow_run_name=name)()
-        return task_states(name)["count"]
+        return task_states(name)["count co-occurrence"]
 
     assert state_of_counting("first") == "Completed"
     kept = counts_kept()
@@ -361,7 +373,7 @@ def test_the_command_prints_the_table_and_takes_its_settings_from_a_file(home):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--source", "nowhere"], "there is no such file"),
+        (["--source", "nowhere"], "no such file"),
         (["--config", "nowhere.toml"], "nowhere.toml"),
         (["--source", "sample", "--config", "wrong.toml"], "wrong.toml: session_model.epoch = 3: "),
     ],
@@ -397,7 +409,7 @@ def test_ctrl_c_stops_at_once_and_in_a_line(home, client):
     os.killpg(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "stopped; the next run goes on after the latest epoch" in told
+    assert "Interrupted. The next run resumes after the latest epoch." in told
     assert "Traceback" not in told
     for run in running.values():
         assert client.get_run(run.info.run_id).info.status == "KILLED"

@@ -1,5 +1,6 @@
 """`recsys gc`: what it lists, what it removes, and what it keeps."""
 
+import itertools
 import os
 import sqlite3
 import sys
@@ -129,13 +130,26 @@ def test_latest_and_recent_runs_are_kept(history, monkeypatch, capsys):
     assert " old " not in output
 
 
-def test_runs_of_other_programs_are_ignored(store, monkeypatch, capsys):
+def test_runs_and_deletions_of_other_programs_are_left_alone(store, monkeypatch, capsys):
     with start_run("ours", "e") as run:
-        foreign = run.client.create_run(run.experiment_id, run_name="foreign")
-        run.client.set_terminated(foreign.info.run_id)
+        client = run.client
+        foreign = client.create_run(run.experiment_id, run_name="foreign")
+        client.set_terminated(foreign.info.run_id)
     age(40)
-    gc(monkeypatch, capsys, "--keep", "0", "--yes")
-    assert names(run.client) == ["foreign"]
+    experiment = client.create_experiment("deleted by a user")
+    deleted_run = client.create_run(experiment)
+    deleted_model = client.create_logged_model(experiment)
+    client.delete_logged_model(deleted_model.model_id)
+    client.delete_experiment(experiment)
+    assert "removed: " in gc(monkeypatch, capsys, "--keep", "0", "--yes")
+    assert names(client) == ["foreign"]
+    deleted = client.search_experiments(view_type=ViewType.DELETED_ONLY)
+    assert [found.name for found in deleted] == ["deleted by a user"]
+    client.restore_experiment(experiment)
+    assert client.get_run(deleted_run.info.run_id).info.lifecycle_stage == "active"
+    with closing(sqlite3.connect("mlflow/mlflow.db")) as database:
+        query = "SELECT model_id FROM logged_models WHERE lifecycle_stage = 'deleted'"
+        assert database.execute(query).fetchall() == [(deleted_model.model_id,)]
 
 
 def test_removal_fails_if_a_version_was_given_an_alias_since(history):
@@ -148,21 +162,22 @@ def test_removal_fails_if_a_version_was_given_an_alias_since(history):
     assert "old" in names(client)
 
 
-@pytest.mark.parametrize("kind", ["counts", "embeddings", "reports"])
-def test_cached_results_are_removed_unless_a_kept_run_uses_them(history, monkeypatch, capsys, kind):
-    history["champion"].log_params({kind: "needed"})
-    folder = Path("data/cache") / kind
-    for name in ("needed", "unneeded", "fresh"):
-        file = folder / name / "file"
+def test_cached_results_are_removed_unless_a_kept_run_uses_them(store, monkeypatch, capsys):
+    kinds = ("counts", "embeddings", "reports")
+    with start_run("kept", "e") as run:
+        run.log_params(dict.fromkeys(kinds, "needed"))
+    modified = time.time() - 40 * DAY
+    for kind, name in itertools.product(kinds, ("needed", "unneeded", "fresh")):
+        file = Path("data/cache") / kind / name / "file"
         file.parent.mkdir(parents=True)
         file.write_bytes(b"0" * 1000)
         if name != "fresh":
-            modified = time.time() - 40 * DAY
             for path in (file, file.parent):
                 os.utime(path, (modified, modified))
-    output = gc(monkeypatch, capsys, "--yes")
-    assert "unneeded" in output
-    assert sorted(path.name for path in folder.iterdir()) == ["fresh", "needed"]
+    assert "unneeded" in gc(monkeypatch, capsys, "--yes")
+    for kind in kinds:
+        folders = (Path("data/cache") / kind).iterdir()
+        assert sorted(path.name for path in folders) == ["fresh", "needed"]
 
 
 def test_missing_store_is_an_error(home, monkeypatch, capsys):
@@ -170,22 +185,3 @@ def test_missing_store_is_an_error(home, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main()
     assert "no runs are recorded" in capsys.readouterr().err
-
-
-def test_what_others_have_deleted_can_still_be_restored(history, monkeypatch, capsys):
-    client = history["old"].client
-    experiment = client.create_experiment("deleted by a user")
-    run = client.create_run(experiment)
-    model = client.create_logged_model(experiment)
-    client.delete_logged_model(model.model_id)
-    client.delete_experiment(experiment)
-    assert "removed: " in gc(monkeypatch, capsys, "--keep", "0", "--yes")
-    deleted = client.search_experiments(view_type=ViewType.DELETED_ONLY)
-    assert [found.name for found in deleted] == ["deleted by a user"]
-    client.restore_experiment(experiment)
-    assert client.get_run(run.info.run_id).info.lifecycle_stage == "active"
-    with closing(sqlite3.connect("mlflow/mlflow.db")) as database:
-        rows = database.execute(
-            "SELECT model_id FROM logged_models WHERE lifecycle_stage='deleted'"
-        )
-        assert rows.fetchall() == [(model.model_id,)]

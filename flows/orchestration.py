@@ -1,0 +1,219 @@
+"""What the flows share: parameters, failure reports, retries, the training lock, artifacts."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar, cast
+from uuid import UUID
+
+from filelock import FileLock, Timeout
+from prefect import Flow, Task, flow, get_run_logger, task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.tasks import exponential_backoff
+
+from flows.cache import CACHE_DIR
+from flows.settings import Settings
+from recsys import tracking
+from recsys.callbacks import EpochCallback, compose
+from recsys.console import progress_bar
+from recsys.errors import NetworkError, RecsysError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MLFLOW_UI = "RECSYS_MLFLOW_UI"
+"""The environment variable with the address of MLflow's UI, if it is not the tracking URI."""
+
+TRAINING = "training"
+"""The tag of tasks that occupy a whole machine. `prefect concurrency-limit create training 1`
+keeps several machines from training at the same time."""
+
+_UPDATE_SECONDS = 2.0
+"""Minimum time between two updates of a progress artifact."""
+
+
+def pipeline_flow(*names: str) -> Callable[[Callable[[Settings], R]], Flow[..., R]]:
+    """Make a flow of a function of `Settings`.
+
+    The flow has the named settings as parameters, typed, validated and described in Prefect's
+    form. It leaves the artifact `failure` if it fails, crashes or is cancelled.
+    """
+    fields = {name: Settings.model_fields[name] for name in names}
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    signature = inspect.Signature(
+        [
+            inspect.Parameter(name, kind, default=x.default, annotation=x.rebuild_annotation())
+            for name, x in fields.items()
+        ]
+    )
+    descriptions = [
+        f"    {name}: {' '.join(str(x.description).split())}" for name, x in fields.items()
+    ]
+
+    def decorate(function: Callable[[Settings], R]) -> Flow[..., R]:
+        def run(*args: Any, **kwargs: Any) -> R:
+            return function(Settings(**signature.bind(*args, **kwargs).arguments))
+
+        vars(run).update(__signature__=signature, __module__=function.__module__)
+        run.__name__ = run.__qualname__ = function.__name__
+        run.__doc__ = "\n".join([function.__doc__ or "", "", "Args:", *descriptions])
+        return flow(
+            name=function.__name__,
+            on_failure=[report_failure],
+            on_crashed=[report_failure],
+            on_cancellation=[report_failure],
+        )(run)
+
+    return decorate
+
+
+def flow_parameters(flow: Flow[..., Any], settings: Settings) -> dict[str, Any]:
+    """The settings that are parameters of a flow."""
+    return {name: getattr(settings, name) for name in flow.parameters.properties}
+
+
+def report_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Create an artifact with the error, the parameters and how to continue.
+
+    For crashed and cancelled runs the worker calls this, outside of any run.
+    """
+    details = {
+        "run": flow_run.name,
+        "state": state.name,
+        "started": flow_run.start_time or flow_run.expected_start_time,
+        "parameters": f"`{flow_run.parameters}`",
+    }
+    title = f"{flow.name}: {state.name}"
+    text = _markdown(title, f"> {state.message}", markdown_list(details), _HOW_TO_CONTINUE)
+    artifact = ArtifactCreate(
+        type="markdown", key="failure", description=title, data=text, flow_run_id=flow_run.id
+    )
+    with get_client(sync_client=True) as client:
+        client.create_artifact(artifact)
+
+
+_HOW_TO_CONTINUE = (
+    "Start it again with the same parameters (*Retry* here, or `prefect deployment run`). Cached "
+    "results are reused and training resumes after the latest epoch. Nothing that is in use has "
+    "changed. See `docs/operations.md`."
+)
+
+
+def io_task(name: str, timeout_seconds: float) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """A task that reads or writes, with three retries, after about one, two and four seconds."""
+    return task(
+        cache_policy=NO_CACHE,
+        task_run_name=name,
+        retries=3,
+        retry_delay_seconds=exponential_backoff(1),
+        retry_jitter_factor=0.5,
+        retry_condition_fn=is_transient,
+        timeout_seconds=timeout_seconds,
+    )
+
+
+def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether a retry may help. Of the library's own errors, only those of the network are."""
+    error = state.data
+    return isinstance(error, NetworkError) or not isinstance(error, RecsysError)
+
+
+@contextmanager
+def training_run(
+    kind: str, source: str, settings: Settings, *stages: str
+) -> Iterator[tracking.Run]:
+    """An MLflow run during which no other run trains on this machine.
+
+    Args:
+        kind: the first word of its name.
+        source: where the ratings are.
+        settings: `experiment`, and what is recorded.
+        *stages: the settings to record besides `data`; non-default values are in the run's name.
+    """
+    configs = {name: getattr(settings, name) for name in stages}
+    name = tracking.run_name(kind, configs)
+    experiment = settings.experiment or tracking.experiment_name(source, settings.data)
+    with training_lock(), tracking.start_run(name, experiment) as run:
+        run.log_config(data=settings.data, **configs)
+        yield run
+
+
+@contextmanager
+def training_lock() -> Iterator[None]:
+    """Hold the lock that keeps trainings from sharing the GPU, the cores and the memory.
+
+    The operating system releases the lock of a process that was killed.
+    """
+    CACHE_DIR.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(CACHE_DIR / "training.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        get_run_logger().info("Another training run is in progress; waiting for it to finish.")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def create_markdown(key: str, title: str, *paragraphs: str) -> None:
+    """Create a Markdown artifact; its key is made of lower-case letters and dashes."""
+    create_markdown_artifact(key=key, markdown=_markdown(title, *paragraphs))
+
+
+def _markdown(title: str, *paragraphs: str) -> str:
+    return "\n\n".join([f"# {title}", *paragraphs])
+
+
+def markdown_list(items: Mapping[str, Any]) -> str:
+    """Names and values as a Markdown list."""
+    return "\n".join(f"- **{name}**: {value}" for name, value in items.items())
+
+
+def run_link(run: tracking.Run) -> str:
+    """A Markdown link to a run in MLflow's UI, or its id if the address is unknown."""
+    address = os.environ.get(MLFLOW_UI) or run.client.tracking_uri
+    if not address.startswith("http"):
+        return f"`{run.run_id}`"
+    page = f"{address.rstrip('/')}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    return f"[{run.run_id[:8]}]({page})"
+
+
+@contextmanager
+def progress(description: str, epochs: int, metric: str) -> Iterator[EpochCallback]:
+    """Show progress in Prefect and on the terminal; without a terminal, in the run's log.
+
+    Args:
+        description: what is running.
+        epochs: the maximum number of epochs.
+        metric: the metric to show; if it is empty, nothing is logged.
+
+    Yields:
+        An `on_epoch(epoch, metrics)` to pass to a fit.
+    """
+    artifact = cast("UUID", create_progress_artifact(0.0, description=description))
+    updated = time.monotonic()
+
+    def update(epoch: int, _metrics: Mapping[str, float]) -> None:
+        nonlocal updated
+        if time.monotonic() - updated > _UPDATE_SECONDS:
+            update_progress_artifact(artifact, 100 * epoch / epochs)
+            updated = time.monotonic()
+
+    print_line = get_run_logger().info if metric else None
+    with progress_bar(description, epochs, metric, print_line=print_line) as show:
+        yield compose(show, update)
+    update_progress_artifact(artifact, 100.0)

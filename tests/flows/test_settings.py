@@ -1,0 +1,189 @@
+"""One class of settings: in TOML, on the command line, in Prefect's form and in deployments."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from flows.cli import COMMANDS, main, parse_settings
+from flows.deploy import AUTOMATIONS, configure
+from flows.orchestration import flow_parameters
+from flows.recommend import recommend
+from flows.refresh import refresh
+from flows.settings import SearchSpace, Settings, read_settings
+from flows.sweep import sweep
+from flows.tasks.features import count_distributed
+from flows.train import train
+from recsys.errors import ConfigError
+from recsys.evaluation import PromotionRule
+
+ROOT = Path(__file__).parents[2]
+FLOWS = {"train": train, "refresh": refresh, "sweep": sweep, "recommend": recommend}
+
+TOML = """
+source = "ratings.csv"
+[data.split]
+method = "leave_last_n"
+n = 2
+[cooccurrence]
+min_rating = "null"
+[session_model]
+epochs = 8
+cell = "gru"
+[promotion]
+min_improvement = 0.01
+[warm_start]
+epochs = 2
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "recsys.toml"
+    path.write_text(TOML)
+    return path
+
+
+def test_every_setting_is_a_parameter_of_a_flow():
+    flows = [*FLOWS.values(), count_distributed]
+    assert set(FLOWS) == set(COMMANDS)
+    parameters = {name for flow in flows for name in flow.parameters.properties}
+    assert parameters == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("flow", [*FLOWS.values(), count_distributed])
+def test_the_form_has_the_defaults_and_descriptions_of_the_class(flow):
+    defaults = Settings().model_dump(mode="json")
+    for name, schema in flow.parameters.properties.items():
+        assert schema["default"] == defaults[name]
+        assert schema["description"] == " ".join(Settings.model_fields[name].description.split())
+
+
+def test_settings_are_read_from_toml(config):
+    settings = read_settings(config)
+    assert settings.source == "ratings.csv"
+    assert settings.data.split.n == 2
+    assert settings.cooccurrence.min_rating is None
+    assert settings.promotion == PromotionRule(min_improvement=0.01)
+    assert settings.warm_start.epochs == 2
+    assert settings.embeddings == Settings().embeddings
+
+
+def test_the_command_line_has_every_setting_and_takes_precedence(config):
+    options = ["--config", str(config), "--source", "other", "--session-model.epochs", "3"]
+    settings = parse_settings(refresh, [*options, "--promotion.alpha", "0.01"])
+    expected = read_settings(config).model_dump()
+    expected["source"] = "other"
+    expected["session_model"]["epochs"] = 3
+    expected["promotion"]["alpha"] = 0.01
+    assert settings.model_dump() == expected
+
+
+@pytest.mark.parametrize(
+    ("flow", "options", "values"),
+    [
+        (train, ["--cooccurrence.min-rating", "null"], {"cooccurrence": {"min_rating": None}}),
+        (train, ["--cooccurrence.window.size", "2"], {"cooccurrence": {"window": {"size": 2}}}),
+        (train, ["--session-model.attention", "false"], {"session_model": {"attention": False}}),
+        (train, ["--data.columns", "user_id=who"], {"data": {"columns": {"user_id": "who"}}}),
+        (
+            train,
+            ["--data.split.method", "leave_last_n", "--data.split.n", "2"],
+            {"data": {"split": {"method": "leave_last_n", "n": 2}}},
+        ),
+        (
+            train,
+            ["--session-model.ema-half-lives", "[1, 2]"],
+            {"session_model": {"ema_half_lives": [1, 2]}},
+        ),
+        (sweep, ["--search.embeddings", '{"dim": [8]}'], {"search": {"embeddings": {"dim": [8]}}}),
+        (refresh, ["--warm-start.learning-rate", "1e-4"], {"warm_start": {"learning_rate": 1e-4}}),
+        (recommend, ["-k", "3", "--day", "2026-01-31"], {"k": 3, "day": "2026-01-31"}),
+    ],
+)  # fmt: skip
+def test_options(flow, options, values):
+    assert parse_settings(flow, options) == Settings.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--session-model.epochs", "0"], "session_model.epochs = '0'"),
+        (["--data.split", "nonsense"], "data"),
+        (["--config", "nowhere.toml"], "nowhere.toml: cannot be read"),
+    ],
+)
+def test_an_invalid_value_is_an_error(options, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_settings(train, options)
+
+
+@pytest.mark.parametrize("option", ["--session-model.epoch", "--warm-start.epochs", "--k"])
+def test_an_option_that_the_flow_lacks_is_an_error(option, capsys):
+    with pytest.raises(SystemExit) as raised:
+        parse_settings(train, [option, "3"])
+    assert raised.value.code == 2
+    assert f"unrecognized arguments: {option}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[session_model]\nepoch = 3", r"wrong.toml: session_model.epoch = 3: Extra inputs"),
+        ("[promotion]\nalpha = 2", r"wrong.toml: promotion.alpha = 2: "),
+        ("sourc = 'x'", r"wrong.toml: sourc = 'x': Extra inputs"),
+        ("[data", r"wrong.toml: cannot be read as TOML"),
+    ],
+)
+def test_a_mistake_in_a_file_is_an_error_with_file_and_key(tmp_path, text, message):
+    (tmp_path / "wrong.toml").write_text(text)
+    with pytest.raises(SystemExit, match=message):
+        main(["train", "--config", str(tmp_path / "wrong.toml")])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"embeddings": {"dim": [0]}},
+        {"embeddings": {"dimension": [8]}},
+        {"session_model": {"cell": ["transformer"]}},
+        {"embeddings": {}, "session_model": {}},
+    ],
+)
+def test_an_invalid_search_space_is_refused_as_a_whole(values):
+    with pytest.raises(ValidationError):
+        SearchSpace.model_validate(values)
+
+
+@pytest.fixture
+def deployments(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    return yaml.safe_load(Path("prefect.yaml").read_text())
+
+
+def test_all_deployments_have_the_settings_of_one_file(config, deployments):
+    found = {
+        deployment["entrypoint"].rpartition(":")[2]: deployment["parameters"]
+        for deployment in configure(deployments, read_settings(config))["deployments"]
+    }
+    assert set(found) == set(FLOWS)
+    expected = read_settings(config)
+    for name, flow in FLOWS.items():
+        settings = Settings.model_validate(found[name])
+        assert flow_parameters(flow, settings) == flow_parameters(flow, expected)
+    assert found["train"]["promotion"] == found["refresh"]["promotion"] == {"min_improvement": 0.01}
+    assert "promotion" not in found["recommend"]
+
+
+def test_deployments_without_a_file_have_the_defaults(deployments):
+    configured = configure(deployments, read_settings(None))
+    assert all(deployment["parameters"] == {} for deployment in configured["deployments"])
+
+
+def test_heartbeats_are_more_frequent_than_the_automation_expects(deployments):
+    within = yaml.safe_load(AUTOMATIONS.read_text())["automations"][0]["trigger"]["within"]
+    for deployment in deployments["deployments"]:
+        environment = deployment["work_pool"]["job_variables"]["env"]
+        heartbeat = float(environment["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+        assert heartbeat < within / 2, "or running flows would be marked as crashed"
