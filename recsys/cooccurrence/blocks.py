@@ -1,17 +1,17 @@
-"""Counts on disk, row block by row block, for where X does not fit the memory.
+"""Counts on disk in blocks of rows, for an X that does not fit into memory.
 
 manifest.json       what was counted, the blocks, size and SHA-256 of every file
-items.parquet       the ids of the items, in index order
+items.parquet       item ids in index order
 marginals.npz       users of each item, sums of the rows and columns of X
-rows-….npz          CSR arrays of consecutive rows, in the narrowest integers that hold them
+rows-….npz          CSR arrays of consecutive rows, in the narrowest integer types that fit
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,92 +20,74 @@ from numpy.typing import NDArray
 
 from recsys import columns
 from recsys.cooccurrence.config import Window
-from recsys.cooccurrence.counts import Cooccurrence, Marginals, set_marginals
-from recsys.cooccurrence.rows import RowBlock, csr_of
+from recsys.cooccurrence.matrix import Cooccurrence, CountMetadata, Marginals, RowBlock, make_csr
+from recsys.cooccurrence.planner import CountPlan
 from recsys.cooccurrence.topk import keep_top_k
 from recsys.cooccurrence.weightings import WeightingConfig, weight_block
-from recsys.errors import BundleError
-from recsys.storage import MANIFEST, read_arrays, read_json, verify_manifest
+from recsys.errors import BundleError, ConfigError
+from recsys.storage import (
+    MANIFEST,
+    atomic_folder,
+    read_arrays,
+    read_json,
+    verify_manifest,
+    write_arrays,
+    write_manifest,
+)
 from recsys.vocabulary import Vocabulary
 
-FORMAT: Final = "recsys co-occurrence blocks, version 1"
+FORMAT: Final = "recsys co-occurrence blocks, version 2"
 
 
-@dataclass(frozen=True, eq=False)
-class CooccurrenceBlocks:
-    """Counts that lie on disk; to go over them takes the memory of one block."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CooccurrenceBlocks(CountMetadata):
+    """Counts on disk. Iterating over them needs the memory of one block."""
 
     folder: Path
     parts: tuple[str, ...]
-    """The files of the blocks, in order."""
+    """File names of the blocks, in order."""
     n_entries: int
     """Non-zero entries of X."""
-    item_counts: NDArray[np.int64]
-    """How many users liked each item, or the sum of their weights, [n_items]."""
     row_sums: NDArray[np.float64]
     """Σ_j X_ij, [n_items]."""
     column_sums: NDArray[np.float64]
     """Σ_i X_ij, [n_items]."""
-    n_users: int
-    min_rating: float | None
-    items: Vocabulary
-    window: Window | None
-    is_weighted: bool
-    unit: float
-    """What a stored count of one stands for."""
-
-    @property
-    def n_items(self) -> int:
-        """Size of the catalogue."""
-        return len(self.items)
 
     def __iter__(self) -> Iterator[RowBlock]:
-        """The blocks of X, in order; together they are the matrix of `Cooccurrence`."""
+        """The blocks of X, in order."""
         for part in self.parts:
-            yield self._read(part)
+            arrays = read_arrays(self.folder / part)
+            counts = arrays["counts"].astype(np.int32 if self.window is None else np.int64)
+            offsets = arrays["offsets"]
+            shape = (len(offsets) - 1, self.n_items)
+            matrix = make_csr(counts, arrays["columns"].astype(np.int32), offsets, shape)
+            yield RowBlock(int(arrays["start"]), matrix).scaled(self.scale)
 
     def marginals(self) -> Marginals:
         """How often each item occurs at all."""
         if self.window is None:
-            return set_marginals(self.item_counts, self.n_users)
+            return self.set_marginals()
         return Marginals(self.row_sums, self.column_sums, float(self.row_sums.sum()))
 
     def weighted(self, config: WeightingConfig | None = None) -> WeightedBlocks:
-        """The blocks of the weighted X, in order; read and weighted anew for every pass."""
+        """The blocks of the weighted X; each iteration reads and weights the counts again."""
         return WeightedBlocks(self, config or WeightingConfig())
 
     def neighbours(self, k: int, config: WeightingConfig | None = None) -> sp.csr_array:
         """The k largest weights of each row, float32, [n_items, n_items]."""
-        kept = [keep_top_k(block.matrix, k) for block in self.weighted(config)]
-        neighbours: sp.csr_array = sp.vstack(kept, format="csr")
+        largest = [keep_top_k(block.matrix, k) for block in self.weighted(config)]
+        neighbours: sp.csr_array = sp.vstack(largest, format="csr")
         return neighbours
 
     def load(self) -> Cooccurrence:
-        """All counts, in memory."""
+        """Read all counts into memory."""
         matrix = sp.vstack([block.matrix for block in self], format="csr")
-        return Cooccurrence(
-            matrix=matrix,
-            item_counts=self.item_counts,
-            n_users=self.n_users,
-            min_rating=self.min_rating,
-            items=self.items,
-            window=self.window,
-            is_weighted=self.is_weighted,
-        )
-
-    def _read(self, part: str) -> RowBlock:
-        arrays = read_arrays(self.folder / part)
-        exact = np.int32 if self.window is None and not self.is_weighted else np.int64
-        counts, offsets = arrays["counts"].astype(exact), arrays["offsets"]
-        shape = (len(offsets) - 1, self.n_items)
-        matrix = csr_of(counts, arrays["columns"].astype(np.int32), offsets, shape)
-        block = RowBlock(int(arrays["start"]), matrix)
-        return block.scaled(self.unit)
+        return Cooccurrence(matrix=matrix, **self.metadata())
 
 
 @dataclass(frozen=True, eq=False)
 class WeightedBlocks:
-    """Counts that lie on disk, seen through a weighting."""
+    """Counts on disk, weighted as they are read."""
 
     counts: CooccurrenceBlocks
     config: WeightingConfig
@@ -122,36 +104,126 @@ class WeightedBlocks:
             yield weight_block(block, marginals, self.config)
 
 
+class WrittenBlock(NamedTuple):
+    """A block on disk, with sums in the integer type of the counts."""
+
+    name: str
+    start: int
+    row_sums: NDArray[Any]
+    """[n_rows]."""
+    column_sums: NDArray[Any]
+    """[n_items]."""
+    n_entries: int
+
+
+def write_blocks(folder: Path, plan: CountPlan) -> CooccurrenceBlocks:
+    """Count, and write each block of rows when it is counted.
+
+    Args:
+        folder: appears when everything is written; an existing folder is replaced.
+        plan: what to count.
+    """
+    with atomic_folder(folder) as tmp_path:
+        blocks = plan.map_blocks(lambda block: write_block(tmp_path, block))
+        finalize_blocks(tmp_path, blocks, plan.metadata)
+    return open_blocks(folder, verify=False)
+
+
+def save_cooccurrence(counts: Cooccurrence, folder: Path) -> CooccurrenceBlocks:
+    """Write counts that are in memory, as one block.
+
+    Args:
+        counts: whole numbers.
+        folder: appears when everything is written; an existing folder is replaced.
+
+    Raises:
+        ConfigError: the counts are decayed, and therefore not whole numbers.
+    """
+    if counts.window is not None and counts.window.is_decayed:
+        raise ConfigError(
+            "decayed counts cannot be saved from memory: count them with folder=... instead"
+        )
+    with atomic_folder(folder) as tmp_path:
+        block = write_block(tmp_path, RowBlock(0, counts.matrix))
+        finalize_blocks(tmp_path, [block], counts)
+    return open_blocks(folder, verify=False)
+
+
+def write_block(folder: Path, block: RowBlock) -> WrittenBlock:
+    """Write one block of integers, not yet scaled."""
+    matrix = block.matrix
+    name = f"rows-{block.start:010d}.npz"
+    write_arrays(
+        folder / name,
+        start=np.array(block.start),
+        offsets=matrix.indptr.astype(np.int64),
+        columns=matrix.indices.astype(np.min_scalar_type(matrix.shape[1] - 1)),
+        counts=matrix.data.astype(np.min_scalar_type(matrix.data.max(initial=0))),
+    )
+    return WrittenBlock(name, block.start, matrix.sum(axis=1), matrix.sum(axis=0), matrix.nnz)
+
+
+def finalize_blocks(
+    folder: Path, blocks: Iterable[WrittenBlock], metadata: CountMetadata
+) -> None:
+    """Write the sums, the item ids and the manifest of a folder of blocks.
+
+    Args:
+        folder: where the blocks are.
+        blocks: all blocks, in order.
+        metadata: what they were counted from.
+    """
+    row_sums, column_sums = np.zeros(metadata.n_items), np.zeros(metadata.n_items)
+    parts, n_entries = [], 0
+    for block in blocks:
+        parts.append(block.name)
+        row_sums[block.start : block.start + len(block.row_sums)] = block.row_sums
+        column_sums += block.column_sums
+        n_entries += block.n_entries
+    write_arrays(
+        folder / "marginals.npz",
+        item_counts=metadata.item_counts,
+        row_sums=row_sums * metadata.scale,
+        column_sums=column_sums * metadata.scale,
+    )
+    ids = pd.DataFrame({columns.ITEM_ID: metadata.items.ids})
+    ids.to_parquet(folder / "items.parquet", index=False)
+    write_manifest(
+        folder,
+        format=FORMAT,
+        parts=parts,
+        n_entries=n_entries,
+        n_users=metadata.n_users,
+        min_rating=metadata.min_rating,
+        window=None if metadata.window is None else metadata.window.model_dump(),
+    )
+
+
 def open_blocks(folder: Path | str, *, verify: bool = True) -> CooccurrenceBlocks:
     """Open counts that `count_cooccurrence` wrote to a folder.
 
     Args:
-        folder: where they are.
+        folder: where the counts are.
         verify: check every file against its SHA-256 first.
 
     Raises:
-        BundleError: the folder holds no counts, or a file is missing or damaged.
+        BundleError: the folder does not contain counts, or a file is missing or damaged.
     """
     folder = Path(folder)
     manifest = verify_manifest(folder) if verify else read_json(folder / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise BundleError(
-            f"{folder} holds {manifest.get('format', 'something else')!r}, not {FORMAT!r}"
+            f"{folder} contains {manifest.get('format', 'an unknown format')!r}, not {FORMAT!r}"
         )
-    marginals = read_arrays(folder / "marginals.npz")
     ids = pd.read_parquet(folder / "items.parquet")[columns.ITEM_ID]
     window = manifest["window"]
     return CooccurrenceBlocks(
         folder=folder,
         parts=tuple(manifest["parts"]),
         n_entries=manifest["n_entries"],
-        item_counts=marginals["item_counts"],
-        row_sums=marginals["row_sums"],
-        column_sums=marginals["column_sums"],
         n_users=manifest["n_users"],
         min_rating=manifest["min_rating"],
         items=Vocabulary(ids.to_numpy()),
         window=None if window is None else Window(**window),
-        is_weighted=manifest["is_weighted"],
-        unit=manifest["unit"],
+        **read_arrays(folder / "marginals.npz"),
     )

@@ -1,4 +1,4 @@
-"""What is counted: which rows, and whether by set or within a window."""
+"""Settings of the co-occurrence counts."""
 
 from __future__ import annotations
 
@@ -10,45 +10,50 @@ from recsys.config import Config
 
 
 class Window(Config):
-    """Count pairs of watches that lie close together, instead of pairs within a whole history.
+    """Count pairs of interactions that are close together, instead of all pairs of a history.
 
-    A user's watches that count (`min_rating`) are numbered in their order; the distance of two
-    is the difference of their numbers. Two watches of the same item are no pair, but lie between
-    others.
+    The positive interactions of a user (`min_rating`) are numbered in order. The distance of two
+    interactions is the difference of their numbers. Two interactions with the same item are not
+    a pair, but they do take up positions.
     """
 
     size: int = Field(default=5, ge=1)
-    """The largest distance that counts: 1 pairs neighbours only."""
+    """Largest distance that counts; 1 counts only adjacent interactions."""
 
     direction: Literal["symmetric", "forward"] = "symmetric"
-    """`both`: X_ij = X_ji counts pairs in either order. `after`: X_ij counts only those where i
-    was watched before j."""
+    """`symmetric`: X_ij = X_ji counts pairs in either order. `forward`: X_ij counts only pairs in
+    which i comes before j."""
 
     repeats: Literal["count_events", "count_users"] = "count_events"
-    """Where a user has several pairs of watches of i and j: `events` counts each of them,
-    `users` only the one that weighs most."""
+    """How to count several pairs of i and j of the same user. `count_events`: add all of them.
+    `count_users`: use only the one with the largest weight."""
 
     decay: Literal["none", "harmonic", "linear"] = "none"
     """Weight of a pair at distance d: 1; 1/d (GloVe: Pennington, Socher & Manning 2014, §4.2); or
-    (size − d + 1)/size (what word2vec's random windows amount to: Levy, Goldberg & Dagan 2015,
-    §3.1)."""
+    (size − d + 1)/size, the expected weight under word2vec's random window sizes (Levy, Goldberg
+    & Dagan 2015, §3.1)."""
 
     half_life_days: float | None = Field(default=None, gt=0)
-    """Halve the weight of a pair for each so many days between its watches."""
+    """Halve the weight of a pair for every such number of days between its interactions."""
 
     @property
     def is_decayed(self) -> bool:
-        """Whether pairs weigh fractions."""
+        """Whether weights can be fractions."""
         return self.decay != "none" or self.half_life_days is not None
+
+    @property
+    def scale(self) -> float:
+        """Weights are multiples of this, so that sums are exact and independent of the order."""
+        return 2.0**-20 if self.is_decayed else 1.0
 
 
 class CooccurrenceConfig(Config):
-    """What counts as liking an item, and which pairs of likes count."""
+    """Which interactions are positive, and which pairs of them count."""
 
     min_rating: float | None = 4.0
-    """The lowest rating that counts as "liked"; None counts every row, as does data without
-    ratings."""
+    """Lowest rating of a positive interaction. None counts every interaction, as does data
+    without ratings."""
 
     window: Window | None = None
-    """Count only pairs within a window; None counts pairs within a whole history, where X_ij is
-    the number of users who liked both i and j."""
+    """Count only pairs within a window. None counts all pairs of a history: X_ij is the number of
+    users with both i and j."""

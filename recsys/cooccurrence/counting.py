@@ -1,28 +1,27 @@
-"""From interactions to counts: in memory, in row blocks on disk, or straight to neighbours."""
+"""Counting co-occurrences: into memory, onto disk, or straight to neighbours or pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import overload
 
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
 from recsys.config import Runtime
-from recsys.cooccurrence.block_files import write_blocks
-from recsys.cooccurrence.blocks import CooccurrenceBlocks
+from recsys.cooccurrence.blocks import CooccurrenceBlocks, write_blocks
 from recsys.cooccurrence.config import CooccurrenceConfig, Window
-from recsys.cooccurrence.counter import Counter, make_counter
-from recsys.cooccurrence.counts import Cooccurrence
-from recsys.cooccurrence.rows import RowBlock, stack
-from recsys.cooccurrence.sizes import format_bytes, parse_bytes
+from recsys.cooccurrence.matrix import Cooccurrence, RowBlock
+from recsys.cooccurrence.planner import (
+    CountPlan,
+    format_bytes,
+    parse_bytes,
+    plan_count,
+)
 from recsys.cooccurrence.topk import keep_top_k
 from recsys.cooccurrence.weightings import WeightingConfig, weight_block
 from recsys.data import Interactions
 from recsys.errors import ConfigError
-
-T = TypeVar("T")
 
 _MIN_RATING = CooccurrenceConfig().min_rating
 
@@ -33,7 +32,6 @@ def count_cooccurrence(
     min_rating: float | None = ...,
     *,
     window: Window | None = ...,
-    user_weights: NDArray[Any] | None = ...,
     memory_limit: str | int | None = ...,
     folder: None = ...,
     runtime: Runtime | None = ...,
@@ -47,7 +45,6 @@ def count_cooccurrence(
     min_rating: float | None = ...,
     *,
     window: Window | None = ...,
-    user_weights: NDArray[Any] | None = ...,
     memory_limit: str | int | None = ...,
     folder: Path | str,
     runtime: Runtime | None = ...,
@@ -60,96 +57,66 @@ def count_cooccurrence(
     min_rating: float | None = _MIN_RATING,
     *,
     window: Window | None = None,
-    user_weights: NDArray[Any] | None = None,
     memory_limit: str | int | None = None,
     folder: Path | str | None = None,
     runtime: Runtime | None = None,
     notify: Callable[[str], object] | None = None,
 ) -> Cooccurrence | CooccurrenceBlocks:
-    """Count, for each pair of items, the users who liked both.
+    """Count, for each pair of items, the users with positive interactions with both.
 
-    A user counts once, however many rows there are of the same user and item.
+    Without a window, a user counts once, even with several interactions with the same item.
 
     Args:
-        interactions: who rated what.
-        min_rating: the lowest rating that counts as "liked"; None counts every row, as does
-            data without ratings.
-        window: count pairs of watches within a window instead.
-        user_weights: how much each user counts, whole numbers from 0, [n_users]; None counts
-            each as one.
-        memory_limit: the most memory, such as "2GB", to take beside the interactions.
-        folder: where to write the rows of X, block by block, if X is not to be held in memory;
-            a folder that is already there is replaced.
-        runtime: for the number of threads, by default OMP_NUM_THREADS or all cores.
-        notify: told beforehand how much memory and disk is expected to be needed.
+        interactions: user histories.
+        min_rating: lowest rating of a positive interaction; None counts every interaction, as
+            does data without ratings.
+        window: count pairs of interactions within a window instead.
+        memory_limit: most memory to use in addition to the interactions, such as "2GB".
+        folder: write X to this folder in blocks of rows, instead of keeping it in memory. An
+            existing folder is replaced.
+        runtime: number of threads; by default OMP_NUM_THREADS or all cores.
+        notify: called before counting with the expected memory and disk usage.
 
     Returns:
-        The counts; with a `folder`, a reader of its blocks.
+        The counts; with a `folder`, a reader of the blocks.
 
     Raises:
-        DataError: there are no interactions, no rating reaches `min_rating`, or a setting asks
-            for what the data does not have.
-        ConfigError: `memory_limit` is not enough.
+        DataError: there are no interactions, no rating reaches `min_rating`, or the window needs
+            timestamps that the data does not have.
+        ConfigError: `memory_limit` is too low.
 
     Example:
         >>> import pandas as pd
         >>> from recsys.data import read_ratings
-        >>> log = pd.DataFrame({
+        >>> ratings = pd.DataFrame({
         ...     "user_id": [1, 1, 1, 2, 2, 2],
         ...     "item_id": [7, 8, 9, 7, 8, 9],
         ...     "rating":  [5, 4, 1, 4, 5, 5],
         ... })
-        >>> count_cooccurrence(read_ratings(log)).matrix.toarray().tolist()
+        >>> count_cooccurrence(read_ratings(ratings)).matrix.toarray().tolist()
         [[0, 2, 1], [2, 0, 1], [1, 1, 0]]
     """
     limit = None if memory_limit is None else parse_bytes(memory_limit)
-    counter = make_counter(
-        interactions,
-        min_rating,
-        window=window,
-        user_weights=user_weights,
-        memory_limit=limit,
-        runtime=runtime,
-    )
+    plan = plan_count(interactions, min_rating, window=window, memory_limit=limit, runtime=runtime)
     if notify is not None or limit is not None:
-        _foresee(counter, None if folder is not None else limit, notify)
+        _check_budget(plan, limit if folder is None else None, notify)
     if folder is not None:
-        return write_blocks(Path(folder), counter)
-    return Cooccurrence(
-        matrix=stack(counter.map_blocks(RowBlock.copy), counter.rows),
-        item_counts=counter.item_counts,
-        n_users=counter.n_users,
-        min_rating=counter.min_rating,
-        items=counter.items,
-        window=counter.window,
-        is_weighted=counter.is_weighted,
-    )
+        return write_blocks(Path(folder), plan)
+    return Cooccurrence(matrix=plan.matrix(), **plan.metadata.metadata())
 
 
-def map_cooccurrence(
-    interactions: Interactions,
-    use: Callable[[RowBlock], T],
-    min_rating: float | None = _MIN_RATING,
-    *,
-    window: Window | None = None,
-    runtime: Runtime | None = None,
-) -> Iterator[T]:
-    """Count, and use the rows of X block by block, without ever holding all of it.
-
-    Args:
-        interactions: who rated what.
-        use: called with each block, in several threads; what it gives back is yielded, in order.
-            A block does not outlast the call: copy it if it shall.
-        min_rating: the lowest rating that counts as "liked".
-        window: count pairs of watches within a window.
-        runtime: for the number of threads.
-
-    Raises:
-        DataError: as `count_cooccurrence`.
-    """
-    counter = make_counter(interactions, min_rating, window=window, runtime=runtime)
-    unit = counter.rows.unit
-    yield from counter.map_blocks(lambda block: use(block.scaled(unit)))
+def _check_budget(
+    plan: CountPlan, limit: int | None, notify: Callable[[str], object] | None
+) -> None:
+    estimate = plan.estimate()
+    if notify is not None:
+        notify(f"co-occurrence: {estimate}")
+    if limit is not None and estimate.matrix_bytes + estimate.counting_bytes > limit:
+        raise ConfigError(
+            f"counting takes about {format_bytes(estimate.counting_bytes)} of memory and the "
+            f"counts {format_bytes(estimate.matrix_bytes)}, together more than memory_limit, "
+            f"{format_bytes(limit)}: pass a folder to write the counts to"
+        )
 
 
 def count_neighbours(
@@ -161,42 +128,29 @@ def count_neighbours(
     window: Window | None = None,
     runtime: Runtime | None = None,
 ) -> sp.csr_array:
-    """Find the k items with the largest weights for each item, without ever holding all of X.
+    """Find the k items with the largest weights for each item, without keeping all of X.
 
     Args:
-        interactions: who rated what.
-        k: how many neighbours each item has at most.
+        interactions: user histories.
+        k: most neighbours of an item.
         weighting: of the counts; by default the cosine.
-        min_rating: the lowest rating that counts as "liked".
-        window: count pairs of watches within a window.
-        runtime: for the number of threads.
+        min_rating: lowest rating of a positive interaction.
+        window: count pairs of interactions within a window.
+        runtime: number of threads.
 
     Returns:
-        The weights, float32, [n_items, n_items]; of equal ones those with the lower column:
-        what `keep_top_k(weight(counts, weighting), k)` gives.
+        The weights, float32, [n_items, n_items]; ties go to the lower column. Equal to
+        `keep_top_k(weight(counts, weighting), k)`.
 
     Raises:
-        DataError: as `count_cooccurrence`.
+        DataError: see `count_cooccurrence`.
     """
     config = weighting or WeightingConfig()
-    counter = make_counter(interactions, min_rating, window=window, runtime=runtime)
-    marginals, unit = counter.marginals(), counter.rows.unit
+    plan = plan_count(interactions, min_rating, window=window, runtime=runtime)
+    marginals, scale = plan.marginals(), plan.metadata.scale
 
-    def nearest(block: RowBlock) -> sp.csr_array:
-        weighted = weight_block(block.scaled(unit), marginals, config)
-        return keep_top_k(weighted.matrix, k)
+    def neighbours_of(block: RowBlock) -> sp.csr_array:
+        return keep_top_k(weight_block(block.scaled(scale), marginals, config).matrix, k)
 
-    neighbours: sp.csr_array = sp.vstack(list(counter.map_blocks(nearest)), format="csr")
+    neighbours: sp.csr_array = sp.vstack(list(plan.map_blocks(neighbours_of)), format="csr")
     return neighbours
-
-
-def _foresee(counter: Counter, limit: int | None, notify: Callable[[str], object] | None) -> None:
-    expected = counter.forecast()
-    if notify is not None:
-        notify(f"co-occurrence: {expected}")
-    if limit is not None and expected.matrix_bytes + expected.counting_bytes > limit:
-        raise ConfigError(
-            f"counting takes about {format_bytes(expected.counting_bytes)} of memory and the "
-            f"counts {format_bytes(expected.matrix_bytes)}, together more than memory_limit, "
-            f"{format_bytes(limit)}: give a folder to write the counts to"
-        )

@@ -1,53 +1,74 @@
-"""Counting over a Dask cluster: the same counts, by users shared out among many machines.
+"""Counting on a Dask cluster: the same counts, with the users divided among the workers.
 
-The work is a grid: shares of the users, by the hash of their id, times blocks of the rows of X. A
-task counts one block of rows for one share; the blocks of all shares are added up pair by pair, and
-the sum is written before further blocks are begun. X is the sum over users, whole numbers are
-added, and so the result is that of one machine, whatever the shares and whoever counts them. No
-machine ever holds all of X: blocks are cut by their number of entries, and the smallest, a single
-row, always fits, which is why columns need not be cut as well.
+The source is a folder of Parquet files. Its row groups are split into partitions of users, by a
+hash of the user id. Each block of rows of X is counted for every partition, and the blocks of all
+partitions are added in pairs and written. X is a sum over users, and the counts are integers, so
+the result does not depend on the partitions. No worker holds all of X: blocks are limited by their
+number of entries, and only a few are in progress at a time.
 
-Dask is imported when something is counted, not before.
+Every task can be repeated with the same result, and files appear complete or not at all, so Dask
+recomputes what a lost worker had. Dask is imported when something is counted, not before.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet
 from numpy.typing import NDArray
 
-from recsys.cooccurrence import partials, shares
-from recsys.cooccurrence.block_files import Counted, WrittenBlock, seal_blocks
-from recsys.cooccurrence.blocks import CooccurrenceBlocks, open_blocks
+from recsys import columns as names
+from recsys.config import Runtime
+from recsys.cooccurrence.blocks import (
+    CooccurrenceBlocks,
+    WrittenBlock,
+    finalize_blocks,
+    open_blocks,
+    write_block,
+)
 from recsys.cooccurrence.config import CooccurrenceConfig, Window
-from recsys.cooccurrence.pieces import Piece, pieces_of
-from recsys.cooccurrence.reports import merge_reports
-from recsys.cooccurrence.rows import cut
-from recsys.cooccurrence.sizes import parse_bytes
-from recsys.data import Checks
+from recsys.cooccurrence.matrix import CountMetadata, RowBlock
+from recsys.cooccurrence.planner import (
+    CountPlan,
+    count_block,
+    no_positives_error,
+    parse_bytes,
+    plan_count,
+    split_rows,
+)
+from recsys.data import Checks, Finding, Interactions, ReadReport, read_ratings
+from recsys.data.layouts import READ_ERRORS, detect_layout, find_files
+from recsys.data.tables import is_text, select_columns
 from recsys.data.validation import ReportCallback, warn_on_report
 from recsys.errors import ConfigError, DataError
-from recsys.storage import atomic_folder
+from recsys.storage import atomic_file, atomic_folder
 from recsys.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 Submit = Callable[..., "Future[Any]"]
+Partition = tuple[Interactions, ReadReport] | None
+"""Ratings of some users, with the items of these users only; None if there are none."""
 
 _ROW_BYTES: Final = 150
-"""Memory for a row of ratings while a share is read, about."""
+"""Approximate memory per rating while a partition is read."""
 _ENTRY_BYTES: Final = 40
-"""Memory for an entry of a block while two blocks are added: twice, and in the sum."""
-_PATIENCE: Final = 60
-"""Seconds to wait for a first worker."""
+"""Approximate memory per entry while two blocks are added."""
+_WORKER_TIMEOUT: Final = 60
+"""Seconds to wait for the first worker."""
 
 
 def count_on_cluster(
@@ -64,28 +85,27 @@ def count_on_cluster(
     on_block: Callable[[int, int], object] | None = None,
     on_report: ReportCallback = warn_on_report,
 ) -> CooccurrenceBlocks:
-    """Count, for each pair of items, the users who liked both, on the workers of a Dask cluster.
+    """Count co-occurrences on the workers of a Dask cluster.
 
-    The counts are those of `count_cooccurrence(read_ratings(source), min_rating, window=window)`.
-    A worker that is lost meanwhile costs time only. Each partition is read and checked by
-    `read_ratings`, by itself.
+    The counts equal `count_cooccurrence(read_ratings(source), min_rating, window=window)`. Losing
+    a worker costs time only. Each partition is read and checked separately by `read_ratings`.
 
     Args:
-        source: a Parquet file, or a folder of them, which every worker sees under this path.
-        folder: where to write the row blocks, on storage that every worker sees under this path;
-            a folder that is already there is replaced.
-        cluster: a Dask client, or the address of a scheduler such as "tcp://10.0.0.1:8786".
-        min_rating: the lowest rating that counts as "liked"; None counts every row, as does
-            data without ratings.
-        window: count pairs of watches within a window instead.
-        columns: what the source calls `user_id`, `item_id`, `rating` and `timestamp`.
-        checks: what to do about rows that cannot be right.
-        memory_limit: the most memory that one task shall take, about; a worker runs as many at
-            once as it has threads, and the ratings lie in the memory of all workers together.
-        n_partitions: into how many parts to divide the users; by default as many as the cluster
-            has threads, or as `memory_limit` needs.
-        on_block: called with how many blocks of X are written, and how many there are.
-        on_report: called with the account of what was read and what was left out.
+        source: a Parquet file, or a folder of them, that every worker sees under this path.
+        folder: where to write the row blocks, on storage that every worker sees under this path.
+            An existing folder is replaced.
+        cluster: a Dask client, or the address of a scheduler, such as "tcp://10.0.0.1:8786".
+        min_rating: lowest rating of a positive interaction; None counts every interaction, as
+            does data without ratings.
+        window: count pairs of interactions within a window instead.
+        columns: names of `user_id`, `item_id`, `rating` and `timestamp` in the source.
+        checks: how to handle invalid rows.
+        memory_limit: approximate memory of one task. A worker runs as many tasks at once as it
+            has threads, and the ratings are kept in the memory of all workers together.
+        n_partitions: number of user partitions; by default one per thread of the cluster, or as
+            many as `memory_limit` requires.
+        on_block: called with the number of blocks written and the total.
+        on_report: called with the report of what was read and what was quarantined.
 
     Returns:
         A reader of the blocks.
@@ -93,100 +113,72 @@ def count_on_cluster(
     Raises:
         DataError: the source cannot be used, nothing counts, or a worker does not see `folder`.
         ConfigError: Dask is not installed, the cluster does not answer or has no workers, or
-            `memory_limit` is not enough.
+            `memory_limit` is too low.
     """
     limit, folder = parse_bytes(memory_limit), Path(folder).absolute()
     if n_partitions is not None and n_partitions < 1:
         raise ConfigError(f"n_partitions is {n_partitions}: it must be 1 or higher")
-    pieces, n_rows = pieces_of(Path(source), columns)
+    groups, n_rows = row_groups(Path(source), columns)
     with (
-        _connected(cluster) as client,
-        atomic_folder(folder) as draft,
+        _connect(cluster) as client,
+        atomic_folder(folder) as tmp_path,
         TemporaryDirectory(
             prefix=f".{folder.name}.", dir=folder.parent, ignore_cleanup_errors=True
         ) as scratch,
     ):
-        submit: Submit = partial(client.submit, pure=False)  # files may have changed meanwhile
+        submit: Submit = partial(client.submit, pure=False)  # the files may have changed
         threads = sum(client.nthreads().values())
         n = n_partitions or max(threads, -(-n_rows * _ROW_BYTES * 2 // limit))
         work = Path(scratch)
-        found = _share_out(submit, pieces, n, work, checks)
-        facts = client.gather([submit(shares.facts_of, share, min_rating) for share in found])
-        on_report(merge_reports(str(source), [one.report for one in facts if one.report]))
-        _refuse_nothing(facts, min_rating)
-        counting = _prepare(submit, found, facts, (min_rating, window, limit))
-        del found  # the cluster keeps the way to make them again
-        ahead = 2 + threads // len(counting.counters)
+        partitions = _partition(submit, groups, n, work, checks)
+        stats = client.gather([submit(partition_stats, part, min_rating) for part in partitions])
+        reports = [part.report for part in stats if part.report is not None]
+        on_report(merge_reports(str(source), reports))
+        if not any(part.n_positives for part in stats):
+            raise no_positives_error(min_rating, max(part.highest for part in stats))
+        job = _plan(submit, partitions, stats, (min_rating, window, limit))
+        del partitions  # Dask keeps them for as long as the plans need them
         written = []
-        for block in _count_blocks(submit, counting, work, ahead):
-            (work / block.name).replace(draft / block.name)
+        for block in _count_blocks(submit, job, work, n_ahead=2 + threads // len(job.plans)):
+            (work / block.name).replace(tmp_path / block.name)
             written.append(block)
             if on_block is not None:
-                on_block(len(written), len(counting.blocks))
-        written.sort(key=lambda block: block.rows.start)
-        seal_blocks(draft, written, _counted(counting, facts, min_rating, window))
+                on_block(len(written), len(job.blocks))
+        written.sort(key=lambda block: block.start)
+        metadata = CountMetadata(
+            item_counts=job.item_counts,
+            n_users=sum(part.n_users for part in stats),
+            min_rating=min_rating if any(part.has_ratings for part in stats) else None,
+            items=Vocabulary(job.item_ids),
+            window=window,
+        )
+        finalize_blocks(tmp_path, written, metadata)
     return open_blocks(folder, verify=False)
 
 
+# The client: what it submits, and in what order.
+
+
 @dataclass(frozen=True)
-class _Counting:
-    """What is to be counted, all of it laid out beforehand."""
-
-    counters: list[Future[Any]]
-    """Of each share in which something counts."""
-    ids: NDArray[Any]
-    """Of the items of all shares, ascending."""
-    outline: partials.Outline
-    """Of all shares."""
+class _Job:
+    plans: list[Future[Any]]
+    """`CountPlan` of each partition in which something counts."""
+    item_ids: NDArray[Any]
+    """Item ids of all partitions, ascending."""
+    item_counts: NDArray[np.int64]
+    """Number of users of each item, [n_items]."""
     blocks: list[tuple[int, int]]
-    """The rows of each block."""
-
-
-def _prepare(
-    submit: Submit,
-    found: Sequence[Future[Any]],
-    facts: Sequence[shares.ShareFacts],
-    settings: tuple[float | None, Window | None, int],
-) -> _Counting:
-    """Lay out what is to be counted; `settings` are those of each share's counter."""
-    ids = _reduce(submit, shares.unite_items, [submit(shares.items_of, one) for one in found])
-    counters = [
-        submit(partials.counter_of, share, ids, *settings)
-        for share, fact in zip(found, facts, strict=True)
-        if fact.n_likes
-    ]
-    outlines = [submit(partials.outline_of, counter) for counter in counters]
-    outline = _reduce(submit, partials.add_outlines, outlines).result()
-    blocks = cut(outline.bounds, settings[-1] // 2 // _ENTRY_BYTES)
-    return _Counting(counters, ids.result(), outline, blocks)
-
-
-def _counted(
-    counting: _Counting,
-    facts: Sequence[shares.ShareFacts],
-    min_rating: float | None,
-    window: Window | None,
-) -> Counted:
-    """What the counts are of."""
-    return Counted(
-        item_counts=counting.outline.item_counts,
-        n_users=sum(one.n_users for one in facts),
-        min_rating=min_rating if any(one.has_ratings for one in facts) else None,
-        items=Vocabulary(counting.ids),
-        window=window,
-        is_weighted=False,
-        unit=counting.outline.unit,
-    )
+    """Rows of each block."""
 
 
 @contextmanager
-def _connected(cluster: Client | str) -> Iterator[Client]:
-    """A client of a cluster that has workers; one made here is closed again."""
+def _connect(cluster: Client | str) -> Iterator[Client]:
+    """A client of a cluster that has workers; closed afterwards if it was created here."""
     try:
         from distributed import Client
     except ImportError as error:
         raise ConfigError(
-            "counting on a cluster needs Dask, which is not installed: pip install -e '.[dask]'"
+            "counting on a cluster needs Dask, which is not installed: run pip install -e '.[dask]'"
         ) from error
     with ExitStack() as stack:
         if isinstance(cluster, str):
@@ -197,57 +189,280 @@ def _connected(cluster: Client | str) -> Iterator[Client]:
         else:
             client = cluster
         try:
-            client.wait_for_workers(1, timeout=_PATIENCE)
+            client.wait_for_workers(1, timeout=_WORKER_TIMEOUT)
         except TimeoutError as error:
             raise ConfigError(
-                f"the Dask cluster has had no worker for {_PATIENCE} seconds: start some"
+                f"the Dask cluster had no worker for {_WORKER_TIMEOUT} seconds: start at least one"
             ) from error
-        with client.as_current():  # as_completed asks for it
+        with client.as_current():  # as_completed needs a current client
             yield client
 
 
-def _share_out(
-    submit: Submit, pieces: Sequence[Piece], n: int, work: Path, checks: Checks
+def _partition(
+    submit: Submit, groups: Sequence[RowGroup], n: int, work: Path, checks: Checks
 ) -> list[Future[Any]]:
-    """The shares of the n partitions."""
+    """Submit the n `Partition`s of the users."""
     scattered = [
-        submit(shares.scatter_users, piece, n, work, f"{number:06d}")
-        for number, piece in enumerate(pieces)
+        submit(scatter_users, group, n, work, f"{number:06d}")
+        for number, group in enumerate(groups)
     ]
-    return [submit(shares.collect_share, scattered, place, checks) for place in range(n)]
+    return [submit(collect_partition, scattered, index, checks) for index in range(n)]
 
 
-def _refuse_nothing(facts: Sequence[shares.ShareFacts], min_rating: float | None) -> None:
-    """Raise if nothing counts."""
-    if not any(one.n_likes for one in facts):
-        highest = max(one.highest for one in facts)
-        raise DataError(
-            f"no rating is {min_rating} or higher (the highest is {highest:g}); lower min_rating"
-        )
+def _plan(
+    submit: Submit,
+    partitions: Sequence[Future[Any]],
+    stats: Sequence[PartitionStats],
+    settings: tuple[float | None, Window | None, int],
+) -> _Job:
+    """Plan the count of each partition; `settings` are arguments of `plan_partition`."""
+    with_stats = list(zip(partitions, stats, strict=True))
+    all_ids = [submit(item_ids, partition) for partition, part in with_stats if part.n_users]
+    ids = _tree_reduce(submit, np.union1d, all_ids)
+    plans = [
+        submit(plan_partition, partition, ids, *settings)
+        for partition, part in with_stats
+        if part.n_positives
+    ]
+    sizes = _tree_reduce(submit, operator.add, [submit(sizes_of, plan) for plan in plans])
+    item_counts, max_entries = sizes.result()
+    max_entries = np.minimum(max_entries, len(max_entries) - 1)
+    blocks = split_rows(max_entries, settings[-1] // 2 // _ENTRY_BYTES)
+    return _Job(plans, ids.result(), item_counts, blocks)
 
 
-def _reduce(
+def _tree_reduce(
     submit: Submit, combine: Callable[[Any, Any], Any], futures: Sequence[Future[Any]]
 ) -> Future[Any]:
-    """Combine all by a tree of pairs: log₂ n steps, none of which holds more than two."""
+    """Combine all in log₂ n levels of pairs, so that no task holds more than two."""
     while len(futures) > 1:
         pairs = [futures[start : start + 2] for start in range(0, len(futures), 2)]
         futures = [submit(combine, *pair) if len(pair) == 2 else pair[0] for pair in pairs]
     return futures[0]
 
 
-def _count_blocks(
-    submit: Submit, counting: _Counting, work: Path, ahead: int
-) -> Iterator[WrittenBlock]:
-    """Count blocks of rows and write them, in any order, never more than `ahead` at once."""
+def _count_blocks(submit: Submit, job: _Job, work: Path, n_ahead: int) -> Iterator[WrittenBlock]:
+    """Count and write blocks of rows, in any order, at most `n_ahead` at once."""
     from distributed import as_completed
 
-    def begin(start: int, stop: int) -> Future[Any]:
-        parts = [submit(partials.count_rows, one, start, stop) for one in counting.counters]
-        return submit(partials.write_rows, _reduce(submit, partials.add_blocks, parts), work)
+    def start_block(start: int, stop: int) -> Future[Any]:
+        parts = [submit(count_rows, plan, start, stop) for plan in job.plans]
+        return submit(write_rows, _tree_reduce(submit, add_blocks, parts), work)
 
-    waiting = iter(counting.blocks)
-    running = as_completed([begin(*block) for block in islice(waiting, ahead)])
+    waiting = iter(job.blocks)
+    running = as_completed([start_block(*block) for block in islice(waiting, n_ahead)])
     for done in running:
         yield done.result()
-        running.update([begin(*block) for block in islice(waiting, 1)])
+        running.update([start_block(*block) for block in islice(waiting, 1)])
+
+
+def merge_reports(source: str, reports: Sequence[ReadReport]) -> ReadReport:
+    """One report for a source that was read in partitions; line numbers are those of partitions."""
+    findings: dict[str, Finding] = {}
+    for finding in (finding for report in reports for finding in report.findings):
+        first = findings.get(finding.check)
+        merged = finding if first is None else replace(first, n_rows=first.n_rows + finding.n_rows)
+        findings[finding.check] = merged
+    return ReadReport(
+        source=source,
+        n_rows=sum(report.n_rows for report in reports),
+        n_used=sum(report.n_used for report in reports),
+        findings=tuple(findings.values()),
+        has_timestamps=reports[0].has_timestamps,
+        quarantined=pd.concat([report.quarantined for report in reports], ignore_index=True),
+    )
+
+
+# The workers, first step: row groups of the source → files by partition → partitions of users.
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """A row group of a Parquet file of the source."""
+
+    fragment: pyarrow.dataset.Fragment
+    schema: pa.Schema
+    """Of the whole source."""
+    source_names: Mapping[str, str]
+    """Name of each of our columns in the source."""
+
+    def read(self) -> pa.Table:
+        """Read the rows under our column names; ids are 64-bit integers or text."""
+        fields = {ours: pyarrow.dataset.field(name) for ours, name in self.source_names.items()}
+        try:
+            table = self.fragment.to_table(schema=self.schema, columns=fields)
+        except READ_ERRORS as error:
+            raise DataError(f"{self.fragment.path}: cannot be read as Parquet: {error}") from error
+        for name in (names.USER_ID, names.ITEM_ID):
+            ids = _normalize_ids(table[name], self.source_names[name])
+            table = table.set_column(table.schema.get_field_index(name), name, ids)
+        return table
+
+
+def row_groups(source: Path, columns: Mapping[str, str] | None) -> tuple[list[RowGroup], int]:
+    """The row groups of a Parquet file or a folder of them, and the number of rows."""
+    files, named = find_files(source.absolute())
+    detected = detect_layout(files, named)
+    if detected.name != "parquet":
+        raise DataError(
+            f"{source}: a cluster count is read from Parquet, a file or a folder of them; save "
+            "the ratings as Parquet first"
+        )
+    paths = [files.describe(name) for name in detected.ratings]
+    try:
+        dataset = pyarrow.dataset.dataset(paths, format="parquet", partitioning="hive")
+        chosen = select_columns(dataset.schema.names, columns, str(source))
+        source_names = {ours: dataset.schema.names[index] for ours, index in chosen.items()}
+        groups = [
+            RowGroup(group, dataset.schema, source_names)
+            for fragment in dataset.get_fragments()
+            for group in fragment.split_by_row_group()
+        ]
+        n_rows = dataset.count_rows()
+    except READ_ERRORS as error:
+        raise DataError(f"{source}: cannot be read as Parquet: {error}") from error
+    if not n_rows:
+        raise DataError(f"{source}: the file has no rows")
+    return groups, n_rows
+
+
+def _normalize_ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Cast ids to one type, so that an id is the same in every row group."""
+    dtype = column.type
+    if pa.types.is_dictionary(dtype):
+        return _normalize_ids(column.cast(dtype.value_type), name)
+    if pa.types.is_integer(dtype) and dtype != pa.uint64():
+        return column.cast(pa.int64())
+    if is_text(dtype):
+        return column.cast(pa.string())
+    raise DataError(
+        f"column {name!r} is of type {dtype}: ids must be integers of up to 64 bits, or text"
+    )
+
+
+def scatter_users(group: RowGroup, n_partitions: int, folder: Path, name: str) -> list[Path | None]:
+    """Write the rows of a row group to one file for each partition of the users.
+
+    Returns:
+        The files, [n_partitions]; None if there is no row for a partition.
+    """
+    _require_shared_storage(folder)
+    table = group.read()
+    partition = partition_of(table[names.USER_ID], n_partitions)
+    order = np.argsort(partition, kind="stable")
+    ends = np.bincount(partition, minlength=n_partitions).cumsum()
+    files: list[Path | None] = []
+    for index, rows in enumerate(np.split(order, ends[:-1])):
+        path = folder / f"users-{index:05d}-{name}.parquet" if len(rows) else None
+        if path is not None:
+            with atomic_file(path) as tmp_path:
+                pyarrow.parquet.write_table(table.take(rows), tmp_path)
+        files.append(path)
+    return files
+
+
+def partition_of(user_ids: pa.ChunkedArray, n_partitions: int) -> NDArray[np.int64]:
+    """The partition of each row, [n]; depends only on the user id."""
+    missing = 0 if pa.types.is_integer(user_ids.type) else ""  # checked when the rows are read
+    hashes = pd.util.hash_array(user_ids.fill_null(missing).to_numpy())
+    return (hashes % np.uint64(n_partitions)).astype(np.int64)
+
+
+def _require_shared_storage(folder: Path) -> None:
+    """Raise if a worker does not see a folder that the client created."""
+    if not folder.is_dir():
+        raise DataError(
+            f"a worker does not see {folder}: write the counts to storage that all machines of "
+            "the cluster share, under the same path"
+        )
+
+
+class PartitionStats(NamedTuple):
+    """What the client needs to know about a partition."""
+
+    n_users: int
+    n_positives: int
+    highest: float
+    """Highest rating; −∞ if there are none."""
+    has_ratings: bool
+    report: ReadReport | None
+
+
+def collect_partition(
+    scattered: Sequence[Sequence[Path | None]], index: int, checks: Checks
+) -> Partition:
+    """Read and check the rows of one partition, from the files of each row group in order."""
+    files = [path for group in scattered if (path := group[index]) is not None]
+    if not files:
+        return None
+    table = pa.concat_tables([pyarrow.parquet.read_table(path) for path in files])
+    reports: list[ReadReport] = []
+    frame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    return read_ratings(frame, checks=checks, on_report=reports.append), reports[0]
+
+
+def partition_stats(partition: Partition, min_rating: float | None) -> PartitionStats:
+    """Summarize a partition."""
+    if partition is None:
+        return PartitionStats(0, 0, -np.inf, False, None)
+    log, report = partition
+    if log.rating is None:
+        return PartitionStats(log.n_users, len(log), -np.inf, False, report)
+    lowest = -np.inf if min_rating is None else min_rating
+    n_positives = int(np.count_nonzero(log.rating >= lowest))
+    highest = float(log.rating.max(initial=-np.inf))
+    return PartitionStats(log.n_users, n_positives, highest, True, report)
+
+
+def item_ids(partition: tuple[Interactions, ReadReport]) -> NDArray[Any]:
+    """The item ids of a partition, ascending."""
+    return partition[0].items.ids
+
+
+# The workers, second step: a plan for each partition → its blocks of rows → their sums on disk.
+
+
+def plan_partition(
+    partition: tuple[Interactions, ReadReport],
+    ids: NDArray[Any],
+    min_rating: float | None,
+    window: Window | None,
+    memory_limit: int,
+) -> CountPlan:
+    """Plan the count of one partition, with the items of all partitions, whose ids ascend."""
+    log, _ = partition
+    index = np.searchsorted(ids, log.items.ids).astype(np.int32)
+    log = replace(log, item_index=index[log.item_index], items=Vocabulary(ids))
+    runtime = Runtime(threads=1)  # Dask runs one task for each thread of the cluster
+    return plan_count(log, min_rating, window=window, memory_limit=memory_limit, runtime=runtime)
+
+
+def sizes_of(plan: CountPlan) -> NDArray[np.int64]:
+    """Users of each item, and most entries of each row; both can be added, [2, n_items]."""
+    return np.stack([plan.counter.item_counts, plan.counter.max_entries])
+
+
+def count_rows(plan: CountPlan, start: int, stop: int) -> RowBlock:
+    """Count rows `start` to `stop` of one partition."""
+    return count_block(plan.counter, start, stop).copy()  # releases the unused capacity
+
+
+def add_blocks(a: RowBlock, b: RowBlock) -> RowBlock:
+    """Add the counts of the same rows.
+
+    Raises:
+        DataError: a count may exceed its integer type.
+    """
+    largest = int(a.matrix.data.max(initial=0)) + int(b.matrix.data.max(initial=0))
+    if largest > np.iinfo(a.matrix.dtype).max:
+        raise DataError(
+            f"a count may reach {largest:,}, more than {a.matrix.dtype} holds: there are too "
+            "many users"
+        )
+    return RowBlock(a.start, a.matrix + b.matrix)
+
+
+def write_rows(block: RowBlock, folder: Path) -> WrittenBlock:
+    """Write the sum of some rows."""
+    _require_shared_storage(folder)
+    return write_block(folder, block)

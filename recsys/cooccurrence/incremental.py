@@ -1,4 +1,4 @@
-"""Counts brought up to date with changed ratings, without counting everything again."""
+"""Updating counts to changed interactions without counting everything again."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.config import Runtime
-from recsys.cooccurrence.counter import make_counter
-from recsys.cooccurrence.counts import Cooccurrence
-from recsys.cooccurrence.positives import Likes, likes_of
-from recsys.cooccurrence.rows import RowBlock, stack
+from recsys.cooccurrence.matrix import Cooccurrence
+from recsys.cooccurrence.planner import PositiveEvents, plan_count, positive_events
 from recsys.data import Interactions
-from recsys.errors import ConfigError, DataError
+from recsys.errors import DataError
 
 
 def update_cooccurrence(
@@ -22,83 +20,76 @@ def update_cooccurrence(
     *,
     runtime: Runtime | None = None,
 ) -> Cooccurrence:
-    """Counts of `new` from those of `old`: the same, to the bit, as counting `new` from scratch.
+    """Compute the counts of `new` from those of `old`; exactly equal to counting `new`.
 
-    Ratings may have been added, changed or removed; users and items may have come and gone.
-    Users are told apart by their ids. Counted are only the histories of users who changed: what
-    they contributed before is taken off, what they contribute now is added. Beside that, the
-    histories are compared and the counts copied once.
+    Interactions, users and items may have been added, changed or removed. Users are identified by
+    their ids. Only the histories of users who changed are counted: their previous pairs are
+    subtracted and their current pairs are added. In addition, all histories are compared and the
+    counts are copied once.
 
     Args:
-        counts: those of `old`.
-        old: what was counted.
-        new: what there is now.
-        runtime: for the number of threads.
+        counts: counts of `old`.
+        old: the interactions that were counted.
+        new: the current interactions.
+        runtime: number of threads.
 
     Raises:
-        DataError: `counts` are not of `old`, or nothing counts in `new`.
-        ConfigError: the counts were weighted by user.
+        DataError: `counts` are not the counts of `old`, or nothing counts in `new`.
     """
-    if counts.is_weighted:
-        raise ConfigError("counts weighted by user cannot be updated: count them again")
     if counts.items != old.items or counts.n_users != old.n_users:
         raise DataError(
-            "the counts are not those of `old`: pass the interactions they were made of"
+            "the counts were not made from `old`: pass the interactions that were counted"
         )
-    was, now = _changed_users(counts, old, new)
-    before = _count(counts, old.filter(was[old.user_index]), runtime)
-    after = _count(counts, new.filter(now[new.user_index]), runtime)
+    changed_old, changed_new = _changed_users(counts, old, new)
+    before = _count(counts, old.filter(changed_old[old.user_index]), runtime)
+    after = _count(counts, new.filter(changed_new[new.user_index]), runtime)
     unchanged = counts.matrix - before.matrix
     if unchanged.data.min(initial=0) < 0:
-        raise DataError("the counts are not those of `old`: some are smaller than they must be")
-    place = new.items.indices(old.items.ids)
-    matrix = _renumbered(unchanged, place, new.n_items) + after.matrix
+        raise DataError("the counts were not made from `old`: some of them are too small")
+    new_index = new.items.indices(old.items.ids)
+    matrix = _reindex(unchanged, new_index, new.n_items) + after.matrix
     matrix.eliminate_zeros()
     matrix.sort_indices()
     item_counts = after.item_counts.copy()
-    stays = place >= 0
-    item_counts[place[stays]] += (counts.item_counts - before.item_counts)[stays]
-    return Cooccurrence(
-        matrix=matrix,
-        item_counts=item_counts,
-        n_users=new.n_users,
-        min_rating=after.min_rating,
-        items=new.items,
-        window=counts.window,
-    )
+    remains = new_index >= 0
+    item_counts[new_index[remains]] += (counts.item_counts - before.item_counts)[remains]
+    metadata = {**after.metadata(), "item_counts": item_counts}
+    return Cooccurrence(matrix=matrix, **metadata)
 
 
 def _changed_users(
     counts: Cooccurrence, old: Interactions, new: Interactions
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Whose likes are not the same in both, of the old users and of the new ones."""
-    ours, theirs = likes_of(old, counts.min_rating), likes_of(new, counts.min_rating)
-    place = new.users.indices(old.users.ids)
-    known = np.flatnonzero(place >= 0)
-    lengths = ours.histories.lengths[known]
-    same = lengths == theirs.histories.lengths[place[known]]
-    known, lengths = known[same], lengths[same]
-    at = _positions(ours, known, lengths)
-    to = _positions(theirs, place[known], lengths)
-    item_place = new.items.indices(old.items.ids)
-    differ = item_place[ours.histories.values[at]] != theirs.histories.values[to]
+    """Whose positive events differ, [n_users] of `old` and [n_users] of `new`."""
+    events, new_events = (positive_events(log, counts.min_rating) for log in (old, new))
+    new_user = new.users.indices(old.users.ids)
+    common = np.flatnonzero(new_user >= 0)
+    lengths = events.histories.lengths[common]
+    same_length = lengths == new_events.histories.lengths[new_user[common]]
+    common, lengths = common[same_length], lengths[same_length]
+    position = _event_positions(events, common, lengths)
+    new_position = _event_positions(new_events, new_user[common], lengths)
+    new_item = new.items.indices(old.items.ids)
+    differ = (
+        new_item[events.histories.values[position]] != new_events.histories.values[new_position]
+    )
     if counts.window is not None and counts.window.half_life_days is not None:
-        if ours.timestamp is None or theirs.timestamp is None:
+        if events.timestamp is None or new_events.timestamp is None:
             raise DataError("half_life_days needs timestamps, and the interactions have none")
-        differ |= ours.timestamp[at] != theirs.timestamp[to]
-    differs = np.bincount(np.repeat(np.arange(len(known)), lengths)[differ], minlength=len(known))
-    unchanged = known[differs == 0]
-    was, now = np.ones(old.n_users, np.bool_), np.ones(new.n_users, np.bool_)
-    was[unchanged] = False
-    now[place[unchanged]] = False
-    return was, now
+        differ |= events.timestamp[position] != new_events.timestamp[new_position]
+    event_user = np.repeat(np.arange(len(common)), lengths)
+    unchanged = common[np.bincount(event_user[differ], minlength=len(common)) == 0]
+    changed_old, changed_new = np.ones(old.n_users, np.bool_), np.ones(new.n_users, np.bool_)
+    changed_old[unchanged] = False
+    changed_new[new_user[unchanged]] = False
+    return changed_old, changed_new
 
 
-def _positions(
-    likes: Likes, users: NDArray[np.intp], lengths: NDArray[np.int64]
+def _event_positions(
+    events: PositiveEvents, users: NDArray[np.intp], lengths: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Where the likes of `users` are, one after the other."""
-    starts = likes.histories.offsets[users]
+    """Positions of the events of `users`, one user after the other."""
+    starts = events.histories.offsets[users]
     shift = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
     return shift + np.arange(len(shift))
 
@@ -106,29 +97,31 @@ def _positions(
 def _count(
     counts: Cooccurrence, interactions: Interactions, runtime: Runtime | None
 ) -> Cooccurrence:
-    """Count as `counts` were; nothing to count gives zeros."""
+    """Count with the settings of `counts`; zeros if nothing counts."""
     n_items = interactions.n_items
-    min_rating = None if interactions.rating is None else counts.min_rating
-    liked = len(interactions)
-    if min_rating is not None and interactions.rating is not None:
-        liked = int(np.count_nonzero(interactions.rating >= min_rating))
-    if liked:
-        counter = make_counter(interactions, min_rating, window=counts.window, runtime=runtime)
-        matrix = stack(counter.map_blocks(RowBlock.copy), counter.rows)
-        item_counts = counter.item_counts
-    else:
-        matrix = sp.csr_array((n_items, n_items), dtype=counts.matrix.dtype)
-        item_counts = np.zeros(n_items, np.int64)
+    rating, min_rating = interactions.rating, counts.min_rating
+    is_empty = not len(interactions)
+    if rating is not None and min_rating is not None:
+        is_empty = not (rating >= min_rating).any()
+    if not is_empty:
+        plan = plan_count(interactions, min_rating, window=counts.window, runtime=runtime)
+        return Cooccurrence(matrix=plan.matrix(), **plan.metadata.metadata())
     return Cooccurrence(
-        matrix, item_counts, interactions.n_users, min_rating, interactions.items, counts.window
+        matrix=sp.csr_array((n_items, n_items), dtype=counts.matrix.dtype),
+        item_counts=np.zeros(n_items, np.int64),
+        n_users=interactions.n_users,
+        min_rating=None if rating is None else min_rating,
+        items=interactions.items,
+        window=counts.window,
     )
 
 
-def _renumbered(matrix: sp.csr_array, place: NDArray[np.int32], n_items: int) -> sp.csr_array:
-    """The matrix with row and column i moved to place[i]; without those that have no place."""
-    if len(place) == n_items and np.array_equal(place, np.arange(n_items)):
+def _reindex(matrix: sp.csr_array, new_index: NDArray[np.int32], n_items: int) -> sp.csr_array:
+    """Move row and column i to new_index[i]; items without a new index must have no counts."""
+    if len(new_index) == n_items and np.array_equal(new_index, np.arange(n_items)):
         return matrix
-    matrix.eliminate_zeros()  # nobody has the items that are gone: their counts are zero
+    matrix.eliminate_zeros()
     entries = matrix.tocoo()
     rows, columns = entries.coords
-    return sp.csr_array((entries.data, (place[rows], place[columns])), shape=(n_items, n_items))
+    shape = (n_items, n_items)
+    return sp.csr_array((entries.data, (new_index[rows], new_index[columns])), shape=shape)

@@ -1,16 +1,15 @@
-"""Compiled loops over histories and audiences.
+"""Compiled loops over the items of users and the users of items.
 
-They release the interpreter's lock and share nothing, so that ordinary Python threads can run
-them side by side: unlike numba's own parallel loops they need no threading layer, of which the
-one that is always there, workqueue, must not be entered from two threads at once.
-
-Importing this module imports numba, which takes a while: import it where something is counted.
+Importing this module imports numba, which is slow: import it where something is counted. The
+loops release the interpreter lock and share no state, so ordinary Python threads run them in
+parallel. numba's own parallel loops are not used: their default threading layer, workqueue, must
+not be entered from two threads at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import numba
 import numpy as np
@@ -19,18 +18,19 @@ from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from recsys.cooccurrence.positives import Lists
+from recsys.cooccurrence.matrix import CsrBuffers, RaggedArray
 
 F = TypeVar("F", bound=Callable[..., Any])
+Words = NDArray[np.uint64]
 
-AHEAD: Final = 8
-"""How many histories ahead to fetch."""
-Place = np.uint64
-"""An index in the innermost loops: one that may be negative is looked at each time it is used."""
+Index = np.uint64
+"""Type of indices in the innermost loops: a signed index is checked for wraparound on each use."""
+_AHEAD: Final = 8
+"""How many histories ahead to read, so that the next ones are in the cache."""
 
 
 def compiled(function: F) -> F:
-    """Compile on first use, once on a machine; without the interpreter's lock."""
+    """Compile on first use, cache on disk, and release the interpreter lock."""
     decorated: F = numba.njit(function, cache=True, nogil=True)
     return decorated
 
@@ -38,115 +38,311 @@ def compiled(function: F) -> F:
 if TYPE_CHECKING:
 
     def trailing_zeros(word: np.uint64) -> int:
-        """The position of the lowest set bit."""
+        """Position of the lowest set bit."""
 
     def prefetch(array: NDArray[Any], index: int) -> None:
-        """Have the cache fetch an element of a one-dimensional array that is soon to be read."""
+        """Load the cache line of an element; the index may be out of range."""
 
 else:
 
     @intrinsic
-    def trailing_zeros(_context, word):  # noqa: ARG001  numba needs the names of arguments
-        """The position of the lowest set bit."""
+    def trailing_zeros(_context, word):  # noqa: ARG001  numba uses the argument names
+        """Position of the lowest set bit."""
 
         def generate(context, builder, _signature, arguments):
-            false = context.get_constant(numba.types.boolean, False)
-            return builder.cttz(arguments[0], false)
+            return builder.cttz(arguments[0], context.get_constant(numba.types.boolean, False))
 
         return numba.types.int64(numba.types.uint64), generate
 
     @intrinsic
     def prefetch(_context, array, index):  # noqa: ARG001
-        """Have the cache fetch an element of a one-dimensional array that is soon to be read."""
+        """Load the cache line of an element; the index may be out of range."""
 
         def generate(context, builder, signature, arguments):
             data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
             address = builder.bitcast(builder.gep(data, [arguments[1]]), ir.PointerType())
-            number = ir.IntType(32)
-            kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(), number, number, number])
-            fetch = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-            # To read, into every level of the cache, as data.
-            builder.call(fetch, [address, number(0), number(3), number(1)])
+            flag = ir.IntType(32)
+            dtype = ir.FunctionType(ir.VoidType(), [ir.PointerType(), flag, flag, flag])
+            function = get_or_insert_function(builder.module, dtype, "llvm.prefetch.p0")
+            builder.call(function, [address, flag(0), flag(3), flag(1)])  # read, all levels, data
             return context.get_dummy_value()
 
         return numba.types.void(array, numba.types.int64), generate
 
 
-@compiled
-def sum_over(lists: Lists, amounts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The sum of the amounts of the values in each list."""
-    sums = np.zeros(len(lists.offsets) - 1, np.int64)
-    for row in range(len(sums)):
-        for value in lists.values[lists.offsets[row] : lists.offsets[row + 1]]:
-            sums[row] += amounts[value]
-    return sums
+class SetIndex(NamedTuple):
+    """What `count_set_rows` reads; see `counters.SetCounter`."""
+
+    by_item: RaggedArray
+    """Users of each item."""
+    by_user: RaggedArray
+    """Items of each user."""
+    is_sparse: NDArray[np.bool_]
+    """Whether the row of an item has few entries, [n_items]."""
+
+
+class WindowIndex(NamedTuple):
+    """What `count_window_rows` reads; see `counters.WindowCounter`."""
+
+    histories: RaggedArray
+    user_index: NDArray[np.int32]
+    """User of each event, [n]."""
+    events: RaggedArray
+    """Events of each item, ascending."""
+    timestamp: NDArray[np.int64]
+    """Time of each event in seconds, [n]; empty if time does not matter."""
+    half_life: float
+    """In seconds."""
+    decay: NDArray[np.int64]
+    """Weight at each distance, [window size + 1]."""
+    symmetric: bool
+    count_users: bool
 
 
 @compiled
-def gather(users: NDArray[np.int32], histories: Lists, counts: NDArray[Any], limit: int) -> None:
-    """Count the items below `limit` in the histories of `users`."""
-    for index, user in enumerate(users):
-        # Histories lie all over the memory: waiting for each in turn would take most of the time.
-        if index + AHEAD < len(users):
-            prefetch(histories.offsets, users[index + AHEAD])
-        if index + AHEAD // 2 < len(users):
-            soon = histories.offsets[users[index + AHEAD // 2]]
-            for line in range(0, 64, 16):
-                prefetch(histories.values, soon + line)
-        at, end = Place(histories.offsets[user]), Place(histories.offsets[user + 1])
-        while at < end and histories.values[at] < limit:
-            counts[Place(histories.values[at])] += 1
-            at += Place(1)
-
-
-@compiled
-def gather_and_mark(
-    users: NDArray[np.int32],
-    histories: Lists,
-    counts: NDArray[Any],
-    marks: NDArray[np.uint64],
-    limit: int,
+def sort_unique(
+    rows: RaggedArray,
+    n_values: int,
+    start: int,
+    stop: int,
+    values_out: NDArray[Any],
+    lengths_out: NDArray[np.int64],
 ) -> None:
-    """As `gather`, and set the bit of each item counted: for rows with few of them."""
+    """Sort rows `start` to `stop` and remove duplicates.
+
+    Values are collected in a bitmap; `summary` marks the words of it that are not empty.
+
+    Args:
+        rows: values in any order.
+        n_values: every value is below this.
+        start: first row.
+        stop: row after the last.
+        values_out: receives each row where the original row starts, [n].
+        lengths_out: receives the new lengths, [n_rows].
+    """
+    words = np.zeros((n_values + 63) // 64, np.uint64)
+    summary = np.zeros((len(words) + 63) // 64, np.uint64)
+    for row in range(start, stop):
+        for value in rows.values[rows.offsets[row] : rows.offsets[row + 1]]:
+            words[value >> 6] |= np.uint64(1) << np.uint64(value & 63)
+            summary[value >> 12] |= np.uint64(1) << np.uint64(value >> 6 & 63)
+        position = rows.offsets[row]
+        for top in range(len(summary)):
+            used = summary[top]
+            summary[top] = 0
+            while used:
+                word = top * 64 + trailing_zeros(used)
+                used &= used - np.uint64(1)
+                bits = words[word]
+                words[word] = 0
+                while bits:
+                    values_out[position] = word * 64 + trailing_zeros(bits)
+                    bits &= bits - np.uint64(1)
+                    position += 1
+        lengths_out[row] = position - rows.offsets[row]
+
+
+@compiled
+def remove_gaps(
+    values: NDArray[Any], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[Any]:
+    """Copy rows of these starts and lengths next to each other."""
+    dense = np.empty(lengths.sum(), values.dtype)
+    position = 0
+    for row in range(len(lengths)):
+        dense[position : position + lengths[row]] = values[starts[row] : starts[row] + lengths[row]]
+        position += lengths[row]
+    return dense
+
+
+@compiled
+def transpose(rows: RaggedArray, offsets: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The rows that contain each value, ascending; value v's rows start at offsets[v]."""
+    row_index = np.empty(offsets[-1], np.int32)
+    next_free = offsets.copy()
+    for row in range(len(rows.offsets) - 1):
+        for value in rows.values[rows.offsets[row] : rows.offsets[row + 1]]:
+            row_index[next_free[value]] = row
+            next_free[value] += 1
+    return row_index
+
+
+@compiled
+def count_neighbours_met(rows: RaggedArray, n_values: int) -> NDArray[np.int64]:
+    """Total number of other values in all rows that contain a value, [n_values]."""
+    counts = np.zeros(n_values, np.int64)
+    for row in range(len(rows.offsets) - 1):
+        values = rows.values[rows.offsets[row] : rows.offsets[row + 1]]
+        for value in values:
+            counts[value] += len(values) - 1
+    return counts
+
+
+@compiled
+def _scatter_counts(users: NDArray[np.int32], histories: RaggedArray, counts: NDArray[Any]) -> None:
+    """Count the items in the histories of `users`."""
+    for index, user in enumerate(users):
+        # Histories are all over the memory: waiting for each one would take most of the time.
+        if index + _AHEAD < len(users):
+            ahead = histories.offsets[users[index + _AHEAD]]
+            for line in range(0, 64, 16):
+                prefetch(histories.values, ahead + line)
+        position, stop = Index(histories.offsets[user]), Index(histories.offsets[user + 1])
+        while position < stop:
+            counts[Index(histories.values[position])] += 1
+            position += Index(1)
+
+
+@compiled
+def _scatter_and_mark(
+    users: NDArray[np.int32], histories: RaggedArray, counts: NDArray[Any], marks: Words
+) -> None:
+    """Count the items and mark each one: for rows with few non-zero counts."""
     for user in users:
         for item in histories.values[histories.offsets[user] : histories.offsets[user + 1]]:
-            if item >= limit:
-                break
             counts[item] += 1
             marks[item >> 6] |= np.uint64(1) << np.uint64(item & 63)
 
 
 @compiled
-def mark_all(counts: NDArray[Any], limit: int, marks: NDArray[np.uint64]) -> None:
-    """Set the bit of each item below `limit` with a count: for rows with many of them."""
-    for word in range(limit // 64):
+def _mark_nonzero(counts: NDArray[Any], marks: Words) -> None:
+    """Mark each item with a count: for rows with many non-zero counts."""
+    for word in range(len(counts) // 64):
         bits = np.uint64(0)
-        for bit in range(64):  # without a branch, so that it is done eight at a time
+        for bit in range(64):  # no branch, so that the compiler vectorizes the loop
             bits |= np.uint64(counts[word * 64 + bit] != 0) << np.uint64(bit)
         marks[word] = bits
-    for item in range(limit // 64 * 64, limit):
+    for item in range(len(counts) // 64 * 64, len(counts)):
         if counts[item] != 0:
             marks[item >> 6] |= np.uint64(1) << np.uint64(item & 63)
 
 
 @compiled
-def take_marked(
-    counts: NDArray[Any],
-    marks: NDArray[np.uint64],
-    columns_out: NDArray[np.int32],
-    counts_out: NDArray[Any],
-    filled: int,
-) -> int:
-    """Append the marked counts, columns ascending, and set counts and marks to zero."""
-    at = Place(filled)
+def _compact_nonzero(counts: NDArray[Any], marks: Words, buffers: CsrBuffers, row: int) -> None:
+    """Write the marked counts as a row, columns ascending; reset counts and marks to zero."""
+    at = Index(buffers.offsets[row])
     for word in range(len(marks)):
         bits = marks[word]
         marks[word] = 0
         while bits:
-            item = Place(word * 64) + Place(trailing_zeros(bits))
+            item = Index(word * 64) + Index(trailing_zeros(bits))
             bits &= bits - np.uint64(1)
-            columns_out[at] = item
-            counts_out[at] = counts[item]
+            buffers.columns[at] = item
+            buffers.counts[at] = counts[item]
             counts[item] = 0
-            at += Place(1)
-    return int(at)
+            at += Index(1)
+    buffers.offsets[row + 1] = at
+
+
+@compiled
+def count_set_rows(start: int, stop: int, index: SetIndex, buffers: CsrBuffers) -> None:
+    """Count rows `start` to `stop` of X from sets."""
+    by_item, by_user = index.by_item, index.by_user
+    row = np.zeros(len(by_item.offsets) - 1, np.int32)
+    marks = np.zeros((len(row) + 63) // 64, np.uint64)
+    for item in range(start, stop):
+        users = by_item.values[by_item.offsets[item] : by_item.offsets[item + 1]]
+        if index.is_sparse[item]:
+            _scatter_and_mark(users, by_user, row, marks)
+        else:
+            _scatter_counts(users, by_user, row)
+            _mark_nonzero(row, marks)
+        row[item] = 0
+        marks[item >> 6] &= ~(np.uint64(1) << np.uint64(item & 63))
+        _compact_nonzero(row, marks, buffers, item - start)
+
+
+@compiled
+def count_window_rows(start: int, stop: int, index: WindowIndex, buffers: CsrBuffers) -> None:
+    """Count rows `start` to `stop` of X from pairs of events."""
+    histories, events, timestamp = index.histories, index.events, index.timestamp
+    n_items, size = len(events.offsets) - 1, len(index.decay) - 1
+    row = np.zeros(n_items, np.int64)
+    marks = np.zeros((n_items + 63) // 64, np.uint64)
+    best = np.zeros(n_items, np.int64)  # largest weight of each item for the current user
+    met = np.empty(n_items, np.int32)  # items with such a weight
+    for item in range(start, stop):
+        n_met, user = 0, -1
+        for event in events.values[events.offsets[item] : events.offsets[item + 1]]:
+            if user != index.user_index[event]:
+                _add_best(met[:n_met], best, row)
+                n_met, user = 0, index.user_index[event]
+            first = max(histories.offsets[user], event - size) if index.symmetric else event + 1
+            last = min(histories.offsets[user + 1], event + size + 1)
+            for other in range(first, last):
+                column = histories.values[other]
+                weight = index.decay[abs(other - event)]
+                if len(timestamp):
+                    gap = abs(timestamp[other] - timestamp[event]) / index.half_life
+                    weight = np.int64(np.rint(weight * 2.0**-gap))
+                if column == item or weight == 0:
+                    continue
+                marks[column >> 6] |= np.uint64(1) << np.uint64(column & 63)
+                if not index.count_users:
+                    row[column] += weight
+                elif best[column] == 0:
+                    met[n_met] = column
+                    n_met += 1
+                    best[column] = weight
+                else:
+                    best[column] = max(best[column], weight)
+        _add_best(met[:n_met], best, row)
+        _compact_nonzero(row, marks, buffers, item - start)
+
+
+@compiled
+def _add_best(met: NDArray[np.int32], best: NDArray[np.int64], row: NDArray[np.int64]) -> None:
+    """Add the largest weights of one user to the row and reset them."""
+    for column in met:
+        row[column] += best[column]
+        best[column] = 0
+
+
+@compiled
+def top_positions(
+    offsets: NDArray[np.int64], values: NDArray[Any], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of the k largest values of each row, ascending; of equal values the first.
+
+    Returns:
+        The offsets of the rows among the positions, and the positions in `values`.
+    """
+    new_offsets = np.zeros_like(offsets)
+    for row in range(len(offsets) - 1):
+        new_offsets[row + 1] = new_offsets[row] + min(offsets[row + 1] - offsets[row], k)
+    positions = np.empty(new_offsets[-1], np.int64)
+    heap = np.empty(k, values.dtype)
+    for row in range(len(offsets) - 1):
+        start, stop, at = offsets[row], offsets[row + 1], new_offsets[row]
+        if stop - start <= k:
+            positions[at : new_offsets[row + 1]] = np.arange(start, stop)
+            continue
+        threshold = _kth_largest(values[start:stop], heap)
+        n_ties = k - np.sum(values[start:stop] > threshold)
+        for position in range(start, stop):
+            is_tie = values[position] == threshold
+            if values[position] > threshold or (is_tie and n_ties > 0):
+                positions[at] = position
+                at += 1
+                n_ties -= is_tie
+    return new_offsets, positions
+
+
+@compiled
+def _kth_largest(values: NDArray[Any], heap: NDArray[Any]) -> Any:
+    """The k-th largest of at least k values, with a min-heap of the k largest so far."""
+    k = len(heap)
+    heap[:] = np.sort(values[:k])  # a sorted array is a heap
+    for value in values[k:]:
+        if value <= heap[0]:
+            continue
+        hole, child = 0, 1
+        while child < k:
+            if child + 1 < k and heap[child + 1] < heap[child]:
+                child += 1
+            if heap[child] >= value:
+                break
+            heap[hole] = heap[child]
+            hole, child = child, 2 * child + 1
+        heap[hole] = value
+    return heap[0]

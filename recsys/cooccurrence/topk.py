@@ -1,4 +1,4 @@
-"""The k largest scores: of the rows of a dense array, and of the rows of a sparse matrix.
+"""The k largest scores of each row of a dense array or of a sparse matrix.
 
 Shapes: B rows, N items, G groups.
 """
@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.cooccurrence.rows import csr_of
+from recsys.cooccurrence.matrix import make_csr
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -18,14 +18,14 @@ _GROUPS = 256
 
 
 def top_k(scores_BN: Floats, k: int) -> tuple[Indices, Indices]:
-    """The items with the k highest scores of each row, best first, ties by index.
+    """The items with the k highest scores of each row, best first; ties go to the lower index.
 
-    Never one of minus infinity, so that a row may have fewer. A sort of 60,000 scores takes
-    milliseconds. Instead: the k-th highest among the maxima of many groups of items is reached by
-    at least k items, and by few more, and only these are sorted.
+    Scores of minus infinity are left out, so a row can have fewer than k items. Sorting all
+    scores would be slow for a large catalogue. Instead, a lower bound of the k-th highest score
+    is taken from the maxima of groups of items, and only scores that reach it are sorted.
 
     Returns:
-        Row and item of each, row after row.
+        Row and item of each result, row after row.
 
     Example:
         >>> scores = np.array([[0.1, 0.7, -np.inf, 0.7], [0.3, 0.2, 0.1, 0.0]], dtype=np.float32)
@@ -42,20 +42,20 @@ def top_k(scores_BN: Floats, k: int) -> tuple[Indices, Indices]:
         np.maximum(bound_B, maxima_BG[:, groups - k], out=bound_B)
     candidates = np.flatnonzero(scores_BN >= bound_B[:, None])
     row, item = np.divmod(candidates, n_items)
-    order = np.lexsort((-scores_BN[row, item], row))  # stable: of equal ones the first
+    order = np.lexsort((-scores_BN[row, item], row))  # stable, so ties keep the order of items
     row, item = row[order], item[order]
-    place = np.arange(len(row)) - np.searchsorted(row, row)
-    return row[place < k], item[place < k]
+    position = np.arange(len(row)) - np.searchsorted(row, row)
+    return row[position < k], item[position < k]
 
 
 def keep_top_k(matrix: sp.csr_array, k: int) -> sp.csr_array:
-    """Keep the k largest entries of each row; of equal ones those with the lower column.
+    """Keep the k largest entries of each row; ties go to the lower column.
 
     Args:
         matrix: sparse, columns sorted within each row, [n, m].
-        k: how many entries to keep in each row.
+        k: number of entries to keep in each row.
     """
-    from recsys.cooccurrence.selection import top_positions
+    from recsys.cooccurrence.kernels import top_positions
 
     offsets, positions = top_positions(matrix.indptr.astype(np.int64), matrix.data, k)
-    return csr_of(matrix.data[positions], matrix.indices[positions], offsets, matrix.shape)
+    return make_csr(matrix.data[positions], matrix.indices[positions], offsets, matrix.shape)

@@ -1,0 +1,130 @@
+"""Counters of rows of X: from whole histories as sets, or from pairs of events in a window.
+
+Importing this module imports numba.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.cooccurrence import kernels
+from recsys.cooccurrence.config import Window
+from recsys.cooccurrence.matrix import CsrBuffers, RaggedArray
+from recsys.errors import DataError
+
+_SPARSE_ROW: Final = 6
+"""A row is sparse if its entries, with repetitions, are less than a sixth of the catalogue."""
+_DAY: Final = 86_400.0
+
+
+class SetCounter:
+    """Counts rows of X from sets: X_ij is the number of users who have both i and j.
+
+    Row i is the sum, over the users of i, of the items that they have.
+
+    Args:
+        histories: items of each user, in any order, duplicates allowed.
+        n_items: size of the catalogue.
+        threads: number of threads for the preparation.
+    """
+
+    dtype: np.dtype[Any] = np.dtype(np.int32)
+
+    def __init__(self, histories: RaggedArray, n_items: int, threads: int = 1) -> None:
+        self.n_items = n_items
+        by_user = sort_unique(histories, n_items, threads)
+        self.item_counts = np.bincount(by_user.values, minlength=n_items)
+        offsets = np.concatenate([[0], self.item_counts.cumsum()])
+        by_item = RaggedArray(offsets, kernels.transpose(by_user, offsets))
+        met = kernels.count_neighbours_met(by_user, n_items)
+        self.max_entries = np.minimum(met, n_items - 1)
+        self._index = kernels.SetIndex(by_item, by_user, met * _SPARSE_ROW < n_items - 1)
+
+    def count_rows(self, start: int, stop: int, buffers: CsrBuffers) -> None:
+        """Count rows `start` to `stop`."""
+        kernels.count_set_rows(start, stop, self._index, buffers)
+
+
+def sort_unique(histories: RaggedArray, n_items: int, threads: int = 1) -> RaggedArray:
+    """Sort the items of each user, and remove duplicates, in the narrowest type that fits."""
+    n_users = len(histories.offsets) - 1
+    dtype = np.uint16 if n_items <= 2**16 else np.int32  # less memory to read is faster
+    values, lengths = np.empty(len(histories.values), dtype), np.empty(n_users, np.int64)
+    step = -(-n_users // (4 * threads))
+
+    def sort(start: int) -> None:
+        stop = min(start + step, n_users)
+        kernels.sort_unique(histories, n_items, start, stop, values, lengths)
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="cooccurrence") as pool:
+        list(pool.map(sort, range(0, n_users, step)))
+    if lengths.sum() < len(values):
+        values = kernels.remove_gaps(values, histories.offsets[:-1], lengths)
+    return RaggedArray(np.concatenate([[0], lengths.cumsum()]), values)
+
+
+class WindowCounter:
+    """Counts rows of X from pairs of events within a window of a history.
+
+    Args:
+        histories: items of each user, oldest first.
+        n_items: size of the catalogue.
+        window: which pairs count, and how much.
+        timestamp: time of each event in seconds, [n]; None if unknown.
+
+    Raises:
+        DataError: the window has a half-life and there are no timestamps.
+    """
+
+    dtype: np.dtype[Any] = np.dtype(np.int64)
+
+    def __init__(
+        self,
+        histories: RaggedArray,
+        n_items: int,
+        window: Window,
+        timestamp: NDArray[np.int64] | None = None,
+    ) -> None:
+        if window.half_life_days is None:
+            timestamp = np.zeros(0, np.int64)
+        elif timestamp is None:
+            raise DataError("half_life_days needs timestamps, and the interactions have none")
+        self.n_items = n_items
+        distinct = sort_unique(histories, n_items).values
+        self.item_counts = np.bincount(distinct, minlength=n_items)
+        n_users = len(histories.offsets) - 1
+        n_events = np.bincount(histories.values, minlength=n_items)
+        in_reach = min(2 * window.size, int(histories.lengths.max(initial=0)))
+        self.max_entries = np.minimum(n_events * in_reach, n_items - 1)
+        self._index = kernels.WindowIndex(
+            histories=histories,
+            user_index=np.repeat(np.arange(n_users, dtype=np.int32), histories.lengths),
+            events=RaggedArray(
+                np.concatenate([[0], n_events.cumsum()]),
+                np.argsort(histories.values, kind="stable"),
+            ),
+            timestamp=timestamp,
+            half_life=(window.half_life_days or 1.0) * _DAY,
+            decay=_decay_by_distance(window),
+            symmetric=window.direction == "symmetric",
+            count_users=window.repeats == "count_users",
+        )
+
+    def count_rows(self, start: int, stop: int, buffers: CsrBuffers) -> None:
+        """Count rows `start` to `stop`."""
+        kernels.count_window_rows(start, stop, self._index, buffers)
+
+
+def _decay_by_distance(window: Window) -> NDArray[np.int64]:
+    """The integer weight of a pair at each distance from zero to the size of the window."""
+    distance = np.maximum(np.arange(window.size + 1), 1)
+    weights = {
+        "none": np.ones(window.size + 1),
+        "harmonic": 1.0 / distance,
+        "linear": (window.size - distance + 1) / window.size,
+    }[window.decay]
+    return np.rint(weights / window.scale).astype(np.int64)
