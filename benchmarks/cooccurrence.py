@@ -1,15 +1,14 @@
-"""How fast co-occurrence is counted, and in how much memory, beside other ways to do it.
+"""Speed and memory of co-occurrence counting, compared with other libraries.
 
     python benchmarks/cooccurrence.py [--data ml-1m] [--rows 1000000 --rows 25000000] [--skip scipy]
-    python benchmarks/cooccurrence.py --growth   # each pair once, from a million to 100 million
+    python benchmarks/cooccurrence.py --growth   # row blocks, from a million to 100 million ratings
 
-Data: MovieLens 1M from `data/ml-1m` or `../shared/data/ml-1m`, skipped where neither is there, and
-made-up ratings in the proportions of MovieLens 25M. Every row counts as a like. Each way runs in a
-process of its own, one after the other, so that its peak memory is its own; that includes Python,
-the libraries and the data. Times are those of counting alone, the best of the repeats, from
-interactions or (scipy, implicit) from the user × item matrix, which is made beforehand. What numba
-compiles is compiled beforehand, too: it is kept from one process to the next. Where there are more
-than a billion pairs, scipy counts every eighth row only, and its seconds are multiplied.
+Data: MovieLens 1M from `data/ml-1m` or `../shared/data/ml-1m`, skipped if neither exists, and
+synthetic ratings in the proportions of MovieLens 25M. Every rating is positive. Each method runs in
+a process of its own, one after the other; its peak memory includes Python, the libraries and the
+data. Times are the best of the repeats and cover only the counting, from interactions or (scipy,
+implicit) from a user × item matrix that is made in advance. numba has compiled its functions in
+advance. Above a billion pairs, scipy counts only every eighth row, and its time is multiplied.
 """
 
 from __future__ import annotations
@@ -34,15 +33,15 @@ SIZES = (100_000, 1_000_000, 5_000_000, 25_000_000)
 RATINGS_PER_USER = 154
 NEIGHBOURS = 100
 FITS_IN_MEMORY = 300_000_000
-"""Entries of X, at most, up to which the whole matrix is also counted into memory."""
+"""Most entries of X that are also counted into memory as a whole."""
 SCIPY_ROWS = 1000
-"""Rows of a block that scipy counts."""
+"""Rows of a block of scipy's product."""
 SCIPY_SHARE = 8
-"""Scipy counts one row in so many where there are more pairs than this:"""
+"""scipy counts one of so many rows if there are more pairs than this:"""
 SCIPY_PAIRS = 10**9
 GROWTH = (1_000_000, 5_000_000, 25_000_000, 100_000_000)
 FITS_A_JOIN = 100_000_000
-"""Pairs of likes up to which a self-join is tried."""
+"""Pairs of interactions up to which a self-join is tried."""
 
 
 def load(path: Path) -> Any:
@@ -91,26 +90,13 @@ def by_matrix(path: Path) -> Callable[[], tuple[int, int]]:
 
 
 def by_blocks(path: Path) -> Callable[[], tuple[int, int]]:
-    from recsys.cooccurrence import map_cooccurrence
+    from recsys.cooccurrence.planner import plan_count
 
     interactions = load(path)
 
     def count() -> tuple[int, int]:
-        blocks = np.array(list(map_cooccurrence(interactions, entries_and_sum)))
-        entries, total = blocks.sum(axis=0).tolist()
-        return entries, total
-
-    return count
-
-
-def by_pairs(path: Path) -> Callable[[], tuple[int, int]]:
-    from recsys.cooccurrence import map_pairs
-
-    interactions = load(path)
-
-    def count() -> tuple[int, int]:
-        blocks = np.array(list(map_pairs(interactions, entries_and_sum)))
-        entries, total = (2 * blocks.sum(axis=0)).tolist()  # both directions, as the others
+        plan = plan_count(interactions, None)
+        entries, total = np.array(list(plan.map_blocks(entries_and_sum))).sum(axis=0).tolist()
         return entries, total
 
     return count
@@ -150,7 +136,9 @@ def by_scipy(path: Path) -> Callable[[], tuple[int, int]]:
 
 def by_scipy_blocks(path: Path, every: int = 1) -> Callable[[], tuple[int, int] | None]:
     user_item = user_items(path)
-    item_user = user_item.T.tocsr()[::every]  # not a run of them: neighbouring ids may be alike
+    item_user = user_item.T.tocsr()[
+        ::every
+    ]  # not consecutive rows: neighbouring ids may be similar
 
     def count() -> tuple[int, int] | None:
         entries, total = 0, 0
@@ -181,10 +169,10 @@ def by_polars(path: Path) -> Callable[[], tuple[int, int]]:
     import polars as pl
 
     interactions = load(path)
-    likes = pl.DataFrame({"user": interactions.user_index, "item": interactions.item_index})
+    events = pl.DataFrame({"user": interactions.user_index, "item": interactions.item_index})
 
     def count() -> tuple[int, int]:
-        pairs = likes.lazy().unique().join(likes.lazy().unique(), on="user")
+        pairs = events.lazy().unique().join(events.lazy().unique(), on="user")
         counts = pairs.filter(pl.col("item") != pl.col("item_right"))
         found = counts.group_by("item", "item_right").len().collect(engine="streaming")
         return found.height, int(found["len"].cast(pl.Int64).sum())
@@ -203,18 +191,16 @@ WAYS: dict[str, Callable[[Path], Callable[[], tuple[int, int] | None]]] = {
     "implicit": by_implicit,
     "matrix": by_matrix,
     "blocks": by_blocks,
-    "pairs": by_pairs,
     "disk": to_disk,
     "neighbours": to_neighbours,
 }
 LABELS = {
     "scipy": "scipy `X.T @ X`",
-    "scipy-blocks": "scipy, row blocks, let go",
+    "scipy-blocks": "scipy, row blocks, discarded",
     "polars": "polars self-join",
     "implicit": f"implicit `all_pairs_knn`, top {NEIGHBOURS}",
     "matrix": "**recsys**, matrix in memory",
-    "blocks": "**recsys**, row blocks, let go",
-    "pairs": "**recsys**, each pair once, let go",
+    "blocks": "**recsys**, row blocks, discarded",
     "disk": "**recsys**, row blocks to disk",
     "neighbours": f"**recsys**, top {NEIGHBOURS} by cosine",
 }
@@ -229,13 +215,13 @@ class Measured(NamedTuple):
 def measure(
     way: str, path: Path, repeats: int, every: int = 1
 ) -> tuple[Measured, tuple[int, int] | None]:
-    """The least seconds and seconds of CPU, peak GiB, and entries and sum of what was counted.
+    """Least seconds and seconds of CPU, peak GiB, and entries and sum of what was counted.
 
-    With `every`, scipy counts one row in so many, and its seconds are multiplied.
+    With `every`, scipy counts one of so many rows, and its time is multiplied.
     """
     count = WAYS[way](path) if every == 1 else by_scipy_blocks(path, every)
-    if way in ("matrix", "blocks", "pairs", "disk", "neighbours"):
-        compile_beforehand()
+    if way in ("matrix", "blocks", "disk", "neighbours"):
+        compile_in_advance()
     best, found = Measured(float("inf"), float("inf"), 0.0), None
     for _ in range(repeats):
         start, cpu = time.perf_counter(), time.process_time()
@@ -247,16 +233,16 @@ def measure(
     return best, found
 
 
-def measure_alone(
+def measure_in_process(
     way: str, path: Path, repeats: int, every: int = 1
 ) -> tuple[Measured, tuple[int, int] | None]:
-    """Measure in a process of its own."""
+    """Measure in a new process."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as alone:
         return alone.submit(measure, way, path, repeats, every).result()
 
 
-def compile_beforehand() -> None:
+def compile_in_advance() -> None:
     import pandas as pd
 
     from recsys.cooccurrence import count_neighbours
@@ -267,7 +253,7 @@ def compile_beforehand() -> None:
 
 
 def save(path: Path, user: Any, item: Any) -> dict[str, int]:
-    """Write the likes of users and items numbered from zero, users in order."""
+    """Save interactions of users and items numbered from zero, users in order."""
     lengths = np.bincount(user)
     n_items = int(item.max()) + 1
     np.savez(
@@ -313,22 +299,22 @@ def save_synthetic(path: Path, rows: int) -> dict[str, int]:
     return save(path, user - user.min(), item)
 
 
-def compare(name: str, path: Path, facts: dict[str, int], skip: list[str]) -> None:
-    repeats = 5 if facts["pairs"] < 10**9 else 3
-    shape = f"{facts['rows']:,} ratings, {facts['users']:,} users, {facts['items']:,} items"
+def compare(name: str, path: Path, stats: dict[str, int], skip: list[str]) -> None:
+    repeats = 5 if stats["pairs"] < 10**9 else 3
+    shape = f"{stats['rows']:,} ratings, {stats['users']:,} users, {stats['items']:,} items"
     print(f"\n### {name}: {shape}\n", flush=True)
     heads = ["way", "seconds", "× scipy", "CPU s", "× scipy", "peak GiB", "entries", "load"]
     print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}", flush=True)
     by_product: Measured | None = None
     reference: tuple[int, int] | None = None
     for way, label in LABELS.items():
-        too_large = (way == "polars" and facts["pairs"] > FITS_A_JOIN) or (
-            way in ("scipy", "matrix") and min(facts["pairs"], facts["items"] ** 2) > FITS_IN_MEMORY
+        too_large = (way == "polars" and stats["pairs"] > FITS_A_JOIN) or (
+            way in ("scipy", "matrix") and min(stats["pairs"], stats["items"] ** 2) > FITS_IN_MEMORY
         )
         if way in skip or too_large:
             continue
-        every = SCIPY_SHARE if way == "scipy-blocks" and facts["pairs"] > SCIPY_PAIRS else 1
-        taken, found = measure_alone(way, path, repeats, every)
+        every = SCIPY_SHARE if way == "scipy-blocks" and stats["pairs"] > SCIPY_PAIRS else 1
+        taken, found = measure_in_process(way, path, repeats, every)
         reference = reference or found
         if found not in (None, reference):
             raise SystemExit(f"{label} counts {found}, not {reference}")
@@ -344,14 +330,14 @@ def compare(name: str, path: Path, facts: dict[str, int], skip: list[str]) -> No
 
 
 def grow(path: Path) -> None:
-    """How the cost of counting each pair once grows."""
-    heads = ["ratings", "users", "items", "pairs of likes", "seconds", "ns a pair", "peak GiB"]
+    """How the cost of counting grows with the number of ratings."""
+    heads = ["ratings", "users", "items", "pairs", "seconds", "ns a pair", "peak GiB"]
     print(f"\n| {' | '.join(heads)} |\n|{' --- |' * len(heads)}", flush=True)
     for rows in GROWTH:
-        facts = save_synthetic(path, rows)
-        taken, _ = measure_alone("pairs", path, 3 if rows < GROWTH[-1] else 1)
-        pairs = (facts["pairs"] - facts["rows"]) // 2
-        cells = [f"{facts[name]:,}" for name in ("rows", "users", "items")] + [f"{pairs:,}"]
+        stats = save_synthetic(path, rows)
+        taken, _ = measure_in_process("blocks", path, 3 if rows < GROWTH[-1] else 1)
+        pairs = stats["pairs"] - stats["rows"]
+        cells = [f"{stats[name]:,}" for name in ("rows", "users", "items")] + [f"{pairs:,}"]
         cells += [f"{taken.seconds:.2f}", f"{taken.seconds / pairs * 1e9:.2f}", f"{taken.peak:.2f}"]
         print(f"| {' | '.join(cells)} |", flush=True)
 
@@ -367,27 +353,27 @@ def machine() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", choices=["ml-1m", "synthetic"], help="only one of the two")
+    parser.add_argument("--data", choices=["ml-1m", "synthetic"], help="only this data")
     parser.add_argument("--rows", type=int, action="append", help="may be given several times")
     parser.add_argument("--growth", action="store_true", help="only how the cost grows")
-    parser.add_argument("--skip", choices=WAYS, action="append", default=[], help="leave out")
+    parser.add_argument("--skip", choices=WAYS, action="append", default=[], help="method to skip")
     options = parser.parse_args()
     print(f"{machine()}; load {os.getloadavg()[0]:.2f} at the start", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "likes.npz"
+        path = Path(folder) / "interactions.npz"
         if options.growth:
             grow(path)
             return
         if options.data != "synthetic":
-            facts = save_movielens(path)
-            if facts is None:
-                print("\nMovieLens 1M is not there: skipped", flush=True)
+            stats = save_movielens(path)
+            if stats is None:
+                print("\nMovieLens 1M was not found: skipped", flush=True)
             else:
-                compare("MovieLens 1M", path, facts, options.skip)
+                compare("MovieLens 1M", path, stats, options.skip)
         if options.data != "ml-1m":
             for rows in options.rows or SIZES:
-                facts = save_synthetic(path, rows)
-                compare(f"Made up, {rows:,}", path, facts, options.skip)
+                stats = save_synthetic(path, rows)
+                compare(f"Synthetic, {rows:,}", path, stats, options.skip)
 
 
 if __name__ == "__main__":

@@ -163,9 +163,7 @@ def write_block(folder: Path, block: RowBlock) -> WrittenBlock:
     return WrittenBlock(name, block.start, matrix.sum(axis=1), matrix.sum(axis=0), matrix.nnz)
 
 
-def finalize_blocks(
-    folder: Path, blocks: Iterable[WrittenBlock], metadata: CountMetadata
-) -> None:
+def finalize_blocks(folder: Path, blocks: Iterable[WrittenBlock], metadata: CountMetadata) -> None:
     """Write the sums, the item ids and the manifest of a folder of blocks.
 
     Args:

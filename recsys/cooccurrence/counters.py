@@ -54,7 +54,7 @@ def sort_unique(histories: RaggedArray, n_items: int, threads: int = 1) -> Ragge
     n_users = len(histories.offsets) - 1
     dtype = np.uint16 if n_items <= 2**16 else np.int32  # less memory to read is faster
     values, lengths = np.empty(len(histories.values), dtype), np.empty(n_users, np.int64)
-    step = -(-n_users // (4 * threads))
+    step = max(-(-n_users // (4 * threads)), 1)
 
     def sort(start: int) -> None:
         stop = min(start + step, n_users)

@@ -178,7 +178,7 @@ def _connect(cluster: Client | str) -> Iterator[Client]:
         from distributed import Client
     except ImportError as error:
         raise ConfigError(
-            "counting on a cluster needs Dask, which is not installed: run pip install -e '.[dask]'"
+            "counting on a cluster needs Dask, which is not installed: pip install -e '.[dask]'"
         ) from error
     with ExitStack() as stack:
         if isinstance(cluster, str):

@@ -134,10 +134,10 @@ def lmi(cells: Cells) -> Floats:
     return in_bits
 
 
+_SIMILARITIES = raw, log1p, sqrt, cosine, jaccard, overlap, conditional
+_ASSOCIATIONS = lift, pmi, ppmi, shifted_ppmi, lmi
 WEIGHTINGS: Mapping[str, Callable[[Cells], Floats]] = {
-    formula.__name__: formula
-    for formula in (raw, log1p, sqrt, cosine, jaccard, overlap, conditional, lift)
-    + (pmi, ppmi, shifted_ppmi, lmi)
+    formula.__name__: formula for formula in (*_SIMILARITIES, *_ASSOCIATIONS)
 }
 _DROP_ZEROS = ("ppmi", "shifted_ppmi")
 """Weightings in which many entries are zero, the same as an empty entry."""

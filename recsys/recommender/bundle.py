@@ -89,8 +89,8 @@ class PairCounts:
 
     @classmethod
     def from_cooccurrence(cls, cooccurrence: Cooccurrence) -> PairCounts | None:
-        """The largest counts. None if counts are not numbers of users (windows, weights)."""
-        if cooccurrence.window is not None or cooccurrence.is_weighted:
+        """The largest counts. None if counts are not numbers of users (windows)."""
+        if cooccurrence.window is not None:
             return None
         from recsys.cooccurrence import keep_top_k
 

@@ -1,4 +1,4 @@
-"""The slow, obvious counts that the fast ones are held against, and logs to count."""
+"""Reference counts and interactions shared by the tests."""
 
 import numpy as np
 import pandas as pd
@@ -9,13 +9,13 @@ from recsys.data import read_ratings
 
 @pytest.fixture(scope="session")
 def count_by_product():
-    """XᵀX of the user × item matrix by scipy, with zero diagonal."""
+    """Count with scipy: XᵀX of the user × item matrix, with zero diagonal."""
 
     def count(interactions, min_rating=None):
-        liked = interactions
+        positives = interactions
         if min_rating is not None and interactions.rating is not None:
-            liked = interactions.filter(interactions.rating >= min_rating)
-        user_item = liked.user_item_matrix()
+            positives = interactions.filter(interactions.rating >= min_rating)
+        user_item = positives.user_item_matrix()
         matrix = (user_item.T @ user_item).tocsr()
         matrix.setdiag(0)
         matrix.eliminate_zeros()
@@ -26,8 +26,8 @@ def count_by_product():
 
 
 @pytest.fixture(scope="session")
-def assert_same():
-    """Equal to the bit: type, structure and values."""
+def assert_equal():
+    """Require equal types, structure and values."""
 
     def check(matrix, expected):
         assert matrix.dtype == expected.dtype
@@ -40,8 +40,8 @@ def assert_same():
 
 
 @pytest.fixture(scope="session")
-def crowd():
-    """400 users of 700 items, a few liked by nearly all and most by hardly any."""
+def skewed():
+    """400 users of 700 items: a few popular with nearly all users, most with hardly any."""
     rng = np.random.default_rng(0)
     popularity = 1 / np.arange(1, 701)
     rows = []

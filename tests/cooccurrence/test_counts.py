@@ -15,7 +15,7 @@ from recsys.cooccurrence import (
 from recsys.data import read_ratings
 from recsys.errors import DataError
 
-# (user, item) -> rating; user 0 likes item 0 in any case, so that something is liked.
+# (user, item) -> rating; user 0 rates item 0 with 5, so that something always counts.
 logs = st.dictionaries(
     st.tuples(st.integers(0, 6), st.integers(0, 6)), st.sampled_from([1.0, 3.5, 4.0, 5.0])
 ).map(lambda log: log | {(0, 0): 5.0})
@@ -27,26 +27,26 @@ def interactions_of(log):
 
 
 def count_by_loops(interactions, min_rating):
-    """X_ij and n_i by going over the pairs of each user."""
+    """X_ij and item counts by a loop over the pairs of each user."""
     pairs = np.zeros((interactions.n_items, interactions.n_items), dtype=int)
     singles = np.zeros(interactions.n_items, dtype=int)
     for user in range(interactions.n_users):
-        liked = {
+        items = {
             item
             for who, item, rating in zip(
                 interactions.user_index, interactions.item_index, interactions.rating, strict=True
             )
             if who == user and (min_rating is None or rating >= min_rating)
         }
-        for item in liked:
+        for item in items:
             singles[item] += 1
-        for one, other in permutations(liked, 2):
-            pairs[one, other] += 1
+        for a, b in permutations(items, 2):
+            pairs[a, b] += 1
     return pairs, singles
 
 
 @given(log=logs, min_rating=st.sampled_from([None, 0.5, 3.5, 4.0]))
-def test_counts_are_those_of_a_loop_over_pairs(log, min_rating):
+def test_counts_equal_a_loop_over_pairs(log, min_rating):
     interactions = interactions_of(log)
     counts = count_cooccurrence(interactions, min_rating)
     pairs, singles = count_by_loops(interactions, min_rating)
@@ -57,16 +57,16 @@ def test_counts_are_those_of_a_loop_over_pairs(log, min_rating):
 
 
 @given(log=logs)
-def test_the_matrix_is_as_promised(log):
+def test_matrix_format(log):
     matrix = count_cooccurrence(interactions_of(log)).matrix
     assert matrix.dtype == np.int32
     assert matrix.has_sorted_indices
-    assert (matrix.data > 0).all(), "zeros are not stored, the diagonal neither"
+    assert (matrix.data > 0).all(), "neither zeros nor the diagonal are stored"
     assert (matrix != matrix.T).nnz == 0
 
 
-def test_the_threshold_counts_as_liked_and_is_4_by_default(small_log):
-    # Liked at 4 or more: user 1: 10 20 30; 2: 10 20; 3: 10.
+def test_the_threshold_is_inclusive_and_4_by_default(small_log):
+    # Rated 4 or higher: user 1: 10 20 30; 2: 10 20; 3: 10.
     counts = count_cooccurrence(read_ratings(small_log))
     assert counts.min_rating == 4.0
     assert counts.matrix.toarray().tolist() == [
@@ -86,19 +86,19 @@ def test_the_threshold_counts_as_liked_and_is_4_by_default(small_log):
 
 
 def test_without_ratings_every_row_counts(small_log):
-    watches = read_ratings(small_log.drop(columns="rating"))
-    counts = count_cooccurrence(watches, min_rating=4.0)
+    interactions = read_ratings(small_log.drop(columns="rating"))
+    counts = count_cooccurrence(interactions, min_rating=4.0)
     assert counts.min_rating is None
     assert counts.item_counts.tolist() == [3, 2, 2, 1, 1]
 
 
-def test_a_threshold_above_all_ratings_is_refused(small_log):
+def test_a_threshold_above_all_ratings_is_rejected(small_log):
     with pytest.raises(DataError, match=r"no rating is 6.0 or higher \(the highest is 5\)"):
         count_cooccurrence(read_ratings(small_log), min_rating=6.0)
 
 
 @pytest.mark.parametrize("min_rating", [None, 4.0])
-def test_counting_leaves_the_interactions_as_they_are(small_log, min_rating):
+def test_counting_does_not_change_the_interactions(small_log, min_rating):
     interactions = read_ratings(small_log)
     before = interactions.item_index.copy()
     count_cooccurrence(interactions, min_rating)
@@ -120,7 +120,7 @@ def test_the_same_item_twice_counts_once():
 
 
 @pytest.mark.parametrize("log", [{(0, 0): 5.0}, {(0, 0): 5.0, (1, 0): 4.0}], ids=["user", "item"])
-def test_of_one_item_there_are_no_pairs(log):
+def test_a_single_item_has_no_pairs(log):
     counts = count_cooccurrence(interactions_of(log))
     assert counts.matrix.nnz == 0
     assert counts.matrix.shape == (1, 1)
@@ -133,40 +133,10 @@ def test_one_user_pairs_everything():
     assert counts.matrix.toarray().tolist() == (1 - np.eye(70, dtype=int)).tolist()
 
 
-def test_without_interactions_there_is_nothing_to_count():
-    none = interactions_of({(0, 0): 5.0}).filter(np.array([False]))
+def test_empty_interactions_are_rejected():
+    empty = interactions_of({(0, 0): 5.0}).filter(np.array([False]))
     with pytest.raises(DataError, match="there are no interactions to count"):
-        count_cooccurrence(none)
-
-
-def test_weights_beyond_32_bits_are_counted_exactly():
-    log = interactions_of({(0, 0): 5.0, (0, 1): 5.0, (1, 0): 5.0, (1, 1): 5.0, (1, 2): 5.0})
-    counts = count_cooccurrence(log, user_weights=np.array([2**31, 2**61 + 1]))
-    both, one = 2**31 + 2**61 + 1, 2**61 + 1
-    assert counts.matrix.dtype == np.int64
-    assert counts.matrix.toarray().tolist() == [[0, both, one], [both, 0, one], [one, one, 0]]
-    assert counts.item_counts.tolist() == [both, both, one]
-    assert counts.n_users == both
-    assert counts.is_weighted
-
-
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [
-        (
-            np.array([1]),
-            r"user_weights has the shape \(1,\); there must be one for each user, \(2,",
-        ),
-        (np.array([1.0, 2.0]), "user_weights must be whole numbers from 0"),
-        (np.array([1, -1]), "user_weights must be whole numbers from 0"),
-        (np.array([2**62, 2**62]), "user_weights sum up to more than 2⁶³"),
-    ],
-    ids=["shape", "fractions", "negative", "sum"],
-)
-def test_weights_that_cannot_be_are_refused(weights, message):
-    log = interactions_of({(0, 0): 5.0, (1, 1): 5.0})
-    with pytest.raises(DataError, match=message):
-        count_cooccurrence(log, user_weights=weights)
+        count_cooccurrence(empty)
 
 
 def test_counting_can_be_configured_as_a_window():

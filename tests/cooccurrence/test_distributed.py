@@ -1,4 +1,4 @@
-"""Counts over a Dask cluster are those of one machine, even if a worker is lost on the way."""
+"""Counts on a Dask cluster equal those of one machine, even if a worker is lost."""
 
 import os
 import signal
@@ -12,10 +12,8 @@ import pyarrow as pa
 import pytest
 
 from recsys.cooccurrence import Window, count_cooccurrence, open_blocks
-from recsys.cooccurrence.distributed import count_on_cluster
-from recsys.cooccurrence.partials import add_blocks
-from recsys.cooccurrence.rows import RowBlock, csr_of
-from recsys.cooccurrence.shares import partition_of
+from recsys.cooccurrence.distributed import add_blocks, count_on_cluster, partition_of
+from recsys.cooccurrence.matrix import RowBlock, make_csr
 from recsys.data import read_ratings
 from recsys.errors import ConfigError, DataError
 
@@ -26,7 +24,7 @@ DECAYED = Window(size=4, direction="forward", decay="linear", half_life_days=0.0
 
 @pytest.fixture(scope="module")
 def client():
-    """Two workers, as threads of this process."""
+    """A client of two workers, threads of this process."""
     with distributed.Client(
         processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None
     ) as client:
@@ -62,15 +60,15 @@ def source(request, tmp_path_factory):
     return folder
 
 
-def quietly(report):
-    """Rows are left out on purpose."""
+def ignore(report):
+    """The data has invalid rows on purpose."""
 
 
-def assert_same_counts(blocks, expected, assert_same):
-    assert_same(blocks.load().matrix, expected.matrix)
+def assert_equal_counts(blocks, expected, assert_equal):
+    assert_equal(blocks.load().matrix, expected.matrix)
     assert blocks.item_counts.tolist() == expected.item_counts.tolist()
     assert blocks.items == expected.items
-    for name in ("n_users", "min_rating", "window", "is_weighted"):
+    for name in ("n_users", "min_rating", "window"):
         assert getattr(blocks, name) == getattr(expected, name)
     for found, sums in zip(blocks.marginals(), expected.marginals(), strict=True):
         assert np.array_equal(found, sums)
@@ -82,8 +80,8 @@ def assert_same_counts(blocks, expected, assert_same):
     [None, Window(size=2), DECAYED],
     ids=["sets", "window", "decayed"],
 )
-def test_as_on_one_machine(client, source, tmp_path, window, assert_same):
-    expected = count_cooccurrence(read_ratings(source, on_report=quietly), 3.5, window=window)
+def test_equals_the_counts_of_one_machine(client, source, tmp_path, window, assert_equal):
+    expected = count_cooccurrence(read_ratings(source, on_report=ignore), 3.5, window=window)
     done = []
     count_on_cluster(
         source,
@@ -94,16 +92,16 @@ def test_as_on_one_machine(client, source, tmp_path, window, assert_same):
         n_partitions=5,
         memory_limit="2MB",
         on_block=lambda *progress: done.append(progress),
-        on_report=quietly,
+        on_report=ignore,
     )
     blocks = open_blocks(tmp_path / "counts")
-    assert_same_counts(blocks, expected, assert_same)
+    assert_equal_counts(blocks, expected, assert_equal)
     assert len(blocks.parts) > 1
     assert done == [(n + 1, len(blocks.parts)) for n in range(len(blocks.parts))]
     assert [path.name for path in tmp_path.iterdir()] == ["counts"]
 
 
-def test_what_was_left_out_is_told_once(client, source, tmp_path):
+def test_quarantined_rows_are_reported_once(client, source, tmp_path):
     expected, reports = [], []
     read_ratings(source, on_report=expected.append)
     count_on_cluster(source, tmp_path / "counts", client, n_partitions=3, on_report=reports.append)
@@ -115,37 +113,37 @@ def test_what_was_left_out_is_told_once(client, source, tmp_path):
     }
 
 
-def test_more_partitions_than_users(client, small_log, tmp_path, assert_same):
+def test_more_partitions_than_users(client, small_log, tmp_path, assert_equal):
     small_log.to_parquet(tmp_path / "ratings.parquet")
     expected = count_cooccurrence(read_ratings(small_log))
     blocks = count_on_cluster(
         tmp_path / "ratings.parquet", tmp_path / "counts", client, n_partitions=20
     )
-    assert_same_counts(blocks, expected, assert_same)
+    assert_equal_counts(blocks, expected, assert_equal)
 
 
-def test_ids_without_ratings_or_times(client, small_log, tmp_path, assert_same):
-    watches = small_log.rename(columns={"item_id": "film"})[["user_id", "film"]]
-    watches.to_parquet(tmp_path / "watches.parquet")
+def test_interactions_without_ratings_or_timestamps(client, small_log, tmp_path, assert_equal):
+    events = small_log.rename(columns={"item_id": "film"})[["user_id", "film"]]
+    events.to_parquet(tmp_path / "events.parquet")
     columns = {"item_id": "film"}
-    expected = count_cooccurrence(read_ratings(watches, columns=columns, on_report=quietly))
+    expected = count_cooccurrence(read_ratings(events, columns=columns, on_report=ignore))
     blocks = count_on_cluster(
-        tmp_path / "watches.parquet",
+        tmp_path / "events.parquet",
         tmp_path / "counts",
         client,
         columns=columns,
-        on_report=quietly,
+        on_report=ignore,
     )
-    assert_same_counts(blocks, expected, assert_same)
+    assert_equal_counts(blocks, expected, assert_equal)
     assert blocks.min_rating is None
 
 
 @pytest.fixture
 def processes(tmp_path):
-    """A scheduler and two workers, processes of their own: the address, and pids by name."""
+    """A client of a scheduler and two worker processes, and the workers by name."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    known = tmp_path / "scheduler.json"
-    common = ["--scheduler-file", str(known), "--no-dashboard"]
+    address_file = tmp_path / "scheduler.json"
+    common = ["--scheduler-file", str(address_file), "--no-dashboard"]
 
     def start(*command):
         with (tmp_path / "log.txt").open("a") as log:
@@ -163,7 +161,7 @@ def processes(tmp_path):
         for name in ("first", "second"):
             alone = ("--no-nanny", "--nthreads", "1", "--name", name, *local)
             running.append(start("distributed.cli.dask_worker", *alone))
-        with distributed.Client(scheduler_file=str(known), set_as_default=False) as client:
+        with distributed.Client(scheduler_file=str(address_file), set_as_default=False) as client:
             client.wait_for_workers(2, timeout=60)
             yield client, dict(zip(("first", "second"), running[1:], strict=True))
     finally:
@@ -172,22 +170,22 @@ def processes(tmp_path):
             process.wait()
 
 
-def has_counters(client):
-    """How many of the counters, or of the shares they are made of, each worker holds."""
+def count_plans(client):
+    """Number of plans, or of the partitions they are made from, that each worker holds."""
     return {
-        address: sum(str(key).startswith(("counter_of", "collect_share")) for key in keys)
+        address: sum(str(key).startswith(("plan_partition", "collect_partition")) for key in keys)
         for address, keys in client.has_what().items()
     }
 
 
 @pytest.fixture
 def time_limit():
-    """A count that waits for ever for what is lost fails, too."""
+    """Fail if the count hangs."""
 
-    def give_up(number, frame):
-        raise TimeoutError("the count has not ended in two minutes")
+    def fail(number, frame):
+        raise TimeoutError("the count takes longer than two minutes")
 
-    before = signal.signal(signal.SIGALRM, give_up)
+    before = signal.signal(signal.SIGALRM, fail)
     signal.alarm(120)
     yield
     signal.alarm(0)
@@ -196,17 +194,17 @@ def time_limit():
 
 @pytest.mark.parametrize("stage", ["reading", "counting"])
 def test_a_killed_worker_costs_only_time(
-    processes, time_limit, crowd, tmp_path, assert_same, stage
+    processes, time_limit, skewed, tmp_path, assert_equal, stage
 ):
-    """The worker with most of the users is killed after reading, or after one block of many."""
+    """Kill the worker with most users after reading, or after one of many blocks."""
     client, workers = processes
-    log = pd.DataFrame({"user_id": crowd.user_index, "item_id": crowd.item_index})
-    log.to_parquet(tmp_path / "watches.parquet", row_group_size=5_000)
-    expected = count_cooccurrence(crowd)
+    log = pd.DataFrame({"user_id": skewed.user_index, "item_id": skewed.item_index})
+    log.to_parquet(tmp_path / "events.parquet", row_group_size=5_000)
+    expected = count_cooccurrence(skewed)
     killed, recounted = [], []
 
     def kill():
-        held = has_counters(client)
+        held = count_plans(client)
         address = max(held, key=held.get)
         assert held[address] >= 2
         victim = workers[client.scheduler_info()["workers"][address]["name"]]
@@ -219,10 +217,10 @@ def test_a_killed_worker_costs_only_time(
             assert total >= 10
             kill()
         if done == total:
-            recounted.append(has_counters(client))
+            recounted.append(count_plans(client))
 
     blocks = count_on_cluster(
-        tmp_path / "watches.parquet",
+        tmp_path / "events.parquet",
         tmp_path / "counts",
         client.scheduler.address,
         n_partitions=4,
@@ -230,26 +228,25 @@ def test_a_killed_worker_costs_only_time(
         on_block=on_block,
         on_report=lambda report: kill() if stage == "reading" else None,
     )
-    assert_same_counts(open_blocks(blocks.folder), expected, assert_same)
+    assert_equal_counts(open_blocks(blocks.folder), expected, assert_equal)
     assert len(killed) == 1
-    # The one that is left has had to make anew what was lost.
+    # The surviving worker has recomputed what was lost.
     (survivor,) = recounted[0]
     assert survivor not in killed
     assert recounted[0][survivor] == 4
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.string()], ids=str)
-def test_a_user_is_always_of_one_partition(kind):
+def test_the_partition_depends_only_on_the_user(kind):
     ids = pa.chunked_array([pa.array([5, 7, None, 5], pa.int64())]).cast(kind)
-    places = partition_of(ids, 1_000)
-    assert places[0] == places[3] != places[1]
-    # Another piece, in other company; the hash is the same on every machine and every day.
-    assert partition_of(ids[3:], 1_000)[0] == places[0]
-    assert ((places >= 0) & (places < 1_000)).all()
+    partitions = partition_of(ids, 1_000)
+    assert partitions[0] == partitions[3] != partitions[1]
+    assert partition_of(ids[3:], 1_000)[0] == partitions[0]
+    assert ((partitions >= 0) & (partitions < 1_000)).all()
 
 
-def test_sums_that_do_not_fit_are_refused():
-    half = csr_of(
+def test_sums_that_overflow_are_rejected():
+    half = make_csr(
         np.array([2**30], np.int32), np.array([1], np.int32), np.array([0, 1, 1]), shape=(2, 2)
     )
     block, less = RowBlock(0, half), RowBlock(0, half.copy())
@@ -259,7 +256,7 @@ def test_sums_that_do_not_fit_are_refused():
         add_blocks(block, block)
 
 
-def test_nothing_liked_is_an_error(client, small_log, tmp_path):
+def test_a_threshold_above_all_ratings_is_rejected(client, small_log, tmp_path):
     small_log.to_parquet(tmp_path / "ratings.parquet")
     with pytest.raises(DataError, match=r"no rating is 6.0 or higher \(the highest is 5\)"):
         count_on_cluster(tmp_path / "ratings.parquet", tmp_path / "counts", client, 6.0)
@@ -267,21 +264,21 @@ def test_nothing_liked_is_an_error(client, small_log, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda log: log.astype({"user_id": float}), "'user_id' is of type double"),
         (lambda log: log.drop(columns="item_id"), "no column 'item_id'"),
-        (lambda log: log[:0], "there are no rows"),
+        (lambda log: log[:0], "the file has no rows"),
     ],
     ids=["fractions", "column", "empty"],
 )
-def test_unusable_ratings(client, small_log, tmp_path, change, told):
+def test_unusable_ratings(client, small_log, tmp_path, change, message):
     change(small_log).to_parquet(tmp_path / "ratings.parquet")
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         count_on_cluster(tmp_path / "ratings.parquet", tmp_path / "counts", client)
 
 
-def test_other_files_are_refused(client, small_log, tmp_path):
+def test_other_formats_are_rejected(client, small_log, tmp_path):
     small_log.to_csv(tmp_path / "ratings.csv", index=False)
     with pytest.raises(DataError, match="read from Parquet"):
         count_on_cluster(tmp_path / "ratings.csv", tmp_path / "counts", client)

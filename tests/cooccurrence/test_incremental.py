@@ -1,6 +1,5 @@
-"""Updated counts are, to the bit, those of a rebuild."""
+"""Updated counts are exactly those of a rebuild."""
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -8,9 +7,9 @@ from hypothesis import strategies as st
 
 from recsys.cooccurrence import Window, count_cooccurrence, incremental, update_cooccurrence
 from recsys.data import read_ratings
-from recsys.errors import ConfigError, DataError
+from recsys.errors import DataError
 
-# (user, item) -> (rating, day); users and items come and go. One like is always there.
+# (user, item) -> (rating, day); users and items come and go. One positive is always there.
 logs = st.dictionaries(
     st.tuples(st.integers(0, 5), st.integers(0, 6)),
     st.tuples(st.sampled_from([1.0, 3.5, 4.0, 5.0]), st.integers(0, 9)),
@@ -36,12 +35,12 @@ def check(counts, rebuilt):
     assert counts.item_counts.dtype == rebuilt.item_counts.dtype
     assert counts.item_counts.tolist() == rebuilt.item_counts.tolist()
     assert counts.items == rebuilt.items
-    for name in ("n_users", "min_rating", "window", "is_weighted"):
+    for name in ("n_users", "min_rating", "window"):
         assert getattr(counts, name) == getattr(rebuilt, name)
 
 
 @given(before=logs, after=logs, window=windows, min_rating=st.sampled_from([None, 3.5, 4.0]))
-def test_any_change(before, after, window, min_rating):
+def test_arbitrary_changes(before, after, window, min_rating):
     old, new = interactions_of(before), interactions_of(after)
     counts = count_cooccurrence(old, min_rating, window=window)
     updated = update_cooccurrence(counts, old, new)
@@ -49,53 +48,50 @@ def test_any_change(before, after, window, min_rating):
 
 
 @given(before=logs, data=st.data(), window=windows)
-def test_a_few_changes_of_many_ratings(before, data, window):
+def test_few_changes(before, data, window):
     after = dict(before)
     for key in data.draw(st.lists(st.sampled_from(sorted(before)), max_size=3, unique=True)):
         rating, day = after.pop(key)
-        if key == (2, 3) or data.draw(st.booleans()):  # across the threshold, or gone
+        if key == (2, 3) or data.draw(st.booleans()):  # across the threshold, or removed
             after[key] = (8.0 - rating if key != (2, 3) else 4.0, day)
-    after |= data.draw(st.dictionaries(st.just((7, 8)), st.just((4.5, 1))))  # a newcomer
+    after |= data.draw(st.dictionaries(st.just((7, 8)), st.just((4.5, 1))))  # a new user and item
     old, new = interactions_of(before), interactions_of(after)
     counts = count_cooccurrence(old, window=window)
     check(update_cooccurrence(counts, old, new), count_cooccurrence(new, window=window))
 
 
-def test_only_those_who_changed_are_counted_again(monkeypatch):
+def test_only_changed_users_are_counted(monkeypatch):
     log = {(user, item): (5.0, 0) for user in range(50) for item in range(4)}
     old = interactions_of(log)
     new = interactions_of(log | {(7, 2): (1.0, 0), (60, 0): (5.0, 0), (60, 1): (5.0, 0)})
     counts = count_cooccurrence(old)
     counted = []
-    make_counter = incremental.make_counter
+    plan_count = incremental.plan_count
     monkeypatch.setattr(
         incremental,
-        "make_counter",
-        lambda rows, *rest, **more: counted.append(len(rows)) or make_counter(rows, *rest, **more),
+        "plan_count",
+        lambda rows, *rest, **more: counted.append(len(rows)) or plan_count(rows, *rest, **more),
     )
     updated = update_cooccurrence(counts, old, new)
     assert counted == [4, 4 + 2], "user 7 before; users 7 and 60 after"
     check(updated, count_cooccurrence(new))
 
 
-def test_the_old_counts_stay_as_they_were():
+def test_the_old_counts_do_not_change():
     old = interactions_of({(0, 0): (5.0, 0), (0, 1): (5.0, 0)})
     counts = count_cooccurrence(old)
     update_cooccurrence(counts, old, interactions_of({(0, 1): (5.0, 0), (0, 2): (5.0, 0)}))
     check(counts, count_cooccurrence(old))
 
 
-def test_what_does_not_belong_together_is_refused():
+def test_mismatched_arguments_are_rejected():
     old = interactions_of({(0, 0): (5.0, 0), (0, 1): (5.0, 0)})
     other = interactions_of({(0, 0): (5.0, 0), (0, 2): (5.0, 0)})
     counts = count_cooccurrence(old)
-    with pytest.raises(DataError, match="not those of `old`: pass the interactions"):
+    with pytest.raises(DataError, match="not made from `old`: pass the interactions"):
         update_cooccurrence(counts, other, old)
     third = interactions_of({(0, 0): (5.0, 0), (0, 1): (1.0, 0)})
-    with pytest.raises(DataError, match="not those of `old`: some are smaller"):
+    with pytest.raises(DataError, match="not made from `old`: some of them are too small"):
         update_cooccurrence(count_cooccurrence(third), old, third)
     with pytest.raises(DataError, match=r"no rating is 4.0 or higher"):
         update_cooccurrence(counts, old, interactions_of({(0, 0): (1.0, 0)}))
-    weighted = count_cooccurrence(old, user_weights=np.array([2]))
-    with pytest.raises(ConfigError, match="weighted by user cannot be updated"):
-        update_cooccurrence(weighted, old, other)

@@ -14,7 +14,6 @@ from recsys.cooccurrence import (
     WEIGHTINGS,
     WeightingConfig,
     Window,
-    cosine,
     count_cooccurrence,
     count_neighbours,
     keep_top_k,
@@ -24,12 +23,12 @@ from recsys.cooccurrence.weightings import WeightingName
 from recsys.data import read_ratings
 
 
-def test_cosine_is_the_count_over_the_geometric_mean_of_the_audiences():
-    # Watched by: item 1: users 1 2 3 4; item 2: users 1 2; item 3: user 2; item 4: user 5.
+def test_cosine_is_the_count_over_the_geometric_mean_of_the_item_counts():
+    # Users: item 1: users 1 2 3 4; item 2: users 1 2; item 3: user 2; item 4: user 5.
     log = pd.DataFrame(
         {"user_id": [1, 2, 3, 4, 1, 2, 2, 5], "item_id": [1, 1, 1, 1, 2, 2, 3, 4]},
     )
-    similarity = cosine(count_cooccurrence(read_ratings(log)))
+    similarity = weight(count_cooccurrence(read_ratings(log)))
     assert similarity.dtype == np.float32
     np.testing.assert_allclose(
         similarity.toarray(),
@@ -43,16 +42,16 @@ def test_cosine_is_the_count_over_the_geometric_mean_of_the_audiences():
     )
 
 
-def test_cosine_is_that_of_the_columns_of_the_user_item_matrix(sample):
-    watched = sample.user_item_matrix().toarray().astype(np.float64)
-    norms = np.linalg.norm(watched, axis=0)
-    expected = watched.T @ watched / np.outer(norms, norms)
+def test_cosine_equals_that_of_the_columns_of_the_user_item_matrix(sample):
+    user_item = sample.user_item_matrix().toarray().astype(np.float64)
+    norms = np.linalg.norm(user_item, axis=0)
+    expected = user_item.T @ user_item / np.outer(norms, norms)
     np.fill_diagonal(expected, 0)
-    similarity = cosine(count_cooccurrence(sample, min_rating=None)).toarray()
+    similarity = weight(count_cooccurrence(sample, min_rating=None)).toarray()
     np.testing.assert_allclose(similarity, expected, rtol=1e-6)
 
 
-# Watched by: item 1: users 1 2 3 4; item 2: users 1 2; item 3: user 2; item 4: user 5. Of users 5.
+# Users: item 1: users 1 2 3 4; item 2: users 1 2; item 3: user 2; item 4: user 5. Of users 5.
 # x_12 = 2, x_13 = x_23 = 1; n = 4 2 1 1.
 TABLE = {
     "raw": {(0, 1): 2, (0, 2): 1, (1, 2): 1},
@@ -81,35 +80,35 @@ def five_users():
 
 def symmetric(entries, n_items=4):
     table = np.zeros((n_items, n_items))
-    for (one, other), value in entries.items():
-        table[one, other] = table[other, one] = value
+    for (a, b), value in entries.items():
+        table[a, b] = table[b, a] = value
     return table
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_weights_are_those_worked_out_by_hand(five_users, name):
+def test_weights_equal_those_computed_by_hand(five_users, name):
     weighted = weight(five_users, WeightingConfig(name=name, shift=2.0))
     assert weighted.dtype == np.float32
     assert weighted.has_sorted_indices
     np.testing.assert_allclose(weighted.toarray(), symmetric(TABLE[name]), rtol=1e-6)
 
 
-def test_conditional_probability_is_of_the_column_given_the_row(five_users):
+def test_conditional_is_the_probability_of_the_column_given_the_row(five_users):
     weighted = weight(five_users, WeightingConfig(name="conditional")).toarray()
     assert weighted[0].tolist() == [0, 2 / 4, 1 / 4, 0]
     assert weighted[1].tolist() == [2 / 2, 0, 1 / 2, 0]
     assert weighted[2].tolist() == [1, 1, 0, 0]
 
 
-def test_every_weighting_has_a_name_and_a_source():
+def test_every_weighting_is_listed_and_documented():
     assert set(WEIGHTINGS) == set(get_args(WeightingName)) == {*TABLE, "conditional"}
     assert all(formula.__doc__ for formula in WEIGHTINGS.values())
     with pytest.raises(ValidationError, match="Input should be 'raw'"):
         WeightingConfig(name="cosinus")
 
 
-def test_less_often_than_by_chance_is_negative_pmi_and_no_ppmi():
-    # Of 4 users, 3 watched item 1, 3 item 2, and 2 both: 2 · 4 / 9 < 1.
+def test_rarer_than_by_chance_is_negative_pmi_and_empty_ppmi():
+    # Of 4 users, 3 have item 1, 3 have item 2, and 2 have both: 2 · 4 / 9 < 1.
     log = pd.DataFrame({"user_id": [1, 2, 3, 1, 2, 4], "item_id": [1, 1, 1, 2, 2, 2]})
     counts = count_cooccurrence(read_ratings(log))
     negative = weight(counts, WeightingConfig(name="pmi")).toarray()[0, 1]
@@ -117,13 +116,13 @@ def test_less_often_than_by_chance_is_negative_pmi_and_no_ppmi():
     assert weight(counts, WeightingConfig(name="ppmi")).nnz == 0
 
 
-def test_too_few_are_no_support(five_users):
+def test_min_count_removes_entries(five_users):
     weighted = weight(five_users, WeightingConfig(name="jaccard", min_count=2))
     assert weighted.nnz == 2
     np.testing.assert_allclose(weighted.toarray(), symmetric({(0, 1): 2 / 4}))
 
 
-def test_few_are_shrunk(five_users):
+def test_shrinkage(five_users):
     weighted = weight(five_users, WeightingConfig(name="jaccard", shrinkage=2))
     half, third = 2 / (2 + 2), 1 / (1 + 2)
     expected = {(0, 1): 2 / 4 * half, (0, 2): 1 / 4 * third, (1, 2): 1 / 2 * third}
@@ -141,11 +140,11 @@ def test_ppmi_within_a_window_is_over_the_pairs():
 
 @pytest.mark.parametrize("window", [None, Window(size=3, direction="forward", decay="harmonic")])
 @pytest.mark.parametrize("name", ["cosine", "conditional", "ppmi"])
-def test_neighbours_are_the_largest_weights(crowd, name, window):
+def test_neighbours_have_the_largest_weights(skewed, name, window):
     config = WeightingConfig(name=name, shrinkage=3)
-    counts = count_cooccurrence(crowd, window=window)
+    counts = count_cooccurrence(skewed, window=window)
     expected = keep_top_k(weight(counts, config), 7)
-    found = count_neighbours(crowd, 7, config, window=window)
+    found = count_neighbours(skewed, 7, config, window=window)
     assert (found != expected).nnz == 0
     assert found.nnz == expected.nnz > 0
 
@@ -154,7 +153,7 @@ def test_neighbours_are_the_largest_weights(crowd, name, window):
     dense=arrays.arrays(np.float32, (4, 7), elements=st.sampled_from([0, 0.25, 0.5, 1, 2])),
     k=st.integers(1, 8),
 )
-def test_the_k_largest_of_each_row_are_kept_ties_by_column(dense, k):
+def test_top_k_of_each_row_with_ties_by_column(dense, k):
     expected = np.zeros_like(dense)
     for row, values in enumerate(dense):
         stored = [column for column in range(len(values)) if values[column]]
@@ -166,5 +165,5 @@ def test_the_k_largest_of_each_row_are_kept_ties_by_column(dense, k):
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (3, 3)])
-def test_of_nothing_nothing_is_kept(shape):
+def test_top_k_of_an_empty_matrix(shape):
     assert keep_top_k(sp.csr_array(shape, dtype=np.float32), 2).shape == shape

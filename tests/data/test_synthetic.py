@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from recsys import columns
 from recsys.callbacks import History
-from recsys.cooccurrence import cosine, count_cooccurrence
+from recsys.cooccurrence import count_cooccurrence, weight
 from recsys.data import read_ratings
 from recsys.data.synthetic import (
     SyntheticConfig,
@@ -284,7 +284,7 @@ def test_planted_pairs_are_each_others_nearest_neighbours(sizes: dict[str, int])
     planted = SyntheticConfig.model_validate(sizes)
     ratings, _ = synthesise_ratings(planted)
     counts = count_cooccurrence(read_ratings(ratings), min_rating=4.0)
-    similarity = cosine(counts).toarray()
+    similarity = weight(counts).toarray()
     first, second = (counts.items.indices(ids) for ids in planted_pairs(planted).T)
     assert len(first) == planted.planted_pairs
     assert (similarity[first].argmax(axis=1) == second).all()

@@ -29,7 +29,13 @@ OPTIMIZERS = ["scaled_sgd", "sgd", "adam", "lbfgs"]
 def counts_of(dense):
     dense = np.array(dense, dtype=np.int32)
     items = Vocabulary.of(range(len(dense)))
-    return Cooccurrence(sp.csr_array(dense), dense.sum(axis=1).astype(np.int64), 9, None, items)
+    return Cooccurrence(
+        matrix=sp.csr_array(dense),
+        item_counts=dense.sum(axis=1).astype(np.int64),
+        n_users=9,
+        min_rating=None,
+        items=items,
+    )
 
 
 def fit(counts, on_epoch=lambda epoch, metrics: None, seed=0, **settings):
