@@ -15,12 +15,9 @@ from recsys.data import Interactions
 class SequenceChunks:
     """Slices of the interactions: inputs are all items but the last, targets all but the first."""
 
-    start: NDArray[np.int64]
-    """First row of each chunk, [n]."""
-    stop: NDArray[np.int64]
-    """One past its last row, [n]."""
-    history_start: NDArray[np.int64]
-    """First row of the user's history, [n]."""
+    start: NDArray[np.int64]  # first row of each chunk, [n]
+    stop: NDArray[np.int64]  # one past its last row, [n]
+    history_start: NDArray[np.int64]  # first row of the user's history, [n]
 
     def __len__(self) -> int:
         return len(self.start)
@@ -33,12 +30,9 @@ class SequenceChunks:
 class Batch:
     """Chunks padded to the same length."""
 
-    items: NDArray[np.int64]
-    """Item indices, [B, L + 1], padded at the end with `n_items`."""
-    context: NDArray[np.int64]
-    """Items of the user before the chunk, [B, P], padded with the first item of the chunk."""
-    n_targets: int
-    """Number of predictions."""
+    items: NDArray[np.int64]  # item indices, [B, L + 1], padded at the end with `n_items`
+    context: NDArray[np.int64]  # items before the chunk, [B, P], padded with its first item
+    n_targets: int  # number of predictions
 
 
 def chunk_sequences(

@@ -187,8 +187,7 @@ class NumpyRNN(NumpyLayer):
 class Cell:
     """A kind of recurrent layer."""
 
-    torch_module: str
-    """Name of the class in `torch.nn`."""
+    torch_module: str  # name of the class in `torch.nn`
     n_gates: int
     numpy_layer: type[NumpyLayer]
 

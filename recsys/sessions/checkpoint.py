@@ -25,10 +25,8 @@ _HEADER = "training"
 class Checkpoint:
     """What a training needs to be resumed."""
 
-    groups: Mapping[str, Mapping[str, Tensor]]
-    """Tensors of the network, of the best epoch, of the optimizer and of the random generators."""
-    metadata: Mapping[str, Any]
-    """Plain values: identity, step, data order, history."""
+    groups: Mapping[str, Mapping[str, Tensor]]  # network, best epoch, optimizer, random generators
+    metadata: Mapping[str, Any]  # plain values: identity, step, data order, history
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:

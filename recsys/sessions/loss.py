@@ -72,14 +72,10 @@ class SeenMask:
     too; otherwise the ends of long histories would teach that popular items are improbable.
     """
 
-    context: Tensor
-    """Items before each sequence, in any order and possibly repeated, int64 [B, P]."""
-    inputs: Tensor
-    """Items of the sequences, int64 [B, L]; at step l the first l + 1 are seen as well."""
-    row: Tensor
-    """Sequence of each prediction, ascending, [M]."""
-    step: Tensor
-    """Step of each prediction, [M]."""
+    context: Tensor  # items before each sequence, possibly repeated, int64 [B, P]
+    inputs: Tensor  # items of the sequences, int64 [B, L]; at step l the first l + 1 are seen
+    row: Tensor  # sequence of each prediction, ascending, [M]
+    step: Tensor  # step of each prediction, [M]
 
     def dense(self, chunk: slice, n_items: int) -> Tensor:
         """The mask of a chunk of predictions, bool [C, N]."""

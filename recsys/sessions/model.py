@@ -34,10 +34,8 @@ _logger = logging.getLogger(__name__)
 class SessionState:
     """The state of sessions, which `step` continues without their histories."""
 
-    network: NetworkState | None
-    """None before the first item."""
-    seen: Tensor
-    """Items of each session, bool [B, n_items]."""
+    network: NetworkState | None  # None before the first item
+    seen: Tensor  # items of each session, bool [B, n_items]
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,8 +177,7 @@ class TorchSequences:
 
     model: SessionModel
     state: SessionState
-    scores: Tensor
-    """Log-probabilities of the next items, [B, N]."""
+    scores: Tensor  # log-probabilities of the next items, [B, N]
 
     def log_probabilities(self) -> NDArray[np.float32]:
         """Of each item to be next, [B, N]; minus infinity for items of the sequence."""

@@ -26,12 +26,9 @@ INIT_STD = 0.1
 class NetworkState:
     """What the network carries from step to step."""
 
-    hidden: tuple[Hidden, ...]
-    """Of each recurrent layer."""
-    emas: Tensor
-    """Moving averages of the inputs, [B, K, D]."""
-    past: Tensor | None = None
-    """The latest states, oldest first, if there is attention, [B, P, H]."""
+    hidden: tuple[Hidden, ...]  # of each recurrent layer
+    emas: Tensor  # moving averages of the inputs, [B, K, D]
+    past: Tensor | None = None  # the latest states, oldest first, if there is attention, [B, P, H]
 
     def select(self, index_B: Tensor) -> NetworkState:
         """The state of the sequences at `index_B`, which may repeat."""
@@ -46,14 +43,10 @@ class NetworkState:
 class Steps:
     """The output of the recurrent layers, and what the head needs besides."""
 
-    inputs: Tensor
-    """Input of the first layer, [B, L, D]."""
-    states: Tensor
-    """Output of the last layer, [B, L, H]."""
-    emas: Tensor | None
-    """`NetworkState.emas` before these steps; None at the start of a sequence."""
-    past: Tensor | None
-    """`NetworkState.past` before these steps."""
+    inputs: Tensor  # input of the first layer, [B, L, D]
+    states: Tensor  # output of the last layer, [B, L, H]
+    emas: Tensor | None  # `NetworkState.emas` before these steps; None at the start of a sequence
+    past: Tensor | None  # `NetworkState.past` before these steps
 
 
 class SessionNetwork(nn.Module):

@@ -35,8 +35,7 @@ class Weights:
     """The parameters of a session model."""
 
     config: SessionConfig
-    arrays: Mapping[str, NDArray[Any]]
-    """By the names of `SessionNetwork.state_dict()`."""
+    arrays: Mapping[str, NDArray[Any]]  # by the names of `SessionNetwork.state_dict()`
 
     def require_shapes(self, n_items: int) -> None:
         """Raise ValueError unless the arrays match the configuration and the catalogue."""
@@ -106,16 +105,11 @@ def to_torch(weights: Weights, items: Vocabulary) -> SessionModel:
 class State:
     """The state of one sequence; `NumpySessionModel.step` changes it in place."""
 
-    hidden: list[Floats]
-    """The state of each layer, [n_parts, H]."""
-    emas: Floats
-    """Moving averages of the inputs, [S, D]."""
-    past: Floats
-    """Keys and values of the latest states, [P, M]: a ring buffer that grows up to the window of
-    the attention. The order of the rows is irrelevant."""
+    hidden: list[Floats]  # the state of each layer, [n_parts, H]
+    emas: Floats  # moving averages of the inputs, [S, D]
+    past: Floats  # keys and values of the latest states, [P, M]; a ring buffer up to the window
     n_steps: int = 0
-    query: Floats | None = None
-    """Query vector of the next item, [D]; None before the first step."""
+    query: Floats | None = None  # query vector of the next item, [D]; None before the first step
 
     def copy(self) -> State:
         """An independent copy."""
@@ -342,8 +336,7 @@ class NumpySequences:
 
     model: NumpySessionModel
     states: tuple[State, ...]
-    items: tuple[tuple[int, ...], ...]
-    """History and decoded items of each sequence."""
+    items: tuple[tuple[int, ...], ...]  # history and decoded items of each sequence
 
     def log_probabilities(self) -> Floats:
         """Of each item to be next, [B, N]; minus infinity for items of the sequence."""
