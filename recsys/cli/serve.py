@@ -57,10 +57,7 @@ def serve(
     from recsys.loading import AutoReloader
 
     try:
-        config = ServingConfig.model_validate(
-            {name: options[name] for name in options.keys() & ServingConfig.model_fields.keys()}
-            | {"api_key": api_key or None}
-        )
+        config = ServingConfig.model_validate(options | {"api_key": api_key or None})
     except ValidationError as error:
         # Not str(error), which contains the values: one may be the key.
         faults = (f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())

@@ -101,7 +101,7 @@ def aliased_runs(client: MlflowClient) -> set[str]:
     }
 
 
-def size_in_store(client: MlflowClient, tree: RunTree) -> int:
+def size_of(client: MlflowClient, tree: RunTree) -> int:
     """Return the size in bytes of the files of a run, its child runs and their models."""
     return sum(_size(files, None) for files in _artifacts(client, tree))
 
