@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 
@@ -9,7 +10,7 @@ import pytest
 
 from recsys.errors import BundleError
 from recsys.recommender.bundle import load_bundle, save_bundle
-from recsys.storage import write_json, write_manifest
+from recsys.storage import read_json, write_json, write_manifest
 
 FILES = (
     "config.json",
@@ -102,3 +103,86 @@ def test_killed_save_leaves_the_old_or_the_new_bundle(bundle, tmp_path):
             load_bundle(folder)
         save_bundle(bundle, folder)
     load_bundle(folder)
+
+
+@pytest.fixture
+def full_folder(full, tmp_path):
+    return save_bundle(full, tmp_path / "bundle")
+
+
+def test_round_trip_of_counts_and_histories(full, full_folder):
+    loaded = load_bundle(full_folder)
+    for name in ("offsets", "partners", "counts", "is_complete"):
+        assert np.array_equal(getattr(loaded.pair_counts, name), getattr(full.pair_counts, name))
+    ours, theirs = loaded.user_histories, full.user_histories
+    for name in ("offsets", "item_index", "state_vectors"):
+        assert np.array_equal(getattr(ours, name), getattr(theirs, name))
+    assert ours.users == theirs.users
+
+
+@pytest.mark.parametrize("name", ["cooccurrence.npz", "user_histories.npz", "items.parquet"])
+def test_truncated_file_is_rejected(full_folder, name):
+    content = (full_folder / name).read_bytes()
+    (full_folder / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(BundleError, match=f"{name} .*altered or damaged"):
+        load_bundle(full_folder)
+
+
+def test_link_out_of_the_folder_is_rejected(full_folder, tmp_path):
+    outside = tmp_path / "outside.npz"
+    shutil.move(full_folder / "cooccurrence.npz", outside)
+    (full_folder / "cooccurrence.npz").symlink_to(outside)
+    with pytest.raises(BundleError, match=r"cooccurrence\.npz is outside of"):
+        load_bundle(full_folder)
+
+
+@pytest.mark.parametrize("name", ["../outside.npz", "/etc/hostname"])
+def test_manifest_with_files_outside_the_folder_is_rejected(full_folder, name):
+    (full_folder.parent / "outside.npz").write_bytes(b"")
+    manifest = read_json(full_folder / "manifest.json")
+    manifest["files"][name] = {"bytes": 0, "sha256": ""}
+    write_json(full_folder / "manifest.json", manifest)
+    with pytest.raises(BundleError, match=r"is outside of|is missing"):
+        load_bundle(full_folder)
+
+
+def test_file_missing_from_the_manifest_is_rejected(full_folder):
+    manifest = read_json(full_folder / "manifest.json")
+    del manifest["files"]["items.parquet"]
+    write_json(full_folder / "manifest.json", manifest)
+    with pytest.raises(BundleError, match=r"items\.parquet is missing from manifest"):
+        load_bundle(full_folder)
+
+
+@pytest.mark.parametrize("version", [2, 0, None, "1", [1], True])
+def test_other_format_versions_are_rejected(full_folder, version):
+    manifest = read_json(full_folder / "manifest.json")
+    write_json(full_folder / "manifest.json", manifest | {"format_version": version})
+    with pytest.raises(BundleError, match="this version of recsys reads format 1"):
+        load_bundle(full_folder)
+
+
+def test_counts_and_histories_are_optional(full_folder):
+    for name in ("cooccurrence.npz", "user_histories.npz", "manifest.json"):
+        (full_folder / name).unlink()
+    write_manifest(full_folder, format_version=1)
+    loaded = load_bundle(full_folder)
+    assert loaded.pair_counts is None
+    assert loaded.user_histories is None
+
+
+CONTENT = ["cooccurrence.npz", "user_histories.npz", "session_model.safetensors"]
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_file_with_invalid_content_is_rejected(full_folder, name):
+    (full_folder / name).write_bytes(b"something else")
+    (full_folder / "manifest.json").unlink()
+    write_manifest(full_folder, format_version=1)
+    with pytest.raises(BundleError, match="has invalid content"):
+        load_bundle(full_folder)
+    np.savez(full_folder / "cooccurrence.npz", offsets=np.array([None], dtype=object))
+    (full_folder / "manifest.json").unlink()
+    write_manifest(full_folder, format_version=1)
+    with pytest.raises(BundleError, match="has invalid content"):
+        load_bundle(full_folder)

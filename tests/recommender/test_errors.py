@@ -1,14 +1,10 @@
-"""Errors of invalid arguments and invalid bundles."""
-
-import shutil
+"""Errors of invalid arguments."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.errors import BundleError, QueryError, RecsysError, UnknownItemError
-from recsys.recommender.bundle import load_bundle, save_bundle
-from recsys.storage import read_json, write_json, write_manifest
+from recsys.errors import QueryError, RecsysError, UnknownItemError
 
 
 @pytest.fixture
@@ -156,89 +152,6 @@ def test_history_of_all_items_returns_nothing(rec):
     ):
         assert answer.empty
     assert rec.explain(everything).empty
-
-
-@pytest.fixture
-def folder(full, tmp_path):
-    return save_bundle(full, tmp_path / "bundle")
-
-
-def test_round_trip_of_counts_and_histories(full, folder):
-    loaded = load_bundle(folder)
-    for name in ("offsets", "partners", "counts", "is_complete"):
-        assert np.array_equal(getattr(loaded.pair_counts, name), getattr(full.pair_counts, name))
-    ours, theirs = loaded.user_histories, full.user_histories
-    for name in ("offsets", "item_index", "state_vectors"):
-        assert np.array_equal(getattr(ours, name), getattr(theirs, name))
-    assert ours.users == theirs.users
-
-
-@pytest.mark.parametrize("name", ["cooccurrence.npz", "user_histories.npz", "items.parquet"])
-def test_truncated_file_is_rejected(folder, name):
-    content = (folder / name).read_bytes()
-    (folder / name).write_bytes(content[: len(content) // 2])
-    with pytest.raises(BundleError, match=f"{name} .*altered or damaged"):
-        load_bundle(folder)
-
-
-def test_link_out_of_the_folder_is_rejected(folder, tmp_path):
-    outside = tmp_path / "outside.npz"
-    shutil.move(folder / "cooccurrence.npz", outside)
-    (folder / "cooccurrence.npz").symlink_to(outside)
-    with pytest.raises(BundleError, match=r"cooccurrence\.npz is outside of"):
-        load_bundle(folder)
-
-
-@pytest.mark.parametrize("name", ["../outside.npz", "/etc/hostname"])
-def test_manifest_with_files_outside_the_folder_is_rejected(folder, name):
-    (folder.parent / "outside.npz").write_bytes(b"")
-    manifest = read_json(folder / "manifest.json")
-    manifest["files"][name] = {"bytes": 0, "sha256": ""}
-    write_json(folder / "manifest.json", manifest)
-    with pytest.raises(BundleError, match=r"is outside of|is missing"):
-        load_bundle(folder)
-
-
-def test_file_missing_from_the_manifest_is_rejected(folder):
-    manifest = read_json(folder / "manifest.json")
-    del manifest["files"]["items.parquet"]
-    write_json(folder / "manifest.json", manifest)
-    with pytest.raises(BundleError, match=r"items\.parquet is missing from manifest"):
-        load_bundle(folder)
-
-
-@pytest.mark.parametrize("version", [2, 0, None, "1", [1], True])
-def test_other_format_versions_are_rejected(folder, version):
-    manifest = read_json(folder / "manifest.json")
-    write_json(folder / "manifest.json", manifest | {"format_version": version})
-    with pytest.raises(BundleError, match="this version of recsys reads format 1"):
-        load_bundle(folder)
-
-
-def test_counts_and_histories_are_optional(folder):
-    for name in ("cooccurrence.npz", "user_histories.npz", "manifest.json"):
-        (folder / name).unlink()
-    write_manifest(folder, format_version=1)
-    loaded = load_bundle(folder)
-    assert loaded.pair_counts is None
-    assert loaded.user_histories is None
-
-
-CONTENT = ["cooccurrence.npz", "user_histories.npz", "session_model.safetensors"]
-
-
-@pytest.mark.parametrize("name", CONTENT)
-def test_file_with_invalid_content_is_rejected(folder, name):
-    (folder / name).write_bytes(b"something else")
-    (folder / "manifest.json").unlink()
-    write_manifest(folder, format_version=1)
-    with pytest.raises(BundleError, match="has invalid content"):
-        load_bundle(folder)
-    np.savez(folder / "cooccurrence.npz", offsets=np.array([None], dtype=object))
-    (folder / "manifest.json").unlink()
-    write_manifest(folder, format_version=1)
-    with pytest.raises(BundleError, match="has invalid content"):
-        load_bundle(folder)
 
 
 NEXT = {"exclude", "include", "diversity", "popularity_weight", "embedding_weight"}
