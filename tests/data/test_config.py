@@ -7,14 +7,14 @@ from recsys.data.validation import parse_checks
 from recsys.errors import ConfigError
 
 
-def test_by_default_everything_is_used_and_the_last_watch_is_the_target(small_log):
+def test_the_default_uses_everything_and_leaves_last_out(small_log):
     config = DataConfig()
     ratings = read_ratings(small_log)
     left, reports = config.filters.apply(ratings)
     assert left is ratings
     assert reports == []
     split = config.split.apply(ratings)
-    # Users 1, 2 and 3 have 4, 3 and 2 watches; the third has too few for targets.
+    # Users 1, 2 and 3 have 4, 3 and 2 interactions; the third has too few for targets.
     assert len(split.train) == 2 + 1 + 2
 
 
@@ -29,7 +29,7 @@ def test_filters_are_applied_in_order(small_log):
     }
     config = DataConfig.model_validate(settings)
     left, reports = config.filters.apply(read_ratings(small_log))
-    # 1: 10, 20, 30 and 2: 20, 10 are rated 4 or more before 300; 30 has one watch.
+    # 1: 10, 20, 30 and 2: 20, 10 are rated 4 or more before 300; 30 has one interaction.
     assert left.items.ids[left.item_index].tolist() == [10, 20, 20, 10]
     assert [report.name for report in reports] == [
         "min_rating(4)",
@@ -46,12 +46,12 @@ def test_filters_are_applied_in_order(small_log):
     [
         ({"method": "leave_last_n", "n": 1}, 5),
         ({"method": "per_user_ratio", "validation": 0.25, "test": 0.25}, 7),
-        # Before 120: 1 watched 10 and 20, 2 watched 20. The first watch of 3 is left out.
+        # Before 120: user 1 has 10 and 20, user 2 has 20. The first of user 3 is excluded.
         ({"method": "global_time_cut", "validation_from": 120, "test_from": 130}, 3),
     ],
     ids=["last n", "ratio", "cut"],
 )
-def test_every_split_can_be_a_setting(small_log, split, n_train):
+def test_every_splitter_is_configurable(small_log, split, n_train):
     config = DataConfig.model_validate({"split": split})
     assert len(config.split.apply(read_ratings(small_log)).train) == n_train
 
@@ -67,25 +67,25 @@ def test_every_split_can_be_a_setting(small_log, split, n_train):
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused(settings):
+def test_invalid_settings_are_an_error(settings):
     with pytest.raises(ValidationError):
         DataConfig.model_validate(settings)
 
 
-def test_a_check_that_is_not_there_is_named():
+def test_invalid_checks_are_named():
     with pytest.raises(ConfigError, match=r"dupes = 'error': .*; the checks are malformed_row, "):
         parse_checks({"dupes": "error"})
     with pytest.raises(ConfigError, match="duplicate = 'drop': "):
         parse_checks({"duplicate": "drop"})
 
 
-def test_checks_are_settings_too(small_log):
+def test_checks_are_configurable(small_log):
     config = DataConfig.model_validate({"checks": {"duplicate": "keep", "scale": [1, 10]}})
     twice = pd.concat([small_log, small_log])
     assert len(read_ratings(twice, checks=config.checks)) == 18
 
 
-def test_filters_that_were_set_are_in_the_fingerprint(small_log):
+def test_filters_are_in_the_fingerprint(small_log):
     config = DataConfig.model_validate({"filters": {"min_rating": 3, "min_item_interactions": 2}})
     left, _ = config.filters.apply(read_ratings(small_log))
     split = config.split.apply(left)

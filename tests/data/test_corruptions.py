@@ -1,4 +1,4 @@
-"""Ratings of any content survive; damage of any kind is told, and nothing is lost or invented.
+"""Any ratings are read unchanged, and any damage is reported; no rows are lost or invented.
 
 Each property is checked against a reader that is as slow and plain as can be.
 """
@@ -30,7 +30,7 @@ times = st.integers(0, NOW)
 
 @st.composite
 def frames(draw):
-    """Frames that pass every check: no user watches an item twice."""
+    """Frames that pass every check: no user has an item twice."""
     ids = draw(st.sampled_from([st.integers(0, 5), integers, words]))
     pairs = draw(st.lists(st.tuples(ids, ids), min_size=1, max_size=30, unique=True))
     n = len(pairs)
@@ -42,7 +42,7 @@ def frames(draw):
     return frame
 
 
-def in_order_of_watching(frame):
+def sorted_by_user_time(frame):
     keys = ["user_id"] + (["timestamp"] if "timestamp" in frame else [])
     return frame.sort_values(keys, kind="stable").reset_index(drop=True)
 
@@ -58,16 +58,16 @@ def as_frame(log):
 
 
 def read(source, **policies):
-    told = []
-    log = read_ratings(source, checks=Checks(now=NOW, **policies), on_report=told.append)
-    return log, told[0]
+    reports = []
+    log = read_ratings(source, checks=Checks(now=NOW, **policies), on_report=reports.append)
+    return log, reports[0]
 
 
 @given(frame=frames())
-def test_what_passes_survives_as_it_is(frame, tmp_path_factory):
+def test_valid_rows_are_read_unchanged(frame, tmp_path_factory):
     path = tmp_path_factory.mktemp("log") / "log.parquet"
     frame.to_parquet(path)
-    expected = in_order_of_watching(frame)
+    expected = sorted_by_user_time(frame)
     for source in (frame, path):
         log, report = read(source)
         assert report.n_rows == report.n_used == len(frame)
@@ -79,12 +79,12 @@ def test_what_passes_survives_as_it_is(frame, tmp_path_factory):
 
 @given(ids=st.lists(st.text("0123789+-.xXeE_ \t\xa0\u2003", min_size=1, max_size=4), min_size=1))
 @settings(max_examples=300)
-def test_text_files_give_back_ids_as_they_are_written(ids, tmp_path_factory):
-    ids = [one for one in ids if one.strip() and one.isprintable()]
+def test_ids_of_text_files_are_read_unchanged(ids, tmp_path_factory):
+    ids = [text for text in ids if text.strip() and text.isprintable()]
     path = tmp_path_factory.mktemp("log") / "log.csv"
-    path.write_text("user_id,item_id\n" + "".join(f"{one},{one}\n" for one in [*ids, "7"]))
+    path.write_text("user_id,item_id\n" + "".join(f"{text},{text}\n" for text in [*ids, "7"]))
     log, _ = read(path, duplicate="keep")
-    assert {str(one) for one in log.users.ids.tolist()} == {*ids, "7"}
+    assert {str(user) for user in log.users.ids.tolist()} == {*ids, "7"}
     assert (log.users.ids == log.items.ids).all()
 
 
@@ -142,22 +142,22 @@ def text_of(rows):
 @pytest.mark.parametrize("damage", ROW_DAMAGE.values(), ids=ROW_DAMAGE)
 @given(rows=good_rows, data=st.data())
 @settings(max_examples=5)
-def test_a_damaged_row_is_quarantined_and_the_others_are_whole(
+def test_a_damaged_row_is_quarantined_and_the_others_are_read_unchanged(
     damage, rows, data, tmp_path_factory
 ):
     folder = tmp_path_factory.mktemp("log")
     at = data.draw(st.sets(st.integers(0, len(rows) - 1), min_size=1, max_size=2))
     damaged = [
-        damage(list(map(str, row))) if place in at else row for place, row in enumerate(rows)
+        damage(list(map(str, row))) if position in at else row for position, row in enumerate(rows)
     ]
     path = folder / "ratings.csv"
     path.write_text(text_of(damaged))
     log, report = read(path)
-    good = [row for place, row in enumerate(rows) if place not in at]
+    good = [row for position, row in enumerate(rows) if position not in at]
     expected = pd.DataFrame(good, columns=["user_id", "item_id", "rating", "timestamp"])
-    pd.testing.assert_frame_equal(as_frame(log), in_order_of_watching(expected), check_dtype=False)
+    pd.testing.assert_frame_equal(as_frame(log), sorted_by_user_time(expected), check_dtype=False)
     assert (report.n_rows, report.n_used) == (len(rows), len(good))
-    assert report.quarantined["line"].tolist() == [place + 2 for place in sorted(at)]
+    assert report.quarantined["line"].tolist() == [position + 2 for position in sorted(at)]
     assert len(pd.read_parquet(report.quarantine_path)) == len(at)
     (check,) = report.quarantined["check"].unique()
     with pytest.raises(DataError, match=re.escape(f"{path}, line {min(at) + 2}")):
@@ -183,7 +183,7 @@ FILE_DAMAGE = {
     "only a header": lambda text, data: ("log.csv", HEADER.encode() + b"\n"),
     "only line ends": lambda text, data: ("log.csv", b"\n\r\n\n"),
     "no header": lambda text, data: ("log.csv", text.split(b"\n", 1)[1]),
-    "a column not there": lambda text, data: ("log.csv", text.replace(b"movieId", b"film")),
+    "missing column": lambda text, data: ("log.csv", text.replace(b"movieId", b"film")),
     "a column twice": lambda text, data: ("log.csv", text.replace(b"movieId", b"userId")),
     "open quotes": lambda text, data: ("log.csv", text.replace(b"\n", b'\n"', 3)[:-1] + b"\n"),
     "no Parquet": lambda text, data: ("log.parquet", text),
@@ -191,8 +191,8 @@ FILE_DAMAGE = {
 }  # fmt: skip
 
 
-def _flip(content, place):
-    return content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
+def _flip(content, position):
+    return content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :]
 
 
 def zipped(text):
@@ -217,26 +217,26 @@ def test_a_damaged_file_is_refused(damage, rows, data, tmp_path_factory):
     (folder / name).write_bytes(content)
     with pytest.raises(DataError, match=re.escape(str(folder / name))):
         read(folder / name)
-    assert [one.name for one in folder.iterdir()] == [name]
+    assert [path.name for path in folder.iterdir()] == [name]
 
 
 @given(rows=good_rows, noise=st.data())
 @settings(max_examples=100)
 def test_noise_never_passes_as_other_rows(rows, noise, tmp_path_factory):
-    """Letters put in anywhere: each line that is left as it was is read as it was."""
+    """After characters are inserted anywhere, all other lines are read unchanged."""
     text = text_of(rows)
-    place = noise.draw(st.integers(len(HEADER) + 1, len(text) - 1))
+    position = noise.draw(st.integers(len(HEADER) + 1, len(text) - 1))
     letters = noise.draw(st.text(st.sampled_from('0123456789,.-+ "\n\r\t;xé'), max_size=4))
     path = tmp_path_factory.mktemp("log") / "ratings.csv"
-    path.write_text(text[:place] + letters + text[place:], newline="")
+    path.write_text(text[:position] + letters + text[position:], newline="")
     try:
         log, report = read(path, duplicate="keep", single_event="keep")
-    except DataError:  # that it is told well is tested above
+    except DataError:  # the message is tested above
         return
     untouched = set(map(tuple, csv.reader(text.splitlines()[1:])))
     content = path.read_text().splitlines()
-    kept = {tuple(fields) for fields in csv.reader(content[1:]) if fields} & untouched
+    intact = {tuple(fields) for fields in csv.reader(content[1:]) if fields} & untouched
     found = {tuple(map(str, row)) for row in as_frame(log).itertuples(index=False)}
-    assert kept <= found
+    assert intact <= found
     assert report.n_rows == sum(bool(line.strip("\r\n")) for line in content[1:])
     assert report.n_rows == report.n_used + len(report.quarantined)

@@ -17,14 +17,14 @@ NAME = "ml-latest-small"
 
 @pytest.fixture
 def run(server, layout, monkeypatch):
-    """Run the command line with the local server's data set as the only one."""
+    """Run the command line with only the local server's data set."""
     sources = server.offer(layout)
     monkeypatch.setattr("recsys.data.public.public_sources", lambda: sources)
     return lambda *arguments: CliRunner().invoke(app, ["data", *map(str, arguments)])
 
 
 def recsys(*arguments, patch=""):
-    """Start the command line as its user does."""
+    """Start the command line in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-c", f"{patch}\nfrom recsys.cli.main import main; main()", *arguments],
         stdout=subprocess.PIPE,

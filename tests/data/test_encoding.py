@@ -12,7 +12,7 @@ from recsys.data.tables import INVALID
 
 def read(**columns):
     given = {"user_id": [1, 2], "item_id": [1, 2]} | columns
-    return read_ratings(pd.DataFrame(given), on_report=lambda told: None)
+    return read_ratings(pd.DataFrame(given), on_report=lambda report: None)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_times_become_seconds_since_1970_in_utc(times, expected):
     ],
     ids=["gap", "fraction", "huge", "word", "no date", "mixed", "NaT", "one in ms", "one in s"],
 )
-def test_times_that_cannot_be_read_are_marked(times, expected):
+def test_invalid_times_are_marked(times, expected):
     log = pd.DataFrame({"user_id": 1, "item_id": range(len(times)), "timestamp": times})
     assert encode(read_frame(log, None)).timestamp.tolist() == expected
 
@@ -99,7 +99,7 @@ rows = st.lists(
 
 
 @given(rows=rows)
-def test_of_each_user_and_item_the_latest_row_is_kept(rows):
+def test_the_latest_row_of_each_user_and_item_is_used(rows):
     log = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
     latest = {}
     for position, (user, item, time) in enumerate(rows):
@@ -107,15 +107,18 @@ def test_of_each_user_and_item_the_latest_row_is_kept(rows):
     expected = sorted(
         (user, time, position, item) for (user, item), (time, position) in latest.items()
     )
-    told = []
-    kept = read_ratings(log, on_report=told.append)
-    users, items = kept.users.ids[kept.user_index], kept.items.ids[kept.item_index]
-    found = zip(users, kept.timestamp, items, strict=True)
+    reports = []
+    latest_rows = read_ratings(log, on_report=reports.append)
+    users, items = (
+        latest_rows.users.ids[latest_rows.user_index],
+        latest_rows.items.ids[latest_rows.item_index],
+    )
+    found = zip(users, latest_rows.timestamp, items, strict=True)
     assert list(found) == [(user, time, item) for user, time, _, item in expected]
-    (report,) = told
+    (report,) = reports
     assert (report.n_rows, report.n_used) == (len(rows), len(expected))
     assert len(report.quarantined) == len(rows) - len(expected)
     assert report.metrics().get("duplicate_rows", 0) == len(report.quarantined)
-    every = read_ratings(log, checks=Checks(duplicate="keep"), on_report=told.append)
-    assert len(every) == told[-1].n_used == len(rows)
-    assert told[-1].quarantined.empty
+    all_rows = read_ratings(log, checks=Checks(duplicate="keep"), on_report=reports.append)
+    assert len(all_rows) == reports[-1].n_used == len(rows)
+    assert reports[-1].quarantined.empty

@@ -21,7 +21,7 @@ def pairs_of(log):
 
 
 def core_one_by_one(pairs, min_user_interactions, min_item_interactions):
-    """Remove the first row that may not stay, and look again from the start."""
+    """Remove the first row below a minimum, and start again."""
     pairs = list(pairs)
     for row in pairs:
         of_user = sum(user == row[0] for user, _ in pairs)
@@ -33,7 +33,7 @@ def core_one_by_one(pairs, min_user_interactions, min_item_interactions):
 
 
 @given(pairs=logs, min_user_interactions=st.integers(0, 4), min_item_interactions=st.integers(0, 4))
-def test_the_core_is_that_of_a_slow_search(pairs, min_user_interactions, min_item_interactions):
+def test_k_core_agrees_with_a_slow_search(pairs, min_user_interactions, min_item_interactions):
     log = read(sorted(pairs))
     expected = core_one_by_one(pairs_of(log), min_user_interactions, min_item_interactions)
     if not expected:
@@ -52,8 +52,8 @@ def test_the_core_is_that_of_a_slow_search(pairs, min_user_interactions, min_ite
     assert (nothing.rounds, nothing.removed) == (0, (0, 0, 0))
 
 
-def test_the_core_by_hand():
-    # 4 has one watch; without it item d has one; without that, 3 has one; without it, c has one.
+def test_k_core_by_hand():
+    # User 4 has one row; without it item d has one, then user 3, then item c.
     log = read(["1a", "1b", "1c", "2a", "2b", "3c", "3d", "4d"])
     core, report = k_core(log, min_user_interactions=2, min_item_interactions=2)
     assert pairs_of(core) == [("1", "a"), ("1", "b"), ("2", "a"), ("2", "b")]
@@ -63,7 +63,7 @@ def test_the_core_by_hand():
     )
 
 
-def test_nothing_left_is_an_error_that_says_what_to_change():
+def test_nothing_left_is_an_error_with_a_remedy():
     message = "removed all 2 rows: lower min_user_interactions or min_item_interactions"
     with pytest.raises(DataError, match=message):
         k_core(read(["1a", "1b"]))
@@ -104,14 +104,14 @@ def test_windows_by_hand(small_log, start, end, expected):
     assert len(few) == report.after.rows == expected
 
 
-def test_a_window_tells_its_limits(small_log):
+def test_the_report_names_the_limits_of_a_window(small_log):
     _, report = time_window(read_ratings(small_log), 120, end=140)
     assert report.name == "time_window(from 120, before 140)"
     # User 3 came later.
     assert report.removed == (6, 1, 3 - 1)
 
 
-def test_an_empty_window_is_an_error_that_tells_when_there_are_ratings(small_log):
+def test_an_empty_window_is_an_error_that_names_the_time_range(small_log):
     reach = (
         "widen the window .the timestamps are from 1970-01-01T00:01:40 to 1970-01-01T00:05:00 UTC"
     )
@@ -121,12 +121,12 @@ def test_an_empty_window_is_an_error_that_tells_when_there_are_ratings(small_log
         time_window(read_ratings(small_log), start="then")
 
 
-def test_no_rating_that_high_is_an_error_that_tells_the_highest(small_log):
+def test_a_minimum_above_all_ratings_is_an_error_that_names_the_highest(small_log):
     with pytest.raises(DataError, match=r"min_rating\(6\) .*the highest rating is 5"):
         min_rating(read_ratings(small_log), 6)
 
 
-def test_what_the_data_lacks_is_named():
+def test_a_missing_column_is_named():
     log = read(["1a", "1b"])
     with pytest.raises(DataError, match="no column 'rating'"):
         min_rating(log, 4)
@@ -134,7 +134,7 @@ def test_what_the_data_lacks_is_named():
         time_window(log)
 
 
-def test_a_filter_leaves_its_input_as_it_is(small_log):
+def test_a_filter_does_not_modify_its_input(small_log):
     log = read_ratings(small_log)
     before = log.digest
     few, _ = min_rating(log, 4.5)
@@ -143,7 +143,7 @@ def test_a_filter_leaves_its_input_as_it_is(small_log):
     assert len(log.catalogue) == 5
 
 
-def test_a_report_of_nothing_says_so():
+def test_the_report_of_a_filter_without_effect():
     _, report = k_core(read(["1a", "1b"]), 1, 1)
     assert isinstance(report, FilterReport)
     assert str(report).endswith("removed 0 of 2 rows (0.0%), 0 of 1 users, 0 of 2 items")

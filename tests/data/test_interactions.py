@@ -23,32 +23,32 @@ def table(log):
 
 
 @given(log=logs)
-def test_a_history_is_what_its_user_watched_by_time_then_input_order(log):
+def test_histories_are_sorted_by_time_then_input_order(log):
     interactions = read_ratings(table(log))
     for index, user in enumerate(interactions.users.ids):
-        watches = [(time, item) for (who, item), time in log.items() if who == user]
-        expected = [item for _, item in sorted(watches, key=lambda watch: watch[0])]
+        events = [(time, item) for (who, item), time in log.items() if who == user]
+        expected = [item for _, item in sorted(events, key=lambda event: event[0])]
         assert interactions.items.ids[interactions.history(index)].tolist() == expected
         assert interactions.history_lengths[index] == len(expected)
 
 
 @given(log=logs)
-def test_the_histories_one_after_the_other_are_the_rows(log):
+def test_concatenated_histories_are_the_rows(log):
     interactions = read_ratings(table(log))
     histories = [interactions.history(user) for user in range(interactions.n_users)]
     assert np.concatenate(histories).tolist() == interactions.item_index.tolist()
     assert len(interactions) == len(log)
 
 
-@given(log=logs, kept=st.data())
-def test_rows_that_are_kept_stay_with_their_user(log, kept):
+@given(log=logs, data=st.data())
+def test_filtered_rows_keep_their_user(log, data):
     interactions = read_ratings(table(log))
-    mask = np.array(kept.draw(st.lists(st.booleans(), min_size=len(log), max_size=len(log))))
-    few = interactions.filter(mask)
-    assert (few.users, few.items) == (interactions.users, interactions.items)
-    assert few.timestamp.tolist() == interactions.timestamp[mask].tolist()
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(log), max_size=len(log))))
+    filtered = interactions.filter(mask)
+    assert (filtered.users, filtered.items) == (interactions.users, interactions.items)
+    assert filtered.timestamp.tolist() == interactions.timestamp[mask].tolist()
     for user in range(interactions.n_users):
-        assert few.history(user).tolist() == [
+        assert filtered.history(user).tolist() == [
             item
             for who, item, keep in zip(
                 interactions.user_index, interactions.item_index, mask, strict=True
@@ -57,30 +57,31 @@ def test_rows_that_are_kept_stay_with_their_user(log, kept):
         ]
 
 
-@given(log=logs, kept=st.data())
-def test_shrunk_to_what_is_left_the_ids_are_the_same(log, kept):
+@given(log=logs, data=st.data())
+def test_compact_keeps_ids(log, data):
     interactions = read_ratings(table(log))
-    mask = np.array(kept.draw(st.lists(st.booleans(), min_size=len(log), max_size=len(log))))
-    few = interactions.filter(mask)
-    shrunk = few.compact()
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(log), max_size=len(log))))
+    filtered = interactions.filter(mask)
+    compacted = filtered.compact()
     for vocabulary, indices in (("users", "user_index"), ("items", "item_index")):
-        whole, left = getattr(few, vocabulary), getattr(shrunk, vocabulary)
-        by_id = whole.ids[getattr(few, indices)].tolist()
-        assert left.ids[getattr(shrunk, indices)].tolist() == by_id
+        whole, left = getattr(filtered, vocabulary), getattr(compacted, vocabulary)
+        by_id = whole.ids[getattr(filtered, indices)].tolist()
+        assert left.ids[getattr(compacted, indices)].tolist() == by_id
         assert left.ids.tolist() == sorted(set(by_id))
-        assert getattr(shrunk, indices).dtype == np.int32
-    assert shrunk.timestamp.tolist() == few.timestamp.tolist()
-    assert shrunk.catalogue["item_id"].tolist() == shrunk.items.ids.tolist()
-    assert [shrunk.history(user).tolist() for user in range(shrunk.n_users)] == [
-        shrunk.item_index[shrunk.user_index == user].tolist() for user in range(shrunk.n_users)
+        assert getattr(compacted, indices).dtype == np.int32
+    assert compacted.timestamp.tolist() == filtered.timestamp.tolist()
+    assert compacted.catalogue["item_id"].tolist() == compacted.items.ids.tolist()
+    assert [compacted.history(user).tolist() for user in range(compacted.n_users)] == [
+        compacted.item_index[compacted.user_index == user].tolist()
+        for user in range(compacted.n_users)
     ]
 
 
-def test_what_is_not_known_is_not_kept_either():
+def test_filter_without_ratings_and_timestamps():
     interactions = read_ratings(pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2]}))
-    few = interactions.filter(np.array([True, False]))
-    assert few.rating is None
-    assert few.timestamp is None
+    filtered = interactions.filter(np.array([True, False]))
+    assert filtered.rating is None
+    assert filtered.timestamp is None
 
 
 @given(log=logs)
@@ -98,16 +99,16 @@ def test_the_matrix_has_a_one_where_a_row_is_repeated(small_log):
     assert twice.user_item_matrix().toarray()[:, 0].tolist() == [1, 1, 1]
 
 
-def test_the_matrix_leaves_the_histories_in_their_order():
-    watched = [30, 10, 20]
-    interactions = read_ratings(pd.DataFrame({"user_id": [1, 1, 1], "item_id": watched}))
+def test_the_matrix_does_not_reorder_histories():
+    items = [30, 10, 20]
+    interactions = read_ratings(pd.DataFrame({"user_id": [1, 1, 1], "item_id": items}))
     interactions.user_item_matrix()
-    assert interactions.items.ids[interactions.history(0)].tolist() == watched
+    assert interactions.items.ids[interactions.history(0)].tolist() == items
 
 
 def test_equal_data_has_an_equal_digest(small_log):
     assert read_ratings(small_log).digest == read_ratings(small_log.copy()).digest
-    # Rows of other users in between change nothing of what anyone watched.
+    # Rows of other users in between do not matter.
     by_user = small_log.sort_values("user_id", kind="stable")
     assert read_ratings(by_user).digest == read_ratings(small_log).digest
 
@@ -134,7 +135,7 @@ def text_ids(small_log):
 
 
 @pytest.mark.parametrize("missing", [[], ["rating"], ["rating", "timestamp"]])
-def test_what_is_saved_comes_back(small_log, tmp_path, missing):
+def test_saved_interactions_are_loaded_unchanged(small_log, tmp_path, missing):
     whole = read_ratings(small_log.drop(columns=missing))
     loaded = load_interactions(save_interactions(whole, tmp_path / "saved"))
     assert loaded.digest == whole.digest
@@ -144,15 +145,15 @@ def test_what_is_saved_comes_back(small_log, tmp_path, missing):
     assert np.array_equal(loaded.user_offsets, whole.user_offsets)
 
 
-def test_ids_that_are_text_and_users_without_rows_come_back(text_ids, tmp_path):
-    few = text_ids.filter(text_ids.user_index == 1)
-    loaded = load_interactions(save_interactions(few, tmp_path / "saved"))
-    assert loaded.digest == few.digest
+def test_text_ids_and_users_without_rows_are_loaded_unchanged(text_ids, tmp_path):
+    filtered = text_ids.filter(text_ids.user_index == 1)
+    loaded = load_interactions(save_interactions(filtered, tmp_path / "saved"))
+    assert loaded.digest == filtered.digest
     assert loaded.users.ids.tolist() == ["1", "2", "3"]
-    assert loaded.history_lengths.tolist() == few.history_lengths.tolist() == [0, 3, 0]
+    assert loaded.history_lengths.tolist() == filtered.history_lengths.tolist() == [0, 3, 0]
 
 
-def test_a_damaged_or_strange_folder_is_refused(text_ids, tmp_path):
+def test_a_damaged_or_unknown_folder_is_an_error(text_ids, tmp_path):
     folder = save_interactions(text_ids, tmp_path / "saved")
     events = folder / "events.npz"
     events.write_bytes(events.read_bytes()[:-1])

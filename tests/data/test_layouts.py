@@ -1,4 +1,4 @@
-"""The same five watches in every layout that is known."""
+"""The same five ratings in every known layout."""
 
 import gzip
 import zipfile
@@ -36,8 +36,8 @@ def movielens_dat(folder):
 def movielens_100k(folder):
     (folder / "u.data").write_text(lines(ROWS, "\t") + "\n")
     crime = [0] * 6 + [1] + [0] * 12
-    films = [(item, title, "01-Jan-1995", "", "", *crime) for item, title in TITLES.items()]
-    (folder / "u.item").write_text(lines(films, "|") + "\n", encoding="latin-1")
+    movies = [(item, title, "01-Jan-1995", "", "", *crime) for item, title in TITLES.items()]
+    (folder / "u.item").write_text(lines(movies, "|") + "\n", encoding="latin-1")
 
 
 def csv(folder):
@@ -119,7 +119,7 @@ def test_a_gzipped_file_is_read_in_place(tmp_path, write):
     check(read_ratings(tmp_path))
 
 
-def test_a_sequence_file_is_in_the_order_of_watching(tmp_path):
+def test_a_sequence_file_is_in_chronological_order(tmp_path):
     path = tmp_path / "ml-1m.txt"
     path.write_text("1 30\n1 10\n2 20\n2 10\n2 30\n")
     for source in (path, tmp_path):
@@ -141,7 +141,7 @@ def test_columns_may_have_any_name(tmp_path, form):
     check(read_ratings(log if form == "table" else path, columns=theirs))
 
 
-def test_a_column_that_is_not_there_is_named():
+def test_a_missing_column_is_named():
     with pytest.raises(DataError, match=r"the table: no column 'visitor' for user_id"):
         read_ratings(LOG, columns={"user_id": "visitor"})
     with pytest.raises(
@@ -175,9 +175,9 @@ def test_the_layout_can_be_named(tmp_path):
     ],
     ids=["ms", "ISO", "datetimes"],
 )
-def test_times_are_understood(times, tmp_path):
+def test_timestamp_formats(times, tmp_path):
     if isinstance(times[0], int):
-        later = 1_600_000_000_000  # milliseconds are told by their size
+        later = 1_600_000_000_000  # milliseconds are recognised by their size
         times = [later + time for time in times]
         ratings = read_ratings(LOG.assign(timestamp=times))
         assert (ratings.timestamp - later // 1000).tolist() == [10, 20, 30, 40, 50]
@@ -217,7 +217,7 @@ def test_an_error_in_a_part_names_the_part_and_its_line(tmp_path):
         ("notes.md", b"# Notes", "unknown file type .md"),
     ],
 )
-def test_broken_files_are_refused_by_name(tmp_path, name, content, message):
+def test_broken_files_are_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError) as caught:
         read_ratings(tmp_path / name)
@@ -225,7 +225,7 @@ def test_broken_files_are_refused_by_name(tmp_path, name, content, message):
     assert name in str(caught.value)
 
 
-def test_a_folder_of_several_kinds_is_not_guessed(tmp_path):
+def test_a_folder_of_several_kinds_is_ambiguous(tmp_path):
     csv(tmp_path)
     parquet(tmp_path)
     with pytest.raises(DataError, match=r"several kinds \(csv, parquet\).*name one file"):

@@ -26,7 +26,7 @@ def write(tmp_path):
     return write
 
 
-def watched(interactions, user):
+def items_of(interactions, user):
     history = interactions.history(interactions.users.index(user))
     return interactions.items.ids[history].tolist()
 
@@ -39,7 +39,7 @@ def refused(source, *parts):
         assert part in str(caught.value)
 
 
-def test_a_folder_as_movielens_lays_it_out(write):
+def test_a_folder_in_the_layout_of_movielens(write):
     interactions = read_ratings(write(ratings=RATINGS, movies=MOVIES))
     assert interactions.users.ids.tolist() == [1, 2]
     assert interactions.items.ids.tolist() == [10, 30]
@@ -52,7 +52,7 @@ def test_a_folder_as_movielens_lays_it_out(write):
     assert interactions.catalogue["genres"].tolist() == ["Action|Crime", "Thriller"]
 
 
-def test_arrays_have_the_promised_types(small_log):
+def test_arrays_have_the_documented_types(small_log):
     interactions = read_ratings(small_log)
     assert interactions.user_index.dtype == interactions.item_index.dtype == np.int32
     assert interactions.rating.dtype == np.float32
@@ -60,7 +60,7 @@ def test_arrays_have_the_promised_types(small_log):
 
 
 @pytest.mark.parametrize("form", ["own names", "file", "text path", "table", "parquet", "BOM"])
-def test_every_form_of_the_same_ratings_reads_alike(write, form):
+def test_all_forms_of_the_same_ratings_are_equal(write, form):
     folder = write(ratings=RATINGS)
     expected = read_ratings(folder).digest
     path, table = folder / "ratings.csv", pd.read_csv(folder / "ratings.csv")
@@ -91,7 +91,7 @@ def test_every_form_of_the_same_ratings_reads_alike(write, form):
     ],
 )
 @pytest.mark.parametrize("form", ["csv", "table", "parquet"])
-def test_text_ids_survive(tmp_path, ids, form):
+def test_text_ids_are_read_unchanged(tmp_path, ids, form):
     log = pd.DataFrame({"user_id": ids, "item_id": ids})
     source = log
     if form == "csv":
@@ -109,17 +109,17 @@ def test_without_timestamps_rows_are_in_input_order(write):
     interactions = read_ratings(write(ratings="user_id,item_id\n1,30\n2,10\n1,10\n1,20\n"))
     assert interactions.timestamp is None
     assert interactions.rating is None
-    assert watched(interactions, 1) == [30, 10, 20]
+    assert items_of(interactions, 1) == [30, 10, 20]
 
 
 def test_equal_timestamps_are_in_input_order():
     items = [30, 10, 20, 40]
     log = pd.DataFrame({"user_id": 1, "item_id": items, "timestamp": [5, 5, 5, 4]})
-    assert watched(read_ratings(log), 1) == [40, 30, 10, 20]
+    assert items_of(read_ratings(log), 1) == [40, 30, 10, 20]
 
 
 @pytest.mark.parametrize(
-    ("timestamps", "kept", "order"),
+    ("timestamps", "rating", "order"),
     [
         ([30, 20, 10], 1.0, [20, 10]),
         ([10, 20, 30], 3.0, [20, 10]),
@@ -127,14 +127,14 @@ def test_equal_timestamps_are_in_input_order():
         (None, 3.0, [20, 10]),
     ],
 )
-def test_of_repeated_rows_the_latest_is_kept_with_a_warning(timestamps, kept, order):
+def test_the_latest_of_repeated_rows_is_used_with_a_warning(timestamps, rating, order):
     log = pd.DataFrame({"user_id": 1, "item_id": [10, 20, 10], "rating": [1.0, 2.0, 3.0]})
     if timestamps:
         log["timestamp"] = timestamps
     with pytest.warns(DataWarning, match="2 of 3 rows are used; duplicate: 1 row quarantined"):
         interactions = read_ratings(log)
-    ratings = {10: kept, 20: 2.0}
-    assert watched(interactions, 1) == order
+    ratings = {10: rating, 20: 2.0}
+    assert items_of(interactions, 1) == order
     assert interactions.rating.tolist() == [ratings[item] for item in order]
 
 
@@ -156,26 +156,26 @@ def test_of_repeated_rows_the_latest_is_kept_with_a_warning(timestamps, kept, or
         ("", ["the file is empty"]),
     ],
 )
-def test_files_that_are_no_ratings_are_refused(write, content, parts):
+def test_files_that_are_not_ratings_are_an_error(write, content, parts):
     folder = write(ratings=content)
     refused(folder, str(folder / "ratings.csv"), *parts)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.csv"])
-def test_a_path_to_nothing_is_refused(tmp_path, name):
+def test_a_missing_path_is_an_error(tmp_path, name):
     refused(tmp_path / name, f"{tmp_path / name}: no such file")
 
 
-def test_a_folder_without_ratings_is_refused(tmp_path):
+def test_a_folder_without_ratings_is_an_error(tmp_path):
     refused(tmp_path, str(tmp_path), "no file of ratings in it", "name one file")
 
 
-def test_a_broken_parquet_file_is_refused(tmp_path):
+def test_a_broken_parquet_file_is_an_error(tmp_path):
     (tmp_path / "log.parquet").write_bytes(b"no parquet")
     refused(tmp_path / "log.parquet", "log.parquet: cannot be read as Parquet")
 
 
-def test_a_comma_at_the_end_of_each_line_shifts_no_column(write):
+def test_a_trailing_comma_shifts_no_column(write):
     content = "user_id,item_id,rating\n1,10,4.0,\n2,20,5.0,\n"
     interactions = read_ratings(write(ratings=content))
     assert interactions.users.ids.tolist() == [1, 2]
@@ -197,7 +197,7 @@ def test_a_comma_at_the_end_of_each_line_shifts_no_column(write):
         ("movieId,title\n10,Heat\n20,Unseen\n30,Net\n", ["Heat", "Net"]),
     ],
 )
-def test_items_without_a_title_are_called_by_their_id(write, movies, titles):
+def test_items_without_a_title_get_their_id_as_title(write, movies, titles):
     contents = {"ratings": RATINGS} | ({} if movies is None else {"movies": movies})
     catalogue = read_ratings(write(**contents)).catalogue
     assert catalogue["item_id"].tolist() == [10, 30]
@@ -220,12 +220,12 @@ def test_text_ids_find_their_titles(write):
         ("", ["the file is empty"]),
     ],
 )
-def test_bad_catalogues_are_refused(write, movies, parts):
+def test_invalid_catalogues_are_an_error(write, movies, parts):
     folder = write(ratings=RATINGS, movies=movies)
     refused(folder, str(folder / "movies.csv"), *parts)
 
 
-def test_the_table_given_is_not_changed():
+def test_a_dataframe_is_not_modified():
     log = pd.DataFrame(
         {"userId": ["2", "1", "2"], "movieId": [3.0, 1.0, 3.0], "timestamp": [9, 8, 7]},
         index=[5, 3, 3],
@@ -252,11 +252,11 @@ def test_reading_works_without_the_packages_for_training(write):
     assert done.stdout.strip() == read_ratings(folder).digest
 
 
-def test_movielens_is_read_whole(movielens):
+def test_movielens_is_read_completely(movielens):
     interactions = read_ratings(movielens)
     assert (len(interactions), interactions.n_users, interactions.n_items) == (100_836, 610, 9_724)
     titles = interactions.catalogue.set_index("item_id")["title"]
     assert titles[1] == "Toy Story (1995)"
     first = pd.read_csv(movielens / "ratings.csv").query("userId == 1")
     in_order = first.sort_values("timestamp", kind="stable")["movieId"]
-    assert watched(interactions, 1) == in_order.tolist()
+    assert items_of(interactions, 1) == in_order.tolist()

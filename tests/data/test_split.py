@@ -1,4 +1,4 @@
-"""What every split must do, whatever it holds back."""
+"""Properties that every split has."""
 
 import dataclasses
 from collections import Counter, defaultdict, deque
@@ -19,14 +19,14 @@ from recsys.data import (
     read_ratings,
 )
 
-TRAIN, VALIDATION, TEST, EXCLUDED = "train", "validation", "test", "left out"
+TRAIN, VALIDATION, TEST, EXCLUDED = "train", "validation", "test", "excluded"
 
 
 def counted(n_validation, n_test):
-    """Says the part of the watch at a place of a history of some length."""
+    """Return a function from position and timestamps of a history to the subset."""
 
-    def part(place, times):
-        after = len(times) - place  # 1 for the last
+    def part(position, times):
+        after = len(times) - position  # 1 for the last
         if after <= n_test(len(times)):
             return TEST
         return VALIDATION if after <= n_test(len(times)) + n_validation(len(times)) else TRAIN
@@ -34,15 +34,15 @@ def counted(n_validation, n_test):
     return part
 
 
-def cut_at_1_and_3(place, times):
-    if times[place] < 1:
+def cut_at_1_and_3(position, times):
+    if times[position] < 1:
         return TRAIN
-    if place == 0:
+    if position == 0:
         return EXCLUDED
-    return VALIDATION if times[place] < 3 else TEST
+    return VALIDATION if times[position] < 3 else TEST
 
 
-# Each split, and a slow restatement: (place in the history, its times) -> part.
+# Each split, and a slow restatement: (position in the history, its times) -> part.
 SPLITS = {
     "leave_last_out": (leave_last_out, counted(lambda n: n >= 3, lambda n: n >= 3)),
     "leave_last_n": (
@@ -59,7 +59,7 @@ SPLITS = {
     ),
 }
 
-# (user, item, time), each user and item once, with equal times; a lonely user watches at first.
+# (user, item, time), each user and item once, with equal times; one user has a single early event.
 logs = st.dictionaries(
     st.tuples(st.integers(0, 5), st.integers(0, 6)), st.integers(0, 3), max_size=30
 ).map(lambda log: [(9, 0, 0), *((user, item, time) for (user, item), time in log.items())])
@@ -69,12 +69,12 @@ def read(rows):
     return read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]))
 
 
-def watches_of(rows):
+def events_of(rows):
     """Each user's (item, time), by time and then input order."""
-    watches = defaultdict(list)
+    events = defaultdict(list)
     for user, item, time in rows:
-        watches[user].append((item, time))
-    return {user: sorted(watches[user], key=lambda watch: watch[1]) for user in sorted(watches)}
+        events[user].append((item, time))
+    return {user: sorted(events[user], key=lambda event: event[1]) for user in sorted(events)}
 
 
 def pairs(split, users, items):
@@ -102,50 +102,52 @@ def split_by(name):
 
 
 @given(rows=logs)
-def test_every_row_is_in_the_part_where_it_belongs_and_in_no_other(name, rows):
+def test_every_row_is_in_exactly_the_right_subset(name, rows):
     make, part_at = SPLITS[name]
     split = make(read(rows))
     expected = defaultdict(list)
-    for user, watches in watches_of(rows).items():
-        times = [time for _, time in watches]
-        for place, (item, _) in enumerate(watches):
-            expected[part_at(place, times)].append((user, item))
+    for user, events in events_of(rows).items():
+        times = [time for _, time in events]
+        for position, (item, _) in enumerate(events):
+            expected[part_at(position, times)].append((user, item))
     assert train_of(split) == expected[TRAIN]
     assert cases(split, "validation") == expected[VALIDATION]
     assert cases(split, "test") == expected[TEST]
     whole = split.interactions
-    left_out = pairs(split, *(x[split.excluded] for x in (whole.user_index, whole.item_index)))
-    assert left_out == expected[EXCLUDED]
+    excluded = pairs(split, *(x[split.excluded] for x in (whole.user_index, whole.item_index)))
+    assert excluded == expected[EXCLUDED]
     assert sum(map(len, expected.values())) == len(rows)
 
 
 @given(rows=logs)
 def test_train_comes_before_validation_and_that_before_test(split_by, rows):
     split = split_by(read(rows))
-    place = {
+    position = {
         (user, item): at
-        for user, watches in watches_of(rows).items()
-        for at, (item, _) in enumerate(watches)
+        for user, events in events_of(rows).items()
+        for at, (item, _) in enumerate(events)
     }
     parts = [train_of(split), cases(split, "validation"), cases(split, "test")]
     for earlier, later in combinations(parts, 2):
         for user, item in earlier:
-            assert all(place[user, item] < place[who, what] for who, what in later if who == user)
+            assert all(
+                position[user, item] < position[who, what] for who, what in later if who == user
+            )
 
 
 @given(rows=logs)
-def test_a_history_is_all_that_its_user_watched_before_the_target(split_by, rows):
+def test_a_history_is_everything_before_the_target(split_by, rows):
     split = split_by(read(rows))
     for target in ("validation", "test"):
         found = zip(cases(split, target), split.histories(target), strict=True)
         for (user, item), history in found:
-            items = [item for item, _ in watches_of(rows)[user]]
+            items = [item for item, _ in events_of(rows)[user]]
             assert split.interactions.items.ids[history].tolist() == items[: items.index(item)]
             assert len(history)
 
 
 @given(rows=logs)
-def test_after_a_global_cut_nobody_teaches_what_was_still_to_come(rows):
+def test_train_is_before_a_global_time_cut(rows):
     split = SPLITS["global_time_cut"][0](read(rows))
     assert (split.train.timestamp < 1).all()
     times = split.interactions.timestamp
@@ -154,7 +156,7 @@ def test_after_a_global_cut_nobody_teaches_what_was_still_to_come(rows):
 
 
 @given(rows=logs, mix=st.randoms(use_true_random=False))
-def test_only_the_order_of_rows_of_one_user_at_one_time_matters(split_by, rows, mix):
+def test_only_the_order_of_simultaneous_rows_of_a_user_matters(split_by, rows, mix):
     waiting = defaultdict(deque)
     for row in rows:
         waiting[row[0], row[2]].append(row)
@@ -168,10 +170,10 @@ def test_only_the_order_of_rows_of_one_user_at_one_time_matters(split_by, rows, 
 
 
 @given(rows=logs, others=logs)
-def test_fingerprints_are_equal_when_the_data_is_and_only_then(split_by, rows, others):
+def test_fingerprints_are_equal_if_and_only_if_the_data_is(split_by, rows, others):
     for target in ("validation", "test"):
         one, other = (split_by(read(log)).fingerprint(target) for log in (rows, others))
-        assert (one == other) == (watches_of(rows) == watches_of(others))
+        assert (one == other) == (events_of(rows) == events_of(others))
 
 
 def test_a_small_change_of_the_data_changes_the_fingerprint(split_by):
@@ -181,7 +183,7 @@ def test_a_small_change_of_the_data_changes_the_fingerprint(split_by):
     assert [split_by(read(log)).fingerprint("test") == before for log in changed] == [1, 0, 0]
 
 
-def test_other_splits_parameters_and_targets_have_other_fingerprints():
+def test_different_splits_have_different_fingerprints():
     log = read([(1, item, item) for item in range(10)] + [(2, item, 0) for item in range(10)])
     splits = [
         leave_last_out(log),
@@ -199,7 +201,7 @@ def test_other_splits_parameters_and_targets_have_other_fingerprints():
     assert all(one != other for one, other in combinations(prints, 2))
 
 
-def test_the_same_parameters_written_otherwise_have_the_same_fingerprint():
+def test_equivalent_parameters_have_equal_fingerprints():
     log = read([(1, item, item) for item in range(10)])
     same = [
         (leave_last_n(log, 2), leave_last_n(log, np.int64(2))),
@@ -222,7 +224,7 @@ def test_histories_are_views_of_the_log(split_by):
     assert [h.tolist() for h in histories[::-1]] == [h.tolist() for h in histories][::-1]
 
 
-def test_the_split_leaves_the_interactions_as_they_are(split_by):
+def test_a_split_does_not_modify_the_interactions(split_by):
     split = split_by(read([(1, item, item // 2) for item in range(7)]))
     before = split.interactions.digest
     split.train.item_index[:] = 0
@@ -238,14 +240,14 @@ def test_the_split_leaves_the_interactions_as_they_are(split_by):
         ([1, 1, 2], "has no history"),
     ],
 )
-def test_a_split_that_leaks_is_refused(part, message):
+def test_a_split_with_leakage_is_an_error(part, message):
     log = read([(1, 10, 0), (1, 20, 1), (1, 30, 2)])
     with pytest.raises(ValueError, match=message):
         Split(log, np.array(part, dtype=np.int8), "by hand")
 
 
-def test_repeated_watches_are_told_apart():
-    # Only tables that were read have each user and item once.
+def test_repeated_items_are_distinct_events():
+    # Reading removes duplicates, so they are added here.
     log = read([(1, 10, 0), (1, 20, 1), (1, 30, 2), (1, 40, 3)])
     again = dataclasses.replace(log, item_index=np.array([0, 1, 0, 0], dtype=np.int32))
     split = leave_last_out(again)
@@ -253,15 +255,15 @@ def test_repeated_watches_are_told_apart():
     assert [history.tolist() for history in split.histories("test")] == [[0, 1, 0]]
 
 
-WATCHES = st.lists(st.tuples(st.integers(1, 3), st.integers(0, 40)), min_size=1, max_size=30)
+EVENTS = st.lists(st.tuples(st.integers(1, 3), st.integers(0, 40)), min_size=1, max_size=30)
 
 
-@given(early=WATCHES, late=WATCHES, ratio=st.sampled_from([0.1, 0.25, 0.4]))
-def test_what_was_learned_from_before_is_no_target(early, late, ratio):
-    """Ratings of any time come in; against a loop over every row."""
+@given(early=EVENTS, late=EVENTS, ratio=st.sampled_from([0.1, 0.25, 0.4]))
+def test_trained_on_interactions_are_not_targets(early, late, ratio):
+    """Compare with a loop over every row, for late ratings of any time."""
 
-    def split_of(watches):
-        log = pd.DataFrame(list(dict.fromkeys(watches)), columns=["user_id", "timestamp"])
+    def split_of(events):
+        log = pd.DataFrame(list(dict.fromkeys(events)), columns=["user_id", "timestamp"])
         log["item_id"] = 100 + log["timestamp"]
         return per_user_ratio(read_ratings(log), validation=ratio, test=ratio)
 
@@ -270,18 +272,18 @@ def test_what_was_learned_from_before_is_no_target(early, late, ratio):
         return list(zip(users.tolist(), items.tolist(), strict=True))
 
     earlier = split_of(early).train
-    learned = set(pairs_of(earlier))
+    trained_on = set(pairs_of(earlier))
     split = split_of([*late, *early])
     pairs = pairs_of(split.interactions)
     expected = split.assignment.tolist()
     for row, (user, _) in enumerate(pairs):
         later = [pairs[at] for at in range(row, len(pairs)) if split.assignment[at] > 0]
-        if any(pair in learned and pair[0] == user for pair in later):
+        if any(pair in trained_on and pair[0] == user for pair in later):
             expected[row] = 0
     assert split.without_leakage(earlier).assignment.tolist() == expected
 
 
-def test_late_ratings_with_earlier_times_make_targets_of_what_was_learned_from():
+def test_late_ratings_with_early_timestamps_shift_targets():
     times = range(10, 20)
     before = per_user_ratio(read_ratings(pd.DataFrame({
         "user_id": [1] * 10, "item_id": times, "timestamp": times,

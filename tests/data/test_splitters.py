@@ -10,7 +10,7 @@ from recsys.data import (
 )
 from recsys.errors import ConfigError, DataError
 
-# Watches by time, as item indices:
+# Interactions by time, as item indices:
 # user 0: 0@1 1@2 2@4 3@4 4@9; user 1: 2@1 0@4 1@8; user 2: 4@5 3@8; user 3: 1@3.
 LOG = pd.DataFrame(
     [
@@ -80,7 +80,7 @@ def test_global_time_cut_by_hand(log):
     assert train_of(split) == [[0, 1], [2], [], [1]]
     assert as_lists(split, "validation") == [(0, [0, 1], 2), (0, [0, 1, 2], 3), (1, [2], 0)]
     assert as_lists(split, "test") == [(0, [0, 1, 2, 3], 4), (1, [2, 0], 1), (2, [4], 3)]
-    assert split.excluded.tolist() == [8]  # what cat watched first
+    assert split.excluded.tolist() == [8]  # the first of cat
 
 
 def test_cold_users_and_items_by_hand(log):
@@ -90,26 +90,26 @@ def test_cold_users_and_items_by_hand(log):
     assert cold.items.tolist() == [True, False, True]
 
 
-def test_within_users_nobody_is_cold(log):
+def test_splits_within_users_have_no_cold_users(log):
     for split in (leave_last_out(log), leave_last_n(log, 1), per_user_ratio(log, 0.2, 0.4)):
         assert not split.cold("test").users.any()
         assert not split.cold("validation").users.any()
 
 
-def test_a_ratio_counts_as_it_is_written():
+def test_ratios_are_exact_decimals():
     # 0.29 · 100 and 0.07 · 100 are not whole in binary.
     log = read_ratings(pd.DataFrame({"user_id": [1] * 100, "item_id": range(100)}))
     split = per_user_ratio(log, validation=0.29, test=0.07)
     assert (len(split.rows("validation")), len(split.rows("test"))) == (29, 7)
 
 
-def test_a_row_is_left_for_train_whatever_the_ratio():
+def test_at_least_one_row_is_in_train():
     log = read_ratings(pd.DataFrame({"user_id": [1] * 9, "item_id": range(9)}))
     split = per_user_ratio(log, validation=0.4999999, test=0.5)
     assert train_of(split) == [[0]]
 
 
-def test_without_times_the_order_of_rows_counts():
+def test_without_timestamps_rows_are_in_input_order():
     log = read_ratings(pd.DataFrame({"user_id": [1, 1, 1], "item_id": [30, 10, 20]}))
     assert as_lists(leave_last_n(log, 1), "test") == [(0, [2, 0], 1)]
     with pytest.raises(DataError, match=r"global_time_cut needs timestamps.*no column 'timestamp'"):
@@ -124,7 +124,7 @@ def test_users_without_rows_have_no_targets(log):
     assert split.users("test").tolist() == [0, 2]
 
 
-def test_leave_last_out_keeps_its_fingerprint(small_log):
+def test_the_fingerprint_of_leave_last_out_is_stable(small_log):
     # As it has been since the first version: results stay comparable.
     split = leave_last_out(read_ratings(small_log))
     assert split.fingerprint("test") == {
@@ -152,12 +152,12 @@ def test_leave_last_out_keeps_its_fingerprint(small_log):
         (lambda log: global_time_cut(log, validation_from="x", test_from=5), "'x' is not a time"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(log, make, message):
+def test_invalid_arguments_are_an_error(log, make, message):
     with pytest.raises(ConfigError, match=message):
         make(log)
 
 
-def test_nothing_to_learn_from_is_an_error(log):
+def test_an_empty_train_set_is_an_error(log):
     reach = "from 1970-01-01T00:00:01 to 1970-01-01T00:00:09"
     with pytest.raises(DataError, match=rf"before validation_from \(1\).*{reach}"):
         global_time_cut(log, validation_from=1, test_from=5)

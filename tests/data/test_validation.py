@@ -1,4 +1,4 @@
-"""What is done about rows that cannot be right, and how it is told."""
+"""Policies for invalid rows, and the report."""
 
 import gzip
 
@@ -51,46 +51,46 @@ def written(folder, *rows, name="ratings.csv"):
 
 def read(source, **settings):
     """The ratings and the report."""
-    told = []
+    reports = []
     checks = Checks(now=NOW, **settings)
-    ratings = read_ratings(source, checks=checks, on_report=told.append)
-    return ratings, told[0]
+    ratings = read_ratings(source, checks=checks, on_report=reports.append)
+    return ratings, reports[0]
 
 
-def same(one, other):
-    return one.digest == other.digest
+def equal(first, second):
+    return first.digest == second.digest
 
 
-@pytest.mark.parametrize(("row", "check", "told"), BAD_ROWS, ids=[row for row, _, _ in BAD_ROWS])
+@pytest.mark.parametrize(("row", "check", "message"), BAD_ROWS, ids=[row for row, _, _ in BAD_ROWS])
 @pytest.mark.parametrize("name", ["ratings.csv", "ratings.csv.gz"])
-def test_a_bad_row_is_left_out_and_kept_elsewhere(tmp_path, row, check, told, name):
+def test_an_invalid_row_is_quarantined(tmp_path, row, check, message, name):
     expected, _ = read(written(tmp_path, *GOOD, name=name))
     path = written(tmp_path, *GOOD[:2], "", row, *GOOD[2:], name=name)
     ratings, report = read(path)
-    assert same(ratings, expected)
+    assert equal(ratings, expected)
     assert (report.n_rows, report.n_used) == (6, 5)
-    (finding,) = [one for one in report.findings if one.policy == "quarantine"]
+    (finding,) = [f for f in report.findings if f.policy == "quarantine"]
     assert (finding.check, finding.n_rows) == (check, 1)
-    assert told in finding.first
+    assert message in finding.first
     assert f"{path}, line 5" in finding.first
     assert report.quarantine_path == tmp_path / "ratings.quarantine.parquet"
-    kept = pd.read_parquet(report.quarantine_path)
-    told_of = report.quarantined[kept.columns.tolist()]
-    pd.testing.assert_frame_equal(kept, told_of, check_dtype=False)
-    assert kept[["file", "line", "check"]].to_numpy().tolist() == [[str(path), 5, check]]
+    written_rows = pd.read_parquet(report.quarantine_path)
+    in_report = report.quarantined[written_rows.columns.tolist()]
+    pd.testing.assert_frame_equal(written_rows, in_report, check_dtype=False)
+    assert written_rows[["file", "line", "check"]].to_numpy().tolist() == [[str(path), 5, check]]
     if check != "malformed_row":
         user = row.split(",", maxsplit=1)[0]
-        assert (kept["user_id"].item() or "") == user
+        assert (written_rows["user_id"].item() or "") == user
 
 
-@pytest.mark.parametrize(("row", "check", "told"), BAD_ROWS, ids=[row for row, _, _ in BAD_ROWS])
-def test_a_bad_row_is_an_error_where_it_is_to_be(tmp_path, row, check, told):
+@pytest.mark.parametrize(("row", "check", "message"), BAD_ROWS, ids=[row for row, _, _ in BAD_ROWS])
+def test_an_invalid_row_can_be_an_error(tmp_path, row, check, message):
     path = written(tmp_path, *GOOD[:2], "", row, *GOOD[2:])
     with pytest.raises(DataError) as caught:
         read(path, **{check: "error"})
-    for part in (f"{path}, line 5", told, f"({check}, 1 such row)"):
+    for part in (f"{path}, line 5", message, f"({check}, 1 such row)"):
         assert part in str(caught.value)
-    assert [one.name for one in tmp_path.iterdir()] == ["ratings.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["ratings.csv"]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_bad_row_is_an_error_where_it_is_to_be(tmp_path, row, check, told):
     [("4,20,7,20", "rating_scale"), ("4,20,4.0,2000000000", "future_time"),
      ("4,20,4.0,-20", "negative_time")],
 )  # fmt: skip
-def test_a_strange_row_may_be_kept(tmp_path, row, check):
+def test_an_unusual_row_can_be_kept(tmp_path, row, check):
     ratings, report = read(written(tmp_path, *GOOD, row), **{check: "keep"})
     assert len(ratings) == report.n_used == 6
     assert report.metrics()[f"{check}_rows"] == 1
@@ -108,19 +108,19 @@ def test_a_strange_row_may_be_kept(tmp_path, row, check):
 
 def test_a_row_that_breaks_several_rules_is_counted_once(tmp_path):
     _, report = read(written(tmp_path, *GOOD, ",,bad,-1", "5,5,9,-1"))
-    counts = {one.check: one.n_rows for one in report.findings if one.policy == "quarantine"}
+    counts = {f.check: f.n_rows for f in report.findings if f.policy == "quarantine"}
     assert counts == {"missing_id": 1, "rating_scale": 1}
     assert report.quarantined["line"].tolist() == [7, 8]
 
 
-def test_the_scale_is_the_one_declared(tmp_path):
+def test_the_scale_is_configurable(tmp_path):
     path = written(tmp_path, *GOOD, "9,20,8,20")
     assert len(read(path, scale=(0, 10))[0]) == 6
     assert len(read(path, scale=(3, 5))[0]) == 3
     # Another log than MovieLens' may have any scale.
-    path.write_text(path.read_text().replace("userId", "user_id").replace("movieId", "film"))
-    told = []
-    assert len(read_ratings(path, columns={"item_id": "film"}, on_report=told.append)) == 6
+    path.write_text(path.read_text().replace("userId", "user_id").replace("movieId", "movie"))
+    reports = []
+    assert len(read_ratings(path, columns={"item_id": "movie"}, on_report=reports.append)) == 6
 
 
 def test_ids_outside_movielens_may_be_text(tmp_path):
@@ -131,7 +131,7 @@ def test_ids_outside_movielens_may_be_text(tmp_path):
     assert ratings.items.ids.tolist() == ["7", "a"]
 
 
-def test_a_row_left_out_does_not_make_text_of_the_other_ids(tmp_path):
+def test_a_quarantined_row_does_not_affect_the_type_of_ids(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("user_id,item_id,rating\n1,7,4\nuser_id,item_id,rating\n2,8,5\n")
     ratings, report = read(path)
@@ -139,7 +139,7 @@ def test_a_row_left_out_does_not_make_text_of_the_other_ids(tmp_path):
     assert report.quarantined["reason"].tolist() == ["rating is not a number"]
 
 
-def test_a_source_of_mostly_bad_rows_is_refused(tmp_path):
+def test_a_source_of_mostly_invalid_rows_is_an_error(tmp_path):
     path = written(tmp_path, *GOOD[:2], *(["4,20,***,20"] * 3))
     with pytest.raises(DataError) as caught:
         read(path)
@@ -148,7 +148,7 @@ def test_a_source_of_mostly_bad_rows_is_refused(tmp_path):
     assert len(read(path, max_invalid_fraction=0.7)[0]) == 2
 
 
-def test_items_that_the_catalogue_lacks(tmp_path):
+def test_items_missing_from_the_catalogue(tmp_path):
     path = written(tmp_path, *GOOD)
     (tmp_path / "movies.csv").write_text("movieId,title\n10,Heat\n20,Net\n")
     ratings, report = read(tmp_path)
@@ -186,7 +186,7 @@ def test_repeated_rows(tmp_path):
         read(path, duplicate="error")
 
 
-def test_places_count_blank_and_malformed_lines(tmp_path):
+def test_line_numbers_count_blank_and_malformed_lines(tmp_path):
     path = written(tmp_path, "", *GOOD[:1], "", "1,2", "", *GOOD[1:], "4,20,x,20", "1", "", "")
     _, report = read(path)
     assert report.quarantined["line"].tolist() == [5, 11, 12]
@@ -209,7 +209,7 @@ def test_rows_of_tables_count_from_zero(tmp_path, kind):
     )
 
 
-def test_where_the_rejected_rows_go_can_be_named(tmp_path):
+def test_the_quarantine_path_is_configurable(tmp_path):
     log = pd.DataFrame({"user_id": [1, None, 2], "item_id": [1, 2, 3]})
     with pytest.warns(DataWarning, match=r"2 of 3 rows .* quarantined rows are in .*away\.parquet"):
         read_ratings(log, quarantine_path=tmp_path / "new" / "away.parquet")
@@ -219,7 +219,7 @@ def test_where_the_rejected_rows_go_can_be_named(tmp_path):
         read_ratings(log, quarantine_path=tmp_path / "file" / "away.parquet")
 
 
-def test_rejected_rows_of_an_earlier_time_do_not_stay_and_are_never_read(tmp_path):
+def test_the_quarantine_file_is_replaced_and_never_read(tmp_path):
     path = tmp_path / "log.parquet"
     pd.DataFrame({"user_id": [1, None, 2], "item_id": [1, 2, 3]}).to_parquet(path)
     with pytest.warns(DataWarning):
@@ -229,17 +229,17 @@ def test_rejected_rows_of_an_earlier_time_do_not_stay_and_are_never_read(tmp_pat
         assert len(read_ratings(tmp_path)) == 2
     pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2]}).to_parquet(path)
     assert len(read_ratings(tmp_path)) == 2
-    assert [one.name for one in tmp_path.iterdir()] == ["log.parquet"]
+    assert [path.name for path in tmp_path.iterdir()] == ["log.parquet"]
 
 
-def test_that_there_are_no_times_is_said(tmp_path):
+def test_missing_timestamps_are_reported(tmp_path):
     with pytest.warns(
         DataWarning, match="no timestamps: rows are assumed to be in chronological order"
     ):
         read_ratings(pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2]}))
 
 
-def test_the_report_is_a_table_and_a_line(tmp_path):
+def test_the_report_as_table_text_and_metrics(tmp_path):
     _, report = read(written(tmp_path, *GOOD, "4,20,9,20"))
     assert report.table()["check"].tolist() == ["rating_scale", "single_event"]
     assert str(report).startswith(
