@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -60,51 +61,50 @@ class Filters(Config):
         return interactions, reports
 
 
-class LeaveLastOut(Config):
+class SplitConfig(Config):
+    """Base of the configurations of the splitters; `method` is the name of the function."""
+
+    method: str
+
+    def apply(self, interactions: Interactions) -> Split:
+        """Split interactions; see the function of `recsys` called `method`."""
+        arguments = {name: getattr(self, name) for name in type(self).model_fields}
+        return _SPLITTERS[arguments.pop("method")](interactions, **arguments)
+
+
+class LeaveLastOut(SplitConfig):
     """Hold out the last interaction of each user for test and the one before for validation."""
 
     method: Literal["leave_last_out"] = "leave_last_out"
 
-    def apply(self, interactions: Interactions) -> Split:
-        """Split; see `recsys.leave_last_out`."""
-        return leave_last_out(interactions)
 
-
-class LeaveLastN(Config):
+class LeaveLastN(SplitConfig):
     """Hold out the last n interactions of each user for test, the n before for validation."""
 
     method: Literal["leave_last_n"] = "leave_last_n"
     n: int = Field(ge=1)
 
-    def apply(self, interactions: Interactions) -> Split:
-        """Split; see `recsys.leave_last_n`."""
-        return leave_last_n(interactions, self.n)
 
-
-class GlobalTimeCut(Config):
+class GlobalTimeCut(SplitConfig):
     """Train on everything before one point in time; later interactions are targets."""
 
     method: Literal["global_time_cut"] = "global_time_cut"
     validation_from: TimestampLike
     test_from: TimestampLike
 
-    def apply(self, interactions: Interactions) -> Split:
-        """Split; see `recsys.global_time_cut`."""
-        return global_time_cut(
-            interactions, validation_from=self.validation_from, test_from=self.test_from
-        )
 
-
-class PerUserRatio(Config):
+class PerUserRatio(SplitConfig):
     """Hold out the last share of each history for test, the share before for validation."""
 
     method: Literal["per_user_ratio"] = "per_user_ratio"
     validation: float = Field(default=0.1, ge=0, lt=1)
     test: float = Field(default=0.1, ge=0, lt=1)
 
-    def apply(self, interactions: Interactions) -> Split:
-        """Split; see `recsys.per_user_ratio`."""
-        return per_user_ratio(interactions, self.validation, self.test)
+
+_SPLITTERS: dict[str, Callable[..., Split]] = {
+    splitter.__name__: splitter
+    for splitter in (leave_last_out, leave_last_n, global_time_cut, per_user_ratio)
+}
 
 
 class DataConfig(Config):

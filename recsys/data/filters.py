@@ -30,12 +30,7 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class FilterReport:
-    """What a filter removed.
-
-    Example:
-        >>> print(FilterReport("min_rating(4)", Shape(2000, 40, 90), Shape(1500, 40, 30)))
-        min_rating(4) removed 500 of 2,000 rows (25.0%), 0 of 40 users, 60 of 90 items
-    """
+    """What a filter removed."""
 
     name: str
     """The filter with its arguments."""
@@ -141,16 +136,6 @@ def time_window(
     Raises:
         ConfigError: `start` or `end` is not a point in time.
         DataError: The data has no timestamps, or nothing is in the window.
-
-    Example:
-        >>> import pandas as pd
-        >>> from recsys.data import read_ratings
-        >>> times = pd.DataFrame({"user_id": 1, "item_id": [7, 8], "timestamp": [86399, 86400]})
-        >>> window, report = time_window(read_ratings(times), start="1970-01-02")
-        >>> window.items.ids.tolist()
-        [8]
-        >>> print(report)
-        time_window(from 1970-01-02) removed 1 of 2 rows (50.0%), 0 of 1 users, 1 of 2 items
     """
     timestamp = interactions.require_timestamps("time_window")
     mask = np.ones(len(interactions), dtype=np.bool_)
