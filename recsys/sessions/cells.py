@@ -24,11 +24,7 @@ _ONE = np.float32(1.0)
 class NumpyLayer:
     """One recurrent layer, with the parameters of the torch module.
 
-    Args:
-        weight_GX: `weight_ih_l0`.
-        weight_GH: `weight_hh_l0`.
-        bias_X_G: `bias_ih_l0`.
-        bias_H_G: `bias_hh_l0`.
+    They are `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0` and `bias_hh_l0`, in this order.
     """
 
     n_parts = 1

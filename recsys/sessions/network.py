@@ -147,11 +147,10 @@ class SessionNetwork(nn.Module):
             y_BLH = self._dropout(y_BLH, self.config.output_dropout)
             x_BLH = x_BLH + y_BLH if index else y_BLH
         emas, past = (state.emas, state.past) if state else (None, None)
-        after_past = None if self.attention is None else self.attention.next_past(x_BLH, past)
-        after_state = NetworkState(
-            tuple(hidden), self.ema_features.after(input_BLD, emas), after_past
-        )
-        return Steps(input_BLD, x_BLH, emas, past), after_state
+        next_emas = self.ema_features.after(input_BLD, emas)
+        next_past = None if self.attention is None else self.attention.next_past(x_BLH, past)
+        next_state = NetworkState(tuple(hidden), next_emas, next_past)
+        return Steps(input_BLD, x_BLH, emas, past), next_state
 
     def head(self, steps: Steps) -> Tensor:
         """The query vectors of all steps, [B, L, D]."""

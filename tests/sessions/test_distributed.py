@@ -28,10 +28,10 @@ from recsys.sessions import SessionConfig, fit_session_model
 
 folder, config = Path(sys.argv[1]), SessionConfig.model_validate_json(sys.argv[2])
 rows = [(u, (u + step) % 12) for u in range(30) for step in range(12)]
-log = read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"]))
+interactions = read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"]))
 losses = []
 model = fit_session_model(
-    log,
+    interactions,
     config,
     runtime=Runtime(device="cpu", threads=1),
     on_epoch=lambda epoch, metrics: losses.append(metrics["train_loss"]),

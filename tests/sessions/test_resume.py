@@ -29,14 +29,14 @@ from recsys.sessions import SessionConfig, fit_session_model
 
 folder, pause = Path(sys.argv[1]), float(sys.argv[2])
 rows = [(u, (u + step) % 12) for u in range(30) for step in range(12)]
-log = read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"]))
+interactions = read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"]))
 
 def on_epoch(epoch, metrics):
     print(epoch, flush=True)
     time.sleep(pause)
 
 fit_session_model(
-    log,
+    interactions,
     SessionConfig.model_validate_json(sys.argv[3]),
     runtime=Runtime(device="cpu", threads=1),
     on_epoch=on_epoch,
@@ -89,13 +89,15 @@ class Killed(BaseException):
     """Simulates the end of the process."""
 
 
-def interrupted_fit(log, runtime, folder, after, config=CONFIG):
+def interrupted_fit(interactions, runtime, folder, after, config=CONFIG):
     def on_epoch(epoch, _metrics):
         if epoch == after:
             raise Killed
 
     with pytest.raises(Killed):
-        fit_session_model(log, config, runtime=runtime, checkpoint=folder, on_epoch=on_epoch)
+        fit_session_model(
+            interactions, config, runtime=runtime, checkpoint=folder, on_epoch=on_epoch
+        )
 
 
 def test_resuming_every_kind_is_bit_identical(tmp_path, cycles, cpu, any_kind):
