@@ -117,17 +117,16 @@ def explanations_table(
     )
 
 
-def _sentence(catalogue: Catalogue, item: int, contributions_: Sequence[Contribution]) -> str:
+def _sentence(catalogue: Catalogue, item: int, found: Sequence[Contribution]) -> str:
     title = catalogue.titles[item]
     reasons = [
         catalogue.titles[each.item]
         + (f" ({each.cooccurrence:,} people liked both)" if each.cooccurrence else "")
-        for each in contributions_
+        for each in found
         if each.weight > 0
     ]
     if not reasons:
         return f"{title}: no item of the history makes it more likely than its popularity does."
     *first, last = reasons
-    return f"{title}, because of {', '.join(first)} and {last}." if first else (
-        f"{title}, because of {last}."
-    )  # fmt: skip
+    listed = f"{', '.join(first)} and {last}" if first else last
+    return f"{title}, because of {listed}."

@@ -160,9 +160,13 @@ class ItemScorer:
         return log_z_B1
 
     def _combine(
-        self, logits_BN: Floats, log_z_B1: Floats, histories: Histories, seen: Entries,
+        self,
+        logits_BN: Floats,
+        log_z_B1: Floats,
+        histories: Histories,
+        seen: Entries,
         options: RecommendOptions,
-    ) -> tuple[Floats, Floats]:  # fmt: skip
+    ) -> tuple[Floats, Floats]:
         """Unnormalised log-scores, [B, N], and their log-normalisers, [B, 1]."""
         weight_B = _embedding_weights(histories, options)
         if options.popularity_weight == 1.0 and not weight_B.any():
