@@ -1,6 +1,7 @@
 """What is installed from the built wheel works with exactly the dependencies that it declares."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,12 @@ from recsys.recommender.bundle import save_bundle
 
 ROOT = Path(__file__).parents[1]
 NOT_IN_CORE = ["torch", "mlflow", "prefect", "numba", "sklearn", "matplotlib", "fastapi"]
+# The environment's own packages alone.
+ENV = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
-def run(*command, **options):
-    return subprocess.run(command, capture_output=True, text=True, check=True, **options)
+def run(*command, check=True, **options):
+    return subprocess.run(command, capture_output=True, text=True, check=check, env=ENV, **options)
 
 
 def install(python, requirement):
@@ -77,8 +80,8 @@ def test_the_core_reads_a_log(core, tmp_path):
         ("serve", ["-m", "recsys.cli.main", "serve", "bundle"]),
     ],
 )
-def test_a_missing_extra_is_named_with_the_command_that_installs_it(core, extra, command):
-    found = subprocess.run([core, *command], capture_output=True, text=True, check=False)
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(core, extra, command, tmp_path):
+    found = run(core, *command, check=False, cwd=tmp_path)
     assert found.returncode != 0
     assert f"pip install -e '.[{extra}]'" in found.stderr
 
@@ -86,7 +89,9 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(core, extra,
 def test_the_server_answers_with_its_extra_alone(core, wheel, folder, tmp_path):
     install(core, f"{wheel}[serve]")
     command = [core.with_name("recsys"), "serve", folder, "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as server:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=ENV
+    ) as server:
         try:
             lines = (json.loads(line) for line in server.stderr)
             address = next(line["at"] for line in lines if line["event"] == "serving")
