@@ -6,4 +6,11 @@ program that only recommends does not wait for the libraries that training needs
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from recsys.errors import requires
+
+_import_name, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    with requires("train"):
+        return _import_name(name)

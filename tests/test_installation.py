@@ -75,13 +75,14 @@ def test_the_core_reads_a_log(core, tmp_path):
 @pytest.mark.parametrize(
     ("extra", "command"),
     [
-        ("train", ["-c", "import recsys; recsys.fit_embeddings"]),
-        ("flows", ["-m", "recsys.cli.main", "train"]),
-        ("serve", ["-m", "recsys.cli.main", "serve", "bundle"]),
+        ("train", ["python", "-c", "import recsys; recsys.fit_embeddings"]),
+        ("flows", ["recsys", "train"]),
+        ("serve", ["recsys", "serve", "bundle"]),
     ],
 )
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(core, extra, command, tmp_path):
-    found = run(core, *command, check=False, cwd=tmp_path)
+    program, *arguments = command
+    found = run(core.with_name(program), *arguments, check=False, cwd=tmp_path)
     assert found.returncode != 0
     assert f"pip install -e '.[{extra}]'" in found.stderr
 
@@ -94,7 +95,7 @@ def test_the_server_answers_with_its_extra_alone(core, wheel, folder, tmp_path):
     ) as server:
         try:
             lines = (json.loads(line) for line in server.stderr)
-            address = next(line["at"] for line in lines if line["event"] == "serving")
+            address = next(line["url"] for line in lines if line["event"] == "serving")
             answer = httpx.post(f"{address}/v1/next", json={"history": [], "k": 3}, timeout=30)
             assert len(answer.json()["items"]) == 3
         finally:
