@@ -100,16 +100,9 @@ def _sha256(content: dict[str, Any]) -> str:
 def run_cached(
     name: str, write: Callable[[], object], *folders: Path, tags: tuple[str, ...] = ()
 ) -> bool:
-    """Run a task that writes a result, unless the result is there and valid.
+    """Run a task that writes folders with manifests, unless all of them are there and valid.
 
-    Args:
-        name: the name of the task run. Its state is "Cached" if the result was there.
-        write: writes the folders.
-        *folders: each has a manifest. The result is valid if every file has the recorded contents.
-        tags: the tags of the task run.
-
-    Returns:
-        Whether the result was there.
+    Returns whether they were. In that case the state of the task run is "Cached".
     """
     fault = _find_fault(folders)
     if fault and any(folder.exists() for folder in folders):

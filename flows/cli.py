@@ -38,19 +38,11 @@ _INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run a flow with settings from a TOML file and the command line, which takes precedence.
-
-    Args:
-        argv: the command, one of `COMMANDS`, and its options.
-    """
-    parser = argparse.ArgumentParser("recsys")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in COMMANDS.items():
-        commands.add_parser(name, help=text, add_help=False)
-    command = parser.parse_args(argv[:1]).command
+    """Run a flow, given one of `COMMANDS` and its options."""
+    command, *arguments = argv
     flow: Flow[..., Any] = getattr(import_module(f"flows.{command}"), command)
     with friendly_errors():
-        settings = parse_settings(flow, argv[1:])
+        settings = parse_settings(flow, arguments)
         with prefect_api():
             flow(**flow_parameters(flow, settings))
 
@@ -61,11 +53,8 @@ def parse_settings(flow: Flow[..., Any], arguments: Sequence[str]) -> Settings:
     Raises:
         ConfigError: a value is invalid, or the file that `--config` names is.
     """
-    fields: dict[str, Any] = {
-        name: (field.annotation, field)
-        for name, field in Settings.model_fields.items()
-        if name in flow.parameters.properties
-    }
+    names, settings = flow.parameters.properties, Settings.model_fields
+    fields: dict[str, Any] = {name: (settings[name].annotation, settings[name]) for name in names}
     help_text = "A TOML file with the same settings; options take precedence over it."
     config = Field(default=None, description=help_text)
     options = create_model("Options", __base__=BaseSettings, config=(Path | None, config), **fields)

@@ -20,6 +20,7 @@ from typing import Annotated
 
 import httpx
 import typer
+from dotenv import dotenv_values
 
 from flows.cli import friendly_errors
 from recsys.errors import ConfigError
@@ -60,19 +61,14 @@ def mlflow_server(port: int, env_file: Path) -> Server:
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Read lines `NAME=value`; lines that start with # are comments.
+    """Read lines `NAME=value`.
 
     Raises:
-        ConfigError: the file cannot be read.
+        ConfigError: there is no such file.
     """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error}): run from the project folder, or set --settings"
-        ) from error
-    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
-    return {name: value for name, _, value in pairs}
+    if not path.is_file():
+        raise ConfigError(f"{path} is missing: run from the project folder, or set --settings")
+    return {name: value for name, value in dotenv_values(path).items() if value is not None}
 
 
 def run(servers: Sequence[Server]) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from inspect import Parameter, Signature
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
@@ -50,17 +50,12 @@ def pipeline_flow(*names: str) -> Callable[[Callable[[Settings], R]], Flow[..., 
     The flow has the named settings as parameters, typed, validated and described in Prefect's
     form. It leaves the artifact `failure` if it fails, crashes or is cancelled.
     """
-    fields = {name: Settings.model_fields[name] for name in names}
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    signature = inspect.Signature(
-        [
-            inspect.Parameter(name, kind, default=x.default, annotation=x.rebuild_annotation())
-            for name, x in fields.items()
-        ]
+    kind, fields = Parameter.POSITIONAL_OR_KEYWORD, Settings.model_fields
+    types = {name: fields[name].rebuild_annotation() for name in names}
+    signature = Signature(
+        [Parameter(n, kind, default=fields[n].default, annotation=types[n]) for n in names]
     )
-    descriptions = [
-        f"    {name}: {' '.join(str(x.description).split())}" for name, x in fields.items()
-    ]
+    texts = [f"    {name}: {' '.join(str(fields[name].description).split())}" for name in names]
 
     def decorate(function: Callable[[Settings], R]) -> Flow[..., R]:
         def run(*args: Any, **kwargs: Any) -> R:
@@ -68,7 +63,7 @@ def pipeline_flow(*names: str) -> Callable[[Callable[[Settings], R]], Flow[..., 
 
         vars(run).update(__signature__=signature, __module__=function.__module__)
         run.__name__ = run.__qualname__ = function.__name__
-        run.__doc__ = "\n".join([function.__doc__ or "", "", "Args:", *descriptions])
+        run.__doc__ = "\n".join([function.__doc__ or "", "", "Args:", *texts])
         return flow(
             name=function.__name__,
             on_failure=[report_failure],
@@ -136,11 +131,7 @@ def training_run(
 ) -> Iterator[tracking.Run]:
     """An MLflow run during which no other run trains on this machine.
 
-    Args:
-        kind: the first word of its name.
-        source: where the ratings are.
-        settings: `experiment`, and what is recorded.
-        *stages: the settings to record besides `data`; non-default values are in the run's name.
+    It records `data` and the settings of `stages`. Its name has `kind` and non-default values.
     """
     configs = {name: getattr(settings, name) for name in stages}
     name = tracking.run_name(kind, configs)
@@ -196,13 +187,7 @@ def run_link(run: tracking.Run) -> str:
 def progress(description: str, epochs: int, metric: str) -> Iterator[EpochCallback]:
     """Show progress in Prefect and on the terminal; without a terminal, in the run's log.
 
-    Args:
-        description: what is running.
-        epochs: the maximum number of epochs.
-        metric: the metric to show; if it is empty, nothing is logged.
-
-    Yields:
-        An `on_epoch(epoch, metrics)` to pass to a fit.
+    Yields an `on_epoch(epoch, metrics)`. Nothing is logged if `metric` is empty.
     """
     artifact = cast("UUID", create_progress_artifact(0.0, description=description))
     updated = time.monotonic()

@@ -75,10 +75,7 @@ def read_filtered(
 def drop_leaked_targets(split: rd.Split, trained_on: Path | None, run: Run) -> rd.Split:
     """Remove the targets that the champion was trained on, which would flatter it.
 
-    Args:
-        split: the current data.
-        trained_on: the interactions that the champion was trained on; None if it is unknown.
-        run: where to record how many targets were removed.
+    `trained_on` has the interactions that the champion was trained on; None if it is unknown.
 
     Raises:
         DataError: no validation or no test target is left.

@@ -94,15 +94,7 @@ def embed(
     run: Run,
     start: emb.ItemEmbeddings | None = None,
 ) -> emb.ItemEmbeddings:
-    """Fit the embeddings, or load them from the cache; draw their loss and the item map.
-
-    Args:
-        counts: of the training data, as `settings.cooccurrence` says.
-        split: the data.
-        settings: `embeddings` and `runtime`.
-        run: where to record the fit.
-        start: earlier embeddings to start from.
-    """
+    """Fit the embeddings, or load them from the cache; draw their loss and the item map."""
     runtime = settings.runtime
     key = cache_key(
         counts=_counts_key(split.train.digest, settings.cooccurrence),

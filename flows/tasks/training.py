@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_table_artifact
@@ -66,15 +67,12 @@ def train_session_model(
         if config.item_embedding_init == "ppmi" and start is None:
             dim = config.embedding_dim or embeddings.dim
             vectors = ppmi_embeddings(split.train, dim, runtime=runtime)
-        digest = training_digest(
-            split.train, config, item_embeddings=vectors, start=start, runtime=runtime
-        )
+        inputs: Any = {"item_embeddings": vectors, "start": start, "runtime": runtime}
+        digest = training_digest(split.train, config, **inputs)
         model = fit_session_model(
             split.train,
             config,
-            item_embeddings=vectors,
-            start=start,
-            runtime=runtime,
+            **inputs,
             # The parent run has the curves too: MLflow overlays those of several parent runs.
             on_epoch=compose(history, child.on_epoch, run.on_epoch, show),
             validate=lambda model: validation_metrics(model, split),
@@ -164,11 +162,7 @@ def _log_reports(reports: Reports, split: Split, child: Run) -> None:
 def compare(by_model: dict[str, Reports], model: str, split: Split, run: Run) -> None:
     """Record and print the test results of all models, and write the report page.
 
-    Args:
-        by_model: the reports of each model.
-        model: the session model, whose metrics the parent run has too.
-        split: the data.
-        run: the parent run.
+    The parent run has the metrics of the session model, `model`.
     """
     tests = {name: reports["test"] for name, reports in by_model.items()}
     table = ev.comparison_table(tests)

@@ -94,7 +94,11 @@ def test_params_metrics_data_and_files_are_recorded(client, run_ids):
     }  # fmt: skip
     assert len(run.outputs.model_outputs) == 1
     note = run.data.tags["mlflow.note.content"]
-    for told in ("**Version 1 of recsys**: champion", "| **lstm** |", "**Data**: sample, 80 users"):
+    for told in (
+        "**Version 1 of recsys**: validation ndcg_at_10",
+        "| **lstm** |",
+        "**Data**: sample, 80 users",
+    ):
         assert told in note
     nested = children(client, run_ids[0])
     for model in ("lstm", "popularity", "item-knn", "als"):
