@@ -35,6 +35,9 @@ READ_ERRORS: Final = (
 QUARANTINE_SUFFIX: Final = ".quarantine.parquet"
 """Suffix of the files that hold rows left out of others."""
 
+UNIT_SEPARATOR: Final = "\x1f"
+"""An ASCII character that occurs in no id and no title; it replaces longer separators."""
+
 _RATING_COLUMNS = (columns.USER_ID, columns.ITEM_ID, columns.RATING, columns.TIMESTAMP)
 
 _ITEM_COLUMNS_100K = (columns.ITEM_ID, columns.TITLE, "released", "video_released", "url")
@@ -159,6 +162,14 @@ class FileStore:
             from fsspec.implementations.zip import ZipFileSystem
         archive = ZipFileSystem(str(self.path))
         return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(archive))
+
+
+def narrow_separator(content: IO[bytes], separator: str) -> tuple[IO[bytes], str]:
+    """Replace a separator of several characters by one of a single byte."""
+    if len(separator) == 1:
+        return content, separator
+    replaced = content.read().replace(separator.encode(), UNIT_SEPARATOR.encode())
+    return io.BytesIO(replaced), UNIT_SEPARATOR
 
 
 def find_files(path: Path) -> tuple[FileStore, str | None]:

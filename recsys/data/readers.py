@@ -18,12 +18,16 @@ import pyarrow.dataset
 from numpy.typing import NDArray
 
 from recsys import columns as names
-from recsys.data.layouts import READ_ERRORS, DetectedLayout, FileStore, TableFormat
+from recsys.data.layouts import (
+    READ_ERRORS,
+    UNIT_SEPARATOR,
+    DetectedLayout,
+    FileStore,
+    TableFormat,
+    narrow_separator,
+)
 from recsys.data.tables import MalformedLine, RawTable, SourceFile, concat, select_columns
 from recsys.errors import DataError
-
-UNIT_SEPARATOR: Final = "\x1f"
-"""An ASCII character that occurs in no id and no title; it replaces longer separators."""
 
 _SMALL_INTEGER_IDS: Final = {
     names.USER_ID: pa.int32(),
@@ -252,14 +256,6 @@ def _parse(
     if detector and detector.found:
         raise _PaddedIdError
     return table, malformed
-
-
-def narrow_separator(content: IO[bytes], separator: str) -> tuple[IO[bytes], str]:
-    """Replace a separator of several characters by one of a single byte."""
-    if len(separator) == 1:
-        return content, separator
-    replaced = content.read().replace(separator.encode(), UNIT_SEPARATOR.encode())
-    return io.BytesIO(replaced), UNIT_SEPARATOR
 
 
 class PaddingDetector(io.RawIOBase):
