@@ -107,7 +107,7 @@ def describe_data(split: Split, name: str) -> str:
 
 
 def describe_results(table: pd.DataFrame, model: str) -> str:
-    """Describe the rank of a model among others on the test targets, with a table.
+    """Describe the rank of a model on the test targets, with a table of all models.
 
     Args:
         table: from `evaluation.comparison_table`, best first.
@@ -116,9 +116,9 @@ def describe_results(table: pd.DataFrame, model: str) -> str:
     rank = list(table.index).index(model) + 1
     position = f"the best of {len(table)}" if rank == 1 else f"number {rank} of {len(table)}"
     sentence = f"**Result**: {model}, {position} by {_RANK_BY} on the test targets"
-    others = table.drop(index=model)
-    if len(others):
-        sentence += f"; {others.index[0]} has {others[_RANK_BY].iloc[0]:.4f}"
+    competitors = table.drop(index=model)
+    if len(competitors):
+        sentence += f"; {competitors.index[0]} has {competitors[_RANK_BY].iloc[0]:.4f}"
     shown = [name for name in _METRICS if name in table]
     rows = [["model", *shown], ["---"] * (1 + len(shown))]
     for name, values in table[shown].iterrows():
