@@ -117,12 +117,7 @@ class WrittenBlock(NamedTuple):
 
 
 def write_blocks(folder: Path, plan: CountPlan) -> CooccurrenceBlocks:
-    """Count, and write each block of rows when it is counted.
-
-    Args:
-        folder: appears when everything is written; an existing folder is replaced.
-        plan: what to count.
-    """
+    """Count, and write each block of rows when it is counted; replaces an existing folder."""
     with atomic_folder(folder) as tmp_path:
         blocks = plan.map_blocks(lambda block: write_block(tmp_path, block))
         finalize_blocks(tmp_path, blocks, plan.metadata)
@@ -164,13 +159,7 @@ def write_block(folder: Path, block: RowBlock) -> WrittenBlock:
 
 
 def finalize_blocks(folder: Path, blocks: Iterable[WrittenBlock], metadata: CountMetadata) -> None:
-    """Write the sums, the item ids and the manifest of a folder of blocks.
-
-    Args:
-        folder: where the blocks are.
-        blocks: all blocks, in order.
-        metadata: what they were counted from.
-    """
+    """Write the sums, the item ids and the manifest of a folder of blocks, given in order."""
     row_sums, column_sums = np.zeros(metadata.n_items), np.zeros(metadata.n_items)
     parts, n_entries = [], 0
     for block in blocks:

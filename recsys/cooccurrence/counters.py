@@ -25,11 +25,6 @@ class SetCounter:
     """Counts rows of X from sets: X_ij is the number of users who have both i and j.
 
     Row i is the sum, over the users of i, of the items that they have.
-
-    Args:
-        histories: items of each user, in any order, duplicates allowed.
-        n_items: size of the catalogue.
-        threads: number of threads for the preparation.
     """
 
     dtype: np.dtype[Any] = np.dtype(np.int32)
@@ -68,13 +63,7 @@ def sort_unique(histories: RaggedArray, n_items: int, threads: int = 1) -> Ragge
 
 
 class WindowCounter:
-    """Counts rows of X from pairs of events within a window of a history.
-
-    Args:
-        histories: items of each user, oldest first.
-        n_items: size of the catalogue.
-        window: which pairs count, and how much.
-        timestamp: time of each event in seconds, [n]; None if unknown.
+    """Counts rows of X from pairs of events within a window of a history, oldest first.
 
     Raises:
         DataError: the window has a half-life and there are no timestamps.

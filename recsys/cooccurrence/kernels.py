@@ -9,13 +9,12 @@ not be entered from two threads at once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
-import numba
+import numba.core.cgutils
+import numba.extending
 import numpy as np
 from llvmlite import ir
-from numba.core.cgutils import get_or_insert_function
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from recsys.cooccurrence.matrix import CsrBuffers, RaggedArray
@@ -35,39 +34,34 @@ def compiled(function: F) -> F:
     return decorated
 
 
-if TYPE_CHECKING:
+_intrinsic: Callable[[Callable[..., Any]], Any] = numba.extending.intrinsic
+_get_function: Any = numba.core.cgutils.get_or_insert_function
 
-    def trailing_zeros(word: np.uint64) -> int:
-        """Position of the lowest set bit."""
 
-    def prefetch(array: NDArray[Any], index: int) -> None:
-        """Load the cache line of an element; the index may be out of range."""
+@_intrinsic
+def trailing_zeros(_context: Any, word: Any) -> Any:  # noqa: ARG001  numba uses the names
+    """Position of the lowest set bit of a uint64."""
 
-else:
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], context.get_constant(numba.types.boolean, False))
 
-    @intrinsic
-    def trailing_zeros(_context, word):  # noqa: ARG001  numba uses the argument names
-        """Position of the lowest set bit."""
+    return numba.types.int64(numba.types.uint64), generate
 
-        def generate(context, builder, _signature, arguments):
-            return builder.cttz(arguments[0], context.get_constant(numba.types.boolean, False))
 
-        return numba.types.int64(numba.types.uint64), generate
+@_intrinsic
+def prefetch(_context: Any, array: Any, index: Any) -> Any:  # noqa: ARG001
+    """Load the cache line of an element of an array; the index may be out of range."""
 
-    @intrinsic
-    def prefetch(_context, array, index):  # noqa: ARG001
-        """Load the cache line of an element; the index may be out of range."""
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), ir.PointerType())
+        flag = ir.IntType(32)
+        dtype = ir.FunctionType(ir.VoidType(), [ir.PointerType(), flag, flag, flag])
+        function = _get_function(builder.module, dtype, "llvm.prefetch.p0")
+        builder.call(function, [address, flag(0), flag(3), flag(1)])  # read, all levels, data
+        return context.get_dummy_value()
 
-        def generate(context, builder, signature, arguments):
-            data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-            address = builder.bitcast(builder.gep(data, [arguments[1]]), ir.PointerType())
-            flag = ir.IntType(32)
-            dtype = ir.FunctionType(ir.VoidType(), [ir.PointerType(), flag, flag, flag])
-            function = get_or_insert_function(builder.module, dtype, "llvm.prefetch.p0")
-            builder.call(function, [address, flag(0), flag(3), flag(1)])  # read, all levels, data
-            return context.get_dummy_value()
-
-        return numba.types.void(array, numba.types.int64), generate
+    return numba.types.void(array, numba.types.int64), generate
 
 
 class SetIndex(NamedTuple):
@@ -110,15 +104,8 @@ def sort_unique(
 ) -> None:
     """Sort rows `start` to `stop` and remove duplicates.
 
-    Values are collected in a bitmap; `summary` marks the words of it that are not empty.
-
-    Args:
-        rows: values in any order.
-        n_values: every value is below this.
-        start: first row.
-        stop: row after the last.
-        values_out: receives each row where the original row starts, [n].
-        lengths_out: receives the new lengths, [n_rows].
+    Values, all below `n_values`, are collected in a bitmap, of which `summary` marks the words that
+    are not empty. Each row is written to `values_out` where the original row starts.
     """
     words = np.zeros((n_values + 63) // 64, np.uint64)
     summary = np.zeros((len(words) + 63) // 64, np.uint64)

@@ -78,12 +78,7 @@ class PositiveEvents(NamedTuple):
 
 
 def positive_events(interactions: Interactions, min_rating: float | None) -> PositiveEvents:
-    """Select the interactions that count.
-
-    Args:
-        interactions: user histories.
-        min_rating: lowest rating that counts; None counts every interaction, as does data
-            without ratings.
+    """Select the interactions that count: those rated `min_rating` or higher, or all of them.
 
     Raises:
         DataError: there are no interactions, or no rating reaches `min_rating`.
@@ -164,12 +159,8 @@ def map_blocks(
 ) -> Iterator[T]:
     """Count X block by block, and yield the result of a function for each block, in order.
 
-    Args:
-        counter: counts the rows.
-        function: called in the thread that counted the block. The block is a view of a buffer
-            that is reused: copy what must outlive the call.
-        threads: number of blocks to count in parallel.
-        block_entries: most entries of a block, unless a single row has more.
+    The function is called in the thread that counted the block. The block is a view of a buffer
+    that is reused: copy what must outlive the call.
     """
     blocks = split_rows(counter.max_entries, block_entries)
     capacity = max((int(counter.max_entries[slice(*block)].sum()) for block in blocks), default=0)
@@ -194,13 +185,7 @@ def map_blocks(
 
 
 def entries_per_block(limit: int | None, fixed_bytes: int, n_items: int, threads: int) -> int:
-    """Most entries of a row block, so that counting stays within a memory limit.
-
-    Args:
-        limit: most bytes that counting may use; None for no limit.
-        fixed_bytes: bytes that it uses in any case.
-        n_items: size of the catalogue: a block has at least one row.
-        threads: number of blocks in memory.
+    """Most entries of a row block, so that counting stays within a limit of bytes.
 
     Raises:
         ConfigError: the limit is too low.
@@ -324,14 +309,7 @@ def plan_count(
     memory_limit: int | None = None,
     runtime: Runtime | None = None,
 ) -> CountPlan:
-    """Plan a count.
-
-    Args:
-        interactions: user histories.
-        min_rating: lowest rating that counts.
-        window: count pairs within a window; None counts users with both items.
-        memory_limit: most bytes that counting may use in addition to the interactions.
-        runtime: number of threads.
+    """Plan a count; for the arguments, see `count_cooccurrence`.
 
     Raises:
         DataError: nothing counts, or the window does not fit the data.

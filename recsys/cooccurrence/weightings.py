@@ -167,13 +167,7 @@ def weight(counts: Cooccurrence, config: WeightingConfig | None = None) -> sp.cs
 
 
 def weight_block(block: RowBlock, marginals: Marginals, config: WeightingConfig) -> RowBlock:
-    """Weight some rows of X.
-
-    Args:
-        block: rows of counts.
-        marginals: of all items.
-        config: formula, minimum support and shrinkage.
-    """
+    """Weight some rows of X; `marginals` are those of all items."""
     matrix = block.matrix
     supported = matrix.data >= config.min_count
     lengths = np.diff(matrix.indptr)
