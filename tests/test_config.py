@@ -5,14 +5,17 @@ from pydantic import ValidationError
 import recsys.baselines.registry
 import recsys.cooccurrence
 import recsys.embeddings
+import recsys.serving.config
 import recsys.sessions  # noqa: F401  defines configurations
 from recsys.config import Config, Runtime
+from recsys.data.public import public_sources
 from recsys.errors import ConfigError
 
 # Arguments without a default.
 REQUIRED = {
     "LeaveLastN": {"n": 1},
     "GlobalTimeCut": {"validation_from": "2018-01-01", "test_from": "2018-07-01"},
+    "Source": public_sources()["ml-1m"].model_dump(),
 }
 
 # Only those of the library: other tests may define more.
