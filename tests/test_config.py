@@ -18,8 +18,14 @@ REQUIRED = {
     "Source": public_sources()["ml-1m"].model_dump(),
 }
 
-# Only those of the library: other tests may define more.
-KINDS = [kind for kind in Config.__subclasses__() if kind.__module__.startswith("recsys.")]
+
+def leaves(kind):
+    """The subclasses without subclasses, only of the library: other tests may define more."""
+    below = [leaf for sub in kind.__subclasses__() for leaf in leaves(sub)]
+    return below or ([kind] if kind.__module__.startswith("recsys.") else [])
+
+
+KINDS = leaves(Config)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
