@@ -1,4 +1,4 @@
-"""What is told in Prefect, against a real server."""
+"""Artifacts, against a real Prefect server."""
 
 import pytest
 from prefect import flow
@@ -13,7 +13,7 @@ def progress_of(artifacts_of):
 
     def ask(flow_run_id):
         # Prefect keeps the exception of a flow that failed as an artifact of its own.
-        (artifact,) = [one for one in artifacts_of(flow_run_id) if one.type == "progress"]
+        (artifact,) = [x for x in artifacts_of(flow_run_id) if x.type == "progress"]
         assert artifact.description == "lstm"
         return artifact.data
 
@@ -25,7 +25,7 @@ def without_delay(monkeypatch):
     monkeypatch.setattr(orchestration, "_UPDATE_SECONDS", 0.0)
 
 
-def test_a_training_shows_how_far_it_is(progress_of, without_delay):
+def test_progress_is_shown(progress_of, without_delay):
     @flow
     def training():
         run_id, seen = get_run_context().flow_run.id, []
@@ -39,7 +39,7 @@ def test_a_training_shows_how_far_it_is(progress_of, without_delay):
     assert training() == [0.0, 25.0, 75.0, 100.0]
 
 
-def test_one_that_fails_is_not_shown_as_finished(progress_of, without_delay):
+def test_a_failed_run_is_not_shown_as_finished(progress_of, without_delay):
     runs = []
 
     @flow

@@ -39,7 +39,7 @@ def recorded(prefect_server, tmp_path, monkeypatch):
     return split, client, run
 
 
-def test_what_was_left_out_and_why_is_recorded(recorded):
+def test_quarantined_and_filtered_rows_are_recorded(recorded):
     split, client, run = recorded
     metrics, params = run.data.metrics, run.data.params
     assert (metrics["rating_scale_rows"], metrics["missing_id_rows"]) == (1, 1)

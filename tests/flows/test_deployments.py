@@ -195,7 +195,7 @@ def kill_all(process):
     process.wait()
 
 
-def test_the_server_listens_on_loopback_alone(stack):
+def test_the_server_listens_on_loopback_only(stack):
     family = [psutil.Process(stack.server.pid)]
     family += family[0].children(recursive=True)
     found = [one for process in family for one in process.net_connections("inet")]
@@ -235,18 +235,18 @@ def test_a_scheduled_run_completes(stack):
     assert deployment.name == "hourly"
 
 
-def test_a_run_that_fails_is_tried_again_and_says_why(silenced, stack):
+def test_a_failed_run_is_retried_and_reported(silenced, stack):
     (stack.home / "file").write_text("not a folder")
     run_id = stack.run("recommend/unlimited", output_dir="file/below")
     state = stack.ended(run_id)
     assert state.name == "Failed"
     task = stack.tasks_of(run_id)["write recommendations"]
     assert (task.state_name, task.run_count) == ("Failed", 4), "three more tries"
-    told = stack.artifacts_of(run_id)["failure"]
-    assert "recommend: Failed" in told
-    assert "Not a directory" in told
-    assert "file/below" in told
-    assert "Start it again" in told
+    report = stack.artifacts_of(run_id)["failure"]
+    assert "recommend: Failed" in report
+    assert "Not a directory" in report
+    assert "file/below" in report
+    assert "Start it again" in report
 
 
 @pytest.mark.parametrize(
@@ -258,14 +258,14 @@ def test_a_run_that_fails_is_tried_again_and_says_why(silenced, stack):
         ("refresh/daily", {"warm_start": {"learning_rate": -1}}, "learning_rate"),
     ],
 )
-def test_wrong_values_are_refused_before_anything_runs(stack, deployment, parameters, fault):
+def test_invalid_parameters_are_refused_before_anything_runs(stack, deployment, parameters, fault):
     with pytest.raises(PrefectHTTPStatusError) as refused:
         stack.run(deployment, **parameters)
     assert refused.value.response.status_code in (409, 422)
     assert fault in refused.value.response.text
 
 
-def test_a_cancelled_run_leaves_nothing_half_written(silenced, stack):
+def test_a_cancelled_run_leaves_no_temporary_files(silenced, stack):
     before = stack.checkpoints()
     run_id = stack.run("train/unlimited", **LONG, runtime={"seed": 1})
     wait_until(lambda: stack.checkpoints() - before, "the LSTM learns")
@@ -281,7 +281,7 @@ def test_a_cancelled_run_leaves_nothing_half_written(silenced, stack):
     assert done.returncode == 0
 
 
-def test_a_run_that_died_with_its_worker_is_marked_as_crashed(silenced, stack):
+def test_a_run_killed_with_its_worker_is_marked_as_crashed(silenced, stack):
     state = stack.ended(silenced)
     assert state.name == "Crashed"
     assert "no heartbeat" in state.message

@@ -73,13 +73,13 @@ def counts_of(client, run_id):
     return open_blocks(folder / "counts").load()
 
 
-def test_where_nothing_is_new_nothing_is_done(champion, client):
+def test_unchanged_ratings_train_nothing(champion, client):
     versions = len(client.search_model_versions("name='recsys'"))
     assert refresh("sample") is None
     assert len(client.search_model_versions("name='recsys'")) == versions
 
 
-def test_recommendations_are_made_from_what_the_champion_learned_from(champion):
+def test_recommend_uses_the_ratings_of_the_champion_by_default(champion):
     """An event that starts the flow names no data."""
     folder = recommend(day=date(2026, 11, 27))
     assert hash_files(Path("sample")) in Path(folder, "_manifest.json").read_text()
@@ -96,7 +96,7 @@ def without_last(folder, n_users):
     return name
 
 
-def test_what_the_champion_learned_from_is_no_target(champion, client, caplog):
+def test_targets_that_the_champion_was_trained_on_are_dropped(champion, client, caplog):
     """Where the last watch is gone, the one before the validation target becomes one."""
     run_id = refresh(without_last("sample", 7), warm_start=WarmStart(epochs=1))
     assert "7 of 80 validation targets" in caplog.text
@@ -113,35 +113,33 @@ def test_what_the_champion_learned_from_is_no_target(champion, client, caplog):
     [(None, "its run recorded no counts"), (Path("data/cache/counts/gone"), "gone")],
     ids=["never recorded", "gone"],
 )
-def test_where_it_cannot_be_told_what_was_learned_that_is_said(
-    home, caplog, artifacts_of, earlier, reason
-):
+def test_unknown_training_data_is_reported(home, caplog, artifacts_of, earlier, reason):
     split = leave_last_out(read_ratings("sample"))
 
     @flow
     def look():
         with tracking.start_run("look", "looking") as run:
-            kept = drop_leaked_targets(split, earlier, run)
-        return kept is split, str(get_run_context().flow_run.id)
+            unpromoted = drop_leaked_targets(split, earlier, run)
+        return unpromoted is split, str(get_run_context().flow_run.id)
 
     unchanged, run_id = look()
     assert unchanged
     (artifact,) = artifacts_of(run_id)
     assert artifact.key == "leaked-targets"
-    for told in (caplog.text, artifact.data):
-        assert "Cannot tell" in told
-        assert reason in told
+    for text in (caplog.text, artifact.data):
+        assert "Cannot tell" in text
+        assert reason in text
 
 
-def test_new_ratings_make_a_challenger_that_has_to_win(champion, client, grown, caplog):
+def test_a_challenger_is_promoted_only_if_it_is_better(champion, client, grown, caplog):
     """Once with a bar that nothing clears, and once with one that is fair."""
     modest = WarmStart(epochs=1, learning_rate=1e-6)
     first = refresh(grown, warm_start=modest, promotion=PromotionRule(min_improvement=1))
     assert "Updating earlier counts" in caplog.text
     exact = count_cooccurrence(leave_last_out(read_ratings(grown)).train, 3.5)
     assert (counts_of(client, first).matrix != exact.matrix).nnz == 0
-    (kept,) = [v for v in client.search_model_versions("name='recsys'") if v.run_id == first]
-    assert "not promoted" in kept.description
+    (unpromoted,) = [v for v in client.search_model_versions("name='recsys'") if v.run_id == first]
+    assert "not promoted" in unpromoted.description
     assert client.get_model_version_by_alias("recsys", "champion").run_id != first
     assert refresh(grown) is None, "these ratings have been learned from"
 
@@ -177,7 +175,7 @@ def trials_of(client, run_id):
     return {row["trial"]: row for row in rows}, processes
 
 
-def test_a_sweep_tries_each_combination_once(home):
+def test_a_sweep_runs_each_trial_once(home):
     first = sweep("sample", cooccurrence=COUNTING, search=GRID, parallel=2)
     client = MlflowClient(f"sqlite:///{Path('mlflow/mlflow.db').resolve()}")
     table, done = trials_of(client, first)
@@ -203,7 +201,7 @@ def test_a_sweep_tries_each_combination_once(home):
     assert all(again[name][key] == row[key] for name, row in table.items())
 
 
-def test_dask_workers_try_each_combination_as_parts_of_one_sweep(home, client):
+def test_dask_workers_run_the_trials_of_one_sweep(home, client):
     """On a cluster that is there already, as `--cluster` names it."""
     grid = SearchSpace(embeddings={"dim": [5, 6], "optimizer": ["scaled_sgd", "adam"]})
     alone = {"threads_per_worker": 1, "dashboard_address": None}
