@@ -1,4 +1,4 @@
-# Every target sets up .venv by itself; nothing is installed again while nothing has changed.
+# Every target creates .venv if necessary, and installs again only if the requirements have changed.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PORT ?= 5000
 PREFECT_PORT ?= 4200
-# The server of flows, and the address of MLflow's UI for links in their artifacts.
-SERVED := DO_NOT_TRACK=true PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:$(PREFECT_PORT)/api} \
+# The Prefect server, and the address of MLflow's UI for links in artifacts.
+SERVER_ENV := DO_NOT_TRACK=true PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:$(PREFECT_PORT)/api} \
 	RECSYS_MLFLOW_UI=$${RECSYS_MLFLOW_UI:-http://127.0.0.1:$(PORT)}
 
 .PHONY: help run server deploy worker test quick lint types imports unit ui
@@ -16,7 +16,7 @@ help:
 	@echo "make run [DATA=folder-or-file] [CONFIG=file.toml]   train, compare, register"
 	@echo "make ui [PORT=5000]                                 the MLflow UI over the local store"
 	@echo "make server                                         start Prefect and MLflow on 127.0.0.1"
-	@echo "make deploy [CONFIG=file.toml]                      send prefect.yaml to the server"
+	@echo "make deploy [CONFIG=file.toml]                      create the deployments of prefect.yaml"
 	@echo "make worker                                         run the deployments"
 	@echo "make quick                                          lint and the fast tests, in under a minute"
 	@echo "make test                                           every check"
@@ -37,11 +37,11 @@ server: $(INSTALLED)
 	exec $(BIN)/python -m flows.dev_servers --prefect-port $(PREFECT_PORT) --mlflow-port $(PORT)
 
 deploy: $(INSTALLED)
-	$(SERVED) $(BIN)/python -m flows.deploy $(if $(CONFIG),--config '$(CONFIG)')
+	$(SERVER_ENV) $(BIN)/python -m flows.deploy $(if $(CONFIG),--config '$(CONFIG)')
 
 # The worker starts flows as `python`: the virtual environment must come first in PATH.
 worker: $(INSTALLED)
-	$(SERVED) PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/prefect worker start --pool recsys --limit 2
+	$(SERVER_ENV) PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/prefect worker start --pool recsys --limit 2
 
 test: lint types imports unit
 
@@ -61,6 +61,6 @@ types: $(INSTALLED)
 imports: $(INSTALLED)
 	$(BIN)/lint-imports
 
-# Two processes of one thread each: torch's own threads would only wait for one another.
+# Two processes with one thread each: more threads would compete for the cores.
 unit: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope

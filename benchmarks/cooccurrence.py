@@ -36,9 +36,10 @@ FITS_IN_MEMORY = 300_000_000
 """Most entries of X that are also counted into memory as a whole."""
 SCIPY_ROWS = 1000
 """Rows of a block of scipy's product."""
-SCIPY_SHARE = 8
-"""scipy counts one of so many rows if there are more pairs than this:"""
 SCIPY_PAIRS = 10**9
+"""With more pairs, scipy counts only a sample of the rows."""
+SCIPY_SHARE = 8
+"""The sample is one row in this number."""
 GROWTH = (1_000_000, 5_000_000, 25_000_000, 100_000_000)
 FITS_A_JOIN = 100_000_000
 """Pairs of interactions up to which a self-join is tried."""
@@ -215,9 +216,9 @@ class Measured(NamedTuple):
 def measure(
     way: str, path: Path, repeats: int, every: int = 1
 ) -> tuple[Measured, tuple[int, int] | None]:
-    """Least seconds and seconds of CPU, peak GiB, and entries and sum of what was counted.
+    """Fewest seconds and CPU seconds, peak GiB, and number and sum of the entries.
 
-    With `every`, scipy counts one of so many rows, and its time is multiplied.
+    scipy counts every `every`-th row, and its time is multiplied by `every`.
     """
     count = WAYS[way](path) if every == 1 else by_scipy_blocks(path, every)
     if way in ("matrix", "blocks", "disk", "neighbours"):

@@ -3,7 +3,7 @@
     python benchmarks/embedding_weight.py path/to/bundle path/to/ratings [--users 2000]
 
 The bundle must come from a run on these ratings, which trains on all but the last two interactions
-of each user. The target is the second last interaction, ranked among the whole catalogue without
+of each user. The target is the second-to-last interaction, ranked among the whole catalogue without
 the items of the history; the test target is not used. `latest item` truncates the history to its
 latest item. Differences are to the first row, with their standard error over users.
 """

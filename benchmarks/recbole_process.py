@@ -45,7 +45,7 @@ class RecBole:
     def _line(self) -> str:
         line = self._heard.readline()
         if not line:
-            raise SystemExit(f"{_SCRIPT} ended, see above; its docstring has the set-up")
+            raise SystemExit(f"{_SCRIPT} ended, see above; its docstring describes the setup")
         return line
 
 

@@ -1,4 +1,4 @@
-"""The session model with one thing changed at a time.
+"""The session model with one change at a time.
 
     python benchmarks/session_ablations.py path/to/ml-latest-small [--seed 0 --seed 1 --seed 2]
         [--users 1500] [--only default --only GRU] [--set epochs=4]

@@ -20,13 +20,13 @@ from recsys.sessions.batches import chunk_sequences
 from recsys.sessions.trainer import new_optimizer, set_learning_rate
 
 Report = Callable[[float, float, float], None]
-"""Gets epochs, CPU seconds of training and NDCG@10; raises `Enough` to stop."""
+"""Gets epochs, CPU seconds of training and NDCG@10; raises `StopTraining` to stop."""
 
-_STEPS_A_TURN = 60
+_STEPS_PER_RANKING = 60
 """Steps of RecBole, an eighth of an epoch of MovieLens-1M, between two rankings."""
 
 
-class Enough(Exception):  # noqa: N818 - not an error
+class StopTraining(Exception):  # noqa: N818 - not an error
     """The goal or the time limit is reached."""
 
 
@@ -54,11 +54,11 @@ def reach(
                 flush=True,
             )
             if ndcg >= goal or seconds >= limit:
-                raise Enough
+                raise StopTraining
 
         try:
             training(report)
-        except Enough:
+        except StopTraining:
             continue
 
 
@@ -109,5 +109,5 @@ def recbole_training(split: Split, recbole: Path, report: Report) -> None:
     """RecBole's own training, without the creation of its prefixes."""
     with started(recbole, split.interactions, {}) as training:
         while True:
-            training.steps(_STEPS_A_TURN)
+            training.steps(_STEPS_PER_RANKING)
             report(*training.rank())

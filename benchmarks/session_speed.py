@@ -41,13 +41,13 @@ def compare(
             for name, sizes in RECBOLE_SIZES.items():
                 loops[name] = children.enter_context(started(recbole, log, sizes)).steps
         for loop in loops.values():
-            loop(2)  # the first steps set things up
+            loop(2)  # warm up
         rates: dict[str, list[float]] = {name: [] for name in loops}
         for _ in range(rounds):
             for name, loop in loops.items():
                 rates[name] += loop(steps)
     own = np.median(list(rates.values())[1])
-    print(f"{'loop':<30} {'median items/s':>17} {'lowest':>8} {'highest':>8} {'ours is':>9}")
+    print(f"{'loop':<30} {'median items/s':>17} {'lowest':>8} {'highest':>8} {'speedup':>9}")
     for name, found in rates.items():
         median = np.median(found)
         print(
@@ -65,11 +65,11 @@ def naive_loop(log: Interactions, config: SessionConfig) -> Loop:
     order = rng.permutation(len(cuts))
     size = batch_size(log, config)
 
-    def learn(index: int) -> int:
+    def backward(index: int) -> int:
         chosen = order.take(range(index * size, (index + 1) * size), mode="wrap")
         return naive_gradient(network, log, cuts[chosen])
 
-    return training_loop(learn, network)
+    return training_loop(backward, network)
 
 
 def naive_gradient(network: SessionNetwork, log: Interactions, chunks: SequenceChunks) -> int:
@@ -92,7 +92,7 @@ def own_loop(log: Interactions, config: SessionConfig) -> Loop:
     rng = np.random.default_rng(0)
     batches = training_batches(log, config.train_chunk_length, config.batch_size, rng)
 
-    def learn(index: int) -> int:
+    def backward(index: int) -> int:
         batch = collate(log, batches[index % len(batches)])
         parts = (torch.from_numpy(part) for part in (batch.items, batch.context))
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -100,7 +100,7 @@ def own_loop(log: Interactions, config: SessionConfig) -> Loop:
         loss.backward()
         return batch.n_targets
 
-    return training_loop(learn, network)
+    return training_loop(backward, network)
 
 
 def batch_size(log: Interactions, config: SessionConfig) -> int:
@@ -116,22 +116,22 @@ def new_network(log: Interactions, config: SessionConfig) -> SessionNetwork:
     return network.train()
 
 
-def training_loop(learn: Callable[[int], int], network: SessionNetwork) -> Loop:
-    """Training steps around `learn`, which computes the gradient of the n-th batch."""
+def training_loop(backward: Callable[[int], int], network: SessionNetwork) -> Loop:
+    """Training steps, given a function that computes the gradient of the n-th batch."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
     done = 0
 
-    def go_on(steps: int) -> list[float]:
+    def run_steps(steps: int) -> list[float]:
         nonlocal done
         rates = []
         for _ in range(steps):
             started = time.perf_counter()
             optimizer.zero_grad(set_to_none=True)
-            n_targets = learn(done)
+            n_targets = backward(done)
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             rates.append(n_targets / (time.perf_counter() - started))
             done += 1
         return rates
 
-    return go_on
+    return run_steps

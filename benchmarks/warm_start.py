@@ -1,9 +1,9 @@
-"""Warm start: an earlier model continued on new interactions, against training from the start.
+"""Warm start: continuing an earlier model on new interactions, compared with training from scratch.
 
     python benchmarks/warm_start.py path/to/ml-latest-small [--seed 0 --seed 1] [--share 0.9]
 
 The earlier model is trained on the first share of each user's items, as `train` does. All but
-each user's last six items are then used to train again from the start, or to continue the earlier
+each user's last six items are then used to train from scratch, or to continue the earlier
 model for a few epochs with some peak rate, as `refresh` does. The targets are the three items
 before the last three; those are never used. Each row is the model after its last epoch. NLL is
 the mean −log p of the targets, in nats; the first row is the earlier model.
@@ -59,7 +59,7 @@ def ways(earlier: SessionModel, log: Interactions, config: SessionConfig) -> dic
     """The ways to train on the new interactions, by name."""
     found: dict[str, Learn] = {
         "the earlier model": lambda _runtime: earlier,
-        "from the start": lambda runtime: from_the_start(log, config, runtime),
+        "from scratch": lambda runtime: from_the_start(log, config, runtime),
     }
     for epochs, rate in product(EPOCHS, RATES):
         warm = config.model_copy(update={"epochs": epochs, "learning_rate": rate})

@@ -1,4 +1,4 @@
-"""What several test files need: small logs, a small sample, a small bundle."""
+"""Shared fixtures: small logs, a small sample and a small bundle."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ settings.load_profile("gate")
 
 @pytest.fixture
 def small_log():
-    """Three users of 4, 3 and 2 watches; rows are not in order."""
+    """Three users with 4, 3 and 2 interactions; rows are not in order."""
     return pd.DataFrame(
         [
             (2, 50, 2.0, 130),
@@ -43,7 +43,7 @@ def small_log():
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory):
-    """Made-up ratings of 80 users and 60 films, as read from their folder."""
+    """Synthetic ratings of 60 items by 80 users, as read from their folder."""
     config = SyntheticConfig(n_users=80, n_items=60, mean_events=20, seed=1)
     return read_ratings(write_sample(tmp_path_factory.mktemp("data") / "sample", config))
 
@@ -55,16 +55,16 @@ def sample_split(sample):
 
 @pytest.fixture(scope="session")
 def movielens():
-    """The folder of MovieLens latest-small, where it has been fetched."""
+    """The folder of MovieLens latest-small, if it has been downloaded."""
     for folder in (ROOT / "data", ROOT.parent / "shared" / "data"):
         if (folder / "ml-latest-small" / "ratings.csv").is_file():
             return folder / "ml-latest-small"
-    pytest.skip("MovieLens latest-small is not there")
+    pytest.skip("MovieLens latest-small has not been downloaded")
 
 
 @pytest.fixture(scope="session")
 def bundle():
-    """A small bundle of made-up films: fitted embeddings, an LSTM with random weights."""
+    """A small bundle of synthetic items: fitted embeddings, an LSTM with random weights."""
     ratings, movies = synthesise_ratings(SyntheticConfig(n_users=60, n_items=50, mean_events=20))
     log = read_ratings(ratings.merge(movies, on="item_id"))
     catalogue = pd.DataFrame({"item_id": log.items.ids}).merge(movies, on="item_id")

@@ -62,7 +62,7 @@ def test_many_fast_epochs_print_one_line_per_second(piped, capsys, monkeypatch):
     assert lines[-1].startswith("embeddings: epoch 101/101, loss 0.5")
 
 
-def test_lines_can_be_switched_off(piped, capsys):
+def test_lines_can_be_disabled(piped, capsys):
     with progress_bar("writing", epochs=1, metric="rows", print_line=None) as on_epoch:
         on_epoch(1, {"rows": 5})
     assert not capsys.readouterr().err

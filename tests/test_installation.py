@@ -1,4 +1,4 @@
-"""What is installed from the built wheel works with exactly the dependencies that it declares."""
+"""The built wheel works with exactly the dependencies that it declares."""
 
 import json
 import os

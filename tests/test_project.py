@@ -1,4 +1,4 @@
-"""What must hold for the project as a whole."""
+"""Properties of the whole project."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
     [["-c", "import mlflow; print(mlflow.__file__)"], ["-m", "probe"]],
     ids=["-c", "-m"],
 )
-def test_mlflow_is_the_library_and_not_our_folder(command, tmp_path):
+def test_mlflow_is_the_library_and_not_the_folder(command, tmp_path):
     (tmp_path / "probe.py").write_text("import mlflow; print(mlflow.__file__)")
     found = subprocess.run(
         [sys.executable, *command],
@@ -29,11 +29,11 @@ def test_mlflow_is_the_library_and_not_our_folder(command, tmp_path):
     assert "site-packages" in found.stdout
 
 
-def test_no_python_stands_in_the_folder_named_like_a_library():
+def test_the_folder_mlflow_contains_no_python():
     assert not [path for path in (ROOT / "mlflow").rglob("*.py") if "artifacts" not in path.parts]
 
 
-def test_only_asking_for_recommendations_imports_no_mlflow_nor_prefect():
+def test_recommending_imports_neither_mlflow_nor_prefect():
     code = (
         "import sys, recsys; recsys.load_recommender; recsys.Recommender; "
         "print({'mlflow', 'prefect', 'implicit', 'sklearn', 'lightning_fabric'} & set(sys.modules))"
@@ -42,7 +42,7 @@ def test_only_asking_for_recommendations_imports_no_mlflow_nor_prefect():
     assert found.stdout.strip() == "set()"
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_exists():
     import recsys
 
     assert all(getattr(recsys, name) is not None for name in recsys.__all__)
@@ -60,7 +60,7 @@ def test_every_extra_that_is_named_exists():
     assert named <= set(extras)
 
 
-def test_nothing_installs_another_project_of_the_same_name():
+def test_no_text_installs_another_project_of_the_same_name():
     sources = [ROOT / "README.md", *ROOT.glob("docs/*.md")]
     for folder in ("recsys", "flows", "tests", "examples"):
         sources += [path for path in (ROOT / folder).rglob("*.py") if path != Path(__file__)]

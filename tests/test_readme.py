@@ -1,4 +1,4 @@
-"""What the README shows can be done as shown."""
+"""The examples of the README and the docs run."""
 
 import re
 import tomllib
@@ -23,7 +23,7 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_the_settings_are_taken():
+def test_settings_of_the_readme_are_valid():
     (text,) = blocks("toml")
     settings = Settings.model_validate(tomllib.loads(text))
     assert settings.model_name == "books"
@@ -31,7 +31,7 @@ def test_the_settings_are_taken():
     assert settings.data.filters.min_user_interactions == 5
 
 
-def test_the_settings_of_reading_are_taken():
+def test_settings_of_the_data_page_are_valid():
     text = (README_FOLDER / "docs" / "data.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
     data = Settings.model_validate(tomllib.loads(block)).data
@@ -39,7 +39,7 @@ def test_the_settings_of_reading_are_taken():
     assert data.checks.duplicate == "error"
 
 
-def test_the_table_is_read(tmp_path):
+def test_table_of_the_readme_is_readable(tmp_path):
     lines = re.search(
         r"((?:^    .*\n)*^    user_id,.*\n(?:^    .*\n)+)", README, flags=re.MULTILINE
     )
@@ -50,7 +50,7 @@ def test_the_table_is_read(tmp_path):
     assert ratings.items.ids[ratings.history(0)].tolist() == ["tt0112384", "tt0113277"]
 
 
-def test_the_stages_run_one_by_one(tmp_path, monkeypatch, capsys):
+def test_stages_of_the_readme_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_sample(
         Path("data/ml-latest-small"), SyntheticConfig(n_users=60, n_items=80, mean_events=20)
@@ -70,7 +70,7 @@ def recommender_of_shown_films(bundle):
     return Recommender(replace(bundle, catalogue=catalogue, embeddings=embeddings))
 
 
-def test_the_champion_answers_as_shown(recommender_of_shown_films):
+def test_queries_of_the_readme_run(recommender_of_shown_films):
     rec = recommender_of_shown_films
     (block,) = [block for block in blocks("python") if "load_recommender" in block]
     calls = [line for line in block.splitlines() if line.startswith("rec.")]
@@ -81,7 +81,7 @@ def test_the_champion_answers_as_shown(recommender_of_shown_films):
         assert len(answer) == (2 if "explain" in call else 10)
 
 
-def test_what_the_page_on_recommending_shows_can_be_done(recommender_of_shown_films, tmp_path):
+def test_examples_of_the_recommending_page_run(recommender_of_shown_films, tmp_path):
     rec = recommender_of_shown_films
     folder = save_bundle(rec.bundle, tmp_path / "bundle")
     text = (README_FOLDER / "docs" / "recommending.md").read_text(encoding="utf-8")
@@ -90,5 +90,5 @@ def test_what_the_page_on_recommending_shows_can_be_done(recommender_of_shown_fi
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\(([^)#:]+)\)", README))
-def test_links_lead_somewhere(path):
+def test_relative_links_exist(path):
     assert (Path(__file__).parents[1] / path).exists()

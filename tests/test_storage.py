@@ -23,7 +23,7 @@ class KilledError(Exception):
 
 
 def killed_half_way(context, name=""):
-    """Write half of a file, or of one in a folder, and go no further."""
+    """Write half of a file, or of a file in a folder, and then wait."""
     with context as path:
         (path / name if name else path).write_text("half")
         raise KilledError
@@ -65,7 +65,7 @@ def test_a_file_replaces_the_old_one(tmp_path):
     assert (tmp_path / "b.txt").read_text() == "new"
 
 
-def test_a_folder_appears_whole(tmp_path):
+def test_a_folder_appears_complete(tmp_path):
     with atomic_folder(tmp_path / "a" / "out") as path:
         (path / "sub").mkdir()
         (path / "sub" / "x").write_text("new")
@@ -98,7 +98,7 @@ def test_the_digest_is_that_of_the_bytes(tmp_path):
     assert sha256_of(tmp_path / "x") == hashlib.sha256(b"abc").hexdigest()
 
 
-def test_json_comes_back(tmp_path):
+def test_json_round_trip(tmp_path):
     content = {"b": [1, 2.5, None], "a": {"é": True}}
     write_json(tmp_path / "x.json", content)
     assert read_json(tmp_path / "x.json") == content
@@ -120,7 +120,7 @@ def test_bad_json_is_named(tmp_path, content, match):
         read_json(tmp_path / "x.json")
 
 
-def test_arrays_come_back(tmp_path):
+def test_arrays_round_trip(tmp_path):
     counts, scores = np.arange(6, dtype=np.int32).reshape(2, 3), np.array([np.nan, 1.5])
     write_arrays(tmp_path / "x.npz", counts=counts, scores=scores)
     loaded = read_arrays(tmp_path / "x.npz")

@@ -10,7 +10,7 @@ texts = st.lists(st.text(max_size=4))
 
 
 @given(ids=integers | texts)
-def test_ids_come_back_sorted_and_exactly_as_they_went_in(ids):
+def test_ids_are_sorted_and_unchanged(ids):
     vocabulary = Vocabulary.of(ids)
     assert vocabulary.ids.tolist() == sorted(set(ids))
     assert {type(external) for external in vocabulary.ids.tolist()} <= {int, str}
@@ -47,7 +47,7 @@ def test_one_unknown_id_is_an_error():
         Vocabulary.of([1, 2]).index(7)
 
 
-def test_membership_tells_text_from_numbers():
+def test_membership_distinguishes_text_from_numbers():
     assert 1 in Vocabulary.of([1, 2])
     assert "1" not in Vocabulary.of([1, 2])
 

@@ -40,7 +40,7 @@ def similar(
     model: Model = CHAMPION,
     as_json: AsJSON = False,
 ) -> None:
-    """List items that the same users like as ITEM."""
+    """List the items most similar to ITEM."""
     recommender = _load(model)
     query = recommender.parse_item(item)
     answer = recommender.similar_items(query, k)
@@ -55,7 +55,7 @@ def search(
     as_json: AsJSON = False,
 ) -> None:
     """Find items by title."""
-    _print(_load(model).search(query, k), f"Titles like {query}", as_json)
+    _print(_load(model).search(query, k), f"Titles matching {query}", as_json)
 
 
 @app.command()

@@ -34,7 +34,7 @@ class Window(Config):
     & Dagan 2015, §3.1)."""
 
     half_life_days: float | None = Field(default=None, gt=0)
-    """Halve the weight of a pair for every such number of days between its interactions."""
+    """Half-life of the weight, in days between the two interactions. None: time is ignored."""
 
     @property
     def is_decayed(self) -> bool:

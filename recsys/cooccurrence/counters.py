@@ -35,9 +35,9 @@ class SetCounter:
         self.item_counts = np.bincount(by_user.values, minlength=n_items)
         offsets = np.concatenate([[0], self.item_counts.cumsum()])
         by_item = RaggedArray(offsets, kernels.transpose(by_user, offsets))
-        met = kernels.count_neighbours_met(by_user, n_items)
-        self.max_entries = np.minimum(met, n_items - 1)
-        self._index = kernels.SetIndex(by_item, by_user, met * _SPARSE_ROW < n_items - 1)
+        costs = kernels.row_costs(by_user, n_items)
+        self.max_entries = np.minimum(costs, n_items - 1)
+        self._index = kernels.SetIndex(by_item, by_user, costs * _SPARSE_ROW < n_items - 1)
 
     def count_rows(self, start: int, stop: int, buffers: CsrBuffers) -> None:
         """Count rows `start` to `stop`."""

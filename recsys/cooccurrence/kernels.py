@@ -155,7 +155,7 @@ def transpose(rows: RaggedArray, offsets: NDArray[np.int64]) -> NDArray[np.int32
 
 
 @compiled
-def count_neighbours_met(rows: RaggedArray, n_values: int) -> NDArray[np.int64]:
+def row_costs(rows: RaggedArray, n_values: int) -> NDArray[np.int64]:
     """Total number of other values in all rows that contain a value, [n_values]."""
     counts = np.zeros(n_values, np.int64)
     for row in range(len(rows.offsets) - 1):
@@ -248,13 +248,13 @@ def count_window_rows(start: int, stop: int, index: WindowIndex, buffers: CsrBuf
     row = np.zeros(n_items, np.int64)
     marks = np.zeros((n_items + 63) // 64, np.uint64)
     best = np.zeros(n_items, np.int64)  # largest weight of each item for the current user
-    met = np.empty(n_items, np.int32)  # items with such a weight
+    touched = np.empty(n_items, np.int32)  # items with such a weight
     for item in range(start, stop):
-        n_met, user = 0, -1
+        n_touched, user = 0, -1
         for event in events.values[events.offsets[item] : events.offsets[item + 1]]:
             if user != index.user_index[event]:
-                _add_best(met[:n_met], best, row)
-                n_met, user = 0, index.user_index[event]
+                _add_best(touched[:n_touched], best, row)
+                n_touched, user = 0, index.user_index[event]
             first = max(histories.offsets[user], event - size) if index.symmetric else event + 1
             last = min(histories.offsets[user + 1], event + size + 1)
             for other in range(first, last):
@@ -269,19 +269,19 @@ def count_window_rows(start: int, stop: int, index: WindowIndex, buffers: CsrBuf
                 if not index.count_users:
                     row[column] += weight
                 elif best[column] == 0:
-                    met[n_met] = column
-                    n_met += 1
+                    touched[n_touched] = column
+                    n_touched += 1
                     best[column] = weight
                 else:
                     best[column] = max(best[column], weight)
-        _add_best(met[:n_met], best, row)
+        _add_best(touched[:n_touched], best, row)
         _compact_nonzero(row, marks, buffers, item - start)
 
 
 @compiled
-def _add_best(met: NDArray[np.int32], best: NDArray[np.int64], row: NDArray[np.int64]) -> None:
+def _add_best(touched: NDArray[np.int32], best: NDArray[np.int64], row: NDArray[np.int64]) -> None:
     """Add the largest weights of one user to the row and reset them."""
-    for column in met:
+    for column in touched:
         row[column] += best[column]
         best[column] = 0
 

@@ -166,7 +166,7 @@ def _download(source: Source, folder: Path) -> Path:
     except exceptions.RequestException as error:
         raise DownloadError(f"{failed}: {error}; check the address and the proxy") from error
     except ValueError as error:
-        raise _unexpected(source, f"other bytes than recorded ({error})") from error
+        raise _unexpected(source, f"other content than recorded ({error})") from error
     return Path(path)
 
 

@@ -158,7 +158,7 @@ def warn_on_report(report: ReadReport) -> None:
 
 @dataclass(frozen=True)
 class RuleContext:
-    """What rules can look at besides the values of their column."""
+    """What rules can use in addition to the values of their column."""
 
     checks: Checks = Checks()
     schema: Schema = Schema()

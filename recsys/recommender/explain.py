@@ -121,7 +121,7 @@ def _sentence(catalogue: Catalogue, item: int, found: Sequence[Contribution]) ->
     title = catalogue.titles[item]
     reasons = [
         catalogue.titles[each.item]
-        + (f" ({each.cooccurrence:,} people liked both)" if each.cooccurrence else "")
+        + (f" ({each.cooccurrence:,} users in common)" if each.cooccurrence else "")
         for each in found
         if each.weight > 0
     ]

@@ -23,7 +23,7 @@ class Sequences(Protocol):
     """A batch of sequences that a session model continues; `sequences()` of both models."""
 
     def log_probabilities(self) -> NDArray[np.float32]:
-        """Of each item to be next, [B, N]; minus infinity for items of the sequence."""
+        """Of each item as the next, [B, N]; minus infinity for items of the sequence."""
         ...
 
     def extend(self, parent_B: NDArray[np.int64], item_B: NDArray[np.int64]) -> Self:

@@ -58,7 +58,7 @@ class SessionModel:
     def score(
         self, histories: Sequence[NDArray[np.int32]], batch_size: int = 128
     ) -> NDArray[np.float32]:
-        """Log-probability of each item to be next, [B, n_items].
+        """Log-probability that each item comes next, [B, n_items].
 
         Items of the history have probability zero unless `exclude_seen` is off. Items that the
         model does not know (index −1 or beyond the catalogue) are ignored with a warning in the
@@ -97,7 +97,7 @@ class SessionModel:
         The scores equal those of `score` for the whole history, up to `max_history` items.
 
         Returns:
-            The new state, and the log-probability of each item to be next, [n_items]. The given
+            The new state, and the log-probability that each item comes next, [n_items]. The given
             state is not changed.
 
         Raises:
@@ -180,7 +180,7 @@ class TorchSequences:
     scores: Tensor  # log-probabilities of the next items, [B, N]
 
     def log_probabilities(self) -> NDArray[np.float32]:
-        """Of each item to be next, [B, N]; minus infinity for items of the sequence."""
+        """Of each item as the next, [B, N]; minus infinity for items of the sequence."""
         return self.scores.masked_fill(self.state.seen, -torch.inf).cpu().numpy()
 
     def extend(self, parent_B: NDArray[np.int64], item_B: NDArray[np.int64]) -> TorchSequences:

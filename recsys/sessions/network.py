@@ -41,7 +41,7 @@ class NetworkState:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The output of the recurrent layers, and what the head needs besides."""
+    """The output of the recurrent layers, and the other inputs of the head."""
 
     inputs: Tensor  # input of the first layer, [B, L, D]
     states: Tensor  # output of the last layer, [B, L, H]

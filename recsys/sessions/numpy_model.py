@@ -339,7 +339,7 @@ class NumpySequences:
     items: tuple[tuple[int, ...], ...]  # history and decoded items of each sequence
 
     def log_probabilities(self) -> Floats:
-        """Of each item to be next, [B, N]; minus infinity for items of the sequence."""
+        """Of each item as the next, [B, N]; minus infinity for items of the sequence."""
         scores_BN = np.stack([self.model.logits(state) for state in self.states])
         seen_BN = np.zeros(scores_BN.shape, np.bool_)
         for seen_N, items in zip(seen_BN, self.items, strict=True):

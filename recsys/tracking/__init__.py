@@ -1,7 +1,7 @@
 """Runs and registered models in MLflow. No other package imports MLflow.
 
 The public names are listed in `__init__.pyi`. Each is imported when it is first used, so that a
-recommender in a local store is loaded without the seconds that importing MLflow takes.
+recommender in a local store is loaded without importing MLflow, which takes seconds.
 """
 
 import os

@@ -66,7 +66,7 @@ def predict(recommender: Recommender, requests: pd.DataFrame, k: int = DEFAULT_K
     Args:
         recommender: the recommender that answers.
         requests: one request per row, with a `history` or a `similar_to`.
-        k: the most items per answer.
+        k: the maximum number of items per answer.
 
     Returns:
         One row per request; its `items` is a list, best first, of dicts with `rank`, `item_id`,

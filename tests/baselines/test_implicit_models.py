@@ -54,7 +54,7 @@ def test_als_depends_on_the_seed(sample):
 def test_item_vectors_equal_those_of_implicit_and_predicted_users_agree(sample, fit, config, peer):
     peer.fit(sp.csr_matrix(sample.user_item_matrix().astype(np.float32)), show_progress=False)
     model = fit(sample, config, runtime=Runtime(seed=7))
-    # Items are items: were the matrix turned round, there would be a vector for each user.
+    # One vector per item: with a transposed matrix there would be one per user.
     assert len(model.item_vectors) == sample.n_items != sample.n_users
     np.testing.assert_allclose(model.item_vectors, peer.item_factors, rtol=1e-5)
     learned = peer.user_factors @ peer.item_factors.T

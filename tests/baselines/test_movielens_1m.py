@@ -27,7 +27,7 @@ def split():
             interactions = read_ratings(folder / "ml-1m")
             break
     else:
-        pytest.skip("the sequences of MovieLens-1M are not there")
+        pytest.skip("the sequences of MovieLens-1M have not been downloaded")
     assignment = np.full(len(interactions), TRAIN, dtype=np.int8)
     assignment[interactions.user_offsets[1:] - 1] = TEST
     return Split(interactions, assignment, "hold-out-last")

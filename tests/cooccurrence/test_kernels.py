@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from recsys.config import Runtime, available_threads
 from recsys.cooccurrence import count_cooccurrence
 from recsys.cooccurrence.counters import SetCounter, sort_unique
-from recsys.cooccurrence.kernels import count_neighbours_met, transpose
+from recsys.cooccurrence.kernels import row_costs, transpose
 from recsys.cooccurrence.matrix import CsrBuffers, RaggedArray, RowBlock
 from recsys.cooccurrence.planner import (
     CountPlan,
@@ -63,13 +63,13 @@ def test_the_transpose_lists_the_rows_with_each_value(rows):
 
 
 @given(histories)
-def test_neighbours_met_equal_a_loop_over_pairs(rows):
+def test_row_costs_equal_a_loop_over_pairs(rows):
     rows = [sorted(set(row)) for row in rows]
     expected = np.zeros(9_000, int)
     for row in rows:
         for value in row:
             expected[value] += sum(other != value for other in row)
-    assert count_neighbours_met(ragged(rows), 9_000).tolist() == expected.tolist()
+    assert row_costs(ragged(rows), 9_000).tolist() == expected.tolist()
 
 
 def sets_of(interactions):

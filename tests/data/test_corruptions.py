@@ -1,6 +1,6 @@
 """Any ratings are read unchanged, and any damage is reported; no rows are lost or invented.
 
-Each property is checked against a reader that is as slow and plain as can be.
+Each property is checked against a reader that is slow and simple.
 """
 
 import csv
@@ -112,7 +112,7 @@ ROW_DAMAGE = {
     "date for a time": lambda row: [*row[:3], "2001-01-01"],
     "fraction of a second": lambda row: [*row[:3], row[3] + ".5"],
     "time before 1970": lambda row: [*row[:3], "-" + row[3]],
-    "time to come": lambda row: [*row[:3], str(NOW + 1)],
+    "time in the future": lambda row: [*row[:3], str(NOW + 1)],
     "time in milliseconds": lambda row: [*row[:3], row[3] + "000"],
     "time of 30 digits": lambda row: [*row[:3], "9" * 30],
     "a column less": lambda row: row[:3],
@@ -222,7 +222,7 @@ def test_a_damaged_file_is_refused(damage, rows, data, tmp_path_factory):
 
 @given(rows=good_rows, noise=st.data())
 @settings(max_examples=100)
-def test_noise_never_passes_as_other_rows(rows, noise, tmp_path_factory):
+def test_inserted_characters_do_not_change_other_rows(rows, noise, tmp_path_factory):
     """After characters are inserted anywhere, all other lines are read unchanged."""
     text = text_of(rows)
     position = noise.draw(st.integers(len(HEADER) + 1, len(text) - 1))

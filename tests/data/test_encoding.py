@@ -25,7 +25,7 @@ def read(**columns):
         (pd.array([2, 1], dtype="Int64"), [1, 2]),
         (pd.Categorical(["b", "a"]), ["a", "b"]),
         (pd.Categorical([20, 10]), [10, 20]),
-        (["2", "1"], ["1", "2"]),  # a table knows text from numbers
+        (["2", "1"], ["1", "2"]),  # a table distinguishes text from numbers
         (pd.array(["2", "1"], dtype="string"), ["1", "2"]),
         (["02", "1"], ["02", "1"]),
         ([2.5, 1.0], ["1.0", "2.5"]),

@@ -63,13 +63,13 @@ def test_k_core_by_hand():
     )
 
 
-def test_nothing_left_is_an_error_with_a_remedy():
+def test_an_empty_result_is_an_error_with_a_remedy():
     message = "removed all 2 rows: lower min_user_interactions or min_item_interactions"
     with pytest.raises(DataError, match=message):
         k_core(read(["1a", "1b"]))
 
 
-def test_ratings_by_hand(small_log):
+def test_min_rating_by_hand(small_log):
     few, report = min_rating(read_ratings(small_log), 4.5)
     # 1 rated 30 with 5, 2 rated 10 with 5, 3 rated 10 with 4.5.
     assert pairs_of(few) == [(1, 30), (2, 10), (3, 10)]
@@ -98,7 +98,7 @@ def test_a_rating_that_float32_does_not_hold_exactly_counts_as_written():
         ("1970-01-01 00:02", "1970-01-01 00:02:20", 3),
     ],
 )
-def test_windows_by_hand(small_log, start, end, expected):
+def test_time_window_by_hand(small_log, start, end, expected):
     # Times are 100 110 120 140, 110 120 130, 200 300.
     few, report = time_window(read_ratings(small_log), start, end)
     assert len(few) == report.after.rows == expected

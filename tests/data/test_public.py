@@ -87,7 +87,7 @@ def test_an_unwritable_folder_is_named(server, tmp_path, layout):
 
 
 def closed_port(server, layout):
-    # Port 1 needs privileges to listen on, so nobody does.
+    # Listening on port 1 needs privileges, so nothing does.
     return server.offer(layout, url="http://127.0.0.1:1/data.zip")
 
 

@@ -17,7 +17,7 @@ LOG = pd.DataFrame(
         ("ann", "e", 9),
         ("bob", "c", 1),
         ("ann", "a", 1),
-        ("ann", "c", 4),  # before d, as it stands before it
+        ("ann", "c", 4),  # before d, as in the input
         ("cat", "d", 8),
         ("ann", "d", 4),
         ("bob", "b", 8),
@@ -125,7 +125,7 @@ def test_users_without_rows_have_no_targets(log):
 
 
 def test_the_fingerprint_of_leave_last_out_is_stable(small_log):
-    # As it has been since the first version: results stay comparable.
+    # Unchanged, so that results stay comparable with earlier ones.
     split = leave_last_out(read_ratings(small_log))
     assert split.fingerprint("test") == {
         "protocol": "leave-last-out",

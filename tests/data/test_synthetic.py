@@ -152,7 +152,7 @@ def test_the_last_item_predicts_the_next_better_than_the_set_of_items(
     assert by_markov > 1.5 * by_knn
 
 
-def test_a_larger_sample_takes_little_time() -> None:
+def test_a_sample_of_a_thousand_users() -> None:
     ratings, _ = synthesise_ratings(SyntheticConfig(n_users=1_000, n_items=600))
     assert ratings[columns.USER_ID].nunique() == 1_000
 

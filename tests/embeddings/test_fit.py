@@ -208,7 +208,7 @@ def test_counts_on_disk_give_the_same_fit(sample, counts, tmp_path, weighting):
     assert by_blocks.items == sample.items
 
 
-def test_bare_matrix_takes_the_given_items(counts):
+def test_bare_matrix_uses_the_given_items(counts):
     bare = fit_embeddings(
         counts.matrix, EmbeddingConfig(dim=3, epochs=2), items=counts.items, runtime=CPU
     )

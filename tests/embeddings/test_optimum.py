@@ -127,10 +127,10 @@ def brute_force(dense, dim, starts=5):
 @pytest.mark.parametrize("seed", range(2))
 def test_no_random_start_reaches_a_lower_loss(dim, seed):
     random = np.random.default_rng(seed)
-    groups = random.integers(0, 4, size=(7, 20)) > 2  # who liked what
+    groups = random.integers(0, 4, size=(7, 20)) > 2  # users × items
     dense = (groups @ groups.T.astype(int)).astype(float)
     np.fill_diagonal(dense, 0)
-    # Some optima lie at infinity: nobody reaches them to the last digit.
+    # Some optima are at infinity and are never reached exactly.
     assert best_loss(dense, dim) <= brute_force(dense, dim) * (1 + 1e-3) + 1e-9
 
 

@@ -40,7 +40,7 @@ def split(small_log):
     return leave_last_out(read_ratings(small_log))
 
 
-def test_by_hand(split):
+def test_report_by_hand(split):
     # Test targets are the items 3 of user 1, who has seen 0 1 2, and 4 of user 2, who has seen 0 1.
     report = evaluate(ByIndex(), split, ks=[1, 2])
     assert report.ranks.tolist() == [2, 1]
@@ -233,7 +233,7 @@ def test_one_metric_of_a_split_without_targets_is_rejected(split):
 
 
 @pytest.mark.parametrize("subset", ["validation", "test"])
-def test_a_report_is_read_as_it_was_written(split, tmp_path, subset):
+def test_report_round_trip(split, tmp_path, subset):
     report = evaluate(fit_item_knn(split.train), split, subset)
     write_report(report, tmp_path)
     stored = read_report(tmp_path, split, subset)

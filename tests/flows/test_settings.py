@@ -102,7 +102,7 @@ def test_the_command_line_has_every_setting_and_takes_precedence(config):
         (recommend, ["-k", "3", "--day", "2026-01-31"], {"k": 3, "day": "2026-01-31"}),
     ],
 )  # fmt: skip
-def test_options(flow, options, values):
+def test_command_line_options(flow, options, values):
     assert parse_settings(flow, options) == Settings.model_validate(values)
 
 

@@ -188,7 +188,7 @@ def test_explanations_equal_occlusion(rec, log):
         assert sentence.startswith(rec.catalogue.titles[item])
         assert all(rec.catalogue.titles[w] in sentence for w in speaking)
     assert rec.explain(ids(rec, history))["item_id"].nunique() == 10
-    assert "people liked both" in " ".join(rec.explain(ids(rec, history), k=4)["sentence"])
+    assert "users in common" in " ".join(rec.explain(ids(rec, history), k=4)["sentence"])
 
 
 def test_next_sequences_equal_torch_beam_search(rec):

@@ -57,12 +57,12 @@ def tab(tabs, request):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_it_loads_nothing_else_and_reports_no_errors(tabs, width):
+def test_page_makes_no_requests_and_logs_no_errors(tabs, width):
     _, events = tabs[width]
     assert [event for event in events if not event.startswith("data:")] == []
 
 
-def test_it_fits_the_width(tab):
+def test_page_fits_the_width(tab):
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 

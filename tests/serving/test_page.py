@@ -90,9 +90,9 @@ def test_build_a_history_by_keyboard(page, bundle):
     expect(page.locator(".why:empty")).to_have_count(0)
     expected = Recommender(bundle).next_items([first, second])["item_id"].astype(str).tolist()
     assert [row.get_attribute("data-id") for row in page.locator("#next li").all()] == expected
-    expect(page.locator("#map")).to_have_attribute("aria-label", re.compile("Watched: "))
+    expect(page.locator("#map")).to_have_attribute("aria-label", re.compile("History: "))
     label = page.get_attribute("#map", "aria-label")
-    assert f"Watched: {first}, {second}." in label
+    assert f"History: {first}, {second}." in label
     assert re.search(rf"{re.escape(second)} added", page.inner_text("#status"))
     page.click("#history li:first-child button")
     expect(page.locator("#history li")).to_have_count(1)
@@ -124,7 +124,7 @@ def test_the_map_shows_the_session(page, bundle):
     expect(page.locator("#map")).to_have_attribute("aria-label", re.compile("Popular: "))
     before = page.evaluate(drawn)
     add_item(page, bundle.catalogue["title"][2])
-    expect(page.locator("#map")).to_have_attribute("aria-label", re.compile("Watched: "))
+    expect(page.locator("#map")).to_have_attribute("aria-label", re.compile("History: "))
     assert page.evaluate(drawn) != before
 
 

@@ -83,7 +83,7 @@ def test_batch_size_follows_the_size_of_the_data():
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 10])
-def test_batches_by_length_gives_each_history_once_and_only_its_latest_watches(batch_size):
+def test_batches_by_length_contain_the_latest_items_of_each_history_once(batch_size):
     histories = [np.arange(n, dtype=np.int32) for n in (3, 1, 7, 2)]
     found = {}
     for rows, recent in batches_by_length(histories, max_length=4, batch_size=batch_size):

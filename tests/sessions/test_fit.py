@@ -19,7 +19,7 @@ CPU = Runtime(device="cpu", threads=1)
 
 
 def cycles(n_users=30, n_items=12):
-    """Everyone interactions once round the same cycle, from one start or another."""
+    """Every user goes once through the same cycle of items, from different starts."""
     rows = [(u, (u + step) % n_items) for u in range(n_users) for step in range(n_items)]
     return read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"]))
 
@@ -35,7 +35,7 @@ LEARNING = TINY.model_copy(
 )
 
 
-def test_it_learns_a_cycle():
+def test_model_learns_a_cycle():
     interactions = cycles()
     model = fit_session_model(interactions, LEARNING, runtime=CPU)
     successors = [int(model.score([np.array([i], np.int32)])[0].argmax()) for i in range(12)]

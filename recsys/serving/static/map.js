@@ -1,36 +1,36 @@
-// The map: films as dots, the history as a path, recommendations as rings.
+// The map: items as dots, the history as a path, recommendations as rings.
 
 export class ItemMap {
-  /** `onSelect(film)` is called when a dot is clicked. */
+  /** `onSelect(item)` is called when a dot is clicked. */
   constructor(canvas, tip, onSelect) {
     this.canvas = canvas;
     this.tip = tip;
-    this.films = [];
-    this.watched = [];
+    this.items = [];
+    this.history = [];
     this.recommended = [];
     new ResizeObserver(() => this.draw()).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     canvas.addEventListener("pointermove", event => this.showTip(this.nearest(event)));
     canvas.addEventListener("pointerleave", () => this.showTip(null));
     canvas.addEventListener("click", event => {
-      const film = this.nearest(event);
-      if (film) onSelect(film);
+      const item = this.nearest(event);
+      if (item) onSelect(item);
     });
   }
 
-  setFilms(films) {
-    this.films = films;
+  setItems(items) {
+    this.items = items;
     this.draw();
   }
 
-  /** The films of the history, in order, and the recommended ones. */
-  setSession(watched, recommended) {
-    this.watched = watched;
+  /** The items of the history, in order, and the recommended ones. */
+  setSession(history, recommended) {
+    this.history = history;
     this.recommended = recommended;
-    const [seen, next] = [watched, recommended].map(films => films.map(film => film.title).join(", "));
-    this.canvas.setAttribute("aria-label", watched.length
-      ? `Map of films. Watched: ${seen}. Recommended: ${next}.`
-      : `Map of ${this.films.length} films. Popular: ${next}.`);
+    const [seen, next] = [history, recommended].map(items => items.map(item => item.title).join(", "));
+    this.canvas.setAttribute("aria-label", history.length
+      ? `Map of items. History: ${seen}. Recommended: ${next}.`
+      : `Map of ${this.items.length} items. Popular: ${next}.`);
     this.draw();
   }
 
@@ -42,19 +42,19 @@ export class ItemMap {
   nearest(event) {
     let nearest = null, minimum = 14 ** 2;
     // In reverse drawing order.
-    for (const film of [...this.watched, ...this.recommended, ...this.films]) {
-      const [x, y] = this.toPixels(film);
+    for (const item of [...this.history, ...this.recommended, ...this.items]) {
+      const [x, y] = this.toPixels(item);
       const distance = (x - event.offsetX) ** 2 + (y - event.offsetY) ** 2;
-      if (distance < minimum) [nearest, minimum] = [film, distance];
+      if (distance < minimum) [nearest, minimum] = [item, distance];
     }
     return nearest;
   }
 
-  showTip(film) {
-    this.tip.hidden = !film;
-    if (!film) return;
-    this.tip.textContent = film.title;
-    const [x, y] = this.toPixels(film), half = this.tip.offsetWidth / 2, width = this.canvas.clientWidth;
+  showTip(item) {
+    this.tip.hidden = !item;
+    if (!item) return;
+    this.tip.textContent = item.title;
+    const [x, y] = this.toPixels(item), half = this.tip.offsetWidth / 2, width = this.canvas.clientWidth;
     this.tip.style.left = `${Math.max(half, Math.min(width - half, x))}px`;
     this.tip.style.top = `${Math.max(y, 40)}px`;
   }
@@ -70,31 +70,31 @@ export class ItemMap {
     context.clearRect(0, 0, size, size);
     const colour = name => this.colour(name);
     context.fillStyle = colour("--dot");
-    for (const film of this.films) this.disc(context, film, 1.7);
+    for (const item of this.items) this.disc(context, item, 1.7);
     context.lineWidth = 2;
     context.strokeStyle = colour("--accent");
     context.globalAlpha = 0.55;
     context.beginPath();
-    this.watched.forEach((film, n) => context[n ? "lineTo" : "moveTo"](...this.toPixels(film)));
+    this.history.forEach((item, n) => context[n ? "lineTo" : "moveTo"](...this.toPixels(item)));
     context.stroke();
     context.globalAlpha = 1;
     context.lineWidth = 2.5;
     context.strokeStyle = colour("--recommended");
-    for (const film of this.recommended) this.disc(context, film, 5.5, "stroke");
+    for (const item of this.recommended) this.disc(context, item, 5.5, "stroke");
     context.font = "700 11px system-ui, sans-serif";
     context.textAlign = "center";
     context.textBaseline = "middle";
-    this.watched.forEach((film, n) => {
+    this.history.forEach((item, n) => {
       context.fillStyle = colour("--accent");
-      this.disc(context, film, 9);
+      this.disc(context, item, 9);
       context.fillStyle = colour("--on-accent");
-      context.fillText(film.n ?? n + 1, ...this.toPixels(film));
+      context.fillText(item.n ?? n + 1, ...this.toPixels(item));
     });
   }
 
-  disc(context, film, radius, how = "fill") {
+  disc(context, item, radius, how = "fill") {
     context.beginPath();
-    context.arc(...this.toPixels(film), radius, 0, 2 * Math.PI);
+    context.arc(...this.toPixels(item), radius, 0, 2 * Math.PI);
     context[how]();
   }
 

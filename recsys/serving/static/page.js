@@ -1,4 +1,4 @@
-// Search films, build a history and show recommendations. Titles are inserted as text, not HTML.
+// Search items, build a history and show recommendations. Titles are inserted as text, not HTML.
 
 import { ItemMap } from "./map.js";
 
@@ -93,7 +93,7 @@ function show(items) {
     });
     return option;
   }));
-  if (!items.length) found.append(element("li", "none", "No matching films."));
+  if (!items.length) found.append(element("li", "none", "No matching items."));
   found.hidden = false;
   query.setAttribute("aria-expanded", "true");
   activate(items.length ? 0 : -1);
@@ -116,10 +116,10 @@ function close() {
 }
 
 function choose(n) {
-  const film = results[n];
+  const item = results[n];
   close();
   query.value = "";
-  add(film);
+  add(item);
 }
 
 query.addEventListener("input", () => search());
@@ -142,15 +142,15 @@ query.addEventListener("keydown", event => {
 // The history
 
 function add({ item_id, title }) {
-  if (history.some(film => film.item_id === item_id)) return showStatus(`${title} is already in the list.`);
+  if (history.some(item => item.item_id === item_id)) return showStatus(`${title} is already in the list.`);
   history.push({ item_id, title });
   showStatus(`${title} added.`);
   update();
 }
 
 function remove(n) {
-  const [film] = history.splice(n, 1);
-  showStatus(`${film.title} removed.`);
+  const [item] = history.splice(n, 1);
+  showStatus(`${item.title} removed.`);
   update();
   // Keep the focus at this position.
   const buttons = $("history").querySelectorAll("button");
@@ -184,22 +184,22 @@ $("clear").addEventListener("click", () => {
 const recommend = latest(async signal => {
   const section = next.closest("section");
   section.setAttribute("aria-busy", "true");
-  const watched = history.map(film => film.item_id);
-  const { items } = await fetchJSON("/v1/next", { history: watched, k: 10 }, signal);
+  const ids = history.map(item => item.item_id);
+  const { items } = await fetchJSON("/v1/next", { history: ids, k: 10 }, signal);
   list(items);
   section.setAttribute("aria-busy", "false");
   const [explanations, points] = await Promise.all([
-    explain(watched, items, signal),
-    fetchJSON("/v1/map", { items: [...watched, ...items.map(item => item.item_id)] }, signal),
+    explain(ids, items, signal),
+    fetchJSON("/v1/map", { items: [...ids, ...items.map(item => item.item_id)] }, signal),
   ]);
   for (const { item_id, sentence } of explanations) showSentence(item_id, sentence);
   drawMap(points.items, items);
 });
 
-async function explain(watched, items, signal) {
-  if (!watched.length || !items.length) return [];
-  const ids = items.map(item => item.item_id);
-  return (await fetchJSON("/v1/explain", { history: watched, items: ids, k: 2 }, signal)).items;
+async function explain(ids, items, signal) {
+  if (!ids.length || !items.length) return [];
+  const explained = items.map(item => item.item_id);
+  return (await fetchJSON("/v1/explain", { history: ids, items: explained, k: 2 }, signal)).items;
 }
 
 function list(items) {
@@ -210,7 +210,7 @@ function list(items) {
     row.dataset.id = item.item_id;
     const text = element("div");
     const share = element("span", "share", ` ${percent(item.probability)}`);
-    share.title = "Probability of being watched next";
+    share.title = "Probability of being next";
     const title = element("span", "title", item.title);
     title.append(share);
     const bar = element("meter");
@@ -218,8 +218,8 @@ function list(items) {
     bar.value = item.probability;
     bar.setAttribute("aria-hidden", "true");
     text.append(title, element("span", "why text"), bar);
-    const button = element("button", "", "Watched");
-    button.setAttribute("aria-label", `I have watched ${item.title}`);
+    const button = element("button", "", "Add");
+    button.setAttribute("aria-label", `Add ${item.title}`);
     button.addEventListener("click", () => {
       add(item);
       query.focus({ preventScroll: true });
@@ -247,15 +247,15 @@ function percent(probability) {
 const map = new ItemMap($("map"), $("map-tip"), add);
 
 function drawMap(points, items) {
-  const byId = new Map(points.map(film => [film.item_id, film]));
-  const located = films => films.map((film, n) => ({ ...byId.get(film.item_id), n: n + 1 })).filter(film => film.title);
+  const byId = new Map(points.map(item => [item.item_id, item]));
+  const located = items => items.map((item, n) => ({ ...byId.get(item.item_id), n: n + 1 })).filter(item => item.title);
   map.setSession(located(history), located(items));
 }
 
 async function start() {
   update();
   try {
-    map.setFilms((await fetchJSON("/v1/map?k=2000")).items);
+    map.setItems((await fetchJSON("/v1/map?k=2000")).items);
   } catch (error) {
     handleError(error);
   }
