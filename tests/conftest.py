@@ -17,9 +17,41 @@ from recsys.sessions import SessionConfig, SessionModel, SessionNetwork
 
 ROOT = Path(__file__).parents[1]
 
+SLOW = (
+    "baselines/test_movielens_1m.py",
+    "cli/",
+    "cooccurrence/test_distributed.py",
+    "data/test_corruptions.py",
+    "data/test_download_command.py",
+    "embeddings/test_fit.py",
+    "flows/",
+    "reporting/",
+    "serving/test_openapi.py",
+    "serving/test_page.py",
+    "serving/test_server.py",
+    "sessions/test_distributed.py",
+    "sessions/test_options.py",
+    "sessions/test_resume.py",
+    "test_installation.py",
+    "test_project.py",
+    "test_readme.py",
+    "test_types.py",
+    "tracking/",
+)
+"""Tests that start servers, browsers or processes, or train for long: `make quick` omits them."""
+
+collect_ignore = ["typing"]  # only type checkers read it
+
 # The same examples on every run, and no time limit for one on a busy machine.
 settings.register_profile("gate", deadline=None, derandomize=True, max_examples=50, database=None)
 settings.load_profile("gate")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        tests = ROOT / "tests"
+        if tests in item.path.parents and item.path.relative_to(tests).as_posix().startswith(SLOW):
+            item.add_marker("slow")
 
 
 @pytest.fixture
