@@ -49,7 +49,7 @@ from recsys.cooccurrence.planner import (
     split_rows,
 )
 from recsys.data import Checks, Finding, Interactions, ReadReport, read_ratings
-from recsys.data.layouts import READ_ERRORS, detect_layout, find_files
+from recsys.data.layouts import READ_ERRORS, detect_layout
 from recsys.data.tables import is_text, select_columns
 from recsys.data.validation import ReportCallback, warn_on_report
 from recsys.errors import ConfigError, DataError
@@ -301,14 +301,13 @@ class RowGroup:
 
 def row_groups(source: Path, columns: Mapping[str, str] | None) -> tuple[list[RowGroup], int]:
     """The row groups of a Parquet file or a folder of them, and the number of rows."""
-    files, named = find_files(source.absolute())
-    detected = detect_layout(files, named)
+    detected = detect_layout(source.absolute())
     if detected.name != "parquet":
         raise DataError(
             f"{source}: a cluster count is read from Parquet, a file or a folder of them; save "
             "the ratings as Parquet first"
         )
-    paths = [files.describe(name) for name in detected.ratings]
+    paths = [detected.files.describe(name) for name in detected.ratings]
     try:
         dataset = pyarrow.dataset.dataset(paths, format="parquet", partitioning="hive")
         chosen = select_columns(dataset.schema.names, columns, str(source))

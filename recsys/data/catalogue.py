@@ -82,7 +82,7 @@ def read_item_table(files: FileStore, name: str, form: TableFormat) -> ItemTable
         raise DataError(f"{source}: the file is empty") from error
     except READ_ERRORS as error:
         raise DataError(f"{source}: cannot be read: {error}") from error
-    table.index += 2 if form.has_header else 1  # line numbers
+    table.index += 2 if form.names is None else 1  # line numbers
     table = table.dropna(how="all").rename(columns=names.MOVIELENS)
     for column in (names.ITEM_ID, names.TITLE):
         if column not in table:
@@ -106,7 +106,7 @@ def _parse(content: IO[bytes], form: TableFormat) -> pd.DataFrame:
         "index_col": False,  # tolerate a separator at the end of each line
         "skip_blank_lines": False,  # they count for line numbers
     }
-    if not form.has_header:
-        options |= {"names": list(form.names or ()), "header": None, "quoting": csv.QUOTE_NONE}
+    if form.names is not None:
+        options |= {"names": list(form.names), "header": None, "quoting": csv.QUOTE_NONE}
     table: pd.DataFrame = pd.read_csv(content, **options)
     return table

@@ -9,17 +9,19 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 
 import pyarrow as pa
-import pyarrow.fs
 
 from recsys import columns
-from recsys.errors import DataError, requires
+from recsys.errors import DataError
 
 READ_ERRORS: Final = (
     OSError,
@@ -55,24 +57,10 @@ class TableFormat:
 
     separator: str = ","
     names: tuple[str, ...] | None = None
-    """Column names in order; None if the first line is a header."""
+    """Column names in order; None if the first line is a header. Only then text may be quoted."""
     encoding: str = "utf-8"
     flags: tuple[str, ...] = ()
     """Trailing columns of zeros and ones whose names, joined by `|`, are the genres."""
-
-    @property
-    def has_header(self) -> bool:
-        """Whether the first line is a header; only such tables may quote text."""
-        return self.names is None
-
-
-@dataclass(frozen=True)
-class Schema:
-    """What a layout promises about its ratings."""
-
-    integer_ids: bool = False
-    scale: tuple[float, float] | None = None
-    """Lowest and highest rating."""
 
 
 @dataclass(frozen=True)
@@ -84,25 +72,28 @@ class Layout:
     """File name that identifies the layout; None if any name will do."""
     catalogue: TableFormat = TableFormat()
     catalogue_file: str = "movies.csv"
-    schema: Schema = Schema()
-    """Applies if the columns have the names that MovieLens uses."""
+    integer_ids: bool = False
+    scale: tuple[float, float] | None = None
+    """Lowest and highest rating, if they are known."""
 
 
 LAYOUTS: Final[dict[str, Layout]] = {
-    "movielens": Layout(TableFormat(), "ratings.csv", schema=Schema(True, (0.5, 5.0))),
+    "movielens": Layout(TableFormat(), "ratings.csv", integer_ids=True, scale=(0.5, 5.0)),
     "movielens-dat": Layout(
         TableFormat("::", _RATING_COLUMNS, "latin-1"),
         "ratings.dat",
         TableFormat("::", (columns.ITEM_ID, columns.TITLE, columns.GENRES), "latin-1"),
         "movies.dat",
-        Schema(True, (0.5, 5.0)),
+        integer_ids=True,
+        scale=(0.5, 5.0),
     ),
     "movielens-100k": Layout(
         TableFormat("\t", _RATING_COLUMNS, "latin-1"),
         "u.data",
         TableFormat("|", (*_ITEM_COLUMNS_100K, *_GENRES_100K), "latin-1", flags=_GENRES_100K),
         "u.item",
-        Schema(True, (1.0, 5.0)),
+        integer_ids=True,
+        scale=(1.0, 5.0),
     ),
     "parquet": Layout(TableFormat()),
     "csv": Layout(TableFormat()),
@@ -154,14 +145,15 @@ class FileStore:
             return str(self.path / name)
         return f"{self.path}:{name}" if name else str(self.path)
 
-    def filesystem(self) -> pyarrow.fs.FileSystem:
-        """The same files under the same names, as an Arrow file system."""
+    @contextmanager
+    def extracted(self, names: Sequence[str]) -> Iterator[Path]:
+        """The folder with some files; those of an archive are extracted to a temporary one."""
         if self.path.is_dir():
-            return pyarrow.fs.SubTreeFileSystem(str(self.path), pyarrow.fs.LocalFileSystem())
-        with requires("train"):
-            from fsspec.implementations.zip import ZipFileSystem
-        archive = ZipFileSystem(str(self.path))
-        return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(archive))
+            yield self.path
+            return
+        with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(self.path) as archive:
+            archive.extractall(folder, names)
+            yield Path(folder)
 
 
 def narrow_separator(content: IO[bytes], separator: str) -> tuple[IO[bytes], str]:
@@ -172,76 +164,56 @@ def narrow_separator(content: IO[bytes], separator: str) -> tuple[IO[bytes], str
     return io.BytesIO(replaced), UNIT_SEPARATOR
 
 
-def find_files(path: Path) -> tuple[FileStore, str | None]:
-    """Open a folder or an archive, or the folder of a single file and the name of that file.
+class DetectedLayout(NamedTuple):
+    """The files of a data set and their layout."""
 
-    Raises:
-        DataError: There is nothing at the path.
-    """
-    if path.is_dir():
-        return FileStore(path), None
-    if not path.is_file():
-        raise DataError(
-            f"{path}: no such file; name a folder of ratings, a zip archive or a file of ratings"
-        )
-    return (FileStore(path), None) if path.suffix == ".zip" else (FileStore(path.parent), path.name)
-
-
-@dataclass(frozen=True)
-class DetectedLayout:
-    """The layout of some files, and which of them it applies to."""
-
+    files: FileStore
     name: str
     """A key of `LAYOUTS`."""
-    ratings: tuple[str, ...]
+    ratings: list[str]
     """The file, or the part files, with the ratings."""
     catalogue: str | None
     """The file with the catalogue, if there is one."""
 
-    @property
-    def layout(self) -> Layout:
-        """The entry of `LAYOUTS`."""
-        return LAYOUTS[self.name]
 
-
-def detect_layout(files: FileStore, file: str | None, name: str | None = None) -> DetectedLayout:
-    """Detect the layout of some files, or of a single `file`, by their names.
+def detect_layout(path: Path, name: str | None = None) -> DetectedLayout:
+    """Detect the layout of a folder, a zip archive or a single file by file names.
 
     Raises:
         DataError: No ratings are recognised, or `name`, the layout given by the user, is unknown.
     """
+    if not (path.is_dir() or path.is_file()):
+        raise DataError(
+            f"{path}: no such file; name a folder of ratings, a zip archive or a file of ratings"
+        )
     if name is not None and name not in LAYOUTS:
         raise DataError(f"no layout {name!r}; the layouts are {', '.join(LAYOUTS)}")
+    is_single = path.is_file() and path.suffix != ".zip"
+    files = FileStore(path.parent if is_single else path)
     names = files.names()
-    if file is None:
-        detected, ratings = _find_ratings(files, names, name)
+    if is_single:
+        detected, ratings = name or _layout_of(path.name), [path.name]
     else:
-        detected, ratings = name or _layout_of(file), (file,)
-    folder = PurePosixPath(ratings[0]).parent
-    nearby = [
-        candidate
-        for candidate in names
-        if _base_name(candidate) == LAYOUTS[detected].catalogue_file
-        and PurePosixPath(candidate).parent in (folder, PurePosixPath())
-    ]
+        detected, ratings = _find_ratings(files, names, name)
+    folders = PurePosixPath(ratings[0]).parent, PurePosixPath()
+    wanted = LAYOUTS[detected].catalogue_file
+    nearby = [n for n in names if _base_name(n) == wanted and PurePosixPath(n).parent in folders]
     has_catalogue = nearby and nearby[0] not in ratings
-    return DetectedLayout(detected, ratings, nearby[0] if has_catalogue else None)
+    return DetectedLayout(files, detected, ratings, nearby[0] if has_catalogue else None)
 
 
-def _find_ratings(
-    files: FileStore, names: list[str], layout: str | None
-) -> tuple[str, tuple[str, ...]]:
+def _find_ratings(files: FileStore, names: list[str], layout: str | None) -> tuple[str, list[str]]:
     """Find the layout and the ratings of a folder: a known file name, or part files of one kind."""
     for candidate in [layout] if layout else LAYOUTS:
         known = [name for name in names if _base_name(name) == LAYOUTS[candidate].ratings_file]
         if known:
-            return candidate, (min(known, key=len),)
-    tables = [name for name in names if _is_table(name)]
+            return candidate, [min(known, key=len)]
+    tables = [name for name in names if _is_table(_base_name(name))]
     kinds = sorted({_layout_of(name) for name in tables})
     if layout and tables:
-        return layout, tuple(name for name in tables if _layout_of(name) == layout) or tuple(tables)
+        return layout, [name for name in tables if _layout_of(name) == layout] or tables
     if len(kinds) == 1:
-        return kinds[0], tuple(tables)
+        return kinds[0], tables
     found = f"files of several kinds ({', '.join(kinds)})" if kinds else "no file of ratings"
     raise DataError(
         f"{files.describe('')}: {found} in it; name one file, or the layout, "
@@ -250,7 +222,6 @@ def _find_ratings(
 
 
 def _layout_of(name: str) -> str:
-    """The layout of one file."""
     for layout, known in LAYOUTS.items():
         if _base_name(name) == known.ratings_file:
             return layout
@@ -263,14 +234,14 @@ def _layout_of(name: str) -> str:
     return _LAYOUT_OF_SUFFIX[suffix]
 
 
-def _is_table(name: str) -> bool:
-    base = _base_name(name)
-    is_other = (
-        base in {layout.catalogue_file for layout in LAYOUTS.values()}
-        or base.upper().startswith("README")
-        or base.endswith(QUARANTINE_SUFFIX)
+def _is_table(base_name: str) -> bool:
+    catalogues = {layout.catalogue_file for layout in LAYOUTS.values()}
+    return (
+        PurePosixPath(base_name).suffix.lower() in _LAYOUT_OF_SUFFIX
+        and base_name not in catalogues
+        and not base_name.upper().startswith("README")
+        and not base_name.endswith(QUARANTINE_SUFFIX)
     )
-    return PurePosixPath(base).suffix.lower() in _LAYOUT_OF_SUFFIX and not is_other
 
 
 def _base_name(name: str) -> str:
@@ -279,7 +250,7 @@ def _base_name(name: str) -> str:
 
 
 def default_quarantine_path(path: Path, detected: DetectedLayout) -> Path:
-    """The default file for rows left out of the ratings at a path, next to it."""
+    """The default file for rows left out of the ratings at a path."""
     path = path.absolute()
     if path.is_dir() and len(detected.ratings) == 1:
         path /= detected.ratings[0]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from recsys.columns import MOVIELENS
-from recsys.data.catalogue import ItemTable, read_item_table
+from recsys.data.catalogue import read_item_table
 from recsys.data.interactions import Interactions
-from recsys.data.layouts import Schema, default_quarantine_path, detect_layout, find_files
+from recsys.data.layouts import LAYOUTS, default_quarantine_path, detect_layout
 from recsys.data.readers import read_files, read_frame
-from recsys.data.tables import RawTable
-from recsys.data.validation import Checks, ReportCallback, RowValidator, RuleContext, warn_on_report
+from recsys.data.validation import Checks, ReportCallback, RowValidator, warn_on_report
 
 
 def read_ratings(
@@ -60,62 +58,46 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
         >>> ratings.n_users, ratings.n_items, ratings.items.ids[ratings.history(0)].tolist()
         (2, 2, [7, 3])
     """
-    if isinstance(source, pd.DataFrame):
-        opened = _Source("the table", read_frame(source, columns))
-    else:
-        opened = _open(Path(source), columns, layout)
-    path = opened.quarantine_path if quarantine_path is None else Path(quarantine_path)
-    return _validate(opened, checks, path, on_report)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A table of ratings and what is known about it."""
-
-    name: str
-    table: RawTable
-    schema: Schema = Schema()
-    item_table: ItemTable | None = None
-    quarantine_path: Path | None = None
-
-
-def _open(path: Path, columns: Mapping[str, str] | None, layout_name: str | None) -> _Source:
-    files, file = find_files(path)
-    detected = detect_layout(files, file, layout_name)
-    layout = detected.layout
-    name = files.describe(detected.ratings[0]) if len(detected.ratings) == 1 else str(path)
-    table = read_files(files, detected, columns)
-    is_movielens = layout.ratings.names is not None or set(table.source_names.values()) <= set(
-        MOVIELENS
-    )
-    schema = layout.schema if is_movielens else Schema()
-    item_table = None
-    if detected.catalogue is not None:
-        item_table = read_item_table(files, detected.catalogue, layout.catalogue)
-    return _Source(name, table, schema, item_table, default_quarantine_path(path, detected))
-
-
-def _validate(
-    source: _Source, checks: Checks, path: Path | None, on_report: ReportCallback
-) -> Interactions:
-    """Validate single rows, sort the valid ones, and validate them together."""
     # numba is slow to import, and most programs that import this module read nothing.
     from recsys.data.encoding import build_interactions, encode, has_later_duplicate
 
-    validator = RowValidator(source.table, checks, source.name)
+    if isinstance(source, pd.DataFrame):
+        default_path, validator = (
+            None,
+            RowValidator(read_frame(source, columns), "the table", checks),
+        )
+    else:
+        default_path, validator = _open(Path(source), columns, layout, checks)
+    # Validate single rows, sort the valid ones, and validate them together.
     validator.quarantine_malformed()
-    encoded = encode(source.table)
-    context = RuleContext(checks, source.schema, source.item_table)
-    mask = validator.apply_rules(encoded, context)
-    interactions, positions = build_interactions(encoded, mask, source.item_table)
-    duplicate = has_later_duplicate(
-        interactions.item_index, interactions.user_offsets, interactions.n_items
-    )
+    encoded = encode(validator.table)
+    mask = validator.apply_rules(encoded)
+    log, positions = build_interactions(encoded, mask, validator.item_table)
+    duplicate = has_later_duplicate(log.item_index, log.user_offsets, log.n_items)
     reason = "has a later row of the same user and item"
     if validator.apply_policy("duplicate", positions[duplicate], reason):
-        interactions, positions = interactions.filter(~duplicate), positions[~duplicate]
-    single = (interactions.history_lengths == 1)[interactions.user_index]
+        log, positions = log.filter(~duplicate), positions[~duplicate]
+    single = (log.history_lengths == 1)[log.user_index]
     if validator.apply_policy("single_event", positions[single], "is the only row of its user"):
-        interactions = interactions.filter(~single).compact()
-    on_report(validator.report(len(interactions), interactions.timestamp is not None, path))
-    return interactions
+        log = log.filter(~single).compact()
+    path = default_path if quarantine_path is None else Path(quarantine_path)
+    on_report(validator.report(len(log), log.timestamp is not None, path))
+    return log
+
+
+def _open(
+    path: Path, columns: Mapping[str, str] | None, layout_name: str | None, checks: Checks
+) -> tuple[Path, RowValidator]:
+    """Read files; return the default path for invalid rows, and what validates the others."""
+    detected = detect_layout(path, layout_name)
+    files, layout = detected.files, LAYOUTS[detected.name]
+    name = files.describe(detected.ratings[0]) if len(detected.ratings) == 1 else str(path)
+    table = read_files(detected, columns)
+    item_table = None
+    if detected.catalogue is not None:
+        item_table = read_item_table(files, detected.catalogue, layout.catalogue)
+    is_movielens = set(table.source_names.values()) <= set(MOVIELENS)
+    if layout.ratings.names is None and not is_movielens:
+        layout = LAYOUTS["csv"]  # which promises nothing about ids and ratings
+    validator = RowValidator(table, name, checks, layout, item_table)
+    return default_quarantine_path(path, detected), validator

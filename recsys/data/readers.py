@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import IO, Any, Final, NamedTuple
+from collections.abc import Mapping
+from functools import cached_property, partial
+from typing import IO, Any, Final
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.dataset
+import pyarrow.fs
 from numpy.typing import NDArray
 
 from recsys import columns as names
 from recsys.data.layouts import (
+    LAYOUTS,
     READ_ERRORS,
     UNIT_SEPARATOR,
     DetectedLayout,
@@ -26,7 +26,7 @@ from recsys.data.layouts import (
     TableFormat,
     narrow_separator,
 )
-from recsys.data.tables import MalformedLine, RawTable, SourceFile, concat, select_columns
+from recsys.data.tables import RawTable, SourceFile, concat, select_columns
 from recsys.errors import DataError
 
 _SMALL_INTEGER_IDS: Final = {
@@ -44,13 +44,10 @@ _ALL_TEXT: Final = _TEXT_IDS | {names.RATING: pa.string(), names.TIMESTAMP: pa.s
 _BLOCK_BYTES: Final = 16 << 20
 
 
-def read_files(
-    files: FileStore, detected: DetectedLayout, columns: Mapping[str, str] | None
-) -> RawTable:
+def read_files(detected: DetectedLayout, columns: Mapping[str, str] | None) -> RawTable:
     """Read the known columns of the ratings of a data set.
 
     Args:
-        files: The folder or archive.
         detected: Which files to read, and how they are written.
         columns: Names of the known columns in the files, where they differ.
 
@@ -58,9 +55,10 @@ def read_files(
         DataError: A file is broken or empty, is not of this format, or lacks a required column.
     """
     if detected.name == "parquet":
-        return read_parquet(files, detected.ratings, columns)
-    form = detected.layout.ratings
-    return concat([read_delimited(files, name, form, columns) for name in detected.ratings])
+        return _read_parquet(detected.files, detected.ratings, columns)
+    form = LAYOUTS[detected.name].ratings
+    files = [_TextFile(detected.files, name, form) for name in detected.ratings]
+    return concat([file.read(columns) for file in files])
 
 
 def read_frame(frame: pd.DataFrame, columns: Mapping[str, str] | None) -> RawTable:
@@ -86,190 +84,188 @@ def _to_arrow(values: pd.Series[Any]) -> pa.Array:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
-def read_parquet(
-    files: FileStore, file_names: Sequence[str], columns: Mapping[str, str] | None
+def _read_parquet(
+    files: FileStore, file_names: list[str], columns: Mapping[str, str] | None
 ) -> RawTable:
-    """Read Parquet files, with or without Hive partitions; see `read_files`."""
+    """Read Parquet files, with or without Hive partitions."""
     source = files.describe(file_names[0] if len(file_names) == 1 else "")
     try:
-        dataset = pyarrow.dataset.dataset(
-            list(file_names), format="parquet", filesystem=files.filesystem(), partitioning="hive"
-        )
-        selected = select_columns(dataset.schema.names, columns, source)
-        source_names = {name: dataset.schema.names[i] for name, i in selected.items()}
-        fields = {name: pyarrow.dataset.field(field) for name, field in source_names.items()}
-        table = dataset.to_table(columns=fields)
-        sizes = [fragment.count_rows() for fragment in dataset.get_fragments()]
+        with files.extracted(file_names) as folder:
+            local = pyarrow.fs.SubTreeFileSystem(str(folder), pyarrow.fs.LocalFileSystem())
+            dataset = pyarrow.dataset.dataset(
+                file_names, format="parquet", filesystem=local, partitioning="hive"
+            )
+            selected = select_columns(dataset.schema.names, columns, source)
+            source_names = {name: dataset.schema.names[i] for name, i in selected.items()}
+            fields = {name: pyarrow.dataset.field(field) for name, field in source_names.items()}
+            table = dataset.to_table(columns=fields)
+            sizes = [fragment.count_rows() for fragment in dataset.get_fragments()]
     except READ_ERRORS as error:
         raise DataError(f"{source}: cannot be read as Parquet: {error}") from error
     sources = [SourceFile(files.describe(f), n) for f, n in zip(file_names, sizes, strict=True)]
     return RawTable({name: table[name] for name in selected}, sources, source_names, has_types=True)
 
 
-def read_delimited(
-    files: FileStore, name: str, form: TableFormat, columns: Mapping[str, str] | None
-) -> RawTable:
-    """Read a text file; see `read_files`."""
-    file = _TextFile(files, name, form)
-    try:
-        header = file.read_header()
-        selected = select_columns(header.columns, columns, file.source)
-        table, malformed = _parse_with_types(file, header, selected)
-        if form.has_header and _may_hide_lines(file, header, table, malformed):
-            file.check_quotes()
-    except READ_ERRORS as error:
-        if "invalid UTF8 data" in str(error) or isinstance(error, UnicodeDecodeError):
-            raise DataError(file.describe_invalid_byte()) from error
-        if "out of sync with chunker" in str(error):  # an unclosed quotation mark
-            file.check_quotes()
-        raise DataError(f"{file.source}: cannot be read: {error}") from error
-    lines = _LineNumbers(file, header.n_lines, np.array([row.number for row in malformed], int))
-    bad_lines = lines.malformed(malformed) if malformed else ()
-    source = SourceFile(file.source, len(table), lines, "line", bad_lines)
-    source_names = {known: header.columns[i] for known, i in selected.items()}
-    return RawTable({known: table[known] for known in selected}, [source], source_names, False)
-
-
-class _Header(NamedTuple):
-    """The beginning of a file."""
-
-    columns: list[str]
-    n_lines: int
-    """Number of lines before the first row."""
-
-
-@dataclass(frozen=True)
 class _TextFile:
-    """A delimited text file, and what can be said about it line by line."""
+    """A delimited text file."""
 
-    files: FileStore
-    name: str
-    form: TableFormat
+    def __init__(self, files: FileStore, name: str, form: TableFormat) -> None:
+        self._open = partial(files.open, name)  # gives the decompressed content
+        self.source = files.describe(name)
+        self.form = form
+        self.header: list[str] = []
+        self.n_header_lines = 0
+        self.malformed: list[pyarrow.csv.InvalidRow] = []
+        self.has_quotes = False
 
-    @property
-    def source(self) -> str:
-        """The location of the file, for messages."""
-        return self.files.describe(self.name)
+    def read(self, columns: Mapping[str, str] | None) -> RawTable:
+        """Read the known columns; see `read_files`."""
+        try:
+            self._read_header()
+            selected = select_columns(self.header, columns, self.source)
+            table = self._parse_with_types(selected)
+            if self.has_quotes and self.form.names is None:
+                self._check_lines()
+        except READ_ERRORS as error:
+            # The second is due to an unclosed quotation mark.
+            if any(part in str(error) for part in ("invalid UTF8", "out of sync", "codec can't")):
+                self._check_lines()
+            raise DataError(f"{self.source}: cannot be read: {error}") from error
+        lines = skip_gaps(self._blank, self._malformed_numbers) if self.malformed else ()
+        malformed = [
+            (
+                int(line),
+                row.text.replace(UNIT_SEPARATOR, self.form.separator),
+                f"has {row.actual_columns} columns instead of {row.expected_columns}",
+            )
+            for line, row in zip(lines, self.malformed, strict=True)
+        ]
+        source = SourceFile(self.source, len(table), self._line_numbers, "line", malformed)
+        source_names = {known: self.header[i] for known, i in selected.items()}
+        return RawTable({known: table[known] for known in selected}, [source], source_names, False)
 
-    def open(self) -> IO[bytes]:
-        """Open the decompressed content."""
-        return self.files.open(self.name)
-
-    def read_header(self) -> _Header:
+    def _read_header(self) -> None:
         """Find the column names and the first row."""
         encoding = "utf-8-sig" if self.form.encoding == "utf-8" else self.form.encoding
-        with self.open() as content:
+        with self._open() as content:
             numbered = enumerate(io.TextIOWrapper(content, encoding, newline=""), start=1)
             filled = ((number, line) for number, line in numbered if line.strip("\r\n"))
             first, second = next(filled, None), next(filled, None)
         if first is None:
             raise DataError(f"{self.source}: the file is empty")
         if self.form.names is not None:
-            return _Header(list(self.form.names), 0)
+            self.header = list(self.form.names)
+            return
         if second is None:
             raise DataError(f"{self.source}: there are no rows in it, only a header")
         lines = [first[1].rstrip("\r\n"), second[1].rstrip("\r\n")]
-        columns, row = csv.reader(lines, delimiter=self.form.separator)
-        if len(row) == len(columns) + 1 and not row[-1]:
-            columns.append("")  # a separator at the end of each row
-        return _Header(columns, first[0])
+        self.header, row = csv.reader(lines, delimiter=self.form.separator)
+        self.n_header_lines = first[0]
+        if len(row) == len(self.header) + 1 and not row[-1]:
+            self.header.append("")  # a separator at the end of each row
 
-    def check_quotes(self) -> None:
-        """Raise a DataError if a quotation mark is not closed on its line."""
-        with self.open() as content:
+    def _parse_with_types(self, selected: Mapping[str, int]) -> pa.Table:
+        """Parse with the fastest column types that fit."""
+        for types in (_SMALL_INTEGER_IDS, _INTEGER_IDS, _TEXT_IDS):
+            try:
+                return self._parse(selected, types)
+            except pa.ArrowInvalid:
+                continue
+        # Some values are not numbers or some lines are malformed: text, line by line, shows which.
+        return self._parse(selected, _ALL_TEXT)
+
+    def _parse(self, selected: Mapping[str, int], types: Mapping[str, Any]) -> pa.Table:
+        """Parse with some column types; `_ALL_TEXT` parses line by line and skips malformed lines.
+
+        Raises:
+            pa.ArrowInvalid: The types do not fit.
+        """
+        column_names = [f"#{position}" for position in range(len(self.header))]
+        for known, position in selected.items():
+            column_names[position] = known
+        self.malformed = []
+
+        def on_invalid_row(row: pyarrow.csv.InvalidRow) -> str:
+            self.malformed.append(row)
+            return "skip" if types is _ALL_TEXT else "error"
+
+        form = self.form
+        with self._open() as stored:
+            content, separator = narrow_separator(stored, form.separator)
+            scanner = _Scanner(content, separator)
+            table = pyarrow.csv.read_csv(
+                scanner,
+                pyarrow.csv.ReadOptions(
+                    use_threads=types is not _ALL_TEXT,  # line numbers need a single thread
+                    block_size=_BLOCK_BYTES,
+                    skip_rows=self.n_header_lines,
+                    column_names=column_names,
+                    encoding="utf8" if form.encoding == "utf-8" else form.encoding,
+                ),
+                pyarrow.csv.ParseOptions(
+                    delimiter=separator,
+                    quote_char='"' if form.names is None else False,
+                    invalid_row_handler=on_invalid_row,
+                ),
+                pyarrow.csv.ConvertOptions(
+                    column_types=types,
+                    include_columns=list(selected),
+                    null_values=[""],  # "NA" is a valid id
+                    strings_can_be_null=True,
+                ),
+            )
+        if scanner.has_padding and types[names.USER_ID] is not _ID:
+            raise pa.ArrowInvalid("parsing ids as integers would lose characters")
+        self.has_quotes = scanner.has_quotes
+        return table
+
+    def _check_lines(self) -> None:
+        """Raise a DataError if a line has bytes of another encoding or an open quotation mark."""
+        with self._open() as content:
             for number, line in enumerate(content, start=1):
-                if line.count(b'"') % 2:
+                try:
+                    line.decode(self.form.encoding)
+                except UnicodeDecodeError as error:
+                    raise DataError(
+                        f"{self.source}, line {number}: byte {line[error.start]:#04x} is not "
+                        f"{self.form.encoding} text; save the file in that encoding"
+                    ) from error
+                if line.count(b'"') % 2 and self.form.names is None:
                     raise DataError(
                         f"{self.source}, line {number}: a quotation mark is not closed on its "
                         "line; close or double it, or remove the line break in quotes"
                     )
 
-    def describe_invalid_byte(self) -> str:
-        """An error message that names the first byte that is not of the encoding."""
-        encoding, found = self.form.encoding, ""
-        with self.open() as content:
-            for number, line in enumerate(content, start=1):
-                try:
-                    line.decode(encoding)
-                except UnicodeDecodeError as error:
-                    found = f", line {number}: byte {line[error.start]:#04x}"
-                    break
-        return f"{self.source}{found} is not {encoding} text; save the file in that encoding"
+    def _line_numbers(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Line numbers, from one, of the rows at some positions."""
+        ordinals = skip_gaps(self._malformed_numbers, positions + self.n_header_lines + 1)
+        return skip_gaps(self._blank, ordinals)
+
+    @property
+    def _malformed_numbers(self) -> NDArray[np.int64]:
+        """Numbers of the malformed lines; Arrow does not count blank lines."""
+        return np.array([row.number for row in self.malformed], dtype=np.int64)
+
+    @cached_property
+    def _blank(self) -> NDArray[np.int64]:
+        """Line numbers of blank lines after the header, found only when a message needs them."""
+        with self._open() as content:
+            blank = [n for n, line in enumerate(content, start=1) if not line.strip(b"\r\n")]
+        return np.array([n for n in blank if n > self.n_header_lines], dtype=np.int64)
 
 
-def _parse_with_types(
-    file: _TextFile, header: _Header, selected: Mapping[str, int]
-) -> tuple[pa.Table, list[pyarrow.csv.InvalidRow]]:
-    """Parse with the fastest column types that fit, and return the malformed lines."""
-    for types in (_SMALL_INTEGER_IDS, _INTEGER_IDS, _TEXT_IDS):
-        try:
-            return _parse(file, header, selected, types)
-        except (pa.ArrowInvalid, _PaddedIdError):
-            continue
-    # Some values are not numbers or some lines are malformed: text, line by line, shows which.
-    return _parse(file, header, selected, _ALL_TEXT)
+class _Scanner(io.RawIOBase):
+    """A file wrapper that looks for quotation marks and padding while the file is read.
 
-
-class _PaddedIdError(Exception):
-    """Parsing ids as integers would lose characters."""
-
-
-def _parse(
-    file: _TextFile, header: _Header, selected: Mapping[str, int], types: Mapping[str, Any]
-) -> tuple[pa.Table, list[pyarrow.csv.InvalidRow]]:
-    """Parse with some column types; `_ALL_TEXT` parses line by line and skips malformed lines."""
-    column_names = [f"#{position}" for position in range(len(header.columns))]
-    for known, position in selected.items():
-        column_names[position] = known
-    malformed: list[pyarrow.csv.InvalidRow] = []
-
-    def on_invalid_row(row: pyarrow.csv.InvalidRow) -> str:
-        malformed.append(row)
-        return "skip" if types is _ALL_TEXT else "error"
-
-    form = file.form
-    with file.open() as stored:
-        content, separator = narrow_separator(stored, form.separator)
-        has_integer_ids = types[names.USER_ID] is not _ID
-        detector = PaddingDetector(content, separator) if has_integer_ids else None
-        table = pyarrow.csv.read_csv(
-            detector or content,
-            pyarrow.csv.ReadOptions(
-                use_threads=types is not _ALL_TEXT,  # line numbers need a single thread
-                block_size=_BLOCK_BYTES,
-                skip_rows=header.n_lines,
-                column_names=column_names,
-                encoding="utf8" if form.encoding == "utf-8" else form.encoding,
-            ),
-            pyarrow.csv.ParseOptions(
-                delimiter=separator,
-                quote_char='"' if form.has_header else False,
-                invalid_row_handler=on_invalid_row,
-            ),
-            pyarrow.csv.ConvertOptions(
-                column_types=types,
-                include_columns=list(selected),
-                null_values=[""],  # "NA" is a valid id
-                strings_can_be_null=True,
-            ),
-        )
-    if detector and detector.found:
-        raise _PaddedIdError
-    return table, malformed
-
-
-class PaddingDetector(io.RawIOBase):
-    """A file wrapper that detects, while it is read, fields that are not canonical integers.
-
-    Such fields, for example `007`, `+7`, `7 ` or `0x7`, would change if they were parsed as
-    integers. Any blank or non-ASCII byte counts, wherever it is: a false alarm costs time, a
-    missed one loses an id.
+    Padding means that fields are not canonical integers, for example `007`, `+7`, `7 ` or `0x7`,
+    and would change if they were parsed as integers. Any blank or non-ASCII byte counts, wherever
+    it is: a false alarm costs time, a missed one loses an id.
     """
 
     def __init__(self, content: IO[bytes], separator: str) -> None:
         super().__init__()
         self.content, self.separator = content, ord(separator)
-        self.found = False
+        self.has_padding = self.has_quotes = False
         self._last = b"\n"
 
     def readable(self) -> bool:
@@ -281,67 +277,15 @@ class PaddingDetector(io.RawIOBase):
         from recsys.data.encoding import contains_padding  # numba is slow to import
 
         block = self.content.read(size)
+        self.has_quotes |= b'"' in block
         # The first scan covers fields that cross the border between two blocks.
         for part in (self._last + block[:2], block):
-            self.found |= bool(contains_padding(np.frombuffer(part, np.uint8), self.separator))
+            self.has_padding |= contains_padding(np.frombuffer(part, np.uint8), self.separator)
         self._last = (self._last + block[-2:])[-2:]
         return block
 
 
-def _may_hide_lines(
-    file: _TextFile, header: _Header, table: pa.Table, malformed: list[pyarrow.csv.InvalidRow]
-) -> bool:
-    """Whether an unclosed quotation mark may have swallowed the lines after it."""
-    chunks = [chunk for column in table.columns for chunk in column.chunks]
-    if any("\n" in row.text for row in malformed) or any(map(_has_line_break, chunks)):
-        return True
-    if len(table.columns) == len(header.columns):
-        return False
-    with file.open() as content:  # it may be in a column that was not read
-        return any(b'"' in block for block in iter(lambda: content.read(1 << 20), b""))
-
-
-def _has_line_break(chunk: pa.Array) -> bool:
-    text = chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk
-    return pa.types.is_string(text.type) and pc.any(pc.match_substring(text, "\n")).as_py() is True
-
-
-class _LineNumbers:
-    """Line numbers of rows. Arrow skips the header and blank lines when it counts."""
-
-    def __init__(self, file: _TextFile, n_header: int, malformed: NDArray[np.int64]) -> None:
-        self._file, self._n_header, self._malformed = file, n_header, malformed
-
-    def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Line numbers, from one, of the rows at some positions."""
-        return skip_gaps(self._blank, skip_gaps(self._malformed, positions + self._n_header + 1))
-
-    def malformed(self, rows: list[pyarrow.csv.InvalidRow]) -> list[MalformedLine]:
-        """The malformed lines and what is wrong with them."""
-        lines = skip_gaps(self._blank, self._malformed).tolist()
-        return [
-            MalformedLine(
-                line,
-                row.text.replace(UNIT_SEPARATOR, self._file.form.separator),
-                f"has {row.actual_columns} columns instead of {row.expected_columns}",
-            )
-            for line, row in zip(lines, rows, strict=True)
-        ]
-
-    @cached_property
-    def _blank(self) -> NDArray[np.int64]:
-        """Line numbers of blank lines after the header, found only when a message needs them."""
-        with self._file.open() as content:
-            blank = [n for n, line in enumerate(content, start=1) if not line.strip(b"\r\n")]
-        return np.array([n for n in blank if n > self._n_header], dtype=np.int64)
-
-
 def skip_gaps(gaps: NDArray[np.int64], ordinals: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The k-th positive integers that are not in `gaps`, for each k in `ordinals`.
-
-    Example:
-        >>> skip_gaps(np.array([2, 5]), np.array([1, 2, 3, 4])).tolist()
-        [1, 3, 4, 6]
-    """
+    """The k-th positive integers that are not in `gaps`, for each k in `ordinals`."""
     n_before: NDArray[np.int64] = np.searchsorted(gaps - np.arange(len(gaps)), ordinals, "right")
     return ordinals + n_before

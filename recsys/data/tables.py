@@ -19,22 +19,11 @@ from recsys.errors import DataError
 COLUMNS: Final = (names.USER_ID, names.ITEM_ID, names.RATING, names.TIMESTAMP)
 """The columns that are read; others are ignored."""
 
-REQUIRED_COLUMNS: Final = (names.USER_ID, names.ITEM_ID)
-
 MISSING: Final = -1
 """Code of a missing id."""
 
 INVALID: Final = np.iinfo(np.int64).min
 """Value of a timestamp that cannot be parsed."""
-
-
-@dataclass(frozen=True)
-class MalformedLine:
-    """A line that does not have the expected number of columns."""
-
-    line: int
-    text: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -47,8 +36,8 @@ class SourceFile:
     """Line numbers of rows, given their positions in the file."""
     unit: str = "row"
     """`line`, counted from one, for text; `row`, counted from zero, for tables."""
-    malformed: Sequence[MalformedLine] = ()
-    """Lines that are not among the rows."""
+    malformed: Sequence[tuple[int, str, str]] = ()
+    """Lines that are not among the rows: number, text and what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -168,14 +157,13 @@ def concat(tables: Sequence[RawTable]) -> RawTable:
                 f"{first.files[0].name} has {_quoted(first.columns)}; all parts of a log need "
                 "the same columns"
             )
-    if len(tables) == 1:
-        return first
     joined = {}
     for name in first.columns:
         columns = [table.columns[name] for table in tables]
         if len({column.type for column in columns}) > 1:
             columns = [column.cast(pa.string()) for column in columns]
-        joined[name] = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
+        chunks = [chunk for column in columns for chunk in column.chunks]
+        joined[name] = pa.chunked_array(chunks, columns[0].type)
     files = [file for table in tables for file in table.files]
     return RawTable(joined, files, first.source_names, first.has_types)
 
@@ -216,7 +204,7 @@ def select_columns(
             )
         if name in COLUMNS:
             positions[name] = position
-    if missing := [name for name in REQUIRED_COLUMNS if name not in positions]:
+    if missing := [name for name in (names.USER_ID, names.ITEM_ID) if name not in positions]:
         raise DataError(
             f"{source}: no column {_quoted(missing)} among {_quoted(available)}; name the columns "
             "user_id, item_id, rating and timestamp (or as MovieLens does), or map them with "

@@ -9,7 +9,7 @@ import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -23,7 +23,7 @@ from recsys import columns as names
 from recsys.config import Config, format_validation_error
 from recsys.data.catalogue import ItemTable
 from recsys.data.interactions import TimestampLike, to_unix
-from recsys.data.layouts import Schema
+from recsys.data.layouts import LAYOUTS, Layout
 from recsys.data.tables import COLUMNS, INVALID, EncodedColumn, EncodedTable, RawTable
 from recsys.errors import ConfigError, DataError
 from recsys.storage import atomic_file
@@ -34,7 +34,6 @@ reason, to `<name>.quarantine.parquet`."""
 
 LenientPolicy = Literal["error", "quarantine", "keep"]
 """As `Policy`; `keep`: use the row as it is and count it."""
-
 
 _Mask = NDArray[np.bool_]
 
@@ -102,8 +101,8 @@ class Finding:
 
     def __str__(self) -> str:
         outcome = {"quarantine": "quarantined", "keep": "kept"}[self.policy]
-        rows = "1 row" if self.n_rows == 1 else f"{self.n_rows:,} rows"
-        return f"{self.check}: {rows} {outcome} (first: {self.first})"
+        rows = "row" if self.n_rows == 1 else "rows"
+        return f"{self.check}: {self.n_rows:,} {rows} {outcome} (first: {self.first})"
 
 
 @dataclass(frozen=True)
@@ -156,40 +155,26 @@ def warn_on_report(report: ReadReport) -> None:
         warnings.warn(str(report), DataWarning, stacklevel=3)
 
 
-@dataclass(frozen=True)
-class RuleContext:
-    """What rules can use in addition to the values of their column."""
-
-    checks: Checks = Checks()
-    schema: Schema = Schema()
-    item_table: ItemTable | None = None
-
-    @property
-    def scale(self) -> tuple[float, float] | None:
-        """Lowest and highest rating, if they are known."""
-        return self.checks.scale or self.schema.scale
-
-    @property
-    def now(self) -> int:
-        """The latest valid timestamp."""
-        return math.ceil(time.time()) if self.checks.now is None else to_unix(self.checks.now)
-
-
-def _is_integer_id(ids: EncodedColumn, context: RuleContext) -> _Mask | None:
-    # If most ids break it, the schema does not apply: other data may use MovieLens' column names.
-    if not context.schema.integer_ids or 2 * ids.is_integer.sum() <= len(ids.is_integer):
+def _is_integer_id(ids: EncodedColumn, validator: RowValidator) -> _Mask | None:
+    # If most ids break it, it does not apply: other data may use MovieLens' column names.
+    if not validator.integer_ids or 2 * ids.is_integer.sum() <= len(ids.is_integer):
         return None
     return ids.rows_where(ids.is_integer)
 
 
-def _is_in_catalogue(ids: EncodedColumn, context: RuleContext) -> _Mask | None:
-    table = context.item_table
+def _is_in_catalogue(ids: EncodedColumn, validator: RowValidator) -> _Mask | None:
+    table = validator.item_table
     return None if table is None else ids.rows_where(table.contains(ids.distinct))
 
 
-def _is_on_scale(rating: NDArray[np.float32], context: RuleContext) -> _Mask | None:
-    low, high = context.scale or (-np.inf, np.inf)
-    return (rating >= low) & (rating <= high) if context.scale else None
+def _is_on_scale(rating: NDArray[np.float32], validator: RowValidator) -> _Mask | None:
+    if validator.scale is None:
+        return None
+    low, high = validator.scale
+    return (rating >= low) & (rating <= high)
+
+
+_REMEDY: Final = "correct or remove them"
 
 
 @dataclass(frozen=True)
@@ -199,11 +184,11 @@ class Rule:
     check: str
     """The field of `Checks` with the policy."""
     column: str
-    is_valid: Callable[[Any, RuleContext], _Mask | None]
+    is_valid: Callable[[Any, RowValidator], _Mask | None]
     """Which rows are valid, [n], given the column of `EncodedTable`; None if it does not apply."""
     message: str
     """What is wrong with a value that is not valid; may refer to `{scale}`."""
-    remedy: str = "correct or remove them"
+    remedy: str = _REMEDY
 
 
 _NOT_INTEGER = "is not an integer, as ids here are"
@@ -221,25 +206,9 @@ RULES: Final = (
     Rule("rating_scale", names.RATING, _is_on_scale, _OFF_SCALE, "set scale"),
     Rule("bad_timestamp", names.TIMESTAMP, lambda time, _: time != INVALID, _NOT_TIME),
     Rule("negative_time", names.TIMESTAMP, lambda time, _: time >= 0, "is before 1970"),
-    Rule("future_time", names.TIMESTAMP, lambda t, c: t <= c.now, "is in the future", "set now"),
+    Rule("future_time", names.TIMESTAMP, lambda t, v: t <= v.now, "is in the future", "set now"),
 )
 """All rules, in order. A row counts for the first rule that it breaks."""
-
-
-def find_invalid(
-    table: EncodedTable, context: RuleContext
-) -> Iterator[tuple[Rule, NDArray[np.int64]]]:
-    """Yield each broken rule and the positions of the rows that break no earlier rule."""
-    remaining = np.ones(len(table.user_id.codes), dtype=np.bool_)
-    for rule in RULES:
-        values = getattr(table, rule.column)
-        valid = None if values is None else rule.is_valid(values, context)
-        if valid is None or valid.all():
-            continue
-        positions = np.flatnonzero(~valid & remaining)
-        remaining &= valid
-        if len(positions):
-            yield rule, positions
 
 
 class RowValidator:
@@ -250,8 +219,18 @@ class RowValidator:
             and if there are too many invalid rows.
     """
 
-    def __init__(self, table: RawTable, checks: Checks, source: str) -> None:
-        self.table, self.checks, self.source = table, checks, source
+    def __init__(
+        self,
+        table: RawTable,
+        source: str,
+        checks: Checks,
+        layout: Layout = LAYOUTS["csv"],
+        item_table: ItemTable | None = None,
+    ) -> None:
+        self.table, self.source, self.checks, self.item_table = table, source, checks, item_table
+        self.integer_ids = layout.integer_ids
+        self.scale = checks.scale or layout.scale
+        self.now = math.ceil(time.time()) if checks.now is None else to_unix(checks.now)
         self.findings: list[Finding] = []
         self.quarantined: list[pd.DataFrame] = []
         self.n_rows = table.n_rows + sum(len(file.malformed) for file in table.files)
@@ -261,24 +240,29 @@ class RowValidator:
 
     def quarantine_malformed(self) -> None:
         """Apply the policy for malformed lines."""
-        lines = [(file.name, line) for file in self.table.files for line in file.malformed]
-        if not lines:
-            return
-        rows = [(name, line.line, line.text, line.reason) for name, line in lines]
-        name, number, text, reason = rows[0]
-        self._decide("malformed_row", len(rows), f"{name}, line {number}: {text!r} {reason}")
-        frame = pd.DataFrame(rows, columns=["file", "line", "text", "reason"])
-        self.quarantined.append(frame.assign(check="malformed_row"))
+        rows = [(file.name, *line) for file in self.table.files for line in file.malformed]
+        if rows:
+            name, number, text, reason = rows[0]
+            self._decide("malformed_row", len(rows), f"{name}, line {number}: {text!r} {reason}")
+            frame = pd.DataFrame(rows, columns=["file", "line", "text", "reason"])
+            self.quarantined.append(frame.assign(check="malformed_row"))
 
-    def apply_rules(self, table: EncodedTable, context: RuleContext) -> _Mask | None:
+    def apply_rules(self, table: EncodedTable) -> _Mask | None:
         """Apply the policies for rows that break a rule.
 
         Returns:
             Which rows to use, [n]; None for all.
         """
         mask = np.ones(self.table.n_rows, dtype=np.bool_)
-        for rule, positions in find_invalid(table, context):
-            message = rule.message.format(scale=context.scale)
+        breaks_none = mask.copy()
+        for rule in RULES:
+            values = getattr(table, rule.column)
+            valid = None if values is None else rule.is_valid(values, self)
+            if valid is None or valid.all():
+                continue
+            positions = np.flatnonzero(~valid & breaks_none)
+            breaks_none &= valid
+            message = rule.message.format(scale=self.scale)
             if self.apply_policy(rule.check, positions, message, rule.column, rule.remedy):
                 mask[positions] = False
         return None if mask.all() else mask
@@ -289,7 +273,7 @@ class RowValidator:
         positions: NDArray[np.int64],
         message: str,
         column: str = "",
-        remedy: str = "correct or remove them",
+        remedy: str = _REMEDY,
     ) -> bool:
         """Apply the policy for some rows, and return whether to leave them out."""
         if not len(positions):
@@ -308,14 +292,16 @@ class RowValidator:
         return True
 
     def report(self, n_used: int, has_timestamps: bool, path: Path | None) -> ReadReport:
-        """Create the report, and write the quarantined rows to `path` if it is given."""
-        quarantined = pd.DataFrame()
-        if self.quarantined:
-            quarantined = pd.concat(self.quarantined)
-            quarantined = quarantined.sort_values(["file", "line"], kind="stable")
-            quarantined = quarantined.reset_index(drop=True)
+        """Create the report, and write the quarantined rows to `path` if it is given.
+
+        If there are none, the file of an earlier run is removed.
+        """
+        quarantined = pd.concat(self.quarantined) if self.quarantined else pd.DataFrame()
+        if len(quarantined):
+            by = ["file", "line"]
+            quarantined = quarantined.sort_values(by, kind="stable", ignore_index=True)
         if path is not None:
-            write_quarantine(quarantined, path)
+            _write_quarantined(quarantined, path)
         return ReadReport(
             source=self.source,
             n_rows=self.n_rows,
@@ -326,12 +312,10 @@ class RowValidator:
             quarantine_path=path if len(quarantined) else None,
         )
 
-    def _decide(
-        self, check: str, n: int, first: str, remedy: str = "correct or remove them"
-    ) -> LenientPolicy:
+    def _decide(self, check: str, n: int, first: str, remedy: str = _REMEDY) -> LenientPolicy:
         """Add a finding and return its policy, unless it is an error."""
         policy: LenientPolicy = getattr(self.checks, check)
-        rows = f"({check}, 1 such row)" if n == 1 else f"({check}, {n:,} such rows)"
+        rows = f"({check}, {n:,} such row{'' if n == 1 else 's'})"
         if policy == "error":
             raise DataError(f"{first} {rows}; {remedy}, or set {check} to quarantine")
         self.findings.append(Finding(check, policy, n, first))
@@ -346,12 +330,7 @@ class RowValidator:
         return policy
 
 
-def write_quarantine(quarantined: pd.DataFrame, path: Path) -> None:
-    """Write quarantined rows; if there are none, remove the file of an earlier run.
-
-    Raises:
-        DataError: The file cannot be written.
-    """
+def _write_quarantined(quarantined: pd.DataFrame, path: Path) -> None:
     order = ("file", "line", *COLUMNS, "text", "check", "reason")
     try:
         if not len(quarantined):
