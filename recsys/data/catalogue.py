@@ -33,34 +33,29 @@ class ItemTable:
         known = pa.array(self.table[names.ITEM_ID], pa.string())
         return to_bool(pc.is_in(ids.cast(pa.string()), known))
 
-    def align(self, items: Vocabulary) -> pd.DataFrame:
-        """Return one row per item in index order; items without a title get their id as title.
 
-        Raises:
-            DataError: The items are integers, but an id in the table is not.
-        """
-        ids = self.table[names.ITEM_ID]
+def build_catalogue(items: Vocabulary, source: ItemTable | None) -> pd.DataFrame:
+    """Return one row per item in index order; items without a title get their id as title.
+
+    Raises:
+        DataError: The items are integers, but an id in the source is not.
+    """
+    rows = pd.DataFrame(index=pd.Index(items.ids))
+    if source is not None:
+        ids = source.table[names.ITEM_ID]
         if pd.api.types.is_integer_dtype(items.ids):
             invalid = ids[~ids.fillna("").str.fullmatch("-?[0-9]{1,18}")]
             if len(invalid):
                 raise DataError(
-                    f"{self.source}, line {invalid.index[0]}, column {names.ITEM_ID!r}: "
+                    f"{source.source}, line {invalid.index[0]}, column {names.ITEM_ID!r}: "
                     f"{invalid.iloc[0]!r} is not an integer, but the item ids of the ratings are"
                 )
-        typed = self.table.assign(**{names.ITEM_ID: ids.astype(items.ids.dtype)})
+        typed = source.table.assign(**{names.ITEM_ID: ids.astype(items.ids.dtype)})
         rows = typed.drop_duplicates(names.ITEM_ID).set_index(names.ITEM_ID).reindex(items.ids)
-        return _fill_titles(rows, items)
-
-
-def default_catalogue(items: Vocabulary) -> pd.DataFrame:
-    """A catalogue of items without metadata: their titles are their ids."""
-    return _fill_titles(pd.DataFrame(index=pd.Index(items.ids)), items)
-
-
-def _fill_titles(rows: pd.DataFrame, items: Vocabulary) -> pd.DataFrame:
-    ids = pd.Series([str(item) for item in items.ids.tolist()], index=rows.index, dtype=object)
-    title = rows[names.TITLE].fillna(ids) if names.TITLE in rows else ids
-    return rows.assign(**{names.TITLE: title.astype(str)}).rename_axis(names.ITEM_ID).reset_index()
+    titles = pd.Series([str(item) for item in items.ids.tolist()], index=rows.index, dtype=object)
+    if names.TITLE in rows:
+        titles = rows[names.TITLE].fillna(titles)
+    return rows.assign(**{names.TITLE: titles.astype(str)}).rename_axis(names.ITEM_ID).reset_index()
 
 
 def read_item_table(files: FileStore, name: str, form: TableFormat) -> ItemTable:

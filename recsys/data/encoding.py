@@ -1,15 +1,10 @@
-"""From columns as the source writes them to sorted `Interactions`.
-
-Ids become codes, ratings float32 and timestamps int64 seconds. Rows are then distributed into the
-slices of their users by a counting sort, which is stable, and only slices that are not in
-chronological order are sorted.
-"""
+"""Encoding of columns as numbers, and sorting of rows by user and time with counting sorts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -20,8 +15,8 @@ from numpy.typing import NDArray
 
 from recsys import columns as names
 from recsys.config import available_threads
-from recsys.data.catalogue import ItemTable, default_catalogue
-from recsys.data.interactions import Interactions
+from recsys.data.catalogue import ItemTable, build_catalogue
+from recsys.data.interactions import Interactions, lengths_to_offsets
 from recsys.data.tables import (
     INVALID,
     MISSING,
@@ -37,6 +32,10 @@ try:
     from numba import njit
 except ModuleNotFoundError:  # the core installation: the same loops run as Python
     njit = None  # type: ignore[assignment]
+
+
+_Codes = NDArray[np.int32]
+_Ints = NDArray[np.int64]
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,7 +70,10 @@ def encode_ids(column: pa.ChunkedArray, has_types: bool) -> EncodedColumn:
             return encode_ids(column.cast(column.type.value_type), has_types)
         return _encode_dictionary(column, has_types)
     if pa.types.is_floating(column.type):
-        column = _floats_to_integers(column)
+        # Missing values make pandas turn integers into floats.
+        is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
+        is_invalid = pc.all(is_whole).as_py() is False
+        column = _to_text(column) if is_invalid else column.cast(pa.int64())
     if pa.types.is_integer(column.type):
         return _encode_integers(column)
     text = column if is_text(column.type) else _to_text(column)
@@ -96,12 +98,9 @@ def _encode_dictionary(column: pa.ChunkedArray, has_types: bool) -> EncodedColum
 def _encode_integers(column: pa.ChunkedArray) -> EncodedColumn:
     bounds = pc.min_max(column)
     low, high = bounds["min"].as_py(), bounds["max"].as_py()
-    if low is None:
-        codes = np.full(len(column), MISSING, np.int32)
-        return EncodedColumn(codes, pa.array([], pa.int64()), has_types=True)
-    if high > np.iinfo(np.int64).max:
+    if low is not None and high > np.iinfo(np.int64).max:
         return encode_ids(column.cast(pa.string()), has_types=True)
-    if high - low >= _DIRECT_RANGE:
+    if low is None or high - low >= _DIRECT_RANGE:
         return _encode_dictionary(column.cast(pa.int64()).dictionary_encode(), has_types=True)
     codes = np.empty(len(column), dtype=np.int32)
     end = 0
@@ -112,14 +111,6 @@ def _encode_integers(column: pa.ChunkedArray) -> EncodedColumn:
         if chunk.null_count:
             part[to_bool(chunk.is_null())] = MISSING
     return EncodedColumn(codes, pa.array(np.arange(low, high + 1)), has_types=True)
-
-
-def _floats_to_integers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Convert integers that pandas turned into floats because of missing values."""
-    is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
-    if pc.all(is_whole).as_py() is False:
-        return _to_text(column)
-    return column.cast(pa.int64())
 
 
 def _to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -137,7 +128,7 @@ def parse_ratings(column: pa.ChunkedArray | None) -> NDArray[np.float32] | None:
     return pd.to_numeric(text, errors="coerce").to_numpy(np.float32)
 
 
-def parse_timestamps(column: pa.ChunkedArray | None) -> NDArray[np.int64] | None:
+def parse_timestamps(column: pa.ChunkedArray | None) -> _Ints | None:
     """Convert timestamps, [n], to whole seconds since 1970, UTC; `INVALID` if not possible.
 
     Numbers are seconds, or milliseconds if most are too large to be seconds. Text holds numbers,
@@ -147,21 +138,18 @@ def parse_timestamps(column: pa.ChunkedArray | None) -> NDArray[np.int64] | None
         return None
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return _datetimes_to_seconds(pd.to_datetime(column.to_pandas(), utc=True, errors="coerce"))
+        return _parse_datetimes(column)
     if pa.types.is_integer(kind):
         return _numbers_to_seconds(_to_numpy(column.cast(pa.int64(), safe=False), INVALID))
     numbers = pd.to_numeric(column.to_pandas(), errors="coerce").astype(np.float64)
     if numbers.notna().sum() * 2 < len(numbers) and not _is_number(kind):
-        text = column.to_pandas()
-        return _datetimes_to_seconds(
-            pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
-        )
+        return _parse_datetimes(column, format="ISO8601")
     # Fractions of a second and numbers beyond 64 bits are invalid rather than rounded.
     is_valid = (numbers % 1 == 0) & (numbers.abs() < 2.0**63)
     return _numbers_to_seconds(numbers.where(is_valid).to_numpy())
 
 
-def _numbers_to_seconds(numbers: NDArray[Any]) -> NDArray[np.int64]:
+def _numbers_to_seconds(numbers: NDArray[Any]) -> _Ints:
     """Convert whole numbers, [n]; NaN and `INVALID` become `INVALID`."""
     # NaN compares as false. A median would copy the array and take longer than reading it.
     is_milliseconds = 2 * np.count_nonzero(numbers > _MAX_SECONDS) > len(numbers)
@@ -172,8 +160,9 @@ def _numbers_to_seconds(numbers: NDArray[Any]) -> NDArray[np.int64]:
     return np.where(is_valid, seconds, INVALID).astype(np.int64)
 
 
-def _datetimes_to_seconds(times: pd.Series[Any]) -> NDArray[np.int64]:
-    """Convert UTC datetimes, [n], rounded down."""
+def _parse_datetimes(column: pa.ChunkedArray, **options: Any) -> _Ints:
+    """Convert datetimes or text, [n], to seconds, rounded down."""
+    times = pd.to_datetime(column.to_pandas(), utc=True, errors="coerce", **options)
     seconds = times.dt.tz_localize(None).to_numpy("datetime64[s]")
     return np.where(np.isnat(seconds), INVALID, seconds.astype(np.int64))
 
@@ -196,11 +185,7 @@ def build_interactions(
 
     The codes of `table` are overwritten to save memory.
 
-    Returns:
-        The interactions, and the position of each of their rows in `table`.
-
-    Raises:
-        DataError: The item table does not fit the ids of the ratings.
+    Returns the interactions, and the position of each of their rows in `table`.
     """
     selected = None if mask is None else np.flatnonzero(mask)
 
@@ -220,14 +205,12 @@ def build_interactions(
         user_offsets=offsets,
         users=users,
         items=items,
-        catalogue=item_table.align(items) if item_table else default_catalogue(items),
+        catalogue=build_catalogue(items, item_table),
     )
     return interactions, order if selected is None else selected[order]
 
 
-def _to_dense(
-    column: EncodedColumn, codes: NDArray[np.int32]
-) -> tuple[NDArray[np.int32], Vocabulary]:
+def _to_dense(column: EncodedColumn, codes: _Codes) -> tuple[_Codes, Vocabulary]:
     """Replace codes, in place, by indices into the sorted ids that are used."""
     used = _count(codes, len(column.distinct)) > 0
     ids = column.ids(used)
@@ -238,19 +221,19 @@ def _to_dense(
 
 
 def sort_by_user_time(
-    user_index: NDArray[np.int32], timestamp: NDArray[np.int64] | None, n_users: int
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    user_index: _Codes, timestamp: _Ints | None, n_users: int
+) -> tuple[NDArray[Any], _Ints]:
     """Row positions in order of user, timestamp (if any) and input, [n], and offsets of users."""
     n = len(user_index)
     order = np.empty(n, dtype=np.int32 if n < 2**31 else np.int64)
-    offsets = np.zeros(n_users + 1, dtype=np.int64)
-    np.cumsum(_count(user_index, n_users), out=offsets[1:])
+    offsets = lengths_to_offsets(_count(user_index, n_users))
     _distribute(user_index, offsets[:-1].copy(), order)
     if timestamp is not None:
         # Each thread gets users with an equal number of rows.
         bounds = np.searchsorted(offsets, np.linspace(0, n, available_threads() + 1))
-        parts = [(order, offsets, timestamp, *bound) for bound in pairwise(bounds)]
-        _run_in_threads(_sort_slices, parts)
+        slices = partial(_sort_slices, order, offsets, timestamp)
+        with ThreadPoolExecutor(available_threads()) as pool:
+            list(pool.map(slices, bounds[:-1], bounds[1:]))
     return order, offsets
 
 
@@ -265,18 +248,12 @@ def gather(
         # mode="clip" skips the bounds check.
         np.take(values, positions[part].astype(np.intp), out=result[part], mode="clip")
 
-    _run_in_threads(fill, ((start,) for start in range(0, len(positions), _BLOCK)))
+    with ThreadPoolExecutor(available_threads()) as pool:
+        list(pool.map(fill, range(0, len(positions), _BLOCK)))
     return result
 
 
-def _run_in_threads(work: Callable[..., None], arguments: Iterable[tuple[Any, ...]]) -> None:
-    """Call a function that releases the GIL with each tuple of arguments, in threads."""
-    with ThreadPoolExecutor(available_threads()) as pool:
-        for job in [pool.submit(work, *argument) for argument in arguments]:
-            job.result()
-
-
-def _count(codes: NDArray[np.int32], n: int) -> NDArray[np.int64]:
+def _count(codes: _Codes, n: int) -> _Ints:
     """Number of occurrences of each of n codes, [n], without converting all codes at once."""
     counts = np.zeros(n, dtype=np.int64)
     for start in range(0, len(codes), _BLOCK):
@@ -285,9 +262,7 @@ def _count(codes: NDArray[np.int32], n: int) -> NDArray[np.int64]:
 
 
 @_compile
-def _distribute(
-    user_index: NDArray[np.int32], next_position: NDArray[np.int64], order: NDArray[Any]
-) -> None:
+def _distribute(user_index: _Codes, next_position: _Ints, order: NDArray[Any]) -> None:
     for row in range(len(user_index)):
         user = user_index[row]
         order[next_position[user]] = row
@@ -296,11 +271,7 @@ def _distribute(
 
 @_compile
 def _sort_slices(
-    order: NDArray[Any],
-    offsets: NDArray[np.int64],
-    timestamp: NDArray[np.int64],
-    first: int,
-    last: int,
+    order: NDArray[Any], offsets: _Ints, timestamp: _Ints, first: int, last: int
 ) -> None:
     """Sort the slices of users `first` to `last` (exclusive) by time, stably."""
     for user in range(first, last):
@@ -311,9 +282,7 @@ def _sort_slices(
 
 
 @_compile
-def has_later_duplicate(
-    item_index: NDArray[np.int32], offsets: NDArray[np.int64], n_items: int
-) -> NDArray[np.bool_]:
+def has_later_duplicate(item_index: _Codes, offsets: _Ints, n_items: int) -> NDArray[np.bool_]:
     """Which rows, [n], have a later row of the same user and item; sorted by user and time."""
     duplicate = np.zeros(len(item_index), dtype=np.bool_)
     last_user = np.full(n_items, -1, dtype=np.int64)

@@ -22,11 +22,6 @@ class Shape(NamedTuple):
     users: int
     items: int
 
-    @classmethod
-    def of(cls, interactions: Interactions) -> Shape:
-        """The shape of some interactions, including users and items without rows."""
-        return cls(len(interactions), interactions.n_users, interactions.n_items)
-
 
 @dataclass(frozen=True)
 class FilterReport:
@@ -112,14 +107,6 @@ def min_rating(interactions: Interactions, min_rating: float) -> tuple[Interacti
 
     Raises:
         DataError: The data has no ratings, or none reaches `min_rating`.
-
-    Example:
-        >>> import pandas as pd
-        >>> from recsys.data import read_ratings
-        >>> table = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [7, 8, 9], "rating": [4, 5, 1]})
-        >>> _, report = min_rating(read_ratings(table), 4)
-        >>> print(report)
-        min_rating(4) removed 1 of 3 rows (33.3%), 1 of 2 users, 1 of 3 items
     """
     rating = interactions.rating
     if rating is None:
@@ -156,4 +143,5 @@ def _apply_mask(
     if not mask.any():
         raise DataError(f"{name} removed all {len(interactions):,} rows: {remedy}")
     remaining = interactions.filter(mask).compact()
-    return remaining, FilterReport(name, Shape.of(interactions), Shape.of(remaining), rounds)
+    before, after = (Shape(len(log), log.n_users, log.n_items) for log in (interactions, remaining))
+    return remaining, FilterReport(name, before, after, rounds)

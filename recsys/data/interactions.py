@@ -23,8 +23,6 @@ from recsys.vocabulary import Vocabulary
 
 FORMAT: Final = "recsys interactions, version 1"
 
-_ARRAYS: Final = ("user_index", "item_index", "rating", "timestamp")
-
 TimestampLike = int | str | datetime
 """Seconds since 1970, text such as `2015-03-31` or `2015-03-31 12:00`, or a datetime. Values
 without a time zone are UTC."""
@@ -94,22 +92,13 @@ class Interactions:
         )
 
     def compact(self) -> Interactions:
-        """Drop users and items without rows; the others keep their ids.
-
-        Example:
-            >>> from recsys.data import read_ratings
-            >>> table = pd.DataFrame({"user_id": [1, 2, 2], "item_id": [10, 20, 30]})
-            >>> interactions = read_ratings(table, on_report=lambda report: None)
-            >>> last = interactions.filter(np.array([False, False, True])).compact()
-            >>> last.users.ids.tolist(), last.items.ids.tolist(), last.item_index.tolist()
-            ([2], [30], [0])
-        """
+        """Drop users and items without rows; the others keep their ids."""
         has_user = self.history_lengths > 0
         has_item = np.bincount(self.item_index, minlength=self.n_items) > 0
         return replace(
             self,
-            user_index=_new_indices(has_user)[self.user_index],
-            item_index=_new_indices(has_item)[self.item_index],
+            user_index=np.cumsum(has_user, dtype=np.int32)[self.user_index] - np.int32(1),
+            item_index=np.cumsum(has_item, dtype=np.int32)[self.item_index] - np.int32(1),
             user_offsets=lengths_to_offsets(self.history_lengths[has_user]),
             users=Vocabulary(self.users.ids[has_user]),
             items=Vocabulary(self.items.ids[has_item]),
@@ -138,11 +127,6 @@ class Interactions:
         return sha.hexdigest()
 
 
-def _new_indices(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Index of each selected position among the selected ones, [n]."""
-    return np.cumsum(mask, dtype=np.int32) - np.int32(1)
-
-
 def lengths_to_offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:
     """Start of each of n consecutive slices, and the end of the last, [n + 1]."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -154,8 +138,11 @@ def save_interactions(interactions: Interactions, folder: Path) -> Path:
     The folder holds `manifest.json` (size and SHA-256 of every file), `events.npz` (the arrays),
     `users.parquet` (user ids in index order) and `catalogue.parquet` (items in index order).
     """
-    arrays = {name: getattr(interactions, name) for name in _ARRAYS}
-    arrays = {name: array for name, array in arrays.items() if array is not None}
+    arrays = {
+        name: array
+        for name in ("user_index", "item_index", "rating", "timestamp")
+        if (array := getattr(interactions, name)) is not None
+    }
     with atomic_folder(folder) as tmp_path:
         write_arrays(tmp_path / "events.npz", **arrays)
         users = pd.DataFrame({columns.USER_ID: interactions.users.ids})
@@ -195,10 +182,6 @@ def to_unix(time: TimestampLike) -> int:
 
     Raises:
         ConfigError: The value is not a point in time.
-
-    Example:
-        >>> to_unix("1970-01-02"), to_unix(86_400)
-        (86400, 86400)
     """
     try:
         if not isinstance(time, str | datetime):
@@ -213,12 +196,7 @@ def to_unix(time: TimestampLike) -> int:
 
 
 def format_time_range(timestamp: NDArray[np.int64]) -> str:
-    """Describe the range of some timestamps, for messages.
-
-    Example:
-        >>> format_time_range(np.array([86_400, 0]))
-        'from 1970-01-01T00:00:00 to 1970-01-02T00:00:00 UTC'
-    """
+    """Describe the range of some timestamps, for messages."""
     if not len(timestamp):
         return "empty"
     first, last = np.datetime64(int(timestamp.min()), "s"), np.datetime64(int(timestamp.max()), "s")

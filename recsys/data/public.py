@@ -51,12 +51,7 @@ class Source(Config):
 
 
 def public_sources() -> dict[str, Source]:
-    """The data sets that `fetch` knows, by name.
-
-    Example:
-        >>> list(public_sources())[:3]
-        ['ml-latest-small', 'ml-100k', 'ml-1m']
-    """
+    """The data sets that `fetch` knows, by name."""
     text = resources.files("recsys.data").joinpath("sources.toml").read_text(encoding="utf-8")
     content = tomllib.loads(text)
     licences = content["licences"]
@@ -84,11 +79,7 @@ def fetch(
 ) -> Path:
     """Return the folder `folder / name` of a public data set, and download it if necessary.
 
-    Args:
-        name: A key of `public_sources()`.
-        folder: Parent of the data set's folder.
-        notify: Called with the terms of use after a download.
-        sources: The data sets to choose from; by default `public_sources()`.
+    `notify` is called with the terms of use after a download.
 
     Raises:
         NetworkError: The network or the server failed; try again later.
@@ -97,12 +88,17 @@ def fetch(
     known = public_sources() if sources is None else sources
     if name not in known:
         raise DownloadError(f"no public data set {name!r}; choose from {', '.join(known)}")
-    target = folder / name
+    source, target = known[name], folder / name
     try:
         if target.exists() and not target.is_dir():
             raise DownloadError(f"{target} is a file, not a folder: move it away and try again")
         if not is_present(target):
-            _download_and_extract(known[name], target, notify)
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as tmp_path:
+                archive = _download(source, Path(tmp_path))
+                notify("\n".join((source.title, source.home, source.licence.strip())))
+                with atomic_folder(target) as extracted, archive.open("rb") as content:
+                    _extract(content, extracted, source)
     except OSError as error:
         raise DownloadError(f"{target} cannot be written: {error}") from error
     return target
@@ -128,15 +124,6 @@ def default_source(
         reason = " ".join(str(error).split())
         notify(f"using synthetic ratings in {sample} instead of {DEFAULT_SOURCE}: {reason}")
         return sample
-
-
-def _download_and_extract(source: Source, target: Path, notify: Callable[[str], None]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{source.name}.", dir=target.parent) as tmp_path:
-        archive = _download(source, Path(tmp_path))
-        notify(f"{source.title}\n{source.home}\n{source.licence.strip()}")
-        with atomic_folder(target) as extracted, archive.open("rb") as content:
-            _extract(content, extracted, source)
 
 
 def _download(source: Source, folder: Path) -> Path:
@@ -192,11 +179,7 @@ def _unexpected(source: Source, content: str) -> DownloadError:
 
 
 def _extract(content: IO[bytes], folder: Path, source: Source) -> None:
-    """Extract the files below the top-level folder of an untrusted archive.
-
-    Raises:
-        DownloadError: The archive is broken or unsafe; some files may have been written.
-    """
+    """Extract the files below the top-level folder of an untrusted archive."""
     try:
         with zipfile.ZipFile(content) as archive:
             members = archive.infolist()

@@ -69,7 +69,6 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
     else:
         default_path, validator = _open(Path(source), columns, layout, checks)
     # Validate single rows, sort the valid ones, and validate them together.
-    validator.quarantine_malformed()
     encoded = encode(validator.table)
     mask = validator.apply_rules(encoded)
     log, positions = build_interactions(encoded, mask, validator.item_table)

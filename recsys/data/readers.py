@@ -47,9 +47,7 @@ _BLOCK_BYTES: Final = 16 << 20
 def read_files(detected: DetectedLayout, columns: Mapping[str, str] | None) -> RawTable:
     """Read the known columns of the ratings of a data set.
 
-    Args:
-        detected: Which files to read, and how they are written.
-        columns: Names of the known columns in the files, where they differ.
+    `columns` maps known columns to names in the files, where they differ.
 
     Raises:
         DataError: A file is broken or empty, is not of this format, or lacks a required column.
@@ -119,7 +117,6 @@ class _TextFile:
         self.has_quotes = False
 
     def read(self, columns: Mapping[str, str] | None) -> RawTable:
-        """Read the known columns; see `read_files`."""
         try:
             self._read_header()
             selected = select_columns(self.header, columns, self.source)
@@ -175,11 +172,7 @@ class _TextFile:
         return self._parse(selected, _ALL_TEXT)
 
     def _parse(self, selected: Mapping[str, int], types: Mapping[str, Any]) -> pa.Table:
-        """Parse with some column types; `_ALL_TEXT` parses line by line and skips malformed lines.
-
-        Raises:
-            pa.ArrowInvalid: The types do not fit.
-        """
+        """Parse with some column types; `_ALL_TEXT` skips malformed lines."""
         column_names = [f"#{position}" for position in range(len(self.header))]
         for known, position in selected.items():
             column_names[position] = known
@@ -269,11 +262,9 @@ class _Scanner(io.RawIOBase):
         self._last = b"\n"
 
     def readable(self) -> bool:
-        """Always true."""
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Read and scan."""
         from recsys.data.encoding import contains_padding  # numba is slow to import
 
         block = self.content.read(size)

@@ -1,7 +1,4 @@
-"""Chronological splits: interactions to train on, held-out items to predict, and four splitters.
-
-Each splitter documents the leakage that it prevents.
-"""
+"""Chronological splits into interactions to train on and held-out items to predict."""
 
 from __future__ import annotations
 
@@ -108,7 +105,7 @@ class Split:
 
     def rows(self, subset: Subset) -> NDArray[np.int64]:
         """Row number of each target, ascending, [n]."""
-        return self._rows[subset]
+        return np.flatnonzero(self.assignment == _ASSIGNMENT[subset])
 
     def users(self, subset: Subset) -> NDArray[np.int64]:
         """User index of each target, ascending, [n]; a user occurs once per target."""
@@ -144,13 +141,6 @@ class Split:
             "n_users": len(np.unique(users)),
             "data_digest": self.interactions.digest,
             "targets_digest": sha.hexdigest(),
-        }
-
-    @cached_property
-    def _rows(self) -> dict[Subset, NDArray[np.int64]]:
-        return {
-            subset: np.flatnonzero(self.assignment == value)
-            for subset, value in _ASSIGNMENT.items()
         }
 
 
@@ -198,9 +188,9 @@ def leave_last_out(interactions: Interactions) -> Split:
         >>> split.histories("test")[0].tolist()
         [0, 1, 2]
     """
-    assignment = _assign_last_n(interactions, 1)
+    split = leave_last_n(interactions, 1)
     empty_reason = "no user has three interactions"
-    return Split(interactions, assignment, "leave-last-out", {}, empty_reason)
+    return replace(split, protocol="leave-last-out", parameters={}, empty_reason=empty_reason)
 
 
 def leave_last_n(interactions: Interactions, n: int) -> Split:
@@ -216,7 +206,8 @@ def leave_last_n(interactions: Interactions, n: int) -> Split:
     if n < 1:
         raise ConfigError(f"leave_last_n: n is {n}; it must be 1 or more")
     empty_reason = f"no user has the {2 * n + 1} interactions that leave_last_n(n={n}) needs"
-    assignment = _assign_last_n(interactions, n)
+    counts = np.where(interactions.history_lengths > 2 * n, n, 0)
+    assignment = _assign_counts(interactions, counts, counts)
     return Split(interactions, assignment, "leave-last-n", {"n": int(n)}, empty_reason)
 
 
@@ -233,32 +224,9 @@ def global_time_cut(
     user cannot be predicted: it is excluded from train and targets (`Split.excluded`) but is part
     of the histories.
 
-    Args:
-        interactions: Interactions with timestamps.
-        validation_from: Start of the validation targets.
-        test_from: Start of the test targets.
-
     Raises:
         ConfigError: An argument is not a point in time, or they are not in order.
         DataError: There are no timestamps, or there is nothing before `validation_from`.
-
-    Example:
-        >>> import pandas as pd
-        >>> from recsys.data import read_ratings
-        >>> table = pd.DataFrame({
-        ...     "user_id":   [1,  1,  1,  2,  2],
-        ...     "item_id":   [10, 20, 30, 10, 40],
-        ...     "timestamp": [1,  5,  9,  8,  9],
-        ... })
-        >>> split = global_time_cut(read_ratings(table), validation_from=5, test_from=8)
-        >>> split.train.history(0).tolist(), split.train.history(1).tolist()
-        ([0], [])
-        >>> split.targets("validation").tolist(), split.targets("test").tolist()
-        ([1], [2, 3])
-        >>> [history.tolist() for history in split.histories("test")]
-        [[0, 1], [0]]
-        >>> split.cold("test").users.tolist()
-        [False, True]
     """
     timestamp = interactions.require_timestamps("global_time_cut")
     cuts = [to_unix(validation_from), to_unix(test_from)]
@@ -307,11 +275,6 @@ def per_user_ratio(interactions: Interactions, validation: float = 0.1, test: fl
     )
     assignment = _assign_counts(interactions, *counts)
     return Split(interactions, assignment, "per-user-ratio", parameters, empty_reason)
-
-
-def _assign_last_n(interactions: Interactions, n: int) -> NDArray[np.int8]:
-    counts = np.where(interactions.history_lengths > 2 * n, n, 0)
-    return _assign_counts(interactions, counts, counts)
 
 
 def _assign_counts(

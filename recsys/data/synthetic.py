@@ -20,12 +20,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.random import Generator
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from recsys import columns
 from recsys.callbacks import EpochCallback, no_op
 from recsys.config import Config
+from recsys.data.tables import COLUMNS
 from recsys.storage import atomic_folder
 
 _Ints = NDArray[np.int64]
@@ -36,29 +38,22 @@ GENRES: Final = (
     "Fantasy", "Animation", "War", "Western", "Musical", "Documentary", "Children", "Action",
     "Film-Noir",
 )  # fmt: skip
-_FIRST_WORDS: Final = """
-    Midnight Silent Crimson Hollow Golden Broken Winter Paper Distant Velvet Iron Amber Restless
-    Northern Borrowed Stolen Electric Quiet Burning Frozen Hidden Last Painted Scarlet Wandering
-    Savage Gentle Copper Lonely Emerald
-"""
-_LAST_WORDS: Final = """
-    Harbor Garden River Kingdom Letters Station Orchard Promise Lantern Shadow Horizon Carnival
-    Island Witness Summer Bridge Mirror Highway Mountain Empire Passage Stranger Waltz Compass
-    Tide Frontier Cathedral Fugitive Meadow Reunion
-"""
+_FIRST_WORDS: Final = """Midnight Silent Crimson Hollow Golden Broken Winter Paper Distant Velvet
+    Iron Amber Restless Northern Borrowed Stolen Electric Quiet Burning Frozen Hidden Last Painted
+    Scarlet Wandering Savage Gentle Copper Lonely Emerald"""
+_LAST_WORDS: Final = """Harbor Garden River Kingdom Letters Station Orchard Promise Lantern
+    Shadow Horizon Carnival Island Witness Summer Bridge Mirror Highway Mountain Empire Passage
+    Stranger Waltz Compass Tide Frontier Cathedral Fugitive Meadow Reunion"""
 _PREPOSITIONS: Final = "of in at from before after beyond without"
-_ENDINGS: Final = """
-    Glass Dawn Paris Silence Thunder Berlin Ashes Moonlight Vienna Snow Silver Lisbon Fire Autumn
-    Mercy Stone Cairo Sunset Roses Havana Rain Honor Venice Starlight Shanghai Regret Salt Naples
-    Memory Eden
-"""
+_ENDINGS: Final = """Glass Dawn Paris Silence Thunder Berlin Ashes Moonlight Vienna Snow Silver
+    Lisbon Fire Autumn Mercy Stone Cairo Sunset Roses Havana Rain Honor Venice Starlight Shanghai
+    Regret Salt Naples Memory Eden"""
 _NUMERALS: Final = ("", " II", " III", " IV", " V")
 
 _BLOCK_RATINGS: Final = 500_000  # about 100 MB of memory per block
 _CATALOGUE_STREAM, _USERS_STREAM = 0, 1
 _POPULAR_FRACTION: Final = 0.1  # planted pairs are among the most popular titles
 _MIN_TASTE: Final = 1e-3  # added to each taste: any user may watch any title
-_SAMPLING_ROUNDS: Final = 6
 _SORT_ENTRIES: Final = 1_000_000  # weights in memory when the whole catalogue is sorted
 _START: Final = 1_420_070_400  # 2015-01-01, after the last release
 _YEAR, _DAY, _MINUTE = 31_536_000, 86_400, 60
@@ -95,16 +90,13 @@ class SyntheticConfig(Config):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> SyntheticConfig:
-        if 2 * self.mean_events > self.n_items:
-            raise ValueError(
-                f"mean_events {self.mean_events} is more than half of n_items {self.n_items}: "
-                "lower mean_events or raise n_items"
-            )
-        if 10 * self.planted_pairs > self.n_items:
-            raise ValueError(
-                f"planted_pairs {self.planted_pairs} is more than a tenth of n_items "
-                f"{self.n_items}: lower planted_pairs or raise n_items"
-            )
+        for name, share, factor in (("mean_events", "half", 2), ("planted_pairs", "a tenth", 10)):
+            value = getattr(self, name)
+            if factor * value > self.n_items:
+                raise ValueError(
+                    f"{name} {value} is more than {share} of n_items {self.n_items}: "
+                    f"lower {name} or raise n_items"
+                )
         return self
 
     @property
@@ -117,34 +109,32 @@ class SyntheticConfig(Config):
         """Number of blocks of users; the last may be smaller."""
         return -(-self.n_users // self.users_per_block)
 
-    def rng(self, *stream: int) -> np.random.Generator:
+    def rng(self, *stream: int) -> Generator:
         """A generator of an independent stream of random numbers."""
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=stream))
 
 
-def synthesise_ratings(config: SyntheticConfig | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+def synthesise_ratings(
+    config: SyntheticConfig = SyntheticConfig(),
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Generate ratings and movies in memory.
 
     Returns:
         Ratings (user_id, item_id, rating from 0.5 to 5 in half steps, timestamp in seconds),
         sorted by user and time, and movies (item_id, title, genres separated by `|`).
     """
-    config = config or SyntheticConfig()
     titles, movies = generate_movies(config)
     return pd.concat(_blocks(titles, config, no_op), ignore_index=True), movies
 
 
 def write_sample(
-    folder: Path, config: SyntheticConfig | None = None, on_block: EpochCallback = no_op
+    folder: Path, config: SyntheticConfig = SyntheticConfig(), on_block: EpochCallback = no_op
 ) -> Path:
     """Write synthetic ratings as MovieLens does: ratings.csv and movies.csv.
 
-    Args:
-        folder: Target folder, written atomically; an existing one is replaced.
-        config: Size and structure; by default `SyntheticConfig()`.
-        on_block: Called after each block of users with the number of `ratings` so far.
+    The folder is written atomically; an existing one is replaced. `on_block` is called after each
+    block of users with the number of `ratings` so far.
     """
-    config = config or SyntheticConfig()
     titles, movies = generate_movies(config)
     names = {ours: name for name, ours in columns.MOVIELENS.items()}
     with atomic_folder(folder) as tmp_path:
@@ -156,17 +146,15 @@ def write_sample(
 
 
 def write_parquet(
-    folder: Path, config: SyntheticConfig | None = None, on_block: EpochCallback = no_op
+    folder: Path, config: SyntheticConfig = SyntheticConfig(), on_block: EpochCallback = no_op
 ) -> Path:
     """Write ratings.parquet and movies.csv with bounded memory; see `write_sample`.
 
     Ratings are sorted by user and time, with a row group per block of users.
     """
-    config = config or SyntheticConfig()
     titles, movies = generate_movies(config)
-    types = {columns.USER_ID: pa.int64(), columns.ITEM_ID: pa.int64()}
-    types |= {columns.RATING: pa.float64(), columns.TIMESTAMP: pa.int64()}
-    schema = pa.schema(types)
+    types = pa.int64(), pa.int64(), pa.float64(), pa.int64()
+    schema = pa.schema(zip(COLUMNS, types, strict=True))
     with atomic_folder(folder) as tmp_path:
         movies.to_csv(tmp_path / "movies.csv", index=False)
         with pq.ParquetWriter(tmp_path / "ratings.parquet", schema, compression="zstd") as writer:
@@ -177,12 +165,7 @@ def write_parquet(
 
 
 def planted_pairs(config: SyntheticConfig) -> _Ints:
-    """Ids of the pairs of movies planted as nearest neighbours, [planted_pairs, 2].
-
-    Example:
-        >>> planted_pairs(SyntheticConfig(planted_pairs=3)).shape
-        (3, 2)
-    """
+    """Ids of the pairs of movies planted as nearest neighbours, [planted_pairs, 2]."""
     titles, _ = generate_movies(config)
     first = titles.first_item[: titles.n_pairs]
     return titles.item_ids[np.stack([first, first + 1], axis=1)]
@@ -212,14 +195,7 @@ class Titles:
     item_ids: _Ints  # [N] shuffled, so that ids are independent of taste, order and popularity
 
 
-def generate_movies(config: SyntheticConfig) -> tuple[Titles, pd.DataFrame]:
-    """Generate the titles and the table of movies."""
-    rng = config.rng(_CATALOGUE_STREAM)
-    titles = _generate_titles(config, rng)
-    return titles, _describe(titles, rng)
-
-
-def _generate_titles(config: SyntheticConfig, rng: np.random.Generator) -> Titles:
+def _generate_titles(config: SyntheticConfig, rng: Generator) -> Titles:
     n_pairs = config.planted_pairs
     is_series = rng.random(config.n_items) < config.series_fraction
     n_movies = np.where(is_series, rng.integers(2, len(_NUMERALS) + 1, config.n_items), 1)
@@ -246,10 +222,17 @@ def _generate_titles(config: SyntheticConfig, rng: np.random.Generator) -> Title
     )
 
 
-def _describe(titles: Titles, rng: np.random.Generator) -> pd.DataFrame:
-    """List the movies by id: item_id, title (with numeral and year) and genres, N rows."""
+def generate_movies(config: SyntheticConfig) -> tuple[Titles, pd.DataFrame]:
+    """Generate the titles, and the movies by id: item_id, title (with numeral and year), genres."""
+    rng = config.rng(_CATALOGUE_STREAM)
+    titles = _generate_titles(config, rng)
     n_titles, n_items = len(titles.n_movies), len(titles.item_ids)
-    names = _names(rng)
+    # 216,900 unique names, short ones first.
+    pairs = [f"{a} {b}" for a, b in product(_FIRST_WORDS.split(), _LAST_WORDS.split())]
+    tails = [f" {a} {b}" for a, b in product(_PREPOSITIONS.split(), _ENDINGS.split())]
+    rng.shuffle(pairs)
+    rng.shuffle(tails)
+    names = (f"{pair}{tail}" for tail in ["", *tails] for pair in pairs)
     # The fifth movie appears at most twelve years after the first, before the first rating.
     years = rng.integers(1950, 2003, n_titles).tolist()
     gaps = rng.integers(1, 4, n_items)
@@ -266,23 +249,13 @@ def _describe(titles: Titles, rng: np.random.Generator) -> pd.DataFrame:
         both = {GENRES[titles.taste[title]], GENRES[second_genres[title]]}
         genres += ["|".join(sorted(both))] * int(n)
     movies = {columns.ITEM_ID: titles.item_ids, columns.TITLE: texts, columns.GENRES: genres}
-    return pd.DataFrame(movies).sort_values(columns.ITEM_ID, ignore_index=True)
-
-
-def _names(rng: np.random.Generator) -> Iterator[str]:
-    """216,900 unique names, short ones first."""
-    pairs = [f"{a} {b}" for a, b in product(_FIRST_WORDS.split(), _LAST_WORDS.split())]
-    tails = [f" {a} {b}" for a, b in product(_PREPOSITIONS.split(), _ENDINGS.split())]
-    rng.shuffle(pairs)
-    rng.shuffle(tails)
-    return (f"{pair}{tail}" for tail in ["", *tails] for pair in pairs)
+    return titles, pd.DataFrame(movies).sort_values(columns.ITEM_ID, ignore_index=True)
 
 
 def generate_block(titles: Titles, config: SyntheticConfig, block: int) -> pd.DataFrame:
-    """Generate the ratings of a block of users, which depend on the block number alone.
+    """Generate the ratings of a block of users, sorted by user and time.
 
-    Returns:
-        The columns user_id, item_id, rating and timestamp, sorted by user and time.
+    They depend on the configuration and the block number alone.
     """
     rng = config.rng(_USERS_STREAM, block)
     first_user = block * config.users_per_block
@@ -309,8 +282,8 @@ def sample_titles(
     tastes: _Floats,
     n_events: _Ints,
     config: SyntheticConfig,
-    rng: np.random.Generator,
-    rounds: int = _SAMPLING_ROUNDS,
+    rng: Generator,
+    rounds: int = 6,
 ) -> _Ints:
     """Sample titles for each user, without replacement, until their movies are `n_events` ([U]).
 
@@ -360,7 +333,7 @@ class _TitleSampler:
     """Samples titles for the users of a block."""
 
     def __init__(
-        self, titles: Titles, tastes: _Floats, sequel_probability: float, rng: np.random.Generator
+        self, titles: Titles, tastes: _Floats, sequel_probability: float, rng: Generator
     ) -> None:
         self._titles, self._tastes, self._rng = titles, tastes, rng
         self._sequel_probability = sequel_probability
@@ -389,16 +362,13 @@ class _TitleSampler:
         """Draw at least `missing[u]` titles for user u, if there are any, that are not `known`."""
         log_appeal, taste = self._titles.log_appeal, self._titles.taste
         users = np.flatnonzero(missing > 0)
-        row_of = np.full(len(missing), -1)
         size = max(_SORT_ENTRIES // len(taste), 1)
         sampled = []
         for group in np.split(users, range(size, len(users), size)):
             keys = log_appeal + np.log(self._tastes[group] + _MIN_TASTE)[:, taste]  # [group, T]
             keys += self._rng.gumbel(size=keys.shape)
-            row_of[:] = -1
-            row_of[group] = np.arange(len(group))
-            user, title, _ = known[row_of[known[:, 0]] >= 0].T
-            keys[row_of[user], title] = -np.inf
+            user, title, _ = known[np.isin(known[:, 0], group)].T
+            keys[np.searchsorted(group, user), title] = -np.inf
             order = np.argsort(-keys, axis=1)[:, : missing[group].max(initial=0)]
             row, position = np.nonzero(np.isfinite(np.take_along_axis(keys, order, axis=1)))
             sampled.append(self._draw_n_movies(group[row], order[row, position]))
@@ -413,12 +383,11 @@ class _TitleSampler:
 
 
 def _order_sessions(
-    sampled: _Ints, titles: Titles, config: SyntheticConfig, rng: np.random.Generator
+    sampled: _Ints, titles: Titles, config: SyntheticConfig, rng: Generator
 ) -> tuple[_Ints, _Ints, _Ints, _Ints]:
-    """Order titles into sessions of one taste each, in random order, with series in order.
+    """Order titles into random sessions of one taste each, with series in order.
 
-    Returns:
-        User, title, part of the title and session of each rating, [R].
+    Returns user, title, part of the title and session of each rating, [R].
     """
     group = sampled[:, 0] * config.n_tastes + titles.taste[sampled[:, 1]]
     sampled = sampled[np.argsort(group, kind="stable")]
@@ -436,12 +405,7 @@ def _order_sessions(
 
 
 def _generate_ratings(
-    titles: Titles,
-    tastes: _Floats,
-    user: _Ints,
-    title: _Ints,
-    part: _Ints,
-    rng: np.random.Generator,
+    titles: Titles, tastes: _Floats, user: _Ints, title: _Ints, part: _Ints, rng: Generator
 ) -> _Floats:
     match = (tastes / tastes.max(axis=1, keepdims=True))[user, titles.taste[title]]  # in 0..1
     leniency = rng.normal(0.0, 0.3, len(tastes))
@@ -453,9 +417,7 @@ def _generate_ratings(
     return half_steps.clip(1, 10) / 2
 
 
-def _generate_timestamps(
-    user: _Ints, session: _Ints, n_users: int, rng: np.random.Generator
-) -> _Ints:
+def _generate_timestamps(user: _Ints, session: _Ints, n_users: int, rng: Generator) -> _Ints:
     """Timestamps hours apart within a session and days apart between sessions, [R]."""
     n = len(user)
     duration = rng.integers(80 * _MINUTE, 180 * _MINUTE, n)

@@ -70,15 +70,6 @@ class RawTable:
             start += file.n_rows
         return files, np.concatenate(lines)
 
-    def location(self, position: int) -> str:
-        """File and line of one row, for messages."""
-        (file,), (line,) = self.locations(np.array([position]))
-        return f"{file}, {self.files[0].unit} {line}"
-
-    def value(self, column: str, position: int) -> Any:
-        """One value as a Python object; None if it is missing."""
-        return self.columns[column][position].as_py()
-
     def text(self, column: str, positions: NDArray[np.int64]) -> pd.Series[Any]:
         """Some values as text; None if missing."""
         values = self.columns[column].unify_dictionaries().take(pa.array(positions))
@@ -173,10 +164,7 @@ def select_columns(
 ) -> dict[str, int]:
     """Find the positions of the known columns among those of a source.
 
-    Args:
-        available: Column names of the source, in order.
-        columns: Names that the user maps to known columns; MovieLens' names are recognised.
-        source: Name of the source, for messages.
+    `columns` maps known columns to names in the source; MovieLens' names are recognised.
 
     Raises:
         DataError: A required column is missing, or several match the same known column.

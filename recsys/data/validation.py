@@ -35,6 +35,7 @@ reason, to `<name>.quarantine.parquet`."""
 LenientPolicy = Literal["error", "quarantine", "keep"]
 """As `Policy`; `keep`: use the row as it is and count it."""
 
+_Ints = NDArray[np.int64]
 _Mask = NDArray[np.bool_]
 
 
@@ -125,11 +126,10 @@ class ReadReport:
 
     def metrics(self) -> dict[str, float]:
         """Row counts for tracking, such as `duplicate_rows`."""
-        counts = Counter[str]()
+        counts = Counter(read_rows=self.n_rows, used_rows=self.n_used)
         for finding in self.findings:
             counts[f"{finding.check}_rows"] += finding.n_rows
-        totals = {"read_rows": float(self.n_rows), "used_rows": float(self.n_used)}
-        return totals | {name: float(n) for name, n in counts.items()}
+        return {name: float(n) for name, n in counts.items()}
 
     def table(self) -> pd.DataFrame:
         """One row per finding: check, policy, rows, first."""
@@ -215,8 +215,7 @@ class RowValidator:
     """Applies policies to invalid rows and collects the report.
 
     Raises:
-        DataError: The table has no rows. All methods raise it for rows whose policy is `error`,
-            and if there are too many invalid rows.
+        DataError: There are no rows, too many invalid ones, or one whose policy is `error`.
     """
 
     def __init__(
@@ -230,29 +229,23 @@ class RowValidator:
         self.table, self.source, self.checks, self.item_table = table, source, checks, item_table
         self.integer_ids = layout.integer_ids
         self.scale = checks.scale or layout.scale
-        self.now = math.ceil(time.time()) if checks.now is None else to_unix(checks.now)
+        self.now: int = math.ceil(time.time()) if checks.now is None else to_unix(checks.now)
         self.findings: list[Finding] = []
         self.quarantined: list[pd.DataFrame] = []
         self.n_rows = table.n_rows + sum(len(file.malformed) for file in table.files)
         self.n_invalid = 0
         if not self.n_rows:
             raise DataError(f"{source}: there are no rows in it")
-
-    def quarantine_malformed(self) -> None:
-        """Apply the policy for malformed lines."""
-        rows = [(file.name, *line) for file in self.table.files for line in file.malformed]
-        if rows:
-            name, number, text, reason = rows[0]
-            self._decide("malformed_row", len(rows), f"{name}, line {number}: {text!r} {reason}")
-            frame = pd.DataFrame(rows, columns=["file", "line", "text", "reason"])
+        malformed = [(file.name, *line) for file in table.files for line in file.malformed]
+        if malformed:
+            name, number, text, reason = malformed[0]
+            first = f"{name}, line {number}: {text!r} {reason}"
+            self._decide("malformed_row", len(malformed), first)
+            frame = pd.DataFrame(malformed, columns=["file", "line", "text", "reason"])
             self.quarantined.append(frame.assign(check="malformed_row"))
 
     def apply_rules(self, table: EncodedTable) -> _Mask | None:
-        """Apply the policies for rows that break a rule.
-
-        Returns:
-            Which rows to use, [n]; None for all.
-        """
+        """Apply the policies for rows that break a rule; return which rows to use, [n], or None."""
         mask = np.ones(self.table.n_rows, dtype=np.bool_)
         breaks_none = mask.copy()
         for rule in RULES:
@@ -268,20 +261,16 @@ class RowValidator:
         return None if mask.all() else mask
 
     def apply_policy(
-        self,
-        check: str,
-        positions: NDArray[np.int64],
-        message: str,
-        column: str = "",
-        remedy: str = _REMEDY,
+        self, check: str, positions: _Ints, message: str, column: str = "", remedy: str = _REMEDY
     ) -> bool:
         """Apply the policy for some rows, and return whether to leave them out."""
         if not len(positions):
             return False
         positions = np.sort(positions)
-        first = self.table.location(int(positions[0]))
+        (file,), (line,) = self.table.locations(positions[:1])
+        first = f"{file}, {self.table.files[0].unit} {line}"
         if column:
-            value = self.table.value(column, int(positions[0]))
+            value = self.table.columns[column][int(positions[0])].as_py()
             first += f", column {column!r}: {'(empty)' if value is None else repr(value)}"
         if self._decide(check, len(positions), f"{first} {message}", remedy) == "keep":
             return False
