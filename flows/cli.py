@@ -113,7 +113,7 @@ def prefect_api() -> Iterator[None]:
 
     The temporary server starts with SIGINT blocked, which it inherits: a terminal sends Ctrl-C to
     all of its processes, and a flow that cannot report its end to the server retries for minutes.
-    Prefect stops the server when this program exits normally, which SIGTERM is made to do.
+    Prefect stops the server when this program exits normally; SIGTERM is handled as such an exit.
 
     Raises:
         NetworkError: the configured server does not respond.

@@ -37,7 +37,7 @@ MLFLOW_UI = "RECSYS_MLFLOW_UI"
 """The environment variable with the address of MLflow's UI, if it is not the tracking URI."""
 
 TRAINING = "training"
-"""The tag of tasks that occupy a whole machine. `prefect concurrency-limit create training 1`
+"""The tag of tasks that need a whole machine. `prefect concurrency-limit create training 1`
 keeps several machines from training at the same time."""
 
 _UPDATE_SECONDS = 2.0
@@ -45,7 +45,7 @@ _UPDATE_SECONDS = 2.0
 
 
 def pipeline_flow(*names: str) -> Callable[[Callable[[Settings], R]], Flow[..., R]]:
-    """Make a flow of a function of `Settings`.
+    """Create a flow from a function that takes `Settings`.
 
     The flow has the named settings as parameters, typed, validated and described in Prefect's
     form. It leaves the artifact `failure` if it fails, crashes or is cancelled.

@@ -23,7 +23,7 @@ from recsys.recommender.batch import is_up_to_date, write_recommendations
 def recommend(settings: Settings) -> str:
     """Write the recommendations of a day; returns the folder `<output_dir>/day=YYYY-MM-DD`.
 
-    Nothing is written if the folder is of the same champion, ratings and k already.
+    Nothing is written if the folder already has the results of this champion, these ratings and k.
     """
     source = settings.source or find_champion_source(settings.model_name)
     inputs = resolve_inputs(source, settings)

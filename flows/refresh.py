@@ -29,8 +29,8 @@ def refresh(settings: Settings) -> str | None:
     """Train a challenger, starting from the champion; returns the id of the MLflow run.
 
     Returns None, and trains nothing, if the ratings have not changed. If there is no champion, one
-    is trained from scratch. The settings `cooccurrence`, `embeddings` and `session_model` are for
-    that first training: a challenger has those of the champion.
+    is trained from scratch. The settings `cooccurrence`, `embeddings` and `session_model` apply
+    only to that first training: a challenger has those of the champion.
     """
     source = resolve_source(settings.source)
     settings = settings.model_copy(update={"source": source})

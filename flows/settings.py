@@ -1,4 +1,4 @@
-"""Every setting of every flow, in one class, from which TOML, command line and forms are made."""
+"""All settings of the flows, in one class that defines TOML keys, options and form fields."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ class Settings(Config):
     """The settings of all flows; each flow has some of them as parameters."""
 
     source: str | None = None
-    """A folder or file of ratings. By default `recommend` takes what the champion was trained on;
-    other flows take MovieLens latest-small, or a synthetic sample where there is no network."""
+    """A folder or file of ratings. By default `recommend` uses the champion's training data;
+    other flows use MovieLens latest-small, or a synthetic sample if there is no network."""
 
     data: DataConfig = DataConfig()
     """How the ratings are read, validated, filtered and split."""
@@ -116,8 +116,8 @@ class Settings(Config):
     """The trials of `sweep`."""
 
     include_user_histories: bool | None = None
-    """Keep the users' histories, which are personal data, in the bundle, for `recommend_user`. By
-    default `train` leaves them out, and `refresh` does as for the champion."""
+    """Store the users' histories, which are personal data, in the bundle, for `recommend_user`. By
+    default `train` omits them, and `refresh` does the same as for the champion."""
 
     experiment: str | None = None
     """The MLflow experiment; by default it is named after the source and the protocol."""

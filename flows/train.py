@@ -1,4 +1,4 @@
-"""Train from scratch: ratings in; a compared and registered recommender out."""
+"""Train from scratch: from ratings to an evaluated and registered recommender."""
 
 from __future__ import annotations
 

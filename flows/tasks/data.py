@@ -73,7 +73,7 @@ def read_filtered(
 
 @io_task("drop leaked targets", timeout_seconds=3600)
 def drop_leaked_targets(split: rd.Split, trained_on: Path | None, run: Run) -> rd.Split:
-    """Remove the targets that the champion was trained on, which would flatter it.
+    """Remove the targets that the champion was trained on, which would inflate its metrics.
 
     `trained_on` has the interactions that the champion was trained on; None if it is unknown.
 
@@ -87,7 +87,7 @@ def drop_leaked_targets(split: rd.Split, trained_on: Path | None, run: Run) -> r
     except BundleError as error:
         earlier, reason = None, str(error)
     if earlier is None:
-        message = f"Cannot tell whether the champion was trained on the targets: {reason}."
+        message = f"Cannot determine whether the champion was trained on the targets: {reason}."
         log.warning("%s", message)
         create_markdown("leaked-targets", "Targets were not checked", message, _CONSEQUENCE)
         return split
@@ -107,7 +107,7 @@ def drop_leaked_targets(split: rd.Split, trained_on: Path | None, run: Run) -> r
 
 _CONSEQUENCE = (
     "If it was, its metrics are too high, and a better challenger may not be promoted. The flow "
-    "`train` records its data, so that the next `refresh` can tell."
+    "`train` records its data, so that the next `refresh` can check."
 )
 _CAUSES = (
     "Earlier ratings were added, ratings were removed, the split was changed, or users who had too "

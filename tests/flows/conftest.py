@@ -1,4 +1,4 @@
-"""What the tests of the flows share: one Prefect server, and a folder to work in."""
+"""Fixtures shared by the tests of the flows: a Prefect server and a working directory."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ def prefect_server():
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, prefect_server):
-    """An empty project folder with a small sample in it, as the working directory."""
+    """A project folder with a small sample of ratings, as the working directory."""
     folder = tmp_path_factory.mktemp("home")
     write_sample(folder / "sample", SyntheticConfig(n_users=80, n_items=60, mean_events=25))
     before = Path.cwd()

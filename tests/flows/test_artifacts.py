@@ -9,7 +9,7 @@ from flows import orchestration
 
 @pytest.fixture
 def progress_of(artifacts_of):
-    """Percent that the one progress artifact of a flow run shows."""
+    """The percentage of the only progress artifact of a flow run."""
 
     def ask(flow_run_id):
         # Prefect keeps the exception of a flow that failed as an artifact of its own.

@@ -1,4 +1,4 @@
-"""What the flow records of the ratings that it reads."""
+"""What the flow records about the ratings that it reads."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from recsys.data.synthetic import SyntheticConfig, write_sample
 
 @pytest.fixture
 def recorded(prefect_server, tmp_path, monkeypatch):
-    """Some dirty ratings, read by the flow's own task, and the run that records it."""
+    """Ratings with invalid rows, read by the flow's task, and the run that records them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     folder = write_sample(tmp_path / "made", SyntheticConfig(n_users=40, n_items=200))

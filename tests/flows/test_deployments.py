@@ -43,7 +43,7 @@ def free_port():
 def wait_until(condition, what, seconds=120):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        assert time.monotonic() < deadline, f"timed out waiting until {what}"
         time.sleep(0.3)
     return found
 
@@ -64,9 +64,9 @@ class Stack:
             "PREFECT_API_URL": f"{self.url}/api",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
         }
-        self.begun = []
+        self.processes = []
 
-    def begin(self, *command):
+    def start(self, *command):
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=self.home,
@@ -75,11 +75,11 @@ class Stack:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self.begun.append(process)
+        self.processes.append(process)
         return process
 
-    def begin_worker(self):
-        self.worker = self.begin("prefect", "worker", "start", "--pool", "recsys", "--limit", "3")
+    def start_worker(self):
+        self.worker = self.start("prefect", "worker", "start", "--pool", "recsys", "--limit", "3")
 
     def call(self, *command):
         done = subprocess.run(
@@ -101,7 +101,7 @@ class Stack:
             yield client
 
     def run(self, deployment, **parameters):
-        """Ask for a run now; gives back its id."""
+        """Request a run and return its id."""
         with self.api() as client:
             found = client.read_deployment_by_name(deployment)
             parameters = {**found.parameters, **parameters}
@@ -120,35 +120,38 @@ class Stack:
 
     def artifacts_of(self, run_id):
         with self.api() as client:
-            only = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
-            return {one.key: one.data for one in client.read_artifacts(artifact_filter=only)}
+            own = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+            return {each.key: each.data for each in client.read_artifacts(artifact_filter=own)}
 
     def tasks_of(self, run_id):
         with self.api() as client:
-            only = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
-            return {run.name: run for run in client.read_task_runs(flow_run_filter=only)}
+            own = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+            return {run.name: run for run in client.read_task_runs(flow_run_filter=own)}
 
     def checkpoints(self):
-        """Of all trainings that have come so far."""
+        """The checkpoints of all trainings so far."""
         return set((self.home / "data/cache/checkpoints").glob("*/training.safetensors"))
 
 
-def described(home):
-    """The project's deployments, with small data, and a schedule of seconds for one."""
-    whole = yaml.safe_load((ROOT / "prefect.yaml").read_text())
-    for one in whole["deployments"]:
-        one["entrypoint"] = f"{ROOT}/{one['entrypoint']}"
-        one["parameters"] = {"source": "sample"}
-        one["schedules"] = []
-        if one["name"] == "hourly":
-            one["schedules"] = [{"interval": 20, "slug": "seconds"}]
-    # A run that died holds its slot for five minutes, and one beside the schedule is cancelled.
-    unlimited = [{**one, "name": "unlimited", "schedules": []} for one in whole["deployments"][1:3]]
-    for one in unlimited:
-        del one["concurrency_limit"]
-    whole["deployments"] += unlimited
+def small_deployments(home):
+    """The project's deployments, with small data and one schedule of a few seconds."""
+    config = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    for deployment in config["deployments"]:
+        deployment["entrypoint"] = f"{ROOT}/{deployment['entrypoint']}"
+        deployment["parameters"] = {"source": "sample"}
+        deployment["schedules"] = []
+        if deployment["name"] == "hourly":
+            deployment["schedules"] = [{"interval": 20, "slug": "seconds"}]
+    # A killed run occupies its slot for five minutes, and a concurrent run would be cancelled.
+    unlimited = [
+        {**deployment, "name": "unlimited", "schedules": []}
+        for deployment in config["deployments"][1:3]
+    ]
+    for deployment in unlimited:
+        del deployment["concurrency_limit"]
+    config["deployments"] += unlimited
     path = home / "deployments.yaml"
-    path.write_text(yaml.safe_dump(whole))
+    path.write_text(yaml.safe_dump(config))
     return path
 
 
@@ -162,19 +165,19 @@ def stack(tmp_path_factory, bundle):
     try:
         server = prefect_server(int(port))
         stack.environment |= server.environment
-        stack.server = stack.begin(*server.command)
+        stack.server = stack.start(*server.command)
         before = Path.cwd()
         os.chdir(home)
-        with start_run("made", "recsys") as run:
+        with start_run("first", "recsys") as run:
             log_bundle(run, save_bundle(bundle, home / "bundle"))
             promote(run, "recsys", register(run, "recsys", "the first"))
         os.chdir(before)
         wait_until(lambda: is_up(stack.url), "the server is up")
-        stack.call("flows.deploy", "--file", str(described(home)))
-        stack.begin_worker()
+        stack.call("flows.deploy", "--file", str(small_deployments(home)))
+        stack.start_worker()
         yield stack
     finally:
-        for process in stack.begun:
+        for process in stack.processes:
             kill_all(process)
 
 
@@ -186,39 +189,39 @@ def is_up(url):
 
 
 def kill_all(process):
-    """A process and everything that it started, without a word."""
+    """Kill a process and all its descendants."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        family = psutil.Process(process.pid)
-        for one in [*family.children(recursive=True), family]:
+        parent = psutil.Process(process.pid)
+        for each in [*parent.children(recursive=True), parent]:
             with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
+                each.kill()
     process.wait()
 
 
 def test_the_server_listens_on_loopback_only(stack):
-    family = [psutil.Process(stack.server.pid)]
-    family += family[0].children(recursive=True)
-    found = [one for process in family for one in process.net_connections("inet")]
-    listening = {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN}
+    processes = [psutil.Process(stack.server.pid)]
+    processes += processes[0].children(recursive=True)
+    found = [each for process in processes for each in process.net_connections("inet")]
+    listening = {each.laddr.ip for each in found if each.status == psutil.CONN_LISTEN}
     assert listening == {"127.0.0.1"}
 
 
 @pytest.fixture(scope="module")
-def silenced(stack):
-    """A training whose worker was killed with it, with nobody left to tell."""
+def killed(stack):
+    """The id of a training that was killed together with its worker."""
     automation = yaml.safe_load(AUTOMATIONS.read_text())["automations"][0]
     automation["trigger"]["within"] = 35  # Prefect's shortest heartbeat is 30 s
     with stack.api():
         replace_automation(automation)
     run_id = stack.run("train/unlimited", **LONG)
-    wait_until(stack.checkpoints, "the LSTM has learned for an epoch")
+    wait_until(stack.checkpoints, "the LSTM has been trained for an epoch")
     kill_all(stack.worker)
-    stack.begin_worker()
+    stack.start_worker()
     return run_id
 
 
 def test_a_scheduled_run_completes(stack):
-    # Before any worker is killed: a run that dies with its worker keeps its slot for minutes.
+    # Before any worker is killed: a run killed with its worker occupies its slot for minutes.
     def completed():
         with stack.api() as client:
             found = client.read_flow_runs()
@@ -235,13 +238,13 @@ def test_a_scheduled_run_completes(stack):
     assert deployment.name == "hourly"
 
 
-def test_a_failed_run_is_retried_and_reported(silenced, stack):
+def test_a_failed_run_is_retried_and_reported(killed, stack):
     (stack.home / "file").write_text("not a folder")
     run_id = stack.run("recommend/unlimited", output_dir="file/below")
     state = stack.ended(run_id)
     assert state.name == "Failed"
     task = stack.tasks_of(run_id)["write recommendations"]
-    assert (task.state_name, task.run_count) == ("Failed", 4), "three more tries"
+    assert (task.state_name, task.run_count) == ("Failed", 4), "three retries"
     report = stack.artifacts_of(run_id)["failure"]
     assert "recommend: Failed" in report
     assert "Not a directory" in report
@@ -265,23 +268,23 @@ def test_invalid_parameters_are_refused_before_anything_runs(stack, deployment, 
     assert fault in refused.value.response.text
 
 
-def test_a_cancelled_run_leaves_no_temporary_files(silenced, stack):
+def test_a_cancelled_run_leaves_no_temporary_files(killed, stack):
     before = stack.checkpoints()
     run_id = stack.run("train/unlimited", **LONG, runtime={"seed": 1})
-    wait_until(lambda: stack.checkpoints() - before, "the LSTM learns")
+    wait_until(lambda: stack.checkpoints() - before, "the LSTM is being trained")
     with stack.api() as client:
         client.set_flow_run_state(run_id, Cancelling())
     assert stack.ended(run_id).name == "Cancelled"
     assert "train: Cancel" in stack.artifacts_of(run_id)["failure"]
     left = [path for path in (stack.home / "data").rglob(".*") if path.is_dir()]
     assert left == []
-    # And the next one has the machine for itself at once: nobody holds the lock.
+    # The next training can start at once: the lock is released.
     lock = stack.home / "data/cache/training.lock"
     done = subprocess.run(["flock", "--nonblock", lock, "true"], check=False)
     assert done.returncode == 0
 
 
-def test_a_run_killed_with_its_worker_is_marked_as_crashed(silenced, stack):
-    state = stack.ended(silenced)
+def test_a_run_killed_with_its_worker_is_marked_as_crashed(killed, stack):
+    state = stack.ended(killed)
     assert state.name == "Crashed"
     assert "no heartbeat" in state.message

@@ -1,4 +1,4 @@
-"""`make server`: both servers on loopback, started and stopped as one."""
+"""`make server`: both servers on loopback, started and stopped together."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ def free_ports(n):
 
 
 def start(ports):
-    """Two small servers, run as the real ones are."""
+    """Two small servers, run like the real ones."""
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, *ports],
         env={"PYTHONPATH": str(ROOT), "PATH": ""},

@@ -1,4 +1,4 @@
-"""New ratings, many settings, many machines: the flows beside `train`."""
+"""The flows `refresh`, `recommend`, `sweep` and `count_distributed`."""
 
 import json
 import os
@@ -42,7 +42,7 @@ COUNTING = CooccurrenceConfig(min_rating=3.5)
 
 @pytest.fixture(scope="module")
 def champion(home):
-    """Barely trained, so that a challenger has something to win."""
+    """Trained briefly, so that a challenger can be better."""
     session = SessionConfig(embedding_dim=8, hidden_dim=16, epochs=1)
     train("sample", cooccurrence=COUNTING, embeddings=EmbeddingConfig(dim=8), session_model=session)
     return load_recommender()
@@ -55,14 +55,14 @@ def client(champion):
 
 @pytest.fixture(scope="module")
 def grown(champion, home):
-    """The sample, and a film that nobody knew, watched by ten people since."""
+    """The sample with a new item, which ten users have interacted with since."""
     shutil.copytree(home / "sample", home / "grown")
-    films = pd.read_csv(home / "grown/movies.csv")
-    films.loc[len(films)] = {**films.iloc[0], "movieId": 999, "title": "New Film (2026)"}
-    films.to_csv(home / "grown/movies.csv", index=False)
+    movies = pd.read_csv(home / "grown/movies.csv")
+    movies.loc[len(movies)] = {**movies.iloc[0], "movieId": 999, "title": "New Film (2026)"}
+    movies.to_csv(home / "grown/movies.csv", index=False)
     ratings = pd.read_csv(home / "grown/ratings.csv")
     last = ratings.groupby("userId")["timestamp"].max().head(10)
-    seen = [(user, 999, 5.0, moment + 60) for user, moment in last.items()]
+    seen = [(user, 999, 5.0, time + 60) for user, time in last.items()]
     new = pd.DataFrame(seen, columns=["userId", "movieId", "rating", "timestamp"])
     pd.concat([ratings, new]).to_csv(home / "grown/ratings.csv", index=False)
     return "grown"
@@ -80,14 +80,14 @@ def test_unchanged_ratings_train_nothing(champion, client):
 
 
 def test_recommend_uses_the_ratings_of_the_champion_by_default(champion):
-    """An event that starts the flow names no data."""
+    """A flow that an event starts has no parameter `source`."""
     folder = recommend(day=date(2026, 11, 27))
     assert hash_files(Path("sample")) in Path(folder, "_manifest.json").read_text()
     assert pd.read_parquet(folder)["user_id"].nunique() == 80
 
 
 def without_last(folder, n_users):
-    """A copy of the ratings in which some users have lost their last watch."""
+    """A copy of the ratings without the last interaction of some users."""
     name = f"less {n_users}"
     shutil.copytree(folder, name)
     ratings = pd.read_csv(f"{name}/ratings.csv").sort_values("timestamp", kind="stable")
@@ -97,7 +97,7 @@ def without_last(folder, n_users):
 
 
 def test_targets_that_the_champion_was_trained_on_are_dropped(champion, client, caplog):
-    """Where the last watch is gone, the one before the validation target becomes one."""
+    """Without the last interaction, a training interaction becomes the validation target."""
     run_id = refresh(without_last("sample", 7), warm_start=WarmStart(epochs=1))
     assert "7 of 80 validation targets" in caplog.text
     metrics = client.get_run(run_id).data.metrics
@@ -117,22 +117,22 @@ def test_unknown_training_data_is_reported(home, caplog, artifacts_of, earlier, 
     split = leave_last_out(read_ratings("sample"))
 
     @flow
-    def look():
-        with tracking.start_run("look", "looking") as run:
+    def check():
+        with tracking.start_run("check", "checks") as run:
             unpromoted = drop_leaked_targets(split, earlier, run)
         return unpromoted is split, str(get_run_context().flow_run.id)
 
-    unchanged, run_id = look()
+    unchanged, run_id = check()
     assert unchanged
     (artifact,) = artifacts_of(run_id)
     assert artifact.key == "leaked-targets"
     for text in (caplog.text, artifact.data):
-        assert "Cannot tell" in text
+        assert "Cannot determine" in text
         assert reason in text
 
 
 def test_a_challenger_is_promoted_only_if_it_is_better(champion, client, grown, caplog):
-    """Once with a bar that nothing clears, and once with one that is fair."""
+    """Refresh with a threshold that no model reaches, then with the default."""
     modest = WarmStart(epochs=1, learning_rate=1e-6)
     first = refresh(grown, warm_start=modest, promotion=PromotionRule(min_improvement=1))
     assert "Updating earlier counts" in caplog.text
@@ -141,11 +141,11 @@ def test_a_challenger_is_promoted_only_if_it_is_better(champion, client, grown, 
     (unpromoted,) = [v for v in client.search_model_versions("name='recsys'") if v.run_id == first]
     assert "not promoted" in unpromoted.description
     assert client.get_model_version_by_alias("recsys", "champion").run_id != first
-    assert refresh(grown) is None, "these ratings have been learned from"
+    assert refresh(grown) is None, "the latest version was trained on these ratings"
 
-    films = pd.read_csv(f"{grown}/movies.csv")
-    films["title"] += " "
-    films.to_csv(f"{grown}/movies.csv", index=False)  # other bytes
+    movies = pd.read_csv(f"{grown}/movies.csv")
+    movies["title"] += " "
+    movies.to_csv(f"{grown}/movies.csv", index=False)  # other bytes
     second = refresh(
         grown, warm_start=WarmStart(epochs=10, learning_rate=0.01), include_user_histories=True
     )
@@ -154,10 +154,10 @@ def test_a_challenger_is_promoted_only_if_it_is_better(champion, client, grown, 
     promoted = load_recommender()
     assert 999 in promoted.bundle.items
     log = read_ratings(grown)
-    watched = set(log.items.ids[log.history(0)].tolist())
+    history = set(log.items.ids[log.history(0)].tolist())
     best = promoted.recommend_user(log.users.ids[0], 3)["item_id"]
     assert len(best) == 3
-    assert not watched & set(best)
+    assert not history & set(best)
 
 
 GRID = SearchSpace(embeddings={"dim": [4, 8]}, session_model={"hidden_dim": [8], "epochs": [1]})
@@ -170,7 +170,7 @@ def trials_of(client, run_id):
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
     experiment = [run.info.experiment_id]
     done = client.search_runs(experiment, f"tags.`mlflow.parentRunId` = '{run_id}'")
-    processes = {one.info.run_name: one.data.tags["recsys.process"] for one in done}
+    processes = {run.info.run_name: run.data.tags["recsys.process"] for run in done}
     processes.pop("data")
     return {row["trial"]: row for row in rows}, processes
 
@@ -190,7 +190,7 @@ def test_a_sweep_runs_each_trial_once(home):
 
     wider = SearchSpace(
         embeddings={"dim": [4, 8, 99]}, session_model=GRID.session_model
-    )  # 99 > 60 films
+    )  # 99 > 60 items
     again, done = trials_of(client, sweep("sample", cooccurrence=COUNTING, search=wider))
     assert set(done) == {"embeddings dim=99"}
     assert {name: row["status"] for name, row in again.items()} == {
@@ -202,7 +202,7 @@ def test_a_sweep_runs_each_trial_once(home):
 
 
 def test_dask_workers_run_the_trials_of_one_sweep(home, client):
-    """On a cluster that is there already, as `--cluster` names it."""
+    """On an existing cluster, as with `--cluster`."""
     grid = SearchSpace(embeddings={"dim": [5, 6], "optimizer": ["scaled_sgd", "adam"]})
     alone = {"threads_per_worker": 1, "dashboard_address": None}
     with LocalCluster(n_workers=2, **alone) as cluster:
@@ -232,11 +232,11 @@ def test_a_sweep_that_is_stopped_leaves_no_process_behind(home, client, stop):
     deadline = time.monotonic() + 120
     while not any(name.startswith("session_model") for name, _ in running(client) - before):
         assert process.poll() is None, "the sweep ended by itself"
-        assert time.monotonic() < deadline, "no trial was begun"
+        assert time.monotonic() < deadline, "no trial was started"
         time.sleep(0.2)
     pool = psutil.Process(process.pid).children(recursive=True)
     assert pool
-    if stop == signal.SIGINT:  # which a terminal sends to all
+    if stop == signal.SIGINT:  # a terminal sends it to all processes
         os.killpg(process.pid, stop)
     else:
         process.send_signal(stop)
@@ -246,7 +246,7 @@ def test_a_sweep_that_is_stopped_leaves_no_process_behind(home, client, stop):
 
 
 def running(client):
-    experiments = [one.experiment_id for one in client.search_experiments()]
+    experiments = [each.experiment_id for each in client.search_experiments()]
     found = client.search_runs(experiments, "attributes.status = 'RUNNING'")
     return {(run.info.run_name, run.info.run_id) for run in found}
 
@@ -264,6 +264,6 @@ def test_two_dask_workers_count_what_one_machine_counts(home):
     expected = count_cooccurrence(log, 3.5)
     found = open_blocks(folder).load()
     ours = found.items.ids
-    place = expected.items.indices(ours)
-    assert (found.matrix != expected.matrix[place][:, place]).nnz == 0
+    index = expected.items.indices(ours)
+    assert (found.matrix != expected.matrix[index][:, index]).nnz == 0
     assert found.matrix.nnz == expected.matrix.nnz

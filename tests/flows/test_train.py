@@ -138,7 +138,7 @@ def test_the_same_seed_gives_the_same_metrics_to_the_last_digit(client, run_ids)
 
 @pytest.fixture(scope="module")
 def again(run_ids):
-    """A third run, with all there that the second has made."""
+    """A third run, with the cache of the second."""
     return train.with_options(flow_run_name="again")(source="sample", **SETTINGS)
 
 
@@ -163,13 +163,13 @@ def test_cached_results_are_not_computed_again(again):
 def test_a_run_from_the_cache_records_the_same(client, run_ids, again):
     before, after = (children(client, run_id) for run_id in (run_ids[1], again))
     assert set(before) == set(after)
-    for name in set(before) - {"lstm"}:  # which tells how fast it was
+    for name in set(before) - {"lstm"}:  # its metrics include the speed
         assert recorded(client, before[name]) == recorded(client, after[name])
     assert len(recorded(client, after["embeddings"])["curves"]["epoch/loss"]) > 5
 
 
 def test_runs_are_tagged_with_cached_results(client, run_ids, again):
-    made, taken = (
+    tags, cached = (
         {
             name: run.data.tags["cached_from"].rpartition("/")[0]
             for name, run in children(client, run_id).items()
@@ -177,10 +177,10 @@ def test_runs_are_tagged_with_cached_results(client, run_ids, again):
         }
         for run_id in (run_ids[1], again)
     )
-    assert made == {}
+    assert tags == {}
     baselines = dict.fromkeys(CACHED[2:], "data/cache/reports")
     folders = {"cooccurrence": "data/cache/counts", "embeddings": "data/cache/embeddings"}
-    assert taken == folders | baselines
+    assert cached == folders | baselines
 
 
 def test_another_process_uses_the_cache_and_prints_the_table(client, again):
@@ -227,10 +227,10 @@ def test_a_damaged_result_is_computed_again(again, kind, caplog):
                 file.write_bytes(file.read_bytes()[:-1])
     train.with_options(flow_run_name=f"damaged {kind}")(source="sample", **SETTINGS)
     states = task_states(f"damaged {kind}")
-    made = {name for name in CACHED if states[name] == "Completed"}
-    assert made == ({"fit embeddings"} if kind == "embeddings" else set(CACHED[2:]))
+    computed = {name for name in CACHED if states[name] == "Completed"}
+    assert computed == ({"fit embeddings"} if kind == "embeddings" else set(CACHED[2:]))
     warned = [text for text in caplog.messages if "The cached result is invalid" in text]
-    assert len(warned) == len(made)
+    assert len(warned) == len(computed)
     assert all(f"data/cache/{kind}/" in text and "altered or damaged" in text for text in warned)
 
 
@@ -274,11 +274,11 @@ def unfinished(client):
 
 
 def wait_for_lstm(client, process):
-    """Wait until a process trains the LSTM; give back the runs that are then open."""
+    """Wait until a process trains the LSTM; return the runs in progress."""
     deadline = time.monotonic() + 120
     while "lstm" not in (running := unfinished(client)):
         assert process.poll() is None, "the run ended by itself"
-        assert time.monotonic() < deadline, "the run never came to the LSTM"
+        assert time.monotonic() < deadline, "the run did not reach the LSTM"
         time.sleep(0.2)
     return running
 
@@ -317,7 +317,7 @@ def test_a_killed_run_is_resumed_after_its_latest_epoch(client, home):
     lstm = children(client, run_id)["lstm"].info.run_id
     speeds = client.get_metric_history(lstm, "epoch/interactions_per_second")
     assert len(speeds) == 40
-    # How long an epoch took is never the same twice: these are the epochs of the killed run.
+    # Speeds differ between runs, so equal ones show that the epochs are those of the killed run.
     assert [speed.value for speed in speeds[: len(done)]] == [
         epoch["interactions_per_second"] for epoch in done
     ]
