@@ -30,8 +30,8 @@ from recsys.errors import ConfigError, NetworkError, RecsysError
 COMMANDS = {
     "train": "train, evaluate and register a recommender",
     "refresh": "update the champion with new ratings",
-    "sweep": "compare combinations of settings",
-    "recommend": "recommend items to every user",
+    "sweep": "compare all combinations of some settings",
+    "recommend": "write recommendations for every user",
 }
 _INTERRUPTED = 128 + signal.SIGINT
 """The exit status of a process that was stopped by Ctrl-C."""

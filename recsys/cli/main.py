@@ -10,7 +10,7 @@ from recsys.cli import data, gc, recommend, serve, train
 from recsys.errors import RecsysError
 
 app = typer.Typer(
-    help="Train recommenders from logs of ratings, serve them, and ask them for recommendations.",
+    help="Train recommenders from logs of ratings, serve them and query them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

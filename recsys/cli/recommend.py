@@ -1,4 +1,4 @@
-"""`recsys next`, `similar`, `search`, `explain` and `sequences`: ask a recommender."""
+"""`recsys next`, `similar`, `search`, `explain` and `sequences`: query a recommender."""
 
 from __future__ import annotations
 

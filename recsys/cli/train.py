@@ -14,7 +14,7 @@ app = typer.Typer()
 _FLOWS: Final = {
     "train": "Train, evaluate and register a recommender.",
     "refresh": "Update the champion with new ratings.",
-    "sweep": "Train session models with all combinations of some settings.",
+    "sweep": "Compare all combinations of some settings.",
     "recommend": "Write recommendations for every user.",
 }
 

@@ -1,7 +1,7 @@
 """Item-item co-occurrence counts X_ij, and similarities computed from them.
 
 interactions → positive events → row blocks of X → counts in memory or on disk → weighting
-→ neighbours. numba is imported when something is counted, not before.
+→ neighbours. numba is imported on the first count.
 """
 
 from recsys.cooccurrence.blocks import (

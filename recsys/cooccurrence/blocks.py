@@ -64,7 +64,7 @@ class CooccurrenceBlocks(CountMetadata):
             yield RowBlock(int(arrays["start"]), matrix).scaled(self.scale)
 
     def marginals(self) -> Marginals:
-        """How often each item occurs at all."""
+        """How often each item occurs."""
         if self.window is None:
             return self.set_marginals()
         return Marginals(self.row_sums, self.column_sums, float(self.row_sums.sum()))
@@ -117,7 +117,7 @@ class WrittenBlock(NamedTuple):
 
 
 def write_blocks(folder: Path, plan: CountPlan) -> CooccurrenceBlocks:
-    """Count, and write each block of rows when it is counted; replaces an existing folder."""
+    """Count row blocks and write each to the folder; an existing folder is replaced."""
     with atomic_folder(folder) as tmp_path:
         blocks = plan.map_blocks(lambda block: write_block(tmp_path, block))
         finalize_blocks(tmp_path, blocks, plan.metadata)
@@ -129,7 +129,7 @@ def save_cooccurrence(counts: Cooccurrence, folder: Path) -> CooccurrenceBlocks:
 
     Args:
         counts: whole numbers.
-        folder: appears when everything is written; an existing folder is replaced.
+        folder: written atomically; an existing folder is replaced.
 
     Raises:
         ConfigError: the counts are decayed, and therefore not whole numbers.

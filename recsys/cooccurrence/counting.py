@@ -1,4 +1,4 @@
-"""Counting co-occurrences: into memory, onto disk, or straight to neighbours or pairs."""
+"""Count co-occurrences in memory or on disk, or find neighbours directly."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def count_cooccurrence(
         min_rating: lowest rating of a positive interaction; None counts every interaction, as
             does data without ratings.
         window: count pairs of interactions within a window instead.
-        memory_limit: most memory to use in addition to the interactions, such as "2GB".
+        memory_limit: maximum memory to use in addition to the interactions, such as "2GB".
         folder: write X to this folder in blocks of rows, instead of keeping it in memory. An
             existing folder is replaced.
         runtime: number of threads; by default OMP_NUM_THREADS or all cores.
@@ -132,7 +132,7 @@ def count_neighbours(
 
     Args:
         interactions: user histories.
-        k: most neighbours of an item.
+        k: maximum number of neighbours of an item.
         weighting: of the counts; by default the cosine.
         min_rating: lowest rating of a positive interaction.
         window: count pairs of interactions within a window.

@@ -7,7 +7,7 @@ the result does not depend on the partitions. No worker holds all of X: blocks a
 number of entries, and only a few are in progress at a time.
 
 Every task can be repeated with the same result, and files appear complete or not at all, so Dask
-recomputes what a lost worker had. Dask is imported when something is counted, not before.
+recomputes the results of a lost worker. Dask is imported on the first count.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def count_on_cluster(
         A reader of the blocks.
 
     Raises:
-        DataError: the source cannot be used, nothing counts, or a worker does not see `folder`.
+        DataError: the source cannot be used, has no positive interactions, or a worker does not
+            see `folder`.
         ConfigError: Dask is not installed, the cluster does not answer or has no workers, or
             `memory_limit` is too low.
     """
@@ -162,7 +163,7 @@ def count_on_cluster(
 @dataclass(frozen=True)
 class _Job:
     plans: list[Future[Any]]
-    """`CountPlan` of each partition in which something counts."""
+    """`CountPlan` of each partition with positive interactions."""
     item_ids: NDArray[Any]
     """Item ids of all partitions, ascending."""
     item_counts: NDArray[np.int64]
@@ -437,7 +438,7 @@ def plan_partition(
 
 
 def sizes_of(plan: CountPlan) -> NDArray[np.int64]:
-    """Users of each item, and most entries of each row; both can be added, [2, n_items]."""
+    """Users of each item and maximum entries of each row, both of which can be added, [2, n_items]."""
     return np.stack([plan.counter.item_counts, plan.counter.max_entries])
 
 

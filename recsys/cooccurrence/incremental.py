@@ -34,7 +34,8 @@ def update_cooccurrence(
         runtime: number of threads.
 
     Raises:
-        DataError: `counts` are not the counts of `old`, or nothing counts in `new`.
+        DataError: `counts` are not the counts of `old`, or `new` has no positive
+            interactions.
     """
     if counts.items != old.items or counts.n_users != old.n_users:
         raise DataError(
@@ -60,7 +61,7 @@ def update_cooccurrence(
 def _changed_users(
     counts: Cooccurrence, old: Interactions, new: Interactions
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Whose positive events differ, [n_users] of `old` and [n_users] of `new`."""
+    """Users whose positive events differ, [n_users] of `old` and [n_users] of `new`."""
     events, new_events = (positive_events(log, counts.min_rating) for log in (old, new))
     new_user = new.users.indices(old.users.ids)
     common = np.flatnonzero(new_user >= 0)
@@ -97,7 +98,7 @@ def _event_positions(
 def _count(
     counts: Cooccurrence, interactions: Interactions, runtime: Runtime | None
 ) -> Cooccurrence:
-    """Count with the settings of `counts`; zeros if nothing counts."""
+    """Count with the settings of `counts`; zeros without positive interactions."""
     n_items = interactions.n_items
     rating, min_rating = interactions.rating, counts.min_rating
     is_empty = not len(interactions)

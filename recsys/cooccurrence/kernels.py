@@ -170,7 +170,7 @@ def _scatter_counts(users: NDArray[np.int32], histories: RaggedArray, counts: ND
     """Count the items in the histories of `users`."""
     per_line = 64 // histories.values.itemsize  # values in a cache line
     for index, user in enumerate(users):
-        # Histories are all over the memory: waiting for each one would take most of the time.
+        # Histories are scattered in memory: most of the time would be spent waiting for them.
         if index + _AHEAD < len(users):
             ahead = users[index + _AHEAD]
             for line in range(histories.offsets[ahead], histories.offsets[ahead + 1], per_line):

@@ -14,7 +14,7 @@ from recsys.vocabulary import Vocabulary
 
 
 class Marginals(NamedTuple):
-    """How often each item occurs at all; weightings divide by this.
+    """How often each item occurs; weightings divide by this.
 
     Without a window, an item occurs once for each of its users, and the total is the number of
     users. With a window, it occurs once for each pair that it is part of, and the total is the
@@ -30,7 +30,7 @@ class Marginals(NamedTuple):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CountMetadata:
-    """What the counts were made from."""
+    """How the counts were made."""
 
     item_counts: NDArray[np.int64]
     """Number of users of each item, [n_items]."""
@@ -75,7 +75,7 @@ class Cooccurrence(CountMetadata):
     unless its direction is `forward`."""
 
     def marginals(self) -> Marginals:
-        """How often each item occurs at all."""
+        """How often each item occurs."""
         if self.window is None:
             return self.set_marginals()
         rows = np.asarray(self.matrix.sum(axis=1), np.float64)

@@ -30,7 +30,7 @@ from recsys.errors import ConfigError, DataError
 T = TypeVar("T")
 
 BLOCK_ENTRIES: Final = 2_000_000
-"""Most entries of a block, unless a single row has more. Blocks that fit the cache are fastest."""
+"""Maximum entries of a block, unless one row has more. Blocks that fit the cache are fastest."""
 _ENTRY_BYTES: Final = 24
 """Memory per entry of a block: a column and a count, and a copy of both where they are used."""
 _SAMPLED_ROWS: Final = 256
@@ -185,7 +185,7 @@ def map_blocks(
 
 
 def entries_per_block(limit: int | None, fixed_bytes: int, n_items: int, threads: int) -> int:
-    """Most entries of a row block, so that counting stays within a limit of bytes.
+    """Maximum entries of a row block for which counting stays within a memory limit.
 
     Raises:
         ConfigError: the limit is too low.
@@ -213,7 +213,7 @@ class MemoryEstimate:
     entries: int
     """Non-zero entries of X."""
     counting_bytes: int
-    """Most memory while counting, without the result."""
+    """Peak memory while counting, without the result."""
     matrix_bytes: int
     """Memory of the whole matrix."""
     disk_bytes: int
@@ -237,7 +237,7 @@ class CountPlan:
     threads: int
     block_entries: int
     fixed_bytes: int
-    """Memory that counting uses in any case."""
+    """Memory that counting uses apart from the blocks."""
 
     def map_blocks(self, function: Callable[[RowBlock], T]) -> Iterator[T]:
         """Yield the result of a function for each block of integers, in order."""
@@ -268,7 +268,7 @@ class CountPlan:
         return make_csr(counts, columns, offsets, (n_items, n_items))
 
     def marginals(self) -> Marginals:
-        """How often each item occurs at all; with a window, this counts X."""
+        """How often each item occurs; with a window, this counts X."""
         if self.metadata.window is None:
             return self.metadata.set_marginals()
         rows, columns = np.zeros(self.counter.n_items), np.zeros(self.counter.n_items)
@@ -312,7 +312,7 @@ def plan_count(
     """Plan a count; for the arguments, see `count_cooccurrence`.
 
     Raises:
-        DataError: nothing counts, or the window does not fit the data.
+        DataError: there are no positive interactions, or the window needs missing timestamps.
         ConfigError: `memory_limit` is too low.
     """
     from recsys.cooccurrence.counters import SetCounter, WindowCounter

@@ -83,6 +83,7 @@ class LeaveLastN(SplitConfig):
 
     method: Literal["leave_last_n"] = "leave_last_n"
     n: int = Field(ge=1)
+    """For `leave_last_n`: number of interactions held out per user and subset."""
 
 
 class GlobalTimeCut(SplitConfig):
@@ -90,7 +91,9 @@ class GlobalTimeCut(SplitConfig):
 
     method: Literal["global_time_cut"] = "global_time_cut"
     validation_from: TimestampLike
+    """For `global_time_cut`: start of the validation targets."""
     test_from: TimestampLike
+    """For `global_time_cut`: start of the test targets."""
 
 
 class PerUserRatio(SplitConfig):
@@ -98,7 +101,9 @@ class PerUserRatio(SplitConfig):
 
     method: Literal["per_user_ratio"] = "per_user_ratio"
     validation: float = Field(default=0.1, ge=0, lt=1)
+    """For `per_user_ratio`: share of each history for validation."""
     test: float = Field(default=0.1, ge=0, lt=1)
+    """For `per_user_ratio`: share of each history for test."""
 
 
 _SPLITTERS: dict[str, Callable[..., Split]] = {
@@ -120,7 +125,8 @@ class DataConfig(Config):
     """Policies for invalid rows."""
     filters: Filters = Filters()
     """Which interactions to use."""
+    # `--help` shows the default `method` of the last type.
     split: Annotated[
-        LeaveLastOut | LeaveLastN | GlobalTimeCut | PerUserRatio, Field(discriminator="method")
+        PerUserRatio | GlobalTimeCut | LeaveLastN | LeaveLastOut, Field(discriminator="method")
     ] = LeaveLastOut()
     """Which later interactions to hold out for validation and test."""

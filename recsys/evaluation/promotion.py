@@ -25,7 +25,9 @@ class PromotionRule(Config):
     """The conditions under which a new model replaces the champion."""
 
     metric: Literal["hit_rate", "ndcg", "mrr"] = "ndcg"
+    """Metric to compare."""
     k: int = Field(default=10, ge=1)
+    """Cutoff of the metric."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
     """Significance level of the improvement, and of a decline in any segment."""
     min_improvement: float = Field(default=0.0, ge=0)
