@@ -438,7 +438,7 @@ def plan_partition(
 
 
 def sizes_of(plan: CountPlan) -> NDArray[np.int64]:
-    """Users of each item and maximum entries of each row, both of which can be added, [2, n_items]."""
+    """Users of each item and maximum entries of each row; both can be added, [2, n_items]."""
     return np.stack([plan.counter.item_counts, plan.counter.max_entries])
 
 
