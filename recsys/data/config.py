@@ -9,15 +9,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from recsys.config import Config
+from recsys.data import splitters
 from recsys.data.filters import FilterReport, k_core, min_rating, time_window
 from recsys.data.interactions import Interactions, TimestampLike
-from recsys.data.splitters import (
-    Split,
-    global_time_cut,
-    leave_last_n,
-    leave_last_out,
-    per_user_ratio,
-)
+from recsys.data.splitters import Split
 from recsys.data.validation import Checks
 
 
@@ -69,7 +64,8 @@ class SplitConfig(Config):
     def apply(self, interactions: Interactions) -> Split:
         """Split interactions; see the function of `recsys` called `method`."""
         arguments = {name: getattr(self, name) for name in type(self).model_fields}
-        return _SPLITTERS[arguments.pop("method")](interactions, **arguments)
+        split: Callable[..., Split] = getattr(splitters, arguments.pop("method"))
+        return split(interactions, **arguments)
 
 
 class LeaveLastOut(SplitConfig):
@@ -104,12 +100,6 @@ class PerUserRatio(SplitConfig):
     """For `per_user_ratio`: share of each history for validation."""
     test: float = Field(default=0.1, ge=0, lt=1)
     """For `per_user_ratio`: share of each history for test."""
-
-
-_SPLITTERS: dict[str, Callable[..., Split]] = {
-    splitter.__name__: splitter
-    for splitter in (leave_last_out, leave_last_n, global_time_cut, per_user_ratio)
-}
 
 
 class DataConfig(Config):

@@ -17,15 +17,7 @@ from recsys import columns as names
 from recsys.config import available_threads
 from recsys.data.catalogue import ItemTable, build_catalogue
 from recsys.data.interactions import Interactions, lengths_to_offsets
-from recsys.data.tables import (
-    INVALID,
-    MISSING,
-    EncodedColumn,
-    EncodedTable,
-    RawTable,
-    is_text,
-    to_bool,
-)
+from recsys.data.tables import INVALID, MISSING, EncodedColumn, EncodedTable, RawTable, is_text
 from recsys.vocabulary import Vocabulary
 
 try:
@@ -109,7 +101,7 @@ def _encode_integers(column: pa.ChunkedArray) -> EncodedColumn:
         values = (chunk.fill_null(low) if chunk.null_count else chunk).to_numpy()
         np.subtract(values, low, out=part, dtype=np.int64, casting="unsafe")
         if chunk.null_count:
-            part[to_bool(chunk.is_null())] = MISSING
+            part[chunk.is_null().to_numpy(zero_copy_only=False)] = MISSING
     return EncodedColumn(codes, pa.array(np.arange(low, high + 1)), has_types=True)
 
 
@@ -183,9 +175,7 @@ def build_interactions(
 ) -> tuple[Interactions, NDArray[Any]]:
     """Select rows (all if `mask` is None) and sort them by user, timestamp and input order.
 
-    The codes of `table` are overwritten to save memory.
-
-    Returns the interactions, and the position of each of their rows in `table`.
+    Return them with their positions in `table`, whose codes are overwritten to save memory.
     """
     selected = None if mask is None else np.flatnonzero(mask)
 

@@ -1,7 +1,4 @@
-"""Filters of interactions, to be applied before a split.
-
-Each returns the remaining interactions, without users and items that have none left, and a report.
-"""
+"""Filters to apply before a split; each also drops users and items that have no rows left."""
 
 from __future__ import annotations
 
@@ -76,30 +73,23 @@ def k_core(
         ([1, 2], [7, 8], 2, 2)
     """
     users, items = interactions.user_index, interactions.item_index
-    mask, rounds = _core_mask(users, items, min_user_interactions, min_item_interactions)
+    mask = np.ones(len(users), dtype=np.bool_)
+    rounds = 0
+    while True:
+        frequent_user = np.bincount(users) >= min_user_interactions
+        frequent_item = np.bincount(items) >= min_item_interactions
+        selected = frequent_user[users] & frequent_item[items]
+        if selected.all():
+            break
+        mask[mask] = selected
+        users, items = users[selected], items[selected]
+        rounds += 1
     name = (
         f"k_core(min_user_interactions={min_user_interactions}, "
         f"min_item_interactions={min_item_interactions})"
     )
     remedy = "lower min_user_interactions or min_item_interactions"
     return _apply_mask(interactions, mask, name, remedy, rounds)
-
-
-def _core_mask(
-    users: NDArray[np.int32], items: NDArray[np.int32], min_user: int, min_item: int
-) -> tuple[NDArray[np.bool_], int]:
-    """Which rows are in the core, [n], and the number of rounds of removal."""
-    mask = np.ones(len(users), dtype=np.bool_)
-    rounds = 0
-    while True:
-        frequent_user = np.bincount(users) >= min_user
-        frequent_item = np.bincount(items) >= min_item
-        selected = frequent_user[users] & frequent_item[items]
-        if selected.all():
-            return mask, rounds
-        mask[mask] = selected
-        users, items = users[selected], items[selected]
-        rounds += 1
 
 
 def min_rating(interactions: Interactions, min_rating: float) -> tuple[Interactions, FilterReport]:

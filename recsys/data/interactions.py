@@ -138,11 +138,8 @@ def save_interactions(interactions: Interactions, folder: Path) -> Path:
     The folder holds `manifest.json` (size and SHA-256 of every file), `events.npz` (the arrays),
     `users.parquet` (user ids in index order) and `catalogue.parquet` (items in index order).
     """
-    arrays = {
-        name: array
-        for name in ("user_index", "item_index", "rating", "timestamp")
-        if (array := getattr(interactions, name)) is not None
-    }
+    names = "user_index", "item_index", "rating", "timestamp"
+    arrays = {n: array for n in names if (array := getattr(interactions, n)) is not None}
     with atomic_folder(folder) as tmp_path:
         write_arrays(tmp_path / "events.npz", **arrays)
         users = pd.DataFrame({columns.USER_ID: interactions.users.ids})

@@ -1,7 +1,6 @@
 """The known layouts of ratings, and how files are found and matched to a layout.
 
-To support another layout, add an entry to `LAYOUTS` and, if it has a file suffix of its own, one
-to `_LAYOUT_OF_SUFFIX`.
+To support another layout, add an entry to `LAYOUTS`.
 """
 
 from __future__ import annotations
@@ -72,6 +71,8 @@ class Layout:
     """File name that identifies the layout; None if any name will do."""
     catalogue: TableFormat = TableFormat()
     catalogue_file: str = "movies.csv"
+    suffix: str = ""
+    """Suffix of the files of ratings that the layout is the default for."""
     integer_ids: bool = False
     scale: tuple[float, float] | None = None
     """Lowest and highest rating, if they are known."""
@@ -84,6 +85,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
         "ratings.dat",
         TableFormat("::", (columns.ITEM_ID, columns.TITLE, columns.GENRES), "latin-1"),
         "movies.dat",
+        ".dat",
         integer_ids=True,
         scale=(0.5, 5.0),
     ),
@@ -92,23 +94,19 @@ LAYOUTS: Final[dict[str, Layout]] = {
         "u.data",
         TableFormat("|", (*_ITEM_COLUMNS_100K, *_GENRES_100K), "latin-1", flags=_GENRES_100K),
         "u.item",
+        ".data",
         integer_ids=True,
         scale=(1.0, 5.0),
     ),
-    "parquet": Layout(TableFormat()),
-    "csv": Layout(TableFormat()),
-    "tsv": Layout(TableFormat("\t")),
-    "sequences": Layout(TableFormat(" ", (columns.USER_ID, columns.ITEM_ID))),
+    "parquet": Layout(TableFormat(), suffix=".parquet"),
+    "csv": Layout(TableFormat(), suffix=".csv"),
+    "tsv": Layout(TableFormat("\t"), suffix=".tsv"),
+    "sequences": Layout(TableFormat(" ", (columns.USER_ID, columns.ITEM_ID)), suffix=".txt"),
 }
 """Layouts by name. `sequences` has one `user item` pair per line, in chronological order."""
 
 _LAYOUT_OF_SUFFIX: Final = {
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".txt": "sequences",
-    ".dat": "movielens-dat",
-    ".data": "movielens-100k",
+    layout.suffix: name for name, layout in LAYOUTS.items() if layout.suffix
 }
 
 

@@ -1,8 +1,4 @@
-"""Public data sets, downloaded on first use and verified.
-
-`sources.toml` lists them. An archive is extracted only if its size and SHA-256 are the recorded
-ones, and the extracted folder appears only when it is complete.
-"""
+"""Public data sets, listed in `sources.toml`: downloaded on first use, verified, extracted."""
 
 from __future__ import annotations
 
@@ -26,7 +22,6 @@ from recsys.errors import DownloadError, NetworkError, requires
 from recsys.storage import atomic_folder
 
 DEFAULT_SOURCE: Final = "ml-latest-small"
-SAMPLE_FOLDER: Final = "synthetic-sample"
 
 _TIMEOUT: tuple[float, float] = (10.0, 30.0)
 """Seconds to wait for a connection, and for the next bytes."""
@@ -118,7 +113,7 @@ def default_source(
     try:
         return fetch(DEFAULT_SOURCE, folder, notify=notify, sources=sources)
     except NetworkError as error:
-        sample = folder / SAMPLE_FOLDER
+        sample = folder / "synthetic-sample"
         if not sample.is_dir():
             write_sample(sample)
         reason = " ".join(str(error).split())

@@ -22,19 +22,14 @@ from recsys.data.layouts import (
     READ_ERRORS,
     UNIT_SEPARATOR,
     DetectedLayout,
-    FileStore,
-    TableFormat,
     narrow_separator,
 )
-from recsys.data.tables import RawTable, SourceFile, concat, select_columns
+from recsys.data.tables import COLUMNS, RawTable, SourceFile, concat, select_columns
 from recsys.errors import DataError
 
-_SMALL_INTEGER_IDS: Final = {
-    names.USER_ID: pa.int32(),
-    names.ITEM_ID: pa.int32(),
-    names.RATING: pa.float32(),
-    names.TIMESTAMP: pa.int64(),
-}
+_SMALL_INTEGER_IDS: Final = dict(
+    zip(COLUMNS, (pa.int32(), pa.int32(), pa.float32(), pa.int64()), strict=True)
+)
 _INTEGER_IDS: Final = _SMALL_INTEGER_IDS | {names.USER_ID: pa.int64(), names.ITEM_ID: pa.int64()}
 _ID: Final = pa.dictionary(pa.int32(), pa.string())
 _TEXT_IDS: Final = _INTEGER_IDS | {names.USER_ID: _ID, names.ITEM_ID: _ID}
@@ -53,9 +48,8 @@ def read_files(detected: DetectedLayout, columns: Mapping[str, str] | None) -> R
         DataError: A file is broken or empty, is not of this format, or lacks a required column.
     """
     if detected.name == "parquet":
-        return _read_parquet(detected.files, detected.ratings, columns)
-    form = LAYOUTS[detected.name].ratings
-    files = [_TextFile(detected.files, name, form) for name in detected.ratings]
+        return _read_parquet(detected, columns)
+    files = [_TextFile(detected, name) for name in detected.ratings]
     return concat([file.read(columns) for file in files])
 
 
@@ -82,10 +76,8 @@ def _to_arrow(values: pd.Series[Any]) -> pa.Array:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
-def _read_parquet(
-    files: FileStore, file_names: list[str], columns: Mapping[str, str] | None
-) -> RawTable:
-    """Read Parquet files, with or without Hive partitions."""
+def _read_parquet(detected: DetectedLayout, columns: Mapping[str, str] | None) -> RawTable:
+    files, file_names = detected.files, detected.ratings
     source = files.describe(file_names[0] if len(file_names) == 1 else "")
     try:
         with files.extracted(file_names) as folder:
@@ -107,10 +99,10 @@ def _read_parquet(
 class _TextFile:
     """A delimited text file."""
 
-    def __init__(self, files: FileStore, name: str, form: TableFormat) -> None:
-        self._open = partial(files.open, name)  # gives the decompressed content
-        self.source = files.describe(name)
-        self.form = form
+    def __init__(self, detected: DetectedLayout, name: str) -> None:
+        self._open = partial(detected.files.open, name)  # gives the decompressed content
+        self.source = detected.files.describe(name)
+        self.form = LAYOUTS[detected.name].ratings
         self.header: list[str] = []
         self.n_header_lines = 0
         self.malformed: list[pyarrow.csv.InvalidRow] = []

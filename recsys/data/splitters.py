@@ -20,16 +20,12 @@ Subset = Literal["validation", "test"]
 EXCLUDED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
 """Values of `Split.assignment`. They never decrease along the history of a user."""
 
-_ASSIGNMENT: dict[Subset, int] = {"validation": VALIDATION, "test": TEST}
-
 
 class ColdStart(NamedTuple):
-    """Which targets have a user, or an item, without train rows."""
+    """Which targets have a user, or an item, without train rows, [n] each."""
 
     users: NDArray[np.bool_]
-    """[n]"""
     items: NDArray[np.bool_]
-    """[n]"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +82,7 @@ class Split:
         so can the third interaction of a user who had two. Such targets, and those before them in
         the history of their user, become train rows.
 
-        Args:
-            earlier: What a model was trained on, matched by external ids.
+        `earlier` is what a model was trained on; users and items are matched by external ids.
         """
         log = self.interactions
         users = log.users.indices(earlier.users.ids)[earlier.user_index].astype(np.int64)
@@ -105,7 +100,8 @@ class Split:
 
     def rows(self, subset: Subset) -> NDArray[np.int64]:
         """Row number of each target, ascending, [n]."""
-        return np.flatnonzero(self.assignment == _ASSIGNMENT[subset])
+        value = VALIDATION if subset == "validation" else TEST
+        return np.flatnonzero(self.assignment == value)
 
     def users(self, subset: Subset) -> NDArray[np.int64]:
         """User index of each target, ascending, [n]; a user occurs once per target."""

@@ -253,10 +253,7 @@ def generate_movies(config: SyntheticConfig) -> tuple[Titles, pd.DataFrame]:
 
 
 def generate_block(titles: Titles, config: SyntheticConfig, block: int) -> pd.DataFrame:
-    """Generate the ratings of a block of users, sorted by user and time.
-
-    They depend on the configuration and the block number alone.
-    """
+    """Generate the ratings of a block of users, which do not depend on other blocks."""
     rng = config.rng(_USERS_STREAM, block)
     first_user = block * config.users_per_block
     n_users = min(config.users_per_block, config.n_users - first_user)
@@ -292,8 +289,7 @@ def sample_titles(
     sampling without replacement, in time proportional to the number of samples. After `rounds`, the
     few users for whom almost every draw is a repeat get Gumbel top-k sampling over all titles.
 
-    Returns:
-        User, title and number of its movies that are watched, sorted by user, [M, 3].
+    Returns user, title and number of its movies that are watched, sorted by user, [M, 3].
     """
     sampler = _TitleSampler(titles, tastes, config.sequel_probability, rng)
     finished, pending = [], np.zeros((0, 3), np.int64)
@@ -301,7 +297,9 @@ def sample_titles(
     for _ in range(rounds):
         # Half as many again, because some are repeats.
         n_draws = np.where(missing > 0, missing + missing // 2 + 4, 0)
-        pending = _drop_repeats(np.concatenate([pending, sampler.draw(n_draws)]))
+        pending = np.concatenate([pending, sampler.draw(n_draws)])
+        keys = pending[:, 0] * len(titles.taste) + pending[:, 1]
+        pending = pending[np.sort(np.unique(keys, return_index=True)[1])]  # without repeats
         n_sampled = np.bincount(pending[:, 0], pending[:, 2], len(n_events)).astype(np.int64)
         missing = np.where(missing > 0, n_events - n_sampled, 0)
         is_pending = missing[pending[:, 0]] > 0
@@ -310,13 +308,6 @@ def sample_titles(
     remaining = sampler.draw_remaining(missing, pending)
     sampled = np.concatenate([*finished, pending, *remaining])
     return _truncate(sampled[np.argsort(sampled[:, 0], kind="stable")], n_events)
-
-
-def _drop_repeats(sampled: _Ints) -> _Ints:
-    """Keep the first occurrence of each title of a user, in order."""
-    n_titles = sampled[:, 1].max(initial=0) + 1
-    _, first = np.unique(sampled[:, 0] * n_titles + sampled[:, 1], return_index=True)
-    return sampled[np.sort(first)]
 
 
 def _truncate(sampled: _Ints, n_events: _Ints) -> _Ints:
@@ -385,10 +376,7 @@ class _TitleSampler:
 def _order_sessions(
     sampled: _Ints, titles: Titles, config: SyntheticConfig, rng: Generator
 ) -> tuple[_Ints, _Ints, _Ints, _Ints]:
-    """Order titles into random sessions of one taste each, with series in order.
-
-    Returns user, title, part of the title and session of each rating, [R].
-    """
+    """Order titles into sessions: user, title, part of the title and session, [R] each."""
     group = sampled[:, 0] * config.n_tastes + titles.taste[sampled[:, 1]]
     sampled = sampled[np.argsort(group, kind="stable")]
     group.sort()

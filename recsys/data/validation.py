@@ -281,14 +281,12 @@ class RowValidator:
         return True
 
     def report(self, n_used: int, has_timestamps: bool, path: Path | None) -> ReadReport:
-        """Create the report, and write the quarantined rows to `path` if it is given.
-
-        If there are none, the file of an earlier run is removed.
-        """
+        """Create the report. Write quarantined rows to `path`; without any, remove the file."""
         quarantined = pd.concat(self.quarantined) if self.quarantined else pd.DataFrame()
         if len(quarantined):
-            by = ["file", "line"]
-            quarantined = quarantined.sort_values(by, kind="stable", ignore_index=True)
+            quarantined = quarantined.sort_values(
+                ["file", "line"], kind="stable", ignore_index=True
+            )
         if path is not None:
             _write_quarantined(quarantined, path)
         return ReadReport(
