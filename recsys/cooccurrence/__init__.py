@@ -11,10 +11,7 @@ from recsys.cooccurrence.blocks import (
     save_cooccurrence,
 )
 from recsys.cooccurrence.config import CooccurrenceConfig, Window
-from recsys.cooccurrence.counting import (
-    count_cooccurrence,
-    count_neighbours,
-)
+from recsys.cooccurrence.counting import count_cooccurrence, count_neighbours
 from recsys.cooccurrence.incremental import update_cooccurrence
 from recsys.cooccurrence.matrix import Cooccurrence, Marginals, RowBlock
 from recsys.cooccurrence.topk import keep_top_k, top_k

@@ -105,14 +105,12 @@ class WeightedBlocks:
 
 
 class WrittenBlock(NamedTuple):
-    """A block on disk, with sums in the integer type of the counts."""
+    """A block on disk, with sums in the integer type of the counts, [n_rows] and [n_items]."""
 
     name: str
     start: int
     row_sums: NDArray[Any]
-    """[n_rows]."""
     column_sums: NDArray[Any]
-    """[n_items]."""
     n_entries: int
 
 
@@ -125,11 +123,7 @@ def write_blocks(folder: Path, plan: CountPlan) -> CooccurrenceBlocks:
 
 
 def save_cooccurrence(counts: Cooccurrence, folder: Path) -> CooccurrenceBlocks:
-    """Write counts that are in memory, as one block.
-
-    Args:
-        counts: whole numbers.
-        folder: written atomically; an existing folder is replaced.
+    """Write counts that are in memory, as one block; replaces an existing folder.
 
     Raises:
         ConfigError: the counts are decayed, and therefore not whole numbers.
@@ -189,9 +183,7 @@ def finalize_blocks(folder: Path, blocks: Iterable[WrittenBlock], metadata: Coun
 def open_blocks(folder: Path | str, *, verify: bool = True) -> CooccurrenceBlocks:
     """Open counts that `count_cooccurrence` wrote to a folder.
 
-    Args:
-        folder: where the counts are.
-        verify: check every file against its SHA-256 first.
+    Unless `verify` is false, every file is first checked against its SHA-256.
 
     Raises:
         BundleError: the folder does not contain counts, or a file is missing or damaged.
@@ -199,9 +191,8 @@ def open_blocks(folder: Path | str, *, verify: bool = True) -> CooccurrenceBlock
     folder = Path(folder)
     manifest = verify_manifest(folder) if verify else read_json(folder / MANIFEST)
     if manifest.get("format") != FORMAT:
-        raise BundleError(
-            f"{folder} contains {manifest.get('format', 'an unknown format')!r}, not {FORMAT!r}"
-        )
+        found = manifest.get("format", "an unknown format")
+        raise BundleError(f"{folder} contains {found!r}, not {FORMAT!r}")
     ids = pd.read_parquet(folder / "items.parquet")[columns.ITEM_ID]
     window = manifest["window"]
     return CooccurrenceBlocks(

@@ -6,6 +6,7 @@ Importing this module imports numba.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -21,27 +22,41 @@ _SPARSE_ROW: Final = 6
 _DAY: Final = 86_400.0
 
 
-class SetCounter:
-    """Counts rows of X from sets: X_ij is the number of users who have both i and j.
+@dataclass(frozen=True, eq=False)
+class RowCounter:
+    """Counts any rows of X; several threads may use it at once."""
+
+    item_counts: NDArray[np.int64]
+    """Number of users of each item, [n_items]."""
+    max_entries: NDArray[np.int64]
+    """Upper bound of the number of entries of each row, [n_items]."""
+    index: kernels.SetIndex | kernels.WindowIndex
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the counts, an integer, so that sums do not depend on the order."""
+        return np.dtype(np.int32 if isinstance(self.index, kernels.SetIndex) else np.int64)
+
+    def count_rows(self, start: int, stop: int, buffers: CsrBuffers) -> None:
+        """Count rows `start` to `stop`, columns ascending, zeros left out."""
+        if isinstance(self.index, kernels.SetIndex):
+            kernels.count_set_rows(start, stop, self.index, buffers)
+        else:
+            kernels.count_window_rows(start, stop, self.index, buffers)
+
+
+def set_counter(histories: RaggedArray, n_items: int, threads: int = 1) -> RowCounter:
+    """A counter of sets: X_ij is the number of users who have both i and j.
 
     Row i is the sum, over the users of i, of the items that they have.
     """
-
-    dtype: np.dtype[Any] = np.dtype(np.int32)
-
-    def __init__(self, histories: RaggedArray, n_items: int, threads: int = 1) -> None:
-        self.n_items = n_items
-        by_user = sort_unique(histories, n_items, threads)
-        self.item_counts = np.bincount(by_user.values, minlength=n_items)
-        offsets = np.concatenate([[0], self.item_counts.cumsum()])
-        by_item = RaggedArray(offsets, kernels.transpose(by_user, offsets))
-        costs = kernels.row_costs(by_user, n_items)
-        self.max_entries = np.minimum(costs, n_items - 1)
-        self._index = kernels.SetIndex(by_item, by_user, costs * _SPARSE_ROW < n_items - 1)
-
-    def count_rows(self, start: int, stop: int, buffers: CsrBuffers) -> None:
-        """Count rows `start` to `stop`."""
-        kernels.count_set_rows(start, stop, self._index, buffers)
+    by_user = sort_unique(histories, n_items, threads)
+    item_counts = np.bincount(by_user.values, minlength=n_items)
+    offsets = np.concatenate([[0], item_counts.cumsum()])
+    by_item = RaggedArray(offsets, kernels.transpose(by_user, offsets))
+    met = kernels.count_neighbours_met(by_user, n_items)
+    index = kernels.SetIndex(by_item, by_user, is_sparse=met * _SPARSE_ROW < n_items - 1)
+    return RowCounter(item_counts, np.minimum(met, n_items - 1), index)
 
 
 def sort_unique(histories: RaggedArray, n_items: int, threads: int = 1) -> RaggedArray:
@@ -58,54 +73,38 @@ def sort_unique(histories: RaggedArray, n_items: int, threads: int = 1) -> Ragge
     with ThreadPoolExecutor(threads, thread_name_prefix="cooccurrence") as pool:
         list(pool.map(sort, range(0, n_users, step)))
     if lengths.sum() < len(values):
-        values = kernels.remove_gaps(values, histories.offsets[:-1], lengths)
+        values = kernels.gather_rows(values, histories.offsets[:-1], lengths)
     return RaggedArray(np.concatenate([[0], lengths.cumsum()]), values)
 
 
-class WindowCounter:
-    """Counts rows of X from pairs of events within a window of a history, oldest first.
+def window_counter(
+    histories: RaggedArray, n_items: int, window: Window, timestamp: NDArray[np.int64] | None
+) -> RowCounter:
+    """A counter of pairs of events within a window of a history, oldest first.
 
     Raises:
         DataError: the window has a half-life and there are no timestamps.
     """
-
-    dtype: np.dtype[Any] = np.dtype(np.int64)
-
-    def __init__(
-        self,
-        histories: RaggedArray,
-        n_items: int,
-        window: Window,
-        timestamp: NDArray[np.int64] | None = None,
-    ) -> None:
-        if window.half_life_days is None:
-            timestamp = np.zeros(0, np.int64)
-        elif timestamp is None:
-            raise DataError("half_life_days needs timestamps, and the interactions have none")
-        self.n_items = n_items
-        distinct = sort_unique(histories, n_items).values
-        self.item_counts = np.bincount(distinct, minlength=n_items)
-        n_users = len(histories.offsets) - 1
-        n_events = np.bincount(histories.values, minlength=n_items)
-        in_reach = min(2 * window.size, int(histories.lengths.max(initial=0)))
-        self.max_entries = np.minimum(n_events * in_reach, n_items - 1)
-        self._index = kernels.WindowIndex(
-            histories=histories,
-            user_index=np.repeat(np.arange(n_users, dtype=np.int32), histories.lengths),
-            events=RaggedArray(
-                np.concatenate([[0], n_events.cumsum()]),
-                np.argsort(histories.values, kind="stable"),
-            ),
-            timestamp=timestamp,
-            half_life=(window.half_life_days or 1.0) * _DAY,
-            decay=_decay_by_distance(window),
-            symmetric=window.direction == "symmetric",
-            count_users=window.repeats == "count_users",
-        )
-
-    def count_rows(self, start: int, stop: int, buffers: CsrBuffers) -> None:
-        """Count rows `start` to `stop`."""
-        kernels.count_window_rows(start, stop, self._index, buffers)
+    if window.half_life_days is None:
+        timestamp = np.zeros(0, np.int64)
+    elif timestamp is None:
+        raise DataError("half_life_days needs timestamps, and the interactions have none")
+    item_counts = np.bincount(sort_unique(histories, n_items).values, minlength=n_items)
+    n_events = np.bincount(histories.values, minlength=n_items)
+    in_reach = min(2 * window.size, int(histories.lengths.max(initial=0)))
+    users = np.arange(len(histories.lengths), dtype=np.int32)
+    event_offsets = np.concatenate([[0], n_events.cumsum()])
+    index = kernels.WindowIndex(
+        histories=histories,
+        user_index=np.repeat(users, histories.lengths),
+        events=RaggedArray(event_offsets, np.argsort(histories.values, kind="stable")),
+        timestamp=timestamp,
+        half_life=(window.half_life_days or 1.0) * _DAY,
+        decay=_decay_by_distance(window),
+        symmetric=window.direction == "symmetric",
+        count_users=window.repeats == "count_users",
+    )
+    return RowCounter(item_counts, np.minimum(n_events * in_reach, n_items - 1), index)
 
 
 def _decay_by_distance(window: Window) -> NDArray[np.int64]:

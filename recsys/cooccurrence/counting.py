@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import overload
 
@@ -12,12 +11,7 @@ from recsys.config import Runtime
 from recsys.cooccurrence.blocks import CooccurrenceBlocks, write_blocks
 from recsys.cooccurrence.config import CooccurrenceConfig, Window
 from recsys.cooccurrence.matrix import Cooccurrence, RowBlock
-from recsys.cooccurrence.planner import (
-    CountPlan,
-    format_bytes,
-    parse_bytes,
-    plan_count,
-)
+from recsys.cooccurrence.planner import CountPlan, format_bytes, parse_bytes, plan_count
 from recsys.cooccurrence.topk import keep_top_k
 from recsys.cooccurrence.weightings import WeightingConfig, weight_block
 from recsys.data import Interactions
@@ -35,7 +29,6 @@ def count_cooccurrence(
     memory_limit: str | int | None = ...,
     folder: None = ...,
     runtime: Runtime | None = ...,
-    notify: Callable[[str], object] | None = ...,
 ) -> Cooccurrence: ...
 
 
@@ -48,7 +41,6 @@ def count_cooccurrence(
     memory_limit: str | int | None = ...,
     folder: Path | str,
     runtime: Runtime | None = ...,
-    notify: Callable[[str], object] | None = ...,
 ) -> CooccurrenceBlocks: ...
 
 
@@ -60,7 +52,6 @@ def count_cooccurrence(
     memory_limit: str | int | None = None,
     folder: Path | str | None = None,
     runtime: Runtime | None = None,
-    notify: Callable[[str], object] | None = None,
 ) -> Cooccurrence | CooccurrenceBlocks:
     """Count, for each pair of items, the users with positive interactions with both.
 
@@ -75,7 +66,6 @@ def count_cooccurrence(
         folder: write X to this folder in blocks of rows, instead of keeping it in memory. An
             existing folder is replaced.
         runtime: number of threads; by default OMP_NUM_THREADS or all cores.
-        notify: called before counting with the expected memory and disk usage.
 
     Returns:
         The counts; with a `folder`, a reader of the blocks.
@@ -88,33 +78,26 @@ def count_cooccurrence(
     Example:
         >>> import pandas as pd
         >>> from recsys.data import read_ratings
-        >>> ratings = pd.DataFrame({
-        ...     "user_id": [1, 1, 1, 2, 2, 2],
-        ...     "item_id": [7, 8, 9, 7, 8, 9],
-        ...     "rating":  [5, 4, 1, 4, 5, 5],
-        ... })
+        >>> users, items, stars = [1, 1, 1, 2, 2, 2], [7, 8, 9, 7, 8, 9], [5, 4, 1, 4, 5, 5]
+        >>> ratings = pd.DataFrame({"user_id": users, "item_id": items, "rating": stars})
         >>> count_cooccurrence(read_ratings(ratings)).matrix.toarray().tolist()
         [[0, 2, 1], [2, 0, 1], [1, 1, 0]]
     """
     limit = None if memory_limit is None else parse_bytes(memory_limit)
     plan = plan_count(interactions, min_rating, window=window, memory_limit=limit, runtime=runtime)
-    if notify is not None or limit is not None:
-        _check_budget(plan, limit if folder is None else None, notify)
     if folder is not None:
         return write_blocks(Path(folder), plan)
+    if limit is not None:
+        _require_memory(plan, limit)
     return Cooccurrence(matrix=plan.matrix(), **plan.metadata.metadata())
 
 
-def _check_budget(
-    plan: CountPlan, limit: int | None, notify: Callable[[str], object] | None
-) -> None:
-    estimate = plan.estimate()
-    if notify is not None:
-        notify(f"co-occurrence: {estimate}")
-    if limit is not None and estimate.matrix_bytes + estimate.counting_bytes > limit:
+def _require_memory(plan: CountPlan, limit: int) -> None:
+    counting_bytes, matrix_bytes = plan.estimate()
+    if counting_bytes + matrix_bytes > limit:
         raise ConfigError(
-            f"counting takes about {format_bytes(estimate.counting_bytes)} of memory and the "
-            f"counts {format_bytes(estimate.matrix_bytes)}, together more than memory_limit, "
+            f"counting takes about {format_bytes(counting_bytes)} of memory and the counts "
+            f"{format_bytes(matrix_bytes)}, together more than memory_limit, "
             f"{format_bytes(limit)}: pass a folder to write the counts to"
         )
 
@@ -130,20 +113,12 @@ def count_neighbours(
 ) -> sp.csr_array:
     """Find the k items with the largest weights for each item, without keeping all of X.
 
-    Args:
-        interactions: user histories.
-        k: maximum number of neighbours of an item.
-        weighting: of the counts; by default the cosine.
-        min_rating: lowest rating of a positive interaction.
-        window: count pairs of interactions within a window.
-        runtime: number of threads.
+    The weighting is by default the cosine; for the other arguments and the errors, see
+    `count_cooccurrence`.
 
     Returns:
         The weights, float32, [n_items, n_items]; ties go to the lower column. Equal to
         `keep_top_k(weight(counts, weighting), k)`.
-
-    Raises:
-        DataError: see `count_cooccurrence`.
     """
     config = weighting or WeightingConfig()
     plan = plan_count(interactions, min_rating, window=window, runtime=runtime)

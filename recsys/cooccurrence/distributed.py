@@ -1,23 +1,20 @@
 """Counting on a Dask cluster: the same counts, with the users divided among the workers.
 
-The source is a folder of Parquet files. Its row groups are split into partitions of users, by a
-hash of the user id. Each block of rows of X is counted for every partition, and the blocks of all
-partitions are added in pairs and written. X is a sum over users, and the counts are integers, so
-the result does not depend on the partitions. No worker holds all of X: blocks are limited by their
-number of entries, and only a few are in progress at a time.
-
-Every task can be repeated with the same result, and files appear complete or not at all, so Dask
-recomputes the results of a lost worker. Dask is imported on the first count.
+The row groups of Parquet files are split into partitions of users, by a hash of the user id. Each
+block of rows of X is counted for every partition, and the blocks of all partitions are added in
+pairs and written. X is a sum over users, and the counts are integers, so the result does not depend
+on the partitions. Every task can be repeated with the same result, and files appear complete or not
+at all, so Dask recomputes what a lost worker had. Dask is imported when something is counted.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -42,7 +39,6 @@ from recsys.cooccurrence.config import CooccurrenceConfig, Window
 from recsys.cooccurrence.matrix import CountMetadata, RowBlock
 from recsys.cooccurrence.planner import (
     CountPlan,
-    count_block,
     no_positives_error,
     parse_bytes,
     plan_count,
@@ -60,8 +56,8 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 Submit = Callable[..., "Future[Any]"]
-Partition = tuple[Interactions, ReadReport] | None
-"""Ratings of some users, with the items of these users only; None if there are none."""
+Partition = tuple[Interactions, ReadReport]
+"""Ratings of some users, with the items of these users only."""
 
 _ROW_BYTES: Final = 150
 """Approximate memory per rating while a partition is read."""
@@ -128,29 +124,36 @@ def count_on_cluster(
         ) as scratch,
     ):
         submit: Submit = partial(client.submit, pure=False)  # the files may have changed
-        threads = sum(client.nthreads().values())
+        threads, work = sum(client.nthreads().values()), Path(scratch)
         n = n_partitions or max(threads, -(-n_rows * _ROW_BYTES * 2 // limit))
-        work = Path(scratch)
-        partitions = _partition(submit, groups, n, work, checks)
-        stats = client.gather([submit(partition_stats, part, min_rating) for part in partitions])
-        reports = [part.report for part in stats if part.report is not None]
-        on_report(merge_reports(str(source), reports))
+        scattered = [
+            submit(scatter_users, group, n, work, f"{number:06d}")
+            for number, group in enumerate(groups)
+        ]
+        partitions = [submit(collect_partition, scattered, index, checks) for index in range(n)]
+        results = client.gather([submit(partition_stats, part, min_rating) for part in partitions])
+        stats = [part for part in results if part is not None]
+        on_report(merge_reports(str(source), [part.report for part in stats]))
+        highest = max(part.highest for part in stats)
         if not any(part.n_positives for part in stats):
-            raise no_positives_error(min_rating, max(part.highest for part in stats))
-        job = _plan(submit, partitions, stats, (min_rating, window, limit))
-        del partitions  # Dask keeps them for as long as the plans need them
+            raise no_positives_error(min_rating, highest)
+        settings = min_rating, window, limit
+        plans, ids, sizes = _plan(submit, zip(partitions, results, strict=True), settings)
+        item_counts, max_entries = sizes
+        blocks = split_rows(np.minimum(max_entries, len(ids) - 1), limit // 2 // _ENTRY_BYTES)
+        del scattered, partitions  # Dask keeps them for as long as the plans need them
         written = []
-        for block in _count_blocks(submit, job, work, n_ahead=2 + threads // len(job.plans)):
+        for block in _count_blocks(submit, plans, blocks, work, 2 + threads // len(plans)):
             (work / block.name).replace(tmp_path / block.name)
             written.append(block)
             if on_block is not None:
-                on_block(len(written), len(job.blocks))
+                on_block(len(written), len(blocks))
         written.sort(key=lambda block: block.start)
         metadata = CountMetadata(
-            item_counts=job.item_counts,
+            item_counts=item_counts,
             n_users=sum(part.n_users for part in stats),
-            min_rating=min_rating if any(part.has_ratings for part in stats) else None,
-            items=Vocabulary(job.item_ids),
+            min_rating=None if highest == -np.inf else min_rating,
+            items=Vocabulary(ids),
             window=window,
         )
         finalize_blocks(tmp_path, written, metadata)
@@ -158,18 +161,6 @@ def count_on_cluster(
 
 
 # The client: what it submits, and in what order.
-
-
-@dataclass(frozen=True)
-class _Job:
-    plans: list[Future[Any]]
-    """`CountPlan` of each partition with positive interactions."""
-    item_ids: NDArray[Any]
-    """Item ids of all partitions, ascending."""
-    item_counts: NDArray[np.int64]
-    """Number of users of each item, [n_items]."""
-    blocks: list[tuple[int, int]]
-    """Rows of each block."""
 
 
 @contextmanager
@@ -182,54 +173,37 @@ def _connect(cluster: Client | str) -> Iterator[Client]:
             "counting on a cluster needs Dask, which is not installed: pip install -e '.[dask]'"
         ) from error
     with ExitStack() as stack:
-        if isinstance(cluster, str):
-            try:
-                client = stack.enter_context(Client(cluster, set_as_default=False))
-            except (OSError, ValueError) as error:
-                raise ConfigError(f"no Dask scheduler answers at {cluster!r}: {error}") from error
-        else:
-            client = cluster
         try:
+            client = cluster
+            if isinstance(client, str):
+                client = stack.enter_context(Client(client, set_as_default=False))
             client.wait_for_workers(1, timeout=_WORKER_TIMEOUT)
-        except TimeoutError as error:
+        except (OSError, ValueError) as error:  # also TimeoutError
             raise ConfigError(
-                f"the Dask cluster had no worker for {_WORKER_TIMEOUT} seconds: start at least one"
+                f"no Dask scheduler answers at {cluster!r}, or it has no workers: {error}"
             ) from error
-        with client.as_current():  # as_completed needs a current client
-            yield client
-
-
-def _partition(
-    submit: Submit, groups: Sequence[RowGroup], n: int, work: Path, checks: Checks
-) -> list[Future[Any]]:
-    """Submit the n `Partition`s of the users."""
-    scattered = [
-        submit(scatter_users, group, n, work, f"{number:06d}")
-        for number, group in enumerate(groups)
-    ]
-    return [submit(collect_partition, scattered, index, checks) for index in range(n)]
+        stack.enter_context(client.as_current())  # as_completed needs a current client
+        yield client
 
 
 def _plan(
     submit: Submit,
-    partitions: Sequence[Future[Any]],
-    stats: Sequence[PartitionStats],
+    partitions: Iterable[tuple[Future[Any], PartitionStats | None]],
     settings: tuple[float | None, Window | None, int],
-) -> _Job:
-    """Plan the count of each partition; `settings` are arguments of `plan_partition`."""
-    with_stats = list(zip(partitions, stats, strict=True))
-    all_ids = [submit(item_ids, partition) for partition, part in with_stats if part.n_users]
+) -> tuple[list[Future[Any]], NDArray[Any], NDArray[np.int64]]:
+    """Plan the count of each partition; `settings` are the last arguments of `plan_partition`.
+
+    Returns:
+        The `CountPlan`s, the item ids of all partitions, ascending, and the sum of `sizes_of`.
+    """
+    used = [(future, part) for future, part in partitions if part is not None and part.n_users]
+    all_ids = [submit(lambda partition: partition[0].items.ids, future) for future, _ in used]
     ids = _tree_reduce(submit, np.union1d, all_ids)
     plans = [
-        submit(plan_partition, partition, ids, *settings)
-        for partition, part in with_stats
-        if part.n_positives
+        submit(plan_partition, future, ids, *settings) for future, part in used if part.n_positives
     ]
     sizes = _tree_reduce(submit, operator.add, [submit(sizes_of, plan) for plan in plans])
-    item_counts, max_entries = sizes.result()
-    max_entries = np.minimum(max_entries, len(max_entries) - 1)
-    blocks = split_rows(max_entries, settings[-1] // 2 // _ENTRY_BYTES)
-    return _Job(plans, ids.result(), item_counts, blocks)
+    return plans, ids.result(), sizes.result()
 
 
 def _tree_reduce(
@@ -242,15 +216,21 @@ def _tree_reduce(
     return futures[0]
 
 
-def _count_blocks(submit: Submit, job: _Job, work: Path, n_ahead: int) -> Iterator[WrittenBlock]:
+def _count_blocks(
+    submit: Submit,
+    plans: Sequence[Future[Any]],
+    blocks: Sequence[tuple[int, int]],
+    work: Path,
+    n_ahead: int,
+) -> Iterator[WrittenBlock]:
     """Count and write blocks of rows, in any order, at most `n_ahead` at once."""
     from distributed import as_completed
 
     def start_block(start: int, stop: int) -> Future[Any]:
-        parts = [submit(count_rows, plan, start, stop) for plan in job.plans]
+        parts = [submit(count_rows, plan, start, stop) for plan in plans]
         return submit(write_rows, _tree_reduce(submit, add_blocks, parts), work)
 
-    waiting = iter(job.blocks)
+    waiting = iter(blocks)
     running = as_completed([start_block(*block) for block in islice(waiting, n_ahead)])
     for done in running:
         yield done.result()
@@ -260,10 +240,9 @@ def _count_blocks(submit: Submit, job: _Job, work: Path, n_ahead: int) -> Iterat
 def merge_reports(source: str, reports: Sequence[ReadReport]) -> ReadReport:
     """One report for a source that was read in partitions; line numbers are those of partitions."""
     findings: dict[str, Finding] = {}
-    for finding in (finding for report in reports for finding in report.findings):
-        first = findings.get(finding.check)
-        merged = finding if first is None else replace(first, n_rows=first.n_rows + finding.n_rows)
-        findings[finding.check] = merged
+    for finding in chain.from_iterable(report.findings for report in reports):
+        first = findings.get(finding.check, replace(finding, n_rows=0))
+        findings[finding.check] = replace(first, n_rows=first.n_rows + finding.n_rows)
     return ReadReport(
         source=source,
         n_rows=sum(report.n_rows for report in reports),
@@ -279,13 +258,11 @@ def merge_reports(source: str, reports: Sequence[ReadReport]) -> ReadReport:
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A row group of a Parquet file of the source."""
+    """A row group of a Parquet file, the schema of the whole source, and its column names."""
 
     fragment: pyarrow.dataset.Fragment
     schema: pa.Schema
-    """Of the whole source."""
     source_names: Mapping[str, str]
-    """Name of each of our columns in the source."""
 
     def read(self) -> pa.Table:
         """Read the rows under our column names; ids are 64-bit integers or text."""
@@ -341,11 +318,7 @@ def _normalize_ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 
 def scatter_users(group: RowGroup, n_partitions: int, folder: Path, name: str) -> list[Path | None]:
-    """Write the rows of a row group to one file for each partition of the users.
-
-    Returns:
-        The files, [n_partitions]; None if there is no row for a partition.
-    """
+    """Write the rows of a row group to one file for each partition; None if it has no rows."""
     _require_shared_storage(folder)
     table = group.read()
     partition = partition_of(table[names.USER_ID], n_partitions)
@@ -384,14 +357,13 @@ class PartitionStats(NamedTuple):
     n_positives: int
     highest: float
     """Highest rating; −∞ if there are none."""
-    has_ratings: bool
-    report: ReadReport | None
+    report: ReadReport
 
 
 def collect_partition(
     scattered: Sequence[Sequence[Path | None]], index: int, checks: Checks
-) -> Partition:
-    """Read and check the rows of one partition, from the files of each row group in order."""
+) -> Partition | None:
+    """Read and check the rows of one partition, in the order of the row groups; None without."""
     files = [path for group in scattered if (path := group[index]) is not None]
     if not files:
         return None
@@ -401,29 +373,23 @@ def collect_partition(
     return read_ratings(frame, checks=checks, on_report=reports.append), reports[0]
 
 
-def partition_stats(partition: Partition, min_rating: float | None) -> PartitionStats:
+def partition_stats(partition: Partition | None, min_rating: float | None) -> PartitionStats | None:
     """Summarize a partition."""
     if partition is None:
-        return PartitionStats(0, 0, -np.inf, False, None)
+        return None
     log, report = partition
     if log.rating is None:
-        return PartitionStats(log.n_users, len(log), -np.inf, False, report)
+        return PartitionStats(log.n_users, len(log), -np.inf, report)
     lowest = -np.inf if min_rating is None else min_rating
     n_positives = int(np.count_nonzero(log.rating >= lowest))
-    highest = float(log.rating.max(initial=-np.inf))
-    return PartitionStats(log.n_users, n_positives, highest, True, report)
-
-
-def item_ids(partition: tuple[Interactions, ReadReport]) -> NDArray[Any]:
-    """The item ids of a partition, ascending."""
-    return partition[0].items.ids
+    return PartitionStats(log.n_users, n_positives, log.rating.max(initial=-np.inf), report)
 
 
 # The workers, second step: a plan for each partition → its blocks of rows → their sums on disk.
 
 
 def plan_partition(
-    partition: tuple[Interactions, ReadReport],
+    partition: Partition,
     ids: NDArray[Any],
     min_rating: float | None,
     window: Window | None,
@@ -444,15 +410,11 @@ def sizes_of(plan: CountPlan) -> NDArray[np.int64]:
 
 def count_rows(plan: CountPlan, start: int, stop: int) -> RowBlock:
     """Count rows `start` to `stop` of one partition."""
-    return count_block(plan.counter, start, stop).copy()  # releases the unused capacity
+    return plan.count_block(start, stop).copy()  # releases the unused capacity
 
 
 def add_blocks(a: RowBlock, b: RowBlock) -> RowBlock:
-    """Add the counts of the same rows.
-
-    Raises:
-        DataError: a count may exceed its integer type.
-    """
+    """Add the counts of the same rows; an error if one may exceed its integer type."""
     largest = int(a.matrix.data.max(initial=0)) + int(b.matrix.data.max(initial=0))
     if largest > np.iinfo(a.matrix.dtype).max:
         raise DataError(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from recsys.config import Runtime
 from recsys.cooccurrence.matrix import Cooccurrence
-from recsys.cooccurrence.planner import PositiveEvents, plan_count, positive_events
+from recsys.cooccurrence.planner import plan_count, positive_events
 from recsys.data import Interactions
 from recsys.errors import DataError
 
@@ -61,23 +61,27 @@ def update_cooccurrence(
 def _changed_users(
     counts: Cooccurrence, old: Interactions, new: Interactions
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Users whose positive events differ, [n_users] of `old` and [n_users] of `new`."""
+    """Whose positive events differ, [n_users] of `old` and [n_users] of `new`."""
+    from recsys.cooccurrence.kernels import gather_rows
+
     events, new_events = (positive_events(log, counts.min_rating) for log in (old, new))
     new_user = new.users.indices(old.users.ids)
     common = np.flatnonzero(new_user >= 0)
     lengths = events.histories.lengths[common]
     same_length = lengths == new_events.histories.lengths[new_user[common]]
     common, lengths = common[same_length], lengths[same_length]
-    position = _event_positions(events, common, lengths)
-    new_position = _event_positions(new_events, new_user[common], lengths)
-    new_item = new.items.indices(old.items.ids)
-    differ = (
-        new_item[events.histories.values[position]] != new_events.histories.values[new_position]
+    starts = events.histories.offsets[common]
+    new_starts = new_events.histories.offsets[new_user[common]]
+    items = new.items.indices(old.items.ids)[events.histories.values]
+    differ = gather_rows(items, starts, lengths) != gather_rows(
+        new_events.histories.values, new_starts, lengths
     )
     if counts.window is not None and counts.window.half_life_days is not None:
         if events.timestamp is None or new_events.timestamp is None:
             raise DataError("half_life_days needs timestamps, and the interactions have none")
-        differ |= events.timestamp[position] != new_events.timestamp[new_position]
+        differ |= gather_rows(events.timestamp, starts, lengths) != gather_rows(
+            new_events.timestamp, new_starts, lengths
+        )
     event_user = np.repeat(np.arange(len(common)), lengths)
     unchanged = common[np.bincount(event_user[differ], minlength=len(common)) == 0]
     changed_old, changed_new = np.ones(old.n_users, np.bool_), np.ones(new.n_users, np.bool_)
@@ -86,35 +90,13 @@ def _changed_users(
     return changed_old, changed_new
 
 
-def _event_positions(
-    events: PositiveEvents, users: NDArray[np.intp], lengths: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Positions of the events of `users`, one user after the other."""
-    starts = events.histories.offsets[users]
-    shift = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
-    return shift + np.arange(len(shift))
-
-
 def _count(
     counts: Cooccurrence, interactions: Interactions, runtime: Runtime | None
 ) -> Cooccurrence:
-    """Count with the settings of `counts`; zeros without positive interactions."""
-    n_items = interactions.n_items
-    rating, min_rating = interactions.rating, counts.min_rating
-    is_empty = not len(interactions)
-    if rating is not None and min_rating is not None:
-        is_empty = not (rating >= min_rating).any()
-    if not is_empty:
-        plan = plan_count(interactions, min_rating, window=counts.window, runtime=runtime)
-        return Cooccurrence(matrix=plan.matrix(), **plan.metadata.metadata())
-    return Cooccurrence(
-        matrix=sp.csr_array((n_items, n_items), dtype=counts.matrix.dtype),
-        item_counts=np.zeros(n_items, np.int64),
-        n_users=interactions.n_users,
-        min_rating=None if rating is None else min_rating,
-        items=interactions.items,
-        window=counts.window,
-    )
+    """Count with the settings of `counts`; zeros if nothing counts."""
+    min_rating, window = counts.min_rating, counts.window
+    plan = plan_count(interactions, min_rating, window=window, runtime=runtime, allow_empty=True)
+    return Cooccurrence(matrix=plan.matrix(), **plan.metadata.metadata())
 
 
 def _reindex(matrix: sp.csr_array, new_index: NDArray[np.int32], n_items: int) -> sp.csr_array:

@@ -9,9 +9,9 @@ not be entered from two threads at once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
-import numba.core.cgutils
+import numba.cpython.unsafe.numbers
 import numba.extending
 import numpy as np
 from llvmlite import ir
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from recsys.cooccurrence.matrix import CsrBuffers, RaggedArray
 
-F = TypeVar("F", bound=Callable[..., Any])
 Words = NDArray[np.uint64]
 
 Index = np.uint64
@@ -28,28 +27,15 @@ _AHEAD: Final = 4
 """How many histories ahead to prefetch."""
 
 
-def compiled(function: F) -> F:
-    """Compile on first use, cache on disk, and release the interpreter lock."""
-    decorated: F = numba.njit(function, cache=True, nogil=True)
-    return decorated
-
-
+compiled = numba.njit(cache=True, nogil=True)
+"""Compile on first use, cache on disk, and release the interpreter lock."""
 _intrinsic: Callable[[Callable[..., Any]], Any] = numba.extending.intrinsic
-_get_function: Any = numba.core.cgutils.get_or_insert_function
+trailing_zeros: Any = numba.cpython.unsafe.numbers.trailing_zeros
+"""Position of the lowest set bit of a uint64, as a uint64."""
 
 
 @_intrinsic
-def trailing_zeros(_context: Any, word: Any) -> Any:  # noqa: ARG001  numba uses the names
-    """Position of the lowest set bit of a uint64."""
-
-    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], context.get_constant(numba.types.boolean, False))
-
-    return numba.types.int64(numba.types.uint64), generate
-
-
-@_intrinsic
-def prefetch(_context: Any, array: Any, index: Any) -> Any:  # noqa: ARG001
+def prefetch(_context: Any, array: Any, index: Any) -> Any:  # noqa: ARG001  numba uses the names
     """Load the cache line of an element of an array; the index may be out of range."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -57,7 +43,7 @@ def prefetch(_context: Any, array: Any, index: Any) -> Any:  # noqa: ARG001
         address = builder.bitcast(builder.gep(data, [arguments[1]]), ir.PointerType())
         flag = ir.IntType(32)
         dtype = ir.FunctionType(ir.VoidType(), [ir.PointerType(), flag, flag, flag])
-        function = _get_function(builder.module, dtype, "llvm.prefetch.p0")
+        function = builder.module.declare_intrinsic("llvm.prefetch", [ir.PointerType()], dtype)
         builder.call(function, [address, flag(0), flag(3), flag(1)])  # read, all levels, data
         return context.get_dummy_value()
 
@@ -65,7 +51,7 @@ def prefetch(_context: Any, array: Any, index: Any) -> Any:  # noqa: ARG001
 
 
 class SetIndex(NamedTuple):
-    """What `count_set_rows` reads; see `counters.SetCounter`."""
+    """What `count_set_rows` reads; see `counters.set_counter`."""
 
     by_item: RaggedArray
     """Users of each item."""
@@ -76,7 +62,7 @@ class SetIndex(NamedTuple):
 
 
 class WindowIndex(NamedTuple):
-    """What `count_window_rows` reads; see `counters.WindowCounter`."""
+    """What `count_window_rows` reads; see `counters.window_counter`."""
 
     histories: RaggedArray
     user_index: NDArray[np.int32]
@@ -118,19 +104,19 @@ def sort_unique(
             used = summary[top]
             summary[top] = 0
             while used:
-                word = top * 64 + trailing_zeros(used)
+                word = top * 64 + np.int64(trailing_zeros(used))
                 used &= used - np.uint64(1)
                 bits = words[word]
                 words[word] = 0
                 while bits:
-                    values_out[position] = word * 64 + trailing_zeros(bits)
+                    values_out[position] = word * 64 + np.int64(trailing_zeros(bits))
                     bits &= bits - np.uint64(1)
                     position += 1
         lengths_out[row] = position - rows.offsets[row]
 
 
 @compiled
-def remove_gaps(
+def gather_rows(
     values: NDArray[Any], starts: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> NDArray[Any]:
     """Copy rows of these starts and lengths next to each other."""
@@ -182,27 +168,13 @@ def _scatter_counts(users: NDArray[np.int32], histories: RaggedArray, counts: ND
 
 
 @compiled
-def _scatter_and_mark(
-    users: NDArray[np.int32], histories: RaggedArray, counts: NDArray[Any], marks: Words
-) -> None:
-    """Count the items and mark each one: for rows with few non-zero counts."""
-    for user in users:
-        for item in histories.values[histories.offsets[user] : histories.offsets[user + 1]]:
-            counts[item] += 1
-            marks[item >> 6] |= np.uint64(1) << np.uint64(item & 63)
-
-
-@compiled
 def _mark_nonzero(counts: NDArray[Any], marks: Words) -> None:
-    """Mark each item with a count: for rows with many non-zero counts."""
-    for word in range(len(counts) // 64):
+    """Mark each item with a count, for rows with many of them; `counts` has 64 for each mark."""
+    for word in range(len(marks)):
         bits = np.uint64(0)
         for bit in range(64):  # no branch, so that the compiler vectorizes the loop
             bits |= np.uint64(counts[word * 64 + bit] != 0) << np.uint64(bit)
         marks[word] = bits
-    for item in range(len(counts) // 64 * 64, len(counts)):
-        if counts[item] != 0:
-            marks[item >> 6] |= np.uint64(1) << np.uint64(item & 63)
 
 
 @compiled
@@ -226,12 +198,15 @@ def _compact_nonzero(counts: NDArray[Any], marks: Words, buffers: CsrBuffers, ro
 def count_set_rows(start: int, stop: int, index: SetIndex, buffers: CsrBuffers) -> None:
     """Count rows `start` to `stop` of X from sets."""
     by_item, by_user = index.by_item, index.by_user
-    row = np.zeros(len(by_item.offsets) - 1, np.int32)
-    marks = np.zeros((len(row) + 63) // 64, np.uint64)
+    marks = np.zeros((len(by_item.offsets) + 62) // 64, np.uint64)
+    row = np.zeros(64 * len(marks), np.int32)
     for item in range(start, stop):
         users = by_item.values[by_item.offsets[item] : by_item.offsets[item + 1]]
         if index.is_sparse[item]:
-            _scatter_and_mark(users, by_user, row, marks)
+            for user in users:
+                for column in by_user.values[by_user.offsets[user] : by_user.offsets[user + 1]]:
+                    row[column] += 1
+                    marks[column >> 6] |= np.uint64(1) << np.uint64(column & 63)
         else:
             _scatter_counts(users, by_user, row)
             _mark_nonzero(row, marks)
@@ -290,15 +265,13 @@ def _add_best(touched: NDArray[np.int32], best: NDArray[np.int64], row: NDArray[
 def top_positions(
     offsets: NDArray[np.int64], values: NDArray[Any], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions of the k largest values of each row, ascending; of equal values the first.
-
-    Returns:
-        The offsets of the rows among the positions, and the positions in `values`.
-    """
+    """Offsets and positions of the k largest values of each row; ties go to the first."""
     new_offsets = np.zeros_like(offsets)
     for row in range(len(offsets) - 1):
         new_offsets[row + 1] = new_offsets[row] + min(offsets[row + 1] - offsets[row], k)
     positions = np.empty(new_offsets[-1], np.int64)
+    if k == 0:
+        return new_offsets, positions
     heap = np.empty(k, values.dtype)
     for row in range(len(offsets) - 1):
         start, stop, at = offsets[row], offsets[row + 1], new_offsets[row]

@@ -33,6 +33,8 @@ def top_k(scores_BN: Floats, k: int) -> tuple[Indices, Indices]:
         [[0, 0, 0, 1, 1, 1], [1, 3, 0, 0, 1, 2]]
     """
     n_rows, n_items = scores_BN.shape
+    if k == 0:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
     bound_B = np.full(n_rows, np.finfo(np.float32).min)
     groups = max(_GROUPS, 16 * k)
     if n_items >= 2 * groups:

@@ -20,20 +20,9 @@ from recsys.config import Config
 from recsys.cooccurrence.matrix import Cooccurrence, Marginals, RowBlock, make_csr
 
 Floats = NDArray[np.float64]
-WeightingName = Literal[
-    "raw",
-    "log1p",
-    "sqrt",
-    "cosine",
-    "jaccard",
-    "overlap",
-    "conditional",
-    "lift",
-    "pmi",
-    "ppmi",
-    "shifted_ppmi",
-    "lmi",
-]
+Similarity = Literal["raw", "log1p", "sqrt", "cosine", "jaccard", "overlap", "conditional"]
+Association = Literal["lift", "pmi", "ppmi", "shifted_ppmi", "lmi"]
+WeightingName = Literal[Similarity, Association]
 
 
 class WeightingConfig(Config):
@@ -139,24 +128,17 @@ _ASSOCIATIONS = lift, pmi, ppmi, shifted_ppmi, lmi
 WEIGHTINGS: Mapping[str, Callable[[Cells], Floats]] = {
     formula.__name__: formula for formula in (*_SIMILARITIES, *_ASSOCIATIONS)
 }
-_DROP_ZEROS = ("ppmi", "shifted_ppmi")
-"""Weightings in which many entries are zero, the same as an empty entry."""
 
 
 def weight(counts: Cooccurrence, config: WeightingConfig | None = None) -> sp.csr_array:
-    """Weight the counts.
-
-    Args:
-        counts: X_ij.
-        config: formula, minimum support and shrinkage; by default the cosine.
+    """Weight the counts; by default with the cosine.
 
     Returns:
         float32, [n_items, n_items], columns ascending, zero where X is zero.
 
     Example:
         >>> import pandas as pd
-        >>> from recsys.cooccurrence import count_cooccurrence
-        >>> from recsys.data import read_ratings
+        >>> from recsys import count_cooccurrence, read_ratings
         >>> ratings = pd.DataFrame({"user_id": [1, 1, 2, 2, 3, 4], "item_id": [7, 8, 7, 8, 7, 9]})
         >>> counts = count_cooccurrence(read_ratings(ratings))
         >>> weight(counts, WeightingConfig(name="lift")).toarray().tolist()  # 2 · 4 / (3 · 2)
@@ -174,15 +156,13 @@ def weight_block(block: RowBlock, marginals: Marginals, config: WeightingConfig)
     x = matrix.data[supported].astype(np.float64)
     columns = matrix.indices[supported]
     rows = np.repeat(np.arange(block.start, block.stop), lengths)[supported]
-    cells = Cells(
-        x, marginals.rows[rows], marginals.columns[columns], marginals.total, config.shift
-    )
-    weights = WEIGHTINGS[config.name](cells)
+    a, b = marginals.rows[rows], marginals.columns[columns]
+    weights = WEIGHTINGS[config.name](Cells(x, a, b, marginals.total, config.shift))
     if config.shrinkage:
         weights = weights * (x / (x + config.shrinkage))
-    ends = np.bincount(rows - block.start, minlength=len(lengths)).cumsum()
-    offsets = np.concatenate([[0], ends])
+    lengths = np.bincount(rows - block.start, minlength=len(lengths))
+    offsets = np.concatenate([[0], lengths.cumsum()])
     weighted = make_csr(weights.astype(np.float32), columns, offsets, matrix.shape)
-    if config.name in _DROP_ZEROS:
+    if config.name in ("ppmi", "shifted_ppmi"):  # many zeros, the same as empty entries
         weighted.eliminate_zeros()
     return RowBlock(block.start, weighted)

@@ -53,8 +53,6 @@ def knn(
     queries_BD, vectors_ND = (scale_rows(x, similarity) for x in (queries_BD, vectors_ND))
     is_zero_N = ~vectors_ND.any(axis=1)
     index, score = _no_neighbours(len(queries_BD), k)
-    if k == 0:
-        return index, score
     for start in range(0, len(queries_BD), block_size):
         rows = start + np.flatnonzero(queries_BD[start : start + block_size].any(axis=1))
         scores_BN = queries_BD[rows] @ vectors_ND.T

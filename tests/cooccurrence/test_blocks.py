@@ -1,4 +1,4 @@
-"""Counts on disk equal those in memory, and their size is estimated in advance."""
+"""Counts on disk equal those in memory, whose size is estimated in advance."""
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ from recsys.cooccurrence import (
 )
 from recsys.cooccurrence.planner import (
     BLOCK_ENTRIES,
-    MemoryEstimate,
     entries_per_block,
+    format_bytes,
     parse_bytes,
     plan_count,
 )
@@ -83,28 +83,16 @@ def test_a_failed_count_keeps_the_previous_one(skewed, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["counts"]
 
 
-def test_the_size_is_estimated_before_counting(skewed, tmp_path):
-    messages = []
-    blocks = count_cooccurrence(skewed, folder=tmp_path / "counts", notify=messages.append)
-    assert len(messages) == 1
-    assert messages[0].startswith("co-occurrence: about ")
-    assert "of disk" in messages[0]
-    expected = plan_count(skewed, None).estimate()
-    assert expected.entries == pytest.approx(blocks.n_entries, rel=0.15)
-    on_disk = sum(path.stat().st_size for path in blocks.folder.glob("rows-*"))
-    # Columns and counts both fit into two bytes.
-    assert on_disk <= expected.disk_bytes * 1.15
-
-
-def test_the_estimate_as_text():
-    assert str(MemoryEstimate(1_000, 2_000, 3_000_000, 4_500_000_000)) == (
-        "about 1,000 entries; counting takes up to 2 KB of memory in addition to the "
-        "interactions; the result takes about 3 MB of memory, or about 4.5 GB of disk"
-    )
+def test_the_size_is_estimated_before_counting(skewed):
+    matrix = count_cooccurrence(skewed).matrix
+    counting_bytes, matrix_bytes = plan_count(skewed, None).estimate()
+    found = matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes
+    assert matrix_bytes == pytest.approx(found, rel=0.15)
+    assert counting_bytes > plan_count(skewed, None).fixed_bytes
 
 
 def test_a_matrix_over_the_limit_needs_a_folder(skewed):
-    with pytest.raises(ConfigError, match="more than memory_limit, 2 MB: pass a folder"):
+    with pytest.raises(ConfigError, match=r"more than memory_limit, 2\.0 MB: pass a folder"):
         count_cooccurrence(skewed, memory_limit="2MB", runtime=ONE)
 
 
@@ -126,13 +114,21 @@ def test_blocks_shrink_to_the_memory_limit():
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("2GB", 2 * 10**9), (" 1.5 mb ", 1_500_000), ("17", 17), (17, 17)]
+    ("text", "size"),
+    [("2GB", 2 * 10**9), (" 1.5 mb ", 1_500_000), ("17", 17), (17, 17), ("2 GiB", 2**31)],
 )
 def test_sizes_are_parsed(text, size):
     assert parse_bytes(text) == size
 
 
-@pytest.mark.parametrize("text", ["much", "2 GiB", "-1", ""])
+@pytest.mark.parametrize(
+    ("size", "text"), [(999, "999 B"), (1_540_000_000, "1.5 GB"), (2 * 10**12, "2.0 TB")]
+)
+def test_sizes_are_formatted(size, text):
+    assert format_bytes(size) == text
+
+
+@pytest.mark.parametrize("text", ["much", "2 GX", "-1", ""])
 def test_invalid_sizes_are_rejected(text):
     with pytest.raises(
         ConfigError, match="is not a size in bytes: pass a number, or text like '2GB'"

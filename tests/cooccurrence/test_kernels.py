@@ -12,16 +12,10 @@ from hypothesis import strategies as st
 
 from recsys.config import Runtime, available_threads
 from recsys.cooccurrence import count_cooccurrence
-from recsys.cooccurrence.counters import SetCounter, sort_unique
-from recsys.cooccurrence.kernels import row_costs, transpose
+from recsys.cooccurrence.counters import set_counter, sort_unique
+from recsys.cooccurrence.kernels import count_neighbours_met, transpose
 from recsys.cooccurrence.matrix import CsrBuffers, RaggedArray, RowBlock
-from recsys.cooccurrence.planner import (
-    CountPlan,
-    map_blocks,
-    plan_count,
-    positive_events,
-    split_rows,
-)
+from recsys.cooccurrence.planner import CountPlan, plan_count, positive_events, split_rows
 from recsys.data import read_ratings
 from recsys.errors import ConfigError
 
@@ -73,7 +67,7 @@ def test_row_costs_equal_a_loop_over_pairs(rows):
 
 
 def sets_of(interactions):
-    return SetCounter(positive_events(interactions, None).histories, interactions.n_items)
+    return set_counter(positive_events(interactions, None).histories, interactions.n_items)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -131,8 +125,10 @@ def test_an_error_in_a_thread_is_raised(skewed):
     def fail(block):
         raise ValueError(f"block at {block.start}")
 
+    plan = plan_count(skewed, None)
+    plan = CountPlan(plan.counter, plan.metadata, threads=2, block_entries=1000, fixed_bytes=0)
     with pytest.raises(ValueError, match="block at 0"):
-        list(map_blocks(sets_of(skewed), fail, threads=2, block_entries=1000))
+        list(plan.map_blocks(fail))
 
 
 def test_threads_come_from_the_runtime_or_the_environment(monkeypatch):
@@ -151,6 +147,7 @@ def test_threads_come_from_the_runtime_or_the_environment(monkeypatch):
 def test_rows_are_split_at_their_bounds():
     assert split_rows(np.array([5, 5, 5]), 10) == [(0, 2), (2, 3)]
     assert split_rows(np.array([50]), 10) == [(0, 1)]
+    assert split_rows(np.array([3, 3, 9, 1, 1]), 6) == [(0, 2), (2, 3), (3, 5)]
     assert split_rows(np.zeros(0, int), 10) == []
 
 

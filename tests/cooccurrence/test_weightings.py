@@ -17,6 +17,7 @@ from recsys.cooccurrence import (
     count_cooccurrence,
     count_neighbours,
     keep_top_k,
+    top_k,
     weight,
 )
 from recsys.cooccurrence.weightings import WeightingName
@@ -151,7 +152,7 @@ def test_neighbours_have_the_largest_weights(skewed, name, window):
 
 @given(
     dense=arrays.arrays(np.float32, (4, 7), elements=st.sampled_from([0, 0.25, 0.5, 1, 2])),
-    k=st.integers(1, 8),
+    k=st.integers(0, 8),
 )
 def test_top_k_of_each_row_with_ties_by_column(dense, k):
     expected = np.zeros_like(dense)
@@ -167,3 +168,13 @@ def test_top_k_of_each_row_with_ties_by_column(dense, k):
 @pytest.mark.parametrize("shape", [(0, 0), (3, 3)])
 def test_top_k_of_an_empty_matrix(shape):
     assert keep_top_k(sp.csr_array(shape, dtype=np.float32), 2).shape == shape
+
+
+@pytest.mark.parametrize("n_items", [3, 511, 512, 5000])
+def test_top_zero_is_empty(n_items):
+    scores = np.ones((2, n_items), np.float32)
+    rows, items = top_k(scores, 0)
+    assert rows.shape == items.shape == (0,)
+    assert rows.dtype == items.dtype == np.int64
+    kept = keep_top_k(sp.csr_array(scores), 0)
+    assert (kept.nnz, kept.shape) == (0, scores.shape)
