@@ -54,9 +54,9 @@ def set_counter(histories: RaggedArray, n_items: int, threads: int = 1) -> RowCo
     item_counts = np.bincount(by_user.values, minlength=n_items)
     offsets = np.concatenate([[0], item_counts.cumsum()])
     by_item = RaggedArray(offsets, kernels.transpose(by_user, offsets))
-    met = kernels.count_neighbours_met(by_user, n_items)
-    index = kernels.SetIndex(by_item, by_user, is_sparse=met * _SPARSE_ROW < n_items - 1)
-    return RowCounter(item_counts, np.minimum(met, n_items - 1), index)
+    costs = kernels.row_costs(by_user, n_items)
+    index = kernels.SetIndex(by_item, by_user, is_sparse=costs * _SPARSE_ROW < n_items - 1)
+    return RowCounter(item_counts, np.minimum(costs, n_items - 1), index)
 
 
 def sort_unique(histories: RaggedArray, n_items: int, threads: int = 1) -> RaggedArray:

@@ -4,7 +4,7 @@ The row groups of Parquet files are split into partitions of users, by a hash of
 block of rows of X is counted for every partition, and the blocks of all partitions are added in
 pairs and written. X is a sum over users, and the counts are integers, so the result does not depend
 on the partitions. Every task can be repeated with the same result, and files appear complete or not
-at all, so Dask recomputes what a lost worker had. Dask is imported when something is counted.
+at all, so Dask recomputes the results of a lost worker. Dask is imported on the first count.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def update_cooccurrence(
 def _changed_users(
     counts: Cooccurrence, old: Interactions, new: Interactions
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Whose positive events differ, [n_users] of `old` and [n_users] of `new`."""
+    """Users whose positive events differ, [n_users] of `old` and [n_users] of `new`."""
     from recsys.cooccurrence.kernels import gather_rows
 
     events, new_events = (positive_events(log, counts.min_rating) for log in (old, new))
@@ -93,7 +93,7 @@ def _changed_users(
 def _count(
     counts: Cooccurrence, interactions: Interactions, runtime: Runtime | None
 ) -> Cooccurrence:
-    """Count with the settings of `counts`; zeros if nothing counts."""
+    """Count with the settings of `counts`; zeros without positive interactions."""
     min_rating, window = counts.min_rating, counts.window
     plan = plan_count(interactions, min_rating, window=window, runtime=runtime, allow_empty=True)
     return Cooccurrence(matrix=plan.matrix(), **plan.metadata.metadata())

@@ -209,7 +209,7 @@ class CountPlan:
         return Marginals(rows * scale, columns * scale, float(rows.sum()) * scale)
 
     def estimate(self) -> tuple[int, int]:
-        """Expected bytes of memory: the most in use while counting, and the matrix in addition.
+        """Expected bytes of memory: the peak while counting, and the matrix in addition.
 
         The number of entries is extrapolated from a sample of the rows.
         """

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from recsys.config import Runtime, available_threads
 from recsys.cooccurrence import count_cooccurrence
 from recsys.cooccurrence.counters import set_counter, sort_unique
-from recsys.cooccurrence.kernels import count_neighbours_met, transpose
+from recsys.cooccurrence.kernels import row_costs, transpose
 from recsys.cooccurrence.matrix import CsrBuffers, RaggedArray, RowBlock
 from recsys.cooccurrence.planner import CountPlan, plan_count, positive_events, split_rows
 from recsys.data import read_ratings
