@@ -15,7 +15,7 @@ from recsys.config import Runtime
 from recsys.data import Interactions
 from recsys.sessions import SessionConfig, SessionNetwork
 from recsys.sessions.batches import (
-    SequenceChunks,
+    Chunks,
     chunk_sequences,
     collate,
     pad,
@@ -72,10 +72,9 @@ def naive_loop(log: Interactions, config: SessionConfig) -> Loop:
     return training_loop(backward, network)
 
 
-def naive_gradient(network: SessionNetwork, log: Interactions, chunks: SequenceChunks) -> int:
+def naive_gradient(network: SessionNetwork, log: Interactions, chunks: Chunks) -> int:
     """Compute the gradient of some chunks; returns the number of predictions."""
-    ends = zip(chunks.start, chunks.stop, strict=True)
-    items = torch.from_numpy(pad([log.item_index[i:j] for i, j in ends], log.n_items))
+    items = torch.from_numpy(pad([log.item_index[i:j] for _, i, j in chunks], log.n_items))
     logits = network.logits(network(items[:, :-1]))
     loss = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), items[:, 1:].flatten(), ignore_index=log.n_items
@@ -93,12 +92,11 @@ def own_loop(log: Interactions, config: SessionConfig) -> Loop:
     batches = training_batches(log, config.train_chunk_length, config.batch_size, rng)
 
     def backward(index: int) -> int:
-        batch = collate(log, batches[index % len(batches)])
-        parts = (torch.from_numpy(part) for part in (batch.items, batch.context))
+        *parts, n_targets = collate(log, batches[index % len(batches)])
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = next_item_loss(*parts)
+            loss = next_item_loss(*map(torch.from_numpy, parts))
         loss.backward()
-        return batch.n_targets
+        return n_targets
 
     return training_loop(backward, network)
 

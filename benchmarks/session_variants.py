@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -22,7 +24,6 @@ from torch.utils.checkpoint import checkpoint
 
 from recsys.callbacks import EpochCallback
 from recsys.sessions import SessionConfig, SessionModel, SessionNetwork
-from recsys.sessions.batches import Batch
 from recsys.sessions.loss import NextItemLoss, SeenMask
 from recsys.sessions.network import Hidden, NetworkState
 from recsys.sessions.trainer import Trainer, Validate, set_learning_rate
@@ -187,8 +188,8 @@ class Averaged(Trainer):
             self.model.network, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=False
         )
 
-    def _train_step(self, batch: Batch) -> Tensor:
-        loss = super()._train_step(batch)
+    def _train_step(self, *batch: NDArray[np.int64]) -> Tensor:
+        loss = super()._train_step(*batch)
         self.average.update_parameters(self.model.network)
         return loss
 

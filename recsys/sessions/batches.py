@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data import Interactions
+if TYPE_CHECKING:
+    from recsys.data import Interactions
 
-
-@dataclass(frozen=True, eq=False)
-class SequenceChunks:
-    """Slices of the interactions: inputs are all items but the last, targets all but the first."""
-
-    start: NDArray[np.int64]  # first row of each chunk, [n]
-    stop: NDArray[np.int64]  # one past its last row, [n]
-    history_start: NDArray[np.int64]  # first row of the user's history, [n]
-
-    def __len__(self) -> int:
-        return len(self.start)
-
-    def __getitem__(self, rows: NDArray[np.int64]) -> SequenceChunks:
-        return SequenceChunks(self.start[rows], self.stop[rows], self.history_start[rows])
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Chunks padded to the same length."""
-
-    items: NDArray[np.int64]  # item indices, [B, L + 1], padded at the end with `n_items`
-    context: NDArray[np.int64]  # items before the chunk, [B, P], padded with its first item
-    n_targets: int  # number of predictions
+Chunks = NDArray[np.int64]
+"""Slices of the interactions, [n, 3]: the first row of the user's history, the first row of the
+chunk, and one past its last row. Inputs are all items but the last, targets all but the first."""
 
 
 def chunk_sequences(
     interactions: Interactions, max_length: int, rng: np.random.Generator
-) -> SequenceChunks:
+) -> Chunks:
     """Cut every history into chunks of at most `max_length` predictions.
 
     Each item but a user's first is predicted exactly once. Histories longer than `max_length` are
@@ -58,9 +39,8 @@ def chunk_sequences(
     begin = ordinal * max_length - phase[user]
     end = np.minimum(begin + max_length, n_targets[user])
     history_start = history_start[user]
-    return SequenceChunks(
-        history_start + np.maximum(begin, 0), history_start + end + 1, history_start
-    )
+    start, stop = history_start + np.maximum(begin, 0), history_start + end + 1
+    return np.stack([history_start, start, stop], axis=1)
 
 
 def training_batches(
@@ -69,17 +49,16 @@ def training_batches(
     batch_size: int | None,
     rng: np.random.Generator,
     world_size: int = 1,
-) -> list[SequenceChunks]:
+) -> list[Chunks]:
     """The batches of one epoch: chunks of similar length, in random order.
 
     A step takes `batch_size` chunks, shared by `world_size` processes. None means about 150 steps
     per epoch, of 8 to 32 chunks.
     """
     chunks = chunk_sequences(interactions, max_length, rng)
-    # Neighbours in this order differ by about eight items in length; the noise changes the
-    # composition of the batches every epoch.
+    # By length in units of eight items; the noise changes the batches every epoch.
     noise = 4 * rng.random(len(chunks))
-    order = np.argsort((chunks.stop - chunks.start) // 8 + noise, kind="stable")
+    order = np.argsort((chunks[:, 2] - chunks[:, 1]) // 8 + noise, kind="stable")
     if batch_size is None:
         batch_size = min(max(len(chunks) // 150, 8), 32)
     batch_size = -(-batch_size // world_size)
@@ -88,29 +67,24 @@ def training_batches(
     return [chunks[group] for group in groups]
 
 
-def collate(interactions: Interactions, chunks: SequenceChunks) -> Batch:
-    """Pad the items of some chunks into a batch."""
+def collate(
+    interactions: Interactions, chunks: Chunks
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Pad some chunks into a batch.
+
+    Returns item indices, [B, L + 1], padded at the end with `n_items`; the items before each
+    chunk, [B, P], padded with its first item; and the number of predictions.
+    """
     item_index, pad_index = interactions.item_index, interactions.n_items
-
-    def rows(begin: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
-        return pad([item_index[i:j] for i, j in zip(begin, end, strict=True)], pad_index)
-
-    items = rows(chunks.start, chunks.stop)
-    context = rows(chunks.history_start, chunks.start)
-    return Batch(
-        items,
-        np.where(context == pad_index, items[:, :1], context),
-        int((chunks.stop - chunks.start - 1).sum()),
-    )
+    rows = chunks.tolist()
+    items = pad([item_index[start:stop] for _, start, stop in rows], pad_index)
+    context = pad([item_index[first:start] for first, start, _ in rows], pad_index)
+    context = np.where(context == pad_index, items[:, :1], context)
+    return items, context, int((items[:, 1:] != pad_index).sum())
 
 
 def pad(histories: Sequence[NDArray[np.int32]], pad_index: int) -> NDArray[np.int64]:
-    """Stack histories of any length, padded at the end with `pad_index`: [B, longest].
-
-    Example:
-        >>> pad([np.array([4, 2]), np.array([7])], pad_index=9).tolist()
-        [[4, 2], [7, 9]]
-    """
+    """Stack histories of any length, padded at the end with `pad_index`: [B, longest]."""
     lengths = np.array([len(history) for history in histories])
     padded = np.full((len(histories), lengths.max()), pad_index, dtype=np.int64)
     padded[np.arange(lengths.max()) < lengths[:, None]] = np.concatenate(histories)

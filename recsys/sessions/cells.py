@@ -1,16 +1,13 @@
-"""Recurrent cells: the torch module, the number of gates and the numpy layer of each.
+"""Recurrent layers in numpy.
 
-The numpy layers serve single requests, where the call overhead of torch, about ten microseconds
-per operation, is several times the cost of a step. The formulas are those of `torch.nn.LSTM`,
-`GRU` and `RNN`.
+They serve single requests, where the call overhead of torch, about ten microseconds per operation,
+is several times the cost of a step. The formulas are those of `torch.nn.LSTM`, `GRU` and `RNN`.
 
 Shapes: B sequences, L steps, P parts of a state, X input size, H hidden, G gates (a multiple of
 H), A = X + 1 + H.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +19,10 @@ _ONE = np.float32(1.0)
 
 
 class NumpyLayer:
-    """One recurrent layer, with the parameters of the torch module.
+    """One recurrent layer, from `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0` and `bias_hh_l0`."""
 
-    They are `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0` and `bias_hh_l0`, in this order.
-    """
-
-    n_parts = 1
-    """Number of vectors in a state: (h,), or (h, c) for an LSTM."""
+    n_gates = 1
+    n_parts = 1  # vectors in a state: (h,), or (h, c) for an LSTM
     _sums_biases = True
 
     def __init__(
@@ -42,7 +36,8 @@ class NumpyLayer:
     def run(self, input_LX: Floats, state_PH: Floats) -> Floats:
         """Run one sequence and return each h, [L, H]. `state_PH`, h first, is updated in place."""
         y_LH = np.empty((len(input_LX), self._hidden), np.float32)
-        for input_G, y_H in zip(self._project(input_LX), y_LH, strict=True):
+        gates_LG = input_LX @ self._input_weight_XG + self._input_bias_G
+        for input_G, y_H in zip(gates_LG, y_LH, strict=True):
             state_PH[0] = y_H[...] = self._step(input_G, state_PH[0])
         return y_LH
 
@@ -54,13 +49,9 @@ class NumpyLayer:
         y_LBH = np.zeros((*input_LBX.shape[:2], self._hidden), np.float32)
         h_BH = np.zeros(y_LBH.shape[1:], np.float32)
         for input_BX, y_BH, n in zip(input_LBX, y_LBH, n_active_L.tolist(), strict=True):
-            h_BH = y_BH[:n] = self._step(self._project(input_BX[:n]), h_BH[:n])
+            input_BG = input_BX[:n] @ self._input_weight_XG + self._input_bias_G
+            h_BH = y_BH[:n] = self._step(input_BG, h_BH[:n])
         return y_LBH
-
-    def _project(self, input_LX: Floats) -> Floats:
-        """The contribution of the inputs to the gates, [L, G]."""
-        gates_LG: Floats = input_LX @ self._input_weight_XG + self._input_bias_G
-        return gates_LG
 
     def _step(self, input_G: Floats, h_H: Floats) -> Floats:
         """The next h; both arguments may have a leading batch axis."""
@@ -75,30 +66,24 @@ class NumpyLSTM(NumpyLayer):
     instead of h, and the weights for h are halved once more; halving is exact.
     """
 
-    n_parts = 2
+    n_gates, n_parts = 4, 2
 
-    def __init__(
-        self, weight_GX: Floats, weight_GH: Floats, bias_X_G: Floats, bias_H_G: Floats
-    ) -> None:
-        super().__init__(weight_GX, weight_GH, bias_X_G, bias_H_G)
-        hidden, width = self._hidden, weight_GX.shape[1]
+    def __init__(self, *parameters: Floats) -> None:
+        super().__init__(*parameters)
+        hidden, width = self._hidden, len(self._input_weight_XG)
         i, f, g, o = np.arange(4 * hidden).reshape(4, hidden)  # torch's order
-        order_G = np.concatenate([i, f, o, g])
-        matrix_AG = np.empty((width + 1 + hidden, 4 * hidden), np.float32)
-        matrix_AG[:width] = weight_GX[order_G].T
-        matrix_AG[width] = self._input_bias_G[order_G]
-        matrix_AG[width + 1 :] = weight_GH[order_G].T * _HALF
+        parts = (self._input_weight_XG, self._input_bias_G[None], self._hidden_weight_HG * _HALF)
+        matrix_AG = np.vstack(parts)[:, np.concatenate([i, f, o, g])]
         matrix_AG[:, : 3 * hidden] *= _HALF
-        self._matrix_AG = matrix_AG
-        self._input_weight_XG, self._input_bias_G = matrix_AG[:width], matrix_AG[width]
-        self._hidden_weight_HG = matrix_AG[width + 1 :]
+        self._matrix_AG = np.ascontiguousarray(matrix_AG)
+        self._input_weight_XG, self._input_bias_G = self._matrix_AG[:width], self._matrix_AG[width]
+        self._hidden_weight_HG = self._matrix_AG[width + 1 :]
 
     def run(self, input_LX: Floats, state_PH: Floats) -> Floats:
         """Run one sequence; see `NumpyLayer.run`.
 
-        c ← σ(f) c + σ(i) tanh(g);  h ← σ(o) tanh(c). The call overhead of numpy dominates, so
-        buffers are allocated once, c is stored next to the gates to multiply [i, f] and [g, c]
-        in one call, and sigmoids stay doubled.
+        c ← σ(f) c + σ(i) tanh(g);  h ← σ(o) tanh(c). To save calls, buffers are allocated once,
+        c is next to the gates to multiply [i, f] by [g, c] at once, and sigmoids stay doubled.
         """
         n, dot, add, multiply, tanh = self._hidden, np.dot, np.add, np.multiply, np.tanh
         gates_and_c = np.empty(5 * n, np.float32)
@@ -109,8 +94,7 @@ class NumpyLSTM(NumpyLayer):
         c_H[...] = state_PH[1]
         twice_h_H = state_PH[0] + state_PH[0]
         y_LH = np.empty((len(input_LX), n), np.float32)
-        input_LG = input_LX @ self._input_weight_XG
-        input_LG += self._input_bias_G
+        input_LG = input_LX @ self._input_weight_XG + self._input_bias_G
         for input_G, y_H in zip(input_LG, y_LH, strict=True):
             dot(twice_h_H, matrix_HG, out=gates_G)
             add(gates_G, input_G, out=gates_G)
@@ -127,10 +111,7 @@ class NumpyLSTM(NumpyLayer):
         return y_LH
 
     def run_batch(self, input_LBX: Floats, n_active_L: NDArray[np.integer]) -> Floats:
-        """Run several sequences; see `NumpyLayer.run_batch`.
-
-        One matrix product of [input, 1, 2h] per step.
-        """
+        """Run several sequences; the gates are one matrix product of [input, 1, 2h] per step."""
         n, (n_steps, n_sequences, width) = self._hidden, input_LBX.shape
         joined_BA = np.zeros((n_sequences, len(self._matrix_AG)), np.float32)
         joined_BA[:, width] = 1.0
@@ -157,13 +138,15 @@ class NumpyLSTM(NumpyLayer):
 class NumpyGRU(NumpyLayer):
     """A GRU layer as in torch: the reset gate multiplies W h + b."""
 
+    n_gates = 3
     _sums_biases = False
 
     def _step(self, input_G: Floats, h_H: Floats) -> Floats:
         """Compute (1 − z) n + z h with n = tanh(x_n + r (W h + b)_n)."""
         hidden = self._hidden
         recurrent_G = h_H @ self._hidden_weight_HG + self._hidden_bias_G
-        gates_G = _sigmoid(input_G[..., : 2 * hidden] + recurrent_G[..., : 2 * hidden])
+        sums_G = input_G[..., : 2 * hidden] + recurrent_G[..., : 2 * hidden]
+        gates_G: Floats = _HALF + _HALF * np.tanh(_HALF * sums_G)  # the sigmoid, without overflow
         r_H, z_H = gates_G[..., :hidden], gates_G[..., hidden:]
         n_H = np.tanh(input_G[..., 2 * hidden :] + r_H * recurrent_G[..., 2 * hidden :])
         new_H: Floats = n_H + z_H * (h_H - n_H)
@@ -179,24 +162,5 @@ class NumpyRNN(NumpyLayer):
         return new_H
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A kind of recurrent layer."""
-
-    torch_module: str  # name of the class in `torch.nn`
-    n_gates: int
-    numpy_layer: type[NumpyLayer]
-
-
-CELLS = {
-    "lstm": Cell("LSTM", 4, NumpyLSTM),
-    "gru": Cell("GRU", 3, NumpyGRU),
-    "rnn": Cell("RNN", 1, NumpyRNN),
-}
-"""The cells by their name in `SessionConfig.cell`."""
-
-
-def _sigmoid(x: Floats) -> Floats:
-    """1 / (1 + e^−x), without overflow."""
-    result: Floats = 0.5 + 0.5 * np.tanh(0.5 * x)
-    return result
+CELLS: dict[str, type[NumpyLayer]] = {"lstm": NumpyLSTM, "gru": NumpyGRU, "rnn": NumpyRNN}
+"""The layers by `SessionConfig.cell`; in capitals, this is the name of the torch module."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -18,30 +16,23 @@ from recsys.errors import TrainingError
 from recsys.storage import atomic_file
 
 CHECKPOINT = "training.safetensors"
-_HEADER = "training"
 
 
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """What a training needs to be resumed."""
-
-    groups: Mapping[str, Mapping[str, Tensor]]  # network, best epoch, optimizer, random generators
-    metadata: Mapping[str, Any]  # plain values: identity, step, data order, history
-
-
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint into its folder; it replaces an older one atomically."""
+def save_checkpoint(
+    folder: Path, groups: Mapping[str, Mapping[str, Tensor]], metadata: Mapping[str, Any]
+) -> None:
+    """Write groups of tensors and plain values into a folder; replaces an older file atomically."""
     tensors = {
         f"{group}.{name}": tensor.cpu().contiguous()
-        for group, named in checkpoint.groups.items()
+        for group, named in groups.items()
         for name, tensor in named.items()
     }
     with atomic_file(folder / CHECKPOINT) as tmp_path:
-        save_file(tensors, tmp_path, metadata={_HEADER: json.dumps(dict(checkpoint.metadata))})
+        save_file(tensors, tmp_path, metadata={"training": json.dumps(metadata)})
 
 
-def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """Read the checkpoint of a folder; None if there is none.
+def load_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+    """Read the groups, named up to the first dot, and the plain values; None without a file.
 
     Raises:
         TrainingError: the file is not a checkpoint or is damaged.
@@ -52,7 +43,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     groups: dict[str, dict[str, Tensor]] = defaultdict(dict)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {})[_HEADER])
+            metadata = json.loads((file.metadata() or {})["training"])
             for key in file.keys():  # noqa: SIM118
                 group, name = key.split(".", 1)
                 groups[group][name] = file.get_tensor(key)
@@ -60,32 +51,4 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         raise TrainingError(
             f"{path} cannot be read as a checkpoint ({error}): delete it to train from the start"
         ) from error
-    return Checkpoint(groups, metadata)
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The moments and step counts of an optimizer, as `<parameter index>.<name>`."""
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{name}": tensor for i, named in state.items() for name, tensor in named.items()}
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Load the result of `optimizer_tensors`."""
-    state: dict[int, dict[str, Tensor]] = defaultdict(dict)
-    for key, tensor in tensors.items():
-        index, name = key.split(".", 1)
-        state[int(index)][name] = tensor
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-
-
-def rng_tensors(device: torch.device) -> dict[str, Tensor]:
-    """The states of torch's global random number generators."""
-    cuda = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
-    return {"cpu": torch.get_rng_state(), **cuda}
-
-
-def restore_rng(tensors: Mapping[str, Tensor], device: torch.device) -> None:
-    """Load the result of `rng_tensors`."""
-    torch.set_rng_state(tensors["cpu"])
-    if device.type == "cuda" and "cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["cuda"], device)
+    return groups, metadata

@@ -11,9 +11,6 @@ from recsys.config import Config
 KEY_DIM = 64
 """Size of the attention's keys."""
 
-LARGE_DATASET = 200_000
-"""Number of interactions from which the defaults for large datasets apply."""
-
 
 class SessionConfig(Config):
     """Architecture and training of the session model."""
@@ -100,15 +97,8 @@ class SessionConfig(Config):
     """Items drawn per step for the sampled loss, in addition to the targets of the batch."""
 
     def resolve(self, n_interactions: int) -> SessionConfig:
-        """Replace None in settings that depend on the number of training interactions.
-
-        Example:
-            >>> SessionConfig(input_dropout=0.5).resolve(1_000_000).input_dropout
-            0.5
-            >>> SessionConfig().resolve(1_000_000).embedding_dim
-            128
-        """
-        large = n_interactions >= LARGE_DATASET
+        """Replace None in settings that depend on the number of training interactions."""
+        large = n_interactions >= 200_000
         defaults = {"embedding_dim": 128 if large else 64, "input_dropout": 0.1 if large else 0.2}
         unset = {name: value for name, value in defaults.items() if getattr(self, name) is None}
         return self.model_copy(update=unset)

@@ -24,7 +24,6 @@ from recsys.vocabulary import Vocabulary
 
 PER_ITEM = ("item_embeddings.weight", "item_bias")
 """The parameters with one row per item; rows past the last item are padding."""
-_PER_DATASET = "log_popularity"
 
 
 def fit_session_model(
@@ -78,11 +77,22 @@ def fit_session_model(
     if config.exclude_seen:
         _require_no_repeats(interactions)
     # Dropout uses torch's global generators: they are seeded here and restored afterwards.
-    is_cuda = runtime.torch_device().type == "cuda"
-    devices = [torch.cuda.current_device()] if is_cuda else []
+    devices = [torch.cuda.current_device()] if runtime.torch_device().type == "cuda" else []
     with runtime.limit_threads(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(runtime.seed)
-        network = _new_network(interactions, config, item_embeddings, start, runtime.seed)
+        network = SessionNetwork(interactions.n_items, config)
+        counts = np.bincount(interactions.item_index, minlength=interactions.n_items)
+        generator = torch.Generator().manual_seed(runtime.seed)
+        network.reset_parameters(generator, torch.from_numpy(counts).float())
+        if start is not None:
+            warm_start(network, interactions.items, start)
+        elif item_embeddings is not None and config.item_embedding_init != "random":
+            if len(item_embeddings) != network.n_items:
+                raise ConfigError(
+                    f"there are {len(item_embeddings)} item embeddings for {network.n_items} "
+                    "items: pass the embeddings fitted on the same interactions"
+                )
+            network.load_item_embeddings(torch.from_numpy(item_embeddings))
         identity = _identity(interactions, config, item_embeddings, start, runtime)
         model = SessionModel(network, interactions.items)
         trainer = Trainer(model, interactions, runtime, identity=identity, checkpoint=checkpoint)
@@ -117,29 +127,6 @@ def _require_no_repeats(interactions: Interactions) -> None:
         )
 
 
-def _new_network(
-    interactions: Interactions,
-    config: SessionConfig,
-    item_embeddings: NDArray[np.float32] | None,
-    start: SessionModel | None,
-    seed: int,
-) -> SessionNetwork:
-    n_items = interactions.n_items
-    network = SessionNetwork(n_items, config)
-    counts = np.bincount(interactions.item_index, minlength=n_items)
-    network.reset_parameters(torch.Generator().manual_seed(seed), torch.from_numpy(counts).float())
-    if start is not None:
-        warm_start(network, interactions.items, start)
-    elif item_embeddings is not None and config.item_embedding_init != "random":
-        if len(item_embeddings) != n_items:
-            raise ConfigError(
-                f"there are {len(item_embeddings)} item embeddings for {n_items} items: pass the "
-                "embeddings fitted on the same interactions"
-            )
-        network.load_item_embeddings(torch.from_numpy(item_embeddings))
-    return network
-
-
 def _identity(
     interactions: Interactions,
     config: SessionConfig,
@@ -148,12 +135,15 @@ def _identity(
     runtime: Runtime,
 ) -> dict[str, Any]:
     """What must be equal for a training to resume another one's checkpoint."""
-    embeddings_digest = None
+    start_digest = embeddings_digest = None
+    if start is not None:
+        state = sorted(start.network.state_dict().items())
+        parts = [name.encode() + x.cpu().contiguous().numpy().tobytes() for name, x in state]
+        start_digest = hashlib.sha256(b"".join(parts)).hexdigest()
     if item_embeddings is not None:
-        contiguous = np.ascontiguousarray(item_embeddings)
-        embeddings_digest = hashlib.sha256(contiguous.data).hexdigest()
+        embeddings_digest = hashlib.sha256(item_embeddings.tobytes()).hexdigest()
     return {
-        "start": None if start is None else _parameters_digest(start),
+        "start": start_digest,
         "data": interactions.digest,
         "item_embeddings": embeddings_digest,
         "precision": runtime.torch_precision(),
@@ -174,36 +164,22 @@ def warm_start(network: SessionNetwork, items: Vocabulary, earlier: SessionModel
     index = torch.from_numpy(earlier.items.indices(items.ids)).long()
     known = index >= 0
     own, learned = network.state_dict(), earlier.network.state_dict()
-    _require_same_architecture(own, learned)
-    for name, target in own.items():
-        source = learned[name].to(target.device)
-        if name in PER_ITEM:
-            target[: len(items)][known] = source[index[known]]
-        elif name != _PER_DATASET:
-            target.copy_(source)
-    network.item_embeddings.weight[: len(items)][~known] = 0.0
-
-
-def _require_same_architecture(own: dict[str, Tensor], learned: dict[str, Tensor]) -> None:
-    shapes, others = (
-        {
-            name: tensor.shape[1:] if name in PER_ITEM else tensor.shape
-            for name, tensor in state.items()
-            if name != _PER_DATASET
-        }
-        for state in (own, learned)
-    )
-    differing = sorted(n for n in shapes | others if shapes.get(n) != others.get(n))
+    differing = sorted({name for name, _ in _shapes(own) ^ _shapes(learned)})
     if differing:
         raise ConfigError(
             f"the model to start from has another architecture: {', '.join(differing[:3])} "
             "differ; set the same cell, sizes, layers and attention, or train from the start"
         )
+    for name, target in own.items():
+        source = learned[name].to(target.device)
+        if name in PER_ITEM:
+            target[: len(items)][known] = source[index[known]]
+        elif name != "log_popularity":
+            target.copy_(source)
+    network.item_embeddings.weight[: len(items)][~known] = 0.0
 
 
-def _parameters_digest(model: SessionModel) -> str:
-    sha = hashlib.sha256()
-    for name, tensor in sorted(model.network.state_dict().items()):
-        sha.update(name.encode())
-        sha.update(tensor.cpu().contiguous().numpy().tobytes())
-    return sha.hexdigest()
+def _shapes(state: dict[str, Tensor]) -> set[tuple[str, torch.Size]]:
+    """The names and shapes of all parameters, without the number of items."""
+    sized = (*PER_ITEM, "log_popularity")
+    return {(name, x.shape[1:] if name in sized else x.shape) for name, x in state.items()}

@@ -16,9 +16,6 @@ from torch import Tensor, nn
 from recsys.sessions.config import SessionConfig
 from recsys.sessions.network import SessionNetwork
 
-LARGE_CATALOGUE = 50_000
-"""With more items, `loss = "auto"` samples."""
-
 _CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 """Size of a chunk of logits: fits the cache of a core, or keeps a GPU busy."""
 
@@ -28,16 +25,12 @@ class NextItemLoss(nn.Module):
 
     def __init__(self, network: SessionNetwork, config: SessionConfig) -> None:
         super().__init__()
-        self.network = network
-        self.config = config
+        self.network, self.config = network, config
+        is_large = network.n_items > 50_000
+        self.is_sampled = config.loss == "sampled" or (config.loss == "auto" and is_large)
 
     def forward(self, items_BL: Tensor, context_BP: Tensor) -> Tensor:
-        """Mean loss per prediction of a padded batch; all items but the first are predicted.
-
-        Args:
-            items_BL: sequences of items, padded at the end.
-            context_BP: the items before them; see `Batch.context`.
-        """
+        """Mean loss per prediction of a batch of items and contexts; see `collate`."""
         network = self.network
         is_item_BL = items_BL[:, 1:] != network.n_items
         query_MD = network(items_BL[:, :-1])[is_item_BL].to(network.item_bias.dtype)
@@ -50,18 +43,11 @@ class NextItemLoss(nn.Module):
         """Mean loss of predictions without padding."""
         network, config = self.network, self.config
         parameters = network.output_embeddings, network.item_bias, targets_M
-        if self.uses_sampled_softmax:
+        if self.is_sampled:
             return sampled_cross_entropy(
                 query_MD, *parameters, network.log_popularity, config.n_negatives, seen
             ).mean()
         return full_cross_entropy(query_MD, *parameters, config.label_smoothing, seen)
-
-    @property
-    def uses_sampled_softmax(self) -> bool:
-        """Whether the loss is computed over a sample of the catalogue."""
-        if self.config.loss == "auto":
-            return self.network.n_items > LARGE_CATALOGUE
-        return self.config.loss == "sampled"
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,13 +103,8 @@ def full_cross_entropy(
     half the time on a CPU, and memory for a chunk of logits only, as in Wijmans et al. 2025, "Cut
     your losses in large-vocabulary language models".
 
-    Args:
-        query_MD: query vector of each prediction.
-        item_embeddings_ND: output embeddings.
-        item_bias_N: output biases.
-        targets_M: the next items, int64; never among those seen.
-        label_smoothing: target probability spread over the items not seen (Szegedy et al. 2016).
-        seen: items to exclude at each prediction.
+    A target is never among the seen items. `label_smoothing` is the target probability spread over
+    the items not seen (Szegedy et al. 2016).
     """
     loss: Tensor = _FullCrossEntropy.apply(  # type: ignore[no-untyped-call]
         query_MD, item_embeddings_ND, item_bias_N, targets_M, label_smoothing, seen
@@ -135,17 +116,10 @@ class _FullCrossEntropy(torch.autograd.Function):
     """Computes the gradients in the forward pass; backward scales them."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        query_MD: Tensor,
-        item_embeddings_ND: Tensor,
-        item_bias_N: Tensor,
-        targets_M: Tensor,
-        label_smoothing: float,
-        seen: SeenMask | None,
-    ) -> Tensor:
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        query_MD, item_embeddings_ND, item_bias_N, targets_M, label_smoothing, seen = inputs
         n_predictions, n_items = len(targets_M), len(item_bias_N)
-        loss = item_bias_N.new_zeros(())
+        loss: Tensor = item_bias_N.new_zeros(())
         d_query_MD = torch.empty_like(query_MD)
         d_embeddings_ND = torch.zeros_like(item_embeddings_ND)
         d_bias_N = torch.zeros_like(item_bias_N)
@@ -179,7 +153,13 @@ def _loss_and_gradient(
     """Summed loss of a chunk and its gradient by the logits, which are overwritten."""
     rows_C = torch.arange(len(targets_C), device=targets_C.device)
     target_C = logits_CN[rows_C, targets_C]
-    mean_C1, n_allowed_C1 = _exclude(logits_CN, seen_CN)
+    n_allowed_C1 = logits_CN.new_full((len(logits_CN), 1), logits_CN.shape[1])
+    if seen_CN is None:
+        mean_C1 = logits_CN.mean(1, keepdim=True)
+    else:
+        n_allowed_C1 -= seen_CN.sum(1, keepdim=True)
+        mean_C1 = logits_CN.masked_fill_(seen_CN, 0.0).sum(1, keepdim=True) / n_allowed_C1
+        logits_CN.masked_fill_(seen_CN, -math.inf)
     # Softmax in place: one exponential per element instead of two for logsumexp and exp.
     max_C1 = logits_CN.amax(1, keepdim=True)
     gradient_CN = logits_CN.sub_(max_C1).exp_()
@@ -193,17 +173,6 @@ def _loss_and_gradient(
             gradient_CN.masked_fill_(seen_CN, 0.0)
     gradient_CN[rows_C, targets_C] -= 1.0 - label_smoothing
     return loss, gradient_CN
-
-
-def _exclude(logits_CN: Tensor, seen_CN: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Set the logits of seen items to −∞; returns mean logit and number of the others, [C, 1]."""
-    n_items = logits_CN.shape[1]
-    if seen_CN is None:
-        return logits_CN.mean(1, keepdim=True), logits_CN.new_full((len(logits_CN), 1), n_items)
-    sum_C1 = logits_CN.masked_fill_(seen_CN, 0.0).sum(1, keepdim=True)
-    logits_CN.masked_fill_(seen_CN, -math.inf)
-    n_allowed_C1 = (n_items - seen_CN.sum(1, keepdim=True)).to(logits_CN.dtype)
-    return sum_C1 / n_allowed_C1, n_allowed_C1
 
 
 def sampled_cross_entropy(
@@ -221,9 +190,8 @@ def sampled_cross_entropy(
 
     q_j is the probability of drawing j: the logQ correction (Bengio & Senécal 2008), not applied
     to the target (Khrylchenko et al. 2025, "Correcting the LogQ correction"). Half of the draws
-    are uniform, half are targets of the batch. All predictions of a batch share them. For the
-    arguments see `full_cross_entropy`; `n_negatives` is K and `log_popularity_N` the logarithm of
-    each item's share of all interactions.
+    are uniform, half are targets of the batch. All predictions of a batch share them.
+    `n_negatives` is K and `log_popularity_N` the logarithm of each item's share of interactions.
     """
     n_items = len(item_bias_N)
     half, device = n_negatives // 2, targets_M.device

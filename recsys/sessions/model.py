@@ -60,51 +60,43 @@ class SessionModel:
     ) -> NDArray[np.float32]:
         """Log-probability that each item comes next, [B, n_items].
 
-        Items of the history have probability zero unless `exclude_seen` is off. Items that the
-        model does not know (index −1 or beyond the catalogue) are ignored with a warning in the
-        log. For an empty history, the probability is the popularity.
-
-        Args:
-            histories: item indices, oldest first.
-            batch_size: number of histories scored at once.
+        Histories contain item indices, oldest first; `batch_size` of them are scored at once. Items
+        of the history have probability zero unless `exclude_seen` is off. Items that the model does
+        not know (index −1 or beyond the catalogue) are ignored with a warning in the log. For an
+        empty history, the probability is the popularity.
         """
-        known = self._drop_unknown(histories)
-        scores = np.empty((len(histories), len(self.items)), dtype=np.float32)
+        known = [history[(history >= 0) & (history < self.n_items)] for history in histories]
+        n_unknown = sum(map(len, histories)) - sum(map(len, known))
+        if n_unknown:
+            _logger.warning("ignored %d interactions with items unknown to the model", n_unknown)
+        scores = np.empty((len(histories), self.n_items), dtype=np.float32)
         with self._inference():
             for rows, batch in batches_by_length(known, self.config.max_history, batch_size):
-                if len(batch[-1]):
-                    query_BD, has_history_B1 = self._encode(batch)
-                    logits_BN = self.network.logits(query_BD)
-                    logits_BN = torch.where(has_history_B1, logits_BN, self.network.log_popularity)
-                else:
-                    logits_BN = self.network.log_popularity.expand(len(batch), -1)
-                seen_BN = np.zeros((len(rows), len(self.items)), dtype=np.bool_)
-                for seen_N, row in zip(seen_BN, rows, strict=True):
+                seen_BN = torch.zeros(len(rows), self.n_items, dtype=torch.bool)
+                for seen_N, row in zip(seen_BN.numpy(), rows, strict=True):
                     seen_N[known[row]] = True
-                seen = torch.from_numpy(seen_BN).to(logits_BN.device)
-                scores[rows] = self._log_probability(logits_BN, seen).cpu().numpy()
+                logits_BN = self._logits(batch)
+                log_p_BN = self._log_probability(logits_BN, seen_BN.to(logits_BN.device))
+                scores[rows] = log_p_BN.cpu().numpy()
         return scores
 
     def start(self, n_sessions: int = 1) -> SessionState:
         """The state of empty sessions."""
-        device = self.network.item_bias.device
-        shape = (n_sessions, len(self.items))
-        return SessionState(None, torch.zeros(shape, dtype=torch.bool, device=device))
+        seen_BN = self.network.item_bias.new_zeros(n_sessions, self.n_items, dtype=torch.bool)
+        return SessionState(None, seen_BN)
 
     def step(self, state: SessionState, item: int) -> tuple[SessionState, NDArray[np.float32]]:
         """Append an item to a session, at a cost that does not depend on its length.
 
-        The scores equal those of `score` for the whole history, up to `max_history` items.
-
-        Returns:
-            The new state, and the log-probability that each item comes next, [n_items]. The given
-            state is not changed.
+        Returns the new state and the log-probability that each item comes next, [n_items], which
+        equals that of `score` for the whole history, up to `max_history` items. The given state is
+        not changed.
 
         Raises:
             ValueError: the item index is out of range.
         """
-        if not 0 <= item < len(self.items):
-            raise ValueError(f"item {item} is out of range: indices are 0 to {len(self.items) - 1}")
+        if not 0 <= item < self.n_items:
+            raise ValueError(f"item {item} is out of range: indices are 0 to {self.n_items - 1}")
         state, scores_BN = self.step_batch(state, torch.tensor([item]))
         return state, scores_BN[0].cpu().numpy()
 
@@ -114,8 +106,7 @@ class SessionModel:
         with self._inference():
             query_BLD, network_state = self.network.step(items_B[:, None], state.network)
             seen_BN = state.seen.scatter(1, items_B[:, None], value=True)
-            logits_BN = self.network.logits(query_BLD[:, 0])
-            scores_BN = self._log_probability(logits_BN, seen_BN)
+            scores_BN = self._log_probability(self.network.logits(query_BLD[:, 0]), seen_BN)
             return SessionState(network_state, seen_BN), scores_BN
 
     def sequences(self, history: NDArray[np.integer]) -> TorchSequences:
@@ -129,35 +120,25 @@ class SessionModel:
         logits_BN = logits_BN.float()
         if not self.config.exclude_seen:
             return logits_BN.log_softmax(1)
-        # Masked again after: if all items are seen, the softmax is NaN.
-        return (
-            logits_BN.masked_fill(seen_BN, -torch.inf)
-            .log_softmax(1)
-            .masked_fill(seen_BN, -torch.inf)
-        )
+        log_p_BN = logits_BN.masked_fill(seen_BN, -torch.inf).log_softmax(1)
+        return log_p_BN.masked_fill(seen_BN, -torch.inf)  # NaN if all items are seen
 
-    def _encode(self, histories: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
-        """Query vectors after the last item, [B, D], and whether there is one, [B, 1]."""
+    def _logits(self, histories: Sequence[NDArray[np.int32]]) -> Tensor:
+        """Scores of all items after each history, [B, N]; log-popularity if it is empty."""
         network, state = self.network, None
         device, dim = network.item_bias.device, network.item_embeddings.embedding_dim
-        items_BL = torch.from_numpy(pad(histories, len(self.items))).to(device)
+        items_BL = torch.from_numpy(pad(histories, self.n_items)).to(device)
         last_B = torch.tensor([len(history) - 1 for history in histories], device=device)
         query_BD = torch.zeros(len(histories), dim, device=device)
         # Padding follows the last item and does not affect its state.
         for start in range(0, items_BL.shape[1], _SEGMENT):
             steps, state = network.run_rnn(items_BL[:, start : start + _SEGMENT], state)
             step_B = last_B - start
-            found_BD = network.head_at(step_B.clamp(0, steps.inputs.shape[1] - 1), steps)
+            found_BD = network.head(steps, step_B.clamp(0, steps.inputs.shape[1] - 1))
             ends_here_B1 = ((step_B >= 0) & (step_B < _SEGMENT))[:, None]
             query_BD = torch.where(ends_here_B1, found_BD.to(query_BD.dtype), query_BD)
-        return query_BD, (last_B >= 0)[:, None]
-
-    def _drop_unknown(self, histories: Sequence[NDArray[np.int32]]) -> list[NDArray[np.int32]]:
-        known = [history[(history >= 0) & (history < len(self.items))] for history in histories]
-        n_unknown = sum(map(len, histories)) - sum(map(len, known))
-        if n_unknown:
-            _logger.warning("ignored %d interactions with items unknown to the model", n_unknown)
-        return known
+        logits_BN = network.logits(query_BD)
+        return torch.where((last_B >= 0)[:, None], logits_BN, network.log_popularity)
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -173,14 +154,14 @@ class SessionModel:
 
 @dataclass(frozen=True, eq=False)
 class TorchSequences:
-    """Sequences being decoded; see `recsys.sessions.decode.Sequences`."""
+    """Sequences being decoded by `recsys.sessions.decode`."""
 
     model: SessionModel
     state: SessionState
     scores: Tensor  # log-probabilities of the next items, [B, N]
 
     def log_probabilities(self) -> NDArray[np.float32]:
-        """Of each item as the next, [B, N]; minus infinity for items of the sequence."""
+        """Log-probability that each item comes next, [B, N]; −∞ for items of the sequence."""
         return self.scores.masked_fill(self.state.seen, -torch.inf).cpu().numpy()
 
     def extend(self, parent_B: NDArray[np.int64], item_B: NDArray[np.int64]) -> TorchSequences:
@@ -201,7 +182,7 @@ class _Scorer(nn.Module):
 
     def forward(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
         steps, _ = self.network.run_rnn(items_BL)
-        logits_BN = self.network.logits(self.network.head_at(lengths_B - 1, steps))
+        logits_BN = self.network.logits(self.network.head(steps, lengths_B - 1))
         if self.network.config.exclude_seen:
             # Padding marks an extra column.
             seen_BN = torch.zeros_like(logits_BN[:, :1]).expand(-1, self.network.n_items + 1)
@@ -222,11 +203,10 @@ def export_scorer(model: SessionModel, path: Path, length: int = 50) -> Path:
     device = model.network.item_bias.device
     items_BL = torch.zeros(2, length, dtype=torch.int64, device=device)
     lengths_B = torch.ones(2, dtype=torch.int64, device=device)
-    dynamic = {0: torch.export.Dim.DYNAMIC}
+    shapes = {name: {0: torch.export.Dim.DYNAMIC} for name in ("items_BL", "lengths_B")}
     with warnings.catch_warnings():
         # Recurrent layers flatten their weights during the export.
         warnings.filterwarnings("ignore", "The tensor attributes? self.network.layers")
-        shapes = {"items_BL": dynamic, "lengths_B": dynamic}
         program = torch.export.export(scorer, (items_BL, lengths_B), dynamic_shapes=shapes)
     with atomic_file(path) as tmp_path:
         torch.export.save(program, tmp_path)

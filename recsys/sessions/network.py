@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from recsys.sessions.cells import CELLS
 from recsys.sessions.config import KEY_DIM, SessionConfig
 
 Hidden = tuple[Tensor, ...]
@@ -46,7 +45,7 @@ class Steps:
     inputs: Tensor  # input of the first layer, [B, L, D]
     states: Tensor  # output of the last layer, [B, L, H]
     emas: Tensor | None  # `NetworkState.emas` before these steps; None at the start of a sequence
-    past: Tensor | None  # `NetworkState.past` before these steps
+    known: Tensor  # `NetworkState.past` before these steps and `states`, [B, P + L, H]
 
 
 class SessionNetwork(nn.Module):
@@ -72,18 +71,15 @@ class SessionNetwork(nn.Module):
         self.item_embeddings = nn.Embedding(n_items + 1, d, padding_idx=n_items)  # [N + 1, D]
         self.item_embeddings.weight.requires_grad_(not config.freeze_item_embeddings)
         self.input_norm = nn.LayerNorm(d)
-        layer_class = getattr(nn, CELLS[config.cell].torch_module)
+        layer_class = getattr(nn, config.cell.upper())
         self.layers = nn.ModuleList(
             layer_class(h if layer else d, h, batch_first=True) for layer in range(config.n_layers)
         )
         self.output = nn.Linear(h, d)
         self.ema_features = EMAFeatures(d, config.ema_half_lives, config.ema_dropout)
-        self.attention: PastAttention | None = None
-        if config.attention:
-            self.attention = PastAttention(h, d, config.train_chunk_length)
-        self.feed_forward: FeedForward | None = None
-        if config.feed_forward:
-            self.feed_forward = FeedForward(d, config.feed_forward * d)
+        window = config.train_chunk_length
+        self.attention = PastAttention(h, d, window) if config.attention else None
+        self.feed_forward = FeedForward(d, config.feed_forward * d) if config.feed_forward else None
         self.item_bias = nn.Parameter(torch.zeros(n_items))  # [N]
         self.register_buffer("log_popularity", torch.zeros(n_items))
 
@@ -95,16 +91,21 @@ class SessionNetwork(nn.Module):
             if name.startswith(("layers.", "output.", "attention.")):
                 uniform = 2.0 * torch.rand(parameter.shape, generator=generator) - 1.0
                 parameter.copy_(uniform * bound)
-        self.ema_features.weight.zero_()
+        zeros: list[nn.Parameter] = [self.ema_features.weight]
         if self.attention is not None:
-            self.attention.zero_init()
+            zeros += self.attention.value.parameters()
         if self.feed_forward is not None:
-            self.feed_forward.reset_parameters(generator)
+            bound = self.feed_forward.expand.in_features**-0.5
+            for parameter in self.feed_forward.expand.parameters():
+                parameter.uniform_(-bound, bound, generator=generator)
+            zeros += self.feed_forward.contract.parameters()
+        for parameter in zeros:
+            parameter.zero_()
         normal = torch.randn(self.item_embeddings.weight.shape, generator=generator)
         self.item_embeddings.weight.copy_(INIT_STD * normal)
         self.item_embeddings.weight[self.n_items] = 0.0
-        # Add-half smoothing.
-        self.log_popularity.copy_(torch.log((item_counts + 0.5) / (item_counts + 0.5).sum()))
+        smoothed_N = item_counts + 0.5
+        self.log_popularity.copy_(torch.log(smoothed_N / smoothed_N.sum()))
         self.item_bias.copy_(self.log_popularity)
 
     @torch.no_grad()
@@ -138,34 +139,31 @@ class SessionNetwork(nn.Module):
         if self.training and self.config.item_dropout:
             mask_BL1 = dropout_mask(embedded_BLD[:, :, :1], self.config.item_dropout)
             embedded_BLD = embedded_BLD * mask_BL1
-        input_BLD = self._dropout(self.input_norm(embedded_BLD), self.config.input_dropout)
+        normed_BLD = self.input_norm(embedded_BLD)
+        input_BLD = variational_dropout(normed_BLD, self.config.input_dropout, self.training)
         x_BLH = input_BLD
         hidden: list[Hidden] = []
         for index, layer in enumerate(self.layers):
             y_BLH, after = run_layer(layer, x_BLH, state.hidden[index] if state else None)
             hidden.append(after)
-            y_BLH = self._dropout(y_BLH, self.config.output_dropout)
+            y_BLH = variational_dropout(y_BLH, self.config.output_dropout, self.training)
             x_BLH = x_BLH + y_BLH if index else y_BLH
         emas, past = (state.emas, state.past) if state else (None, None)
+        known_BTH = x_BLH if past is None else torch.cat([past, x_BLH], dim=1)
         next_emas = self.ema_features.after(input_BLD, emas)
-        next_past = None if self.attention is None else self.attention.next_past(x_BLH, past)
+        next_past = None if self.attention is None else self.attention.latest(known_BTH)
         next_state = NetworkState(tuple(hidden), next_emas, next_past)
-        return Steps(input_BLD, x_BLH, emas, past), next_state
+        return Steps(input_BLD, x_BLH, emas, known_BTH), next_state
 
-    def head(self, steps: Steps) -> Tensor:
-        """The query vectors of all steps, [B, L, D]."""
-        query_BLD = self.ema_features(steps.inputs, steps.emas) + self.output(steps.states)
+    def head(self, steps: Steps, step_B: Tensor | None = None) -> Tensor:
+        """The query vectors of all steps, [B, L, D], or of one, without dropout, [B, D]."""
+        states = steps.states if step_B is None else select_step(steps.states, step_B)
+        query: Tensor = self.ema_features(steps.inputs, steps.emas, step_B) + self.output(states)
         if self.attention is not None:
-            query_BLD = query_BLD + self.attention(steps.states, steps.past)
-        return self._feed_forward(query_BLD)
-
-    def head_at(self, step_B: Tensor, steps: Steps) -> Tensor:
-        """The query vector of one step of each sequence, [B, D]; without dropout."""
-        query_BD = self.ema_features.at(step_B, steps.inputs, steps.emas)
-        query_BD = query_BD + self.output(select_step(steps.states, step_B))
-        if self.attention is not None:
-            query_BD = query_BD + self.attention.at(step_B, steps.states, steps.past)
-        return self._feed_forward(query_BD)
+            query = query + self.attention(steps.states, steps.known, step_B)
+        if self.feed_forward is not None:
+            query = self.feed_forward(query)
+        return query
 
     def logits(self, query_BD: Tensor) -> Tensor:
         """Scores of all items for query vectors, [B, N]."""
@@ -175,12 +173,6 @@ class SessionNetwork(nn.Module):
     def output_embeddings(self) -> Tensor:
         """The output embeddings, [N, D]: the input embeddings without the padding row."""
         return self.item_embeddings.weight[: self.n_items]
-
-    def _feed_forward(self, query: Tensor) -> Tensor:
-        return query if self.feed_forward is None else self.feed_forward(query)
-
-    def _dropout(self, x_BLD: Tensor, rate: float | None) -> Tensor:
-        return variational_dropout(x_BLD, rate or 0.0) if self.training else x_BLD
 
 
 class EMAFeatures(nn.Module):
@@ -201,37 +193,36 @@ class EMAFeatures(nn.Module):
         decay = 0.5 ** (1.0 / torch.tensor(half_lives, dtype=torch.float64))
         self.register_buffer("decay", decay.float(), persistent=False)  # [K]
 
-    def forward(self, input_BLD: Tensor, emas_BKD: Tensor | None) -> Tensor:
-        """The output at each step, [B, L, D]."""
+    def forward(
+        self, input_BLD: Tensor, emas_BKD: Tensor | None, step_B: Tensor | None = None
+    ) -> Tensor:
+        """The output at each step, [B, L, D], or at one step, without dropout, [B, D]."""
+        if step_B is not None:
+            input_BD = select_step(input_BLD, step_B)
+            emas_BKD = self._emas_at(step_B, input_BLD, emas_BKD)
+            features_BF = torch.cat([input_BD, emas_BKD.to(input_BD.dtype).flatten(1)], dim=1)
+            return nn.functional.linear(features_BF, self.weight)
         n_steps = input_BLD.shape[1]
         steps_L = torch.arange(n_steps, device=input_BLD.device)
         emas_BKLD = self._input_weights(steps_L, n_steps) @ input_BLD[:, None].float()
         if emas_BKD is not None:
-            emas_BKLD = emas_BKLD + self._past_weights(steps_L)[:, :, None] * emas_BKD[:, :, None]
-        parts = [input_BLD, *emas_BKLD.to(input_BLD.dtype).unbind(1)]
-        features_BLF = torch.cat(parts, dim=2)
-        if self.training:
-            features_BLF = variational_dropout(features_BLF, self.dropout)
+            past_weights_KL = self.decay[:, None] ** (steps_L + 1)
+            emas_BKLD = emas_BKLD + past_weights_KL[:, :, None] * emas_BKD[:, :, None]
+        features_BLF = torch.cat([input_BLD, *emas_BKLD.to(input_BLD.dtype).unbind(1)], dim=2)
+        features_BLF = variational_dropout(features_BLF, self.dropout, self.training)
         return nn.functional.linear(features_BLF, self.weight)
-
-    def at(self, step_B: Tensor, input_BLD: Tensor, emas_BKD: Tensor | None) -> Tensor:
-        """The output at one step of each sequence, [B, D]; without dropout."""
-        input_BD = select_step(input_BLD, step_B)
-        emas_BKD = self._emas_at(step_B, input_BLD, emas_BKD)
-        features_BF = torch.cat([input_BD, emas_BKD.to(input_BD.dtype).flatten(1)], dim=1)
-        return nn.functional.linear(features_BF, self.weight)
 
     def after(self, input_BLD: Tensor, emas_BKD: Tensor | None) -> Tensor:
         """The averages after the last step, [B, K, D]."""
-        n_sequences, n_steps, _ = input_BLD.shape
-        last_B = torch.full((n_sequences,), n_steps - 1, device=input_BLD.device)
+        last_B = torch.full(input_BLD.shape[:1], input_BLD.shape[1] - 1, device=input_BLD.device)
         return self._emas_at(last_B, input_BLD, emas_BKD)
 
     def _emas_at(self, step_B: Tensor, input_BLD: Tensor, emas_BKD: Tensor | None) -> Tensor:
         weights_BKL = self._input_weights(step_B, input_BLD.shape[1]).transpose(0, 1)
         result_BKD = weights_BKL @ input_BLD.float()
         if emas_BKD is not None:
-            result_BKD = result_BKD + self._past_weights(step_B).T[:, :, None] * emas_BKD
+            past_weights_KB = self.decay[:, None] ** (step_B + 1)
+            result_BKD = result_BKD + past_weights_KB.T[:, :, None] * emas_BKD
         return result_BKD
 
     def _input_weights(self, steps_S: Tensor, n_inputs: int) -> Tensor:
@@ -240,17 +231,13 @@ class EMAFeatures(nn.Module):
         decay_K11 = self.decay[:, None, None]
         return torch.where(age_SL >= 0, (1.0 - decay_K11) * decay_K11 ** age_SL.clamp(min=0), 0.0)
 
-    def _past_weights(self, steps_S: Tensor) -> Tensor:
-        """Weight of the averages before the inputs at some steps, [K, S]."""
-        return self.decay[:, None] ** (steps_S + 1)
-
 
 class PastAttention(nn.Module):
     """Attention of each state over the latest `window` states, itself included.
 
     See Bahdanau et al. 2015 and Daniluk et al. 2017, "Frustratingly short attention spans". The
-    values start at zero, so that training begins as without attention. `past_BPH` are the states
-    kept from earlier steps.
+    values start at zero, so that training begins as without attention. `known_BTH` are states
+    from earlier steps and those of the current steps.
     """
 
     def __init__(self, hidden_dim: int, output_dim: int, window: int) -> None:
@@ -260,41 +247,27 @@ class PastAttention(nn.Module):
         self.key = nn.Linear(hidden_dim, KEY_DIM)
         self.value = nn.Linear(hidden_dim, output_dim)
 
-    @torch.no_grad()
-    def zero_init(self) -> None:
-        """Set the values to zero."""
-        self.value.weight.zero_()
-        self.value.bias.zero_()
-
-    def forward(self, states_BLH: Tensor, past_BPH: Tensor | None) -> Tensor:
-        """The output at each step, [B, L, D]."""
-        steps_L = torch.arange(states_BLH.shape[1], device=states_BLH.device)
-        return self._attend(states_BLH, steps_L, states_BLH, past_BPH)
-
-    def at(self, step_B: Tensor, states_BLH: Tensor, past_BPH: Tensor | None) -> Tensor:
-        """The output at one step of each sequence, [B, D]."""
-        query_B1H = select_step(states_BLH, step_B)[:, None]
-        return self._attend(query_B1H, step_B[:, None], states_BLH, past_BPH)[:, 0]
-
-    def next_past(self, states_BLH: Tensor, past_BPH: Tensor | None) -> Tensor:
-        """The states that the next steps attend to."""
-        known_BTH = _append(past_BPH, states_BLH)
-        return known_BTH[:, max(known_BTH.shape[1] - (self.window - 1), 0) :]
-
-    def _attend(
-        self, query_BSH: Tensor, steps_S: Tensor, states_BLH: Tensor, past_BPH: Tensor | None
+    def forward(
+        self, states_BLH: Tensor, known_BTH: Tensor, step_B: Tensor | None = None
     ) -> Tensor:
-        """The output of some states, [B, S, D]; `steps` may differ between sequences."""
-        known_BTH = _append(past_BPH, states_BLH)
+        """The output at each step, [B, L, D], or at one step of each sequence, [B, D]."""
+        query_BSH, steps_S = states_BLH, torch.arange(states_BLH.shape[1], device=states_BLH.device)
+        if step_B is not None:  # S is 1, and the steps differ between sequences
+            query_BSH, steps_S = select_step(states_BLH, step_B)[:, None], step_B[:, None]
         n_known = known_BTH.shape[1]
         position_S1 = (n_known - states_BLH.shape[1] + steps_S)[..., None]
         distance_ST = position_S1 - torch.arange(n_known, device=steps_S.device)
-        return nn.functional.scaled_dot_product_attention(
+        output_BSD = nn.functional.scaled_dot_product_attention(
             self.query(query_BSH),
             self.key(known_BTH),
             self.value(known_BTH),
             attn_mask=(distance_ST >= 0) & (distance_ST < self.window),
         )
+        return output_BSD if step_B is None else output_BSD[:, 0]
+
+    def latest(self, known_BTH: Tensor) -> Tensor:
+        """The states that the next steps attend to."""
+        return known_BTH[:, max(known_BTH.shape[1] - (self.window - 1), 0) :]
 
 
 class FeedForward(nn.Module):
@@ -309,29 +282,17 @@ class FeedForward(nn.Module):
         self.expand = nn.Linear(dim, inner_dim)
         self.contract = nn.Linear(inner_dim, dim)
 
-    @torch.no_grad()
-    def reset_parameters(self, generator: torch.Generator) -> None:
-        """Initialize the parameters; the block is then the identity."""
-        bound = self.expand.in_features**-0.5
-        for parameter in self.expand.parameters():
-            parameter.uniform_(-bound, bound, generator=generator)
-        self.contract.weight.zero_()
-        self.contract.bias.zero_()
-
     def forward(self, x_BLD: Tensor) -> Tensor:
         """The output, [B, L, D]."""
-        inner_BLF = nn.functional.gelu(self.expand(self.norm(x_BLD)))
-        added_BLD: Tensor = self.contract(inner_BLF)
+        added_BLD: Tensor = self.contract(nn.functional.gelu(self.expand(self.norm(x_BLD))))
         return x_BLD + added_BLD
 
 
 def run_layer(layer: nn.Module, x_BLH: Tensor, hidden: Hidden | None) -> tuple[Tensor, Hidden]:
     """Run a recurrent layer; torch takes a pair of states for the LSTM only."""
-    if isinstance(layer, nn.LSTM):
-        y_BLH, after = layer(x_BLH, hidden)
-        return y_BLH, after
-    y_BLH, after = layer(x_BLH, hidden[0] if hidden else None)
-    return y_BLH, (after,)
+    is_lstm = isinstance(layer, nn.LSTM)
+    y_BLH, after = layer(x_BLH, hidden[0] if hidden and not is_lstm else hidden)
+    return y_BLH, after if is_lstm else (after,)
 
 
 def select_step(x_BLF: Tensor, step_B: Tensor) -> Tensor:
@@ -339,15 +300,11 @@ def select_step(x_BLF: Tensor, step_B: Tensor) -> Tensor:
     return x_BLF[torch.arange(x_BLF.shape[0], device=x_BLF.device), step_B]
 
 
-def variational_dropout(x_BLD: Tensor, rate: float) -> Tensor:
+def variational_dropout(x_BLD: Tensor, rate: float | None, training: bool) -> Tensor:
     """Dropout with one mask for all steps of a sequence (Gal & Ghahramani 2016)."""
-    return x_BLD * dropout_mask(x_BLD[:, :1], rate) if rate else x_BLD
+    return x_BLD * dropout_mask(x_BLD[:, :1], rate) if rate and training else x_BLD
 
 
 def dropout_mask(like: Tensor, rate: float) -> Tensor:
     """Zero with probability `rate`, else 1 / (1 − rate)."""
     return (torch.rand_like(like) >= rate).to(like.dtype) / (1.0 - rate)
-
-
-def _append(past_BPH: Tensor | None, states_BLH: Tensor) -> Tensor:
-    return states_BLH if past_BPH is None else torch.cat([past_BPH, states_BLH], dim=1)

@@ -305,7 +305,7 @@ def test_a_killed_run_is_resumed_after_its_latest_epoch(client, home):
     (parent,) = set(killed) - {"lstm"}
     assert parent.startswith("train ")
     (saved,) = checkpoints() - before
-    done = load_checkpoint(saved.parent).metadata["epochs"]
+    done = load_checkpoint(saved.parent)[1]["epochs"]
     assert 0 < len(done) < 40
 
     run_id = train(

@@ -30,7 +30,7 @@ def test_each_item_but_the_first_is_predicted_once(lengths, max_length, seed):
     interactions = interactions_of(lengths)
     cuts = chunk_sequences(interactions, max_length, np.random.default_rng(seed))
     predicted = Counter()
-    for start, stop in zip(cuts.start, cuts.stop, strict=True):
+    for _, start, stop in cuts:
         assert 2 <= stop - start <= max_length + 1
         assert len(set(interactions.user_index[start:stop])) == 1
         predicted.update(range(start + 1, stop))
@@ -41,7 +41,7 @@ def test_each_item_but_the_first_is_predicted_once(lengths, max_length, seed):
 def test_long_histories_are_cut_at_varying_positions():
     interactions = interactions_of([50])
     rng = np.random.default_rng(0)
-    cuts = {tuple(chunk_sequences(interactions, 10, rng).start.tolist()) for _ in range(20)}
+    cuts = {tuple(chunk_sequences(interactions, 10, rng)[:, 1].tolist()) for _ in range(20)}
     assert len(cuts) > 3
 
 
@@ -50,11 +50,11 @@ def test_batches_contain_all_targets(lengths, batch_size):
     interactions = interactions_of(lengths)
     batches = training_batches(interactions, 7, batch_size, np.random.default_rng(0))
     targets = Counter()
-    for batch in (collate(interactions, chunks) for chunks in batches):
-        assert len(batch.items) <= batch_size
-        assert (batch.items[:, 0] != interactions.n_items).all(), "a row starts with an item"
-        in_batch = batch.items[:, 1:][batch.items[:, 1:] != interactions.n_items]
-        assert len(in_batch) == batch.n_targets
+    for items, _, n_targets in (collate(interactions, chunks) for chunks in batches):
+        assert len(items) <= batch_size
+        assert (items[:, 0] != interactions.n_items).all(), "a row starts with an item"
+        in_batch = items[:, 1:][items[:, 1:] != interactions.n_items]
+        assert len(in_batch) == n_targets
         targets.update(in_batch.tolist())
     firsts = set(interactions.user_offsets[:-1].tolist())
     assert targets == Counter(
@@ -66,8 +66,8 @@ def test_batches_contain_all_targets(lengths, batch_size):
 def test_the_context_contains_the_items_before_a_chunk(lengths, seed):
     interactions = interactions_of(lengths)
     for chunks in training_batches(interactions, 7, 4, np.random.default_rng(seed)):
-        batch = collate(interactions, chunks)
-        for items, context, start in zip(batch.items, batch.context, chunks.start, strict=True):
+        batch_items, contexts, _ = collate(interactions, chunks)
+        for items, context, start in zip(batch_items, contexts, chunks[:, 1], strict=True):
             history = slice(interactions.user_offsets[interactions.user_index[start]], start)
             assert {*context} - {items[0]} == {*interactions.item_index[history]}
 

@@ -15,7 +15,7 @@ from recsys.data import leave_last_n, read_ratings
 from recsys.data.synthetic import SyntheticConfig, synthesise_ratings
 from recsys.evaluation import evaluate
 from recsys.sessions import SessionConfig, fit_session_model
-from recsys.sessions.trainer import Distributed
+from recsys.sessions.trainer import shard
 
 SCRIPT = """
 import os, sys
@@ -120,10 +120,6 @@ def test_two_processes_predict_as_well_as_one(tmp_path):
 
 @pytest.mark.parametrize("n_batches", [1, 2, 5, 6])
 def test_shards_cover_all_batches_and_have_equal_length(n_batches):
-    shards = []
-    for rank in (0, 1):
-        distributed = Distributed(Runtime(device="cpu"))
-        distributed.world_size, distributed.fabric = 2, type("Rank", (), {"global_rank": rank})
-        shards.append(distributed.shard(list(range(n_batches))))
+    shards = [shard(list(range(n_batches)), rank, 2) for rank in (0, 1)]
     assert len(shards[0]) == len(shards[1]) == -(-n_batches // 2)
     assert {*shards[0], *shards[1]} == set(range(n_batches))

@@ -15,6 +15,7 @@ from recsys.sessions import (
     from_torch,
 )
 from recsys.sessions.batches import pad
+from recsys.sessions.network import variational_dropout
 from recsys.vocabulary import Vocabulary
 
 TINY = SessionConfig(
@@ -101,8 +102,7 @@ def test_scoring_restores_the_mode_of_the_network():
 
 
 def test_dropout_masks_are_the_same_at_every_step():
-    network = initialized().network.train()
-    dropped = network._dropout(torch.ones(5, 7, 8), 0.5)
+    dropped = variational_dropout(torch.ones(5, 7, 8), 0.5, training=True)
     assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
     assert set(dropped.unique().tolist()) == {0.0, 2.0}
 

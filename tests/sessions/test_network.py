@@ -69,12 +69,12 @@ def test_resolve_keeps_given_settings():
 
 
 @pytest.mark.parametrize("n_before", [0, 3])
-def test_head_at_equals_head(any_kind, untrained, n_before):
+def test_the_head_at_one_step_equals_that_of_all_steps(any_kind, untrained, n_before):
     network = untrained(any_kind).network
     before = torch.tensor([[6, 0, 5], [2, 2, 4]])[:, :n_before]
     state = network.run_rnn(before)[1] if n_before else None
     steps, _ = network.run_rnn(ITEMS, state)
     whole = network.head(steps)
     for position in ([0, 3], [2, 1], [3, 0]):
-        selected = network.head_at(torch.tensor(position), steps)
+        selected = network.head(steps, torch.tensor(position))
         torch.testing.assert_close(selected, whole[[0, 1], position])
