@@ -67,7 +67,7 @@ def load(path: Path) -> Any:
 
 
 def user_items(path: Path) -> Any:
-    """The user × item matrix with 32-bit indices: implicit takes no others, scipy is faster."""
+    """The user × item matrix with 32-bit indices: implicit accepts no others, scipy is faster."""
     matrix = load(path).user_item_matrix()
     matrix.indices = matrix.indices.astype(np.int32)
     matrix.indptr = matrix.indptr.astype(np.int32)
@@ -120,7 +120,7 @@ def to_neighbours(path: Path) -> Callable[[], None]:
     from recsys.cooccurrence import count_neighbours
 
     interactions = load(path)
-    return lambda: void(count_neighbours(interactions, NEIGHBOURS))
+    return lambda: discard(count_neighbours(interactions, NEIGHBOURS))
 
 
 def by_scipy(path: Path) -> Callable[[], tuple[int, int]]:
@@ -161,7 +161,7 @@ def by_implicit(path: Path) -> Callable[[], None]:
 
     user_item = sp.csr_matrix(user_items(path), dtype=np.float64)
     threads = len(os.sched_getaffinity(0))
-    return lambda: void(
+    return lambda: discard(
         all_pairs_knn(user_item, K=NEIGHBOURS, num_threads=threads, show_progress=False)
     )
 
@@ -181,11 +181,11 @@ def by_polars(path: Path) -> Callable[[], tuple[int, int]]:
     return count
 
 
-def void(_result: object) -> None:
+def discard(_result: object) -> None:
     return None
 
 
-WAYS: dict[str, Callable[[Path], Callable[[], tuple[int, int] | None]]] = {
+METHODS: dict[str, Callable[[Path], Callable[[], tuple[int, int] | None]]] = {
     "scipy": by_scipy,
     "scipy-blocks": by_scipy_blocks,
     "polars": by_polars,
@@ -214,14 +214,14 @@ class Measured(NamedTuple):
 
 
 def measure(
-    way: str, path: Path, repeats: int, every: int = 1
+    method: str, path: Path, repeats: int, every: int = 1
 ) -> tuple[Measured, tuple[int, int] | None]:
     """Fewest seconds and CPU seconds, peak GiB, and number and sum of the entries.
 
     scipy counts every `every`-th row, and its time is multiplied by `every`.
     """
-    count = WAYS[way](path) if every == 1 else by_scipy_blocks(path, every)
-    if way in ("matrix", "blocks", "disk", "neighbours"):
+    count = METHODS[method](path) if every == 1 else by_scipy_blocks(path, every)
+    if method in ("matrix", "blocks", "disk", "neighbours"):
         compile_in_advance()
     best, found = Measured(float("inf"), float("inf"), 0.0), None
     for _ in range(repeats):
@@ -235,12 +235,12 @@ def measure(
 
 
 def measure_in_process(
-    way: str, path: Path, repeats: int, every: int = 1
+    method: str, path: Path, repeats: int, every: int = 1
 ) -> tuple[Measured, tuple[int, int] | None]:
     """Measure in a new process."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as alone:
-        return alone.submit(measure, way, path, repeats, every).result()
+        return alone.submit(measure, method, path, repeats, every).result()
 
 
 def compile_in_advance() -> None:
@@ -250,7 +250,7 @@ def compile_in_advance() -> None:
     from recsys.data import read_ratings
 
     log = pd.DataFrame({"user_id": [1, 1, 2, 2], "item_id": [1, 2, 1, 2]})
-    count_neighbours(read_ratings(log, on_report=void), k=1)
+    count_neighbours(read_ratings(log, on_report=discard), k=1)
 
 
 def save(path: Path, user: Any, item: Any) -> dict[str, int]:
@@ -304,28 +304,29 @@ def compare(name: str, path: Path, stats: dict[str, int], skip: list[str]) -> No
     repeats = 5 if stats["pairs"] < 10**9 else 3
     shape = f"{stats['rows']:,} ratings, {stats['users']:,} users, {stats['items']:,} items"
     print(f"\n### {name}: {shape}\n", flush=True)
-    heads = ["way", "seconds", "× scipy", "CPU s", "× scipy", "peak GiB", "entries", "load"]
+    heads = ["method", "seconds", "× scipy", "CPU s", "× scipy", "peak GiB", "entries", "load"]
     print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}", flush=True)
     by_product: Measured | None = None
     reference: tuple[int, int] | None = None
-    for way, label in LABELS.items():
-        too_large = (way == "polars" and stats["pairs"] > FITS_A_JOIN) or (
-            way in ("scipy", "matrix") and min(stats["pairs"], stats["items"] ** 2) > FITS_IN_MEMORY
+    for method, label in LABELS.items():
+        too_large = (method == "polars" and stats["pairs"] > FITS_A_JOIN) or (
+            method in ("scipy", "matrix")
+            and min(stats["pairs"], stats["items"] ** 2) > FITS_IN_MEMORY
         )
-        if way in skip or too_large:
+        if method in skip or too_large:
             continue
-        every = SCIPY_SHARE if way == "scipy-blocks" and stats["pairs"] > SCIPY_PAIRS else 1
-        taken, found = measure_in_process(way, path, repeats, every)
+        every = SCIPY_SHARE if method == "scipy-blocks" and stats["pairs"] > SCIPY_PAIRS else 1
+        timing, found = measure_in_process(method, path, repeats, every)
         reference = reference or found
         if found not in (None, reference):
             raise SystemExit(f"{label} counts {found}, not {reference}")
-        by_product = taken if by_product is None and way.startswith("scipy") else by_product
+        by_product = timing if by_product is None and method.startswith("scipy") else by_product
         ratios = ["", ""]
         if by_product is not None:
-            ratios = [f"{by_product[field] / taken[field]:.1f}" for field in (0, 1)]
+            ratios = [f"{by_product[field] / timing[field]:.1f}" for field in (0, 1)]
         entries = "" if found is None else f"{found[0]:,}"
-        cells = [label, f"{taken.seconds:.2f}", ratios[0], f"{taken.cpu:.2f}", ratios[1]]
-        cells += [f"{taken.peak:.2f}", entries, f"{os.getloadavg()[0]:.1f}"]
+        cells = [label, f"{timing.seconds:.2f}", ratios[0], f"{timing.cpu:.2f}", ratios[1]]
+        cells += [f"{timing.peak:.2f}", entries, f"{os.getloadavg()[0]:.1f}"]
         row = f"| {' | '.join(cells)} |"
         print(row, flush=True)
 
@@ -336,10 +337,14 @@ def grow(path: Path) -> None:
     print(f"\n| {' | '.join(heads)} |\n|{' --- |' * len(heads)}", flush=True)
     for rows in GROWTH:
         stats = save_synthetic(path, rows)
-        taken, _ = measure_in_process("blocks", path, 3 if rows < GROWTH[-1] else 1)
+        timing, _ = measure_in_process("blocks", path, 3 if rows < GROWTH[-1] else 1)
         pairs = stats["pairs"] - stats["rows"]
         cells = [f"{stats[name]:,}" for name in ("rows", "users", "items")] + [f"{pairs:,}"]
-        cells += [f"{taken.seconds:.2f}", f"{taken.seconds / pairs * 1e9:.2f}", f"{taken.peak:.2f}"]
+        cells += [
+            f"{timing.seconds:.2f}",
+            f"{timing.seconds / pairs * 1e9:.2f}",
+            f"{timing.peak:.2f}",
+        ]
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
@@ -357,7 +362,9 @@ def main() -> None:
     parser.add_argument("--data", choices=["ml-1m", "synthetic"], help="only this data")
     parser.add_argument("--rows", type=int, action="append", help="may be given several times")
     parser.add_argument("--growth", action="store_true", help="only how the cost grows")
-    parser.add_argument("--skip", choices=WAYS, action="append", default=[], help="method to skip")
+    parser.add_argument(
+        "--skip", choices=METHODS, action="append", default=[], help="method to skip"
+    )
     options = parser.parse_args()
     print(f"{machine()}; load {os.getloadavg()[0]:.2f} at the start", flush=True)
     with tempfile.TemporaryDirectory() as folder:

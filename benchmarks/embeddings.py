@@ -133,7 +133,7 @@ def truncated_svd(X: sp.csr_array, dim: int, clock: Clock) -> None:
     clock(4, {"loss": exact_loss(basis * np.sqrt(np.where(signs > 0, values, 0)), X)})
 
 
-def race(X: sp.csr_array, dim: int, budget: float) -> None:
+def compare(X: sp.csr_array, dim: int, budget: float) -> None:
     start = time.process_time()
     optimum = spectral_optimum(X, dim, runtime=ONE_CORE)
     seconds = time.process_time() - start
@@ -174,7 +174,7 @@ def main() -> None:
     X = recsys.count_cooccurrence(ratings, options.min_rating).matrix
     for dim in dims:
         print(f"\n{options.data.name}: {X.shape[0]:,} items, {X.nnz:,} non-zeros, dim {dim}")
-        race(X, dim, options.budget)
+        compare(X, dim, options.budget)
 
 
 if __name__ == "__main__":

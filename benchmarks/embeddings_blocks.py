@@ -74,7 +74,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at start")
     with tempfile.TemporaryDirectory() as temporary:
-        race(counted(options.folder or Path(temporary), options), options)
+        compare(counted(options.folder or Path(temporary), options), options)
 
 
 def counted(folder: Path, options: argparse.Namespace) -> CooccurrenceBlocks:
@@ -98,7 +98,7 @@ def counted(folder: Path, options: argparse.Namespace) -> CooccurrenceBlocks:
     return blocks
 
 
-def race(blocks: CooccurrenceBlocks, options: argparse.Namespace) -> None:
+def compare(blocks: CooccurrenceBlocks, options: argparse.Namespace) -> None:
     """Fit by each method, then compare the losses with the optimum."""
     losses: dict[str, list[tuple[float, float]]] = {}
     for name in options.only or FITS:

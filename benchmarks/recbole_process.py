@@ -24,8 +24,8 @@ _SCRIPT = Path(__file__).resolve().with_name("recbole_gru4rec.py")
 class RecBole:
     """A training that runs on request."""
 
-    def __init__(self, asked: IO[str], heard: IO[str]) -> None:
-        self._asked, self._heard = asked, heard
+    def __init__(self, requests: IO[str], responses: IO[str]) -> None:
+        self._requests, self._responses = requests, responses
         while self._line() != "ready\n":
             pass  # RecBole's own output
 
@@ -39,11 +39,11 @@ class RecBole:
         return epochs, seconds, ndcg
 
     def _answer(self, request: dict[str, Any]) -> Any:
-        print(json.dumps(request), file=self._asked, flush=True)
+        print(json.dumps(request), file=self._requests, flush=True)
         return json.loads(self._line())
 
     def _line(self) -> str:
-        line = self._heard.readline()
+        line = self._responses.readline()
         if not line:
             raise SystemExit(f"{_SCRIPT} ended, see above; its docstring describes the setup")
         return line

@@ -222,18 +222,18 @@ def batch(bundle: Bundle, only: list[str] | None) -> None:
     histories = bundle.user_histories
     assert histories is not None
     n_users, users = len(histories.users), np.arange(len(histories.users))
-    n_some = min(1000, n_users)
-    some = {u: bundle.items.ids[histories.history(u)].tolist() for u in range(n_some)}
-    short = {u: history[-10:] for u, history in some.items()}
+    n_sample = min(1000, n_users)
+    sample = {u: bundle.items.ids[histories.history(u)].tolist() for u in range(n_sample)}
+    short = {u: history[-10:] for u, history in sample.items()}
     rows: dict[str, tuple[int, Callable[[], object]]] = {
         "recommend_users (vectors in the bundle)": (n_users, lambda: rec.recommend_users(k=K)),
         "implicit recommend, all at once": (
             n_users, lambda: als.recommend(users, user_items, N=K)
         ),
-        "recommend_batch, histories of 10": (n_some, lambda: rec.recommend_batch(short, K)),
-        "recommend_batch, histories of 50": (n_some, lambda: rec.recommend_batch(some, K)),
+        "recommend_batch, histories of 10": (n_sample, lambda: rec.recommend_batch(short, K)),
+        "recommend_batch, histories of 50": (n_sample, lambda: rec.recommend_batch(sample, K)),
         "naive torch, one by one, 50": (
-            50, lambda: [call_torch(some[u]) for u in range(50)]
+            50, lambda: [call_torch(sample[u]) for u in range(50)]
         ),
     }  # fmt: skip
     print(f"  {'users per second, best of three':40}")

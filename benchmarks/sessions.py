@@ -61,7 +61,7 @@ def read(path: Path | None) -> Interactions:
     return read_ratings(ratings.merge(movies, on="item_id"))
 
 
-def hold_back_last(log: Interactions) -> Split:
+def hold_out_last(log: Interactions) -> Split:
     """A split with each user's last item as validation target and no test target."""
     part = np.zeros(len(log), dtype=np.int8)
     several = log.history_lengths > 1
@@ -72,7 +72,7 @@ def hold_back_last(log: Interactions) -> Split:
 def accuracy(
     log: Interactions, seed: int, config: SessionConfig, given: argparse.Namespace
 ) -> None:
-    split = leave_last_out(log) if given.validation else hold_back_last(log)
+    split = leave_last_out(log) if given.validation else hold_out_last(log)
     config = config.resolve(len(split.train))
     print(f"seed {seed}: {len(split.train):,} interactions, {log.n_items:,} items", flush=True)
     vectors = ppmi_embeddings(split.train, config.embedding_dim or 0, runtime=Runtime(seed=seed))
@@ -132,7 +132,7 @@ def nll(
 
 def evaluation(log: Interactions, config: SessionConfig) -> None:
     """Time the ranking of the whole catalogue for every user, with an untrained network."""
-    split = hold_back_last(log)
+    split = hold_out_last(log)
     config = config.resolve(len(split.train))
     network = SessionNetwork(log.n_items, config)
     network.reset_parameters(torch.Generator().manual_seed(0), torch.ones(log.n_items))
@@ -190,7 +190,7 @@ def main() -> None:
         compare(read(given.ratings), config, given.rounds, given.steps, given.recbole)
         return
     if given.what == "reach":
-        split = hold_back_last(read(given.ratings))
+        split = hold_out_last(read(given.ratings))
         reach(split, config, given.goal, given.limit, given.recbole)
         return
     if given.what == "evaluation":

@@ -27,7 +27,7 @@ from recsys.embeddings import ppmi_embeddings
 from recsys.evaluation import evaluate
 from recsys.sessions import SessionConfig, SessionModel, fit_session_model
 
-Learn = Callable[[Runtime], SessionModel]
+Train = Callable[[Runtime], SessionModel]
 
 EPOCHS = (1, 2, 4, 8)
 RATES = (3e-4, 1e-3, 3e-3)
@@ -41,25 +41,25 @@ def first_share(log: Interactions, share: float) -> Interactions:
     )
 
 
-def from_the_start(log: Interactions, config: SessionConfig, runtime: Runtime) -> SessionModel:
+def from_scratch(log: Interactions, config: SessionConfig, runtime: Runtime) -> SessionModel:
     vectors = ppmi_embeddings(log, config.embedding_dim or 0, runtime=runtime)
     return fit_session_model(log, config, item_embeddings=vectors, runtime=runtime)
 
 
-def measure(learn: Learn, split: Split, runtime: Runtime) -> tuple[float, ...]:
+def measure(train: Train, split: Split, runtime: Runtime) -> tuple[float, ...]:
     began = time.process_time()
-    model = learn(runtime)
+    model = train(runtime)
     seconds = time.process_time() - began
     metrics = evaluate(model, split, "validation").metrics
     loss = nll(model, split.histories("validation"), split.targets("validation"))
     return metrics["hit_rate_at_10"], metrics["ndcg_at_10"], loss, seconds
 
 
-def ways(earlier: SessionModel, log: Interactions, config: SessionConfig) -> dict[str, Learn]:
+def variants(earlier: SessionModel, log: Interactions, config: SessionConfig) -> dict[str, Train]:
     """The ways to train on the new interactions, by name."""
-    found: dict[str, Learn] = {
+    found: dict[str, Train] = {
         "the earlier model": lambda _runtime: earlier,
-        "from scratch": lambda runtime: from_the_start(log, config, runtime),
+        "from scratch": lambda runtime: from_scratch(log, config, runtime),
     }
     for epochs, rate in product(EPOCHS, RATES):
         warm = config.model_copy(update={"epochs": epochs, "learning_rate": rate})
@@ -79,7 +79,7 @@ def main() -> None:
         "--share",
         type=float,
         default=0.9,
-        help="share of the interactions known to the earlier model",
+        help="share of the interactions that the earlier model was trained on",
     )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     given = parser.parse_args()
@@ -93,13 +93,13 @@ def main() -> None:
     known = first_share(split.train, given.share)
     runtimes = [Runtime(seed=seed) for seed in seeds]
     by_seed = [
-        ways(from_the_start(known, config, runtime), split.train, config) for runtime in runtimes
+        variants(from_scratch(known, config, runtime), split.train, config) for runtime in runtimes
     ]
     print("| | HitRate@10 | NDCG@10 | NLL | CPU seconds |\n" + "| --- " * 5 + "|", flush=True)
     for name in by_seed[0]:
         rows = [
-            measure(learn[name], split, runtime)
-            for learn, runtime in zip(by_seed, runtimes, strict=True)
+            measure(train[name], split, runtime)
+            for train, runtime in zip(by_seed, runtimes, strict=True)
         ]
         hit, ndcg, loss, seconds = np.mean(rows, axis=0)
         print(f"| {name} | {hit:.4f} | {ndcg:.4f} | {loss:.3f} | {seconds:.0f} |", flush=True)

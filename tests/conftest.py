@@ -42,7 +42,7 @@ SLOW = (
 
 collect_ignore = ["typing"]  # only type checkers read it
 
-# The same examples on every run, and no time limit for one on a busy machine.
+# The same examples in every run, and no time limit, which a busy machine would exceed.
 settings.register_profile("gate", deadline=None, derandomize=True, max_examples=50, database=None)
 settings.load_profile("gate")
 

@@ -33,7 +33,7 @@ def names(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-def test_a_file_appears_with_its_content_and_its_folders(tmp_path):
+def test_a_file_is_created_with_its_parent_folders(tmp_path):
     target = tmp_path / "a" / "b.txt"
     with atomic_file(target) as path:
         path.write_text("new")
@@ -43,13 +43,13 @@ def test_a_file_appears_with_its_content_and_its_folders(tmp_path):
     assert names(tmp_path) == ["a", "a/b.txt"]
 
 
-def test_a_file_that_fails_leaves_nothing(tmp_path):
+def test_a_failed_write_leaves_no_file(tmp_path):
     with pytest.raises(KilledError):
         killed_half_way(atomic_file(tmp_path / "b.txt"))
     assert names(tmp_path) == []
 
 
-def test_a_file_that_fails_leaves_the_old_one(tmp_path):
+def test_a_failed_write_keeps_the_old_file(tmp_path):
     (tmp_path / "b.txt").write_text("old")
     with pytest.raises(KilledError):
         killed_half_way(atomic_file(tmp_path / "b.txt"))
@@ -82,7 +82,7 @@ def test_a_folder_replaces_the_old_one_with_all_its_files(tmp_path):
 
 
 @pytest.mark.parametrize("is_there", [False, True])
-def test_a_folder_that_fails_leaves_what_was_there(tmp_path, is_there):
+def test_a_failed_write_keeps_the_old_folder(tmp_path, is_there):
     if is_there:
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "old").write_text("old")
@@ -113,7 +113,7 @@ def test_json_round_trip(tmp_path):
         (b"[1]", "holds a list, not a JSON object"),
     ],
 )
-def test_bad_json_is_named(tmp_path, content, match):
+def test_invalid_json_is_reported_with_the_file(tmp_path, content, match):
     if content is not None:
         (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(BundleError, match=match):
@@ -130,7 +130,7 @@ def test_arrays_round_trip(tmp_path):
     assert np.array_equal(loaded["scores"], scores, equal_nan=True)
 
 
-def test_objects_are_neither_written_nor_read(tmp_path):
+def test_object_arrays_are_refused(tmp_path):
     objects = np.array([{"a": 1}], dtype=object)
     with pytest.raises(ValueError, match="allow_pickle"):
         write_arrays(tmp_path / "x.npz", objects=objects)
@@ -178,7 +178,7 @@ def test_a_manifest_written_again_does_not_list_itself(folder):
     ],
     ids=["missing", "same length", "cut short", "grown", "no manifest", "manifest cut short"],
 )
-def test_damage_is_named(folder, damage, match):
+def test_damage_is_reported_with_the_file(folder, damage, match):
     damage(folder)
     with pytest.raises(BundleError, match=match):
         verify_manifest(folder)

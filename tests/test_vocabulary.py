@@ -73,5 +73,5 @@ def test_vocabularies_are_equal_when_their_ids_are(other, equal):
         assert hash(vocabulary) == hash(other)
 
 
-def test_a_vocabulary_equals_nothing_else():
+def test_a_vocabulary_differs_from_other_objects():
     assert Vocabulary.of([1, 2]) != [1, 2]

@@ -41,7 +41,7 @@ def assert_equal():
 
 @pytest.fixture(scope="session")
 def skewed():
-    """400 users of 700 items: a few popular with nearly all users, most with hardly any."""
+    """400 users and 700 items, of which a few are popular and most are rare."""
     rng = np.random.default_rng(0)
     popularity = 1 / np.arange(1, 701)
     rows = []

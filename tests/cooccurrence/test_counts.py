@@ -15,7 +15,7 @@ from recsys.cooccurrence import (
 from recsys.data import read_ratings
 from recsys.errors import DataError
 
-# (user, item) -> rating; user 0 rates item 0 with 5, so that something always counts.
+# (user, item) -> rating; user 0 rates item 0 with 5, so that there is always a positive.
 logs = st.dictionaries(
     st.tuples(st.integers(0, 6), st.integers(0, 6)), st.sampled_from([1.0, 3.5, 4.0, 5.0])
 ).map(lambda log: log | {(0, 0): 5.0})

@@ -9,7 +9,7 @@ from recsys.cooccurrence import Window, count_cooccurrence, incremental, update_
 from recsys.data import read_ratings
 from recsys.errors import DataError
 
-# (user, item) -> (rating, day); users and items come and go. One positive is always there.
+# (user, item) -> (rating, day); users and items appear and disappear; one positive remains.
 logs = st.dictionaries(
     st.tuples(st.integers(0, 5), st.integers(0, 6)),
     st.tuples(st.sampled_from([1.0, 3.5, 4.0, 5.0]), st.integers(0, 9)),

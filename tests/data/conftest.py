@@ -26,7 +26,7 @@ Files = Mapping[str, bytes] | Sequence[tuple[str | zipfile.ZipInfo, bytes]]
 
 @dataclass
 class Server:
-    """What the local server answers, and what it was asked."""
+    """The responses of the local server, and the requests that it received."""
 
     url: str = ""
     body: bytes = b""

@@ -88,7 +88,7 @@ def test_ids_of_text_files_are_read_unchanged(ids, tmp_path_factory):
     assert (log.users.ids == log.items.ids).all()
 
 
-# Ways to damage one row, given as its four fields. None may pass as another row.
+# Ways to damage one row, given as its four fields. None may be read as another valid row.
 ROW_DAMAGE = {
     "no user": lambda row: ["", *row[1:]],
     "blank user": lambda row: ["   ", *row[1:]],
@@ -168,7 +168,7 @@ def cut(content, data):
     return content[: data.draw(st.integers(1, len(content) - 1))]
 
 
-# Ways to damage a whole file. Each is refused; none may pass as fewer rows than there were.
+# Ways to damage a whole file. Each is refused; none may be read as fewer rows.
 FILE_DAMAGE = {
     "gzip cut off": lambda text, data: ("log.csv.gz", cut(gzip.compress(text, mtime=0), data)),
     "gzip with other bytes": lambda text, data: (

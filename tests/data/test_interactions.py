@@ -181,7 +181,7 @@ NEW_YEAR = 1_420_070_400  # 2015-01-01, UTC
         pd.Timestamp("2014-12-31 23:59:59.5"),  # rounded up
     ],
 )
-def test_all_ways_to_write_a_time_are_equal(time):
+def test_all_time_formats_are_equal(time):
     assert to_unix(time) == NEW_YEAR
 
 

@@ -158,7 +158,7 @@ def test_an_unreachable_server_is_a_network_error(server, layout, refused, url):
     assert isinstance(error, NetworkError)
 
 
-def test_other_bytes_are_refused(server, sources, refused):
+def test_an_altered_archive_is_refused(server, sources, refused):
     server.body = server.body[:-1] + b"!"
     error = refused(sources, "expected [0-9a-f]{64} but got [0-9a-f]{64}.*try again, or see")
     assert not isinstance(error, NetworkError)

@@ -12,7 +12,7 @@ HEADER = "userId,movieId,rating,timestamp\n"
 GOOD = ["1,30,4.0,20", "1,10,3.5,10", "2,10,5.0,30", "3,30,1.0,20", "3,20,2.5,15"]
 NOW = 1_000_000_000
 
-# A row that cannot be right, the check that it fails, and what is said of it.
+# An invalid row, the check that it fails, and the error message.
 BAD_ROWS = [
     (",20,4.0,20", "missing_id", "column 'user_id': (empty) is not an id"),
     ("4,,4.0,20", "missing_id", "column 'item_id': (empty) is not an id"),

@@ -300,8 +300,8 @@ def test_nan_loss_is_a_divergence(counts, monkeypatch):
         ([0.5] * 11, True),
         ([0.9] + [0.5] * 10, False),
         ([0.9] + [0.5] * 11, True),
-        ([0.5 + 0.01 * epoch for epoch in range(11)], False),  # it rises
-        ([0.5, *[0.6] * 9, 0.5], False),  # it has swung and come back
+        ([0.5 + 0.01 * epoch for epoch in range(11)], False),  # increases
+        ([0.5, *[0.6] * 9, 0.5], False),  # oscillates
         ([0.50001, *[0.5] * 10], True),
     ],
 )

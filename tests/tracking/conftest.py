@@ -49,7 +49,7 @@ def store(home, empty_database):
 def server(tmp_path_factory):
     """The address of an MLflow server with its own store."""
     folder = tmp_path_factory.mktemp("server")
-    address = f"http://127.0.0.1:{(port := a_free_port())}"
+    address = f"http://127.0.0.1:{(port := find_free_port())}"
     with running(
         [
             *(sys.executable, "-m", *mlflow_server(port, SETTINGS).command, "--workers", "1"),
@@ -64,10 +64,10 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def free_port():
-    return a_free_port()
+    return find_free_port()
 
 
-def a_free_port():
+def find_free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -97,7 +97,7 @@ def running(command, until, **options):
     try:
         deadline = time.monotonic() + 180
         while True:
-            assert process.poll() is None, "the server ended by itself"
+            assert process.poll() is None, "the server exited"
             assert time.monotonic() < deadline, f"{until} never answered"
             try:
                 urllib.request.urlopen(until, timeout=5).close()
