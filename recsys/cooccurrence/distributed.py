@@ -363,7 +363,7 @@ class PartitionStats(NamedTuple):
 def collect_partition(
     scattered: Sequence[Sequence[Path | None]], index: int, checks: Checks
 ) -> Partition | None:
-    """Read and check the rows of one partition, in the order of the row groups; None without."""
+    """Read and check the rows of one partition, in the order of the row groups; None if empty."""
     files = [path for group in scattered if (path := group[index]) is not None]
     if not files:
         return None

@@ -169,7 +169,7 @@ def _scatter_counts(users: NDArray[np.int32], histories: RaggedArray, counts: ND
 
 @compiled
 def _mark_nonzero(counts: NDArray[Any], marks: Words) -> None:
-    """Mark each item with a count, for rows with many of them; `counts` has 64 for each mark."""
+    """Mark each item with a count, for rows with many of them; `counts` has 64 entries per mark."""
     for word in range(len(marks)):
         bits = np.uint64(0)
         for bit in range(64):  # no branch, so that the compiler vectorizes the loop

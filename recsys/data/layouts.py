@@ -72,7 +72,7 @@ class Layout:
     catalogue: TableFormat = TableFormat()
     catalogue_file: str = "movies.csv"
     suffix: str = ""
-    """Suffix of the files of ratings that the layout is the default for."""
+    """Suffix of the ratings files for which the layout is the default."""
     integer_ids: bool = False
     scale: tuple[float, float] | None = None
     """Lowest and highest rating, if they are known."""

@@ -163,4 +163,4 @@ class NumpyRNN(NumpyLayer):
 
 
 CELLS: dict[str, type[NumpyLayer]] = {"lstm": NumpyLSTM, "gru": NumpyGRU, "rnn": NumpyRNN}
-"""The layers by `SessionConfig.cell`; in capitals, this is the name of the torch module."""
+"""The layers by `SessionConfig.cell`; the key in capitals is the name of the torch module."""
