@@ -8,8 +8,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ import recsys
 from recsys.data.layouts import QUARANTINE_SUFFIX
 from recsys.errors import BundleError, DataError
 from recsys.storage import sha256_of, verify_manifest
+from recsys.tracking import Run
 
 DATA_DIR = Path("data")
 CACHE_DIR = DATA_DIR / "cache"
@@ -36,35 +37,27 @@ def cache_path(kind: Kind, key: str) -> Path:
 
 def cache_key(**inputs: Any) -> str:
     """Hex SHA-256 of inputs by name: configurations and JSON values."""
-    return _sha256(
-        {
-            name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-            for name, value in inputs.items()
-        }
-    )
+    to_json = partial(BaseModel.model_dump, mode="json")
+    content = json.dumps(inputs, sort_keys=True, default=to_json)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def hash_files(path: Path) -> str:
     """Hex SHA-256 of a file, or of the names and contents of the files in a folder.
 
     Hidden files are skipped, and so are quarantined rows, which reading itself writes.
-
-    Raises:
-        DataError: the path does not exist.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if not path.is_dir():
         return sha256_of(path)
-    return _sha256(
-        {
-            file.relative_to(path).as_posix(): sha256_of(file)
-            for file in path.rglob("*")
-            if file.is_file()
-            and not file.name.startswith(".")
-            and not file.name.endswith(QUARANTINE_SUFFIX)
-        }
-    )
+    files = {
+        file.relative_to(path).as_posix(): sha256_of(file)
+        for file in path.rglob("*")
+        if file.is_file() and not file.name.startswith(".")
+        if not file.name.endswith(QUARANTINE_SUFFIX)
+    }
+    return cache_key(**files)
 
 
 @cache
@@ -74,8 +67,8 @@ def source_hash() -> str:
     Prefect's own TASK_SOURCE covers the body of a task, but not the functions that it calls.
     """
     folder = Path(recsys.__file__).parent
-    return _sha256(
-        {
+    return cache_key(
+        **{
             path.relative_to(folder).as_posix(): normalize_source(path.read_text("utf-8"))
             for path in folder.rglob("*.py")
         }
@@ -93,19 +86,23 @@ class _DocstringRemover(ast.NodeTransformer):
         return None if is_text else node
 
 
-def _sha256(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def run_cached(
-    name: str, write: Callable[[], object], *folders: Path, tags: tuple[str, ...] = ()
+    name: str,
+    folder: Path,
+    write: Callable[[], object],
+    run: Run,
+    parts: tuple[str, ...] = ("",),
+    tags: tuple[str, ...] = (),
 ) -> bool:
-    """Run a task that writes folders with manifests, unless all of them are there and valid.
+    """Run a task that writes the `parts` of a folder, unless they match their manifests.
 
-    Returns whether they were. In that case the state of the task run is "Cached".
+    Returns whether they do. If so, the state of the task run is "Cached", and the MLflow run has
+    the tag `cached_from`.
     """
-    fault = _find_fault(folders)
-    if fault and any(folder.exists() for folder in folders):
+    fault = find_fault(folder, parts)
+    if fault is None:
+        run.set_tags({"cached_from": folder.as_posix()})
+    elif folder.exists():
         get_run_logger().warning("The cached result is invalid and is computed again: %s", fault)
 
     @task(cache_policy=NO_CACHE, task_run_name=name, tags=tags)
@@ -119,20 +116,11 @@ def run_cached(
     return fault is None
 
 
-def is_valid(*folders: Path) -> bool:
-    """Whether all folders exist, with the contents that their manifests record."""
-    return _find_fault(folders) is None
-
-
-def cache_tags(folder: Path) -> dict[str, str]:
-    """The MLflow tags of a run whose result came from the cache."""
-    return {"cached_from": folder.as_posix()}
-
-
-def _find_fault(folders: Iterable[Path]) -> BundleError | None:
+def find_fault(folder: Path, parts: tuple[str, ...]) -> BundleError | None:
+    """The first mismatch between the parts of a folder and their manifests."""
     try:
-        for folder in folders:
-            verify_manifest(folder)
+        for part in parts:
+            verify_manifest(folder / part)
     except BundleError as error:
         return error
     return None

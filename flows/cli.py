@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import httpx
@@ -27,18 +26,9 @@ from flows.orchestration import flow_parameters
 from flows.settings import Settings, read_settings
 from recsys.errors import ConfigError, NetworkError, RecsysError
 
-COMMANDS = {
-    "train": "train, evaluate and register a recommender",
-    "refresh": "update the champion with new ratings",
-    "sweep": "compare all combinations of some settings",
-    "recommend": "write recommendations for every user",
-}
-_INTERRUPTED = 128 + signal.SIGINT
-"""The exit status of a process that was stopped by Ctrl-C."""
-
 
 def main(argv: Sequence[str]) -> None:
-    """Run a flow, given one of `COMMANDS` and its options."""
+    """Run a flow, given its name and its options."""
     command, *arguments = argv
     flow: Flow[..., Any] = getattr(import_module(f"flows.{command}"), command)
     with friendly_errors():
@@ -48,11 +38,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def parse_settings(flow: Flow[..., Any], arguments: Sequence[str]) -> Settings:
-    """Settings from command-line options, one for each field of the settings of a flow.
-
-    Raises:
-        ConfigError: a value is invalid, or the file that `--config` names is.
-    """
+    """Settings from command-line options, one for each field of the settings of a flow."""
     names, settings = flow.parameters.properties, Settings.model_fields
     fields: dict[str, Any] = {name: (settings[name].annotation, settings[name]) for name in names}
     help_text = "A TOML file with the same settings; options take precedence over it."
@@ -61,7 +47,7 @@ def parse_settings(flow: Flow[..., Any], arguments: Sequence[str]) -> Settings:
     parser = argparse.ArgumentParser(
         f"recsys {flow.name}",
         usage="%(prog)s [--config FILE.toml] [--source PATH] [OPTIONS]",
-        description=f"{COMMANDS[flow.name].capitalize()}.",
+        description=str(flow.description).partition("\n\n")[0],
         allow_abbrev=False,
     )
     source: CliSettingsSource[Any] = CliSettingsSource(
@@ -93,7 +79,7 @@ def friendly_errors() -> Iterator[None]:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted. The next run resumes after the latest epoch.\n")
-        sys.exit(_INTERRUPTED)
+        sys.exit(128 + signal.SIGINT)
     finally:
         for logger in loggers:
             logger.removeFilter(_drop_traceback)
@@ -109,16 +95,11 @@ def _drop_traceback(record: logging.LogRecord) -> bool:
 def prefect_api() -> Iterator[None]:
     """Use one Prefect server for all processes of a flow: the configured or a temporary one.
 
-    Without this, each process that a flow starts would start a temporary server of its own.
-
     The temporary server starts with SIGINT blocked, which it inherits: a terminal sends Ctrl-C to
     all of its processes, and a flow that cannot report its end to the server retries for minutes.
     Prefect stops the server when this program exits normally; SIGTERM is handled as such an exit.
-
-    Raises:
-        NetworkError: the configured server does not respond.
     """
-    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with get_client(sync_client=True) as client:
@@ -133,7 +114,3 @@ def prefect_api() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with temporary_settings({PREFECT_API_URL: address}):
         yield
-
-
-def _exit(signum: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + signum)

@@ -41,24 +41,19 @@ def replace_automation(description: dict[str, Any]) -> None:
         client.create_automation(AutomationCore.model_validate(description))
 
 
-def _prefect(*arguments: str) -> None:
-    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
-    subprocess.run(command, check=True)  # noqa: S603
-
-
 def main(
     file: Annotated[Path, typer.Option(help="The deployments.")] = Path("prefect.yaml"),
-    config: Annotated[
-        Path | None, typer.Option(help="A TOML file with settings for all deployments.")
-    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML settings of all deployments.")] = None,
 ) -> None:
     """Deploy to the server that PREFECT_API_URL names."""
+    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
+    pool = ["work-pool", "create", "recsys", "--type", "process", "--overwrite"]
     with friendly_errors(), tempfile.TemporaryDirectory() as folder:
         deployments = configure(yaml.safe_load(file.read_text()), read_settings(config))
         configured = Path(folder) / "prefect.yaml"
         configured.write_text(yaml.safe_dump(deployments))
-        _prefect("work-pool", "create", "recsys", "--type", "process", "--overwrite")
-        _prefect("deploy", "--all", "--prefect-file", str(configured))
+        for command in (pool, ["deploy", "--all", "--prefect-file", str(configured)]):
+            subprocess.run([*prefect, *command], check=True)  # noqa: S603
     for automation in yaml.safe_load(AUTOMATIONS.read_text())["automations"]:
         replace_automation(automation)
 

@@ -11,97 +11,90 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import FrameType
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import httpx
 import typer
 from dotenv import dotenv_values
 
-from flows.cli import friendly_errors
-from recsys.errors import ConfigError
-
-HOST = "127.0.0.1"
 _START_SECONDS, _STOP_SECONDS = 180, 20
 
 
-@dataclass(frozen=True)
-class Server:
-    """A server to start."""
+class Server(NamedTuple):
+    """A server: `python -m COMMAND`, which responds at its address once it is up."""
 
     name: str
     command: Sequence[str]
-    """The arguments of `python -m`."""
     environment: dict[str, str]
     address: str
-    health: str
-    """The path that responds once the server is up."""
 
 
 def prefect_server(port: int) -> Server:
     """Prefect's API and UI; the UI uses this API whatever the profile says."""
-    address = f"http://{HOST}:{port}"
+    address = f"http://127.0.0.1:{port}"
     environment = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "true",
         "PREFECT_UI_API_URL": f"{address}/api",
     }
-    command = ["prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    return Server("Prefect", command, environment, address, "/api/health")
+    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    return Server("Prefect", command, environment, address)
 
 
 def mlflow_server(port: int, env_file: Path) -> Server:
-    """MLflow's tracking server and UI."""
-    command = ["mlflow", "server", "--host", HOST, "--port", str(port)]
-    return Server("MLflow", command, read_env_file(env_file), f"http://{HOST}:{port}", "/health")
-
-
-def read_env_file(path: Path) -> dict[str, str]:
-    """Read lines `NAME=value`.
-
-    Raises:
-        ConfigError: there is no such file.
-    """
-    if not path.is_file():
-        raise ConfigError(f"{path} is missing: run from the project folder, or set --settings")
-    return {name: value for name, value in dotenv_values(path).items() if value is not None}
+    """MLflow's tracking server and UI, with the environment variables of a file."""
+    if not env_file.is_file():
+        sys.exit(f"error: {env_file} is missing: run from the project folder, or set --settings")
+    environment = {name: value for name, value in dotenv_values(env_file).items() if value}
+    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    return Server("MLflow", command, environment, f"http://127.0.0.1:{port}")
 
 
 def run(servers: Sequence[Server]) -> int:
     """Run servers until a signal arrives or one of them exits; returns the exit status."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         try:
-            processes = [_start(server, stack) for server in servers]
+            processes = [stack.enter_context(_started(server)) for server in servers]
             for server, process in zip(servers, processes, strict=True):
                 _wait_until_up(server, process)
-                _print(f"{server.name}: {server.address}")
-            _print(f"export PREFECT_API_URL={servers[0].address}/api    (Ctrl-C stops both)")
+                typer.echo(f"{server.name}: {server.address}")
+            typer.echo(f"export PREFECT_API_URL={servers[0].address}/api    (Ctrl-C stops both)")
             while all(process.poll() is None for process in processes):
                 time.sleep(0.5)
         except KeyboardInterrupt:
-            _print("Stopping.")
+            typer.echo("Stopping.")
             return 0
         for server, process in zip(servers, processes, strict=True):
             if process.poll() is not None:
-                _print(f"{server.name} exited with status {process.returncode}. Stopping all.")
+                typer.echo(f"{server.name} exited with status {process.returncode}. Stopping all.")
         return 1
 
 
-def _start(server: Server, stack: ExitStack) -> subprocess.Popen[bytes]:
+@contextmanager
+def _started(server: Server) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server. Terminate it and its children at the end, or kill them if it takes too long."""
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", *server.command],
         env={**os.environ, **server.environment},
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # The terminal's Ctrl-C does not reach it: servers stop in order.
     )
-    stack.callback(_stop, process)
-    return process
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            typer.echo(f"Killing process {process.pid}, which does not stop.")
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _wait_until_up(server: Server, process: subprocess.Popen[bytes]) -> None:
@@ -109,33 +102,11 @@ def _wait_until_up(server: Server, process: subprocess.Popen[bytes]) -> None:
     while time.monotonic() < deadline:
         if process.poll() is not None:
             sys.exit(f"error: {server.name} did not start: is {server.address} in use?")
-        try:
-            httpx.get(server.address + server.health, timeout=5, trust_env=False)
-        except httpx.HTTPError:
-            time.sleep(0.2)
-        else:
+        with suppress(httpx.HTTPError):
+            httpx.get(server.address, timeout=5, trust_env=False)
             return
+        time.sleep(0.2)
     sys.exit(f"error: {server.name} did not respond within {_START_SECONDS} seconds")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Terminate a server and its children; kill them if that takes too long."""
-    process.terminate()
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        _print(f"Killing process {process.pid}, which does not stop.")
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _print(text: str) -> None:
-    print(text, flush=True)
 
 
 def main(
@@ -144,9 +115,7 @@ def main(
     settings: Annotated[Path, typer.Option(help="MLflow's settings.")] = Path("mlflow/server.env"),
 ) -> None:
     """Run both servers until Ctrl-C."""
-    with friendly_errors():
-        servers = [prefect_server(prefect_port), mlflow_server(mlflow_port, settings)]
-    sys.exit(run(servers))
+    sys.exit(run([prefect_server(prefect_port), mlflow_server(mlflow_port, settings)]))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from filelock import FileLock, Timeout
-from prefect import Flow, Task, flow, get_run_logger, task
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    update_progress_artifact,
-)
+from prefect import Flow, Task, artifacts, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
@@ -33,15 +28,18 @@ from recsys.errors import NetworkError, RecsysError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MLFLOW_UI = "RECSYS_MLFLOW_UI"
-"""The environment variable with the address of MLflow's UI, if it is not the tracking URI."""
-
 TRAINING = "training"
 """The tag of tasks that need a whole machine. `prefect concurrency-limit create training 1`
 keeps several machines from training at the same time."""
 
 _UPDATE_SECONDS = 2.0
 """Minimum time between two updates of a progress artifact."""
+
+_HOW_TO_CONTINUE = (
+    "Start it again with the same parameters (*Retry* here, or `prefect deployment run`). Cached "
+    "results are reused and training resumes after the latest epoch. Nothing that is in use has "
+    "changed. See `docs/operations.md`."
+)
 
 
 def pipeline_flow(*names: str) -> Callable[[Callable[[Settings], R]], Flow[..., R]]:
@@ -50,12 +48,13 @@ def pipeline_flow(*names: str) -> Callable[[Callable[[Settings], R]], Flow[..., 
     The flow has the named settings as parameters, typed, validated and described in Prefect's
     form. It leaves the artifact `failure` if it fails, crashes or is cancelled.
     """
-    kind, fields = Parameter.POSITIONAL_OR_KEYWORD, Settings.model_fields
-    types = {name: fields[name].rebuild_annotation() for name in names}
-    signature = Signature(
-        [Parameter(n, kind, default=fields[n].default, annotation=types[n]) for n in names]
-    )
-    texts = [f"    {name}: {' '.join(str(fields[name].description).split())}" for name in names]
+    kind, parameters, texts = Parameter.POSITIONAL_OR_KEYWORD, [], []
+    for name in names:
+        field = Settings.model_fields[name]
+        annotation = field.rebuild_annotation()
+        parameters.append(Parameter(name, kind, default=field.default, annotation=annotation))
+        texts.append(f"    {name}: {' '.join(str(field.description).split())}")
+    signature = Signature(parameters)
 
     def decorate(function: Callable[[Settings], R]) -> Flow[..., R]:
         def run(*args: Any, **kwargs: Any) -> R:
@@ -65,7 +64,7 @@ def pipeline_flow(*names: str) -> Callable[[Callable[[Settings], R]], Flow[..., 
         run.__name__ = run.__qualname__ = function.__name__
         run.__doc__ = "\n".join([function.__doc__ or "", "", "Args:", *texts])
         return flow(
-            name=function.__name__,
+            name=run.__name__,
             on_failure=[report_failure],
             on_crashed=[report_failure],
             on_cancellation=[report_failure],
@@ -91,19 +90,16 @@ def report_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
         "parameters": f"`{flow_run.parameters}`",
     }
     title = f"{flow.name}: {state.name}"
-    text = _markdown(title, f"> {state.message}", markdown_list(details), _HOW_TO_CONTINUE)
+    paragraphs = [f"# {title}", f"> {state.message}", markdown_list(details), _HOW_TO_CONTINUE]
     artifact = ArtifactCreate(
-        type="markdown", key="failure", description=title, data=text, flow_run_id=flow_run.id
+        type="markdown",
+        key="failure",
+        description=title,
+        data="\n\n".join(paragraphs),
+        flow_run_id=flow_run.id,
     )
     with get_client(sync_client=True) as client:
         client.create_artifact(artifact)
-
-
-_HOW_TO_CONTINUE = (
-    "Start it again with the same parameters (*Retry* here, or `prefect deployment run`). Cached "
-    "results are reused and training resumes after the latest epoch. Nothing that is in use has "
-    "changed. See `docs/operations.md`."
-)
 
 
 def io_task(name: str, timeout_seconds: float) -> Callable[[Callable[P, R]], Task[P, R]]:
@@ -136,37 +132,22 @@ def training_run(
     configs = {name: getattr(settings, name) for name in stages}
     name = tracking.run_name(kind, configs)
     experiment = settings.experiment or tracking.experiment_name(source, settings.data)
-    with training_lock(), tracking.start_run(name, experiment) as run:
+    CACHE_DIR.mkdir(parents=True, exist_ok=True)
+    # The operating system releases the lock of a process that was killed.
+    lock = FileLock(CACHE_DIR / "training.lock")
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        get_run_logger().info("Another training run is in progress; waiting for it to finish.")
+        held = lock.acquire()
+    with held, tracking.start_run(name, experiment) as run:
         run.log_config(data=settings.data, **configs)
         yield run
 
 
-@contextmanager
-def training_lock() -> Iterator[None]:
-    """Hold the lock that keeps trainings from sharing the GPU, the cores and the memory.
-
-    The operating system releases the lock of a process that was killed.
-    """
-    CACHE_DIR.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(CACHE_DIR / "training.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        get_run_logger().info("Another training run is in progress; waiting for it to finish.")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def create_markdown(key: str, title: str, *paragraphs: str) -> None:
     """Create a Markdown artifact; its key is made of lower-case letters and dashes."""
-    create_markdown_artifact(key=key, markdown=_markdown(title, *paragraphs))
-
-
-def _markdown(title: str, *paragraphs: str) -> str:
-    return "\n\n".join([f"# {title}", *paragraphs])
+    artifacts.create_markdown_artifact(key=key, markdown="\n\n".join([f"# {title}", *paragraphs]))
 
 
 def markdown_list(items: Mapping[str, Any]) -> str:
@@ -175,8 +156,11 @@ def markdown_list(items: Mapping[str, Any]) -> str:
 
 
 def run_link(run: tracking.Run) -> str:
-    """A Markdown link to a run in MLflow's UI, or its id if the address is unknown."""
-    address = os.environ.get(MLFLOW_UI) or run.client.tracking_uri
+    """A Markdown link to a run in MLflow's UI, or its id if the address is unknown.
+
+    RECSYS_MLFLOW_UI is the address, if it is not the tracking URI.
+    """
+    address = os.environ.get("RECSYS_MLFLOW_UI") or run.client.tracking_uri
     if not address.startswith("http"):
         return f"`{run.run_id}`"
     page = f"{address.rstrip('/')}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
@@ -189,16 +173,16 @@ def progress(description: str, epochs: int, metric: str) -> Iterator[EpochCallba
 
     Yields an `on_epoch(epoch, metrics)`. Nothing is logged if `metric` is empty.
     """
-    artifact = cast("UUID", create_progress_artifact(0.0, description=description))
+    artifact = cast("UUID", artifacts.create_progress_artifact(0.0, description=description))
     updated = time.monotonic()
 
     def update(epoch: int, _metrics: Mapping[str, float]) -> None:
         nonlocal updated
         if time.monotonic() - updated > _UPDATE_SECONDS:
-            update_progress_artifact(artifact, 100 * epoch / epochs)
+            artifacts.update_progress_artifact(artifact, 100 * epoch / epochs)
             updated = time.monotonic()
 
     print_line = get_run_logger().info if metric else None
     with progress_bar(description, epochs, metric, print_line=print_line) as show:
         yield compose(show, update)
-    update_progress_artifact(artifact, 100.0)
+    artifacts.update_progress_artifact(artifact, 100.0)

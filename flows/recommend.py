@@ -25,8 +25,7 @@ def recommend(settings: Settings) -> str:
 
     Nothing is written if the folder already has the results of this champion, these ratings and k.
     """
-    source = settings.source or find_champion_source(settings.model_name)
-    inputs = resolve_inputs(source, settings)
+    source, inputs = resolve_inputs(settings)
     day = settings.day or datetime.now(UTC).date()
     target = (settings.output_dir or Path("data/recommendations")) / f"day={day}"
     if is_up_to_date(target, k=settings.k, metadata=inputs):
@@ -38,31 +37,22 @@ def recommend(settings: Settings) -> str:
     return str(target)
 
 
-@io_task("resolve source", timeout_seconds=600)
-def find_champion_source(model_name: str) -> str:
-    """The ratings that the champion was trained on."""
-    source = _require_champion(model_name).source
-    if source is None or not Path(source).exists():
-        raise DataError(
-            f"the ratings that the champion of {model_name!r} was trained on are not available "
-            f"({source or 'their location was not recorded'}): set `source`"
-        )
-    return source
-
-
-def _require_champion(model_name: str) -> tracking.ChampionVersion:
-    champion = tracking.find_champion(model_name)
-    if champion is None:
-        raise TrackingError(f"{model_name!r} has no champion: run the flow `train` first")
-    return champion
-
-
 @io_task("resolve inputs", timeout_seconds=3600)
-def resolve_inputs(source: str, settings: Settings) -> dict[str, str]:
-    """What the recommendations depend on."""
-    name = settings.model_name
-    return {
-        "model": f"models:/{name}/{_require_champion(name).version}",
+def resolve_inputs(settings: Settings) -> tuple[str, dict[str, str]]:
+    """The ratings, and everything that the recommendations depend on."""
+    name, source = settings.model_name, settings.source
+    champion = tracking.find_champion(name)
+    if champion is None:
+        raise TrackingError(f"{name!r} has no champion: run the flow `train` first")
+    if source is None:
+        source = champion.source
+        if source is None or not Path(source).exists():
+            raise DataError(
+                f"the ratings that the champion of {name!r} was trained on are not available "
+                f"({source or 'their location was not recorded'}): set `source`"
+            )
+    return source, {
+        "model": f"models:/{name}/{champion.version}",
         "source": hash_files(Path(source)),
         "data": settings.data.model_dump_json(),
     }

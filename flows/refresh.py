@@ -12,9 +12,9 @@ from flows.cli import main
 from flows.orchestration import create_markdown, flow_parameters, pipeline_flow, training_run
 from flows.settings import Settings
 from flows.tasks.data import drop_leaked_targets, input_hash, read, resolve_source
-from flows.tasks.features import INTERACTIONS
-from flows.tasks.registry import Champion, find_champion, register_and_promote
-from flows.train import fit_stages, train
+from flows.tasks.registry import find_champion, register_and_promote
+from flows.tasks.stages import INTERACTIONS, Champion, fit_stages
+from flows.train import train
 from recsys import tracking
 from recsys.cooccurrence import CooccurrenceConfig
 from recsys.embeddings import EmbeddingConfig

@@ -20,6 +20,7 @@ from recsys.evaluation import PromotionRule
 from recsys.sessions import SessionConfig
 
 Choices = dict[str, list[Any]]
+TrialConfig = EmbeddingConfig | SessionConfig
 
 
 class WarmStart(Config):
@@ -27,17 +28,8 @@ class WarmStart(Config):
 
     epochs: int = Field(default=4, ge=1)
     """Training epochs; fewer are needed than from scratch."""
-
     learning_rate: float = Field(default=1e-3, gt=0)
     """Peak learning rate; lower than from scratch, so that the model keeps what it has learned."""
-
-
-class Trial(Config):
-    """One combination of settings: of the embeddings or of the session model."""
-
-    name: str
-    """For example `embeddings optimizer=adam dim=32`."""
-    config: EmbeddingConfig | SessionConfig
 
 
 class SearchSpace(Config):
@@ -57,31 +49,23 @@ class SearchSpace(Config):
             raise ValueError("the search space is empty: set values of embeddings or session_model")
         return self
 
-    def trials(self) -> list[Trial]:
-        """All combinations, each validated.
+    def trials(self) -> dict[str, TrialConfig]:
+        """All combinations by name, each validated.
 
         Example:
             >>> space = SearchSpace(embeddings={"dim": [8, 16]}, session_model={"cell": ["gru"]})
-            >>> [trial.name for trial in space.trials()]
+            >>> list(space.trials())
             ['embeddings dim=8', 'embeddings dim=16', 'session_model cell=gru']
         """
-        return [
-            Trial(
-                name=" ".join([stage, *(f"{name}={value}" for name, value in values.items())]),
-                config=config_class.model_validate(values),
-            )
-            for stage, choices, config_class in (
-                ("embeddings", self.embeddings, EmbeddingConfig),
-                ("session_model", self.session_model, SessionConfig),
-            )
-            for values in _combinations(choices)
-        ]
-
-
-def _combinations(choices: Choices) -> list[dict[str, Any]]:
-    if not choices:
-        return []
-    return [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
+        trials: dict[str, TrialConfig] = {}
+        grids = [("embeddings", self.embeddings), ("session_model", self.session_model)]
+        for stage, choices in grids:
+            for values in product(*choices.values()) if choices else ():
+                given = dict(zip(choices, values, strict=True))
+                name = " ".join([stage, *(f"{name}={value}" for name, value in given.items())])
+                config_class = EmbeddingConfig if stage == "embeddings" else SessionConfig
+                trials[name] = config_class.model_validate(given)
+        return trials
 
 
 class Settings(Config):
@@ -145,24 +129,22 @@ class Settings(Config):
 
 
 def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Read settings from a TOML file. The string "null" stands for None, which TOML lacks.
+    """Read settings from a TOML file, if any; nested `overrides` take precedence.
 
-    Args:
-        path: the file; None for the defaults.
-        overrides: nested values that take precedence.
+    The string "null" stands for None, which TOML lacks.
 
     Raises:
         ConfigError: the file cannot be read, or a key or value is invalid; names file and key.
     """
     try:
         values = _parse_null(tomllib.loads(path.read_text("utf-8"))) if path else {}
-        settings = Settings.model_validate(values)
+        Settings.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{path}: {format_validation_error(error)}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
     try:
-        return Settings.model_validate(_merge(values, overrides)) if overrides else settings
+        return Settings.model_validate(_merge(values, overrides or {}))
     except ValidationError as error:
         raise ConfigError(format_validation_error(error)) from error
 

@@ -35,7 +35,7 @@ def input_hash(source: str, settings: Settings) -> str:
 @io_task("read ratings", timeout_seconds=3600)
 def read(source: str, config: rd.DataConfig, run: Run) -> rd.Split:
     """Read, validate and filter the ratings; hold out the latest ones for evaluation."""
-    log = get_run_logger()
+    log, name = get_run_logger(), Path(source).name
     with run.child("data") as child:
         child.log_config(data=config)
 
@@ -49,9 +49,9 @@ def read(source: str, config: rd.DataConfig, run: Run) -> rd.Split:
             log.info("%s", report)
             child.log_metrics(report.metrics())
         for recorder in (run, child):
-            recorder.log_dataset(interactions, Path(source).name, source)
+            recorder.log_dataset(interactions, name, source)
         split = config.split.apply(interactions).with_filters(config.filters.fingerprint())
-        run.add_note(describe_data(split, Path(source).name))
+        run.add_note(describe_data(split, name))
         child.log_params(split.fingerprint("validation"))
     return split
 
@@ -89,7 +89,11 @@ def drop_leaked_targets(split: rd.Split, trained_on: Path | None, run: Run) -> r
     if earlier is None:
         message = f"Cannot determine whether the champion was trained on the targets: {reason}."
         log.warning("%s", message)
-        create_markdown("leaked-targets", "Targets were not checked", message, _CONSEQUENCE)
+        consequence = (
+            "If it was, its metrics are too high, and a better challenger may not be promoted. "
+            "The flow `train` records its data, so that the next `refresh` can check."
+        )
+        create_markdown("leaked-targets", "Targets were not checked", message, consequence)
         return split
     fair = split.without_leakage(earlier)
     leaked = {name: len(split.rows(name)) - len(fair.rows(name)) for name in SUBSETS}
@@ -97,19 +101,13 @@ def drop_leaked_targets(split: rd.Split, trained_on: Path | None, run: Run) -> r
     if not any(leaked.values()):
         return split
     counts = [f"{n} of {len(split.rows(name))} {name} targets" for name, n in leaked.items()]
-    message = f"The champion was trained on {' and '.join(counts)}, or on later ones. {_CAUSES}"
+    message = (
+        f"The champion was trained on {' and '.join(counts)}, or on later ones. Earlier ratings "
+        "were added, ratings were removed, the split was changed, or users who had too few "
+        "interactions for targets now have enough."
+    )
     if not all(len(fair.rows(name)) for name in SUBSETS):
         raise DataError(f"{message} Too few targets are left: run the flow `train` instead")
     log.warning("%s These are used for training only.", message)
     create_markdown("leaked-targets", "Leaked targets", message)
     return fair
-
-
-_CONSEQUENCE = (
-    "If it was, its metrics are too high, and a better challenger may not be promoted. The flow "
-    "`train` records its data, so that the next `refresh` can check."
-)
-_CAUSES = (
-    "Earlier ratings were added, ratings were removed, the split was changed, or users who had too "
-    "few interactions for targets now have enough."
-)

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_run_logger
 
 from flows.orchestration import create_markdown, io_task, run_link
 from flows.settings import Settings
-from flows.tasks.training import Trained
+from flows.tasks.stages import Champion, Trained
 from recsys import tracking
 from recsys.errors import BundleError, TrackingError
-from recsys.evaluation import PromotionRule, Verdict, measure_latency, promote_if_better
+from recsys.evaluation import Verdict, measure_latency, promote_if_better
 from recsys.loading import load_recommender
-from recsys.recommender.bundle import Bundle, make_bundle, save_bundle
+from recsys.recommender.bundle import make_bundle, save_bundle
 from recsys.tracking import Run
-
-
-@dataclass(frozen=True)
-class Champion:
-    """The registered model in use."""
-
-    version: str
-    bundle: Bundle
-    counts: str | None
-    """The cache key of its counts."""
 
 
 @io_task("find champion", timeout_seconds=600)
@@ -39,8 +27,8 @@ def find_champion(model_name: str) -> Champion | None:
     try:
         bundle = load_recommender(f"models:/{model_name}/{found.version}").bundle
     except (BundleError, TrackingError) as error:
-        log = get_run_logger()
-        log.warning("The champion, version %s, cannot be loaded: %s", found.version, error)
+        message = "The champion, version %s, cannot be loaded: %s"
+        get_run_logger().warning(message, found.version, error)
         return None
     return Champion(found.version, bundle, found.params.get("counts"))
 
@@ -49,9 +37,15 @@ def register_and_promote(
     trained: Trained, champion: Champion | None, settings: Settings, run: Run
 ) -> Verdict:
     """Save and register a bundle, and make it champion if the promotion rule allows."""
-    name = settings.model_name
-    save(trained, bool(settings.include_user_histories), run)
-    verdict = decide_promotion(trained, champion, settings.promotion)
+    name, rule, split = settings.model_name, settings.promotion, trained.split
+    save(trained, settings, run)
+    present = latency = None
+    if champion is not None:
+        present = champion.bundle.session_model, champion.bundle.items
+    if rule.latency_budget_ms is not None:
+        latency = measure_latency(trained.model, split.histories("validation"))
+    report = trained.reports["validation"]
+    verdict = promote_if_better(report, present, split, rule, latency_ms=latency)
     version = register(verdict, name, run)
     get_run_logger().info("%s version %s: %s", name, version, verdict)
     create_markdown(
@@ -64,33 +58,21 @@ def register_and_promote(
 
 
 @io_task("save bundle", timeout_seconds=1800)
-def save(trained: Trained, include_user_histories: bool, run: Run) -> None:
+def save(trained: Trained, settings: Settings, run: Run) -> None:
     """Store the bundle with the run."""
     interactions = trained.split.interactions
+    configs = {"cooccurrence": settings.cooccurrence, "embeddings": settings.embeddings}
     bundle = make_bundle(
         interactions.catalogue,
         trained.embeddings,
         trained.model,
-        trained.configs,
+        configs,
         trained.reports,
         cooccurrence=trained.counts,
-        interactions=interactions if include_user_histories else None,
+        interactions=interactions if settings.include_user_histories else None,
     )
     with tempfile.TemporaryDirectory() as folder:
         tracking.log_bundle(run, save_bundle(bundle, Path(folder) / tracking.BUNDLE))
-
-
-@task(cache_policy=NO_CACHE, task_run_name="decide promotion")
-def decide_promotion(trained: Trained, champion: Champion | None, rule: PromotionRule) -> Verdict:
-    """Compare the new model with the champion on the same validation targets."""
-    present = None
-    if champion is not None:
-        present = champion.bundle.session_model, champion.bundle.items
-    latency = None
-    if rule.latency_budget_ms is not None:
-        latency = measure_latency(trained.model, trained.split.histories("validation"))
-    report = trained.reports["validation"]
-    return promote_if_better(report, present, trained.split, rule, latency_ms=latency)
 
 
 @io_task("register model", timeout_seconds=600)

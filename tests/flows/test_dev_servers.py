@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.dev_servers import Server, prefect_server, read_env_file, run
+from flows.dev_servers import Server, mlflow_server, prefect_server, run
 
 ROOT = Path(__file__).parents[2]
 HTTP_SERVER = ["http.server", "--bind", "127.0.0.1"]
@@ -20,7 +20,7 @@ import sys
 from flows.dev_servers import Server, run
 command = ["http.server", "--bind", "127.0.0.1"]
 sys.exit(run([
-    Server(port, [*command, port], {}, f"http://127.0.0.1:{port}", "/") for port in sys.argv[1:]
+    Server(port, [*command, port], {}, f"http://127.0.0.1:{port}") for port in sys.argv[1:]
 ]))
 """
 
@@ -76,7 +76,7 @@ def test_a_port_in_use_is_an_error():
         used.bind(("127.0.0.1", 0))
         used.listen()
         port = str(used.getsockname()[1])
-        server = Server("Web", [*HTTP_SERVER, port], {}, f"http://127.0.0.1:{port}", "/")
+        server = Server("Web", [*HTTP_SERVER, port], {}, f"http://127.0.0.1:{port}")
         before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
         try:
             with pytest.raises(SystemExit, match="Web did not start: is http"):
@@ -90,7 +90,7 @@ def test_servers_listen_on_loopback_and_send_no_telemetry():
     server = prefect_server(4200)
     assert server.command[server.command.index("--host") + 1] == "127.0.0.1"
     assert server.environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
-    settings = read_env_file(ROOT / "mlflow/server.env")
+    settings = mlflow_server(5000, ROOT / "mlflow/server.env").environment
     assert settings["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert settings["MLFLOW_BACKEND_STORE_URI"].startswith("sqlite:///mlflow/")
 

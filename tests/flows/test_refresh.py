@@ -25,7 +25,7 @@ from flows.refresh import refresh
 from flows.settings import SearchSpace, WarmStart
 from flows.sweep import sweep
 from flows.tasks.data import drop_leaked_targets
-from flows.tasks.features import count_distributed
+from flows.tasks.stages import count_distributed
 from flows.train import train
 from recsys import tracking
 from recsys.cooccurrence import CooccurrenceConfig, count_cooccurrence, open_blocks
@@ -210,7 +210,7 @@ def test_dask_workers_run_the_trials_of_one_sweep(home, client):
             "sample", cooccurrence=COUNTING, search=grid, cluster=cluster.scheduler_address
         )
     table, done = trials_of(client, run_id)
-    names = {trial.name for trial in grid.trials()}
+    names = set(grid.trials())
     assert len(names) == 4
     assert set(table) == set(done) == names
     assert {row["status"] for row in table.values()} == {"completed"}

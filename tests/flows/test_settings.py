@@ -6,15 +6,16 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from flows.cli import COMMANDS, main, parse_settings
+from flows.cli import main, parse_settings
 from flows.deploy import AUTOMATIONS, configure
 from flows.orchestration import flow_parameters
 from flows.recommend import recommend
 from flows.refresh import refresh
 from flows.settings import SearchSpace, Settings, read_settings
 from flows.sweep import sweep
-from flows.tasks.features import count_distributed
+from flows.tasks.stages import count_distributed
 from flows.train import train
+from recsys.cli.train import app as train_commands
 from recsys.errors import ConfigError
 from recsys.evaluation import PromotionRule
 
@@ -47,7 +48,7 @@ def config(tmp_path):
 
 def test_every_setting_is_a_parameter_of_a_flow():
     flows = [*FLOWS.values(), count_distributed]
-    assert set(FLOWS) == set(COMMANDS)
+    assert set(FLOWS) == {command.name for command in train_commands.registered_commands}
     parameters = {name for flow in flows for name in flow.parameters.properties}
     assert parameters == set(Settings.model_fields)
 

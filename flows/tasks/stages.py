@@ -1,0 +1,321 @@
+"""Counts, embeddings, session model and baselines: computed, or cached, and recorded in MLflow."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.cache import cache_key, cache_path, find_fault, run_cached, source_hash
+from flows.orchestration import (
+    TRAINING,
+    create_markdown,
+    markdown_list,
+    pipeline_flow,
+    progress,
+    run_link,
+)
+from flows.settings import Settings
+from flows.tasks.data import SUBSETS, resolve_source
+from recsys import cooccurrence as co
+from recsys import embeddings as emb
+from recsys import evaluation as ev
+from recsys.baselines import fit_baseline
+from recsys.callbacks import History, compose
+from recsys.config import Runtime
+from recsys.console import print_table, to_records
+from recsys.data import Interactions, Split, Subset, load_interactions, save_interactions
+from recsys.recommender.bundle import Bundle
+from recsys.reporting import item_map_figure, item_map_page, loss_curve, report_page
+from recsys.sessions import SessionModel, fit_session_model, training_digest
+from recsys.storage import atomic_folder, read_json, verify_manifest, write_json, write_manifest
+from recsys.tracking import Run, learning_curves
+from recsys.tracking.descriptions import flatten
+
+MAX_MAP_ITEMS = 500
+"""Items on the interactive map: one or two seconds of t-SNE."""
+
+COUNTS, INTERACTIONS = PARTS = ("counts", "interactions")
+"""The two folders of a cached result: the counts, and the interactions that were counted."""
+
+Reports = dict[Subset, ev.Report]
+
+_SETTINGS = "settings.json"
+_TITLE = "Next item, test targets, whole catalogue ranked"
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The registered model in use."""
+
+    version: str
+    bundle: Bundle
+    counts: str | None
+    """The cache key of its counts."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The results of all stages, from which a bundle is made."""
+
+    split: Split
+    counts: co.Cooccurrence
+    embeddings: emb.ItemEmbeddings
+    model: SessionModel
+    reports: Reports
+
+
+def fit_stages(
+    split: Split, settings: Settings, run: Run, champion: Champion | None = None
+) -> Trained:
+    """Count, embed and train the session model, from scratch or starting from the champion."""
+    earlier, start = (champion.counts, champion.bundle) if champion else (None, None)
+    counts = count(split, settings.cooccurrence, run, earlier)
+    embeddings = embed(counts, split, settings, run, start)
+    model, reports = train_session_model(split, embeddings, settings, run, start)
+    return Trained(split, counts, embeddings, model, reports)
+
+
+def count(
+    split: Split, config: co.CooccurrenceConfig, run: Run, earlier: str | None = None
+) -> co.Cooccurrence:
+    """Count the co-occurrences in the training data, or load them from the cache.
+
+    Earlier counts, given by their key, are updated if they are still valid.
+    """
+    key = _counts_key(split.train.digest, config)
+    folder = cache_path("counts", key)
+
+    def write() -> None:
+        counts = _update(earlier, split.train, config) if earlier else None
+        if counts is None:
+            rating, target = config.min_rating, folder / COUNTS
+            co.count_cooccurrence(split.train, rating, window=config.window, folder=target)
+        else:
+            co.save_cooccurrence(counts, folder / COUNTS)
+        save_interactions(split.train, folder / INTERACTIONS)
+
+    with run.child("cooccurrence") as child:
+        child.log_config(cooccurrence=config)
+        run_cached("count co-occurrence", folder, write, child, PARTS)
+        counts = co.open_blocks(folder / COUNTS).load()
+        child.log_metrics(counts.summary())
+    run.log_params({"counts": key})
+    return counts
+
+
+def _counts_key(interactions: str, config: co.CooccurrenceConfig) -> str:
+    return cache_key(data=interactions, cooccurrence=config, source=source_hash())
+
+
+def _update(
+    earlier: str, train: Interactions, config: co.CooccurrenceConfig
+) -> co.Cooccurrence | None:
+    """Earlier counts, updated; None if they are invalid or of other code or settings."""
+    folder = cache_path("counts", earlier)
+    is_decayed = config.window is not None and config.window.is_decayed
+    if is_decayed or find_fault(folder, PARTS):
+        return None
+    if earlier != _counts_key(verify_manifest(folder / INTERACTIONS)["digest"], config):
+        return None
+    get_run_logger().info("Updating earlier counts; only changed users are counted.")
+    counts = co.open_blocks(folder / COUNTS).load()
+    return co.update_cooccurrence(counts, load_interactions(folder / INTERACTIONS), train)
+
+
+def embed(
+    counts: co.Cooccurrence,
+    split: Split,
+    settings: Settings,
+    run: Run,
+    champion: Bundle | None = None,
+) -> emb.ItemEmbeddings:
+    """Fit the embeddings, or load them from the cache; draw their loss and the item map."""
+    runtime, config = settings.runtime, settings.embeddings
+    start = champion.embeddings if champion else None
+    key = cache_key(
+        counts=_counts_key(split.train.digest, settings.cooccurrence),
+        embeddings=config,
+        start=start and start.digest,
+        seed=runtime.seed,
+        precision=runtime.torch_precision(),
+        device=runtime.torch_device().type,
+        source=source_hash(),
+    )
+    folder = cache_path("embeddings", key)
+    with run.child("embeddings") as child:
+        child.log_config(embeddings=config, runtime=runtime)
+
+        def write() -> None:
+            history = History()
+            with progress("embeddings", config.epochs, "relative_loss") as show:
+                on_epoch = compose(history, child.on_epoch, show)
+                fitted = emb.fit_embeddings(
+                    counts, config, start=start, runtime=runtime, on_epoch=on_epoch
+                )
+            emb.save_embeddings(fitted, history, folder)
+
+        cached = run_cached("fit embeddings", folder, write, child)
+        embeddings, history = emb.load_embeddings(folder, counts.items)
+        if cached:
+            history.replay(child.on_epoch)
+        losses = history.series("relative_loss")
+        child.log_figure(loss_curve(losses, "Embeddings", "loss / Σ X²"), "loss")
+        item_map = item_map_figure(split.train, embeddings, seed=runtime.seed)
+        run.log_figure(item_map, "map")
+        run.log_html(item_map_page(split.train, embeddings, MAX_MAP_ITEMS, runtime.seed), "map")
+    return embeddings
+
+
+@task(cache_policy=NO_CACHE, task_run_name="train session model", tags=[TRAINING])
+def train_session_model(
+    split: Split,
+    embeddings: emb.ItemEmbeddings,
+    settings: Settings,
+    run: Run,
+    champion: Bundle | None = None,
+) -> tuple[SessionModel, Reports]:
+    """Train and evaluate the session model; its MLflow run is named after the cell.
+
+    An interrupted training of the same data, settings and code resumes after its latest epoch.
+    """
+    runtime, config = settings.runtime, settings.session_model.resolve(len(split.train))
+    name, history = config.cell, History()
+    start = champion.session_model if champion else None
+    with run.child(name) as child, progress(name, config.epochs, "train_loss") as show:
+        child.log_config(session_model=config, runtime=runtime)
+        vectors = embeddings.vectors
+        if config.item_embedding_init == "ppmi" and start is None:
+            dim = config.embedding_dim or embeddings.dim
+            vectors = emb.ppmi_embeddings(split.train, dim, runtime=runtime)
+        inputs: Any = {"item_embeddings": vectors, "start": start, "runtime": runtime}
+        key = cache_key(
+            training=training_digest(split.train, config, **inputs),
+            targets=split.fingerprint("validation"),  # which select the best epoch
+            source=source_hash(),
+        )
+        model = fit_session_model(
+            split.train,
+            config,
+            **inputs,
+            # The parent run has the curves too: MLflow overlays those of several parent runs.
+            on_epoch=compose(history, child.on_epoch, run.on_epoch, show),
+            validate=lambda model: validation_metrics(model, split),
+            checkpoint=cache_path("checkpoints", key),
+        )
+        losses = history.series("train_loss")
+        figure = loss_curve(losses, name.upper(), "cross-entropy per interaction")
+        for recorder in (run, child):
+            recorder.log_figure(figure, "loss")
+        reports = evaluate_subsets(model, split, embeddings)
+        _log_reports(reports, split, child)
+    return model, reports
+
+
+def validation_metrics(model: ev.Scorer, split: Split) -> dict[str, float]:
+    """The metric that selects the best epoch."""
+    return {ev.PRIMARY_METRIC: ev.evaluate_metric(model, split, "validation", ev.PRIMARY_METRIC)}
+
+
+def evaluate_subsets(model: ev.Scorer, split: Split, embeddings: emb.ItemEmbeddings) -> Reports:
+    """Evaluate a model on the validation and on the test targets."""
+    vectors = embeddings.vectors
+    return {subset: ev.evaluate(model, split, subset, item_vectors=vectors) for subset in SUBSETS}
+
+
+def evaluate_baseline(name: str, trained: Trained, runtime: Runtime, run: Run) -> Reports:
+    """Tune and evaluate a baseline, or load its reports from the cache."""
+    split, embeddings = trained.split, trained.embeddings
+    key = cache_key(
+        name=name,
+        train=split.train.digest,
+        targets=[split.fingerprint(subset) for subset in SUBSETS],
+        embeddings=embeddings.digest,
+        seed=runtime.seed,
+        source=source_hash(),
+    )
+    folder = cache_path("reports", key)
+
+    def write() -> None:
+        fitted = fit_baseline(
+            name,
+            split.train,
+            item_vectors=embeddings.vectors,
+            runtime=runtime,
+            validate=lambda model: validation_metrics(model, split)[ev.PRIMARY_METRIC],
+        )
+        settings = flatten("baseline", fitted.config.model_dump(mode="json"))
+        reports = evaluate_subsets(fitted.model, split, embeddings)
+        with atomic_folder(folder) as tmp_path:
+            write_json(tmp_path / _SETTINGS, dict(settings))
+            for subset, report in reports.items():
+                ev.write_report(report, tmp_path / subset)
+            write_manifest(tmp_path)
+
+    with run.child(name) as child:
+        run_cached(name, folder, write, child, tags=(TRAINING,))
+        child.log_params(read_json(folder / _SETTINGS))
+        child.log_config(runtime=runtime)
+        reports = {subset: ev.read_report(folder / subset, split, subset) for subset in SUBSETS}
+        _log_reports(reports, split, child)
+    return reports
+
+
+def _log_reports(reports: Reports, split: Split, child: Run) -> None:
+    child.log_reports(reports)
+    segments = ev.segment_targets(split, "test")
+    child.log_table(ev.segment_metrics(reports["test"].ranks, segments), "segments")
+
+
+@task(cache_policy=NO_CACHE, task_run_name="compare models")
+def compare(by_model: dict[str, Reports], model: str, split: Split, run: Run) -> None:
+    """Record and print the test results of all models, and write the report page.
+
+    The parent run has the metrics of the session model, `model`.
+    """
+    tests = {name: reports["test"] for name, reports in by_model.items()}
+    table = ev.comparison_table(tests)
+    run.log_comparison(table, model)
+    ranks = {name: report.to_frame() for name, report in tests.items()}
+    run.log_table(ev.significance_table(model, ranks), "differences")
+    run.log_reports(by_model[model])
+    page = report_page(tests, split, reference=model, curves=learning_curves(run))
+    run.log_html(page, "report")
+    description = f"{_TITLE}. Run: {run_link(run)}"
+    create_table_artifact(key="models", table=to_records(table), description=description)
+    print_table(table.reset_index(), _TITLE)
+
+
+@pipeline_flow("source", "cooccurrence", "parallel", "cluster", "memory_limit", "output_dir")
+def count_distributed(settings: Settings) -> str:
+    """Count co-occurrences on a Dask cluster; returns the folder of row blocks.
+
+    The source is a Parquet file, or a folder of them, that every worker sees under this path.
+    """
+    from distributed import Client, LocalCluster
+
+    from recsys.cooccurrence.distributed import count_on_cluster
+
+    source, config = resolve_source(settings.source), settings.cooccurrence
+    folder = settings.output_dir or Path("data/counts")
+    with ExitStack() as stack:
+        local = {"n_workers": settings.parallel, "threads_per_worker": 1, "dashboard_address": None}
+        cluster = settings.cluster or stack.enter_context(LocalCluster(**local))
+        show = stack.enter_context(progress("co-occurrence", 100, ""))
+        blocks = count_on_cluster(
+            Path(source),
+            folder,
+            stack.enter_context(Client(cluster)),
+            config.min_rating,
+            window=config.window,
+            memory_limit=settings.memory_limit,
+            on_block=lambda done, total: show(100 * done // total, {}),
+        )
+    stats = {"items": blocks.n_items, "users": blocks.n_users, "entries": blocks.n_entries}
+    create_markdown("counts", f"Counts in {folder}", markdown_list(stats))
+    return str(folder)
