@@ -70,9 +70,8 @@ def parse_settings(flow: Flow[..., Any], arguments: Sequence[str]) -> Settings:
 @contextmanager
 def friendly_errors() -> Iterator[None]:
     """Exit with one line instead of a traceback on errors of the library and on Ctrl-C."""
-    loggers = [logging.getLogger(f"prefect.{kind}") for kind in ("flow_runs", "task_runs")]
-    for logger in loggers:
-        logger.addFilter(_drop_traceback)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_drop_traceback)
     try:
         yield
     except RecsysError as error:
@@ -80,9 +79,6 @@ def friendly_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted. The next run resumes after the latest epoch.\n")
         sys.exit(128 + signal.SIGINT)
-    finally:
-        for logger in loggers:
-            logger.removeFilter(_drop_traceback)
 
 
 def _drop_traceback(record: logging.LogRecord) -> bool:

@@ -19,10 +19,6 @@ from recsys import tracking
 from recsys.cooccurrence import CooccurrenceConfig
 from recsys.embeddings import EmbeddingConfig
 
-FINISHED = "recsys.refresh.finished"
-"""The event that starts other flows. Prefect's own event of a completed flow reaches automations
-fifteen minutes late if a schedule started the flow."""
-
 
 @pipeline_flow(*train.parameters.properties, "warm_start")
 def refresh(settings: Settings) -> str | None:
@@ -77,10 +73,13 @@ def _with_champion_settings(settings: Settings, champion: Champion) -> Settings:
 
 
 def _finish(settings: Settings, outcome: str, run_id: str) -> str:
-    """Emit the event of a finished refresh."""
+    """Emit the event that starts other flows.
+
+    Prefect's own is fifteen minutes late if a schedule started the flow.
+    """
     model = f"recsys.model.{settings.model_name}"
     resource = {"prefect.resource.id": model, "recsys.outcome": outcome}
-    emit_event(FINISHED, resource, payload={"outcome": outcome, "run_id": run_id})
+    emit_event("recsys.refresh.finished", resource, payload={"outcome": outcome, "run_id": run_id})
     return run_id
 
 

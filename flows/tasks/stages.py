@@ -37,9 +37,6 @@ from recsys.storage import atomic_folder, read_json, verify_manifest, write_json
 from recsys.tracking import Run, learning_curves
 from recsys.tracking.descriptions import flatten
 
-MAX_MAP_ITEMS = 500
-"""Items on the interactive map: one or two seconds of t-SNE."""
-
 COUNTS, INTERACTIONS = PARTS = ("counts", "interactions")
 """The two folders of a cached result: the counts, and the interactions that were counted."""
 
@@ -166,9 +163,9 @@ def embed(
             history.replay(child.on_epoch)
         losses = history.series("relative_loss")
         child.log_figure(loss_curve(losses, "Embeddings", "loss / Σ X²"), "loss")
-        item_map = item_map_figure(split.train, embeddings, seed=runtime.seed)
-        run.log_figure(item_map, "map")
-        run.log_html(item_map_page(split.train, embeddings, MAX_MAP_ITEMS, runtime.seed), "map")
+        run.log_figure(item_map_figure(split.train, embeddings, seed=runtime.seed), "map")
+        # The t-SNE of 500 items takes one or two seconds.
+        run.log_html(item_map_page(split.train, embeddings, 500, runtime.seed), "map")
     return embeddings
 
 

@@ -13,8 +13,8 @@ from recsys.data.synthetic import SyntheticConfig, write_sample
 
 @pytest.fixture(scope="session")
 def prefect_server():
-    """Prefect's own temporary server and database; it takes half a minute to start."""
-    with prefect_test_harness(server_startup_timeout=120):
+    """Prefect's own temporary server and database; slow to start on a busy machine."""
+    with prefect_test_harness(server_startup_timeout=300):
         yield
 
 

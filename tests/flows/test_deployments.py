@@ -40,7 +40,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_until(condition, what, seconds=120):
+def wait_until(condition, what, seconds=300):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"timed out waiting until {what}"

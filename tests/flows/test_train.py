@@ -288,7 +288,7 @@ def unfinished(client):
 
 def wait_for_lstm(client, process):
     """Wait until a process trains the LSTM; return the runs in progress."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while "lstm" not in (running := unfinished(client)):
         assert process.poll() is None, "the run ended by itself"
         assert time.monotonic() < deadline, "the run did not reach the LSTM"
@@ -399,7 +399,7 @@ def test_ctrl_c_stops_with_one_line(home, client):
     with sqlite3.connect(tables) as source, sqlite3.connect(home / "prefect/prefect.db") as copy:
         source.backup(copy)
     own |= {"PREFECT_HOME": str(home / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    own["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
+    own["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "300"
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.train", "--source", "sample", "--config", "long.toml"],
         env={**own, "PYTHONPATH": str(ROOT)},
