@@ -1,7 +1,6 @@
-"""Item embeddings fitted to co-occurrence counts.
+"""Item embeddings fitted to co-occurrence counts; `__init__.pyi` lists the public names.
 
-The public names are listed in `__init__.pyi`. Each is imported when it is first used, because
-reading embeddings needs no torch.
+Each is imported when it is first used, because reading embeddings needs no torch.
 """
 
 import lazy_loader

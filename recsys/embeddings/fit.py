@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse.linalg import eigsh
-from torch import Tensor
 
 from recsys.callbacks import EpochCallback, no_op
 from recsys.config import Runtime
@@ -58,9 +57,20 @@ def fit_embeddings(
     with runtime.limit_threads():
         matrix = PairMatrix(counts, runtime.torch_device(), config.pair_weights, items)
         matrix.check_dim(config.dim)
-        if config.method == "spectral":
-            return _fit_spectral(matrix, config, runtime.seed, on_epoch)
-        return _fit_descent(matrix, config, runtime.seed, on_epoch, start)
+        if config.method == "descent":
+            return _fit_descent(matrix, config, runtime.seed, on_epoch, start)
+        if config.pair_weights is not None:
+            raise ConfigError(
+                "method 'spectral' has no solution with pair_weights: remove them, or use method "
+                "'descent' with init 'spectral'"
+            )
+        dim, seed, tolerance, epochs = config.dim, runtime.seed, config.tolerance, config.epochs
+        best = find_optimum(
+            matrix, dim, seed=seed, tolerance=tolerance, max_iter=epochs, on_epoch=on_epoch
+        )
+        vectors = best.vectors.float().cpu().numpy()
+        relative_loss = best.loss / matrix.sum_of_squares
+        return ItemEmbeddings(vectors, matrix.items, best.loss, relative_loss, best.loss)
 
 
 def spectral_optimum(
@@ -117,23 +127,6 @@ def ppmi_embeddings(
     return np.ascontiguousarray(scaled[:, ::-1], dtype=np.float32)
 
 
-def _fit_spectral(
-    matrix: PairMatrix, config: EmbeddingConfig, seed: int, on_epoch: EpochCallback
-) -> ItemEmbeddings:
-    if config.pair_weights is not None:
-        raise ConfigError(
-            "method 'spectral' has no solution with pair_weights: remove them, or use method "
-            "'descent' with init 'spectral'"
-        )
-    dim, tolerance, epochs = config.dim, config.tolerance, config.epochs
-    best = find_optimum(
-        matrix, dim, seed=seed, tolerance=tolerance, max_iter=epochs, on_epoch=on_epoch
-    )
-    relative_loss = best.loss / matrix.sum_of_squares
-    vectors = best.vectors.float().cpu().numpy()
-    return ItemEmbeddings(vectors, matrix.items, best.loss, relative_loss, best.loss)
-
-
 def _fit_descent(
     matrix: PairMatrix,
     config: EmbeddingConfig,
@@ -165,7 +158,10 @@ def _fit_descent(
     elif optimum is not None and init == "spectral":
         init_ND = (optimum.vectors * scale).float()
     else:
-        init_ND = _noise((matrix.n_items, config.dim), seed).to(matrix.device)
+        # ‖W‖_F ≈ 1, so that products are small relative to X / λ₁ in any dimension.
+        generator = torch.Generator().manual_seed(seed)
+        noise_ND = torch.randn((matrix.n_items, config.dim), generator=generator)
+        init_ND = (noise_ND / math.sqrt(noise_ND.numel())).to(matrix.device)
         if init == "krylov":
             # Without noise, a column of zeros would never change.
             init_ND = (space.best_vectors(config.dim) * scale).float() + INIT_NOISE * init_ND
@@ -177,10 +173,3 @@ def _fit_descent(
     vectors = (w_ND.detach() * math.sqrt(objective.top_eigenvalue)).float().cpu().numpy()
     loss = relative_loss * objective.sum_of_squares
     return ItemEmbeddings(vectors, matrix.items, loss, relative_loss, optimum_loss)
-
-
-def _noise(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Gaussian noise with ‖W‖_F ≈ 1: products are small relative to X / λ₁ in any dimension."""
-    noise_ND = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    scaled_ND: Tensor = noise_ND / math.sqrt(noise_ND.numel())
-    return scaled_ND

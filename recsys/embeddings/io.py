@@ -20,6 +20,7 @@ from recsys.storage import atomic_file, atomic_folder
 from recsys.vocabulary import Vocabulary
 
 _VECTORS, _FIT = "vectors.safetensors", "fit.json"
+_LOSSES = ("loss", "relative_loss", "optimum_loss")
 
 _PROJECTOR_CONFIG = """\
 embeddings {
@@ -32,12 +33,8 @@ embeddings {
 
 def save_embeddings(embeddings: ItemEmbeddings, history: History, folder: Path) -> None:
     """Write vectors, losses and the metrics of each epoch to a folder, which is replaced."""
-    fit = {
-        "loss": embeddings.loss,
-        "relative_loss": embeddings.relative_loss,
-        "optimum_loss": embeddings.optimum_loss,
-        "epochs": history.to_json(),
-    }
+    losses = {name: getattr(embeddings, name) for name in _LOSSES}
+    fit = losses | {"epochs": history.to_json()}
     with atomic_folder(folder) as tmp_path:
         save_file({"vectors": embeddings.vectors.copy(order="C")}, tmp_path / _VECTORS)
         storage.write_json(tmp_path / _FIT, fit)
@@ -54,7 +51,7 @@ def load_embeddings(folder: Path, items: Vocabulary) -> tuple[ItemEmbeddings, Hi
     try:
         vectors = load_file(folder / _VECTORS)["vectors"]
         fit = storage.read_json(folder / _FIT)
-        losses = (fit["loss"], fit["relative_loss"], fit["optimum_loss"])
+        losses = [fit[name] for name in _LOSSES]
         history = History.from_json(fit["epochs"])
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise BundleError(f"{folder} does not contain fitted embeddings: {error}") from error
@@ -97,8 +94,8 @@ def write_projector(
 ) -> None:
     """Write a folder for TensorBoard's embedding projector (`tensorboard --logdir <folder>`).
 
-    `vectors.tsv` and `metadata.tsv` have one line per item, without a header, and can also be
-    loaded by hand. `projector_config.pbtxt` refers to both. `names` default to the ids.
+    `vectors.tsv` and `metadata.tsv` have one line per item, without a header. `names` default to
+    the ids.
 
     Raises:
         DataError: The number of names differs from that of the items.

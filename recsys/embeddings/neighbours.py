@@ -23,9 +23,6 @@ Neighbours = tuple[NDArray[np.int32], Floats]
 -1 and similarity 0."""
 
 ANN_THRESHOLD = 200_000  # vectors above which neighbours are approximate by default
-_RECALL_MARGIN = 0.02  # added to the target on the sample, so that other queries reach the target
-_SAMPLE_SIZE = 256
-_CELL_FACTOR = 4.0  # number of cells, relative to the square root of the number of vectors
 
 
 def scale_rows(vectors_ND: NDArray[np.floating], similarity: Similarity) -> Floats:
@@ -86,7 +83,8 @@ def approximate_knn(
     if not len(nonzero):
         return (index, score), 1.0
     cells = _CellIndex(np.ascontiguousarray(scaled_ND[nonzero]))
-    reached = cells.tune_nprobe(min(target_recall + _RECALL_MARGIN, 1.0), k)
+    # With a margin, so that other queries than the sampled ones reach the target.
+    reached = cells.tune_nprobe(min(target_recall + 0.02, 1.0), k)
     found, score[nonzero] = cells.search(np.arange(len(nonzero)), k)
     index[nonzero] = np.where(found >= 0, nonzero[found], -1)
     return (index, score), reached
@@ -111,17 +109,16 @@ class _CellIndex:
 
         n_vectors, dim = vectors_MD.shape
         self._vectors_MD = vectors_MD
-        self._n_cells = max(1, min(int(_CELL_FACTOR * n_vectors**0.5), n_vectors // 39))
-        self._index: Any = faiss.index_factory(
-            dim, f"IVF{self._n_cells},Flat", faiss.METRIC_INNER_PRODUCT
-        )
+        self._n_cells = max(1, min(int(4.0 * n_vectors**0.5), n_vectors // 39))
+        kind = f"IVF{self._n_cells},Flat"
+        self._index: Any = faiss.index_factory(dim, kind, faiss.METRIC_INNER_PRODUCT)
         self._index.train(vectors_MD)
         self._index.add(vectors_MD)
 
     def tune_nprobe(self, target_recall: float, k: int) -> float:
         """Double `nprobe` until a sample of queries reaches a recall; return that recall."""
         vectors_MD = self._vectors_MD
-        n_sampled = min(_SAMPLE_SIZE, len(vectors_MD))
+        n_sampled = min(256, len(vectors_MD))
         sample = np.random.default_rng(0).choice(len(vectors_MD), n_sampled, replace=False)
         own_B1 = sample[:, None]
         exact, _ = knn(vectors_MD[sample], vectors_MD, k, exclude_BE=own_B1, similarity="dot")

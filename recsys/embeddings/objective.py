@@ -123,8 +123,20 @@ class PairMatrix:
         has_pairs, products = [np.empty(0, np.bool_)], []
         probes_N2 = np.random.default_rng(0).normal(size=(self.n_items, 2))
         for first, matrix in self._read():
-            _check_block(first, matrix, next_row, self.n_items)
-            next_row += matrix.shape[0]
+            n_rows, n_columns = matrix.shape
+            if first != next_row:
+                raise DataError(f"a block starts at row {first}, expected row {next_row}")
+            if n_columns != self.n_items:
+                raise DataError(
+                    f"the block at row {first} has {n_columns} columns, the first {self.n_items}"
+                )
+            if not np.isfinite(matrix.data).all():
+                raise DataError(
+                    "X is not finite everywhere: replace values, or use log1p of counts"
+                )
+            next_row += n_rows
+            if next_row <= self.n_items and matrix.diagonal(first).any():
+                raise DataError("X has values on its diagonal: set them to zero, X.setdiag(0)")
             self.sum_of_squares += _sum_of_squares(matrix.data)
             has_pairs.append(np.diff(matrix.indptr) > 0)
             products.append(matrix @ probes_N2)  # float64: rows may be long
@@ -267,15 +279,3 @@ def _glove_weights(values: NDArray[Any], weights: PairWeights) -> NDArray[np.flo
 def _sum_of_squares(values: NDArray[Any], weights: NDArray[np.float64] | None = None) -> float:
     exact = values.astype(np.float64)
     return float(np.dot(exact, exact if weights is None else exact * weights))
-
-
-def _check_block(first: int, block: sp.csr_array, next_row: int, n_items: int) -> None:
-    n_rows, n_columns = block.shape
-    if first != next_row:
-        raise DataError(f"a block starts at row {first}, expected row {next_row}")
-    if n_columns != n_items:
-        raise DataError(f"the block at row {first} has {n_columns} columns, the first {n_items}")
-    if not np.isfinite(block.data).all():
-        raise DataError("X has values that are not finite: replace them, or use log1p of counts")
-    if first + n_rows <= n_items and block.diagonal(first).any():
-        raise DataError("X has values on its diagonal: set them to zero, X.setdiag(0)")

@@ -136,8 +136,7 @@ def make_optimizer(
 ) -> Optimizer:
     """Create the optimizer for W, given the smallest eigenvalue of X / λ₁.
 
-    The estimated gradient of a sampled row is its gradient divided by the fraction of the rows
-    in a batch, so the learning rate is multiplied by it.
+    The learning rate is multiplied by `batch_fraction`, by which sampled gradients are divided.
     """
     defaults = DEFAULTS if config.batch_rows is None else BATCH_DEFAULTS
     default_rate, default_momentum = defaults[config.optimizer]

@@ -22,9 +22,7 @@ from recsys.callbacks import EpochCallback, no_op
 from recsys.embeddings.objective import PairMatrix
 
 OVERSAMPLING = 8  # eigenvectors computed in addition to those needed, for faster convergence
-PATIENCE = 2  # iterations without improvement after which the optimum has converged
 SMALL_PROBLEM = 30  # number of items up to which random restarts are tried as well
-_RESTARTS = 8
 
 
 class KrylovSpace:
@@ -126,7 +124,7 @@ def find_optimum(
         if loss < best.loss:
             best = SpectralOptimum(vectors_ND, loss, iteration, False)
         # A loss this small consists of rounding errors.
-        if n_stalled == PATIENCE or loss <= 1e-14 * matrix.sum_of_squares:
+        if n_stalled == 2 or loss <= 1e-14 * matrix.sum_of_squares:
             best = SpectralOptimum(best.vectors, best.loss, iteration, True)
             break
         block.refine(vectors_ND.square().sum(1))
@@ -141,7 +139,7 @@ def _random_restarts(matrix: PairMatrix, best: SpectralOptimum, seed: int) -> Sp
     shape = best.vectors.shape
     generator = torch.Generator().manual_seed(seed)
     scale = (matrix.sum_of_squares / matrix.n_items**2) ** 0.25
-    noise = [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(_RESTARTS)]
+    noise = [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(8)]
 
     def loss_and_gradient(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         v_ND = torch.from_numpy(flat).reshape(shape).to(matrix.device)

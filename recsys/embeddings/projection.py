@@ -65,11 +65,6 @@ def pca_plane(
     Returns:
         Coordinates, [n, 2]. The sign of each axis is such that its largest absolute value is
         positive. An axis without variance is zero.
-
-    Example:
-        >>> line = np.array([[0, 0, 1], [0, 1, 1], [0, 4, 1]], dtype=np.float32)
-        >>> pca_plane(line, np.array([0, 1])).round(6).tolist()
-        [[-0.5, 0.0], [0.5, 0.0], [3.5, 0.0]]
     """
     fitted_FD = vectors_ND if fit_rows is None else vectors_ND[fit_rows]
     mean_D = fitted_FD.mean(axis=0)
