@@ -36,10 +36,11 @@ def refresh(settings: Settings) -> str | None:
         return _finish(settings, "promoted", run_id)
     inputs = input_hash(source, settings)
     if known := tracking.find_by_inputs(inputs):
-        get_run_logger().info("No new ratings in %s since run %s.", source, known.run_id)
+        run_id, _ = known
+        get_run_logger().info("No new ratings in %s since run %s.", source, run_id)
         title = f"{settings.model_name}: no change"
         create_markdown("decision", title, f"`{source}` has not changed.")
-        _finish(settings, "no_change", known.run_id)
+        _finish(settings, "no_change", run_id)
         return None
     recorded = ("warm_start", "runtime", "promotion")
     with training_run("refresh", source, settings, *recorded) as run:

@@ -79,9 +79,16 @@ class Runtime(Config):
 
     def torch_precision(self) -> Literal["32-true", "bf16-mixed"]:
         """Return the precision by its name in Lightning Fabric."""
+        import torch
+
         if self.precision != "auto":
             return self.precision
-        fast = self.torch_device().type == "cuda" or _cpu_has_bf16()
+        if self.torch_device().type == "cuda":
+            return "bf16-mixed"
+        # On a CPU without instructions for bf16, it is slower than float32. Older versions of torch
+        # do not have this function.
+        capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+        fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
         return "bf16-mixed" if fast else "32-true"
 
     @contextmanager
@@ -97,20 +104,8 @@ class Runtime(Config):
             torch.set_num_threads(before)
 
 
-def _cpu_has_bf16() -> bool:
-    """Whether the CPU has instructions for bf16. Without them, bf16 is slower than float32."""
-    import torch
-
-    # Older versions of torch do not have this function.
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
 def available_threads(runtime: Runtime | None = None) -> int:
-    """Return the number of threads to compute with.
-
-    It is `Runtime.threads` if set, else OMP_NUM_THREADS, else the number of cores that this
-    process may use.
+    """Return `Runtime.threads` if set, else OMP_NUM_THREADS, else the number of available cores.
 
     Raises:
         ConfigError: OMP_NUM_THREADS is not a positive number.

@@ -16,13 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
-from recsys.callbacks import EpochCallback
-
-_WIDE = 110
-"""Width in characters from which headings of metrics fit on one line."""
-
-_MANY_EPOCHS = 100
-"""Above this number of epochs, at most one line per second is printed."""
+from recsys.callbacks import EpochCallback, no_op
 
 
 def _print_to_stderr(line: str) -> None:
@@ -50,7 +44,10 @@ def progress_bar(
         An `on_epoch(epoch, metrics)` to pass to a fit.
     """
     console = Console(stderr=True)
-    bar = Progress(
+    if not console.is_terminal:
+        yield _epoch_lines(description, epochs, metric, print_line) if print_line else no_op
+        return
+    with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),
@@ -58,16 +55,11 @@ def progress_bar(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
-    )
-    report = print_line and _epoch_lines(description, epochs, metric, print_line)
-    with bar:
+    ) as bar:
         task = bar.add_task(description, total=epochs, note="")
 
         def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
             bar.update(task, completed=epoch, note=_metric_text(metric, metrics))
-            if report and not console.is_terminal:
-                report(epoch, metrics)
 
         yield on_epoch
         # A fit that converged early is complete, too.
@@ -92,7 +84,7 @@ def _epoch_lines(
         now = time.monotonic()
         left = timedelta(seconds=round((now - latest) * (epochs - epoch)))
         latest = now
-        if epochs > _MANY_EPOCHS and epoch < epochs and now - printed < 1.0:
+        if epochs > 100 and epoch < epochs and now - printed < 1.0:
             return
         printed = now
         parts = [f"{description}: epoch {epoch}/{epochs}", _metric_text(metric, metrics)]
@@ -102,20 +94,6 @@ def _epoch_lines(
         print_line(", ".join(filter(None, parts)))
 
     return on_epoch
-
-
-def results_frame(rows: list[dict[str, Any]], by: str) -> pd.DataFrame:
-    """Return rows as a frame indexed by the first column, sorted by `by` in descending order.
-
-    Missing values are last.
-
-    Example:
-        >>> results_frame([{"trial": "a", "ndcg": 0.1}, {"trial": "b", "ndcg": 0.2}], "ndcg").index
-        Index(['b', 'a'], dtype='str', name='trial')
-    """
-    frame = pd.DataFrame(rows)
-    frame = frame.set_index(frame.columns[0])
-    return frame.sort_values(by, ascending=False, na_position="last", kind="stable")
 
 
 def to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -137,12 +115,11 @@ def print_table(frame: pd.DataFrame, title: str) -> None:
     console = Console() if Console().is_terminal else Console(width=200)
     # Not as the title of the table, which would wrap it to the table's width.
     console.print(Text(title), soft_wrap=True)
-    wide = console.width >= _WIDE
+    wide = console.width >= 110  # else "NDCG@10" takes two lines, so that nine metrics fit
     padding = (0, 1) if wide else 0
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=padding)
     # Text, because rich would interpret a title such as "[rec] (2007)" as markup.
     for name in frame:
-        # On a narrow terminal, "NDCG@10" takes two lines, so that nine metrics fit.
         heading = str(name) if wide else str(name).replace("@", "\n@")
         is_number = pd.api.types.is_numeric_dtype(frame[name])
         table.add_column(Text(heading), justify="right" if is_number else "left")

@@ -61,7 +61,8 @@ class AutoReloader:
     def __init__(self, source: str | Path = CHAMPION, poll_interval: float = POLL_INTERVAL) -> None:
         self.source = source
         self.poll_interval = poll_interval
-        self._version, self._recommender = self._load()
+        self.version, self._recommender = self._load()
+        """The registered version in use; for a folder, the SHA-256 of its manifest."""
         self._last_error = ""
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -75,11 +76,6 @@ class AutoReloader:
             self._start_thread()
         return self._recommender
 
-    @property
-    def version(self) -> str:
-        """The registered version in use; for a folder, the SHA-256 of its manifest."""
-        return self._version
-
     def poll(self) -> bool:
         """Check for a new bundle now. Returns whether the recommender was replaced.
 
@@ -87,14 +83,20 @@ class AutoReloader:
         """
         with self._lock:
             try:
-                if current_version(self.source) == self._version:
+                if current_version(self.source) == self.version:
                     return False
-                self._version, self._recommender = self._load()
-            except Exception as error:  # noqa: BLE001, the previous recommender stays in use
-                self._log_error(error)
+                self.version, self._recommender = self._load()
+            except Exception as error:  # the previous recommender stays in use
+                if str(error) != self._last_error:
+                    self._last_error = str(error)
+                    message = "%s: cannot load the new version, still using version %s: %s"
+                    trace = None if isinstance(error, RecsysError) else error
+                    _LOGGER.log(
+                        logging.ERROR, message, self.source, self.version, error, exc_info=trace
+                    )
                 return False
             self._last_error = ""
-            _LOGGER.info("%s: now using version %s", self.source, self._version)
+            _LOGGER.info("%s: now using version %s", self.source, self.version)
             return True
 
     def close(self) -> None:
@@ -113,17 +115,6 @@ class AutoReloader:
         recommender = load_recommender(self.source)
         recommender.popular_items(1).as_records()
         return version, recommender
-
-    def _log_error(self, error: Exception) -> None:
-        if str(error) != self._last_error:
-            self._last_error = str(error)
-            _LOGGER.error(
-                "%s: cannot load the new version, still using version %s: %s",
-                self.source,
-                self._version,
-                error,
-                exc_info=None if isinstance(error, RecsysError) else error,
-            )
 
     def _start_thread(self) -> None:
         self._pid = os.getpid()

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +34,13 @@ def sha256_of(path: Path) -> str:
 def atomic_file(target: Path) -> Iterator[Path]:
     """Write a file atomically: it is moved to `target` if the block ends without an error.
 
-    Args:
-        target: the path of the file. Missing parent folders are created.
-
-    Yields:
-        A temporary path to write to, with the name of the target.
+    Missing parent folders are created. Yields a temporary path to write to, of the same name.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        tmp_path = folder / target.name
+    with _temporary_folder(target) as folder:
+        tmp_path = Path(folder, target.name)
         yield tmp_path
         _flush_to_disk(tmp_path)
         tmp_path.replace(target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -56,33 +48,38 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     """Write a folder atomically: it is moved to `target` if the block ends without an error.
 
     An existing folder is replaced. Readers see the old folder, the new one or, for an instant,
-    none, but never a mixture.
-
-    Args:
-        target: the path of the folder. Missing parent folders are created.
-
-    Yields:
-        An empty temporary folder.
+    none, but never a mixture. Missing parent folders are created. Yields an empty temporary folder.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        tmp_path = work / "new"
+    with _temporary_folder(target) as folder:
+        tmp_path = Path(folder, "new")
         tmp_path.mkdir()
         yield tmp_path
         for path in tmp_path.rglob("*"):
             if path.is_file():
                 _flush_to_disk(path)
         if target.exists():
-            target.replace(work / "old")
+            target.replace(Path(folder, "old"))
         tmp_path.replace(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+
+
+def _temporary_folder(target: Path) -> tempfile.TemporaryDirectory[str]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{target.name}."
+    return tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent, ignore_cleanup_errors=True)
 
 
 def _flush_to_disk(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def installed_versions(*distributions: str) -> dict[str, str]:
+    """Return the version of each distribution. Those that are not installed are left out."""
+    versions = {}
+    for name in distributions:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -20,9 +20,6 @@ app = typer.Typer(
 
 Folder = Annotated[Path, typer.Option(help="The parent folder of the data sets.")]
 
-_INTERRUPTED = 130
-"""Exit status of shells for a process that Ctrl-C ended: 128 + SIGINT."""
-
 _SYNTH_OPTIONS = {
     "n_users": "--users",
     "n_items": "--items",
@@ -41,15 +38,11 @@ def list_(folder: Folder = Path("data")) -> None:
     from recsys.data.public import is_present, public_sources
 
     rows = [
-        (
-            source.name,
-            source.title,
-            f"{source.bytes / 1e6:5.1f} MB",
-            "yes" if is_present(folder / source.name) else "no",
-        )
-        for source in public_sources().values()
+        (name, source.title, f"{source.bytes / 1e6:5.1f} MB", is_present(folder / name))
+        for name, source in public_sources().items()
     ]
     table = pd.DataFrame(rows, columns=["name", "description", "size", "downloaded"])
+    table["downloaded"] = table["downloaded"].map({True: "yes", False: "no"})
     print_table(table, f"Public data sets in {folder}")
 
 
@@ -68,7 +61,7 @@ def get(
         print(fetch(name, folder, sources=public_sources()))
     except KeyboardInterrupt:
         print("interrupted: nothing was downloaded", file=sys.stderr)
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(130) from None  # 128 + SIGINT, as of a shell
 
 
 @app.command()
@@ -146,7 +139,10 @@ def synth(
             n_users=users, n_items=items, mean_events=events_per_user, seed=seed
         )
     except ValidationError as error:
-        raise ConfigError(_describe(error)) from None
+        message = format_validation_error(error)
+        for field, option in _SYNTH_OPTIONS.items():
+            message = message.replace(field, option)
+        raise ConfigError(message) from None
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError(f"{folder} already exists: choose a new folder")
     write = write_parquet if format_ == "parquet" else write_sample
@@ -169,11 +165,3 @@ def _pairs(arguments: list[str] | None) -> dict[str, str]:
             raise ConfigError(f"{argument!r} is not of the form NAME=VALUE")
         pairs[name] = value
     return pairs
-
-
-def _describe(error: ValidationError) -> str:
-    """Describe invalid settings in terms of the options of `synth`."""
-    message = format_validation_error(error)
-    for field, option in _SYNTH_OPTIONS.items():
-        message = message.replace(field, option)
-    return message

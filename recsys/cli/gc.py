@@ -32,6 +32,9 @@ def gc(
     Versions with an alias, such as the champion and the challenger, are always kept, with the runs
     that they came from. Runs that were not recorded by recsys are ignored.
     """
+    import pandas as pd
+
+    from recsys.console import print_table
     from recsys.tracking.store import connect
 
     client = connect()
@@ -39,42 +42,31 @@ def gc(
         from recsys.tracking import gc as runs
 
     before = datetime.now(UTC) - timedelta(days=days)
-    plan = runs.plan_gc(client, before, keep)
-    folders = runs.old_folders(cache, before, plan.params_in_use)
-    kept = f"{len(plan.keep)} runs are kept"
+    to_remove, to_keep = runs.select_runs(client, before, keep)
+    folders = runs.old_folders(cache, before, to_keep)
+    kept = f"{len(to_keep)} runs are kept"
     rows: list[tuple[Any, ...]] = [
         ("run", tree.root.info.run_name, len(tree.runs), tree.ended, runs.size_of(client, tree))
-        for tree in plan.remove
+        for tree in to_remove
     ]
-    rows += [
-        ("cache", str(path), 1, runs.last_modified(path), runs.folder_size(path))
-        for path in folders
-    ]
+    rows += [("cache", str(path), 1, modified, size) for path, modified, size in folders]
     if not rows:
         print(f"nothing to remove: {kept}")
         return
-    _print(rows, f"Finished more than {days} days ago and not in use")
+    table = pd.DataFrame(rows, columns=["kind", "name", "runs", "finished", "size"])
+    table["finished"] = [f"{finished:%Y-%m-%d}" for finished in table["finished"]]
+    table["size"] = table["size"].map(_megabytes)
+    print_table(table, f"Finished more than {days} days ago and not in use")
     total = _megabytes(sum(size for *_, size in rows))
     if not yes:
         print(f"{total} in total; {kept}. Nothing is removed without --yes")
         return
-    rows_removed = runs.remove_runs(client, plan.remove)
-    for folder in folders:
+    rows_removed = runs.remove_runs(client, to_remove)
+    for folder, _, _ in folders:
         shutil.rmtree(folder)
     print(f"removed: {total}; {kept}")
     if not rows_removed:
         print("files were removed and rows marked as deleted: run `mlflow gc` on the server")
-
-
-def _print(rows: list[tuple[Any, ...]], title: str) -> None:
-    import pandas as pd
-
-    from recsys.console import print_table
-
-    table = pd.DataFrame(rows, columns=["kind", "name", "runs", "finished", "size"])
-    table["finished"] = [f"{finished:%Y-%m-%d}" for finished in table["finished"]]
-    table["size"] = table["size"].map(_megabytes)
-    print_table(table, title)
 
 
 def _megabytes(size: float) -> str:

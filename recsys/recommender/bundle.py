@@ -19,7 +19,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -38,6 +37,7 @@ from recsys.sessions import NumpySessionModel, SessionConfig, Weights, from_torc
 from recsys.storage import (
     MANIFEST,
     atomic_folder,
+    installed_versions,
     read_arrays,
     read_json,
     verify_manifest,
@@ -275,7 +275,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
             path,
             format_version=FORMAT_VERSION,
             python=platform.python_version(),
-            libraries={name: version(name) for name in _LIBRARIES},
+            libraries=installed_versions(*_LIBRARIES),
         )
     return folder
 

@@ -1,20 +1,11 @@
 from .descriptions import describe_data, experiment_name, flatten, run_name
 from .registry import ChampionVersion, find_champion, log_bundle, promote, register
-from .runs import (
-    FinishedRun,
-    Run,
-    find_by_inputs,
-    learning_curves,
-    open_run,
-    start_run,
-    tag_inputs,
-)
+from .runs import Run, find_by_inputs, learning_curves, open_run, start_run, tag_inputs
 from .store import BUNDLE, fetch_bundle, version_of
 
 __all__ = [
     "BUNDLE",
     "ChampionVersion",
-    "FinishedRun",
     "Run",
     "describe_data",
     "experiment_name",

@@ -26,33 +26,12 @@ _METRICS = ("HitRate@10", "NDCG@10", "MRR@10")
 
 _RANK_BY = "NDCG@10"
 
-VIEW = "results"
-"""Key of the saved view: `#/experiments/<id>/runs?viewStateShareKey=results`."""
-
-COLUMNS = (
-    "attributes.`Models`",
-    "metrics.`validation_ndcg_at_10`",
-    "metrics.`test_ndcg_at_10`",
-    "metrics.`test_hit_rate_at_10`",
-    f"params.`{_MAIN_STAGE}.learning_rate`",
-)
-"""Columns of the saved view, next to name, start and duration."""
-
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Opens an experiment on the pages for model training, not on those for language models."""
-
 
 def experiment_name(source: str, config: DataConfig) -> str:
     """Name the experiment of a data set and protocol. Runs in one experiment are comparable.
 
-    Args:
-        source: the folder or file of the ratings.
-        config: how they are filtered and split.
-
     Example:
         >>> from recsys.data.config import Filters, LeaveLastN
-        >>> experiment_name("data/ml-1m", DataConfig())
-        'ml-1m, leave-last-out'
         >>> fewer = DataConfig(split=LeaveLastN(n=2), filters=Filters(min_user_interactions=5))
         >>> experiment_name("ratings.csv", fewer)
         'ratings.csv, leave-last-n n=2 min_user_interactions=5'
@@ -64,25 +43,20 @@ def experiment_name(source: str, config: DataConfig) -> str:
     return f"{Path(source).resolve().name}, {' '.join([method, *options])}"
 
 
-def run_name(kind: str, configs: Mapping[str, BaseModel], *, now: datetime | None = None) -> str:
-    """Name a run by its settings that are not defaults, and by its start.
-
-    Args:
-        kind: the kind of run, such as "train".
-        configs: its configurations by stage.
-        now: when it starts; by default, the present time.
+def run_name(kind: str, configs: Mapping[str, BaseModel]) -> str:
+    """Name a run by its kind, its settings that are not defaults, and the present time.
 
     Example:
         >>> from recsys.config import Runtime
-        >>> run_name("train", {"runtime": Runtime(seed=3)}, now=datetime(2026, 11, 25, 17, 31))
-        'train runtime.seed=3 · 25 Nov 17:31'
+        >>> run_name("train", {"runtime": Runtime(seed=3)})  # doctest: +ELLIPSIS
+        'train runtime.seed=3 · ...:...'
     """
     changes = [
         f"{name.removeprefix(f'{_MAIN_STAGE}.')}={value}"
         for stage, config in configs.items()
         for name, value in flatten(stage, config.model_dump(mode="json", exclude_defaults=True))
     ]
-    start = now or datetime.now().astimezone()
+    start = datetime.now().astimezone()
     return f"{' '.join([kind, *changes])} · {start.day} {start:%b %H:%M}"
 
 
@@ -107,12 +81,7 @@ def describe_data(split: Split, name: str) -> str:
 
 
 def describe_results(table: pd.DataFrame, model: str) -> str:
-    """Describe the rank of a model on the test targets, with a table of all models.
-
-    Args:
-        table: from `evaluation.comparison_table`, best first.
-        model: the model that the run is about.
-    """
+    """Describe the rank of a model in `evaluation.comparison_table`, and show the table."""
     rank = list(table.index).index(model) + 1
     position = f"the best of {len(table)}" if rank == 1 else f"number {rank} of {len(table)}"
     sentence = f"**Result**: {model}, {position} by {_RANK_BY} on the test targets"
@@ -139,28 +108,34 @@ def describe_model(model_name: str) -> str:
     )
 
 
-def experiment_page_tags(experiment_id: str) -> dict[str, str]:
+def experiment_tags(experiment_id: str) -> dict[str, str]:
     """Tags that give an experiment's page a description and a saved view of the results.
 
     MLflow keeps saved views as tags. Without one, the list of runs shows no metrics.
     """
     runs = f"#/experiments/{experiment_id}/runs"
     note = (
-        f"[Results]({runs}?viewStateShareKey={VIEW}) (the saved view), "
+        f"[Results]({runs}?viewStateShareKey=results) (the saved view), "
         f"[learning curves]({runs}?compareRunsMode=CHART). Open a run to read its description; "
         "select several and press Compare to see how they differ."
     )
-    return {MLFLOW_RUN_NOTE: note, f"mlflow.sharedViewState.{VIEW}": _saved_view()}
-
-
-def _saved_view() -> str:
-    """The view in the format in which the UI stores one."""
     state = {
         "orderByKey": "attributes.start_time",  # a metric would also list child runs
         "orderByAsc": False,
-        "selectedColumns": list(COLUMNS),
+        "selectedColumns": [
+            "attributes.`Models`",
+            "metrics.`validation_ndcg_at_10`",
+            "metrics.`test_ndcg_at_10`",
+            "metrics.`test_hit_rate_at_10`",
+            f"params.`{_MAIN_STAGE}.learning_rate`",
+        ],
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     now = int(time.time() * 1000)
     view = {"name": "Results", "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"}
-    return json.dumps(view)
+    return {
+        MLFLOW_RUN_NOTE: note,
+        "mlflow.sharedViewState.results": json.dumps(view),
+        # Show the pages for model training, not those for language models.
+        "mlflow.experimentKind": "custom_model_development",
+    }

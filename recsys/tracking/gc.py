@@ -11,25 +11,23 @@ import subprocess
 import sys
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
-from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from recsys.errors import TrackingError
 from recsys.tracking.runs import PROCESS_TAG
 
-_TREES_PER_PROCESS = 20
-"""The number of top-level runs whose ids are passed to one `mlflow gc`."""
+_TREES_PER_PROCESS = 20  # whose ids are arguments of one `mlflow gc`
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class RunTree:
     """A top-level run with all its child runs."""
 
     root: MlflowRun
-    runs: tuple[MlflowRun, ...]
+    runs: list[MlflowRun]
 
     @cached_property
     def run_ids(self) -> set[str]:
@@ -51,67 +49,43 @@ class RunTree:
         return None if None in ends else datetime.fromtimestamp(max(ends) / 1000, UTC)
 
 
-@dataclass(frozen=True)
-class GcPlan:
-    """The runs to remove and the runs to keep, oldest first."""
+def select_runs(
+    client: MlflowClient, before: datetime, keep: int
+) -> tuple[list[RunTree], list[RunTree]]:
+    """Select the runs to remove, and the runs to keep, both oldest first.
 
-    remove: list[RunTree]
-    keep: list[RunTree]
-
-    @property
-    def params_in_use(self) -> set[str]:
-        """The parameter values of the runs to keep, among them the names of cached results."""
-        return {
-            value for tree in self.keep for run in tree.runs for value in run.data.params.values()
-        }
-
-
-def plan_gc(client: MlflowClient, before: datetime, keep: int) -> GcPlan:
-    """Select the runs to remove among those that this library recorded.
-
-    Args:
-        client: a client for the store.
-        before: only runs that ended before this time are removed.
-        keep: the number of latest runs of each experiment that are always kept.
+    To be removed, a run must have ended before `before`, must have been recorded by this library,
+    and must not be one of the `keep` latest runs of its experiment.
     """
-    aliased = aliased_runs(client)
+    aliased = _aliased_runs(client)
     n_later: dict[str, int] = defaultdict(int)
-    plan = GcPlan([], [])
+    to_remove: list[RunTree] = []
+    to_keep: list[RunTree] = []
     for tree in sorted(_run_trees(client), key=lambda tree: -tree.root.info.start_time):
         info = tree.root.info
-        is_latest = info.lifecycle_stage == "active" and n_later[info.experiment_id] < keep
-        n_later[info.experiment_id] += info.lifecycle_stage == "active"
+        is_active = info.lifecycle_stage == "active"
         is_kept = (
-            is_latest
+            (is_active and n_later[info.experiment_id] < keep)
             or tree.run_ids & aliased
             or tree.ended is None
             or tree.ended >= before
             or PROCESS_TAG not in tree.root.data.tags
         )
-        (plan.keep if is_kept else plan.remove).insert(0, tree)
-    return plan
-
-
-def aliased_runs(client: MlflowClient) -> set[str]:
-    """Return the ids of the runs from which versions with an alias were registered."""
-    return {
-        str(client.get_model_version(model.name, str(version)).run_id)
-        for model in _pages(client.search_registered_models)
-        for version in set(model.aliases.values())
-    }
+        n_later[info.experiment_id] += is_active
+        (to_keep if is_kept else to_remove).append(tree)
+    return to_remove[::-1], to_keep[::-1]
 
 
 def size_of(client: MlflowClient, tree: RunTree) -> int:
     """Return the size in bytes of the files of a run, its child runs and their models."""
-    return sum(_size(files, None) for files in _artifacts(client, tree))
+    return sum(_size(files) for files in _artifacts(client, tree, _models(client, tree)))
 
 
 def remove_runs(client: MlflowClient, trees: Sequence[RunTree]) -> bool:
     """Remove runs with their child runs, models, versions and files.
 
-    Returns:
-        Whether the database rows were removed too. Over HTTP, MLflow can only mark them as
-        deleted; `mlflow gc` on the server removes the marked rows.
+    Returns whether the database rows were removed too. Over HTTP, MLflow can only mark them as
+    deleted; `mlflow gc` on the server removes the marked rows.
 
     Raises:
         TrackingError: a version was given an alias since the runs were selected.
@@ -125,23 +99,43 @@ def remove_runs(client: MlflowClient, trees: Sequence[RunTree]) -> bool:
     return has_database
 
 
+def old_folders(
+    cache: Path, before: datetime, keep: Sequence[RunTree]
+) -> list[tuple[Path, datetime, int]]:
+    """Select the folders of a cache last written to before a time and used by no run of `keep`.
+
+    Folders are named `<kind>/<digest>`; a run that uses one has its digest as a parameter. Returns
+    each with the time of the last write and the size of its files in bytes.
+    """
+    in_use = {v for tree in keep for run in tree.runs for v in run.data.params.values()}
+    old = []
+    for folder in sorted(path for path in cache.glob("*/*") if path.is_dir()):
+        content = list(folder.rglob("*"))
+        last_write = max(path.stat().st_mtime for path in [folder, *content])
+        modified = datetime.fromtimestamp(last_write, UTC)
+        if folder.name not in in_use and modified < before:
+            size = sum(path.stat().st_size for path in content if path.is_file())
+            old.append((folder, modified, size))
+    return old
+
+
 def _mark_deleted(client: MlflowClient, tree: RunTree) -> list[str]:
     """Remove versions and files, mark runs and models as deleted; return the ids of the models."""
-    if tree.run_ids & aliased_runs(client):
+    if tree.run_ids & _aliased_runs(client):
         name = tree.root.info.run_name
         raise TrackingError(f"run {name!r} is in use: one of its versions has an alias")
     for run_id in tree.run_ids:
-        for version in _pages(partial(client.search_model_versions, f"run_id = '{run_id}'")):
+        for version in _pages(client.search_model_versions, f"run_id = '{run_id}'"):
             client.delete_model_version(version.name, str(version.version))
-    for files in _artifacts(client, tree):
+    models = _models(client, tree)
+    for files in _artifacts(client, tree, models):
         files.delete_artifacts()
-    model_ids = [model.model_id for model in _models(client, tree)]
-    for model_id in model_ids:
-        client.delete_logged_model(model_id)
+    for model in models:
+        client.delete_logged_model(model.model_id)
     for run in tree.runs:
         if run.info.lifecycle_stage == "active":
             client.delete_run(run.info.run_id)
-    return model_ids
+    return [model.model_id for model in models]
 
 
 def _purge(client: MlflowClient, run_ids: list[str], model_ids: list[str]) -> None:
@@ -166,11 +160,20 @@ def _purge(client: MlflowClient, run_ids: list[str], model_ids: list[str]) -> No
         raise TrackingError(f"`mlflow gc` failed: {done.stderr.strip()[-300:]}")
 
 
+def _aliased_runs(client: MlflowClient) -> set[str]:
+    """Return the ids of the runs from which versions with an alias were registered."""
+    return {
+        str(client.get_model_version(model.name, str(version)).run_id)
+        for model in _pages(client.search_registered_models)
+        for version in set(model.aliases.values())
+    }
+
+
 def _run_trees(client: MlflowClient) -> Iterator[RunTree]:
     """Group all runs of all experiments by their top-level run."""
     experiments = [experiment.experiment_id for experiment in _pages(client.search_experiments)]
-    search = partial(client.search_runs, experiments, run_view_type=ViewType.ALL)
-    runs = {run.info.run_id: run for run in _pages(search)}
+    found = _pages(client.search_runs, experiments, run_view_type=ViewType.ALL)
+    runs = {run.info.run_id: run for run in found}
     trees: dict[str, list[MlflowRun]] = defaultdict(list)
     for run_id, run in runs.items():
         root = run_id
@@ -178,56 +181,31 @@ def _run_trees(client: MlflowClient) -> Iterator[RunTree]:
         while (parent := runs[root].data.tags.get(MLFLOW_PARENT_RUN_ID)) in runs:
             root = parent
         trees[root].append(run)
-    return (RunTree(runs[root], tuple(members)) for root, members in trees.items())
+    return (RunTree(runs[root], members) for root, members in trees.items())
 
 
 def _models(client: MlflowClient, tree: RunTree) -> list[Any]:
-    models = _pages(partial(client.search_logged_models, [tree.root.info.experiment_id]))
+    models = _pages(client.search_logged_models, [tree.root.info.experiment_id])
     return [model for model in models if model.source_run_id in tree.run_ids]
 
 
-def _artifacts(client: MlflowClient, tree: RunTree) -> list[ArtifactRepository]:
-    locations = [model.artifact_location for model in _models(client, tree)]
+def _artifacts(client: MlflowClient, tree: RunTree, models: list[Any]) -> list[Any]:
+    locations = [model.artifact_location for model in models]
     locations += [run.info.artifact_uri for run in tree.runs]
     return [get_artifact_repository(uri, tracking_uri=client.tracking_uri) for uri in locations]
 
 
-def _size(files: ArtifactRepository, path: str | None) -> int:
+def _size(files: Any, path: str | None = None) -> int:
     return sum(
         _size(files, entry.path) if entry.is_dir else int(entry.file_size or 0)
         for entry in files.list_artifacts(path)
     )
 
 
-def _pages(search: Callable[..., Any]) -> Iterator[Any]:
+def _pages(search: Callable[..., Any], *args: Any, **options: Any) -> Iterator[Any]:
     """Iterate over all results of a search that takes a `page_token`."""
-    token = None
-    while True:
-        page = search(page_token=token)
+    page = search(*args, **options)
+    yield from page
+    while page.token:
+        page = search(*args, **options, page_token=page.token)
         yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def old_folders(cache: Path, before: datetime, in_use: Collection[str]) -> list[Path]:
-    """Return the folders `<kind>/<digest>` of a cache last written to before a time.
-
-    Args:
-        cache: the folder in which flows keep counts, interactions and checkpoints.
-        before: the time.
-        in_use: digests of folders that are not returned.
-    """
-    folders = sorted(path for path in cache.glob("*/*") if path.is_dir())
-    return [path for path in folders if path.name not in in_use and last_modified(path) < before]
-
-
-def last_modified(folder: Path) -> datetime:
-    """Return the latest modification time of a folder and its contents."""
-    paths = [folder, *folder.rglob("*")]
-    return datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
-
-
-def folder_size(folder: Path) -> int:
-    """Return the size of all files in a folder, in bytes."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

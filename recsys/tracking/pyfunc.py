@@ -2,10 +2,6 @@
 
 MLflow copies this file into each model and runs the copy. Nothing is pickled: the weights are
 read from the bundle next to it, which is verified.
-
-A request is a row with one of two columns. `history` is a list of items, oldest first, and asks
-for the next ones; `similar_to` is one item and asks for similar ones. Items are named by title or
-by id, with ids written as text.
 """
 
 from __future__ import annotations
@@ -23,6 +19,7 @@ from mlflow.types.schema import Array, Object, Property
 from pandas.api.types import is_integer_dtype
 
 from recsys import columns
+from recsys.errors import QueryError
 from recsys.recommender import Recommender
 from recsys.recommender.bundle import Bundle
 
@@ -43,80 +40,71 @@ def signature(bundle: Bundle) -> ModelSignature:
             Property(columns.PROBABILITY, DataType.double, required=False),
         ]
     )
+    history = ColSpec(Array(DataType.string), HISTORY, required=False)
+    similar_to = ColSpec(DataType.string, SIMILAR_TO, required=False)
     return ModelSignature(
-        inputs=Schema(
-            [
-                ColSpec(Array(DataType.string), HISTORY, required=False),
-                ColSpec(DataType.string, SIMILAR_TO, required=False),
-            ]
-        ),
+        inputs=Schema([history, similar_to]),
         outputs=Schema([ColSpec(Array(item), ITEMS)]),
         params=ParamSchema([ParamSpec("k", DataType.long, DEFAULT_K)]),
     )
 
 
-def input_example(bundle: Bundle) -> pd.DataFrame:
-    """A request that the bundle can answer, shown on the model's page."""
-    return pd.DataFrame({HISTORY: [bundle.catalogue[columns.TITLE].head(2).astype(str).tolist()]})
-
-
-def predict(recommender: Recommender, requests: pd.DataFrame, k: int = DEFAULT_K) -> pd.DataFrame:
-    """Answer requests.
-
-    Args:
-        recommender: the recommender that answers.
-        requests: one request per row, with a `history` or a `similar_to`.
-        k: the maximum number of items per answer.
-
-    Returns:
-        One row per request; its `items` is a list, best first, of dicts with `rank`, `item_id`,
-        `title`, `score` and, for a history, `probability`.
-
-    Raises:
-        MlflowException: a request is invalid; the server answers with status 400.
-    """
-    if not {HISTORY, SIMILAR_TO} & set(requests.columns):
-        raise _invalid(f"a request needs {HISTORY!r} (a list) or {SIMILAR_TO!r} (one item)")
-    rows = requests.to_dict("records")
-    return pd.DataFrame({ITEMS: [_answer(recommender, request, k) for request in rows]})
-
-
-def _answer(recommender: Recommender, request: Mapping[Any, Any], k: int) -> list[dict[str, Any]]:
-    history, similar_to = request.get(HISTORY), request.get(SIMILAR_TO)
-    if _is_missing(history) == _is_missing(similar_to):
-        raise _invalid(f"a request needs either {HISTORY!r} or {SIMILAR_TO!r}, not both")
-    try:
-        if _is_missing(similar_to):
-            items = [recommender.parse_item(text) for text in history or ()]
-            return recommender.next_items(items, k).as_records()
-        return recommender.similar_items(recommender.parse_item(str(similar_to)), k).as_records()
-    except ValueError as error:
-        raise _invalid(str(error)) from error
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or isinstance(value, float)  # NaN, in a column of text
-
-
-def _invalid(message: str) -> MlflowException:
-    return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
+def input_example(bundle: Bundle) -> tuple[pd.DataFrame, dict[str, int]]:
+    """A request that the bundle can answer, with its parameters, for the model's page."""
+    titles = bundle.catalogue[columns.TITLE].head(2).astype(str).tolist()
+    return pd.DataFrame({HISTORY: [titles]}), {"k": DEFAULT_K}
 
 
 class ServedRecommender(PythonModel):
     """MLflow's interface to the bundle of a model."""
 
+    recommender: Recommender
+
     def load_context(self, context: PythonModelContext) -> None:
         """Load and verify the bundle."""
-        self._recommender = Recommender.load(context.artifacts["bundle"])
+        self.recommender = Recommender.load(context.artifacts["bundle"])
 
     def predict(
         self,
-        context: PythonModelContext,  # noqa: ARG002  MLflow passes it by name
+        context: PythonModelContext | None,  # noqa: ARG002  MLflow passes it by name
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Answer requests, as the function `predict` of this module."""
-        return predict(self._recommender, model_input, int((params or {}).get("k", DEFAULT_K)))
+        """Answer requests, one per row, with at most `params["k"]` items each.
+
+        A request has a `history` (a list of items, oldest first, to recommend the next ones) or a
+        `similar_to` (one item). Items are named by title or by id, with ids written as text. An
+        answer is a list `items`, best first, of dicts with `rank`, `item_id`, `title`, `score` and,
+        for a history, `probability`.
+
+        Raises:
+            MlflowException: a request is invalid; the server answers with status 400.
+        """
+        k = int((params or {}).get("k", DEFAULT_K))
+        rows = model_input.to_dict("records")
+        if not {HISTORY, SIMILAR_TO} & set(model_input.columns):
+            rows = [{}]  # MLflow drops unknown columns, and rows without columns
+        try:
+            answers = [_answer(self.recommender, row, k) for row in rows]
+        except ValueError as error:
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+        return pd.DataFrame({ITEMS: answers})
+
+
+def _answer(recommender: Recommender, request: Mapping[Any, Any], k: int) -> list[dict[str, Any]]:
+    # Missing values are NaN in a column of text.
+    history, similar_to = (
+        None if isinstance(value, float) else value
+        for value in (request.get(HISTORY), request.get(SIMILAR_TO))
+    )
+    if (history is None) == (similar_to is None):
+        raise QueryError(
+            f"a request needs {HISTORY!r} (a list) or {SIMILAR_TO!r} (one item), and not both"
+        )
+    if history is None:
+        return recommender.similar_items(recommender.parse_item(str(similar_to)), k).as_records()
+    items = [recommender.parse_item(text) for text in history]
+    return recommender.next_items(items, k).as_records()
 
 
 set_model(ServedRecommender())

@@ -1,13 +1,8 @@
 """Registered models: versions of a bundle, with the aliases `champion` and `challenger`.
 
-Files of a model:
-
-    MLmodel, requirements.txt, …    MLflow's metadata
-    pyfunc.py, code/                the code with which MLflow's scoring server serves the bundle
-    artifacts/bundle/               the bundle
-
-`recsys.load_recommender` reads the bundle alone and runs no code of the model. Only MLflow's
-scoring server runs `pyfunc.py`.
+The files of a model are MLflow's metadata, the code with which MLflow's scoring server serves it
+(`pyfunc.py`, `code/`) and the bundle (`artifacts/bundle/`). `recsys.load_recommender` reads the
+bundle alone and runs no code of the model.
 """
 
 from __future__ import annotations
@@ -16,41 +11,29 @@ import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import mlflow.pyfunc
-from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
-from mlflow.entities.model_registry import RegisteredModel
 from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from recsys.config import CHAMPION_ALIAS
 from recsys.recommender.bundle import load_bundle
-from recsys.tracking import descriptions, pyfunc
+from recsys.storage import installed_versions
+from recsys.tracking import pyfunc
+from recsys.tracking.descriptions import describe_model
 from recsys.tracking.runs import Run
 from recsys.tracking.store import BUNDLE, connect, model_id_of
 
 CHALLENGER_ALIAS = "challenger"
 """Alias of the latest version that is not the champion."""
 
-LOGGED_MODEL_NAME = "recommender"
-
 REQUIREMENTS = (
-    "lazy-loader",
-    "mlflow",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "pydantic",
-    "rapidfuzz",
-    "safetensors",
-    "scipy",
+    *("lazy-loader", "mlflow", "numpy", "pandas", "pyarrow"),
+    *("pydantic", "rapidfuzz", "safetensors", "scipy"),
 )
 """Libraries that serving imports. A model is pinned to the versions that it was logged with."""
-
-_PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -66,59 +49,49 @@ class ChampionVersion:
 def log_bundle(run: Run, folder: Path) -> str:
     """Log a bundle as the model of a run, ready to be registered and served.
 
-    Args:
-        run: the run that made it.
-        folder: a bundle, as written by `recsys.recommender.bundle.save_bundle`.
-
-    Returns:
-        The id of the logged model, as in `models:/<id>`.
+    Returns the id of the logged model, as in `models:/<id>`.
 
     Raises:
         BundleError: the folder does not contain a complete bundle.
     """
     bundle = load_bundle(folder)
-    model = run.client.create_logged_model(
-        run.experiment_id, LOGGED_MODEL_NAME, source_run_id=run.run_id, model_type="recommender"
+    created = run.client.create_logged_model(
+        run.experiment_id, "recommender", source_run_id=run.run_id, model_type="recommender"
     )
+    model_id = str(created.model_id)
+    versions = installed_versions(*REQUIREMENTS)
     with tempfile.TemporaryDirectory() as tmp_folder:
         mlflow.pyfunc.save_model(
             path=f"{tmp_folder}/model",
             python_model=pyfunc.__file__,
             artifacts={BUNDLE: str(folder)},
-            code_paths=[str(_PACKAGE)],
-            pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
+            code_paths=[str(Path(__file__).parents[1])],
+            pip_requirements=[f"{name}=={version}" for name, version in versions.items()],
             signature=pyfunc.signature(bundle),
-            input_example=(pyfunc.input_example(bundle), {"k": pyfunc.DEFAULT_K}),
-            mlflow_model=Model(
-                run_id=run.run_id, model_id=model.model_id, model_uuid=model.model_id
-            ),
+            input_example=pyfunc.input_example(bundle),
+            mlflow_model=Model(run_id=run.run_id, model_id=model_id, model_uuid=model_id),
         )
-        run.client.log_model_artifacts(model.model_id, f"{tmp_folder}/model")
-    run.client.finalize_logged_model(model.model_id, "READY")
-    run.client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=0)])
-    return str(model.model_id)
+        run.client.log_model_artifacts(model_id, f"{tmp_folder}/model")
+    run.client.finalize_logged_model(model_id, "READY")
+    run.client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)])
+    return model_id
 
 
 def register(run: Run, model_name: str, description: str) -> str:
-    """Register the model of a run as the next version, which becomes the challenger.
+    """Register the model of a run as the next version, the challenger, and return the version.
 
     Args:
         run: the run that logged the model.
         model_name: the registered model, which is created if it does not exist.
         description: the decision about the version, with the reason.
 
-    Returns:
-        The version.
-
     Raises:
         TrackingError: the run has no model.
     """
     client = run.client
     model_id = model_id_of(client, run.run_id)
-    if _find_model(client, model_name) is None:
-        client.create_registered_model(
-            model_name, description=descriptions.describe_model(model_name)
-        )
+    if not client.search_registered_models(f"name = '{model_name}'"):
+        client.create_registered_model(model_name, description=describe_model(model_name))
     source = client.get_logged_model(model_id).artifact_location
     created = client.create_model_version(
         model_name, source, run.run_id, description=description, model_id=model_id
@@ -135,28 +108,19 @@ def register(run: Run, model_name: str, description: str) -> str:
 def promote(run: Run, model_name: str, version: str) -> None:
     """Make a version the champion."""
     run.client.set_registered_model_alias(model_name, CHAMPION_ALIAS, version)
-    if _aliases(run.client, model_name).get(CHALLENGER_ALIAS) == version:
+    aliases = run.client.get_registered_model(model_name).aliases
+    if str(aliases.get(CHALLENGER_ALIAS)) == version:
         run.client.delete_registered_model_alias(model_name, CHALLENGER_ALIAS)
 
 
 def find_champion(model_name: str) -> ChampionVersion | None:
     """Return the champion of a model; None if there is none."""
     client = connect(create=True)
-    version = _aliases(client, model_name).get(CHAMPION_ALIAS)
-    if version is None:
+    models = client.search_registered_models(f"name = '{model_name}'")
+    if not models or CHAMPION_ALIAS not in models[0].aliases:
         return None
+    version = str(models[0].aliases[CHAMPION_ALIAS])  # an integer in a local store
     run = client.get_run(str(client.get_model_version(model_name, version).run_id))
     datasets = run.inputs.dataset_inputs if run.inputs else []
     source = str(json.loads(datasets[0].dataset.source)["uri"]) if datasets else None
     return ChampionVersion(version, dict(run.data.params), source)
-
-
-def _aliases(client: MlflowClient, model_name: str) -> dict[str, str]:
-    model = _find_model(client, model_name)
-    # Versions are integers in a local store, text on a server.
-    return {} if model is None else {a: str(version) for a, version in model.aliases.items()}
-
-
-def _find_model(client: MlflowClient, model_name: str) -> RegisteredModel | None:
-    models = client.search_registered_models(f"name = '{model_name}'")
-    return models[0] if models else None

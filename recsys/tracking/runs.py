@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import platform
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,9 @@ from recsys.config import Runtime
 from recsys.data import Interactions, Subset
 from recsys.errors import TrackingError
 from recsys.evaluation import Report
+from recsys.storage import installed_versions
 from recsys.tracking import descriptions
-from recsys.tracking.store import ARTIFACTS, LOCAL_FOLDER, connect, is_local
+from recsys.tracking.store import ARTIFACTS, DATABASE, connect, is_local
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,68 +43,49 @@ if TYPE_CHECKING:
 _FLUSH_SECONDS = 2.0
 """Age at which a batch of metrics is sent: one request costs as much for 1,000 metrics as for 1."""
 
-EPOCH_PREFIX = "epoch"
-"""Section of the metrics that are logged once per epoch."""
-
-CURVES = ("relative_loss", "train_loss", "ndcg_at_10")
-"""The per-epoch metrics that `learning_curves` returns."""
-
-INPUTS_TAG = "recsys.inputs"
+_INPUTS_TAG = "recsys.inputs"
 PROCESS_TAG = "recsys.process"
 """Host and process id of the process that records a run."""
 
-_LIBRARIES = ("recsys-pipeline", "torch", "numpy", "scipy", "pandas", "mlflow")
 
-
+@dataclass(eq=False)
 class Run:
     """One MLflow run, addressed by its id.
 
     There is no global active run, so that runs of several threads cannot be mixed up.
     """
 
-    def __init__(self, client: MlflowClient, experiment_id: str, run_id: str) -> None:
-        self.client = client
-        self.experiment_id = experiment_id
-        self.run_id = run_id
-        self._pending: list[Metric] = []
-        self._flushed_at = time.monotonic()
+    client: MlflowClient
+    experiment_id: str
+    run_id: str
+    _pending: list[Metric] = field(default_factory=list, init=False)
+    _flushed_at: float = field(default_factory=time.monotonic, init=False)
 
-    @contextmanager
-    def child(self, name: str) -> Iterator[Run]:
+    def child(self, name: str) -> AbstractContextManager[Run]:
         """Open a child run for the duration of the block."""
-        with _open(self.client, self.experiment_id, name, parent=self.run_id) as run:
-            yield run
+        tags = {mlflow_tags.MLFLOW_PARENT_RUN_ID: self.run_id}
+        return _open(self.client, self.experiment_id, name, tags)
 
     def log_config(self, **configs: BaseModel) -> None:
         """Log every field of the configurations, such as `session_model.epochs`."""
-        fields = {
-            name: value
-            for stage, config in configs.items()
-            for name, value in descriptions.flatten(stage, config.model_dump(mode="json"))
-        }
-        self.log_params(fields)
-        for config in configs.values():
+        for stage, config in configs.items():
+            self.log_params(dict(descriptions.flatten(stage, config.model_dump(mode="json"))))
             if isinstance(config, Runtime):  # "auto" is resolved on this machine
                 device, precision = config.torch_device(), config.torch_precision()
                 self.set_tags({"device": str(device), "precision": precision})
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters."""
-        self.client.log_batch(
-            self.run_id, params=[Param(name, str(value)) for name, value in params.items()]
-        )
+        self.client.log_batch(self.run_id, params=[Param(k, str(v)) for k, v in params.items()])
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, by which runs can be searched."""
-        self.client.log_batch(
-            self.run_id, tags=[RunTag(name, value) for name, value in tags.items()]
-        )
+        self.client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
 
     def add_note(self, text: str) -> None:
         """Add a paragraph of Markdown at the top of the description."""
         note = self.client.get_run(self.run_id).data.tags.get(mlflow_tags.MLFLOW_RUN_NOTE)
-        note = text if note is None else f"{text}\n\n{note}"
-        self.client.set_tag(self.run_id, mlflow_tags.MLFLOW_RUN_NOTE, note)
+        self.set_tags({mlflow_tags.MLFLOW_RUN_NOTE: text if note is None else f"{text}\n\n{note}"})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log metrics. They reach the store within seconds, or when the run ends."""
@@ -116,8 +99,7 @@ class Run:
 
         The UI groups charts by the part of the name before the slash.
         """
-        prefixed = {f"{EPOCH_PREFIX}/{name}": value for name, value in metrics.items()}
-        self.log_metrics(prefixed, step=epoch)
+        self.log_metrics({f"epoch/{name}": x for name, x in metrics.items()}, epoch)
 
     def flush(self) -> None:
         """Send all pending metrics."""
@@ -134,13 +116,9 @@ class Run:
             "n_interactions": len(interactions),
             "rated": interactions.rating is not None,
         }
-        dataset = Dataset(
-            name=name,
-            digest=interactions.digest[:36],  # MLflow's maximum length
-            source_type="local",
-            source=json.dumps({"uri": source}),
-            profile=json.dumps(profile),
-        )
+        digest = interactions.digest[:36]  # MLflow's maximum length
+        source = json.dumps({"uri": source})
+        dataset = Dataset(name, digest, "local", source, profile=json.dumps(profile))
         context = InputTag(mlflow_tags.MLFLOW_DATASET_CONTEXT, "training")
         self.client.log_inputs(self.run_id, [DatasetInput(dataset, [context])])
         self.set_tags({"data_digest": interactions.digest})
@@ -164,17 +142,17 @@ class Run:
 
     def log_reports(self, reports: Mapping[Subset, Report]) -> None:
         """Log metrics such as `test_ndcg_at_10`, the rank of every user, and the protocol."""
-        self.set_tags(_protocol_tags(reports))
-        for subset, report in reports.items():
-            metrics = {**report.metrics, **report.set_metrics, **report.list_quality}
-            self.log_metrics({f"{subset}_{name}": value for name, value in metrics.items()})
-            with tempfile.TemporaryDirectory() as folder:
+        fingerprints = {subset: dict(report.fingerprint) for subset, report in reports.items()}
+        protocol = str(next(iter(fingerprints.values()))["protocol"])
+        serialized = json.dumps(fingerprints, sort_keys=True).encode()
+        digest = hashlib.sha256(serialized).hexdigest()[:16]
+        self.set_tags({"protocol": protocol, "protocol_fingerprint": digest})
+        with tempfile.TemporaryDirectory() as folder:
+            for subset, report in reports.items():
+                metrics = {**report.metrics, **report.set_metrics, **report.list_quality}
+                self.log_metrics({f"{subset}_{name}": value for name, value in metrics.items()})
                 report.to_frame().to_parquet(Path(folder) / f"{subset}.parquet", index=False)
-                self.log_folder(Path(folder), "ranks")
-
-    def log_folder(self, folder: Path, name: str) -> None:
-        """Log the files of a folder under `name`."""
-        self.client.log_artifacts(self.run_id, str(folder), name)
+            self.client.log_artifacts(self.run_id, folder, "ranks")
 
 
 @contextmanager
@@ -191,7 +169,7 @@ def start_run(name: str, experiment: str) -> Iterator[Run]:
     client = connect(create=True)
     experiment_id = get_or_create_experiment(client, experiment)
     _close_abandoned(client, experiment_id)
-    with _open(client, experiment_id, name) as run, ExitStack() as stack:
+    with _open(client, experiment_id, name, {}) as run, ExitStack() as stack:
         if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
             monitor = SystemMetricsMonitor(run.run_id, tracking_uri=client.tracking_uri)
             monitor.start()
@@ -207,11 +185,10 @@ def open_run(run_id: str) -> Run:
 
 @contextmanager
 def _open(
-    client: MlflowClient, experiment_id: str, name: str, parent: str | None = None
+    client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str]
 ) -> Iterator[Run]:
-    tags = {**_program_tags(), **resolve_tags(), PROCESS_TAG: f"{platform.node()}:{os.getpid()}"}
-    if parent:
-        tags[mlflow_tags.MLFLOW_PARENT_RUN_ID] = parent
+    process = {PROCESS_TAG: f"{platform.node()}:{os.getpid()}"}
+    tags = {**_program_tags(), **resolve_tags(), **process, **tags}
     created = client.create_run(experiment_id, run_name=name, tags=tags)
     run = Run(client, experiment_id, created.info.run_id)
     status = "KILLED"  # by an interrupt, which is not an Exception
@@ -227,20 +204,14 @@ def _open(
 
 
 def get_or_create_experiment(client: MlflowClient, name: str) -> str:
-    """Return the id of an experiment, which is created if it does not exist.
-
-    Raises:
-        TrackingError: an experiment of that name was deleted.
-    """
+    """Return the id of an experiment, which is created if it does not exist."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        location = (LOCAL_FOLDER / ARTIFACTS).resolve().as_uri() if is_local() else None
+        location = (DATABASE.parent / ARTIFACTS).resolve().as_uri() if is_local() else None
         # Another process may create it at the same time.
         with suppress(MlflowException):
-            created = client.create_experiment(
-                name, artifact_location=location, tags=descriptions.EXPERIMENT_TAGS
-            )
-            for tag, value in descriptions.experiment_page_tags(created).items():
+            created = client.create_experiment(name, artifact_location=location)
+            for tag, value in descriptions.experiment_tags(created).items():
                 client.set_experiment_tag(created, tag, value)
             return created
         experiment = client.get_experiment_by_name(name)
@@ -263,50 +234,30 @@ def _close_abandoned(client: MlflowClient, experiment_id: str) -> None:
 @cache
 def _program_tags() -> dict[str, str]:
     """The commit of this program and the versions of its libraries."""
-    tags = {"version.python": platform.python_version()}
-    for name in _LIBRARIES:
-        with suppress(PackageNotFoundError):
-            tags[f"version.{name}"] = version(name)
+    libraries = ("recsys-pipeline", "torch", "numpy", "scipy", "pandas", "mlflow")
+    versions = {"python": platform.python_version(), **installed_versions(*libraries)}
+    tags = {f"version.{name}": version for name, version in versions.items()}
     # By itself, MLflow looks for the commit of the started script, such as Prefect's worker.
     if commit := get_git_commit(__file__):
         tags[mlflow_tags.MLFLOW_GIT_COMMIT] = commit
     return tags
 
 
-def _protocol_tags(reports: Mapping[Subset, Report]) -> dict[str, str]:
-    """The name of the evaluation protocol, and a digest that equal protocols share."""
-    fingerprints = {subset: dict(report.fingerprint) for subset, report in reports.items()}
-    serialized = json.dumps(fingerprints, sort_keys=True)
-    return {
-        "protocol": str(next(iter(fingerprints.values()))["protocol"]),
-        "protocol_fingerprint": hashlib.sha256(serialized.encode()).hexdigest()[:16],
-    }
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """A finished run."""
-
-    run_id: str
-    metrics: Mapping[str, float]
-
-
 def tag_inputs(run: Run, digest: str) -> None:
     """Tag a run with the digest of its data and settings, for `find_by_inputs`."""
-    run.set_tags({INPUTS_TAG: digest})
+    run.set_tags({_INPUTS_TAG: digest})
 
 
-def find_by_inputs(digest: str) -> FinishedRun | None:
-    """Return the latest finished run of any experiment with these inputs; None if there is none."""
+def find_by_inputs(digest: str) -> tuple[str, dict[str, float]] | None:
+    """Return id and metrics of the latest finished run with these inputs; None if there is none."""
     client = connect(create=True)
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(
-        experiments,
-        f"attributes.status = 'FINISHED' and tags.`{INPUTS_TAG}` = '{digest}'",
+        [experiment.experiment_id for experiment in client.search_experiments()],
+        f"attributes.status = 'FINISHED' and tags.`{_INPUTS_TAG}` = '{digest}'",
         max_results=1,
         order_by=["attributes.start_time DESC"],
     )
-    return FinishedRun(runs[0].info.run_id, dict(runs[0].data.metrics)) if runs else None
+    return (runs[0].info.run_id, dict(runs[0].data.metrics)) if runs else None
 
 
 def learning_curves(run: Run) -> dict[str, dict[str, list[float]]]:
@@ -316,14 +267,11 @@ def learning_curves(run: Run) -> dict[str, dict[str, list[float]]]:
         f"tags.`{mlflow_tags.MLFLOW_PARENT_RUN_ID}` = '{run.run_id}'",
         order_by=["start_time"],
     )
-    curves: dict[str, dict[str, list[float]]] = {}
-    for child in children:
-        for name in CURVES:
-            metric = f"{EPOCH_PREFIX}/{name}"
-            if metric not in child.data.metrics:
-                continue
-            history = run.client.get_metric_history(child.info.run_id, metric)
+    curves: dict[str, dict[str, list[float]]] = defaultdict(dict)
+    for child, name in itertools.product(children, ("relative_loss", "train_loss", "ndcg_at_10")):
+        if f"epoch/{name}" in child.data.metrics:
+            history = run.client.get_metric_history(child.info.run_id, f"epoch/{name}")
             values = [point.value for point in sorted(history, key=lambda point: point.step)]
             if len(values) > 1:
-                curves.setdefault(str(child.info.run_name), {})[name] = values
-    return curves
+                curves[str(child.info.run_name)][name] = values
+    return dict(curves)

@@ -10,12 +10,13 @@ that one recommendation needs. Any other store, or an unknown schema, is left to
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import tempfile
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from urllib.request import url2pathname
 
 from recsys.errors import TrackingError, requires
@@ -23,12 +24,23 @@ from recsys.errors import TrackingError, requires
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-LOCAL_FOLDER = Path("mlflow")
-DATABASE = "mlflow.db"
+DATABASE = Path("mlflow/mlflow.db")
 ARTIFACTS = "artifacts"
 
 BUNDLE = "bundle"
 """Name of the bundle among the artifacts of a model."""
+
+_MODEL_URI = re.compile(r"models:/+(.+?)(?:/(\d+)|@([^@]+))")
+
+_MODEL_QUERY = """
+    SELECT DISTINCT version, coalesce(nullif(storage_location, ''), source)
+    FROM model_versions LEFT JOIN registered_model_aliases USING (workspace, name, version)
+    WHERE name = ? AND (version = ? OR alias = ?) AND current_stage != 'Deleted_Internal'
+"""
+_RUN_QUERY = """
+    SELECT model_id, artifact_location FROM inputs JOIN logged_models ON model_id = destination_id
+    WHERE source_type = 'RUN_OUTPUT' AND source_id = ? AND lifecycle_stage = 'active'
+"""
 
 
 def is_local() -> bool:
@@ -39,14 +51,11 @@ def is_local() -> bool:
 def connect(*, create: bool = False) -> MlflowClient:
     """Return a client for the store.
 
-    Args:
-        create: create the local store if it does not exist.
-
     Raises:
-        TrackingError: the local store does not exist and `create` is false.
+        TrackingError: the local store does not exist and is not to be created.
         ConfigError: MLflow is not installed.
     """
-    database = (LOCAL_FOLDER / DATABASE).resolve()
+    database = DATABASE.resolve()
     if is_local() and not create and not database.exists():
         raise TrackingError(
             f"no runs are recorded in {database.parent}: train a model first (`recsys train`), "
@@ -72,7 +81,7 @@ def _create_database(database: Path) -> None:
 
     database.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".new-", dir=database.parent) as folder:
-        tmp_path = Path(folder) / DATABASE
+        tmp_path = Path(folder) / database.name
         MlflowClient(f"sqlite:///{tmp_path}").search_experiments(max_results=1)
         with closing(sqlite3.connect(tmp_path)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -89,8 +98,7 @@ def version_of(uri: str) -> str:
     Raises:
         TrackingError: the model or alias does not exist, or the registry does not answer.
     """
-    version, _ = _look_up(uri)
-    return f"{_parse_model_uri(uri)[0]} {version}"
+    return f"{_parse_model_uri(uri)[0]} {_look_up(uri)[0]}"
 
 
 def fetch_bundle(uri: str, folder: Path) -> Path:
@@ -107,9 +115,9 @@ def fetch_bundle(uri: str, folder: Path) -> Path:
         TrackingError: the model, version or run does not exist, or its files cannot be read.
     """
     _, location = _look_up(uri)
-    path = _local_path(location)
-    if path is not None:
-        return path / ARTIFACTS / BUNDLE
+    if location.startswith(("/", "file:///")):
+        path = location if location[0] == "/" else url2pathname(location.removeprefix("file://"))
+        return Path(path) / ARTIFACTS / BUNDLE
     client = connect()
     from mlflow import artifacts
     from mlflow.exceptions import MlflowException
@@ -126,11 +134,7 @@ def fetch_bundle(uri: str, folder: Path) -> Path:
 
 
 def model_id_of(client: MlflowClient, run_id: str) -> str:
-    """Return the id of the model that a run logged.
-
-    Raises:
-        TrackingError: it logged none.
-    """
+    """Return the id of the model that a run logged; raise a TrackingError if it logged none."""
     outputs = client.get_run(run_id).outputs
     if not outputs or not outputs.model_outputs:
         raise TrackingError(f"run {run_id} has no model: log_bundle logs one")
@@ -147,7 +151,7 @@ def _look_up(uri: str) -> tuple[str, str]:
 
     try:
         if uri.startswith("runs:"):
-            model_id = model_id_of(client, _path_of(uri))
+            model_id = model_id_of(client, uri.removeprefix("runs:/"))
             return model_id, client.get_logged_model(model_id).artifact_location.rstrip("/")
         name, version, alias = _parse_model_uri(uri)
         if alias:
@@ -157,29 +161,16 @@ def _look_up(uri: str) -> tuple[str, str]:
         raise TrackingError(f"{uri} cannot be loaded: {error}") from error
 
 
-_MODEL_QUERY = """
-    SELECT DISTINCT version, coalesce(nullif(storage_location, ''), source)
-    FROM model_versions LEFT JOIN registered_model_aliases USING (workspace, name, version)
-    WHERE name = ? AND (version = ? OR alias = ?) AND current_stage != 'Deleted_Internal'
-"""
-_RUN_QUERY = """
-    SELECT model_id, artifact_location FROM inputs JOIN logged_models ON model_id = destination_id
-    WHERE source_type = 'RUN_OUTPUT' AND source_id = ? AND lifecycle_stage = 'active'
-"""
-
-
 def _query_database(uri: str) -> tuple[str, str] | None:
     """Look up a URI in the tables of an SQLite store; None leaves it to MLflow."""
     is_run = uri.startswith("runs:")
-    statement, values = (
-        (_RUN_QUERY, (_path_of(uri),)) if is_run else (_MODEL_QUERY, _parse_model_uri(uri))
-    )
+    values = (uri.removeprefix("runs:/"),) if is_run else _parse_model_uri(uri)
     database = _database_path()
     if database is None:
         return None
     try:
         with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as file:
-            rows = file.execute(statement, values).fetchall()
+            rows = file.execute(_RUN_QUERY if is_run else _MODEL_QUERY, values).fetchall()
     except sqlite3.Error:
         return None
     return (str(rows[0][0]), str(rows[0][1]).rstrip("/")) if len(rows) == 1 else None
@@ -187,37 +178,20 @@ def _query_database(uri: str) -> tuple[str, str] | None:
 
 def _database_path() -> Path | None:
     """Return the SQLite database that holds both runs and models; None if there is none."""
-    prefix = "sqlite:///"
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{prefix}{LOCAL_FOLDER / DATABASE}"
-    registry = None if is_local() else os.environ.get("MLFLOW_REGISTRY_URI")
-    is_plain = uri.startswith(prefix) and not {"?", "%"} & set(uri)
-    if not is_plain or registry not in (None, "", uri) or "MLFLOW_ENABLE_WORKSPACES" in os.environ:
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
+    registry = uri if is_local() else os.environ.get("MLFLOW_REGISTRY_URI") or uri
+    is_plain = uri.startswith("sqlite:///") and not {"?", "%"} & set(uri)
+    if not is_plain or registry != uri or "MLFLOW_ENABLE_WORKSPACES" in os.environ:
         return None
-    path = Path(uri.removeprefix(prefix)).resolve()
+    path = Path(uri.removeprefix("sqlite:///")).resolve()
     return path if path.is_file() else None
 
 
-def _parse_model_uri(uri: str) -> tuple[str, str, str]:
-    """Split a URI into model name, version and alias, of which one is empty."""
-    name, at, alias = _path_of(uri).rpartition("@")
-    version = ""
-    if not at:
-        (name, _, version), alias = alias.partition("/"), ""
-    if not name or not (alias or version.isdecimal()):
+def _parse_model_uri(uri: str) -> tuple[str, ...]:
+    """Split a URI into model name, version and alias; the version or the alias is empty."""
+    match = _MODEL_URI.fullmatch(uri)
+    if match is None:
         raise TrackingError(
             f"{uri!r} names no model: write models:/<name>@<alias> or models:/<name>/<version>"
         )
-    return name, version, alias
-
-
-def _path_of(uri: str) -> str:
-    return uri.partition(":/")[2].lstrip("/")
-
-
-def _local_path(location: str) -> Path | None:
-    """Convert a `file://` URI or an absolute path; None if it is neither."""
-    if location.startswith("/"):
-        return Path(location)
-    parts = urlsplit(location)
-    is_file = parts.scheme == "file" and not (parts.netloc or parts.query or parts.fragment)
-    return Path(url2pathname(parts.path)) if is_file else None
+    return match.groups(default="")

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import click
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 from recsys.cli.main import app
 
+ROOT = Path(__file__).parents[2]
 COMMANDS = [
     *("data", "train", "refresh", "sweep", "recommend", "serve"),
     *("next", "similar", "search", "explain", "sequences", "gc"),
@@ -51,14 +53,17 @@ def test_flow_commands_pass_all_arguments_on(name, monkeypatch):
     (["serve"], "serve", "uvicorn"),
 ])  # fmt: skip
 def test_missing_extra_is_an_error_with_the_command_that_installs_it(
-    command, extra, module, monkeypatch
+    command, extra, module, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///none.db")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     code = (
         f"import sys; sys.modules[{module!r}] = None; sys.argv = ['recsys', *{command}]\n"
         "from recsys.cli.main import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
     assert done.returncode == 1
     assert done.stderr.endswith(f"is not installed: pip install -e '.[{extra}]'\n"), done.stderr
     assert done.stderr.count("\n") == 1

@@ -17,7 +17,7 @@ from recsys.errors import TrackingError
 from recsys.loading import load_recommender
 from recsys.recommender.bundle import save_bundle
 from recsys.tracking import log_bundle, promote, register, start_run
-from recsys.tracking.gc import plan_gc, remove_runs
+from recsys.tracking.gc import remove_runs, select_runs
 
 DAY = 24 * 3600
 
@@ -154,8 +154,8 @@ def test_runs_and_deletions_of_other_programs_are_left_alone(store, monkeypatch,
 
 def test_removal_fails_if_a_version_was_given_an_alias_since(history):
     client = history["old"].client
-    plan = plan_gc(client, datetime.now(UTC) - timedelta(days=30), 0)
-    (old,) = [tree for tree in plan.remove if tree.root.info.run_name == "old"]
+    to_remove, _ = select_runs(client, datetime.now(UTC) - timedelta(days=30), 0)
+    (old,) = [tree for tree in to_remove if tree.root.info.run_name == "old"]
     promote(history["old"], "recsys", "1")
     with pytest.raises(TrackingError, match="run 'old' is in use"):
         remove_runs(client, [old])

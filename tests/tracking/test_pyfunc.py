@@ -14,12 +14,18 @@ from mlflow.exceptions import MlflowException
 from recsys.recommender import Recommender
 from recsys.recommender.bundle import save_bundle
 from recsys.tracking import log_bundle, promote, register, start_run
-from recsys.tracking.pyfunc import predict
+from recsys.tracking.pyfunc import ServedRecommender
 
 
 @pytest.fixture(scope="module")
 def rec(bundle):
     return Recommender(bundle)
+
+
+def predict(rec, requests, **params):
+    served = ServedRecommender()
+    served.recommender = rec
+    return served.predict(None, requests, params)
 
 
 def records(answer):

@@ -11,7 +11,7 @@ from recsys.errors import TrackingError
 from recsys.loading import AutoReloader, load_recommender
 from recsys.recommender.bundle import save_bundle
 from recsys.tracking import find_champion, log_bundle, promote, register, start_run
-from recsys.tracking.gc import plan_gc, remove_runs, size_of
+from recsys.tracking.gc import remove_runs, select_runs, size_of
 
 
 def test_bundle_is_logged_to_and_loaded_from_a_server(server, bundle, tmp_path, monkeypatch):
@@ -65,8 +65,8 @@ def test_gc_removes_the_files_of_runs_on_a_server(server, bundle, tmp_path, monk
         register(run, "old", "none")
         run.log_html("<html>", "page")
     run.client.delete_registered_model_alias("old", "challenger")
-    plan = plan_gc(run.client, datetime.now(UTC), 0)
-    (tree,) = [tree for tree in plan.remove if tree.root.info.run_name == "old"]
+    to_remove, _ = select_runs(run.client, datetime.now(UTC), 0)
+    (tree,) = [tree for tree in to_remove if tree.root.info.run_name == "old"]
     assert size_of(run.client, tree) > sum(
         path.stat().st_size for path in folder.rglob("*") if path.is_file()
     )
