@@ -11,7 +11,6 @@ import time
 from functools import cache
 from typing import Any
 
-import pandas as pd
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -25,7 +24,7 @@ from flows.tasks.data import read, resolve_source
 from flows.tasks.stages import validation_metrics
 from recsys import tracking
 from recsys.baselines import MeanEmbeddingConfig, fit_mean_embedding
-from recsys.console import print_table, to_records
+from recsys.console import print_table, results_frame, to_records
 from recsys.cooccurrence import count_cooccurrence
 from recsys.data import Split, load_interactions, save_interactions
 from recsys.embeddings import EmbeddingConfig, fit_embeddings, ppmi_embeddings
@@ -180,8 +179,7 @@ def _compare(keys: dict[str, str], cached: set[str], run: tracking.Run) -> None:
         metrics = found[1] if found else {}
         status = "failed" if found is None else "cached" if name in cached else "completed"
         rows.append({"trial": name, **{k: metrics.get(k) for k in SHOWN}, "status": status})
-    table = pd.DataFrame(rows).set_index("trial")
-    table = table.sort_values(SHOWN[0], ascending=False, kind="stable")
+    table = results_frame(rows, by=SHOWN[0])
     run.log_table(table, "trials")
     create_table_artifact(key="sweep", table=to_records(table), description=f"Run: {run_link(run)}")
     print_table(table.reset_index(), "Trials, validation targets, whole catalogue ranked")

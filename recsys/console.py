@@ -96,6 +96,15 @@ def _epoch_lines(
     return on_epoch
 
 
+def results_frame(rows: list[dict[str, Any]], by: str) -> pd.DataFrame:
+    """Return rows as a frame indexed by the first column, sorted by `by`, highest first.
+
+    Missing values are last.
+    """
+    frame = pd.DataFrame(rows)
+    return frame.set_index(frame.columns[0]).sort_values(by, ascending=False, kind="stable")
+
+
 def to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of a frame and its index as dicts, rounded to four decimals, for JSON.
 
