@@ -48,7 +48,8 @@ def mlflow_server(port: int, env_file: Path) -> Server:
     """MLflow's tracking server and UI, with the environment variables of a file."""
     if not env_file.is_file():
         sys.exit(f"error: {env_file} is missing: run from the project folder, or set --settings")
-    environment = {name: value for name, value in dotenv_values(env_file).items() if value}
+    values = dotenv_values(env_file)
+    environment = {name: value for name, value in values.items() if value is not None}
     command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     return Server("MLflow", command, environment, f"http://127.0.0.1:{port}")
 
