@@ -184,7 +184,7 @@ def train_session_model(
     runtime, config = settings.runtime, settings.session_model.resolve(len(split.train))
     name, history = config.cell, History()
     start = champion.session_model if champion else None
-    with run.child(name) as child, progress(name, config.epochs, "train_loss") as show:
+    with run.child(name) as child, progress(name, config.epochs, ev.PRIMARY_METRIC) as show:
         child.log_config(session_model=config, runtime=runtime)
         vectors = embeddings.vectors
         if config.item_embedding_init == "ppmi" and start is None:

@@ -202,7 +202,7 @@ def test_runs_are_tagged_with_cached_results(client, run_ids, again):
 def test_a_process_prints_the_table_and_a_line_per_epoch(process):
     for expected in ("NDCG@10", "HitRate@10", "MRR@10", "lstm", "item-knn", "als", "popularity"):
         assert expected in process.stdout
-    assert "lstm: epoch 2/2, train_loss" in process.stderr, "a line per epoch without a terminal"
+    assert "lstm: epoch 2/2, ndcg_at_10" in process.stderr, "a line per epoch without a terminal"
 
 
 def recorded(client, run):
