@@ -37,7 +37,8 @@ class WeightedScorer:
 
     def score(self, histories: list[NDArray[np.int32]]) -> NDArray[np.float32]:
         logits_BN = self.scorer.model.batch_logits(histories)
-        return self.scorer.log_scores(logits_BN, histories, self.options)
+        scores_BN, log_z_B1, _ = self.scorer.scores(logits_BN, histories, self.options)
+        return scores_BN - log_z_B1
 
 
 def main() -> None:

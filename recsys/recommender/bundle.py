@@ -70,7 +70,6 @@ _REQUIRED = {
     "session_model.safetensors",
 }
 _PAIR_COUNTS, _USER_HISTORIES = "cooccurrence.npz", "user_histories.npz"
-_LIBRARIES = ("numpy", "torch", "pandas", "safetensors")
 _ENCODE_BATCH = 256
 
 
@@ -159,8 +158,7 @@ class UserHistories:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays to store. User ids are integers or fixed-width text."""
         ids = self.users.ids
-        is_int = ids.dtype == np.int64
-        return {**vars(self), "users": ids if is_int else ids.astype(np.str_)}
+        return {**vars(self), "users": ids if ids.dtype == np.int64 else ids.astype(np.str_)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> UserHistories:
@@ -229,14 +227,12 @@ def make_bundle(
     parts = [part.items for part in (session_model, cooccurrence, interactions) if part is not None]
     if len(catalogue) != len(embeddings.items) or any(embeddings.items != items for items in parts):
         raise ValueError("all parts of a bundle must have the same items")
-    index, cosine = embeddings.neighbours(N_NEIGHBOURS)
     weights = from_torch(session_model)
     return Bundle(
-        catalogue=catalogue,
-        embeddings=embeddings,
-        neighbour_index=index,
-        neighbour_cosine=cosine,
-        weights=weights,
+        catalogue,
+        embeddings,
+        *embeddings.neighbours(N_NEIGHBOURS),
+        weights,
         config={stage: settings.model_dump(mode="json") for stage, settings in config.items()},
         metrics={subset: dict(report.metrics) for subset, report in reports.items()},
         pair_counts=None if cooccurrence is None else PairCounts.from_cooccurrence(cooccurrence),
@@ -253,9 +249,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
         **bundle.config,
         "session_model": weights.config.model_dump(mode="json"),
         "embeddings_fit": {
-            "loss": embeddings.loss,
-            "relative_loss": embeddings.relative_loss,
-            "optimum_loss": embeddings.optimum_loss,
+            name: getattr(embeddings, name) for name in ("loss", "relative_loss", "optimum_loss")
         },
     }
     with atomic_folder(folder) as path:
@@ -275,7 +269,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
             path,
             format_version=FORMAT_VERSION,
             python=platform.python_version(),
-            libraries=installed_versions(*_LIBRARIES),
+            libraries=installed_versions("numpy", "torch", "pandas", "safetensors"),
         )
     return folder
 

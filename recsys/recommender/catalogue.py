@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -62,10 +63,18 @@ class Catalogue:
         self.ids: NDArray[Any] = items.ids
         self.titles: NDArray[Any] = table[columns.TITLE].to_numpy(dtype=object)
         self._popularity_N = popularity_N
-        self._attribute_masks: dict[tuple[str, object], NDArray[np.bool_]] = {}
+        self.attribute_mask = cache(self._attribute_mask)
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def genres(self) -> list[list[str]]:
+        """The genres of each item; empty where unknown."""
+        values = self.table.get(columns.GENRES)
+        if values is None:
+            return [[] for _ in self.ids]
+        return [str(v).split(_SEPARATOR) if v and not pd.isna(v) else [] for v in values]
 
     def index_of(self, item: Item) -> int:
         """The index of an item given by id or by title (case-insensitive).
@@ -122,18 +131,12 @@ class Catalogue:
         """The titles most similar to a text."""
         return tuple(self.titles[self.search(text, k)[0]].tolist())
 
-    def attribute_mask(self, column: str, value: object) -> NDArray[np.bool_]:
+    def _attribute_mask(self, column: str, value: object) -> NDArray[np.bool_]:
         """The items with a value of an attribute, [N]. Text is compared case-insensitively.
 
         Raises:
             QueryError: The catalogue has no such column, or no item has this text.
         """
-        key = (column, value)
-        if key not in self._attribute_masks:
-            self._attribute_masks[key] = self._attribute_mask(column, value)
-        return self._attribute_masks[key]
-
-    def _attribute_mask(self, column: str, value: object) -> NDArray[np.bool_]:
         if column not in self.table:
             names = ", ".join(map(repr, self.table))
             raise QueryError(f"the catalogue has no column {column!r}; its columns are {names}")
@@ -150,11 +153,10 @@ class Catalogue:
         return mask_N
 
     @cached_property
-    def _index_by_title(self) -> Mapping[str, tuple[int, ...]]:
-        by_title: dict[str, tuple[int, ...]] = {}
+    def _index_by_title(self) -> Mapping[str, list[int]]:
+        by_title = defaultdict[str, list[int]](list)
         for index, title in enumerate(self.titles.tolist()):
-            key = title.casefold()
-            by_title[key] = (*by_title.get(key, ()), index)
+            by_title[title.casefold()].append(index)
         return by_title
 
     @cached_property

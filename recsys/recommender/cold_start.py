@@ -35,7 +35,7 @@ def similar_to(
             return index[:n].astype(np.int64), bundle.neighbour_cosine[item, :n]
     vector_E = bundle.embeddings.vectors[item]
     if not vector_E.any():
-        vector_E = _genre_vector(scorer, catalogue, _genres_of(catalogue, item))
+        vector_E = _genre_vector(scorer, catalogue, catalogue.genres[item])
     return nearest_to(scorer, vector_E, options, exclude=item)
 
 
@@ -78,13 +78,6 @@ def new_item_vector(
         counts[0, catalogue.index_of(item)] = count
     vector_E: Floats = fold_in(scorer.bundle.embeddings.vectors, sp.csr_array(counts))[0]
     return vector_E
-
-
-def _genres_of(catalogue: Catalogue, item: int) -> list[str]:
-    if columns.GENRES not in catalogue.table:
-        return []
-    genres = catalogue.table[columns.GENRES].iloc[item]
-    return genres.split("|") if isinstance(genres, str) else []
 
 
 def _genre_vector(scorer: ItemScorer, catalogue: Catalogue, genres: Sequence[str]) -> Floats:

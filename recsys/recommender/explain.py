@@ -1,13 +1,11 @@
 """Explanations: which items of a history contribute to a recommendation.
 
-Shapes: B histories, I explained items, N items.
+Shapes: B histories, I explained items, N items, K contributions to each of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -20,19 +18,6 @@ from recsys.recommender.catalogue import Catalogue, Floats, Item, item_list
 from recsys.recommender.results import Recommendations
 from recsys.sessions import NumpySessionModel
 from recsys.sessions.numpy_model import log_sum_exp
-
-COOCCURRENCE = "cooccurrence"
-
-
-@dataclass(frozen=True)
-class Contribution:
-    """The contribution of an item of the history to a recommended item."""
-
-    item: int
-    weight: float
-    """Decrease of the recommended item's log-probability without this item, in nats."""
-    cooccurrence: int | None
-    """Number of users with a positive interaction with both. None if unknown."""
 
 
 def items_to_explain(
@@ -53,18 +38,20 @@ def items_to_explain(
     return index
 
 
-def contributions(
+def contributions_table(
+    catalogue: Catalogue,
     model: NumpySessionModel,
     counts: PairCounts | None,
     history: NDArray[np.int32],
     items: NDArray[np.integer],
     k: int,
-) -> list[list[Contribution]]:
-    """The k items of the history that contribute most to each of `items`.
+) -> Recommendations:
+    """One row for each of the k items of the history that contribute most to each of `items`.
 
     Computed by occlusion (Zeiler & Fergus 2014): the weight of an item is the decrease of the
-    recommended item's log-probability when it is removed from the history. The probability is over
-    the items that are not in the history. All shortened histories are encoded as one batch.
+    recommended item's log-probability, in nats, when it is removed from the history. The
+    probability is over the items that are not in the history. All shortened histories are encoded
+    as one batch.
     """
     distinct = np.unique(history)
     occluded = [history[history != item] for item in distinct]
@@ -72,58 +59,36 @@ def contributions(
     logits_BN[:, history] = -np.inf
     log_p_BI: Floats = logits_BN[:, items] - log_sum_exp(logits_BN)
     weight_BI = log_p_BI[-1] - log_p_BI[:-1]
-    result = []
-    for column, item in enumerate(items.tolist()):
-        order = np.argsort(-weight_BI[:, column], kind="stable")[:k]
-        result.append(
-            [
-                Contribution(
-                    int(distinct[row]),
-                    float(weight_BI[row, column]),
-                    None if counts is None else counts.count(int(distinct[row]), item),
-                )
-                for row in order
-            ]
-        )
-    return result
-
-
-def explanations_table(
-    catalogue: Catalogue,
-    items: NDArray[np.integer],
-    contributions_of: Sequence[Sequence[Contribution]],
-) -> Recommendations:
-    """One row per contribution to each of `items`."""
-    lengths = [len(each) for each in contributions_of]
-    flat = list(chain.from_iterable(contributions_of))
-    explained = np.repeat(items, lengths)
-    because = np.array([each.item for each in flat], np.int64)
-    ranks = chain.from_iterable(range(1, n + 1) for n in lengths)
+    order_KI = np.argsort(-weight_BI, axis=0, kind="stable")[:k]
+    k = len(order_KI)
+    explained, because = np.repeat(items, k), distinct[order_KI].ravel("F")
+    weights = np.take_along_axis(weight_BI, order_KI, axis=0).ravel("F").astype(np.float64)
+    pairs = zip(because.tolist(), explained.tolist(), strict=True)
+    numbers = [None if counts is None else counts.count(*pair) for pair in pairs]
+    rows = list(zip(catalogue.titles[because], weights, numbers, strict=True))
     sentences = [
-        _sentence(catalogue, item, each)
-        for item, each in zip(items.tolist(), contributions_of, strict=True)
+        _sentence(catalogue.titles[item], rows[n * k : (n + 1) * k]) for n, item in enumerate(items)
     ]
     return Recommendations(
         {
             columns.ITEM_ID: catalogue.ids[explained],
             columns.TITLE: catalogue.titles[explained],
-            columns.RANK: np.fromiter(ranks, np.int64),
+            columns.RANK: np.tile(np.arange(1, k + 1), len(items)),
             "because_item_id": catalogue.ids[because],
             "because_title": catalogue.titles[because],
-            columns.SCORE: np.array([each.weight for each in flat]),
-            COOCCURRENCE: pd.array([each.cooccurrence for each in flat], dtype="Int64"),
-            "sentence": np.repeat(np.array(sentences, dtype=object), lengths),
+            columns.SCORE: weights,
+            "cooccurrence": pd.array(numbers, dtype="Int64"),
+            "sentence": np.repeat(np.array(sentences, dtype=object), k),
         }
     )
 
 
-def _sentence(catalogue: Catalogue, item: int, found: Sequence[Contribution]) -> str:
-    title = catalogue.titles[item]
+def _sentence(title: str, rows: Sequence[tuple[str, float, int | None]]) -> str:
+    """All contributions in words. Each row is a title, its weight and the users in common."""
     reasons = [
-        catalogue.titles[each.item]
-        + (f" ({each.cooccurrence:,} users in common)" if each.cooccurrence else "")
-        for each in found
-        if each.weight > 0
+        f"{because} ({number:,} users in common)" if number else because
+        for because, weight, number in rows
+        if weight > 0
     ]
     if not reasons:
         return f"{title}: no item of the history makes it more likely than its popularity does."

@@ -65,11 +65,7 @@ class RecommendOptions:
 
 
 def positive_int(name: str, value: object, what: str = "item") -> int:
-    """Validate an integer of at least one.
-
-    Raises:
-        QueryError: The value is not a positive integer.
-    """
+    """Validate an integer of at least one."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise QueryError(f"{name} is {value!r}: it must be an integer")
     if value < 1:
@@ -78,11 +74,7 @@ def positive_int(name: str, value: object, what: str = "item") -> int:
 
 
 def unit_interval(name: str, value: object) -> float:
-    """Validate a number from 0 to 1.
-
-    Raises:
-        QueryError: The value is not a number in this range.
-    """
+    """Validate a number from 0 to 1."""
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not is_number or not 0.0 <= float(value) <= 1.0:  # type: ignore[arg-type]
         raise QueryError(f"{name} is {value!r}: it must be a number from 0 to 1")

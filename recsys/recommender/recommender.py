@@ -13,15 +13,13 @@ from recsys.errors import QueryError, UnknownUserError
 from recsys.recommender.bundle import Bundle, UserHistories, load_bundle
 from recsys.recommender.catalogue import Catalogue, Item, item_list
 from recsys.recommender.cold_start import nearest_to, new_item_vector, similar_to
-from recsys.recommender.explain import contributions, explanations_table, items_to_explain
+from recsys.recommender.explain import contributions_table, items_to_explain
 from recsys.recommender.filters import ItemFilter, RecommendOptions, positive_int
 from recsys.recommender.results import (
     Recommendations,
-    batch_table,
     ranking_table,
-    search_table,
+    score_table,
     sequences_table,
-    similar_table,
 )
 from recsys.recommender.scoring import ItemScorer, RankedItems
 from recsys.recommender.sessions import Session, StateCache
@@ -38,15 +36,7 @@ class Recommender:
     `title`, `score` and, where defined, `probability`; `as_records()` returns a list of
     dictionaries. A recommender is immutable and can be shared by threads.
 
-    These arguments are common to several methods:
-
-    - `k`: maximum number of items.
-    - `include`: recommend only these items; `exclude`: do not recommend these items. Both are given
-      by id or title, by attribute or by a function, see `ItemFilter`.
-    - `diversity`, from 0 to 1: penalty on items that are similar to others of the result.
-    - `popularity_weight`, from 0 to 1: share of the effect of popularity that remains in the score.
-    - `embedding_weight`, from 0 to 1: weight of the embeddings relative to the session model. By
-      default 0.2 for a history of one item and 0 otherwise, which is best on validation data.
+    The arguments that several methods share are described at `next_items`.
 
     Raises (all methods):
         UnknownItemError: An item is unknown or its title is ambiguous. The message contains the
@@ -88,12 +78,11 @@ class Recommender:
         if not isinstance(query, str):
             raise QueryError(f"query is {query!r}: it must be text; index_of looks up ids")
         options = self._options(k, include)
-        if not query.strip():
-            popular = self._next(_EMPTY, options)
-            return search_table(self.catalogue, popular.index, popular.score)
-        return search_table(
-            self.catalogue, *self.catalogue.search(query, options.k, options.allowed)
-        )
+        if query.strip():
+            index, score = self.catalogue.search(query, options.k, options.allowed)
+        else:
+            _, index, score, _ = self._next(_EMPTY, options)
+        return score_table(self.catalogue, index, score, attributes=True)
 
     def popular_items(
         self, k: int = 10, *, include: ItemFilter | None = None, exclude: ItemFilter = ()
@@ -117,7 +106,7 @@ class Recommender:
         """
         options = self._options(k, include, exclude, diversity)
         index, cosine = similar_to(self.scorer, self.catalogue, self.index_of(item), options)
-        return similar_table(self.catalogue, index, cosine)
+        return score_table(self.catalogue, index, cosine)
 
     def similar_to_new_item(
         self,
@@ -138,7 +127,7 @@ class Recommender:
         """
         options = self._options(k, include, exclude, diversity)
         vector_E = new_item_vector(self.scorer, self.catalogue, co_counts or {}, genres)
-        return similar_table(self.catalogue, *nearest_to(self.scorer, vector_E, options))
+        return score_table(self.catalogue, *nearest_to(self.scorer, vector_E, options))
 
     def next_items(
         self,
@@ -157,11 +146,15 @@ class Recommender:
             history: Items of the user, oldest first. They are not recommended again. An empty
                 history returns popular items.
             k: Maximum number of items.
-            include: Recommend only these items.
-            exclude: Do not recommend these items.
-            diversity: Penalty on items that are similar to others of the result.
-            popularity_weight: Share of the effect of popularity that remains in the score.
-            embedding_weight: Weight of the embeddings relative to the session model.
+            include: Recommend only these items, by id or title, by attribute or by a function; see
+                `ItemFilter`.
+            exclude: Do not recommend these items; as for `include`.
+            diversity: From 0 to 1: penalty on items that are similar to others of the result.
+            popularity_weight: From 0 to 1: share of the effect of popularity that remains in the
+                score.
+            embedding_weight: From 0 to 1: weight of the embeddings relative to the session model.
+                By default 0.2 for a history of one item and 0 otherwise, which is best on
+                validation data.
 
         Returns:
             `probability` is the session model's probability that the item comes next. `score`
@@ -214,8 +207,8 @@ class Recommender:
             users: NDArray[np.integer] = np.arange(len(histories.users))
         else:
             users = histories.indices(item_list("user_ids", user_ids))
-        ranked = self._rank_users(users, options)
-        return batch_table(self.catalogue, ranked, columns.USER_ID, histories.users.ids[users])
+        keys = {columns.USER_ID: histories.users.ids[users]}
+        return ranking_table(self.catalogue, self._rank_users(users, options), keys)
 
     def recommend_batch(
         self,
@@ -248,7 +241,7 @@ class Recommender:
         ranked = self.scorer.rank_batch(self.scorer.encode_batch(items), items, options)
         all_int = all(type(name) is int for name in by_key)
         keys = np.array(list(by_key), dtype=np.int64 if all_int else object)
-        return batch_table(self.catalogue, ranked, key, keys)
+        return ranking_table(self.catalogue, ranked, {key: keys})
 
     def next_sequences(
         self,
@@ -302,13 +295,11 @@ class Recommender:
         if not len(index):
             raise QueryError("history is empty: there is nothing to explain with")
         if items is None:
-            explained = self._next(index, RecommendOptions(10)).index.astype(np.int32)
+            explained = self._next(index, RecommendOptions(10)).item.astype(np.int32)
         else:
             explained = items_to_explain(self.catalogue, items, index)
-        found = contributions(
-            self.scorer.model, self.bundle.pair_counts, index, explained, n_contributions
-        )
-        return explanations_table(self.catalogue, explained, found)
+        model, counts = self.scorer.model, self.bundle.pair_counts
+        return contributions_table(self.catalogue, model, counts, index, explained, n_contributions)
 
     def session(self, history: Sequence[Item] = ()) -> Session:
         """Create a session, which is extended item by item at constant cost.

@@ -17,8 +17,6 @@ from recsys.recommender.scoring import RankedItems
 if TYPE_CHECKING:
     from recsys.sessions import ItemSequence
 
-SEQUENCE = "sequence"
-
 
 class Recommendations(pd.DataFrame):
     """A result table, best first: a DataFrame that also converts to records.
@@ -67,68 +65,48 @@ def _to_python(column: Any) -> list[Any]:
     return [None if value is pd.NA or value != value else value for value in values]
 
 
-def ranking_table(catalogue: Catalogue, ranked: RankedItems) -> Recommendations:
-    """One ranking with scores and probabilities."""
-    return Recommendations(
-        _item_columns(catalogue, ranked.index)
-        | {columns.SCORE: ranked.score, columns.PROBABILITY: ranked.probability}
-    )
-
-
-def batch_table(
-    catalogue: Catalogue, ranked: RankedItems, key: str, keys: NDArray[Any]
+def ranking_table(
+    catalogue: Catalogue, ranked: RankedItems, keys: Mapping[str, NDArray[Any]] | None = None
 ) -> Recommendations:
-    """Several rankings, one after another. Column `key` holds `keys[row]`."""
-    start = np.searchsorted(ranked.row, ranked.row)
-    ranks = {columns.RANK: np.arange(1, len(ranked.row) + 1) - start}
+    """Rankings, one after another. Each column of `keys` has one value for each ranking."""
     return Recommendations(
-        {key: keys[ranked.row]}
-        | _item_columns(catalogue, ranked.index)
-        | ranks
+        {name: values[ranked.row] for name, values in (keys or {}).items()}
+        | _item_columns(catalogue, ranked.item, ranked.row)
         | {columns.SCORE: ranked.score, columns.PROBABILITY: ranked.probability}
     )
 
 
-def similar_table(catalogue: Catalogue, index: Indices, cosine: Floats) -> Recommendations:
-    """Items with their cosine similarity."""
-    return Recommendations(_item_columns(catalogue, index) | {columns.SCORE: cosine})
-
-
-def search_table(catalogue: Catalogue, index: Indices, score: Floats) -> Recommendations:
-    """Items with their score and all columns of the catalogue."""
-    table = catalogue.table.iloc[index]
-    attributes = {
-        str(name): table[name].to_numpy()
-        for name in table
-        if name not in (columns.ITEM_ID, columns.TITLE)
-    }
-    return Recommendations(_item_columns(catalogue, index) | {columns.SCORE: score} | attributes)
+def score_table(
+    catalogue: Catalogue, index: Indices, score: Floats, *, attributes: bool = False
+) -> Recommendations:
+    """Items with their score and, if requested, the other columns of the catalogue."""
+    scored = _item_columns(catalogue, index, np.zeros_like(index)) | {columns.SCORE: score}
+    if attributes:
+        table = catalogue.table.iloc[index].drop(columns=[columns.ITEM_ID, columns.TITLE])
+        scored |= {str(name): table[name].to_numpy() for name in table}
+    return Recommendations(scored)
 
 
 def sequences_table(catalogue: Catalogue, sequences: Sequence[ItemSequence]) -> Recommendations:
     """One row per item of each sequence."""
     lengths = [len(sequence.items) for sequence in sequences]
+    number = np.repeat(np.arange(1, len(sequences) + 1), lengths)
     items = np.fromiter(chain.from_iterable(s.items for s in sequences), np.int64)
     log_p = np.fromiter(chain.from_iterable(s.log_probabilities for s in sequences), np.float64)
     total = np.array([sequence.log_probability for sequence in sequences], dtype=np.float64)
     return Recommendations(
-        {SEQUENCE: np.repeat(np.arange(1, len(sequences) + 1), lengths)}
-        | _item_columns(catalogue, items)
-        | {
-            columns.RANK: _ranks(lengths),
-            columns.SCORE: np.exp(log_p),
-            columns.PROBABILITY: np.exp(np.repeat(total, lengths)),
-        }
+        {"sequence": number}
+        | _item_columns(catalogue, items, number)
+        | {columns.SCORE: np.exp(log_p), columns.PROBABILITY: np.exp(np.repeat(total, lengths))}
     )
 
 
-def _item_columns(catalogue: Catalogue, index: NDArray[np.integer]) -> dict[str, NDArray[Any]]:
+def _item_columns(
+    catalogue: Catalogue, index: Indices, group: NDArray[np.integer]
+) -> dict[str, NDArray[Any]]:
+    """Id and title of items, and the rank within each group of consecutive rows."""
     return {
-        columns.RANK: np.arange(1, len(index) + 1),
+        columns.RANK: np.arange(1, len(index) + 1) - np.searchsorted(group, group),
         columns.ITEM_ID: catalogue.ids[index],
         columns.TITLE: catalogue.titles[index],
     }
-
-
-def _ranks(lengths: Sequence[int]) -> NDArray[np.int64]:
-    return np.fromiter(chain.from_iterable(range(1, n + 1) for n in lengths), np.int64)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +23,6 @@ from recsys.sessions.numpy_model import log_sum_exp
 
 Histories: TypeAlias = Sequence[NDArray[np.integer]]
 """Item indices, oldest first."""
-
-Entries: TypeAlias = tuple[NDArray[np.int64], NDArray[np.integer]]
-"""Rows and columns of some entries of a matrix."""
 
 SINGLE_ITEM_WEIGHT = 0.2
 """Default weight of the embeddings after a single interaction; it is zero for longer histories.
@@ -48,21 +44,15 @@ _SCORES_PER_BATCH = 2_000_000
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, eq=False)
-class RankedItems:
+class RankedItems(NamedTuple):
     """The recommended items in order, for one history after another."""
 
     row: Indices
     """Index of the history."""
-    index: Indices
+    item: Indices
     """Index of the item."""
     score: Floats
     probability: Floats
-
-
-_EMPTY = RankedItems(
-    np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32)
-)
 
 
 class ItemScorer:
@@ -75,11 +65,7 @@ class ItemScorer:
     @cached_property
     def unit_vectors(self) -> Floats:
         """The embeddings scaled to length one; zero vectors stay zero, [N, E]."""
-        vectors_NE = self.bundle.embeddings.vectors
-        length_N1 = np.linalg.norm(vectors_NE, axis=1, keepdims=True)
-        length_N1[length_N1 == 0] = 1.0
-        unit_NE: Floats = vectors_NE / length_N1
-        return unit_NE
+        return self.bundle.embeddings.unit_vectors()
 
     @cached_property
     def has_vector(self) -> NDArray[np.bool_]:
@@ -96,18 +82,21 @@ class ItemScorer:
             histories: The items of each row's history, which are not recommended.
             options: Number of items, filters and weights.
         """
-        seen = _entries(histories)
-        log_z_B1 = self._mask_seen(logits_BN, seen)
-        scores_BN, score_log_z_B1 = self._combine(logits_BN, log_z_B1, histories, seen, options)
+        scores_BN, score_log_z_B1, log_z_B1 = self.scores(logits_BN, histories, options)
         allowed_BN = scores_BN
         if options.allowed is not None:
             allowed_BN = np.where(options.allowed, scores_BN, -np.inf)
-        row, index = self._select(allowed_BN, options)
+        if options.diversity:
+            selected = [self.diverse_items(scores_N, options) for scores_N in allowed_BN]
+            row = np.repeat(np.arange(len(selected)), [len(items) for items in selected])
+            item = np.concatenate(selected)
+        else:
+            row, item = top_k(allowed_BN, options.k)
         return RankedItems(
             row,
-            index,
-            np.exp(scores_BN[row, index] - score_log_z_B1[row, 0]),
-            np.exp(logits_BN[row, index] - log_z_B1[row, 0]),
+            item,
+            np.exp(scores_BN[row, item] - score_log_z_B1[row, 0]),
+            np.exp(logits_BN[row, item] - log_z_B1[row, 0]),
         )
 
     def rank_batch(
@@ -121,11 +110,12 @@ class ItemScorer:
             rows = slice(start, start + size)
             logits_BN = self.model.query_logits(query_BD[rows], started_B[rows])
             part = self.rank(logits_BN, histories[rows], options)
-            return RankedItems(part.row + start, part.index, part.score, part.probability)
+            return part._replace(row=part.row + start)
 
-        parts = [_EMPTY, *_parallel_map(rank, range(0, len(histories), size))]
-        columns = zip(*((p.row, p.index, p.score, p.probability) for p in parts), strict=True)
-        return RankedItems(*map(np.concatenate, columns))
+        dtypes = (np.int64, np.int64, np.float32, np.float32)
+        empty = RankedItems._make(np.empty(0, dtype) for dtype in dtypes)
+        parts = [empty, *_parallel_map(rank, range(0, len(histories), size))]
+        return RankedItems._make(map(np.concatenate, zip(*parts, strict=True)))
 
     def encode_batch(self, histories: Histories) -> Floats:
         """The query vector after each history, in parallel, [B, D]; zero for empty histories."""
@@ -142,35 +132,23 @@ class ItemScorer:
         parts = _parallel_map(encode, range(0, len(histories), _ENCODE_BATCH))
         return np.concatenate([np.empty((0, dim), np.float32), *parts])
 
-    def log_scores(
+    def scores(
         self, logits_BN: Floats, histories: Histories, options: RecommendOptions
-    ) -> Floats:
-        """Log-scores of all items, minus infinity for those in the history, [B, N]."""
-        seen = _entries(histories)
-        log_z_B1 = self._mask_seen(logits_BN, seen)
-        scores_BN, score_log_z_B1 = self._combine(logits_BN, log_z_B1, histories, seen, options)
-        return scores_BN - score_log_z_B1
+    ) -> tuple[Floats, Floats, Floats]:
+        """Scores of all items, minus infinity for those in the history. Overwrites the logits.
 
-    def _mask_seen(self, logits_BN: Floats, seen: Entries) -> Floats:
-        """Mask the items of the histories. Returns the log-normaliser of each row, [B, 1]."""
+        Returns:
+            Unnormalised log-scores, [B, N], their log-normalisers, [B, 1], and those of the logits.
+        """
+        rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+        seen = rows, np.concatenate(histories)
         if self.model.config.exclude_seen:
             logits_BN[seen] = -np.inf
         log_z_B1 = log_sum_exp(logits_BN)
         logits_BN[seen] = -np.inf
-        return log_z_B1
-
-    def _combine(
-        self,
-        logits_BN: Floats,
-        log_z_B1: Floats,
-        histories: Histories,
-        seen: Entries,
-        options: RecommendOptions,
-    ) -> tuple[Floats, Floats]:
-        """Unnormalised log-scores, [B, N], and their log-normalisers, [B, 1]."""
         weight_B = _embedding_weights(histories, options)
         if options.popularity_weight == 1.0 and not weight_B.any():
-            return logits_BN, log_z_B1
+            return logits_BN, log_z_B1, log_z_B1
         scores_BN = logits_BN - log_z_B1
         scores_BN[seen] = 0.0  # minus infinity times zero is not a number
         scores_BN *= 1.0 - weight_B[:, None]
@@ -180,7 +158,7 @@ class ItemScorer:
             scores_BN[rows] += LOGIT_SCALE * weight_B[rows, None] * cosine
         scores_BN -= np.float32(1.0 - options.popularity_weight) * self.model.log_popularity_N
         scores_BN[seen] = -np.inf
-        return scores_BN, log_sum_exp(scores_BN)
+        return scores_BN, log_sum_exp(scores_BN), log_z_B1
 
     def _history_cosine(self, histories: Histories) -> Floats:
         """Cosine of each item to the mean unit vector of the latest interactions, [B, N]."""
@@ -190,13 +168,6 @@ class ItemScorer:
         length_B1[length_B1 == 0] = 1.0
         cosine_BN: Floats = (mean_BE / length_B1) @ unit_NE.T
         return cosine_BN
-
-    def _select(self, scores_BN: Floats, options: RecommendOptions) -> tuple[Indices, Indices]:
-        if not options.diversity:
-            return top_k(scores_BN, options.k)
-        selected = [self.diverse_items(scores_N, options) for scores_N in scores_BN]
-        rows = np.repeat(np.arange(len(selected)), [len(items) for items in selected])
-        return rows, np.concatenate(selected)
 
     def diverse_items(self, scores_N: Floats, options: RecommendOptions) -> Indices:
         """Items with high scores that are dissimilar to each other, in order of selection, [k]."""
@@ -244,12 +215,6 @@ def _embedding_weights(histories: Histories, options: RecommendOptions) -> Float
         return np.full(len(histories), options.embedding_weight, dtype=np.float32)
     is_single = [len(history) == 1 for history in histories]
     return np.float32(SINGLE_ITEM_WEIGHT) * np.array(is_single, dtype=np.float32)
-
-
-def _entries(histories: Histories) -> Entries:
-    """Row and item of all interactions."""
-    rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
-    return rows, np.concatenate(histories)
 
 
 def _min_max_scale(x_P: Floats) -> Floats:

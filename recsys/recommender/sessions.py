@@ -100,7 +100,7 @@ class Session:
         return state
 
     def __del__(self) -> None:
-        self._cache.evict(id(self))
+        self._cache.pop(id(self))
 
 
 class StateCache:
@@ -134,7 +134,3 @@ class StateCache:
             while self.nbytes > self.max_bytes:
                 _, evicted = self._states.popitem(last=False)
                 self.nbytes -= evicted.nbytes + _STATE_OVERHEAD
-
-    def evict(self, key: int) -> None:
-        """Discard the state of a session."""
-        self.pop(key)
