@@ -127,16 +127,15 @@ class ObservabilityMiddleware:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.requests.labels(route, method, str(status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        if LOGGER.isEnabledFor(logging.INFO):
-            fields = {
-                "method": method,
-                "route": route,
-                "status": status,
-                "request_id": request_id.decode(),
-                "client": _client(scope),
-                "ms": round(1000 * seconds, 2),
-            }
-            LOGGER.info("request", extra={"fields": fields})
+        fields = {
+            "method": method,
+            "route": route,
+            "status": status,
+            "request_id": request_id.decode(),
+            "client": _client(scope),
+            "ms": round(1000 * seconds, 2),
+        }
+        LOGGER.info("request", extra={"fields": fields})
 
 
 class RateLimiter:
@@ -224,20 +223,19 @@ class LimitsMiddleware:
             await self._app(scope, receive, send)
             return
         limit = self._config.max_body_bytes
-        body = None
-        if not (length.isdigit() and int(length) > limit):
-            try:
-                async with asyncio.timeout(self._config.body_timeout):
-                    body = await _read_body(receive, limit)
-            except TimeoutError:
-                timeout = problem(408, "too-slow", "the request body did not arrive in time")
-                await timeout(scope, receive, send)
-                return
-        if body is None:
-            detail = f"a request body may have at most {limit:,} bytes"
-            await problem(413, "too-large", detail)(scope, receive, send)
-            return
-        await self._app(scope, _replay(body, receive), send)
+        is_long = length.isdigit() and int(length) > limit
+        app: ASGIApp
+        try:
+            async with asyncio.timeout(self._config.body_timeout):
+                body = None if is_long else await _read_body(receive, limit)
+        except TimeoutError:
+            app = problem(408, "too-slow", "the request body did not arrive in time")
+        else:
+            if body is None:
+                app = problem(413, "too-large", f"a request body may have at most {limit:,} bytes")
+            else:
+                app, receive = self._app, _replay(body, receive)
+        await app(scope, receive, send)
 
 
 def requires_key(path: str) -> bool:
@@ -273,7 +271,4 @@ def _client(scope: Scope) -> str | None:
 
 
 def _header(scope: Scope, name: bytes) -> bytes:
-    for key, value in scope["headers"]:
-        if key == name:
-            return bytes(value)
-    return b""
+    return next((bytes(value) for key, value in scope["headers"] if key == name), b"")

@@ -24,11 +24,9 @@ def _integer(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-_INTEGER = BeforeValidator(_integer)
+_Integer = Annotated[StrictInt, BeforeValidator(_integer)]
 _Text = Annotated[StrictStr, Field(min_length=1, max_length=MAX_TEXT)]
-ItemName = Annotated[
-    Annotated[StrictInt, _INTEGER] | _Text, Field(description="An item's id or its title.")
-]
+ItemName = Annotated[_Integer | _Text, Field(description="An item's id or its title.")]
 ItemNames = Annotated[list[ItemName], Field(max_length=MAX_HISTORY)]
 UnitInterval = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 
@@ -61,9 +59,7 @@ class FilteredRequest(BaseModel):
 class ListRequest(FilteredRequest):
     """Options of a list of items."""
 
-    k: Annotated[StrictInt, Field(ge=1, le=MAX_K), _INTEGER] = Field(
-        10, description="Maximum number of items."
-    )
+    k: _Integer = Field(10, ge=1, le=MAX_K, description="Maximum number of items.")
     diversity: UnitInterval = Field(
         0.0, description="Penalty on items similar to others of the result."
     )
@@ -111,12 +107,8 @@ class SequencesRequest(FilteredRequest):
     model_config = _request(history=_HISTORY, length=3, beam_width=4)
 
     history: ItemNames = Field([], description=_OLDEST_FIRST)
-    length: Annotated[StrictInt, Field(ge=1, le=20), _INTEGER] = Field(
-        5, description="Number of items of each sequence."
-    )
-    beam_width: Annotated[StrictInt, Field(ge=1, le=32), _INTEGER] = Field(
-        8, description="Maximum number of sequences."
-    )
+    length: _Integer = Field(5, ge=1, le=20, description="Number of items of each sequence.")
+    beam_width: _Integer = Field(8, ge=1, le=32, description="Maximum number of sequences.")
 
 
 class ExplainRequest(BaseModel):
@@ -124,14 +116,12 @@ class ExplainRequest(BaseModel):
 
     model_config = _request(history=_HISTORY, items=["Casino (1995)"], k=2)
 
-    history: Annotated[list[ItemName], Field(min_length=1, max_length=MAX_HISTORY)] = Field(
-        description=_OLDEST_FIRST
-    )
+    history: ItemNames = Field(min_length=1, description=_OLDEST_FIRST)
     items: Annotated[list[ItemName], Field(min_length=1, max_length=50)] | None = Field(
         None, description="Items to explain; null for the ten next items."
     )
-    k: Annotated[StrictInt, Field(ge=1, le=20), _INTEGER] = Field(
-        3, description="Maximum number of contributions for each item."
+    k: _Integer = Field(
+        3, ge=1, le=20, description="Maximum number of contributions for each item."
     )
 
 
@@ -159,27 +149,30 @@ class Items(BaseModel, Generic[ItemT]):
     items: list[ItemT]
 
 
-class SimilarItem(ItemResponse):
-    """A similar item."""
+class RankedItem(ItemResponse):
+    """An item of a ranking."""
 
     rank: int
+
+
+class SimilarItem(RankedItem):
+    """A similar item."""
+
     score: float = Field(description="Cosine of the embeddings.")
 
 
-class NextItem(ItemResponse):
+class NextItem(RankedItem):
     """A recommended item."""
 
-    rank: int
     score: float = Field(description="Score that determines the order.")
     probability: float = Field(description="Probability of the session model.")
 
 
-class FoundItem(ItemResponse):
+class FoundItem(RankedItem):
     """An item that matches a query, with all columns of the catalogue."""
 
     model_config = ConfigDict(extra="allow")
 
-    rank: int
     score: float = Field(description="1 for an exact match, lower for less similar titles.")
 
 
@@ -198,10 +191,9 @@ class SessionState(BaseModel):
     history: list[int | str] = Field(description="Ids of the latest events, oldest first.")
 
 
-class SequenceItem(ItemResponse):
+class SequenceItem(RankedItem):
     """An item of a sequence."""
 
-    rank: int
     score: float = Field(description="Probability of the item given those before it.")
 
 
@@ -218,10 +210,9 @@ class SequencesResponse(BaseModel):
     sequences: list[SequenceResponse]
 
 
-class ContributionResponse(ItemResponse):
+class ContributionResponse(RankedItem):
     """An item of the history that contributes to a recommendation."""
 
-    rank: int
     score: float = Field(description="Decrease of the log-probability without it, in nats.")
     cooccurrence: int | None = Field(
         description="Number of users with a positive interaction with both; null if unknown."

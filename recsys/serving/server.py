@@ -6,18 +6,17 @@ import json
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvicorn
@@ -50,40 +49,27 @@ def serve(current: Callable[[], Recommender], config: ServingConfig, source: str
     is_local = host in ("localhost", "::1") or host.startswith("127.")
     if not is_local and config.api_key is None:
         _LOGGER.warning("listening on %s without an API key: anyone can send requests", host)
-    sockets = _bind(host, config.port, workers)
-    shared_dir = Path(tempfile.mkdtemp(prefix="recsys-serve-")) if workers > 1 else None
-    try:
-        if shared_dir is not None:
-            (shared_dir / "metrics").mkdir()
-            os.environ[METRICS_DIR_VARIABLE] = str(shared_dir / "metrics")
-            config = config.model_copy(update={"session_store": str(shared_dir / "sessions.db")})
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(sock) for sock in _bind(host, config.port, workers)]
+        if workers > 1:
+            shared = TemporaryDirectory(prefix="recsys-serve-", ignore_cleanup_errors=True)
+            folder = Path(stack.enter_context(shared))
+            (folder / "metrics").mkdir()
+            os.environ[METRICS_DIR_VARIABLE] = str(folder / "metrics")
+            config = config.model_copy(update={"session_store": str(folder / "sessions.db")})
         # Imports prometheus_client, which reads the variable.
         from recsys.serving.app import create_app
 
         app = create_app(current, config, source)
         url = f"http://{host}:{sockets[0].getsockname()[1]}"
         _LOGGER.info("serving", extra={"fields": {"source": source, "url": url}})
-        with _limit_blas_threads():
-            if shared_dir is None:
-                _run(app, sockets[0], proxies)
-            else:
-                _supervise(app, sockets, proxies)
-    finally:
-        for sock in sockets:
-            sock.close()
-        if shared_dir is not None:
-            shutil.rmtree(shared_dir, ignore_errors=True)
-
-
-def _limit_blas_threads() -> AbstractContextManager[object]:
-    """Limit BLAS to one thread, unless an environment variable sets the number.
-
-    The matrix products of a request take microseconds, less than synchronising threads takes.
-    """
-    if any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")):
-        return nullcontext()
-    limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
-    return limits
+        # The matrix products of a request take less time than synchronising BLAS threads.
+        if not (os.environ.get("OMP_NUM_THREADS") or os.environ.get("OPENBLAS_NUM_THREADS")):
+            stack.enter_context(threadpool_limits(limits=1, user_api="blas"))
+        if workers > 1:
+            _supervise(app, sockets, proxies)
+        else:
+            _run(app, sockets[0], proxies)
 
 
 def _bind(host: str, port: int, workers: int) -> list[socket.socket]:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import groupby
+from itertools import chain, groupby
 from threading import Thread
 from typing import Any, TypeAlias
 
@@ -37,31 +37,29 @@ class ItemMap:
 
     def __init__(self, recommender: Recommender) -> None:
         self._catalogue = catalogue = recommender.catalogue
-        embeddings = recommender.bundle.embeddings
-        self._has_vector = np.asarray(embeddings.vectors.any(axis=1))
+        self._has_vector = recommender.scorer.has_vector
         popular = recommender.popular_items(len(catalogue)).as_records()
         indices = (catalogue.index_of(row[columns.ITEM_ID]) for row in popular)
         self.popular = [index for index in indices if self._has_vector[index]]
         fitted = np.array(self.popular[:_MAP_FIT_ITEMS], dtype=np.intp)
         self._plane_N2 = np.zeros((len(catalogue), 2))
         if len(fitted):
-            plane_N2 = pca_plane(embeddings.unit_vectors(), fitted)
+            plane_N2 = pca_plane(recommender.scorer.unit_vectors, fitted)
             low_2, high_2 = np.percentile(plane_N2[fitted], _MAP_PERCENTILES, axis=0)
             half_2 = np.where(high_2 > low_2, (high_2 - low_2) / 2, 1.0)
             self._plane_N2 = np.clip((plane_N2 - (high_2 + low_2) / 2) / half_2, -1, 1).round(4)
-        genres = catalogue.table.get(columns.GENRES)
-        self._genres = [] if genres is None else genres.fillna("").astype(str).tolist()
 
     def locate(self, indices: Iterable[int]) -> Records:
         """The coordinates of items, from -1 to 1. Omits items with a zero vector."""
         ids, titles = self._catalogue.ids.tolist(), self._catalogue.titles
+        genres, plane_N2 = self._catalogue.genres, self._plane_N2
         return [
             {
                 columns.ITEM_ID: ids[index],
                 columns.TITLE: titles[index],
-                "x": float(self._plane_N2[index, 0]),
-                "y": float(self._plane_N2[index, 1]),
-                "genre": self._genres[index].partition("|")[0] if self._genres else "",
+                "x": float(plane_N2[index, 0]),
+                "y": float(plane_N2[index, 1]),
+                "genre": next(iter(genres[index]), ""),
             }
             for index in indices
             if self._has_vector[index]
@@ -82,10 +80,8 @@ class LoadedModel:
     def from_recommender(cls, recommender: Recommender) -> LoadedModel:
         """Compute everything that the first request would otherwise wait for."""
         recommender.search("a title")  # builds the search index
-        column = recommender.catalogue.table.get(columns.GENRES)
-        values = () if column is None else column.dropna().unique()
-        genres = frozenset(genre for text in values for genre in str(text).casefold().split("|"))
-        return cls(recommender, ItemMap(recommender), genres)
+        genres = chain.from_iterable(recommender.catalogue.genres)
+        return cls(recommender, ItemMap(recommender), frozenset(map(str.casefold, genres)))
 
     def item_filter(self, item_filter: FilterField) -> list[Item] | dict[str, list[str]]:
         """Convert a filter of the API to one of the recommender.
@@ -103,10 +99,8 @@ class LoadedModel:
         return {columns.GENRES: item_filter.genres}
 
 
-@dataclass(frozen=True)
-class _Pending:
-    history: Sequence[Item]
-    result: asyncio.Future[Records]
+_Pending: TypeAlias = tuple[Sequence[Item], "asyncio.Future[Records]"]
+"""A history and its result."""
 
 
 class MicroBatcher:
@@ -132,23 +126,24 @@ class MicroBatcher:
         loop = asyncio.get_running_loop()
         if not self._pending:
             loop.call_soon(self._run)  # after the requests that have already arrived
-        pending = _Pending(history, loop.create_future())
-        self._pending.setdefault((recommender, tuple(options.items())), []).append(pending)
-        return await pending.result
+        result: asyncio.Future[Records] = loop.create_future()
+        key = (recommender, tuple(options.items()))
+        self._pending.setdefault(key, []).append((history, result))
+        return await result
 
     def _run(self) -> None:
         groups, self._pending = self._pending, {}
         for (recommender, options), requests in groups.items():
             for start in range(0, len(requests), _MAX_BATCH):
-                batch = [r for r in requests[start : start + _MAX_BATCH] if not r.result.done()]
+                batch = [(h, r) for h, r in requests[start : start + _MAX_BATCH] if not r.done()]
                 try:
-                    results = _next_items(recommender, [r.history for r in batch], dict(options))
+                    answers = _next_items(recommender, [h for h, _ in batch], dict(options))
                 except Exception as error:  # noqa: BLE001, raised by each waiting request
-                    for request in batch:
-                        request.result.set_exception(error)
+                    for _, result in batch:
+                        result.set_exception(error)
                     continue
-                for request, records in zip(batch, results, strict=True):
-                    request.result.set_result(records)
+                for (_, result), records in zip(batch, answers, strict=True):
+                    result.set_result(records)
 
 
 def _next_items(
