@@ -5,11 +5,13 @@ Shapes: B rows, N items, G groups.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.cooccurrence.matrix import make_csr
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -58,6 +60,7 @@ def keep_top_k(matrix: sp.csr_array, k: int) -> sp.csr_array:
         k: number of entries to keep in each row.
     """
     from recsys.cooccurrence.kernels import top_positions
+    from recsys.cooccurrence.matrix import make_csr
 
     offsets, positions = top_positions(matrix.indptr.astype(np.int64), matrix.data, k)
     return make_csr(matrix.data[positions], matrix.indices[positions], offsets, matrix.shape)

@@ -1,39 +1,5 @@
 """Reading, validating, filtering and splitting ratings; public and synthetic data sets."""
 
-from recsys.data.config import DataConfig
-from recsys.data.filters import FilterReport, k_core, min_rating, time_window
-from recsys.data.interactions import Interactions, load_interactions, save_interactions
-from recsys.data.read import read_ratings
-from recsys.data.splitters import (
-    ColdStart,
-    Split,
-    Subset,
-    global_time_cut,
-    leave_last_n,
-    leave_last_out,
-    per_user_ratio,
-)
-from recsys.data.validation import Checks, DataWarning, Finding, ReadReport
+import lazy_loader
 
-__all__ = [
-    "Checks",
-    "ColdStart",
-    "DataConfig",
-    "DataWarning",
-    "FilterReport",
-    "Finding",
-    "Interactions",
-    "ReadReport",
-    "Split",
-    "Subset",
-    "global_time_cut",
-    "k_core",
-    "leave_last_n",
-    "leave_last_out",
-    "load_interactions",
-    "min_rating",
-    "per_user_ratio",
-    "read_ratings",
-    "save_interactions",
-    "time_window",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

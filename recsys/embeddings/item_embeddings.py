@@ -6,15 +6,18 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.embeddings import neighbours
 from recsys.embeddings.neighbours import Neighbours, Similarity
 from recsys.errors import DataError
 from recsys.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +140,9 @@ def fold_in(
         DataError: The number of columns differs from the number of vectors.
 
     Example:
+        >>> import scipy.sparse
         >>> known = np.array([[2, 0], [0, 1]], dtype=np.float32)
-        >>> fold_in(known, sp.csr_array([[6, 0], [0, 4]]), ridge=0).tolist()
+        >>> fold_in(known, scipy.sparse.csr_array([[6, 0], [0, 4]]), ridge=0).tolist()
         [[3.0, 0.0], [0.0, 4.0]]
     """
     if rows.shape[1] != len(vectors_ND):

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import scipy.sparse as sp
 
 from recsys import columns
 from recsys.cooccurrence import top_k
@@ -71,12 +70,14 @@ def new_item_vector(
         if not names:
             raise QueryError("co_counts and genres are both empty: pass one of them")
         return _genre_vector(scorer, catalogue, names)
+    from scipy.sparse import csr_array
+
     counts = np.zeros((1, len(catalogue)), dtype=np.float64)
     for item, count in co_counts.items():
         if not np.isfinite(count) or count < 0:
             raise QueryError(f"co_counts[{item!r}] is {count!r}: it must be a number of users")
         counts[0, catalogue.index_of(item)] = count
-    vector_E: Floats = fold_in(scorer.bundle.embeddings.vectors, sp.csr_array(counts))[0]
+    vector_E: Floats = fold_in(scorer.bundle.embeddings.vectors, csr_array(counts))[0]
     return vector_E
 
 
