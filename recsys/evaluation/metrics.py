@@ -36,12 +36,7 @@ TITLES = {"hit_rate": "HitRate", "ndcg": "NDCG", "mrr": "MRR"}
 
 
 def mean_metrics(ranks: Ranks, ks: Sequence[int]) -> dict[str, float]:
-    """Compute the mean of every metric at every cutoff, with keys such as `ndcg_at_10`.
-
-    Example:
-        >>> mean_metrics(np.array([1, 3, 20]), ks=[10])["hit_rate_at_10"]
-        0.6666666666666666
-    """
+    """Compute the mean of every metric at every cutoff, with keys such as `ndcg_at_10`."""
     return {
         f"{name}_at_{k}": float(metric(ranks, k).mean())
         for name, metric in METRICS.items()
@@ -116,13 +111,8 @@ def gini(recommended: Items, n_items: int) -> float:
     return float(weights @ x / (n_items * max(x.sum(), 1)))
 
 
-def mean_popularity(recommended: Items, popularity: Values) -> float:
-    """Mean popularity of the recommended items, the share of users who interacted with each."""
-    return float(popularity[recommended[recommended >= 0]].mean())
-
-
 def novelty(recommended: Items, popularity: Values, n_users: int) -> float:
-    """Mean self-information of the recommended items, −log₂ of their popularity, in bits.
+    """Mean self-information of the recommended items, −log₂ of their share of users, in bits.
 
     Zhou et al. 2010, "Solving the apparent diversity-accuracy dilemma". An item without users
     counts as an item of one user, since its self-information would be infinite.
@@ -164,14 +154,15 @@ def list_quality(
 ) -> dict[str, float]:
     """Compute properties of lists, [n, k], beyond accuracy, with keys such as `gini_at_10`.
 
-    The training data define the popularity of the items. Diversity needs item vectors.
+    The popularity of an item is the share of users with training interactions who have it.
+    Diversity needs item vectors.
     """
     n_users = max(int(np.count_nonzero(train.history_lengths)), 1)
     popularity = np.bincount(train.item_index, minlength=train.n_items) / n_users
     values = {
         "coverage": coverage(recommended, train.n_items),
         "gini": gini(recommended, train.n_items),
-        "popularity": mean_popularity(recommended, popularity),
+        "popularity": float(popularity[recommended[recommended >= 0]].mean()),
         "novelty": novelty(recommended, popularity, n_users),
     }
     if item_vectors is not None:

@@ -96,7 +96,12 @@ def promote_if_better(
     rule = rule or PromotionRule()
     challenger_values = METRICS[rule.metric](challenger.ranks, rule.k)
     mean = float(challenger_values.mean())
-    failed = _check_latency(latency_ms, rule)
+    failed = []
+    if (budget := rule.latency_budget_ms) is not None:
+        if latency_ms is None:
+            raise ValueError("latency_budget_ms is set: pass latency_ms, from measure_latency")
+        if latency_ms > budget:
+            failed.append(f"latency {latency_ms:.3g} ms exceeds latency_budget_ms = {budget:.3g}")
     if champion is None:
         return Verdict(not failed, mean, None, rule.metric_key, "", tuple(failed))
     scorer = CatalogueAdapter(*champion, data_items=split.interactions.items)
@@ -119,15 +124,6 @@ def promote_if_better(
     failed += _check_segments(differences, report.users, split, rule)
     champion_mean = float(champion_values.mean())
     return Verdict(not failed, mean, champion_mean, rule.metric_key, comparison, tuple(failed))
-
-
-def _check_latency(latency_ms: float | None, rule: PromotionRule) -> list[str]:
-    budget = rule.latency_budget_ms
-    if budget is not None and latency_ms is None:
-        raise ValueError("latency_budget_ms is set: pass latency_ms, from measure_latency")
-    if budget is None or latency_ms is None or latency_ms <= budget:
-        return []
-    return [f"latency {latency_ms:.3g} ms exceeds latency_budget_ms = {budget:.3g}"]
 
 
 def _check_segments(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -29,6 +29,8 @@ SCORE_BATCH = 256  # histories scored at once: 60 MB of scores for 59,000 items
 VECTOR_BATCH = 1024  # histories of a DotProductScorer encoded at once, per thread
 ITEM_BLOCK = 256  # items scored at once, so that the 1 MB of scores fits a core's cache
 LATENCY_SAMPLES = 100
+
+_blas = cache(ThreadpoolController)  # finding the loaded libraries takes milliseconds
 
 
 class Scorer(Protocol):
@@ -119,7 +121,8 @@ def rank(
     accumulate: Callable[[Floats, RankAccumulator], None] = _accumulate_scores
     blas_threads = None
     if isinstance(scorer, DotProductScorer):
-        encode, accumulate = scorer.user_vectors, ItemBlocks(scorer.item_vectors).accumulate
+        vectors = np.ascontiguousarray(scorer.item_vectors, dtype=np.float32)
+        encode, accumulate = scorer.user_vectors, partial(accumulate_products, vectors)
         batch_size = batch_size or VECTOR_BATCH * n_threads
         blas_threads = 1 if n_threads > 1 else None
     batch_size = batch_size or SCORE_BATCH
@@ -159,50 +162,40 @@ def measure_latency(
     return float(np.quantile(seconds, quantile) * 1000)
 
 
-class ItemBlocks:
-    """Item vectors, [N, D], in blocks of one size, the last one padded with zeros.
+def accumulate_products(vectors_ND: Floats, users_BD: Floats, accumulator: RankAccumulator) -> None:
+    """Score histories by blocks of item vectors, as far as the accumulator needs it.
 
-    Matrix products of different shapes may sum in different orders. With one shape, a target
-    scores exactly like an item with the same vector, so that ties are broken by index.
+    Matrix products of different shapes may sum in different orders. All blocks are padded to one
+    shape, so that a target scores exactly like an item with the same vector: a tie.
     """
+    with np.errstate(invalid="ignore"):  # NaN ranks last
+        _set_target_scores(vectors_ND, users_BD, accumulator)
+        for first in range(0, len(vectors_ND), ITEM_BLOCK):
+            block = vectors_ND[first : first + ITEM_BLOCK]
+            scores = users_BD @ _pad(block).T
+            accumulator.update(Block(scores, first, len(block)))
+            active = accumulator.prune()
+            if active is not None:
+                users_BD = users_BD[active]
+                _set_target_scores(vectors_ND, users_BD, accumulator)
 
-    def __init__(self, vectors: Floats) -> None:
-        self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-        rest = self.vectors[len(vectors) // ITEM_BLOCK * ITEM_BLOCK :]
-        self._last_block = np.pad(rest, ((0, ITEM_BLOCK - len(rest)), (0, 0)))
 
-    def accumulate(self, users_BD: Floats, accumulator: RankAccumulator) -> None:
-        """Score some histories block by block, as far as the accumulator needs it."""
-        with np.errstate(invalid="ignore"):  # NaN ranks last
-            self._set_target_scores(users_BD, accumulator)
-            for first in range(0, len(self.vectors), ITEM_BLOCK):
-                width = min(ITEM_BLOCK, len(self.vectors) - first)
-                is_last = width < ITEM_BLOCK
-                block = self._last_block if is_last else self.vectors[first : first + ITEM_BLOCK]
-                accumulator.update(Block(users_BD @ block.T, first, width))
-                active = accumulator.prune()
-                if active is not None:
-                    users_BD = users_BD[active]
-                    self._set_target_scores(users_BD, accumulator)
+def _set_target_scores(vectors_ND: Floats, users_BD: Floats, accumulator: RankAccumulator) -> None:
+    targets = accumulator.active_targets
+    scores = np.empty(len(targets), dtype=np.float32)
+    for start in range(0, len(targets), ITEM_BLOCK):
+        items = targets[start : start + ITEM_BLOCK, None]
+        block = _pad(np.where(items < 0, np.float32(0), vectors_ND[items[:, 0]]))
+        scores[start : start + ITEM_BLOCK] = np.diagonal((users_BD @ block.T)[start:])
+    accumulator.set_target_scores(scores)
 
-    def _set_target_scores(self, users_BD: Floats, accumulator: RankAccumulator) -> None:
-        targets = accumulator.active_targets
-        scores = np.empty(len(targets), dtype=np.float32)
-        for start in range(0, len(targets), ITEM_BLOCK):
-            items = targets[start : start + ITEM_BLOCK]
-            block = np.zeros_like(self._last_block)
-            block[: len(items)] = np.where(items[:, None] < 0, 0, self.vectors[items])
-            scores[start : start + ITEM_BLOCK] = np.diagonal((users_BD @ block.T)[start:])
-        accumulator.set_target_scores(scores)
+
+def _pad(block: Floats) -> Floats:
+    missing = ITEM_BLOCK - len(block)
+    return np.pad(block, ((0, missing), (0, 0))) if missing else block
 
 
 def _accumulate_scores(scores_BN: Floats, accumulator: RankAccumulator) -> None:
     rows = np.arange(len(scores_BN))
     accumulator.set_target_scores(scores_BN[rows, accumulator.active_targets])
     accumulator.update(Block(scores_BN, 0, scores_BN.shape[1]))
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    """The loaded BLAS libraries; cached, since finding them takes milliseconds."""
-    return ThreadpoolController()

@@ -19,20 +19,18 @@ def segment_targets(split: Split, subset: Subset) -> dict[str, pd.Categorical[st
     training interactions: decile 1 holds the most popular items, which account for a tenth of
     all interactions, decile 10 the least popular ones. Items without any are cold.
     """
-    histories = split.histories(subset)
-    lengths = np.array([len(histories[index]) for index in range(len(histories))], dtype=np.int64)
     cold = split.cold(subset)
     start = np.where(cold.items, 2, np.where(cold.users, 1, 0))
     deciles = popularity_deciles(split.train)[split.targets(subset)]
     deciles[cold.items] = -1  # missing
+    coded = {
+        "history length": _quartiles(np.array([*map(len, split.histories(subset))])),
+        "popularity decile": (deciles, [*map(str, range(1, 11))]),
+        "cold start": (start, ["warm", "cold user", "cold item"]),
+    }
     return {
-        "history length": _quartiles(lengths),
-        "popularity decile": pd.Categorical.from_codes(
-            deciles, pd.Index([*map(str, range(1, 11))])
-        ),
-        "cold start": pd.Categorical.from_codes(
-            start, pd.Index(["warm", "cold user", "cold item"])
-        ),
+        name: pd.Categorical.from_codes(codes, pd.Index(categories))
+        for name, (codes, categories) in coded.items()
     }
 
 
@@ -60,10 +58,9 @@ def segment_metrics(
     return pd.DataFrame(rows).set_index(["segmentation", "segment"])
 
 
-def _quartiles(lengths: NDArray[np.int64]) -> pd.Categorical[str]:
-    """Up to four segments of about equal size, named by their bounds."""
+def _quartiles(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[str]]:
+    """Up to four segments of about equal size: their codes, [n], and names, the bounds."""
     edges = np.unique(np.quantile(lengths, [0.25, 0.5, 0.75, 1.0], method="inverted_cdf"))
     codes = np.searchsorted(edges, lengths)
     lows = [lengths[codes == code].min() for code in range(len(edges))]
-    names = [f"{low} to {high}" for low, high in zip(lows, edges, strict=True)]
-    return pd.Categorical.from_codes(codes, pd.Index(names))
+    return codes, [f"{low} to {high}" for low, high in zip(lows, edges, strict=True)]

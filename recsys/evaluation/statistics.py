@@ -7,6 +7,7 @@ number of occurrences of each value, which costs the same for any number of user
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -66,12 +67,7 @@ def wilcoxon_p(differences: Values) -> float:
 
 
 def holm(p_values: Values) -> Values:
-    """Adjust p-values for multiple comparisons (Holm 1979).
-
-    Example:
-        >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
-        [0.03, 0.06, 0.06]
-    """
+    """Adjust p-values for multiple comparisons (Holm 1979)."""
     order = np.argsort(p_values, kind="stable")
     steps = p_values[order] * np.arange(len(p_values), 0, -1)
     adjusted = np.empty(len(p_values))
@@ -135,11 +131,10 @@ def significance_table(
 def confidence_intervals(ranks: pd.DataFrame, ks: Sequence[int]) -> pd.DataFrame:
     """Compute the `mean` of every metric, with its 95% interval (`low`, `high`), one row each."""
     rows = {}
-    for metric in METRICS:
-        for k in ks:
-            values = _metric_by_user(ranks, metric, k)
-            low, high = bootstrap_interval(values)
-            rows[f"{metric}_at_{k}"] = {"mean": values.mean(), "low": low, "high": high}
+    for metric, k in product(METRICS, ks):
+        values = _metric_by_user(ranks, metric, k)
+        low, high = bootstrap_interval(values)
+        rows[f"{metric}_at_{k}"] = {"mean": values.mean(), "low": low, "high": high}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
 
 

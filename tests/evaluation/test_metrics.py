@@ -23,7 +23,6 @@ from recsys.evaluation.metrics import (
     hit_rate,
     list_quality,
     mean_metrics,
-    mean_popularity,
     mrr,
     ndcg,
     novelty,
@@ -273,11 +272,9 @@ def test_gini_is_half_the_relative_mean_difference(items):
     assert gini(np.array(items, dtype=np.int32)[:, None], 7) == pytest.approx(expected)
 
 
-def test_popularity_and_novelty_by_hand():
+def test_novelty_by_hand():
     popularity = np.array([1 / 2, 1 / 4, 0])
-    # Item 0 three times, items 1 and 2 once.
-    assert mean_popularity(SHORT_LISTS, popularity) == pytest.approx((3 / 2 + 1 / 4 + 0) / 5)
-    # 1 and 2 bits; 3 bits for item 2, as if it had one of 8 users.
+    # Item 0, three times, has 1 bit and item 1 has 2; item 2 has 3, as if it had one of 8 users.
     assert novelty(SHORT_LISTS, popularity, n_users=8) == pytest.approx((3 * 1 + 2 + 3) / 5)
 
 

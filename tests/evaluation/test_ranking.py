@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.evaluation import CatalogueAdapter, DotProductScorer, measure_latency, rank
-from recsys.evaluation.ranking import ITEM_BLOCK, ItemBlocks
+from recsys.evaluation.ranking import ITEM_BLOCK, accumulate_products
 from recsys.evaluation.streaming_rank import RankAccumulator
 from recsys.vocabulary import Vocabulary
 
@@ -218,9 +218,10 @@ def test_few_scores_are_computed_for_targets_beyond_max_rank():
     rng = np.random.default_rng(2)
     n, n_items = 200, 20 * ITEM_BLOCK
     users = rng.standard_normal((n, 4)).astype(np.float32).view(Counted)
-    blocks = ItemBlocks(rng.standard_normal((n_items, 4)).astype(np.float32))
+    vectors = rng.standard_normal((n_items, 4)).astype(np.float32)
     targets = rng.integers(0, n_items, n).astype(np.int32)
-    blocks.accumulate(users, RankAccumulator([np.empty(0, np.int32)] * n, targets, max_rank=10))
+    accumulator = RankAccumulator([np.empty(0, np.int32)] * n, targets, max_rank=10)
+    accumulate_products(vectors, users, accumulator)
     assert sum(n_computed) < 0.3 * n * n_items
 
 
