@@ -1,18 +1,17 @@
 """Counting on a Dask cluster: the same counts, with the users divided among the workers.
 
-The row groups of Parquet files are split into partitions of users, by a hash of the user id. Each
-block of rows of X is counted for every partition, and the blocks of all partitions are added in
-pairs and written. X is a sum over users, and the counts are integers, so the result does not depend
-on the partitions. Every task can be repeated with the same result, and files appear complete or not
-at all, so Dask recomputes the results of a lost worker. Dask is imported on the first count.
+Row groups of Parquet files are split into partitions of users, by a hash of the user id. Each block
+of rows of X is counted for every partition, and the sum is written. The counts are integers, so the
+result does not depend on the partitions. Tasks are deterministic and files are written atomically,
+so that Dask can recompute the results of a lost worker. Dask is imported on the first count.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -56,15 +55,13 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 Submit = Callable[..., "Future[Any]"]
+RowGroupReader = Callable[[], pa.Table]
 Partition = tuple[Interactions, ReadReport]
 """Ratings of some users, with the items of these users only."""
 
-_ROW_BYTES: Final = 150
-"""Approximate memory per rating while a partition is read."""
-_ENTRY_BYTES: Final = 40
-"""Approximate memory per entry while two blocks are added."""
-_WORKER_TIMEOUT: Final = 60
-"""Seconds to wait for the first worker."""
+_ROW_BYTES: Final = 150  # approximate memory per rating while a partition is read
+_ENTRY_BYTES: Final = 40  # approximate memory per entry while two blocks are added
+_WORKER_TIMEOUT: Final = 60  # seconds to wait for the first worker
 
 
 def count_on_cluster(
@@ -81,7 +78,7 @@ def count_on_cluster(
     on_block: Callable[[int, int], object] | None = None,
     on_report: ReportCallback = warn_on_report,
 ) -> CooccurrenceBlocks:
-    """Count co-occurrences on the workers of a Dask cluster.
+    """Count co-occurrences on the workers of a Dask cluster, and open the counts.
 
     The counts equal `count_cooccurrence(read_ratings(source), min_rating, window=window)`. Losing
     a worker costs time only. Each partition is read and checked separately by `read_ratings`.
@@ -103,9 +100,6 @@ def count_on_cluster(
         on_block: called with the number of blocks written and the total.
         on_report: called with the report of what was read and what was quarantined.
 
-    Returns:
-        A reader of the blocks.
-
     Raises:
         DataError: the source cannot be used, has no positive interactions, or a worker does not
             see `folder`.
@@ -126,41 +120,19 @@ def count_on_cluster(
         submit: Submit = partial(client.submit, pure=False)  # the files may have changed
         threads, work = sum(client.nthreads().values()), Path(scratch)
         n = n_partitions or max(threads, -(-n_rows * _ROW_BYTES * 2 // limit))
-        scattered = [
-            submit(scatter_users, group, n, work, f"{number:06d}")
-            for number, group in enumerate(groups)
-        ]
-        partitions = [submit(collect_partition, scattered, index, checks) for index in range(n)]
-        results = client.gather([submit(partition_stats, part, min_rating) for part in partitions])
-        stats = [part for part in results if part is not None]
-        on_report(merge_reports(str(source), [part.report for part in stats]))
-        highest = max(part.highest for part in stats)
-        if not any(part.n_positives for part in stats):
-            raise no_positives_error(min_rating, highest)
-        settings = min_rating, window, limit
-        plans, ids, sizes = _plan(submit, zip(partitions, results, strict=True), settings)
-        item_counts, max_entries = sizes
-        blocks = split_rows(np.minimum(max_entries, len(ids) - 1), limit // 2 // _ENTRY_BYTES)
-        del scattered, partitions  # Dask keeps them for as long as the plans need them
+        partitions = _read_partitions(submit, groups, work, n, checks, min_rating)
+        on_report(merge_reports(str(source), [part.report for _, part in partitions]))
+        plans, metadata, max_entries = _plan(submit, partitions, min_rating, window, limit)
+        del partitions  # Dask keeps them for as long as the plans need them
+        blocks = split_rows(max_entries, limit // 2 // _ENTRY_BYTES)
         written = []
         for block in _count_blocks(submit, plans, blocks, work, 2 + threads // len(plans)):
             (work / block.name).replace(tmp_path / block.name)
             written.append(block)
             if on_block is not None:
                 on_block(len(written), len(blocks))
-        written.sort(key=lambda block: block.start)
-        metadata = CountMetadata(
-            item_counts=item_counts,
-            n_users=sum(part.n_users for part in stats),
-            min_rating=None if highest == -np.inf else min_rating,
-            items=Vocabulary(ids),
-            window=window,
-        )
-        finalize_blocks(tmp_path, written, metadata)
+        finalize_blocks(tmp_path, sorted(written, key=lambda block: block.start), metadata)
     return open_blocks(folder, verify=False)
-
-
-# The client: what it submits, and in what order.
 
 
 @contextmanager
@@ -169,9 +141,7 @@ def _connect(cluster: Client | str) -> Iterator[Client]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise ConfigError(
-            "counting on a cluster needs Dask, which is not installed: pip install -e '.[dask]'"
-        ) from error
+        raise ConfigError("counting on a cluster needs Dask: pip install -e '.[dask]'") from error
     with ExitStack() as stack:
         try:
             client = cluster
@@ -186,24 +156,57 @@ def _connect(cluster: Client | str) -> Iterator[Client]:
         yield client
 
 
+def _read_partitions(
+    submit: Submit,
+    groups: Sequence[RowGroupReader],
+    work: Path,
+    n: int,
+    checks: Checks,
+    min_rating: float | None,
+) -> list[tuple[Future[Partition], PartitionStats]]:
+    """Divide the users among n partitions, of which those without rows are left out."""
+    scattered = [submit(scatter_users, *group, n, work) for group in enumerate(groups)]
+    files = [future.result() for future in scattered]
+    futures = [
+        submit(collect_partition, [group[index] for group in files if index in group], checks)
+        for index in sorted(set().union(*files))
+    ]
+    stats = [submit(partition_stats, future, min_rating) for future in futures]
+    return [(future, part.result()) for future, part in zip(futures, stats, strict=True)]
+
+
 def _plan(
     submit: Submit,
-    partitions: Iterable[tuple[Future[Any], PartitionStats | None]],
-    settings: tuple[float | None, Window | None, int],
-) -> tuple[list[Future[Any]], NDArray[Any], NDArray[np.int64]]:
-    """Plan the count of each partition; `settings` are the last arguments of `plan_partition`.
-
-    Returns:
-        The `CountPlan`s, the item ids of all partitions, ascending, and the sum of `sizes_of`.
-    """
-    used = [(future, part) for future, part in partitions if part is not None and part.n_users]
-    all_ids = [submit(lambda partition: partition[0].items.ids, future) for future, _ in used]
+    partitions: Sequence[tuple[Future[Partition], PartitionStats]],
+    min_rating: float | None,
+    window: Window | None,
+    memory_limit: int,
+) -> tuple[list[Future[CountPlan]], CountMetadata, NDArray[np.int64]]:
+    """Plan the count of each partition; also returns the maximum entries of each row of X."""
+    highest = max(part.highest for _, part in partitions)
+    if not any(part.n_positives for _, part in partitions):
+        raise no_positives_error(min_rating, highest)
+    used = [future for future, part in partitions if part.n_users]
+    all_ids = [submit(lambda partition: partition[0].items.ids, future) for future in used]
     ids = _tree_reduce(submit, np.union1d, all_ids)
     plans = [
-        submit(plan_partition, future, ids, *settings) for future, part in used if part.n_positives
+        submit(plan_partition, future, ids, min_rating, window, memory_limit)
+        for future, part in partitions
+        if part.n_positives
     ]
-    sizes = _tree_reduce(submit, operator.add, [submit(sizes_of, plan) for plan in plans])
-    return plans, ids.result(), sizes.result()
+    sizes = [
+        submit(lambda plan: np.stack([plan.counter.item_counts, plan.counter.max_entries]), plan)
+        for plan in plans
+    ]
+    item_counts, max_entries = _tree_reduce(submit, operator.add, sizes).result()
+    metadata = CountMetadata(
+        item_counts=item_counts,
+        n_users=sum(part.n_users for _, part in partitions),
+        min_rating=None if highest == -np.inf else min_rating,
+        items=Vocabulary(ids.result()),
+        window=window,
+    )
+    return plans, metadata, np.minimum(max_entries, metadata.n_items - 1)
 
 
 def _tree_reduce(
@@ -227,7 +230,8 @@ def _count_blocks(
     from distributed import as_completed
 
     def start_block(start: int, stop: int) -> Future[Any]:
-        parts = [submit(count_rows, plan, start, stop) for plan in plans]
+        # The copy releases the unused capacity.
+        parts = [submit(lambda plan: plan.count_block(start, stop).copy(), plan) for plan in plans]
         return submit(write_rows, _tree_reduce(submit, add_blocks, parts), work)
 
     waiting = iter(blocks)
@@ -253,32 +257,8 @@ def merge_reports(source: str, reports: Sequence[ReadReport]) -> ReadReport:
     )
 
 
-# The workers, first step: row groups of the source → files by partition → partitions of users.
-
-
-@dataclass(frozen=True)
-class RowGroup:
-    """A row group of a Parquet file, the schema of the whole source, and its column names."""
-
-    fragment: pyarrow.dataset.Fragment
-    schema: pa.Schema
-    source_names: Mapping[str, str]
-
-    def read(self) -> pa.Table:
-        """Read the rows under our column names; ids are 64-bit integers or text."""
-        fields = {ours: pyarrow.dataset.field(name) for ours, name in self.source_names.items()}
-        try:
-            table = self.fragment.to_table(schema=self.schema, columns=fields)
-        except READ_ERRORS as error:
-            raise DataError(f"{self.fragment.path}: cannot be read as Parquet: {error}") from error
-        for name in (names.USER_ID, names.ITEM_ID):
-            ids = _normalize_ids(table[name], self.source_names[name])
-            table = table.set_column(table.schema.get_field_index(name), name, ids)
-        return table
-
-
-def row_groups(source: Path, columns: Mapping[str, str] | None) -> tuple[list[RowGroup], int]:
-    """The row groups of a Parquet file or a folder of them, and the number of rows."""
+def row_groups(source: Path, columns: Mapping[str, str] | None) -> tuple[list[RowGroupReader], int]:
+    """Readers of the row groups of a Parquet file or a folder of them, and the number of rows."""
     detected = detect_layout(source.absolute())
     if detected.name != "parquet":
         raise DataError(
@@ -290,8 +270,8 @@ def row_groups(source: Path, columns: Mapping[str, str] | None) -> tuple[list[Ro
         dataset = pyarrow.dataset.dataset(paths, format="parquet", partitioning="hive")
         chosen = select_columns(dataset.schema.names, columns, str(source))
         source_names = {ours: dataset.schema.names[index] for ours, index in chosen.items()}
-        groups = [
-            RowGroup(group, dataset.schema, source_names)
+        groups: list[RowGroupReader] = [
+            partial(read_row_group, group, dataset.schema, source_names)
             for fragment in dataset.get_fragments()
             for group in fragment.split_by_row_group()
         ]
@@ -301,6 +281,21 @@ def row_groups(source: Path, columns: Mapping[str, str] | None) -> tuple[list[Ro
     if not n_rows:
         raise DataError(f"{source}: the file has no rows")
     return groups, n_rows
+
+
+def read_row_group(
+    group: pyarrow.dataset.Fragment, schema: pa.Schema, source_names: Mapping[str, str]
+) -> pa.Table:
+    """Read rows under our column names; ids are 64-bit integers or text."""
+    fields = {ours: pyarrow.dataset.field(name) for ours, name in source_names.items()}
+    try:
+        table = group.to_table(schema=schema, columns=fields)
+    except READ_ERRORS as error:
+        raise DataError(f"{group.path}: cannot be read as Parquet: {error}") from error
+    for name in (names.USER_ID, names.ITEM_ID):
+        ids = _normalize_ids(table[name], source_names[name])
+        table = table.set_column(table.schema.get_field_index(name), name, ids)
+    return table
 
 
 def _normalize_ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
@@ -317,20 +312,21 @@ def _normalize_ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     )
 
 
-def scatter_users(group: RowGroup, n_partitions: int, folder: Path, name: str) -> list[Path | None]:
-    """Write the rows of a row group to one file for each partition; None if it has no rows."""
+def scatter_users(
+    number: int, read: RowGroupReader, n_partitions: int, folder: Path
+) -> dict[int, Path]:
+    """Write the rows of a row group to one file for each partition that has any."""
     _require_shared_storage(folder)
-    table = group.read()
+    table = read()
     partition = partition_of(table[names.USER_ID], n_partitions)
     order = np.argsort(partition, kind="stable")
     ends = np.bincount(partition, minlength=n_partitions).cumsum()
-    files: list[Path | None] = []
+    files = {}
     for index, rows in enumerate(np.split(order, ends[:-1])):
-        path = folder / f"users-{index:05d}-{name}.parquet" if len(rows) else None
-        if path is not None:
-            with atomic_file(path) as tmp_path:
+        if len(rows):
+            files[index] = folder / f"users-{index:05d}-{number:06d}.parquet"
+            with atomic_file(files[index]) as tmp_path:
                 pyarrow.parquet.write_table(table.take(rows), tmp_path)
-        files.append(path)
     return files
 
 
@@ -355,37 +351,26 @@ class PartitionStats(NamedTuple):
 
     n_users: int
     n_positives: int
-    highest: float
-    """Highest rating; −∞ if there are none."""
+    highest: float  # rating; −∞ if there are none
     report: ReadReport
 
 
-def collect_partition(
-    scattered: Sequence[Sequence[Path | None]], index: int, checks: Checks
-) -> Partition | None:
-    """Read and check the rows of one partition, in the order of the row groups; None if empty."""
-    files = [path for group in scattered if (path := group[index]) is not None]
-    if not files:
-        return None
+def collect_partition(files: Sequence[Path], checks: Checks) -> Partition:
+    """Read and check the rows of one partition, in the order of the row groups."""
     table = pa.concat_tables([pyarrow.parquet.read_table(path) for path in files])
     reports: list[ReadReport] = []
     frame = table.to_pandas(types_mapper=pd.ArrowDtype)
     return read_ratings(frame, checks=checks, on_report=reports.append), reports[0]
 
 
-def partition_stats(partition: Partition | None, min_rating: float | None) -> PartitionStats | None:
+def partition_stats(partition: Partition, min_rating: float | None) -> PartitionStats:
     """Summarize a partition."""
-    if partition is None:
-        return None
     log, report = partition
     if log.rating is None:
         return PartitionStats(log.n_users, len(log), -np.inf, report)
     lowest = -np.inf if min_rating is None else min_rating
     n_positives = int(np.count_nonzero(log.rating >= lowest))
     return PartitionStats(log.n_users, n_positives, log.rating.max(initial=-np.inf), report)
-
-
-# The workers, second step: a plan for each partition → its blocks of rows → their sums on disk.
 
 
 def plan_partition(
@@ -401,16 +386,6 @@ def plan_partition(
     log = replace(log, item_index=index[log.item_index], items=Vocabulary(ids))
     runtime = Runtime(threads=1)  # Dask runs one task for each thread of the cluster
     return plan_count(log, min_rating, window=window, memory_limit=memory_limit, runtime=runtime)
-
-
-def sizes_of(plan: CountPlan) -> NDArray[np.int64]:
-    """Users of each item and maximum entries of each row; both can be added, [2, n_items]."""
-    return np.stack([plan.counter.item_counts, plan.counter.max_entries])
-
-
-def count_rows(plan: CountPlan, start: int, stop: int) -> RowBlock:
-    """Count rows `start` to `stop` of one partition."""
-    return plan.count_block(start, stop).copy()  # releases the unused capacity
 
 
 def add_blocks(a: RowBlock, b: RowBlock) -> RowBlock:

@@ -1,11 +1,9 @@
 """Synthetic movie ratings with the structure of real ones, for tests and offline use.
 
-Users have tastes, and a few movies have most of the ratings. A user watches in sessions: a few
-titles of one taste in a row. Series are watched in order and sometimes abandoned. The next item
-therefore depends on the latest ones, and a model of ordered histories can beat one of sets.
-
-A title is a single movie, a series or a planted pair. Shapes: T titles, N movies, U users of a
-block, M sampled titles, R ratings.
+Users have tastes, and a few movies have most of the ratings. A user watches a few titles of one
+taste in a row; series are watched in order. The next item thus depends on the latest ones.
+Shapes: T titles (movies, series or planted pairs), N movies, U users of a block, M samples,
+R ratings.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.random import Generator
+from numpy.random import Generator, SeedSequence, default_rng
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
@@ -51,7 +49,7 @@ _ENDINGS: Final = """Glass Dawn Paris Silence Thunder Berlin Ashes Moonlight Vie
 _NUMERALS: Final = ("", " II", " III", " IV", " V")
 
 _BLOCK_RATINGS: Final = 500_000  # about 100 MB of memory per block
-_CATALOGUE_STREAM, _USERS_STREAM = 0, 1
+_CATALOGUE_STREAM, _USERS_STREAM = 0, 1  # independent streams of random numbers
 _POPULAR_FRACTION: Final = 0.1  # planted pairs are among the most popular titles
 _MIN_TASTE: Final = 1e-3  # added to each taste: any user may watch any title
 _SORT_ENTRIES: Final = 1_000_000  # weights in memory when the whole catalogue is sorted
@@ -108,10 +106,6 @@ class SyntheticConfig(Config):
     def n_blocks(self) -> int:
         """Number of blocks of users; the last may be smaller."""
         return -(-self.n_users // self.users_per_block)
-
-    def rng(self, *stream: int) -> Generator:
-        """A generator of an independent stream of random numbers."""
-        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=stream))
 
 
 def synthesise_ratings(
@@ -224,7 +218,7 @@ def _generate_titles(config: SyntheticConfig, rng: Generator) -> Titles:
 
 def generate_movies(config: SyntheticConfig) -> tuple[Titles, pd.DataFrame]:
     """Generate the titles, and the movies by id: item_id, title (with numeral and year), genres."""
-    rng = config.rng(_CATALOGUE_STREAM)
+    rng = default_rng(SeedSequence(config.seed, spawn_key=(_CATALOGUE_STREAM,)))
     titles = _generate_titles(config, rng)
     n_titles, n_items = len(titles.n_movies), len(titles.item_ids)
     # 216,900 unique names, short ones first.
@@ -254,7 +248,7 @@ def generate_movies(config: SyntheticConfig) -> tuple[Titles, pd.DataFrame]:
 
 def generate_block(titles: Titles, config: SyntheticConfig, block: int) -> pd.DataFrame:
     """Generate the ratings of a block of users, which do not depend on other blocks."""
-    rng = config.rng(_USERS_STREAM, block)
+    rng = default_rng(SeedSequence(config.seed, spawn_key=(_USERS_STREAM, block)))
     first_user = block * config.users_per_block
     n_users = min(config.users_per_block, config.n_users - first_user)
     # Rows sum to one, [U, n_tastes].
@@ -314,8 +308,7 @@ def _truncate(sampled: _Ints, n_events: _Ints) -> _Ints:
     """Cut the rows of each user, which are sorted by user, at `n_events[u]` movies."""
     user, title, n_movies = sampled.T
     before = n_movies.cumsum() - n_movies
-    first = np.searchsorted(user, np.arange(len(n_events)))
-    missing = n_events[user] - (before - before[first][user])
+    missing = n_events[user] - (before - before[np.searchsorted(user, user)])
     sampled = np.stack([user, title, np.minimum(n_movies, missing.clip(0))], axis=1)
     return sampled[sampled[:, 2] > 0]
 
@@ -323,15 +316,11 @@ def _truncate(sampled: _Ints, n_events: _Ints) -> _Ints:
 class _TitleSampler:
     """Samples titles for the users of a block."""
 
-    def __init__(
-        self, titles: Titles, tastes: _Floats, sequel_probability: float, rng: Generator
-    ) -> None:
-        self._titles, self._tastes, self._rng = titles, tastes, rng
-        self._sequel_probability = sequel_probability
+    def __init__(self, titles: Titles, tastes: _Floats, sequel_p: float, rng: Generator) -> None:
+        self._titles, self._tastes, self._sequel_p, self._rng = titles, tastes, sequel_p, rng
         n_users, self._n_tastes = tastes.shape
-        # Cumulative appeal of the titles, grouped by taste.
         self._by_taste = np.argsort(titles.taste, kind="stable")  # [T]
-        self._ends = np.exp(titles.log_appeal[self._by_taste]).cumsum()  # [T]
+        self._ends = np.exp(titles.log_appeal[self._by_taste]).cumsum()  # cumulative appeal, [T]
         n_titles_until = np.bincount(titles.taste, minlength=self._n_tastes).cumsum()
         self._bounds = np.concatenate([[0.0], self._ends])[np.append(0, n_titles_until)]
         # Cumulative probabilities of the tastes; those of user u are in [u, u + 1].
@@ -367,7 +356,7 @@ class _TitleSampler:
 
     def _draw_n_movies(self, user: _Ints, title: _Ints) -> _Ints:
         """Append how many movies of each title are watched; both of a planted pair always are."""
-        n_movies = self._rng.geometric(1 - self._sequel_probability, len(user))
+        n_movies = self._rng.geometric(1 - self._sequel_p, len(user))
         n_movies[title < self._titles.n_pairs] = 2
         n_movies = np.minimum(n_movies, self._titles.n_movies[title])
         return np.stack([user, title, n_movies], axis=1)
@@ -380,9 +369,7 @@ def _order_sessions(
     group = sampled[:, 0] * config.n_tastes + titles.taste[sampled[:, 1]]
     sampled = sampled[np.argsort(group, kind="stable")]
     group.sort()
-    rows = np.arange(len(group))
-    is_first = np.diff(group, prepend=-1) != 0
-    rank = rows - np.maximum.accumulate(np.where(is_first, rows, 0))
+    rank = np.arange(len(group)) - np.searchsorted(group, group)
     session = (rank % config.titles_per_session == 0).cumsum() - 1
     start = sampled[:, 0] + rng.random(len(group))[session]
     order = np.lexsort((rng.random(len(group)), start))
@@ -412,7 +399,7 @@ def _generate_timestamps(user: _Ints, session: _Ints, n_users: int, rng: Generat
     pause = ((1 + rng.exponential(4.0, n)) * _DAY).astype(np.int64)
     gap = duration + pause * (np.diff(session, prepend=-1) != 0)
     seconds = gap.cumsum()
-    first = np.searchsorted(user, np.arange(n_users))
+    first = np.searchsorted(user, user)
     joined = _START + rng.integers(0, 3 * _YEAR, n_users)
-    timestamps: _Ints = seconds + (joined - seconds[first] + gap[first])[user]
+    timestamps: _Ints = joined[user] + seconds - seconds[first] + gap[first]
     return timestamps

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from recsys.config import available_threads
-from recsys.evaluation.streaming_rank import Block, RankAccumulator
+from recsys.evaluation.streaming_rank import RankAccumulator
 from recsys.vocabulary import Vocabulary
 
 Floats = NDArray[np.float32]
@@ -172,8 +172,7 @@ def accumulate_products(vectors_ND: Floats, users_BD: Floats, accumulator: RankA
         _set_target_scores(vectors_ND, users_BD, accumulator)
         for first in range(0, len(vectors_ND), ITEM_BLOCK):
             block = vectors_ND[first : first + ITEM_BLOCK]
-            scores = users_BD @ _pad(block).T
-            accumulator.update(Block(scores, first, len(block)))
+            accumulator.update(users_BD @ _pad(block).T, first, len(block))
             active = accumulator.prune()
             if active is not None:
                 users_BD = users_BD[active]
@@ -198,4 +197,4 @@ def _pad(block: Floats) -> Floats:
 def _accumulate_scores(scores_BN: Floats, accumulator: RankAccumulator) -> None:
     rows = np.arange(len(scores_BN))
     accumulator.set_target_scores(scores_BN[rows, accumulator.active_targets])
-    accumulator.update(Block(scores_BN, 0, scores_BN.shape[1]))
+    accumulator.update(scores_BN, 0, scores_BN.shape[1])

@@ -91,24 +91,16 @@ def significance_table(
 ) -> pd.DataFrame:
     """Test the difference of every model to a reference model, on the same users.
 
-    Args:
-        reference: name of the reference model.
-        ranks: `user_id` and `rank` of each model, as from `Report.to_frame`, by name.
-        metric: a key of `METRICS`.
-        k: list length.
-
-    Returns:
-        One row per other model: `difference` (model − reference), its 95% interval (`low`,
-        `high`), and the two-sided p-values of three tests. `p_holm` is `p_randomization`,
-        adjusted for the number of models.
+    `ranks` holds the `user_id` and `rank` of each model by name, as from `Report.to_frame`;
+    `metric` is a key of `METRICS`. The table has one row per other model: `difference` (model −
+    reference), its 95% interval (`low`, `high`), and the two-sided p-values of three tests.
+    `p_holm` is `p_randomization`, adjusted for the number of models.
 
     Raises:
         ValueError: two models are not comparable.
     """
     rows = {}
-    for name in ranks:
-        if name == reference:
-            continue
+    for name in [name for name in ranks if name != reference]:
         try:
             differences = paired_differences(ranks[name], ranks[reference], metric, k)
         except ValueError as error:

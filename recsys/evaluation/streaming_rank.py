@@ -15,15 +15,9 @@ from numpy.typing import NDArray
 Items = NDArray[np.int32]
 Indices = NDArray[np.int64]
 
+Block = tuple[NDArray[Any], int, int]  # the arguments of `RankAccumulator.update`
+
 _STRIDE = 64  # scores that are compared with the lowest listed score at once
-
-
-class Block(NamedTuple):
-    """The scores of `width` items from item `first` on, [R, at least width]."""
-
-    scores: NDArray[Any]
-    first: int
-    width: int
 
 
 class SeenItems(NamedTuple):
@@ -80,11 +74,12 @@ class RankAccumulator:
         if len(self._rows) == len(self.top):
             self._best = np.full(self.top.shape, -np.inf, dtype=scores.dtype)
 
-    def update(self, block: Block) -> None:
-        """Add the scores of the next items; blocks arrive in the order of the items."""
+    def update(self, scores: NDArray[Any], first: int, width: int) -> None:
+        """Add the scores of the next `width` items, from `first` on, [R, at least width]."""
+        block = scores, first, width
         if self._has_targets:
-            scores, rows, targets = self._target_scores, self._rows, self._targets
-            _count_better(block, scores, rows, targets, self._seen, self._n_better)
+            target_scores, rows, targets = self._target_scores, self._rows, self._targets
+            _count_better(block, target_scores, rows, targets, self._seen, self._n_better)
         if self.top.shape[1]:
             _update_top(block, self._seen, self._best, self.top)
 
@@ -124,10 +119,11 @@ def _count_better(
     run over slices from 0: the compiler then knows that no index is negative and compares 16
     scores per instruction, eight times as fast.
     """
+    scores, first, width = block
     for index in range(len(rows)):
-        row, values, target_score = rows[index], block.scores[index], target_scores[index]
-        target = targets[row] - block.first
-        n_before = min(max(target, 0), block.width)
+        row, values, target_score = rows[index], scores[index], target_scores[index]
+        target = targets[row] - first
+        n_before = min(max(target, 0), width)
         count = 0
         if target_score == -np.inf:
             count = n_before  # all items with a lower index score at least as high
@@ -135,12 +131,12 @@ def _count_better(
             before = values[:n_before]
             for item in range(len(before)):
                 count += before[item] >= target_score
-        after = values[max(target + 1, 0) : block.width]
+        after = values[max(target + 1, 0) : width]
         for item in range(len(after)):
             count += after[item] > target_score
         position = seen.next[row]
-        while position < seen.stops[row] and seen.items[position] < block.first + block.width:
-            item = seen.items[position] - block.first
+        while position < seen.stops[row] and seen.items[position] < first + width:
+            item = seen.items[position] - first
             if item < target:
                 count -= target_score == -np.inf or values[item] >= target_score
             else:
@@ -153,19 +149,20 @@ def _count_better(
 @numba.njit(cache=True, nogil=True)
 def _update_top(block: Block, seen: SeenItems, best: NDArray[Any], top: Items) -> None:
     """Merge the items of this block into the lists: scores `best` and items `top`, [B, k]."""
+    scores, first, width = block
     k = top.shape[1]
     for row in range(len(top)):
-        values, row_best = block.scores[row], best[row]
+        values, row_best = scores[row], best[row]
         row_seen = seen.items[seen.starts[row] : seen.stops[row]]
         n_listed = k
         while n_listed > 0 and top[row, n_listed - 1] < 0:
             n_listed -= 1
-        for chunk in range(0, block.width, _STRIDE):
-            stop = min(chunk + _STRIDE, block.width)
+        for chunk in range(0, width, _STRIDE):
+            stop = min(chunk + _STRIDE, width)
             if n_listed == k and not _any_above(values[chunk:stop], row_best[k - 1]):
                 continue
             for column in range(chunk, stop):
-                value, item = values[column], block.first + column
+                value, item = values[column], first + column
                 if n_listed == k and not value > row_best[k - 1]:
                     continue
                 position = np.searchsorted(row_seen, item)
