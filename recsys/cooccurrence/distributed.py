@@ -56,8 +56,7 @@ if TYPE_CHECKING:
 
 Submit = Callable[..., "Future[Any]"]
 RowGroupReader = Callable[[], pa.Table]
-Partition = tuple[Interactions, ReadReport]
-"""Ratings of some users, with the items of these users only."""
+Partition = tuple[Interactions, ReadReport]  # of some users, with the items of these users only
 
 _ROW_BYTES: Final = 150  # approximate memory per rating while a partition is read
 _ENTRY_BYTES: Final = 40  # approximate memory per entry while two blocks are added
@@ -312,15 +311,13 @@ def _normalize_ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     )
 
 
-def scatter_users(
-    number: int, read: RowGroupReader, n_partitions: int, folder: Path
-) -> dict[int, Path]:
-    """Write the rows of a row group to one file for each partition that has any."""
+def scatter_users(number: int, read: RowGroupReader, n: int, folder: Path) -> dict[int, Path]:
+    """Write the rows of a row group to one file for each of n partitions that has any."""
     _require_shared_storage(folder)
     table = read()
-    partition = partition_of(table[names.USER_ID], n_partitions)
+    partition = partition_of(table[names.USER_ID], n)
     order = np.argsort(partition, kind="stable")
-    ends = np.bincount(partition, minlength=n_partitions).cumsum()
+    ends = np.bincount(partition, minlength=n).cumsum()
     files = {}
     for index, rows in enumerate(np.split(order, ends[:-1])):
         if len(rows):

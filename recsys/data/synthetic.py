@@ -286,8 +286,7 @@ def sample_titles(
     Returns user, title and number of its movies that are watched, sorted by user, [M, 3].
     """
     sampler = _TitleSampler(titles, tastes, config.sequel_probability, rng)
-    finished, pending = [], np.zeros((0, 3), np.int64)
-    missing = n_events
+    finished, pending, missing = [], np.zeros((0, 3), np.int64), n_events
     for _ in range(rounds):
         # Half as many again, because some are repeats.
         n_draws = np.where(missing > 0, missing + missing // 2 + 4, 0)
@@ -299,8 +298,7 @@ def sample_titles(
         is_pending = missing[pending[:, 0]] > 0
         finished.append(pending[~is_pending])
         pending = pending[is_pending]
-    remaining = sampler.draw_remaining(missing, pending)
-    sampled = np.concatenate([*finished, pending, *remaining])
+    sampled = np.concatenate([*finished, pending, *sampler.draw_remaining(missing, pending)])
     return _truncate(sampled[np.argsort(sampled[:, 0], kind="stable")], n_events)
 
 
@@ -394,9 +392,8 @@ def _generate_ratings(
 
 def _generate_timestamps(user: _Ints, session: _Ints, n_users: int, rng: Generator) -> _Ints:
     """Timestamps hours apart within a session and days apart between sessions, [R]."""
-    n = len(user)
-    duration = rng.integers(80 * _MINUTE, 180 * _MINUTE, n)
-    pause = ((1 + rng.exponential(4.0, n)) * _DAY).astype(np.int64)
+    duration = rng.integers(80 * _MINUTE, 180 * _MINUTE, len(user))
+    pause = ((1 + rng.exponential(4.0, len(user))) * _DAY).astype(np.int64)
     gap = duration + pause * (np.diff(session, prepend=-1) != 0)
     seconds = gap.cumsum()
     first = np.searchsorted(user, user)

@@ -39,11 +39,6 @@ class PromotionRule(Config):
     latency_budget_ms: float | None = Field(default=None, gt=0)
     """Largest latency of one recommendation (95th percentile); None for no limit."""
 
-    @property
-    def metric_key(self) -> str:
-        """Metric and cutoff, such as `ndcg_at_10`."""
-        return f"{self.metric}_at_{self.k}"
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -94,6 +89,7 @@ def promote_if_better(
         ValueError: the challenger's report is not comparable, or `latency_ms` is missing.
     """
     rule = rule or PromotionRule()
+    metric = f"{rule.metric}_at_{rule.k}"
     challenger_values = METRICS[rule.metric](challenger.ranks, rule.k)
     mean = float(challenger_values.mean())
     failed = []
@@ -103,7 +99,7 @@ def promote_if_better(
         if latency_ms > budget:
             failed.append(f"latency {latency_ms:.3g} ms exceeds latency_budget_ms = {budget:.3g}")
     if champion is None:
-        return Verdict(not failed, mean, None, rule.metric_key, "", tuple(failed))
+        return Verdict(not failed, mean, None, metric, "", tuple(failed))
     scorer = CatalogueAdapter(*champion, data_items=split.interactions.items)
     report = evaluate(scorer, split, "validation", mask_seen=mask_seen)
     require_comparable({"challenger": challenger.fingerprint, "champion": report.fingerprint})
@@ -114,7 +110,7 @@ def promote_if_better(
     low, high = bootstrap_interval(by_user)
     comparison = f"{improvement:+.4f} (95% interval {low:+.4f} to {high:+.4f}, p = {p:.2g})"
     if improvement <= 0:
-        failed.append(f"{rule.metric_key} did not improve")
+        failed.append(f"{metric} did not improve")
     elif p >= rule.alpha:
         failed.append(
             f"the improvement is not statistically significant (p = {p:.2g}, alpha = {rule.alpha})"
@@ -123,7 +119,7 @@ def promote_if_better(
         failed.append(f"the improvement is smaller than min_improvement = {rule.min_improvement}")
     failed += _check_segments(differences, report.users, split, rule)
     champion_mean = float(champion_values.mean())
-    return Verdict(not failed, mean, champion_mean, rule.metric_key, comparison, tuple(failed))
+    return Verdict(not failed, mean, champion_mean, metric, comparison, tuple(failed))
 
 
 def _check_segments(
@@ -145,5 +141,6 @@ def _check_segments(
         by_user = mean_by_user(differences[is_member], users[is_member])
         _, high = bootstrap_interval(by_user, level=level)
         if high < -rule.segment_margin:
-            failed.append(f"{rule.metric_key} declines by {-by_user.mean():.4f} for {name}")
+            metric = f"{rule.metric}_at_{rule.k}"
+            failed.append(f"{metric} declines by {-by_user.mean():.4f} for {name}")
     return failed

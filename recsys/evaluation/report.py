@@ -26,7 +26,6 @@ FINGERPRINT = "fingerprint"  # key in the attrs of tables of ranks
 
 Fingerprint = Mapping[str, str | int | float]
 
-_METRICS_FILE, _RANKS_FILE = "metrics.json", "ranks.npz"
 _STORED = ("fingerprint", "metrics", "list_quality", "set_metrics")
 
 
@@ -114,9 +113,7 @@ def evaluate_metric(
     return float(METRICS[name](ranks, int(k)).mean())
 
 
-def evaluation_fingerprint(
-    split: Split, subset: Subset, *, mask_seen: bool = True
-) -> dict[str, str | int | float]:
+def evaluation_fingerprint(split: Split, subset: Subset, *, mask_seen: bool = True) -> Fingerprint:
     """Return what two comparable results have in common: data, split, targets and ranking."""
     return {
         **split.fingerprint(subset),
@@ -126,11 +123,7 @@ def evaluation_fingerprint(
 
 
 def require_comparable(fingerprints: Mapping[str, Fingerprint]) -> None:
-    """Check that results, by name, have equal fingerprints.
-
-    Raises:
-        ValueError: two fingerprints differ; names the first difference, settings before digests.
-    """
+    """Raise a ValueError with the first difference of fingerprints, settings before digests."""
     (first_name, first), *others = fingerprints.items()
     for name, second in others:
         for key in sorted({**first, **second}, key=lambda key: key.endswith("digest")):
@@ -159,8 +152,8 @@ def comparison_table(reports: Mapping[str, Report], ks: Sequence[int] = CUTOFFS)
 def write_report(report: Report, folder: Path) -> None:
     """Write a report to a folder, which is created if it does not exist."""
     stored = {name: dict(getattr(report, name)) for name in _STORED}
-    write_json(folder / _METRICS_FILE, stored)
-    write_arrays(folder / _RANKS_FILE, ranks=report.ranks, recommended=report.recommended)
+    write_json(folder / "metrics.json", stored)
+    write_arrays(folder / "ranks.npz", ranks=report.ranks, recommended=report.recommended)
 
 
 def read_report(folder: Path, split: Split, subset: Subset) -> Report:
@@ -169,11 +162,11 @@ def read_report(folder: Path, split: Split, subset: Subset) -> Report:
     Raises:
         BundleError: a file is missing or damaged, or the report is of other data or targets.
     """
-    stored = read_json(folder / _METRICS_FILE)
+    stored = read_json(folder / "metrics.json")
     if stored.get("fingerprint") != evaluation_fingerprint(split, subset):
         raise BundleError(f"the report in {folder} is of other data or other targets")
     try:
-        arrays = read_arrays(folder / _RANKS_FILE)
+        arrays = read_arrays(folder / "ranks.npz")
         return Report(
             **{name: stored[name] for name in _STORED},
             ranks=arrays["ranks"],

@@ -71,8 +71,7 @@ class RankAccumulator:
     def set_target_scores(self, scores: NDArray[Any]) -> None:
         """Set the scores of the active targets, [R]; ignored where there is no target."""
         self._target_scores = np.where(np.isnan(scores), -np.inf, scores).astype(scores.dtype)
-        if len(self._rows) == len(self.top):
-            self._best = np.full(self.top.shape, -np.inf, dtype=scores.dtype)
+        self._best = np.full(self.top.shape, -np.inf, dtype=scores.dtype)
 
     def update(self, scores: NDArray[Any], first: int, width: int) -> None:
         """Add the scores of the next `width` items, from `first` on, [R, at least width]."""
