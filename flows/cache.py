@@ -100,6 +100,7 @@ def run_cached(
     the tag `cached_from`.
     """
     fault = find_fault(folder, parts)
+    run.tag_cache(folder)
     if fault is None:
         run.set_tags({"cached_from": folder.as_posix()})
     elif folder.exists():

@@ -64,7 +64,10 @@ class SearchSpace(Config):
                 given = dict(zip(choices, values, strict=True))
                 name = " ".join([stage, *(f"{name}={value}" for name, value in given.items())])
                 config_class = EmbeddingConfig if stage == "embeddings" else SessionConfig
-                trials[name] = config_class.model_validate(given)
+                try:
+                    trials[name] = config_class.model_validate(given)
+                except ValidationError as error:
+                    raise ValueError(f"{stage}.{format_validation_error(error)}") from error
         return trials
 
 

@@ -41,7 +41,8 @@ def format_validation_error(error: ValidationError) -> str:
     messages = []
     for fault in error.errors():
         field, message = ".".join(map(str, fault["loc"])), fault["msg"]
-        messages.append(f"{field} = {fault['input']!r}: {message}" if field else message)
+        value = "" if fault["type"] == "missing" else f" = {fault['input']!r}"
+        messages.append(f"{field}{value}: {message}" if field else message)
     return "; ".join(messages).replace("Value error, ", "")
 
 

@@ -119,7 +119,7 @@ def to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def print_table(frame: pd.DataFrame, title: str) -> None:
-    """Print a frame to standard output, with numbers right-aligned and rounded to four decimals."""
+    """Print a frame to standard output, with numbers right-aligned and with four decimals."""
     # In a file or pipe, the width is not limited to that of a terminal.
     console = Console() if Console().is_terminal else Console(width=200)
     # Not as the title of the table, which would wrap it to the table's width.
@@ -133,5 +133,10 @@ def print_table(frame: pd.DataFrame, title: str) -> None:
         is_number = pd.api.types.is_numeric_dtype(frame[name])
         table.add_column(Text(heading), justify="right" if is_number else "left")
     for row in frame.itertuples(index=False):
-        table.add_row(*(Text(f"{x:.4f}" if isinstance(x, float) else str(x)) for x in row))
+        table.add_row(*(Text(_number_text(x) if isinstance(x, float) else str(x)) for x in row))
     console.print(table)
+
+
+def _number_text(value: float) -> str:
+    """Four decimals, or two significant digits for a value that would be shown as zero."""
+    return f"{value:.1e}" if 0 < abs(value) < 5e-5 else f"{value:.4f}"

@@ -80,6 +80,11 @@ def test_table_has_a_title_and_four_decimals(piped, capsys):
     assert rows == [["lstm", "0.3333", "1"], ["als", "2.0000", "2"]]
 
 
+def test_small_numbers_are_not_printed_as_zero(piped, capsys):
+    text = printed(capsys, probability=[0.5, 3.21e-6, 0.0])
+    assert [line.strip() for line in text.splitlines()[3:]] == ["0.5000", "3.2e-06", "0.0000"]
+
+
 def test_text_is_left_aligned_and_numbers_right_aligned(piped, capsys):
     text = printed(capsys, model=["lstm", "x"], rank=[1000, 2])
     assert text.splitlines()[-2:] == ["lstm    1000", "x          2"]

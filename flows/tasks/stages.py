@@ -196,6 +196,8 @@ def train_session_model(
             targets=split.fingerprint("validation"),  # which select the best epoch
             source=source_hash(),
         )
+        checkpoint = cache_path("checkpoints", key)
+        child.tag_cache(checkpoint)
         model = fit_session_model(
             split.train,
             config,
@@ -203,7 +205,7 @@ def train_session_model(
             # The parent run has the curves too: MLflow overlays those of several parent runs.
             on_epoch=compose(history, child.on_epoch, run.on_epoch, show),
             validate=lambda model: validation_metrics(model, split),
-            checkpoint=cache_path("checkpoints", key),
+            checkpoint=checkpoint,
         )
         losses = history.series("train_loss")
         figure = loss_curve(losses, name.upper(), "cross-entropy per interaction")

@@ -24,7 +24,7 @@ PRIMARY_METRIC = "ndcg_at_10"  # on the validation targets, to choose between mo
 class PromotionRule(Config):
     """The conditions under which a new model replaces the champion."""
 
-    metric: Literal["hit_rate", "ndcg", "mrr"] = "ndcg"
+    metric: Literal[*METRICS] = "ndcg"  # type: ignore[valid-type]
     """Metric to compare."""
     k: int = Field(default=10, ge=1)
     """Cutoff of the metric."""

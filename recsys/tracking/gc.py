@@ -25,7 +25,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from recsys.errors import TrackingError
-from recsys.tracking.runs import PROCESS_TAG
+from recsys.tracking.runs import CACHE_TAG, PROCESS_TAG
 
 _TREES_PER_PROCESS = 20  # whose ids are arguments of one `mlflow gc`
 
@@ -104,10 +104,13 @@ def old_folders(
 ) -> list[tuple[Path, datetime, int]]:
     """Select the folders of a cache last written to before a time and used by no run of `keep`.
 
-    Folders are named `<kind>/<digest>`; a run that uses one has its digest as a parameter. Returns
-    each with the time of the last write and the size of its files in bytes.
+    Folders are named `<kind>/<digest>`; a run that uses one has its digest as a parameter, or its
+    path as the tag `CACHE_TAG`. Returns each with the time of the last write and the size of its
+    files in bytes.
     """
-    in_use = {v for tree in keep for run in tree.runs for v in run.data.params.values()}
+    runs = [run for tree in keep for run in tree.runs]
+    in_use = {value for run in runs for value in run.data.params.values()}
+    in_use |= {Path(run.data.tags.get(CACHE_TAG, "")).name for run in runs}
     old = []
     for folder in sorted(path for path in cache.glob("*/*") if path.is_dir()):
         content = list(folder.rglob("*"))

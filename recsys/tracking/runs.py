@@ -44,6 +44,7 @@ _FLUSH_SECONDS = 2.0
 """Age at which a batch of metrics is sent: one request costs as much for 1,000 metrics as for 1."""
 
 _INPUTS_TAG = "recsys.inputs"
+CACHE_TAG = "recsys.cache"
 PROCESS_TAG = "recsys.process"
 """Host and process id of the process that records a run."""
 
@@ -81,6 +82,10 @@ class Run:
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, by which runs can be searched."""
         self.client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+
+    def tag_cache(self, folder: Path) -> None:
+        """Record the folder of the run's cached result, so that `gc` keeps it with the run."""
+        self.set_tags({CACHE_TAG: folder.as_posix()})
 
     def add_note(self, text: str) -> None:
         """Add a paragraph of Markdown at the top of the description."""

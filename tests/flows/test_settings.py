@@ -157,6 +157,11 @@ def test_an_invalid_search_space_is_refused_as_a_whole(values):
         SearchSpace.model_validate(values)
 
 
+def test_an_invalid_trial_is_named_with_its_stage():
+    with pytest.raises(ValidationError, match=r"session_model\.epoch = 1: Extra inputs"):
+        SearchSpace.model_validate({"session_model": {"epoch": [1, 2]}})
+
+
 @pytest.fixture
 def deployments(monkeypatch):
     monkeypatch.chdir(ROOT)

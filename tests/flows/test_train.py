@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_API_URL
 
+from flows.cache import CACHE_DIR
 from flows.orchestration import flow_parameters
 from flows.settings import read_settings
 from flows.tasks.stages import count
@@ -29,6 +31,7 @@ from recsys.errors import BundleError
 from recsys.loading import load_recommender
 from recsys.sessions import SessionConfig
 from recsys.sessions.checkpoint import load_checkpoint
+from recsys.tracking.gc import old_folders, select_runs
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
@@ -135,6 +138,14 @@ def test_the_same_seed_gives_the_same_metrics_to_the_last_digit(client, run_ids)
     )
     assert len(first) > 50
     assert first == second
+
+
+def test_the_cache_of_a_run_is_in_use_as_long_as_the_run_is_kept(client, run_ids):
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    _, kept = select_runs(client, tomorrow, keep=5)
+    assert old_folders(CACHE_DIR, tomorrow, kept) == []
+    kinds = {folder.parent.name for folder, _, _ in old_folders(CACHE_DIR, tomorrow, [])}
+    assert kinds >= {"checkpoints", "counts", "embeddings", "reports"}
 
 
 @pytest.fixture(scope="module")
