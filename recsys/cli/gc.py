@@ -44,7 +44,7 @@ def gc(
     before = datetime.now(UTC) - timedelta(days=days)
     to_remove, to_keep = runs.select_runs(client, before, keep)
     folders = runs.old_folders(cache, before, to_keep)
-    kept = f"{len(to_keep)} runs are kept"
+    kept = "1 run is kept" if len(to_keep) == 1 else f"{len(to_keep)} runs are kept"
     rows: list[tuple[Any, ...]] = [
         ("run", tree.root.info.run_name, len(tree.runs), tree.ended, runs.size_of(client, tree))
         for tree in to_remove
