@@ -117,8 +117,8 @@ function close() {
 
 function choose(n) {
   const item = results[n];
-  close();
   query.value = "";
+  search();  // closes the list, and aborts a search under way, which would open it again
   add(item);
 }
 
