@@ -411,6 +411,7 @@ def test_ctrl_c_stops_with_one_line(home, client):
         source.backup(copy)
     own |= {"PREFECT_HOME": str(home / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     own["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "300"
+    before = checkpoints()
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.train", "--source", "sample", "--config", "long.toml"],
         env={**own, "PYTHONPATH": str(ROOT)},
@@ -420,6 +421,11 @@ def test_ctrl_c_stops_with_one_line(home, client):
         start_new_session=True,
     )
     running = wait_for_lstm(client, process)
+    deadline = time.monotonic() + 120
+    while checkpoints() <= before:
+        assert process.poll() is None, "the run ended by itself"
+        assert time.monotonic() < deadline, "the first epoch did not end"
+        time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
