@@ -1,5 +1,8 @@
 """Shared fixtures: small logs, a small sample and a small bundle."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -107,3 +110,24 @@ def bundle():
     network = SessionNetwork(log.n_items, SessionConfig(embedding_dim=8, hidden_dim=8).resolve(0))
     network.reset_parameters(torch.Generator().manual_seed(0), torch.ones(log.n_items))
     return make_bundle(catalogue, embeddings, SessionModel(network.eval(), log.items), {}, {})
+
+
+@pytest.fixture
+def start_recsys():
+    """Starts the command line in a process of its own, after an optional patch of the code."""
+
+    def start(*arguments, patch=""):
+        return subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                f"{patch}\nfrom recsys.cli.main import main; main()",
+                *arguments,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "COLUMNS": "120"},
+        )
+
+    return start

@@ -1,5 +1,3 @@
-import os
-import subprocess
 import sys
 
 import pandas as pd
@@ -12,27 +10,16 @@ from recsys.data import read_ratings
 NAME = "ml-latest-small"
 
 
-def recsys(*arguments, patch=""):
-    """Start the command line in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", f"{patch}\nfrom recsys.cli.main import main; main()", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "120"},
-    )
-
-
-def test_list_names_every_data_set(tmp_path):
-    out, err = recsys("data", "list", "--folder", str(tmp_path)).communicate(timeout=120)
+def test_list_names_every_data_set(tmp_path, start_recsys):
+    out, err = start_recsys("data", "list", "--folder", str(tmp_path)).communicate(timeout=120)
     assert not err
     for name in (NAME, "ml-100k", "ml-32m"):
         assert f"\n{name} " in out
     assert "239.0 MB" in out
 
 
-def test_unknown_name_is_printed_in_one_line(tmp_path):
-    process = recsys("data", "get", "ml-1b", "--folder", str(tmp_path))
+def test_unknown_name_is_printed_in_one_line(tmp_path, start_recsys):
+    process = start_recsys("data", "get", "ml-1b", "--folder", str(tmp_path))
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert not out
@@ -81,8 +68,8 @@ def test_check_accepts_policies_scale_and_columns(dirty):
         (["--column", "item_id=film"], "no column 'film' for item_id"),
     ],
 )
-def test_errors_of_check_are_printed_in_one_line(dirty, arguments, message):
-    done = recsys("data", "check", str(dirty), *arguments)
+def test_errors_of_check_are_printed_in_one_line(dirty, arguments, message, start_recsys):
+    done = start_recsys("data", "check", str(dirty), *arguments)
     out, err = done.communicate(timeout=60)
     assert (done.returncode, out) == (1, "")
     assert err.startswith("error: ")

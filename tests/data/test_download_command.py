@@ -1,9 +1,6 @@
 """`recsys data get` and `list` against the local server."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -21,17 +18,6 @@ def run(server, layout, monkeypatch):
     sources = server.offer(layout)
     monkeypatch.setattr("recsys.data.public.public_sources", lambda: sources)
     return lambda *arguments: CliRunner().invoke(app, ["data", *map(str, arguments)])
-
-
-def recsys(*arguments, patch=""):
-    """Start the command line in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", f"{patch}\nfrom recsys.cli.main import main; main()", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "120"},
-    )
 
 
 def test_get_prints_the_folder_and_the_terms(run, tmp_path):
@@ -63,7 +49,7 @@ def test_a_failed_download_is_an_error(run, server, tmp_path):
     assert isinstance(result.exception, DownloadError)
 
 
-def test_ctrl_c_leaves_nothing_behind(server, layout, tmp_path):
+def test_ctrl_c_leaves_nothing_behind(server, layout, tmp_path, start_recsys):
     source = server.offer(layout)[NAME]
     server.stall_after = 4096
     patch = (
@@ -72,7 +58,7 @@ def test_ctrl_c_leaves_nothing_behind(server, layout, tmp_path):
         f"source = public.Source.model_validate_json({source.model_dump_json()!r})\n"
         "public.public_sources = lambda: {source.name: source}\n"
     )
-    process = recsys("data", "get", NAME, "--folder", str(tmp_path), patch=patch)
+    process = start_recsys("data", "get", NAME, "--folder", str(tmp_path), patch=patch)
     deadline = time.monotonic() + 60
     while server.sent < 4096 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -84,6 +70,6 @@ def test_ctrl_c_leaves_nothing_behind(server, layout, tmp_path):
     assert not list(tmp_path.iterdir())
 
     server.stall_after = None
-    process = recsys("data", "get", NAME, "--folder", str(tmp_path), patch=patch)
+    process = start_recsys("data", "get", NAME, "--folder", str(tmp_path), patch=patch)
     assert process.communicate(timeout=60)[0] == f"{tmp_path / NAME}\n"
     assert server.n_requests == 2
