@@ -60,14 +60,7 @@ def read_filtered(
     source: str, config: rd.DataConfig, on_report: ReportCallback
 ) -> tuple[rd.Interactions, list[rd.FilterReport]]:
     """The valid interactions that pass the filters, and what each filter removed."""
-    interactions = rd.read_ratings(
-        source,
-        columns=config.columns,
-        layout=config.layout,
-        checks=config.checks,
-        quarantine_path=config.quarantine_path,
-        on_report=on_report,
-    )
+    interactions = rd.read_ratings(source, **config.read_options(), on_report=on_report)
     return config.filters.apply(interactions)
 
 

@@ -45,6 +45,7 @@ from recsys.cooccurrence.planner import (
 )
 from recsys.data import Checks, Finding, Interactions, ReadReport, read_ratings
 from recsys.data.layouts import READ_ERRORS, detect_layout
+from recsys.data.options import parse_options
 from recsys.data.tables import is_text, select_columns
 from recsys.data.validation import ReportCallback, warn_on_report
 from recsys.errors import ConfigError, DataError
@@ -267,7 +268,8 @@ def row_groups(source: Path, columns: Mapping[str, str] | None) -> tuple[list[Ro
     paths = [detected.files.describe(name) for name in detected.ratings]
     try:
         dataset = pyarrow.dataset.dataset(paths, format="parquet", partitioning="hive")
-        chosen = select_columns(dataset.schema.names, columns, str(source))
+        options = parse_options(columns={} if columns is None else columns)
+        chosen = select_columns(dataset.schema.names, options, str(source))
         source_names = {ours: dataset.schema.names[index] for ours, index in chosen.items()}
         groups: list[RowGroupReader] = [
             partial(read_row_group, group, dataset.schema, source_names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from recsys.config import Config
 from recsys.data import splitters
 from recsys.data.filters import FilterReport, k_core, min_rating, time_window
 from recsys.data.interactions import Interactions, TimestampLike
+from recsys.data.options import ReadOptions
 from recsys.data.splitters import Split
 from recsys.data.validation import Checks
 
@@ -102,13 +103,9 @@ class PerUserRatio(SplitConfig):
     """For `per_user_ratio`: share of each history for test."""
 
 
-class DataConfig(Config):
+class DataConfig(ReadOptions):
     """Configuration of reading, filtering and splitting."""
 
-    layout: str | None = None
-    """A key of `recsys.data.layouts.LAYOUTS`, if file names do not determine it."""
-    columns: dict[str, str] = Field(default_factory=dict)
-    """Names in the source of user_id, item_id, rating and timestamp, where they differ."""
     quarantine_path: Path | None = None
     """File for rows left out; by default `<name>.quarantine.parquet` next to the source."""
     checks: Checks = Checks()
@@ -120,3 +117,8 @@ class DataConfig(Config):
         PerUserRatio | GlobalTimeCut | LeaveLastN | LeaveLastOut, Field(discriminator="method")
     ] = LeaveLastOut()
     """Which later interactions to hold out for validation and test."""
+
+    def read_options(self) -> dict[str, Any]:
+        """The keyword arguments of `read_ratings` that this configuration sets."""
+        names = *ReadOptions.model_fields, "checks", "quarantine_path"
+        return {name: getattr(self, name) for name in names}

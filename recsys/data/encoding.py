@@ -17,6 +17,7 @@ from recsys import columns as names
 from recsys.config import available_threads
 from recsys.data.catalogue import ItemTable, build_catalogue
 from recsys.data.interactions import Interactions, lengths_to_offsets
+from recsys.data.options import ReadOptions
 from recsys.data.tables import INVALID, MISSING, EncodedColumn, EncodedTable, RawTable, is_text
 from recsys.vocabulary import Vocabulary
 
@@ -44,7 +45,7 @@ _BLOCK: Final = 1 << 18
 """Rows processed at a time, so that temporary arrays stay in the cache."""
 
 
-def encode(table: RawTable) -> EncodedTable:
+def encode(table: RawTable, options: ReadOptions = ReadOptions()) -> EncodedTable:  # noqa: ARG001
     """Convert a table to numbers. Values that cannot be parsed are marked, not rejected."""
     columns = table.columns
     with ThreadPoolExecutor() as pool:

@@ -20,6 +20,7 @@ from typing import IO, Final, NamedTuple
 import pyarrow as pa
 
 from recsys import columns
+from recsys.data.options import ReadOptions
 from recsys.errors import DataError
 
 READ_ERRORS: Final = (
@@ -174,16 +175,17 @@ class DetectedLayout(NamedTuple):
     """The file with the catalogue, if there is one."""
 
 
-def detect_layout(path: Path, name: str | None = None) -> DetectedLayout:
+def detect_layout(path: Path, options: ReadOptions = ReadOptions()) -> DetectedLayout:
     """Detect the layout of a folder, a zip archive or a single file by file names.
 
     Raises:
-        DataError: No ratings are recognised, or `name`, the layout given by the user, is unknown.
+        DataError: No ratings are recognised, or the layout in `options` is unknown.
     """
     if not (path.is_dir() or path.is_file()):
         raise DataError(
             f"{path}: no such file; name a folder of ratings, a zip archive or a file of ratings"
         )
+    name = options.layout
     if name is not None and name not in LAYOUTS:
         raise DataError(f"no layout {name!r}; the layouts are {', '.join(LAYOUTS)}")
     is_single = path.is_file() and path.suffix != ".zip"

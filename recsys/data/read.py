@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +11,7 @@ from recsys.columns import MOVIELENS
 from recsys.data.catalogue import read_item_table
 from recsys.data.interactions import Interactions
 from recsys.data.layouts import LAYOUTS, default_quarantine_path, detect_layout
+from recsys.data.options import ReadOptions, TimeUnit, parse_options
 from recsys.data.readers import read_files, read_frame
 from recsys.data.validation import Checks, ReportCallback, RowValidator, warn_on_report
 
@@ -18,8 +19,14 @@ from recsys.data.validation import Checks, ReportCallback, RowValidator, warn_on
 def read_ratings(
     source: str | Path | pd.DataFrame,
     *,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | Sequence[str] | None = None,
     layout: str | None = None,
+    files: str | None = None,
+    separator: str | None = None,
+    encoding: str | None = None,
+    time_unit: TimeUnit | None = None,
+    time_format: str | None = None,
+    missing_ratings: Sequence[float] = (),
     checks: Checks = Checks(),
     quarantine_path: str | Path | None = None,
     on_report: ReportCallback = warn_on_report,
@@ -38,7 +45,15 @@ def read_ratings(
         columns: Names in the source of the columns `user_id`, `item_id`, `rating` and
             `timestamp`, such as `{"user_id": "visitor"}`. MovieLens' names are recognised. Rating
             and timestamp are optional; without timestamps, rows must be in chronological order.
+            For files without a header, the names of all columns in order.
         layout: A key of `recsys.data.layouts.LAYOUTS`, if file names do not determine it.
+        files: Pattern of the files with ratings in a folder or archive, such as
+            `20*/ratings.csv`.
+        separator: Separator of the columns in text files, if it is not detected.
+        encoding: Encoding of text files, if it is not detected.
+        time_unit: Unit of numeric timestamps, if it is not detected; see `TimeUnit`.
+        time_format: Format of timestamps that are text, as of `strptime`.
+        missing_ratings: Numbers that stand for a missing rating, such as `[-1]`.
         checks: Policies for invalid rows.
         quarantine_path: Parquet file for the rows left out; by default
             `<name>.quarantine.parquet` next to the source. Rows of a DataFrame are only in the
@@ -61,15 +76,23 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
     # numba is slow to import, and most programs that import this module read nothing.
     from recsys.data.encoding import build_interactions, encode, has_later_duplicate
 
+    options = parse_options(
+        columns={} if columns is None else columns,
+        layout=layout,
+        files=files,
+        separator=separator,
+        encoding=encoding,
+        time_unit=time_unit,
+        time_format=time_format,
+        missing_ratings=missing_ratings,
+    )
+    default_path = None
     if isinstance(source, pd.DataFrame):
-        default_path, validator = (
-            None,
-            RowValidator(read_frame(source, columns), "the table", checks),
-        )
+        validator = RowValidator(read_frame(source, options), "the table", checks)
     else:
-        default_path, validator = _open(Path(source), columns, layout, checks)
+        default_path, validator = _open(Path(source), options, checks)
     # Validate single rows, sort the valid ones, and validate them together.
-    encoded = encode(validator.table)
+    encoded = encode(validator.table, options)
     mask = validator.apply_rules(encoded)
     log, positions = build_interactions(encoded, mask, validator.item_table)
     duplicate = has_later_duplicate(log.item_index, log.user_offsets, log.n_items)
@@ -84,14 +107,12 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
     return log
 
 
-def _open(
-    path: Path, columns: Mapping[str, str] | None, layout_name: str | None, checks: Checks
-) -> tuple[Path, RowValidator]:
+def _open(path: Path, options: ReadOptions, checks: Checks) -> tuple[Path, RowValidator]:
     """Read files; return the default path for invalid rows, and what validates the others."""
-    detected = detect_layout(path, layout_name)
+    detected = detect_layout(path, options)
     files, layout = detected.files, LAYOUTS[detected.name]
     name = files.describe(detected.ratings[0]) if len(detected.ratings) == 1 else str(path)
-    table = read_files(detected, columns)
+    table = read_files(detected, options)
     item_table = None
     if detected.catalogue is not None:
         item_table = read_item_table(files, detected.catalogue, layout.catalogue)

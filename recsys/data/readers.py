@@ -24,6 +24,7 @@ from recsys.data.layouts import (
     DetectedLayout,
     narrow_separator,
 )
+from recsys.data.options import ReadOptions
 from recsys.data.tables import COLUMNS, RawTable, SourceFile, concat, select_columns
 from recsys.errors import DataError
 
@@ -39,25 +40,23 @@ _ALL_TEXT: Final = _TEXT_IDS | {names.RATING: pa.string(), names.TIMESTAMP: pa.s
 _BLOCK_BYTES: Final = 16 << 20
 
 
-def read_files(detected: DetectedLayout, columns: Mapping[str, str] | None) -> RawTable:
+def read_files(detected: DetectedLayout, options: ReadOptions) -> RawTable:
     """Read the known columns of the ratings of a data set.
-
-    `columns` maps known columns to names in the files, where they differ.
 
     Raises:
         DataError: A file is broken or empty, is not of this format, or lacks a required column.
     """
     if detected.name == "parquet":
-        return _read_parquet(detected, columns)
+        return _read_parquet(detected, options)
     files = [_TextFile(detected, name) for name in detected.ratings]
-    return concat([file.read(columns) for file in files])
+    return concat([file.read(options) for file in files])
 
 
-def read_frame(frame: pd.DataFrame, columns: Mapping[str, str] | None) -> RawTable:
+def read_frame(frame: pd.DataFrame, options: ReadOptions = ReadOptions()) -> RawTable:
     """Read the known columns of a DataFrame, which is not modified; see `read_files`."""
     source = "the table"
     available = [str(name) for name in frame.columns]
-    selected = select_columns(available, columns, source)
+    selected = select_columns(available, options, source)
     arrays = {name: pa.chunked_array([_to_arrow(frame.iloc[:, i])]) for name, i in selected.items()}
     source_names = {name: available[i] for name, i in selected.items()}
     return RawTable(arrays, [SourceFile(source, len(frame))], source_names, has_types=True)
@@ -76,7 +75,7 @@ def _to_arrow(values: pd.Series[Any]) -> pa.Array:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
-def _read_parquet(detected: DetectedLayout, columns: Mapping[str, str] | None) -> RawTable:
+def _read_parquet(detected: DetectedLayout, options: ReadOptions) -> RawTable:
     files, file_names = detected.files, detected.ratings
     source = files.describe(file_names[0] if len(file_names) == 1 else "")
     try:
@@ -85,7 +84,7 @@ def _read_parquet(detected: DetectedLayout, columns: Mapping[str, str] | None) -
             dataset = pyarrow.dataset.dataset(
                 file_names, format="parquet", filesystem=local, partitioning="hive"
             )
-            selected = select_columns(dataset.schema.names, columns, source)
+            selected = select_columns(dataset.schema.names, options, source)
             source_names = {name: dataset.schema.names[i] for name, i in selected.items()}
             fields = {name: pyarrow.dataset.field(field) for name, field in source_names.items()}
             table = dataset.to_table(columns=fields)
@@ -108,10 +107,10 @@ class _TextFile:
         self.malformed: list[pyarrow.csv.InvalidRow] = []
         self.has_quotes = False
 
-    def read(self, columns: Mapping[str, str] | None) -> RawTable:
+    def read(self, options: ReadOptions) -> RawTable:
         try:
             self._read_header()
-            selected = select_columns(self.header, columns, self.source)
+            selected = select_columns(self.header, options, self.source)
             table = self._parse_with_types(selected)
             if self.has_quotes and self.form.names is None:
                 self._check_lines()

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys import columns as names
+from recsys.data.options import ReadOptions
 from recsys.errors import DataError
 
 COLUMNS: Final = (names.USER_ID, names.ITEM_ID, names.RATING, names.TIMESTAMP)
@@ -38,6 +39,8 @@ class SourceFile:
     """`line`, counted from one, for text; `row`, counted from zero, for tables."""
     malformed: Sequence[tuple[int, str, str]] = ()
     """Lines that are not among the rows: number, text and what is wrong."""
+    format: str = ""
+    """How it was read, for people: `CSV, separated by ';', Latin-1`."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class RawTable:
     """Name of each column in the source."""
     has_types: bool
     """Whether the source distinguishes text from numbers; text files do not."""
+    unused: Sequence[str] = ()
+    """Names of the columns of the source that are not read."""
 
     @property
     def n_rows(self) -> int:
@@ -127,6 +132,25 @@ class EncodedColumn:
 
 
 @dataclass(frozen=True, eq=False)
+class Times:
+    """Points in time at the resolution of their source."""
+
+    ticks: NDArray[np.int64]
+    """Since 1970, UTC, [n]; `INVALID` if it cannot be parsed."""
+    per_second: int
+    """Ticks per second: 1, 1000, 1000000 or 1000000000."""
+    description: str
+    """How they were understood, for people: `milliseconds since 1970`."""
+
+    @property
+    def seconds(self) -> NDArray[np.int64]:
+        """Whole seconds since 1970, rounded down, [n]; `INVALID` stays."""
+        if self.per_second == 1:
+            return self.ticks
+        return np.where(self.ticks == INVALID, INVALID, self.ticks // self.per_second)
+
+
+@dataclass(frozen=True, eq=False)
 class EncodedTable:
     """Ratings as numbers, in the order of the source; None for columns that it does not have."""
 
@@ -159,17 +183,15 @@ def concat(tables: Sequence[RawTable]) -> RawTable:
     return RawTable(joined, files, first.source_names, first.has_types)
 
 
-def select_columns(
-    available: Sequence[str], columns: Mapping[str, str] | None, source: str
-) -> dict[str, int]:
+def select_columns(available: Sequence[str], options: ReadOptions, source: str) -> dict[str, int]:
     """Find the positions of the known columns among those of a source.
 
-    `columns` maps known columns to names in the source; MovieLens' names are recognised.
+    MovieLens' names are recognised; `options.columns` maps others.
 
     Raises:
         DataError: A required column is missing, or several match the same known column.
     """
-    columns = columns or {}
+    columns = options.columns if isinstance(options.columns, dict) else {}
     if unknown := sorted(set(columns) - set(COLUMNS)):
         raise DataError(
             f"columns has unknown keys {_quoted(unknown)}; the keys are {', '.join(COLUMNS)}"

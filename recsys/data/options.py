@@ -1,0 +1,47 @@
+"""Options of reading: which files, and how their values are written."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, get_args
+
+from pydantic import Field, ValidationError
+
+from recsys.config import Config, format_validation_error
+from recsys.errors import ConfigError
+
+TimeUnit = Literal["ns", "us", "ms", "s", "min", "h", "D", "excel"]
+"""Unit of numeric timestamps since 1970; `D` is days, `excel` is Excel's day numbers."""
+
+TIME_UNITS: Final[tuple[TimeUnit, ...]] = get_args(TimeUnit)
+
+
+class ReadOptions(Config):
+    """Which files of a source to read and how; what is left out is detected."""
+
+    layout: str | None = None
+    """A key of `recsys.data.layouts.LAYOUTS`, if file names do not determine it."""
+    files: str | None = None
+    """Pattern of the files with ratings in a folder or archive, such as `20*/ratings.csv`."""
+    columns: dict[str, str] | tuple[str, ...] = Field(default_factory=dict)
+    """Names in the source of user_id, item_id, rating and timestamp, where they differ:
+    `{user_id = "visitor"}`. For files without a header, the names of all columns in order:
+    `["user_id", "item_id", "category", "timestamp"]`."""
+    separator: str | None = None
+    """Separator of the columns in text files."""
+    encoding: str | None = None
+    """Encoding of text files, such as `latin-1`."""
+    time_unit: TimeUnit | None = None
+    """Unit of numeric timestamps: `s`, `ms`, `us` or `ns`, `min`, `h` or `D` since 1970, or `excel`
+    for Excel's day numbers."""
+    time_format: str | None = None
+    """Format of timestamps that are text, as of `strptime`: `%d.%m.%Y %H:%M`."""
+    missing_ratings: tuple[float, ...] = ()
+    """Numbers that stand for a missing rating, such as `[-1]`."""
+
+
+def parse_options(**settings: Any) -> ReadOptions:
+    """Create options from user input, and raise a `ConfigError` if it is invalid."""
+    try:
+        return ReadOptions.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(format_validation_error(error)) from error
