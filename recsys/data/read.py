@@ -8,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from recsys.columns import MOVIELENS
+from recsys.data.arrow import read_frame
 from recsys.data.catalogue import read_item_table
 from recsys.data.interactions import Interactions
 from recsys.data.layouts import LAYOUTS, default_quarantine_path, detect_layout
 from recsys.data.options import ReadOptions, TimeUnit, parse_options
-from recsys.data.readers import read_files, read_frame
+from recsys.data.readers import read_files
 from recsys.data.validation import Checks, ReportCallback, RowValidator, warn_on_report
 
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.data import Checks, read_ratings
+from recsys.data.arrow import read_frame
 from recsys.data.encoding import encode
-from recsys.data.readers import read_frame
 from recsys.data.tables import INVALID
 
 
