@@ -20,7 +20,7 @@ from prefect.states import Completed
 from pydantic import BaseModel
 
 import recsys
-from recsys.data.layouts import QUARANTINE_SUFFIX
+from recsys.data.files import QUARANTINE_SUFFIX
 from recsys.errors import BundleError, DataError
 from recsys.storage import sha256_of, verify_manifest
 from recsys.tracking import Run

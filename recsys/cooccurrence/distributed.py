@@ -44,7 +44,7 @@ from recsys.cooccurrence.planner import (
     split_rows,
 )
 from recsys.data import Checks, Finding, Interactions, ReadReport, read_ratings
-from recsys.data.layouts import READ_ERRORS, detect_layout
+from recsys.data.files import READ_ERRORS, detect_layout
 from recsys.data.options import parse_options
 from recsys.data.tables import is_text, select_columns
 from recsys.data.validation import ReportCallback, warn_on_report

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.fs
 
-from recsys.data.layouts import READ_ERRORS, DetectedLayout
+from recsys.data.files import READ_ERRORS, DetectedLayout
 from recsys.data.options import ReadOptions
 from recsys.data.tables import RawTable, SourceFile, select_columns
 from recsys.errors import DataError

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys import columns as names
-from recsys.data.layouts import READ_ERRORS, FileStore, TableFormat, narrow_separator
+from recsys.data.files import READ_ERRORS, FileStore
+from recsys.data.layouts import TableFormat, narrow_separator
 from recsys.data.tables import to_bool
 from recsys.errors import DataError
 from recsys.vocabulary import Vocabulary

@@ -10,8 +10,9 @@ import pandas as pd
 from recsys.columns import MOVIELENS
 from recsys.data.arrow import read_frame
 from recsys.data.catalogue import read_item_table
+from recsys.data.files import default_quarantine_path, detect_layout
 from recsys.data.interactions import Interactions
-from recsys.data.layouts import LAYOUTS, default_quarantine_path, detect_layout
+from recsys.data.layouts import LAYOUTS
 from recsys.data.options import ReadOptions, TimeUnit, parse_options
 from recsys.data.readers import read_files
 from recsys.data.validation import Checks, ReportCallback, RowValidator, warn_on_report

@@ -3,7 +3,7 @@
 import pytest
 
 from flows.cache import cache_key, hash_files, normalize_source, source_hash
-from recsys.data.layouts import QUARANTINE_SUFFIX
+from recsys.data.files import QUARANTINE_SUFFIX
 from recsys.errors import DataError
 from recsys.sessions import SessionConfig
 
