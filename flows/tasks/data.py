@@ -12,7 +12,7 @@ from flows.orchestration import create_markdown, io_task
 from flows.settings import Settings
 from recsys import data as rd
 from recsys.data.public import default_source
-from recsys.data.validation import ReportCallback
+from recsys.data.report import ReportCallback
 from recsys.errors import BundleError, DataError
 from recsys.tracking import Run, describe_data
 

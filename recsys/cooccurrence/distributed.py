@@ -46,8 +46,8 @@ from recsys.cooccurrence.planner import (
 from recsys.data import Checks, Finding, Interactions, ReadReport, read_ratings
 from recsys.data.files import READ_ERRORS, detect_layout
 from recsys.data.options import parse_options
+from recsys.data.report import ReportCallback, warn_on_report
 from recsys.data.tables import is_text, select_columns
-from recsys.data.validation import ReportCallback, warn_on_report
 from recsys.errors import ConfigError, DataError
 from recsys.storage import atomic_file, atomic_folder
 from recsys.vocabulary import Vocabulary

@@ -2,6 +2,7 @@ from .config import DataConfig
 from .filters import FilterReport, k_core, min_rating, time_window
 from .interactions import Interactions, load_interactions, save_interactions
 from .read import read_ratings
+from .report import DataWarning, Finding, ReadReport
 from .splitters import (
     ColdStart,
     Split,
@@ -11,7 +12,7 @@ from .splitters import (
     leave_last_out,
     per_user_ratio,
 )
-from .validation import Checks, DataWarning, Finding, ReadReport
+from .validation import Checks
 
 __all__ = [
     "Checks",

@@ -15,7 +15,8 @@ from recsys.data.interactions import Interactions
 from recsys.data.layouts import LAYOUTS
 from recsys.data.options import ReadOptions, TimeUnit, parse_options
 from recsys.data.readers import read_files
-from recsys.data.validation import Checks, ReportCallback, RowValidator, warn_on_report
+from recsys.data.report import ReportCallback, warn_on_report
+from recsys.data.validation import Checks, RowValidator
 
 
 def read_ratings(

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -24,23 +22,13 @@ from recsys.config import Config, format_validation_error
 from recsys.data.catalogue import ItemTable
 from recsys.data.interactions import TimestampLike, to_unix
 from recsys.data.layouts import LAYOUTS, Layout
+from recsys.data.report import N_EXAMPLES, REMEDY, Finding, LenientPolicy, Policy, ReadReport
 from recsys.data.tables import COLUMNS, INVALID, EncodedColumn, EncodedTable, RawTable
 from recsys.errors import ConfigError, DataError
 from recsys.storage import atomic_file
 
-Policy = Literal["error", "quarantine"]
-"""`error`: refuse the source. `quarantine`: leave the row out and write it, with its line and the
-reason, to `<name>.quarantine.parquet`."""
-
-LenientPolicy = Literal["error", "quarantine", "keep"]
-"""As `Policy`; `keep`: use the row as it is and count it."""
-
 _Ints = NDArray[np.int64]
 _Mask = NDArray[np.bool_]
-
-
-class DataWarning(UserWarning):
-    """Some rows were left out, or an order was assumed; the message has the details."""
 
 
 class Checks(Config):
@@ -90,71 +78,6 @@ def parse_checks(settings: Mapping[str, Any]) -> Checks:
         raise ConfigError(f"{format_validation_error(error)}; the checks are {checks}") from error
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The rows that failed one check."""
-
-    check: str
-    policy: LenientPolicy
-    n_rows: int
-    first: str
-    """Location and value of the first row."""
-
-    def __str__(self) -> str:
-        outcome = {"quarantine": "quarantined", "keep": "kept"}[self.policy]
-        rows = "row" if self.n_rows == 1 else "rows"
-        return f"{self.check}: {self.n_rows:,} {rows} {outcome} (first: {self.first})"
-
-
-@dataclass(frozen=True)
-class ReadReport:
-    """What was read and what was left out."""
-
-    source: str
-    n_rows: int
-    """Rows in the source, including malformed lines."""
-    n_used: int
-    """Rows in the interactions."""
-    findings: tuple[Finding, ...] = ()
-    has_timestamps: bool = True
-    """False if the rows are assumed to be in chronological order."""
-    quarantined: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
-    """The rows left out as the source has them (file, line, user_id, item_id, rating, timestamp),
-    with `check` and `reason`."""
-    quarantine_path: Path | None = None
-    """The file that they were written to, if any."""
-
-    def metrics(self) -> dict[str, float]:
-        """Row counts for tracking, such as `duplicate_rows`."""
-        counts = Counter(read_rows=self.n_rows, used_rows=self.n_used)
-        for finding in self.findings:
-            counts[f"{finding.check}_rows"] += finding.n_rows
-        return {name: float(n) for name, n in counts.items()}
-
-    def table(self) -> pd.DataFrame:
-        """One row per finding: check, policy, rows, first."""
-        rows = [(f.check, f.policy, f.n_rows, f.first) for f in self.findings]
-        return pd.DataFrame(rows, columns=["check", "policy", "rows", "first"])
-
-    def __str__(self) -> str:
-        parts = [f"{self.source}: {self.n_used:,} of {self.n_rows:,} rows are used"]
-        parts += [str(finding) for finding in self.findings]
-        if self.quarantine_path is not None:
-            parts.append(f"quarantined rows are in {self.quarantine_path}")
-        if not self.has_timestamps:
-            parts.append("no timestamps: rows are assumed to be in chronological order")
-        return "; ".join(parts)
-
-
-ReportCallback = Callable[[ReadReport], None]
-
-
-def warn_on_report(report: ReadReport) -> None:
-    """Issue a `DataWarning` if rows were left out or their order was assumed."""
-    if report.n_rows != report.n_used or not report.has_timestamps:
-        warnings.warn(str(report), DataWarning, stacklevel=3)
-
-
 def _is_integer_id(ids: EncodedColumn, validator: RowValidator) -> _Mask | None:
     # If most ids break it, it does not apply: other data may use MovieLens' column names.
     if not validator.integer_ids or 2 * ids.is_integer.sum() <= len(ids.is_integer):
@@ -174,9 +97,6 @@ def _is_on_scale(rating: NDArray[np.float32], validator: RowValidator) -> _Mask 
     return (rating >= low) & (rating <= high)
 
 
-_REMEDY: Final = "correct or remove them"
-
-
 @dataclass(frozen=True)
 class Rule:
     """A condition on the values of one column."""
@@ -188,7 +108,7 @@ class Rule:
     """Which rows are valid, [n], given the column of `EncodedTable`; None if it does not apply."""
     message: str
     """What is wrong with a value that is not valid; may refer to `{scale}`."""
-    remedy: str = _REMEDY
+    remedy: str = REMEDY
 
 
 _NOT_INTEGER = "is not an integer, as ids here are"
@@ -238,9 +158,11 @@ class RowValidator:
             raise DataError(f"{source}: there are no rows in it")
         malformed = [(file.name, *line) for file in table.files for line in file.malformed]
         if malformed:
-            name, number, text, reason = malformed[0]
-            first = f"{name}, line {number}: {text!r} {reason}"
-            self._decide("malformed_row", len(malformed), first)
+            examples = [
+                f"{name}, line {number}: {text!r} {reason}"
+                for name, number, text, reason in malformed[:N_EXAMPLES]
+            ]
+            self._decide("malformed_row", len(malformed), examples)
             frame = pd.DataFrame(malformed, columns=["file", "line", "text", "reason"])
             self.quarantined.append(frame.assign(check="malformed_row"))
 
@@ -261,24 +183,32 @@ class RowValidator:
         return None if mask.all() else mask
 
     def apply_policy(
-        self, check: str, positions: _Ints, message: str, column: str = "", remedy: str = _REMEDY
+        self, check: str, positions: _Ints, message: str, column: str = "", remedy: str = REMEDY
     ) -> bool:
         """Apply the policy for some rows, and return whether to leave them out."""
         if not len(positions):
             return False
         positions = np.sort(positions)
-        (file,), (line,) = self.table.locations(positions[:1])
-        first = f"{file}, {self.table.files[0].unit} {line}"
-        if column:
-            value = self.table.columns[column][int(positions[0])].as_py()
-            first += f", column {column!r}: {'(empty)' if value is None else repr(value)}"
-        if self._decide(check, len(positions), f"{first} {message}", remedy) == "keep":
+        examples = self._examples(positions[:N_EXAMPLES], message, column)
+        if self._decide(check, len(positions), examples, remedy) == "keep":
             return False
         files, lines = self.table.locations(positions)
         values = {name: self.table.text(name, positions) for name in self.table.columns}
         frame = pd.DataFrame({"file": files, "line": lines, **values})
         self.quarantined.append(frame.assign(check=check, reason=f"{column} {message}".strip()))
         return True
+
+    def _examples(self, positions: _Ints, message: str, column: str) -> list[str]:
+        """Describe some rows: location, value and what is wrong with it."""
+        unit = self.table.files[0].unit
+        examples = []
+        for position, *location in zip(positions, *self.table.locations(positions), strict=True):
+            example = "{}, {unit} {}".format(*location, unit=unit)
+            if column:
+                value = self.table.columns[column][int(position)].as_py()
+                example += f", column {column!r}: {'(empty)' if value is None else repr(value)}"
+            examples.append(f"{example} {message}")
+        return examples
 
     def report(self, n_used: int, has_timestamps: bool, path: Path | None) -> ReadReport:
         """Create the report. Write quarantined rows to `path`; without any, remove the file."""
@@ -299,13 +229,16 @@ class RowValidator:
             quarantine_path=path if len(quarantined) else None,
         )
 
-    def _decide(self, check: str, n: int, first: str, remedy: str = _REMEDY) -> LenientPolicy:
+    def _decide(
+        self, check: str, n: int, examples: Sequence[str], remedy: str = REMEDY
+    ) -> LenientPolicy:
         """Add a finding and return its policy, unless it is an error."""
+        first = examples[0]
         policy: LenientPolicy = getattr(self.checks, check)
         rows = f"({check}, {n:,} such row{'' if n == 1 else 's'})"
         if policy == "error":
             raise DataError(f"{first} {rows}; {remedy}, or set {check} to quarantine")
-        self.findings.append(Finding(check, policy, n, first))
+        self.findings.append(Finding(check, policy, n, tuple(examples), remedy))
         if policy == "quarantine" and check not in ("duplicate", "single_event"):
             self.n_invalid += n
             fraction = self.n_invalid / self.n_rows

@@ -1,0 +1,101 @@
+"""The report of a read: what was used, what was left out, and why."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+import pandas as pd
+
+Policy = Literal["error", "quarantine"]
+"""`error`: refuse the source. `quarantine`: leave the row out and write it, with its line and the
+reason, to `<name>.quarantine.parquet`."""
+
+LenientPolicy = Literal["error", "quarantine", "keep"]
+"""As `Policy`; `keep`: use the row as it is and count it."""
+
+REMEDY: Final = "correct or remove them"
+"""What to do about invalid rows, if their rule does not say more."""
+
+N_EXAMPLES: Final = 3
+"""Examples of each finding."""
+
+
+class DataWarning(UserWarning):
+    """Some rows were left out, or an order was assumed; the message has the details."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The rows that failed one check."""
+
+    check: str
+    policy: LenientPolicy
+    n_rows: int
+    examples: tuple[str, ...]
+    """Location and value of the first rows, at most three."""
+    remedy: str = REMEDY
+    """What to do about them."""
+
+    @property
+    def first(self) -> str:
+        """Location and value of the first row."""
+        return self.examples[0]
+
+    def __str__(self) -> str:
+        outcome = {"quarantine": "quarantined", "keep": "kept"}[self.policy]
+        rows = "row" if self.n_rows == 1 else "rows"
+        return f"{self.check}: {self.n_rows:,} {rows} {outcome} (first: {self.first})"
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """What was read and what was left out."""
+
+    source: str
+    n_rows: int
+    """Rows in the source, including malformed lines."""
+    n_used: int
+    """Rows in the interactions."""
+    findings: tuple[Finding, ...] = ()
+    has_timestamps: bool = True
+    """False if the rows are assumed to be in chronological order."""
+    quarantined: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    """The rows left out as the source has them (file, line, user_id, item_id, rating, timestamp),
+    with `check` and `reason`."""
+    quarantine_path: Path | None = None
+    """The file that they were written to, if any."""
+
+    def metrics(self) -> dict[str, float]:
+        """Row counts for tracking, such as `duplicate_rows`."""
+        counts = Counter(read_rows=self.n_rows, used_rows=self.n_used)
+        for finding in self.findings:
+            counts[f"{finding.check}_rows"] += finding.n_rows
+        return {name: float(n) for name, n in counts.items()}
+
+    def table(self) -> pd.DataFrame:
+        """One row per finding: check, policy, rows, first."""
+        rows = [(f.check, f.policy, f.n_rows, f.first) for f in self.findings]
+        return pd.DataFrame(rows, columns=["check", "policy", "rows", "first"])
+
+    def __str__(self) -> str:
+        parts = [f"{self.source}: {self.n_used:,} of {self.n_rows:,} rows are used"]
+        parts += [str(finding) for finding in self.findings]
+        if self.quarantine_path is not None:
+            parts.append(f"quarantined rows are in {self.quarantine_path}")
+        if not self.has_timestamps:
+            parts.append("no timestamps: rows are assumed to be in chronological order")
+        return "; ".join(parts)
+
+
+ReportCallback = Callable[[ReadReport], None]
+
+
+def warn_on_report(report: ReadReport) -> None:
+    """Issue a `DataWarning` if rows were left out or their order was assumed."""
+    if report.n_rows != report.n_used or not report.has_timestamps:
+        warnings.warn(str(report), DataWarning, stacklevel=3)
