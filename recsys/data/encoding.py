@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -18,7 +19,8 @@ from recsys.config import available_threads
 from recsys.data.catalogue import ItemTable, build_catalogue
 from recsys.data.interactions import Interactions, lengths_to_offsets
 from recsys.data.options import ReadOptions
-from recsys.data.tables import INVALID, MISSING, EncodedColumn, EncodedTable, RawTable, is_text
+from recsys.data.tables import MISSING, EncodedColumn, EncodedTable, RawTable, Times, is_text
+from recsys.data.times import parse_times
 from recsys.vocabulary import Vocabulary
 
 try:
@@ -35,9 +37,6 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     return function if njit is None else njit(cache=True, nogil=True)(function)
 
 
-_MAX_SECONDS: Final = 100_000_000_000
-"""Larger timestamps are milliseconds: as seconds they would be after the year 5000."""
-
 _DIRECT_RANGE: Final = 1 << 24
 """Integer ids that span at most this range are encoded by subtraction, others by lookup."""
 
@@ -45,14 +44,14 @@ _BLOCK: Final = 1 << 18
 """Rows processed at a time, so that temporary arrays stay in the cache."""
 
 
-def encode(table: RawTable, options: ReadOptions = ReadOptions()) -> EncodedTable:  # noqa: ARG001
+def encode(table: RawTable, options: ReadOptions = ReadOptions()) -> EncodedTable:
     """Convert a table to numbers. Values that cannot be parsed are marked, not rejected."""
     columns = table.columns
     with ThreadPoolExecutor() as pool:
         user = pool.submit(encode_ids, columns[names.USER_ID], table.has_types)
         item = pool.submit(encode_ids, columns[names.ITEM_ID], table.has_types)
         rating = pool.submit(parse_ratings, columns.get(names.RATING))
-        timestamp = pool.submit(parse_timestamps, columns.get(names.TIMESTAMP))
+        timestamp = pool.submit(parse_times, columns.get(names.TIMESTAMP), options)
     return EncodedTable(user.result(), item.result(), rating.result(), timestamp.result())
 
 
@@ -121,45 +120,6 @@ def parse_ratings(column: pa.ChunkedArray | None) -> NDArray[np.float32] | None:
     return pd.to_numeric(text, errors="coerce").to_numpy(np.float32)
 
 
-def parse_timestamps(column: pa.ChunkedArray | None) -> _Ints | None:
-    """Convert timestamps, [n], to whole seconds since 1970, UTC; `INVALID` if not possible.
-
-    Numbers are seconds, or milliseconds if most are too large to be seconds. Text holds numbers,
-    or ISO 8601 if most of it is not numeric. Values without a time zone are UTC.
-    """
-    if column is None:
-        return None
-    kind = column.type
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return _parse_datetimes(column)
-    if pa.types.is_integer(kind):
-        return _numbers_to_seconds(_to_numpy(column.cast(pa.int64(), safe=False), INVALID))
-    numbers = pd.to_numeric(column.to_pandas(), errors="coerce").astype(np.float64)
-    if numbers.notna().sum() * 2 < len(numbers) and not _is_number(kind):
-        return _parse_datetimes(column, format="ISO8601")
-    # Fractions of a second and numbers beyond 64 bits are invalid rather than rounded.
-    is_valid = (numbers % 1 == 0) & (numbers.abs() < 2.0**63)
-    return _numbers_to_seconds(numbers.where(is_valid).to_numpy())
-
-
-def _numbers_to_seconds(numbers: NDArray[Any]) -> _Ints:
-    """Convert whole numbers, [n]; NaN and `INVALID` become `INVALID`."""
-    # NaN compares as false. A median would copy the array and take longer than reading it.
-    is_milliseconds = 2 * np.count_nonzero(numbers > _MAX_SECONDS) > len(numbers)
-    is_valid = numbers > INVALID
-    seconds = numbers // 1000 if is_milliseconds else numbers
-    if is_valid.all():
-        return seconds.astype(np.int64, copy=False)
-    return np.where(is_valid, seconds, INVALID).astype(np.int64)
-
-
-def _parse_datetimes(column: pa.ChunkedArray, **options: Any) -> _Ints:
-    """Convert datetimes or text, [n], to seconds, rounded down."""
-    times = pd.to_datetime(column.to_pandas(), utc=True, errors="coerce", **options)
-    seconds = times.dt.tz_localize(None).to_numpy("datetime64[s]")
-    return np.where(np.isnat(seconds), INVALID, seconds.astype(np.int64))
-
-
 def _is_number(kind: pa.DataType) -> bool:
     types = pa.types
     tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
@@ -185,20 +145,27 @@ def build_interactions(
 
     user_index, users = _to_dense(table.user_id, select(table.user_id.codes))
     item_index, items = _to_dense(table.item_id, select(table.item_id.codes))
-    timestamp = select(table.timestamp)
-    order, offsets = sort_by_user_time(user_index, timestamp, len(users))
+    times = table.timestamp
+    ticks: _Ints | None = None if times is None else select(times.ticks)
+    order, offsets = sort_by_user_time(user_index, ticks, len(users))
     rating = select(table.rating)
     interactions = Interactions(
         user_index=np.repeat(np.arange(len(users), dtype=np.int32), np.diff(offsets)),
         item_index=gather(item_index, order),
         rating=None if rating is None else gather(rating, order),
-        timestamp=None if timestamp is None else gather(timestamp, order),
+        timestamp=_select_seconds(times, ticks, order),
         user_offsets=offsets,
         users=users,
         items=items,
         catalogue=build_catalogue(items, item_table),
     )
     return interactions, order if selected is None else selected[order]
+
+
+def _select_seconds(times: Times | None, ticks: _Ints | None, order: NDArray[Any]) -> _Ints | None:
+    if times is None or ticks is None:
+        return None
+    return replace(times, ticks=gather(ticks, order)).seconds
 
 
 def _to_dense(column: EncodedColumn, codes: _Codes) -> tuple[_Codes, Vocabulary]:

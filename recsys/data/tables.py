@@ -142,7 +142,7 @@ class Times:
     description: str
     """How they were understood, for people: `milliseconds since 1970`."""
 
-    @property
+    @cached_property
     def seconds(self) -> NDArray[np.int64]:
         """Whole seconds since 1970, rounded down, [n]; `INVALID` stays."""
         if self.per_second == 1:
@@ -158,8 +158,7 @@ class EncodedTable:
     item_id: EncodedColumn
     rating: NDArray[np.float32] | None
     """[n]; NaN if it cannot be parsed."""
-    timestamp: NDArray[np.int64] | None
-    """Seconds since 1970, [n]; `INVALID` if it cannot be parsed."""
+    timestamp: Times | None
 
 
 def concat(tables: Sequence[RawTable]) -> RawTable:

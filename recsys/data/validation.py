@@ -124,9 +124,15 @@ RULES: Final = (
     Rule("unknown_item", names.ITEM_ID, _is_in_catalogue, _NOT_LISTED, "complete the catalogue"),
     Rule("bad_rating", names.RATING, lambda rating, _: np.isfinite(rating), "is not a number"),
     Rule("rating_scale", names.RATING, _is_on_scale, _OFF_SCALE, "set scale"),
-    Rule("bad_timestamp", names.TIMESTAMP, lambda time, _: time != INVALID, _NOT_TIME),
-    Rule("negative_time", names.TIMESTAMP, lambda time, _: time >= 0, "is before 1970"),
-    Rule("future_time", names.TIMESTAMP, lambda t, v: t <= v.now, "is in the future", "set now"),
+    Rule("bad_timestamp", names.TIMESTAMP, lambda t, _: t.ticks != INVALID, _NOT_TIME),
+    Rule("negative_time", names.TIMESTAMP, lambda t, _: t.ticks >= 0, "is before 1970"),
+    Rule(
+        "future_time",
+        names.TIMESTAMP,
+        lambda t, v: t.seconds <= v.now,
+        "is in the future",
+        "set now",
+    ),
 )
 """All rules, in order. A row counts for the first rule that it breaks."""
 
