@@ -134,7 +134,8 @@ RULES: Final = (
         "set now",
     ),
 )
-"""All rules, in order. A row counts for the first rule that it breaks."""
+"""All rules, in order. A row is judged by all of them; the first that it breaks and whose policy
+is not `keep` is the reason to leave it out."""
 
 
 class RowValidator:
@@ -173,16 +174,24 @@ class RowValidator:
             self.quarantined.append(frame.assign(check="malformed_row"))
 
     def apply_rules(self, table: EncodedTable) -> _Mask | None:
-        """Apply the policies for rows that break a rule; return which rows to use, [n], or None."""
+        """Apply the policies for rows that break a rule; return which rows to use, [n], or None.
+
+        Every rule sees every row. The first broken rule that is not `keep` is the row's reason.
+        """
         mask = np.ones(self.table.n_rows, dtype=np.bool_)
-        breaks_none = mask.copy()
+        refused: dict[str, _Mask] = {}
         for rule in RULES:
             values = getattr(table, rule.column)
             valid = None if values is None else rule.is_valid(values, self)
             if valid is None or valid.all():
                 continue
-            positions = np.flatnonzero(~valid & breaks_none)
-            breaks_none &= valid
+            broken = ~valid
+            if getattr(self.checks, rule.check) == "keep":
+                # A value that is no number is not off the scale as well.
+                positions = np.flatnonzero(broken & ~refused.get(rule.column, np.False_))
+            else:
+                refused[rule.column] = broken | refused.get(rule.column, np.False_)
+                positions = np.flatnonzero(broken & mask)
             message = rule.message.format(scale=self.scale)
             if self.apply_policy(rule.check, positions, message, rule.column, rule.remedy):
                 mask[positions] = False

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from recsys.data import load_interactions, read_ratings, save_interactions
 from recsys.data.interactions import format_time_range, to_unix
-from recsys.errors import BundleError, ConfigError
+from recsys.errors import BundleError, ConfigError, DataError
 
 # (user, item) -> time: each pair once, in any order, with equal times among them.
 logs = st.dictionaries(
@@ -193,3 +193,43 @@ def test_an_invalid_time_is_an_error(time):
 
 def test_the_range_of_no_timestamps_is_empty():
     assert format_time_range(np.array([], dtype=np.int64)) == "empty"
+
+
+FAULTS = [
+    ({"rating": [4, np.nan, 3]}, "row 1: the rating is not a finite number"),
+    ({"rating": [4, 5, np.inf]}, "row 2: the rating is not a finite number"),
+    ({"timestamp": [5, np.iinfo(np.int64).min, 6]}, "row 1: the timestamp was not parsed"),
+    ({"timestamp": [6, 5, 5]}, "row 0: the next row of the user is earlier"),
+    ({"item_index": [0, 2, 0]}, "row 1: the item index is out of range"),
+    ({"item_index": [0, -1, 0]}, "row 1: the item index is out of range"),
+    ({"user_index": [0, 0, 2]}, "row 2: the user index is out of range"),
+    ({"user_index": [0, 1, 0]}, "row 1: the next row is not sorted by user"),
+    ({"user_index": [0, 1, 1]}, "user_offsets do not fit user_index"),
+    ({"user_offsets": [0, 2, 2]}, "do not fit 3 items"),
+    ({"user_offsets": [0, 2]}, "do not fit 3 items"),
+    ({"rating": [4, 5]}, "do not fit 3 items"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), FAULTS, ids=[message for _, message in FAULTS])
+def test_a_value_that_was_not_parsed_is_refused(change, message):
+    log = read_ratings(
+        pd.DataFrame(
+            {"user_id": [1, 1, 2], "item_id": [1, 2, 1], "rating": [4, 5, 3], "timestamp": 5}
+        )
+    )
+    ((name, values),) = change.items()
+    changed = np.array(values, dtype=getattr(log, name).dtype)
+    with pytest.raises(DataError, match=message):
+        dataclasses.replace(log, **{name: changed})
+
+
+def test_a_fault_in_a_later_block_is_found(monkeypatch):
+    monkeypatch.setattr("recsys.data.interactions._BLOCK", 2)
+    n = 7
+    log = read_ratings(pd.DataFrame({"user_id": 1, "item_id": range(n), "timestamp": range(n)}))
+    for row in range(1, n):
+        timestamp = log.timestamp.copy()
+        timestamp[row] = 0 if row > 1 else -1
+        with pytest.raises(DataError, match=f"row {row - 1}: the next row"):
+            dataclasses.replace(log, timestamp=timestamp)

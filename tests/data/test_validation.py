@@ -4,6 +4,8 @@ import gzip
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recsys.data import Checks, DataWarning, read_ratings
 from recsys.errors import DataError
@@ -248,3 +250,63 @@ def test_the_report_as_table_text_and_metrics(tmp_path):
     assert report.metrics() == {
         "read_rows": 6, "used_rows": 5, "rating_scale_rows": 1, "single_event_rows": 1
     }  # fmt: skip
+
+
+def test_a_kept_fault_hides_no_other(tmp_path):
+    (tmp_path / "movies.csv").write_text("movieId,title\n10,Heat\n20,Casino\n")
+    rows = [
+        "1,10,4.0,100", "1,99,abc,100", "1,20,5.0,100",
+        "2,10,3.0,100", "2,99,50,yesterday", "2,20,2.0,100",
+        "3,10,3.0,100", "3,99,-1,99999999999", "3,20,2.0,100",
+    ]  # fmt: skip
+    written(tmp_path, *rows)
+    log, report = read(tmp_path)
+    assert set(log.rating.tolist()) == {4, 5, 3, 2}
+    assert log.items.ids.tolist() == [10, 20]
+    assert report.quarantined[["line", "check"]].to_numpy().tolist() == [
+        [3, "bad_rating"], [6, "rating_scale"], [9, "rating_scale"]
+    ]  # fmt: skip
+    assert report.metrics()["unknown_item_rows"] == 3  # kept rules count every row
+    log, report = read(tmp_path, rating_scale="keep")
+    assert report.quarantined["check"].tolist() == ["bad_rating", "bad_timestamp", "future_time"]
+    assert report.metrics()["rating_scale_rows"] == 2  # "abc" is not off the scale
+    with pytest.raises(DataError, match=r"line 9, .*'99999999999' is in the future"):
+        read(tmp_path, rating_scale="keep", future_time="error")
+
+
+# Values of a row, with the checks that each of them breaks, in the order of the rules.
+FIELDS = {
+    "user_id": {"1": (), "2": (), "": ("missing_id",)},
+    "item_id": {"10": (), "99": ("unknown_item",), "": ("missing_id",)},
+    "rating": {"3.5": (), "50": ("rating_scale",), "abc": ("bad_rating",)},
+    "timestamp": {
+        "100": (), "x": ("bad_timestamp",), "-5": ("negative_time",), "2000000000": ("future_time",)
+    },
+}  # fmt: skip
+LENIENT = ["unknown_item", "rating_scale", "negative_time", "future_time"]
+faulty_rows = st.tuples(*(st.sampled_from(list(values)) for values in FIELDS.values()))
+
+
+@given(
+    rows=st.lists(faulty_rows, min_size=1, max_size=12),
+    kept=st.sets(st.sampled_from(LENIENT)),
+)
+@settings(max_examples=60)
+def test_rules_equal_a_loop_over_rows(rows, kept, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("log")
+    (folder / "movies.csv").write_text("movieId,title\n10,Heat\n")
+    good = ["8,10,4.0,100", "9,10,4.0,100"]
+    path = written(folder, *good, *(",".join(row) for row in rows))
+    policies = {check: "keep" if check in kept else "quarantine" for check in LENIENT}
+    _, report = read(path, **policies, max_invalid_fraction=1, duplicate="keep")
+    reasons, counts = [], dict.fromkeys(kept, 0)
+    for line, row in enumerate(rows, start=4):
+        broken = [c for values, v in zip(FIELDS.values(), row, strict=True) for c in values[v]]
+        reason = next((check for check in broken if check not in kept), None)
+        if reason is not None:
+            reasons.append([line, reason])
+        for check in kept & set(broken):
+            counts[check] += 1
+    found = report.quarantined
+    assert ([] if found.empty else found[["line", "check"]].to_numpy().tolist()) == reasons
+    assert {check: int(report.metrics().get(f"{check}_rows", 0)) for check in kept} == counts
