@@ -1,5 +1,7 @@
-"""Column names."""
+"""Column names: ours, and those that data sets use for the same."""
 
+import re
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 USER_ID: Final = "user_id"
@@ -21,3 +23,65 @@ MOVIELENS: Final = {
     "genres": GENRES,
 }
 """Column names in MovieLens' ratings.csv and movies.csv, and their standard names."""
+
+# Per field, the names that data sets use, as `normalize` writes them. Those of an earlier line are
+# preferred: many logs have both a time and a date, or ids and names.
+_ALIASES: Final[dict[str, tuple[str, ...]]] = {
+    USER_ID: (
+        "userid",
+        "user uid useridx",
+        "visitorid customerid custid reviewerid profileid memberid accountid steamid",
+        "username profilename reviewprofilename",
+    ),
+    ITEM_ID: (
+        "itemid",
+        "item parentasin",
+        (
+            "movieid filmid productid asin businessid bookid isbn artistid trackid songid videoid "
+            "gameid appid animeid newsid articleid recipeid jokeid beerid beerbeerid placeid "
+            "venueid poiid locationid goodsid sku"
+        ),
+        "artist artistname game gametitle",
+    ),
+    RATING: (
+        "rating",
+        "overall stars score starrating bookrating userrating reviewoverall reviewscore myscore",
+    ),
+    TIMESTAMP: (
+        "timestamp",
+        "unixreviewtime unixtime unixtimestamp eventtime ratingtimestamp createdat datetime",
+        "time reviewtime utctime",
+        "date eventdate reviewdate dateadded mylastupdated ratingdate",
+        "dateupdated",
+    ),
+    TITLE: (
+        "title",
+        "name itemtitle itemname movietitle booktitle producttitle productname gametitle animename",
+        "artistname trackname",
+    ),
+    GENRES: ("genres", "genre", "categories category"),
+}
+
+_TYPE: Final = re.compile(r":(token|float)(_seq)?$")
+
+
+def normalize(name: str) -> str:
+    """A column name without case, punctuation and RecBole's type: `User-ID:token` is `userid`."""
+    return re.sub(r"[\W_]+", "", _TYPE.sub("", name)).casefold()
+
+
+def match(available: Sequence[str], fields: Iterable[str]) -> dict[str, list[int]]:
+    """Positions of the columns that may be each field; more than one if none is preferred.
+
+    >>> match(["User-ID", "asin", "parent_asin", "date"], ["user_id", "item_id", "rating"])
+    {'user_id': [0], 'item_id': [2]}
+    """
+    positions: dict[str, list[int]] = {}
+    plain = [normalize(name) for name in available]
+    for field in fields:
+        for aliases in _ALIASES[field]:
+            words = aliases.split()
+            if found := [i for i, name in enumerate(plain) if name in words]:
+                positions[field] = found
+                break
+    return positions

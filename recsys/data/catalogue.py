@@ -79,7 +79,11 @@ def read_item_table(files: FileStore, name: str, form: TableFormat) -> ItemTable
     except READ_ERRORS as error:
         raise DataError(f"{source}: cannot be read: {error}") from error
     table.index += 2 if form.names is None else 1  # line numbers
-    table = table.dropna(how="all").rename(columns=names.MOVIELENS)
+    table = table.dropna(how="all")
+    known = (names.ITEM_ID, names.TITLE, names.GENRES)
+    found = names.match(list(table.columns), known) if form.names is None else {}
+    renamed = {table.columns[positions[0]]: name for name, positions in found.items()}
+    table = table.rename(columns=renamed)
     for column in (names.ITEM_ID, names.TITLE):
         if column not in table:
             raise DataError(f"{source}: no column {column!r}; name the columns item_id and title")

@@ -185,41 +185,67 @@ def concat(tables: Sequence[RawTable]) -> RawTable:
 def select_columns(available: Sequence[str], options: ReadOptions, source: str) -> dict[str, int]:
     """Find the positions of the known columns among those of a source.
 
-    MovieLens' names are recognised; `options.columns` maps others.
+    Names that data sets use are recognised (see `recsys.columns.match`); `options.columns` maps
+    others, or names all columns in order.
 
     Raises:
         DataError: A required column is missing, or several match the same known column.
     """
-    columns = options.columns if isinstance(options.columns, dict) else {}
-    if unknown := sorted(set(columns) - set(COLUMNS)):
+    if isinstance(options.columns, tuple):
+        available, mapping = _named_in_order(available, options.columns, source), {}
+    else:
+        mapping = options.columns
+    if unknown := sorted(set(mapping) - set(COLUMNS)):
         raise DataError(
             f"columns has unknown keys {_quoted(unknown)}; the keys are {', '.join(COLUMNS)}"
         )
-    for name, source_name in columns.items():
+    for name, source_name in mapping.items():
         if source_name not in available:
             raise DataError(
                 f"{source}: no column {source_name!r} for {name} among {_quoted(available)}"
             )
-    aliases = {**names.MOVIELENS, **{name: name for name in COLUMNS}}
-    aliases = {alias: name for alias, name in aliases.items() if name not in columns}
-    aliases |= {source_name: name for name, source_name in columns.items()}
-    positions: dict[str, int] = {}
-    for position, source_name in enumerate(available):
-        name = aliases.get(source_name, "")
-        if name in positions:
+    rest = ["" if name in mapping.values() else name for name in available]
+    found = names.match(rest, [name for name in COLUMNS if name not in mapping])
+    for name, source_name in mapping.items():
+        found[name] = [i for i, other in enumerate(available) if other == source_name]
+    for name, positions in found.items():
+        several = [available[position] for position in positions]
+        if len(several) > 1:
             raise DataError(
-                f"{source}: more than one column {name!r} (userId counts as user_id, and so on); "
-                "drop the others"
+                f"{source}: more than one column {name!r}: {_quoted(several)}; choose one with "
+                f"columns = {{{name} = {several[0]!r}}}, or drop the others"
             )
-        if name in COLUMNS:
-            positions[name] = position
-    if missing := [name for name in (names.USER_ID, names.ITEM_ID) if name not in positions]:
+        if several[0].endswith("_seq"):
+            raise DataError(f"{source}: column {several[0]!r} holds lists, not one {name} a row")
+    if missing := [name for name in (names.USER_ID, names.ITEM_ID) if name not in found]:
         raise DataError(
             f"{source}: no column {_quoted(missing)} among {_quoted(available)}; name the columns "
             "user_id, item_id, rating and timestamp (or as MovieLens does), or map them with "
             "columns="
         )
-    return positions
+    return {name: found[name][0] for name in COLUMNS if name in found}
+
+
+def unused_columns(available: Sequence[str], selected: Mapping[str, int]) -> list[str]:
+    """Names of the columns that are not read."""
+    used = set(selected.values())
+    return [name for i, name in enumerate(available) if i not in used and name not in ("", "_")]
+
+
+def _named_in_order(available: Sequence[str], given: Sequence[str], source: str) -> Sequence[str]:
+    """The names given for the columns of a source that has no names, or the same ones."""
+    if len(given) != len(available):
+        raise DataError(
+            f"{source}: columns has {len(given)} names, but there are {len(available)} columns: "
+            f"{_quoted(available)}; name all of them in order, '_' for one that is not used"
+        )
+    if list(given) != list(available) and names.match(available, COLUMNS):
+        raise DataError(
+            f"{source}: columns has a list of names, but the columns already have names: "
+            f"{_quoted(available)}; leave columns out, or map single names: "
+            'columns = {user_id = "..."}'
+        )
+    return given
 
 
 def _quoted(values: Sequence[str] | Mapping[str, Any]) -> str:

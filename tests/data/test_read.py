@@ -213,7 +213,7 @@ def test_text_ids_find_their_titles(write):
 @pytest.mark.parametrize(
     ("movies", "parts"),
     [
-        ("movieId,name\n10,Heat\n", ["no column 'title'"]),
+        ("movieId,label\n10,Heat\n", ["no column 'title'"]),
         ("title\nHeat\n", ["no column 'item_id'"]),
         ("movieId,title\n10,Heat\nx,Net\n", ["line 3", "'item_id'", "'x' is not an integer"]),
         ("movieId,title\n10.5,Heat\n", ["line 2", "'item_id'", "'10.5' is not an integer"]),
