@@ -53,6 +53,8 @@ settings.load_profile("gate")
 
 
 def pytest_collection_modifyitems(items):
+    # Flows wait for servers most of the time: if they start first, other tests use the cores.
+    items.sort(key=lambda item: "flows" not in item.path.parts)
     for item in items:
         tests = ROOT / "tests"
         if tests in item.path.parents and item.path.relative_to(tests).as_posix().startswith(SLOW):
