@@ -100,12 +100,22 @@ class Catalogue:
             raise UnknownItemError(
                 f"{item!r} is the title of {len(matches)} items: use an id, {ids}", item
             )
+        other: Item = str(item) if isinstance(item, int) else self.parse_item(item)
+        if other in self.items:
+            raise UnknownItemError(
+                f"no item has the id or title {item!r}: ids are of type {type(other).__name__} "
+                f"here, and there is an item with the id {other!r}",
+                item,
+            )
         closest = self.closest_titles(item) if isinstance(item, str) else ()
         hint = f"; did you mean {', '.join(map(repr, closest))}?" if closest else ""
         raise UnknownItemError(f"no item has the id or title {str(item)!r}{hint}", item, closest)
 
     def indices(self, name: str, items: object) -> NDArray[np.int32]:
         """The indices of several items, [n]; `name` is the argument's name in error messages."""
+        if name.startswith("histor") and isinstance(items, set | frozenset):
+            kind = type(items).__name__
+            raise QueryError(f"{name} is a {kind}, which has no order: pass a list")
         values = item_list(name, items)
         if set(map(type, values)) <= {int, str}:
             index = self.items.indices(values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain, groupby
@@ -72,8 +72,8 @@ class LoadedModel:
 
     recommender: Recommender
     item_map: ItemMap
-    genres: frozenset[str]
-    """All genres, in lower case."""
+    genres: Mapping[str, str]
+    """All genres as the catalogue has them, by their lower case."""
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @classmethod
@@ -81,7 +81,7 @@ class LoadedModel:
         """Compute everything that the first request would otherwise wait for."""
         recommender.search("a title")  # builds the search index
         genres = chain.from_iterable(recommender.catalogue.genres)
-        return cls(recommender, ItemMap(recommender), frozenset(map(str.casefold, genres)))
+        return cls(recommender, ItemMap(recommender), {genre.casefold(): genre for genre in genres})
 
     def item_filter(self, item_filter: FilterField) -> list[Item] | dict[str, list[str]]:
         """Convert a filter of the API to one of the recommender.
@@ -93,7 +93,7 @@ class LoadedModel:
             return list(item_filter)
         for genre in item_filter.genres:
             if genre.casefold() not in self.genres:
-                known = ", ".join(sorted(self.genres)[:40]) or "none"
+                known = ", ".join(sorted(self.genres.values())[:40]) or "none"
                 detail = f"no item has the genre {genre!r}; the genres are {known}"
                 raise ProblemError(404, "unknown-genre", detail)
         return {columns.GENRES: item_filter.genres}

@@ -26,6 +26,7 @@ def names(rec):
         ([True], "True is a bool"),
         ([["Heat (1995)"]], "is a list: an item is given"),
         ([{"item_id": 4}], "is a dict"),
+        ({4, 7}, "is a set, which has no order: pass a list"),
         (pd.DataFrame({"item_id": [4]}), "history is a DataFrame: pass one of its columns"),
     ],
 )
@@ -35,6 +36,12 @@ def test_invalid_history(rec, history, message):
             ask(history)
     with pytest.raises(QueryError, match=r"histories\[0\]|is a|must be"):
         rec.recommend_batch([history])
+
+
+def test_an_id_of_another_type_is_pointed_out(rec, names):
+    message = f"'{names[0]}': ids are of type int here, and there is an item with the id {names[0]}"
+    with pytest.raises(UnknownItemError, match=message):
+        rec.next_items([str(names[0])])
 
 
 def test_any_iterable_of_ids_is_a_history(rec, names):
