@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
-from recsys.callbacks import EpochCallback, no_op
+from recsys.callbacks import EpochCallback, History, compose, no_op
 
 
 def _print_to_stderr(line: str) -> None:
@@ -45,7 +45,14 @@ def progress_bar(
     """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _epoch_lines(description, epochs, metric, print_line) if print_line else no_op
+        if print_line is None:
+            yield no_op
+            return
+        show = _epoch_lines(description, epochs, metric, print_line)
+        history = History()
+        yield compose(show, history)
+        if 0 < (last := max(history.epochs, default=0)) < epochs:
+            print_line(f"{description}: finished early, after epoch {last}/{epochs}")
         return
     with Progress(
         TextColumn("{task.description}"),
@@ -75,7 +82,8 @@ def _epoch_lines(
 ) -> EpochCallback:
     """Prints each epoch with its metric, its speed if it is known, and the estimated time left.
 
-    The estimate is the duration of the latest epoch times the number of epochs left.
+    The estimate is the duration of the latest epoch times the number of epochs left. Many short
+    epochs have none at first, because the first one includes the setup.
     """
     latest = printed = time.monotonic()
 
@@ -90,7 +98,8 @@ def _epoch_lines(
         parts = [f"{description}: epoch {epoch}/{epochs}", _metric_text(metric, metrics)]
         if "interactions_per_second" in metrics:
             parts.append(f"{metrics['interactions_per_second']:,.0f} interactions/s")
-        parts.append(f"{left} left")
+        if epoch > 1 or epochs <= 100:
+            parts.append(f"{left} left")
         print_line(", ".join(filter(None, parts)))
 
     return on_epoch

@@ -47,6 +47,7 @@ def test_without_a_terminal_each_epoch_is_one_line(piped, capsys, monkeypatch):
     assert shown.err.splitlines() == [
         "lstm: epoch 1/3, loss 0.5, 12,346 interactions/s, 0:01:00 left",
         "lstm: epoch 2/3, 0:00:20 left",
+        "lstm: finished early, after epoch 2/3",
     ]
     assert not shown.out
 
@@ -60,6 +61,21 @@ def test_many_fast_epochs_print_one_line_per_second(piped, capsys, monkeypatch):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 26
     assert lines[-1].startswith("embeddings: epoch 101/101, loss 0.5")
+
+
+def test_the_first_of_many_epochs_includes_the_setup_and_has_no_estimate(
+    piped, capsys, monkeypatch
+):
+    clock = iter([0.0, 30.0, 32.0])
+    monkeypatch.setattr("recsys.console.time.monotonic", lambda: next(clock))
+    with progress_bar("embeddings", epochs=200, metric="loss") as on_epoch:
+        on_epoch(1, {"loss": 0.5})
+        on_epoch(2, {"loss": 0.5})
+    assert capsys.readouterr().err.splitlines() == [
+        "embeddings: epoch 1/200, loss 0.5",
+        "embeddings: epoch 2/200, loss 0.5, 0:06:36 left",
+        "embeddings: finished early, after epoch 2/200",
+    ]
 
 
 def test_lines_can_be_disabled(piped, capsys):
