@@ -359,7 +359,8 @@ def collect_partition(files: Sequence[Path], checks: Checks) -> Partition:
     table = pa.concat_tables([pyarrow.parquet.read_table(path) for path in files])
     reports: list[ReadReport] = []
     frame = table.to_pandas(types_mapper=pd.ArrowDtype)
-    return read_ratings(frame, checks=checks, on_report=reports.append), reports[0]
+    log = read_ratings(frame, checks=checks, on_report=reports.append)
+    return log, replace(reports[0], make_profile=None)  # which would be sent with the log
 
 
 def partition_stats(partition: Partition, min_rating: float | None) -> PartitionStats:

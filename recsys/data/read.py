@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +15,10 @@ from recsys.data.files import default_quarantine_path, detect_layout
 from recsys.data.interactions import Interactions
 from recsys.data.layouts import LAYOUTS
 from recsys.data.options import ReadOptions, TimeUnit, parse_options
+from recsys.data.profile import prepare_profile
 from recsys.data.readers import read_files
 from recsys.data.report import ReportCallback, warn_on_report
+from recsys.data.tables import Times
 from recsys.data.validation import Checks, RowValidator
 
 
@@ -102,11 +105,15 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
     reason = "has a later row of the same user and item"
     if validator.apply_policy("duplicate", positions[duplicate], reason):
         log, positions = log.filter(~duplicate), positions[~duplicate]
+    n_repeated = int(duplicate.sum())
     single = (log.history_lengths == 1)[log.user_index]
     if validator.apply_policy("single_event", positions[single], "is the only row of its user"):
-        log = log.filter(~single).compact()
+        log, positions = log.filter(~single).compact(), positions[~single]
+    times = None if encoded.timestamp is None else Times(encoded.timestamp, 1, "seconds since 1970")
+    make_profile = prepare_profile(validator.table, times, log, positions, n_repeated)
     path = default_path if quarantine_path is None else Path(quarantine_path)
-    on_report(validator.report(len(log), log.timestamp is not None, path))
+    report = validator.report(len(log), log.timestamp is not None, path)
+    on_report(replace(report, make_profile=make_profile))
     return log
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import pandas as pd
+
+from recsys.data.profile import LogProfile
 
 Policy = Literal["error", "quarantine"]
 """`error`: refuse the source. `quarantine`: leave the row out and write it, with its line and the
@@ -69,6 +72,13 @@ class ReadReport:
     with `check` and `reason`."""
     quarantine_path: Path | None = None
     """The file that they were written to, if any."""
+    make_profile: Callable[[], LogProfile] | None = field(default=None, repr=False)
+    """Computes `profile`; None for a source that was read in partitions."""
+
+    @cached_property
+    def profile(self) -> LogProfile | None:
+        """What the log was understood to be, computed when it is first needed."""
+        return None if self.make_profile is None else self.make_profile()
 
     def metrics(self) -> dict[str, float]:
         """Row counts for tracking, such as `duplicate_rows`."""
@@ -76,6 +86,31 @@ class ReadReport:
         for finding in self.findings:
             counts[f"{finding.check}_rows"] += finding.n_rows
         return {name: float(n) for name, n in counts.items()}
+
+    def summary(self) -> str:
+        """Describe what was read in a few lines, for logs."""
+        if self.profile is None:
+            return str(self)
+        used = f"{self.source}: {self.n_used:,} of {self.n_rows:,} rows are used"
+        size = f"{self.profile.n_users:,} users, {self.profile.n_items:,} items"
+        lines = [f"{used}: {size}", *self.profile.lines()]
+        if self.findings:
+            lines.append("; ".join(map(str, self.findings)))
+        if self.quarantine_path is not None:
+            lines.append(f"quarantined rows are in {self.quarantine_path}")
+        return "\n  ".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe what was read, for JSON."""
+        profile = {} if self.profile is None else asdict(self.profile)
+        return {
+            "source": self.source,
+            "n_rows": self.n_rows,
+            "n_used": self.n_used,
+            **profile,
+            "findings": [asdict(finding) for finding in self.findings],
+            "quarantine_path": self.quarantine_path and str(self.quarantine_path),
+        }
 
     def table(self) -> pd.DataFrame:
         """One row per finding: check, policy, rows, first."""
