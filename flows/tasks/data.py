@@ -40,9 +40,12 @@ def read(source: str, config: rd.DataConfig, run: Run) -> rd.Split:
         child.log_config(data=config)
 
         def on_report(report: rd.ReadReport) -> None:
-            log.log(WARNING if report.n_rows != report.n_used else INFO, "%s", report)
+            log.log(WARNING if report.n_rows != report.n_used else INFO, "%s", report.summary())
             child.log_metrics(report.metrics())
             child.log_table(report.table(), "checks")
+            child.log_json(report.to_dict(), "profile")
+            if report.profile is not None:
+                child.log_table(report.profile.table(), "data")
 
         interactions, reports = read_filtered(source, config, on_report)
         for report in reports:

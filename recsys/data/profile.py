@@ -268,7 +268,9 @@ def _profile_times(log: Interactions, times: Times, tied_fraction: float) -> Tim
 
 
 def _to_iso(ticks: np.int64, per_second: int) -> str:
-    """Format a time in ISO 8601, in UTC."""
+    """Format a time in ISO 8601, in UTC; fractions of a second only if there are some."""
+    if ticks % per_second == 0:
+        ticks, per_second = ticks // per_second, 1
     unit = {1: "s", 1_000: "ms", 1_000_000: "us", 1_000_000_000: "ns"}[per_second]
     return f"{np.datetime64(int(ticks), unit)}Z"  # type: ignore[call-overload]
 

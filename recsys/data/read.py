@@ -18,7 +18,6 @@ from recsys.data.options import ReadOptions, TimeUnit, parse_options
 from recsys.data.profile import prepare_profile
 from recsys.data.readers import read_files
 from recsys.data.report import ReportCallback, warn_on_report
-from recsys.data.tables import Times
 from recsys.data.validation import Checks, RowValidator
 
 
@@ -109,11 +108,10 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
     single = (log.history_lengths == 1)[log.user_index]
     if validator.apply_policy("single_event", positions[single], "is the only row of its user"):
         log, positions = log.filter(~single).compact(), positions[~single]
-    times = None if encoded.timestamp is None else Times(encoded.timestamp, 1, "seconds since 1970")
-    make_profile = prepare_profile(validator.table, times, log, positions, n_repeated)
+    profile = prepare_profile(validator.table, encoded.timestamp, log, positions, n_repeated)
     path = default_path if quarantine_path is None else Path(quarantine_path)
     report = validator.report(len(log), log.timestamp is not None, path)
-    on_report(replace(report, make_profile=make_profile))
+    on_report(replace(report, make_profile=profile))
     return log
 
 

@@ -27,6 +27,8 @@ REMEDY: Final = "correct or remove them"
 N_EXAMPLES: Final = 3
 """Examples of each finding."""
 
+_OUTCOMES: Final = {"quarantine": "quarantined", "keep": "kept"}
+
 
 class DataWarning(UserWarning):
     """Some rows were left out, or an order was assumed; the message has the details."""
@@ -50,9 +52,10 @@ class Finding:
         return self.examples[0]
 
     def __str__(self) -> str:
-        outcome = {"quarantine": "quarantined", "keep": "kept"}[self.policy]
         rows = "row" if self.n_rows == 1 else "rows"
-        return f"{self.check}: {self.n_rows:,} {rows} {outcome} (first: {self.first})"
+        return (
+            f"{self.check}: {self.n_rows:,} {rows} {_OUTCOMES[self.policy]} (first: {self.first})"
+        )
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,11 @@ class ReadReport:
         used = f"{self.source}: {self.n_used:,} of {self.n_rows:,} rows are used"
         size = f"{self.profile.n_users:,} users, {self.profile.n_items:,} items"
         lines = [f"{used}: {size}", *self.profile.lines()]
-        if self.findings:
-            lines.append("; ".join(map(str, self.findings)))
-        if self.quarantine_path is not None:
-            lines.append(f"quarantined rows are in {self.quarantine_path}")
+        for policy, outcome in _OUTCOMES.items():
+            counts = [f"{f.n_rows:,} {f.check}" for f in self.findings if f.policy == policy]
+            is_written = policy == "quarantine" and self.quarantine_path is not None
+            place = f", in {self.quarantine_path}" if is_written else ""
+            lines += [f"{outcome}: {', '.join(counts)}{place}"] if counts else []
         return "\n  ".join(lines)
 
     def to_dict(self) -> dict[str, Any]:

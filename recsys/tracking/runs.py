@@ -136,6 +136,10 @@ class Run:
         """Log a web page as `<name>.html`."""
         self.client.log_text(self.run_id, html, f"{name}.html")
 
+    def log_json(self, value: Mapping[str, Any], name: str) -> None:
+        """Log a value as a JSON file."""
+        self.client.log_dict(self.run_id, dict(value), f"{name}.json")
+
     def log_table(self, table: pd.DataFrame, name: str) -> None:
         """Log a table with its index as `<name>.json`."""
         self.client.log_table(self.run_id, table.reset_index(), f"{name}.json")

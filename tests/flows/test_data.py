@@ -39,6 +39,12 @@ def recorded(prefect_server, tmp_path, monkeypatch):
     return split, client, run
 
 
+def read_table(client, run, name):
+    """The rows of a table of a run, without their index."""
+    file = client.download_artifacts(run.info.run_id, f"{name}.json")
+    return [row[1:] for row in json.loads(Path(file).read_text())["data"]]
+
+
 def test_quarantined_and_filtered_rows_are_recorded(recorded):
     split, client, run = recorded
     metrics, params = run.data.metrics, run.data.params
@@ -48,7 +54,10 @@ def test_quarantined_and_filtered_rows_are_recorded(recorded):
     assert metrics["min_rating_removed_rows"] == metrics["used_rows"] - len(split.interactions)
     assert params["data.split.n"] == "2"
     assert params["data.checks.duplicate"] == "quarantine"
-    file = client.download_artifacts(run.info.run_id, "checks.json")
-    table = json.loads(Path(file).read_text())
-    checks = {row[table["columns"].index("check")] for row in table["data"]}
+    checks = {check for check, *_ in read_table(client, run, "checks")}
     assert {"rating_scale", "missing_id", "bad_timestamp"} <= checks
+    profile = dict(read_table(client, run, "data"))
+    assert profile["ratings"].startswith("0.5 to 5")
+    assert "seconds since 1970" in profile["times"]
+    file = client.download_artifacts(run.info.run_id, "profile.json")
+    assert json.loads(Path(file).read_text())["n_used"] == metrics["used_rows"]
