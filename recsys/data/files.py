@@ -163,12 +163,3 @@ def _is_table(base_name: str) -> bool:
 def _base_name(name: str) -> str:
     """The last component of a name, without `.gz`."""
     return PurePosixPath(name).name.removesuffix(".gz")
-
-
-def default_quarantine_path(path: Path, detected: DetectedLayout) -> Path:
-    """The default file for rows left out of the ratings at a path."""
-    path = path.absolute()
-    if path.is_dir() and len(detected.ratings) == 1:
-        path /= detected.ratings[0]
-    stem = path.name if path.is_dir() else _base_name(path.name).rsplit(".", 1)[0]
-    return path.with_name(stem + QUARANTINE_SUFFIX)

@@ -11,11 +11,12 @@ import pandas as pd
 from recsys.columns import MOVIELENS
 from recsys.data.arrow import read_frame
 from recsys.data.catalogue import read_item_table
-from recsys.data.files import default_quarantine_path, detect_layout
+from recsys.data.files import DetectedLayout, detect_layout
 from recsys.data.interactions import Interactions
 from recsys.data.layouts import LAYOUTS
 from recsys.data.options import ReadOptions, TimeUnit, parse_options
 from recsys.data.profile import prepare_profile
+from recsys.data.quarantine import QuarantineFile, quarantine_file
 from recsys.data.readers import read_files
 from recsys.data.report import ReportCallback, warn_on_report
 from recsys.data.validation import Checks, RowValidator
@@ -91,11 +92,16 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
         time_format=time_format,
         missing_ratings=missing_ratings,
     )
-    default_path = None
     if isinstance(source, pd.DataFrame):
+        quarantine = None if quarantine_path is None else QuarantineFile(Path(quarantine_path))
+        if quarantine is not None:
+            quarantine.check()
         validator = RowValidator(read_frame(source, options), "the table", checks)
     else:
-        default_path, validator = _open(Path(source), options, checks)
+        detected = detect_layout(Path(source), options)
+        quarantine = quarantine_file(Path(source), detected, quarantine_path)
+        quarantine.check()
+        validator = _open(Path(source), detected, options, checks)
     # Validate single rows, sort the valid ones, and validate them together.
     encoded = encode(validator.table, options)
     mask = validator.apply_rules(encoded)
@@ -109,15 +115,15 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
     if validator.apply_policy("single_event", positions[single], "is the only row of its user"):
         log, positions = log.filter(~single).compact(), positions[~single]
     profile = prepare_profile(validator.table, encoded.timestamp, log, positions, n_repeated)
-    path = default_path if quarantine_path is None else Path(quarantine_path)
-    report = validator.report(len(log), log.timestamp is not None, path)
+    report = validator.report(len(log), log.timestamp is not None, quarantine)
     on_report(replace(report, make_profile=profile))
     return log
 
 
-def _open(path: Path, options: ReadOptions, checks: Checks) -> tuple[Path, RowValidator]:
-    """Read files; return the default path for invalid rows, and what validates the others."""
-    detected = detect_layout(path, options)
+def _open(
+    path: Path, detected: DetectedLayout, options: ReadOptions, checks: Checks
+) -> RowValidator:
+    """Read files; return what validates their rows."""
     files, layout = detected.files, LAYOUTS[detected.name]
     name = files.describe(detected.ratings[0]) if len(detected.ratings) == 1 else str(path)
     table = read_files(detected, options)
@@ -127,5 +133,4 @@ def _open(path: Path, options: ReadOptions, checks: Checks) -> tuple[Path, RowVa
     is_movielens = set(table.source_names.values()) <= set(MOVIELENS)
     if layout.ratings.names is None and not is_movielens:
         layout = LAYOUTS["csv"]  # which promises nothing about ids and ratings
-    validator = RowValidator(table, name, checks, layout, item_table)
-    return default_quarantine_path(path, detected), validator
+    return RowValidator(table, name, checks, layout, item_table)

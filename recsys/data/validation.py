@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -22,10 +21,10 @@ from recsys.config import Config, format_validation_error
 from recsys.data.catalogue import ItemTable
 from recsys.data.interactions import TimestampLike, to_unix
 from recsys.data.layouts import LAYOUTS, Layout
+from recsys.data.quarantine import QuarantineFile
 from recsys.data.report import N_EXAMPLES, REMEDY, Finding, LenientPolicy, Policy, ReadReport
-from recsys.data.tables import COLUMNS, INVALID, EncodedColumn, EncodedTable, RawTable
+from recsys.data.tables import INVALID, EncodedColumn, EncodedTable, RawTable
 from recsys.errors import ConfigError, DataError
-from recsys.storage import atomic_file
 
 _Ints = NDArray[np.int64]
 _Mask = NDArray[np.bool_]
@@ -225,15 +224,17 @@ class RowValidator:
             examples.append(f"{example} {message}")
         return examples
 
-    def report(self, n_used: int, has_timestamps: bool, path: Path | None) -> ReadReport:
-        """Create the report. Write quarantined rows to `path`; without any, remove the file."""
+    def report(
+        self, n_used: int, has_timestamps: bool, quarantine: QuarantineFile | None
+    ) -> ReadReport:
+        """Create the report. Write quarantined rows; without any, remove their file."""
         quarantined = pd.concat(self.quarantined) if self.quarantined else pd.DataFrame()
         if len(quarantined):
             quarantined = quarantined.sort_values(
                 ["file", "line"], kind="stable", ignore_index=True
             )
-        if path is not None:
-            _write_quarantined(quarantined, path)
+        if quarantine is not None:
+            quarantine.write(quarantined)
         return ReadReport(
             source=self.source,
             n_rows=self.n_rows,
@@ -241,7 +242,7 @@ class RowValidator:
             findings=tuple(self.findings),
             has_timestamps=has_timestamps,
             quarantined=quarantined,
-            quarantine_path=path if len(quarantined) else None,
+            quarantine_path=quarantine.path if quarantine and len(quarantined) else None,
         )
 
     def _decide(
@@ -263,18 +264,3 @@ class RowValidator:
                     "correct them, or name the layout or the columns"
                 )
         return policy
-
-
-def _write_quarantined(quarantined: pd.DataFrame, path: Path) -> None:
-    order = ("file", "line", *COLUMNS, "text", "check", "reason")
-    try:
-        if not len(quarantined):
-            path.unlink(missing_ok=True)
-            return
-        with atomic_file(path) as tmp_path:
-            quarantined[[name for name in order if name in quarantined]].to_parquet(tmp_path)
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot write the {len(quarantined):,} quarantined rows ({error.strerror}); "
-            "name another file with quarantine_path"
-        ) from error

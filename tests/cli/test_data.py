@@ -49,7 +49,7 @@ def test_check_reports_invalid_rows(dirty, monkeypatch):
     assert ["duplicate", "quarantine", "1"] in table
     assert ["single_event", "keep", "1"] in table
     assert "3 of 5 rows are used: 2 users, 2 items" in done.stdout
-    assert f"invalid rows are in {dirty.parent / 'ratings.quarantine.parquet'}" in done.stdout
+    assert f"invalid rows are in {dirty.parent / 'ratings.csv.quarantine.parquet'}" in done.stdout
 
 
 def test_check_accepts_policies_scale_and_columns(dirty):

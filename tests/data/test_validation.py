@@ -75,7 +75,7 @@ def test_an_invalid_row_is_quarantined(tmp_path, row, check, message, name):
     assert (finding.check, finding.n_rows) == (check, 1)
     assert message in finding.first
     assert f"{path}, line 5" in finding.first
-    assert report.quarantine_path == tmp_path / "ratings.quarantine.parquet"
+    assert report.quarantine_path == tmp_path / f"{name}.quarantine.parquet"
     written_rows = pd.read_parquet(report.quarantine_path)
     in_report = report.quarantined[written_rows.columns.tolist()]
     pd.testing.assert_frame_equal(written_rows, in_report, check_dtype=False)
@@ -207,7 +207,7 @@ def test_rows_of_tables_count_from_zero(tmp_path, kind):
     assert report.quarantined["line"].tolist() == [1]
     assert "row 1, column 'user_id': (empty) is not an id" in str(report)
     assert report.quarantine_path == (
-        tmp_path / "log.quarantine.parquet" if kind == "parquet" else None
+        tmp_path / "log.parquet.quarantine.parquet" if kind == "parquet" else None
     )
 
 
