@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset
 import pyarrow.parquet
 from numpy.typing import NDArray
 
@@ -44,10 +43,10 @@ from recsys.cooccurrence.planner import (
     split_rows,
 )
 from recsys.data import Checks, Finding, Interactions, ReadReport, read_ratings
-from recsys.data.files import READ_ERRORS, detect_layout
+from recsys.data.files import detect_layout
 from recsys.data.options import parse_options
+from recsys.data.parquet import ParquetPart, open_parts
 from recsys.data.report import ReportCallback, warn_on_report
-from recsys.data.tables import is_text, select_columns
 from recsys.errors import ConfigError, DataError
 from recsys.storage import atomic_file, atomic_folder
 from recsys.vocabulary import Vocabulary
@@ -260,57 +259,38 @@ def merge_reports(source: str, reports: Sequence[ReadReport]) -> ReadReport:
 def row_groups(source: Path, columns: Mapping[str, str] | None) -> tuple[list[RowGroupReader], int]:
     """Readers of the row groups of a Parquet file or a folder of them, and the number of rows."""
     detected = detect_layout(source.absolute())
-    if detected.name != "parquet":
+    if detected.name != "parquet" or not detected.files.path.is_dir():
         raise DataError(
             f"{source}: a cluster count is read from Parquet, a file or a folder of them; save "
             "the ratings as Parquet first"
         )
-    paths = [detected.files.describe(name) for name in detected.ratings]
-    try:
-        dataset = pyarrow.dataset.dataset(paths, format="parquet", partitioning="hive")
-        options = parse_options(columns={} if columns is None else columns)
-        chosen = select_columns(dataset.schema.names, options, str(source))
-        source_names = {ours: dataset.schema.names[index] for ours, index in chosen.items()}
-        groups: list[RowGroupReader] = [
-            partial(read_row_group, group, dataset.schema, source_names)
-            for fragment in dataset.get_fragments()
-            for group in fragment.split_by_row_group()
-        ]
-        n_rows = dataset.count_rows()
-    except READ_ERRORS as error:
-        raise DataError(f"{source}: cannot be read as Parquet: {error}") from error
-    if not n_rows:
+    options = parse_options(columns={} if columns is None else columns)
+    parts = open_parts(detected.files.path, detected, options)
+    filled = [part for part in parts if part.n_rows]
+    if not filled:
         raise DataError(f"{source}: the file has no rows")
-    return groups, n_rows
+    for ours, kind in filled[0].types.items():
+        is_id = ours in (names.USER_ID, names.ITEM_ID)
+        if kind is None or (is_id and pa.types.is_floating(kind)):  # depends on all values
+            raise DataError(
+                f"{filled[0].where(ours)} is of type {filled[0].source_type(ours)}, or of several "
+                "types: a cluster count needs 64-bit integers or text"
+            )
+    groups: list[RowGroupReader] = [
+        partial(read_row_group, part, index)
+        for part in filled
+        for index in range(part.n_row_groups)
+    ]
+    return groups, sum(part.n_rows for part in filled)
 
 
-def read_row_group(
-    group: pyarrow.dataset.Fragment, schema: pa.Schema, source_names: Mapping[str, str]
-) -> pa.Table:
-    """Read rows under our column names; ids are 64-bit integers or text."""
-    fields = {ours: pyarrow.dataset.field(name) for ours, name in source_names.items()}
-    try:
-        table = group.to_table(schema=schema, columns=fields)
-    except READ_ERRORS as error:
-        raise DataError(f"{group.path}: cannot be read as Parquet: {error}") from error
-    for name in (names.USER_ID, names.ITEM_ID):
-        ids = _normalize_ids(table[name], source_names[name])
-        table = table.set_column(table.schema.get_field_index(name), name, ids)
+def read_row_group(part: ParquetPart, index: int) -> pa.Table:
+    """Read rows under our column names, with the same types in each row group."""
+    table = part.read([index])
+    for number, column in enumerate(table.columns):
+        if pa.types.is_dictionary(column.type):
+            table = table.set_column(number, table.column_names[number], column.cast(pa.string()))
     return table
-
-
-def _normalize_ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Cast ids to one type, so that an id is the same in every row group."""
-    dtype = column.type
-    if pa.types.is_dictionary(dtype):
-        return _normalize_ids(column.cast(dtype.value_type), name)
-    if pa.types.is_integer(dtype) and dtype != pa.uint64():
-        return column.cast(pa.int64())
-    if is_text(dtype):
-        return column.cast(pa.string())
-    raise DataError(
-        f"column {name!r} is of type {dtype}: ids must be integers of up to 64 bits, or text"
-    )
 
 
 def scatter_users(number: int, read: RowGroupReader, n: int, folder: Path) -> dict[int, Path]:
@@ -358,8 +338,7 @@ def collect_partition(files: Sequence[Path], checks: Checks) -> Partition:
     """Read and check the rows of one partition, in the order of the row groups."""
     table = pa.concat_tables([pyarrow.parquet.read_table(path) for path in files])
     reports: list[ReadReport] = []
-    frame = table.to_pandas(types_mapper=pd.ArrowDtype)
-    log = read_ratings(frame, checks=checks, on_report=reports.append)
+    log = read_ratings(table, checks=checks, on_report=reports.append)
     return log, replace(reports[0], make_profile=None)  # which would be sent with the log
 
 

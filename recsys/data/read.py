@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 
 import pandas as pd
 
 from recsys.columns import MOVIELENS
-from recsys.data.arrow import read_frame
+from recsys.data.arrow import ArrowStream, read_table
 from recsys.data.catalogue import read_item_table
 from recsys.data.files import DetectedLayout, detect_layout
 from recsys.data.interactions import Interactions
@@ -23,7 +24,7 @@ from recsys.data.validation import Checks, RowValidator
 
 
 def read_ratings(
-    source: str | Path | pd.DataFrame,
+    source: str | Path | pd.DataFrame | ArrowStream,
     *,
     columns: Mapping[str, str] | Sequence[str] | None = None,
     layout: str | None = None,
@@ -92,16 +93,16 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
         time_format=time_format,
         missing_ratings=missing_ratings,
     )
-    if isinstance(source, pd.DataFrame):
-        quarantine = None if quarantine_path is None else QuarantineFile(Path(quarantine_path))
-        if quarantine is not None:
-            quarantine.check()
-        validator = RowValidator(read_frame(source, options), "the table", checks)
-    else:
+    quarantine = None if quarantine_path is None else QuarantineFile(Path(quarantine_path))
+    if isinstance(source, (str, PathLike)):
         detected = detect_layout(Path(source), options)
         quarantine = quarantine_file(Path(source), detected, quarantine_path)
         quarantine.check()
         validator = _open(Path(source), detected, options, checks)
+    else:
+        if quarantine is not None:
+            quarantine.check()
+        validator = RowValidator(read_table(source, options), "the table", checks)
     # Validate single rows, sort the valid ones, and validate them together.
     encoded = encode(validator.table, options)
     mask = validator.apply_rules(encoded)

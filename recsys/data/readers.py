@@ -14,10 +14,10 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from recsys import columns as names
-from recsys.data.arrow import read_parquet
 from recsys.data.files import READ_ERRORS, DetectedLayout
 from recsys.data.layouts import LAYOUTS, UNIT_SEPARATOR, narrow_separator
 from recsys.data.options import ReadOptions
+from recsys.data.parquet import read_parquet
 from recsys.data.tables import COLUMNS, RawTable, SourceFile, concat, select_columns
 from recsys.errors import DataError
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.data import Checks, read_ratings
-from recsys.data.arrow import read_frame
+from recsys.data.arrow import read_table
 from recsys.data.encoding import encode
 from recsys.data.tables import INVALID
 
@@ -90,7 +90,7 @@ def test_times_become_seconds_since_1970_in_utc(times, expected):
 )
 def test_invalid_times_are_marked(times, expected):
     log = pd.DataFrame({"user_id": 1, "item_id": range(len(times)), "timestamp": times})
-    assert encode(read_frame(log)).timestamp.seconds.tolist() == expected
+    assert encode(read_table(log)).timestamp.seconds.tolist() == expected
 
 
 rows = st.lists(
