@@ -6,7 +6,8 @@ Hyper-parameters are defined in the package of the stage that they configure.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
@@ -44,6 +45,28 @@ def format_validation_error(error: ValidationError) -> str:
         value = "" if fault["type"] == "missing" else f" = {fault['input']!r}"
         messages.append(f"{field}{value}: {message}" if field else message)
     return "; ".join(messages).replace("Value error, ", "")
+
+
+def spell_settings(message: str, spelling: Mapping[str, str]) -> str:
+    """Replace the settings in a message, which are written as keyword arguments.
+
+    Args:
+        message: A message of the library.
+        spelling: What the reader calls a setting.
+
+    Example:
+        >>> spelling = {"columns": "--column", "time_unit": "--time-unit"}
+        >>> spell_settings("no column 'user': map it with columns=", spelling)
+        "no column 'user': map it with --column"
+        >>> spell_settings("set time_unit='ms'", spelling)
+        "set --time-unit 'ms'"
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        option = spelling[match[1]]
+        return option if option[-1] == "=" or not match[2] else f"{option} "
+
+    return re.sub(rf"\b({'|'.join(spelling)})=(?=(\S?))", replace, message)
 
 
 class Runtime(Config):

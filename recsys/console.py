@@ -127,10 +127,15 @@ def to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in rows]
 
 
+def output_console() -> Console:
+    """The terminal; in a file or pipe, the width is not limited to that of a terminal."""
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
+
+
 def print_table(frame: pd.DataFrame, title: str) -> None:
     """Print a frame to standard output, with numbers right-aligned and with four decimals."""
-    # In a file or pipe, the width is not limited to that of a terminal.
-    console = Console() if Console().is_terminal else Console(width=200)
+    console = output_console()
     # Not as the title of the table, which would wrap it to the table's width.
     console.print(Text(title), soft_wrap=True)
     wide = console.width >= 110  # else "NDCG@10" takes two lines, so that nine metrics fit

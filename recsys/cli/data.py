@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
 
-from recsys.config import format_validation_error
-from recsys.errors import ConfigError
+from recsys.config import format_validation_error, spell_settings
+from recsys.errors import ConfigError, RecsysError
 
 app = typer.Typer(
     help="List, download, check and generate data sets.",
@@ -67,54 +68,78 @@ def get(
 @app.command()
 def check(
     source: Annotated[Path, typer.Argument(help="A folder, file or zip archive of ratings.")],
-    layout: Annotated[
-        str | None, typer.Option(help="The file layout, if it cannot be detected.")
-    ] = None,
+    files: Annotated[str | None, typer.Option(help="A pattern of the files with ratings.")] = None,
+    layout: Annotated[str | None, typer.Option(help="The layout of the files.")] = None,
+    separator: Annotated[str | None, typer.Option(help="The separator of the columns.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="The encoding: latin-1, utf-16, …")] = None,
     column: Annotated[
         list[str] | None,
         typer.Option(metavar="OURS=THEIRS", help="The name of a column: user_id=visitor."),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,NAME,…", help="The names of all columns, without a header."),
+    ] = None,
+    time_unit: Annotated[
+        str | None, typer.Option(help="The unit of times: s, ms, us, ns, min, h, D or excel.")
+    ] = None,
+    time_format: Annotated[
+        str | None, typer.Option(help="The format of times that are text: %d.%m.%Y %H:%M.")
+    ] = None,
+    missing_rating: Annotated[
+        list[float] | None, typer.Option(help="A number that stands for no rating: -1.")
+    ] = None,
+    scale: Annotated[
+        tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="The range of ratings.")
     ] = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(metavar="CHECK=POLICY", help="duplicate=error, future_time=keep, …"),
     ] = None,
-    scale: Annotated[
-        tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="The range of ratings.")
-    ] = None,
     quarantine_path: Annotated[
         Path | None,
-        typer.Option(help="The file for invalid rows. Default: <name>.quarantine.parquet."),
+        typer.Option(help="The file for rows left out. Default: <name>.quarantine.parquet."),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Read the ratings in SOURCE as training does and report invalid rows.
+    """Show how the ratings in SOURCE are read, and what is wrong with them.
 
-    Invalid rows are written to a file, each with its line and the reason.
+    Options that are not given are detected.
+    Rows left out are written to a file, each with its line and the reason.
+    The exit status is 1 if SOURCE is refused or invalid rows are left out.
+    Repeated rows and rows without a rating are not invalid.
     """
-    from recsys.console import print_table
+    from recsys.cli.check import option_names, print_page
     from recsys.data import ReadReport, read_ratings
     from recsys.data.validation import parse_checks
 
     reports: list[ReadReport] = []
     checks = parse_checks({**_pairs(policy), **({} if scale is None else {"scale": scale})})
-    ratings = read_ratings(
-        source,
-        columns=_pairs(column),
-        layout=layout,
-        checks=checks,
-        quarantine_path=quarantine_path,
-        on_report=reports.append,
-    )
+    options: dict[str, Any] = {
+        "files": files,
+        "layout": layout,
+        "separator": separator,
+        "encoding": encoding,
+        "columns": columns.split(",") if columns else _pairs(column),
+        "time_unit": time_unit,
+        "time_format": time_format,
+        "missing_ratings": missing_rating or (),
+        "quarantine_path": quarantine_path,
+    }
+    try:
+        read_ratings(source, **options, checks=checks, on_report=reports.append)
+    except RecsysError as error:
+        message = spell_settings(str(error), option_names())
+        if not as_json:
+            raise type(error)(message) from error
+        print(json.dumps({"source": str(source), "error": message}, ensure_ascii=False, indent=2))
+        raise typer.Exit(1) from error
     (report,) = reports
-    if report.findings:
-        print_table(report.table(), "Findings")
-    print(
-        f"{report.n_used:,} of {report.n_rows:,} rows are used: {ratings.n_users:,} users, "
-        f"{ratings.n_items:,} items"
-    )
-    if not report.has_timestamps:
-        print("no timestamps: rows are assumed to be in chronological order")
-    if report.quarantine_path is not None:
-        print(f"invalid rows are in {report.quarantine_path}")
+    if as_json:
+        print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2))
+    else:
+        print_page(report, source)
+    raise typer.Exit(1 if report.n_invalid else 0)
 
 
 @app.command()

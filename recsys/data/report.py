@@ -27,6 +27,9 @@ REMEDY: Final = "correct or remove them"
 N_EXAMPLES: Final = 3
 """Examples of each finding."""
 
+EXPECTED: Final = ("duplicate", "single_event", "missing_rating")
+"""Checks that the rows of a valid log may fail."""
+
 _OUTCOMES: Final = {"quarantine": "quarantined", "keep": "kept"}
 
 
@@ -83,6 +86,12 @@ class ReadReport:
         """What the log was understood to be, computed when it is first needed."""
         return None if self.make_profile is None else self.make_profile()
 
+    @property
+    def n_invalid(self) -> int:
+        """Rows left out, without repeated ones and others that are to be expected."""
+        invalid = (f for f in self.findings if f.policy == "quarantine" and f.check not in EXPECTED)
+        return sum(finding.n_rows for finding in invalid)
+
     def metrics(self) -> dict[str, float]:
         """Row counts for tracking, such as `duplicate_rows`."""
         counts = Counter(read_rows=self.n_rows, used_rows=self.n_used)
@@ -111,6 +120,7 @@ class ReadReport:
             "source": self.source,
             "n_rows": self.n_rows,
             "n_used": self.n_used,
+            "n_invalid": self.n_invalid,
             **profile,
             "findings": [asdict(finding) for finding in self.findings],
             "quarantine_path": self.quarantine_path and str(self.quarantine_path),

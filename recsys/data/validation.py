@@ -22,7 +22,15 @@ from recsys.data.catalogue import ItemTable
 from recsys.data.interactions import TimestampLike, to_unix
 from recsys.data.layouts import LAYOUTS, Layout
 from recsys.data.quarantine import QuarantineFile
-from recsys.data.report import N_EXAMPLES, REMEDY, Finding, LenientPolicy, Policy, ReadReport
+from recsys.data.report import (
+    EXPECTED,
+    N_EXAMPLES,
+    REMEDY,
+    Finding,
+    LenientPolicy,
+    Policy,
+    ReadReport,
+)
 from recsys.data.tables import INVALID, EncodedColumn, EncodedTable, RawTable
 from recsys.errors import ConfigError, DataError
 
@@ -253,9 +261,9 @@ class RowValidator:
         policy: LenientPolicy = getattr(self.checks, check)
         rows = f"({check}, {n:,} such row{'' if n == 1 else 's'})"
         if policy == "error":
-            raise DataError(f"{first} {rows}; {remedy}, or set {check} to quarantine")
+            raise DataError(f"{first} {rows}; {remedy}, or set {check}=quarantine")
         self.findings.append(Finding(check, policy, n, tuple(examples), remedy))
-        if policy == "quarantine" and check not in ("duplicate", "single_event"):
+        if policy == "quarantine" and check not in EXPECTED:
             self.n_invalid += n
             fraction = self.n_invalid / self.n_rows
             if fraction > self.checks.max_invalid_fraction:

@@ -2,9 +2,8 @@ import sys
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
-from recsys.cli.main import app, main
+from recsys.cli.main import main
 from recsys.data import read_ratings
 
 NAME = "ml-latest-small"
@@ -26,55 +25,6 @@ def test_unknown_name_is_printed_in_one_line(tmp_path, start_recsys):
     assert err.startswith("error: no public data set 'ml-1b'; choose from ml-latest-small")
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
-
-
-@pytest.fixture
-def dirty(tmp_path):
-    path = tmp_path / "ratings.csv"
-    rows = ["1,10,4,100", "1,10,5,200", "2,10,9,200", "2,20,3,200", "1,20,4,300"]
-    path.write_text("\n".join(["userId,movieId,rating,timestamp", *rows]))
-    return path
-
-
-def check(*arguments):
-    return CliRunner().invoke(app, ["data", "check", *map(str, arguments)])
-
-
-def test_check_reports_invalid_rows(dirty, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    done = check(dirty)
-    assert done.exit_code == 0, done.output
-    table = [line.split()[:3] for line in done.stdout.splitlines()]
-    assert ["rating_scale", "quarantine", "1"] in table
-    assert ["duplicate", "quarantine", "1"] in table
-    assert ["single_event", "keep", "1"] in table
-    assert "3 of 5 rows are used: 2 users, 2 items" in done.stdout
-    assert f"invalid rows are in {dirty.parent / 'ratings.csv.quarantine.parquet'}" in done.stdout
-
-
-def test_check_accepts_policies_scale_and_columns(dirty):
-    dirty.write_text(dirty.read_text().replace("movieId", "film"))
-    done = check(dirty, "--column", "item_id=film", "--scale", 0, 9, "--policy", "duplicate=keep")
-    assert "5 of 5 rows are used" in done.stdout
-    assert [path.name for path in dirty.parent.iterdir()] == ["ratings.csv"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--policy", "duplicate=error"], "line 2 has a later row of the same user and item"),
-        (["--policy", "duplicate"], "'duplicate' is not of the form NAME=VALUE"),
-        (["--policy", "speed=error"], "speed = 'error'"),
-        (["--column", "item_id=film"], "no column 'film' for item_id"),
-    ],
-)
-def test_errors_of_check_are_printed_in_one_line(dirty, arguments, message, start_recsys):
-    done = start_recsys("data", "check", str(dirty), *arguments)
-    out, err = done.communicate(timeout=60)
-    assert (done.returncode, out) == (1, "")
-    assert err.startswith("error: ")
-    assert message in err
-    assert "Traceback" not in err
 
 
 SMALL = ("--users", 20, "--items", 40, "--events-per-user", 10)

@@ -1,0 +1,164 @@
+"""The page of `recsys data check`, which shows how a log is understood."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from recsys.config import spell_settings
+from recsys.console import output_console
+from recsys.data import Checks, Finding, ReadReport
+from recsys.data.options import ReadOptions
+from recsys.data.profile import LogProfile, RatingProfile, TimeProfile
+from recsys.data.report import REMEDY
+
+_Cell = str | Text
+
+_BAR_WIDTH = 32
+
+_OUTCOMES = {"quarantine": ("left out", "yellow"), "keep": ("used", "cyan")}
+
+
+def option_names() -> dict[str, str]:
+    """The options of `check` by setting of reading."""
+    names = *ReadOptions.model_fields, "scale", "quarantine_path"
+    options = {name: f"--{name.replace('_', '-').removesuffix('s')}" for name in names}
+    policies = {name: f"--policy {name}=" for name in Checks.model_fields}
+    return {**policies, **options, "files": "--files"}
+
+
+def print_page(report: ReadReport, source: Path) -> None:
+    """Print what a source was understood to be, and what failed the checks."""
+    console, profile = output_console(), report.profile
+    if profile is None:  # the source was read in partitions, which this command does not do
+        return
+    folder = f"{report.source}/"
+    findings = [line for finding in report.findings for line in _describe_finding(finding)]
+    sections: dict[str, Iterable[Text | Table]] = {
+        "Files": [_grid(_file_rows(profile, folder), right=(1,))],
+        "Columns": _describe_columns(profile),
+        "Ratings": _describe_ratings(profile.ratings),
+        "Times": _describe_times(profile.times),
+        "The first rows, as they were understood": [_grid(_example_rows(profile, folder))],
+        "Checks": findings or [Text("no row failed a check", "green")],
+        "Result": _verdict(report, source),
+    }
+    for title, parts in sections.items():
+        console.print(Text(title if title == "Files" else f"\n{title}", "bold"))
+        for part in parts:
+            if isinstance(part, Text):  # a long path is not broken, so that it can be copied
+                console.print(Text("  ") + part, soft_wrap=True)
+            else:
+                console.print(Padding(part, (0, 0, 0, 2), expand=False))
+
+
+def _grid(rows: Iterable[Sequence[_Cell]], right: Collection[int] = ()) -> Table:
+    """Arrange rows in columns; those in `right` are aligned to the right."""
+    table = Table.grid(padding=(0, 3, 0, 0))
+    cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    for column in range(max(map(len, cells), default=0)):
+        table.add_column(justify="right" if column in right else "left", no_wrap=True)
+    for row in cells:
+        table.add_row(*row)
+    return table
+
+
+def _file_rows(profile: LogProfile, folder: str) -> Iterator[list[str]]:
+    for group in profile.files:
+        first, last = group.first.removeprefix(folder), group.last.removeprefix(folder)
+        name = first if group.n_files == 1 else f"{group.n_files:,} files, {first} … {last}"
+        yield [name, _count(group.n_rows, "row"), group.format]
+
+
+def _describe_columns(profile: LogProfile) -> Iterator[Text | Table]:
+    notes = {
+        "user_id": _count(profile.n_users, "user"),
+        "item_id": _count(profile.n_items, "item"),
+        "timestamp": profile.times.unit if profile.times else "",
+    }
+    rows = []
+    for use in profile.columns:
+        kind = f"{use.type}, {use.reason}" if use.reason else use.type
+        rows.append([use.name, f"← {use.source_name}", kind, notes.get(use.name, "")])
+    yield _grid(rows)
+    yield Text(f"not used: {', '.join(profile.unused_columns) or 'none'}", "dim")
+    fraction = profile.repeated_fraction
+    repeated = f"{fraction:.1%} of the rows have" if fraction else "no row has"
+    yield Text(f"{repeated} a later row of the same user and item", "dim")
+
+
+def _describe_ratings(ratings: RatingProfile | None) -> list[Text | Table]:
+    if ratings is None:
+        return [Text("none: every row counts as positive", "yellow")]
+    counts = [bar.n_rows for bar in ratings.histogram]
+    rows: list[list[_Cell]] = []
+    for bar in ratings.histogram:
+        label = f"{bar.lowest:g}"
+        if bar.highest > bar.lowest:
+            label += f" to {bar.highest:g}"
+        drawn = Text(_draw_bar(bar.n_rows / max(counts)), "green")
+        rows.append([label, drawn, f"{bar.n_rows:,}", f"{bar.n_rows / sum(counts):.1%}"])
+    return [_grid(rows, right=(0, 2, 3))]
+
+
+def _draw_bar(length: float) -> str:
+    """A bar of block characters; `length` is from 0 to 1."""
+    eighths = max(1, round(length * _BAR_WIDTH * 8)) if length else 0
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+
+
+def _describe_times(times: TimeProfile | None) -> list[Text | Table]:
+    if times is None:
+        return [Text("none: rows are taken to be in chronological order", "yellow")]
+    rows = [(name, _readable(getattr(times, name))) for name in ("first", "median", "last")]
+    ties = f"{times.tied_fraction:.1%} of the rows are at the time of the user's row before; "
+    return [_grid(rows), Text(f"{ties}they keep the order of the source", "dim")]
+
+
+def _readable(time: str) -> str:
+    return time.replace("T", " ").replace("Z", " UTC")
+
+
+def _example_rows(profile: LogProfile, folder: str) -> Iterator[list[_Cell]]:
+    yield [Text(name, "dim") for name in ("", "user", "item", "rating", "time")]
+    for row in profile.examples:
+        title = row.title if row.title != str(row.item_id) else ""
+        place = row.file.removeprefix(folder) if profile.files[0].n_files > 1 else ""
+        yield [
+            f"{place} {row.unit} {row.line}".strip(),
+            str(row.user_id),
+            f"{row.item_id} {title}".strip(),
+            "–" if row.rating is None else f"{row.rating:g}",
+            "–" if row.timestamp is None else _readable(row.timestamp),
+        ]
+
+
+def _describe_finding(finding: Finding) -> Iterator[Text]:
+    outcome, colour = _OUTCOMES[finding.policy]
+    yield Text(f"{finding.check}: {_count(finding.n_rows, 'row')} {outcome}", colour)
+    for example in finding.examples:
+        yield Text(f"  {example}")
+    if finding.remedy != REMEDY:
+        yield Text(f"  → {spell_settings(finding.remedy, option_names())}", "dim")
+
+
+def _verdict(report: ReadReport, source: Path) -> Iterator[Text]:
+    left_out = report.n_rows - report.n_used
+    used = f"{report.n_used:,} of {report.n_rows:,} rows are used"
+    used = used if left_out else f"All {report.n_rows:,} rows are used"
+    if report.quarantine_path is not None:
+        yield Text(f"{_count(left_out, 'row')} left out: {report.quarantine_path}")
+    if report.n_invalid:
+        yield Text(f"{used}; {report.n_invalid:,} invalid.", "bold red")
+        yield Text("Correct them, or decide about them with --policy, and check again.")
+    else:
+        yield Text(f"{used}.", "bold green")
+        yield Text(f"If the rows above are right, train with: recsys train --source {source}")
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

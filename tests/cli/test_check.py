@@ -1,0 +1,163 @@
+"""The page of `recsys data check`, its JSON and its exit status."""
+
+import json
+from datetime import datetime
+
+import pytest
+from typer.testing import CliRunner
+
+from recsys.cli.main import app
+
+HEADER = "userId,movieId,rating,timestamp"
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Three rows of two users, and the titles of two of three films."""
+    (tmp_path / "movies.csv").write_text(
+        "movieId,title,genres\n10,Heat (1995),\n20,[rec] (2007),\n"
+    )
+    path = tmp_path / "ratings.csv"
+    path.write_text(f"{HEADER}\n1,10,4,100\n1,20,2.5,100\n2,10,4,300\n2,30,5,86400\n")
+    return path
+
+
+@pytest.fixture
+def dirty(tmp_path):
+    path = tmp_path / "ratings.csv"
+    rows = ["1,10,4,100", "1,10,5,200", "2,10,9,200", "2,20,3,200", "1,20,4,300"]
+    path.write_text("\n".join([HEADER, *rows]))
+    return path
+
+
+def check(*arguments):
+    return CliRunner().invoke(app, ["data", "check", *map(str, arguments)])
+
+
+def sections(page):
+    """The lines of each section of a page, without indentation."""
+    found = {}
+    for block in page.split("\n\n"):
+        title, *lines = block.splitlines()
+        found[title] = [" ".join(line.split()) for line in lines]
+    return found
+
+
+def test_the_page_shows_what_was_understood(log):
+    done = check(log)
+    assert done.exit_code == 0, done.output
+    page = sections(done.stdout)
+    assert list(page)[:4] == ["Files", "Columns", "Ratings", "Times"]
+    assert page["Files"][0].startswith(f"{log} 4 rows")
+    assert page["Columns"][0] == "user_id ← userId integers 2 users"
+    assert page["Columns"][3] == "timestamp ← timestamp times seconds since 1970"
+    assert "no row has a later row of the same user and item" in page["Columns"]
+    assert f"4 {'█' * 32} 2 50.0%" in page["Ratings"]
+    assert f"5 {'█' * 16} 1 25.0%" in page["Ratings"]
+    assert page["Times"][0] == "first 1970-01-01 00:01:40 UTC"
+    assert page["Times"][2] == "last 1970-01-02 00:00:00 UTC"
+    assert page["Times"][3].startswith("25.0% of the rows are at the time of the user's row before")
+    rows = page["The first rows, as they were understood"]
+    assert rows[1] == "line 2 1 10 Heat (1995) 4 1970-01-01 00:01:40 UTC"
+    assert rows[2] == "line 3 1 20 [rec] (2007) 2.5 1970-01-01 00:01:40 UTC"
+    assert page["Checks"][0] == "unknown_item: 1 row used"
+    assert page["Result"][0] == "All 4 rows are used."
+    assert page["Result"][1].endswith(f"recsys train --source {log}")
+
+
+def test_a_log_of_pairs_says_what_follows(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,country\na,x,de\na,y,fr\n")
+    page = sections(check(path).stdout)
+    assert page["Ratings"] == ["none: every row counts as positive"]
+    assert page["Times"] == ["none: rows are taken to be in chronological order"]
+    assert "user_id ← user_id text, such as 'a' 1 user" in page["Columns"]
+    assert any(line.startswith("not used: ") for line in page["Columns"])
+
+
+def test_invalid_rows_are_shown_and_counted(dirty):
+    done = check(dirty)
+    assert done.exit_code == 1
+    page = sections(done.stdout)
+    assert page["Checks"][0] == "rating_scale: 1 row left out"
+    assert f"{dirty}, line 4, column 'rating': 9" in page["Checks"][1]
+    assert "duplicate: 1 row left out" in page["Checks"]
+    file = dirty.parent / "ratings.csv.quarantine.parquet"
+    assert page["Result"][0] == f"2 rows left out: {file}"
+    assert page["Result"][1] == "3 of 5 rows are used; 1 invalid."
+
+
+def test_at_most_three_examples_are_shown(tmp_path):
+    path = tmp_path / "log.csv"
+    rows = [f"{user},{item}" for user in "ab" for item in "vwxyz"]
+    path.write_text("\n".join(["user_id,item_id", *rows, *rows[:4]]))
+    lines = sections(check(path).stdout)["Checks"]
+    assert lines[0] == "duplicate: 4 rows left out"
+    assert [line for line in lines if "has a later row" in line] == [
+        f"{path}, line {line} has a later row of the same user and item" for line in (2, 3, 4)
+    ]
+
+
+def test_rows_that_are_repeated_are_not_invalid(dirty):
+    dirty.write_text(dirty.read_text().replace("2,10,9", "2,10,3"))
+    done = check(dirty)
+    assert done.exit_code == 0
+    assert "4 of 5 rows are used." in done.stdout
+
+
+def test_policies_scale_and_columns_are_options(dirty):
+    dirty.write_text(dirty.read_text().replace("movieId", "film"))
+    done = check(dirty, "--column", "item_id=film", "--scale", 0, 9, "--policy", "duplicate=keep")
+    assert "All 5 rows are used" in done.stdout
+    assert [path.name for path in dirty.parent.iterdir()] == ["ratings.csv"]
+
+
+def test_json_has_the_same_figures(log):
+    done = check(log, "--json")
+    assert done.exit_code == 0
+    report = json.loads(done.stdout)
+    assert (report["n_rows"], report["n_used"], report["n_invalid"]) == (4, 4, 0)
+    assert (report["n_users"], report["n_items"]) == (2, 3)
+    assert report["columns"][0]["source_name"] == "userId"
+    assert report["ratings"]["histogram"][-1] == {"lowest": 5, "highest": 5, "n_rows": 1}
+    assert datetime.fromisoformat(report["times"]["last"]).timestamp() == 86400
+    assert report["examples"][1]["title"] == "[rec] (2007)"
+    assert report["findings"][0]["check"] == "unknown_item"
+    assert report["findings"][0]["examples"] == [
+        f"{log}, line 5, column 'item_id': 30 is not in the catalogue"
+    ]
+
+
+def test_json_of_a_refused_source_has_the_error(log):
+    log.write_text("a,b\n1,2\n")
+    done = check(log, "--json")
+    assert done.exit_code == 1
+    error = json.loads(done.stdout)["error"]
+    assert f"{log}: no column" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--policy", "duplicate=error"], "line 2 has a later row of the same user and item"),
+        (["--policy", "duplicate=error"], "or set --policy duplicate=quarantine"),
+        (["--policy", "duplicate"], "'duplicate' is not of the form NAME=VALUE"),
+        (["--policy", "speed=error"], "speed = 'error'"),
+        (["--column", "item_id=film"], "no column 'film' for item_id"),
+    ],
+)
+def test_errors_are_printed_in_one_line(dirty, arguments, message, start_recsys):
+    done = start_recsys("data", "check", str(dirty), *arguments)
+    out, err = done.communicate(timeout=60)
+    assert (done.returncode, out) == (1, "")
+    assert err.startswith("error: ")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_errors_name_options(tmp_path, start_recsys):
+    path = tmp_path / "log.csv"
+    path.write_text("visitor,product\n1,2\n")
+    _, err = start_recsys("data", "check", str(path)).communicate(timeout=60)
+    assert "--column" in err
+    assert "columns=" not in err
