@@ -295,12 +295,12 @@ faulty_rows = st.tuples(*(st.sampled_from(list(values)) for values in FIELDS.val
 def test_rules_equal_a_loop_over_rows(rows, kept, tmp_path_factory):
     folder = tmp_path_factory.mktemp("log")
     (folder / "movies.csv").write_text("movieId,title\n10,Heat\n")
-    good = ["8,10,4.0,100", "9,10,4.0,100"]
+    good = ["8,10,4.0,100"] * 14  # most rows decide how times are read
     path = written(folder, *good, *(",".join(row) for row in rows))
     policies = {check: "keep" if check in kept else "quarantine" for check in LENIENT}
     _, report = read(path, **policies, max_invalid_fraction=1, duplicate="keep")
     reasons, counts = [], dict.fromkeys(kept, 0)
-    for line, row in enumerate(rows, start=4):
+    for line, row in enumerate(rows, start=16):
         broken = [c for values, v in zip(FIELDS.values(), row, strict=True) for c in values[v]]
         reason = next((check for check in broken if check not in kept), None)
         if reason is not None:
