@@ -14,16 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys import columns as names
+from recsys.data.ids import is_text
 from recsys.data.options import ReadOptions
-from recsys.data.tables import RawTable, SourceFile, is_text, select_columns, unused_columns
+from recsys.data.tables import RawTable, SourceFile, select_columns, unused_columns
 from recsys.errors import DataError
 
 _IDS: Final = (names.USER_ID, names.ITEM_ID)
 _ENCODED_TEXT: Final = pa.dictionary(pa.int32(), pa.string())
 _NUMBERS: Final = {"integer", "float", "decimal", "null"}
 _ALLOWED: Final = {
-    names.USER_ID: ("ids are integers or text", {*_NUMBERS, "text", "boolean"}),
-    names.ITEM_ID: ("ids are integers or text", {*_NUMBERS, "text", "boolean"}),
+    names.USER_ID: ("ids are integers or text", {*_NUMBERS, "text"}),
+    names.ITEM_ID: ("ids are integers or text", {*_NUMBERS, "text"}),
     names.RATING: ("ratings are numbers", {*_NUMBERS, "text", "boolean"}),
     names.TIMESTAMP: ("timestamps are times, numbers or text", {*_NUMBERS, "text", "time"}),
 }
@@ -191,7 +192,7 @@ def unite_types(name: str, types: Mapping[str, pa.DataType]) -> pa.DataType | No
             "the times of all parts as one type"
         )
     kinds = {_plain(kind) for kind in types.values() if not pa.types.is_null(kind)}
-    if "text" in families or (name in _IDS and "boolean" in families):
+    if "text" in families:
         return (
             _text_type(types.values()) if name in _IDS and [*families] == ["text"] else pa.string()
         )

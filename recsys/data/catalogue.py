@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from recsys import columns as names
 from recsys.data.files import READ_ERRORS, FileStore
+from recsys.data.ids import parse_integers, to_bool
 from recsys.data.layouts import TableFormat, narrow_separator
-from recsys.data.tables import to_bool
 from recsys.errors import DataError
 from recsys.vocabulary import Vocabulary
 
@@ -32,7 +32,9 @@ class ItemTable:
     def contains(self, ids: pa.Array) -> NDArray[np.bool_]:
         """Which ids, text or integers, are in the table, [n]."""
         known = pa.array(self.table[names.ITEM_ID], pa.string())
-        return to_bool(pc.is_in(ids.cast(pa.string()), known))
+        if not pa.types.is_string(ids.type):
+            known = parse_integers(known).cast(ids.type)
+        return to_bool(pc.is_in(ids, known))
 
 
 def build_catalogue(items: Vocabulary, source: ItemTable | None) -> pd.DataFrame:
@@ -44,14 +46,17 @@ def build_catalogue(items: Vocabulary, source: ItemTable | None) -> pd.DataFrame
     rows = pd.DataFrame(index=pd.Index(items.ids))
     if source is not None:
         ids = source.table[names.ITEM_ID]
+        values: Any = ids
         if pd.api.types.is_integer_dtype(items.ids):
-            invalid = ids[~ids.fillna("").str.fullmatch("-?[0-9]{1,18}")]
-            if len(invalid):
+            integers = parse_integers(pa.array(ids, pa.string()))
+            if integers.null_count:
+                invalid = ids[to_bool(integers.is_null())]
                 raise DataError(
                     f"{source.source}, line {invalid.index[0]}, column {names.ITEM_ID!r}: "
                     f"{invalid.iloc[0]!r} is not an integer, but the item ids of the ratings are"
                 )
-        typed = source.table.assign(**{names.ITEM_ID: ids.astype(items.ids.dtype)})
+            values = integers.to_numpy()
+        typed = source.table.assign(**{names.ITEM_ID: values})
         rows = typed.drop_duplicates(names.ITEM_ID).set_index(names.ITEM_ID).reindex(items.ids)
     titles = pd.Series([str(item) for item in items.ids.tolist()], index=rows.index, dtype=object)
     if names.TITLE in rows:

@@ -11,15 +11,15 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys import columns as names
 from recsys.config import available_threads
 from recsys.data.catalogue import ItemTable, build_catalogue
+from recsys.data.ids import EncodedColumn, encode_ids
 from recsys.data.interactions import Interactions, lengths_to_offsets
 from recsys.data.options import ReadOptions
-from recsys.data.tables import MISSING, EncodedColumn, EncodedTable, RawTable, Times, is_text
+from recsys.data.tables import EncodedTable, RawTable, Times
 from recsys.data.times import parse_times
 from recsys.vocabulary import Vocabulary
 
@@ -37,9 +37,6 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     return function if njit is None else njit(cache=True, nogil=True)(function)
 
 
-_DIRECT_RANGE: Final = 1 << 24
-"""Integer ids that span at most this range are encoded by subtraction, others by lookup."""
-
 _BLOCK: Final = 1 << 18
 """Rows processed at a time, so that temporary arrays stay in the cache."""
 
@@ -47,67 +44,17 @@ _BLOCK: Final = 1 << 18
 def encode(table: RawTable, options: ReadOptions = ReadOptions()) -> EncodedTable:
     """Convert a table to numbers. Values that cannot be parsed are marked, not rejected."""
     columns = table.columns
+
+    def encode_column(name: str) -> EncodedColumn:
+        source = f"{table.files[0].name}, column {table.source_names[name]!r}"
+        return encode_ids(columns[name], table.has_types, source)
+
     with ThreadPoolExecutor() as pool:
-        user = pool.submit(encode_ids, columns[names.USER_ID], table.has_types)
-        item = pool.submit(encode_ids, columns[names.ITEM_ID], table.has_types)
+        user = pool.submit(encode_column, names.USER_ID)
+        item = pool.submit(encode_column, names.ITEM_ID)
         rating = pool.submit(parse_ratings, columns.get(names.RATING))
         timestamp = pool.submit(parse_times, columns.get(names.TIMESTAMP), options)
     return EncodedTable(user.result(), item.result(), rating.result(), timestamp.result())
-
-
-def encode_ids(column: pa.ChunkedArray, has_types: bool) -> EncodedColumn:
-    """Assign a code to each distinct id of a column, [n]."""
-    if pa.types.is_dictionary(column.type):
-        if not is_text(column.type.value_type):
-            return encode_ids(column.cast(column.type.value_type), has_types)
-        return _encode_dictionary(column, has_types)
-    if pa.types.is_floating(column.type):
-        # Missing values make pandas turn integers into floats.
-        is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
-        is_invalid = pc.all(is_whole).as_py() is False
-        column = _to_text(column) if is_invalid else column.cast(pa.int64())
-    if pa.types.is_integer(column.type):
-        return _encode_integers(column)
-    text = column if is_text(column.type) else _to_text(column)
-    return _encode_dictionary(text.cast(pa.string()).dictionary_encode(), has_types)
-
-
-def _encode_dictionary(column: pa.ChunkedArray, has_types: bool) -> EncodedColumn:
-    """Unify the dictionaries of the chunks of an Arrow column."""
-    encoded = column.unify_dictionaries()
-    if not encoded.num_chunks:
-        return EncodedColumn(np.empty(0, dtype=np.int32), pa.array([], pa.string()), has_types)
-    codes = np.empty(len(encoded), dtype=np.int32)
-    end = 0
-    for chunk in encoded.chunks:
-        indices = chunk.indices.fill_null(MISSING) if chunk.null_count else chunk.indices
-        codes[end : (end := end + len(chunk))] = indices.to_numpy()
-    distinct = encoded.chunk(0).dictionary
-    distinct = distinct.cast(pa.string()) if is_text(distinct.type) else distinct
-    return EncodedColumn(codes, distinct, has_types)
-
-
-def _encode_integers(column: pa.ChunkedArray) -> EncodedColumn:
-    bounds = pc.min_max(column)
-    low, high = bounds["min"].as_py(), bounds["max"].as_py()
-    if low is not None and high > np.iinfo(np.int64).max:
-        return encode_ids(column.cast(pa.string()), has_types=True)
-    if low is None or high - low >= _DIRECT_RANGE:
-        return _encode_dictionary(column.cast(pa.int64()).dictionary_encode(), has_types=True)
-    codes = np.empty(len(column), dtype=np.int32)
-    end = 0
-    for chunk in column.chunks:
-        part = codes[end : (end := end + len(chunk))]
-        values = (chunk.fill_null(low) if chunk.null_count else chunk).to_numpy()
-        np.subtract(values, low, out=part, dtype=np.int64, casting="unsafe")
-        if chunk.null_count:
-            part[chunk.is_null().to_numpy(zero_copy_only=False)] = MISSING
-    return EncodedColumn(codes, pa.array(np.arange(low, high + 1)), has_types=True)
-
-
-def _to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    text = [None if value is None else str(value) for value in column.to_pylist()]
-    return pa.chunked_array([pa.array(text, pa.string())])
 
 
 def parse_ratings(column: pa.ChunkedArray | None) -> NDArray[np.float32] | None:

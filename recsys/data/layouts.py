@@ -48,20 +48,18 @@ class Layout:
     catalogue_file: str = "movies.csv"
     suffix: str = ""
     """Suffix of the ratings files for which the layout is the default."""
-    integer_ids: bool = False
     scale: tuple[float, float] | None = None
     """Lowest and highest rating, if they are known."""
 
 
 LAYOUTS: Final[dict[str, Layout]] = {
-    "movielens": Layout(TableFormat(), "ratings.csv", integer_ids=True, scale=(0.5, 5.0)),
+    "movielens": Layout(TableFormat(), "ratings.csv", scale=(0.5, 5.0)),
     "movielens-dat": Layout(
         TableFormat("::", _RATING_COLUMNS, "latin-1"),
         "ratings.dat",
         TableFormat("::", (columns.ITEM_ID, columns.TITLE, columns.GENRES), "latin-1"),
         "movies.dat",
         ".dat",
-        integer_ids=True,
         scale=(0.5, 5.0),
     ),
     "movielens-100k": Layout(
@@ -70,7 +68,6 @@ LAYOUTS: Final[dict[str, Layout]] = {
         TableFormat("|", (*_ITEM_COLUMNS_100K, *_GENRES_100K), "latin-1", flags=_GENRES_100K),
         "u.item",
         ".data",
-        integer_ids=True,
         scale=(1.0, 5.0),
     ),
     "parquet": Layout(TableFormat(), suffix=".parquet"),

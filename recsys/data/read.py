@@ -105,7 +105,7 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
         validator = RowValidator(read_table(source, options), "the table", checks)
     # Validate single rows, sort the valid ones, and validate them together.
     encoded = encode(validator.table, options)
-    mask = validator.apply_rules(encoded)
+    encoded, mask = validator.apply_rules(encoded)
     log, positions = build_interactions(encoded, mask, validator.item_table)
     duplicate = has_later_duplicate(log.item_index, log.user_offsets, log.n_items)
     reason = "has a later row of the same user and item"

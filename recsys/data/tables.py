@@ -10,18 +10,15 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys import columns as names
+from recsys.data.ids import EncodedColumn
 from recsys.data.options import ReadOptions
 from recsys.errors import DataError
 
 COLUMNS: Final = (names.USER_ID, names.ITEM_ID, names.RATING, names.TIMESTAMP)
 """The columns that are read; others are ignored."""
-
-MISSING: Final = -1
-"""Code of a missing id."""
 
 INVALID: Final = np.iinfo(np.int64).min
 """Value of a timestamp that cannot be parsed."""
@@ -83,54 +80,6 @@ class RawTable:
 
 
 # eq=False: comparing arrays element by element gives no single answer.
-@dataclass(frozen=True, eq=False)
-class EncodedColumn:
-    """A column of ids as codes, with each distinct id stored once."""
-
-    codes: NDArray[np.int32]
-    """Index into `distinct` of each row, [n]; `MISSING` if it has no id."""
-    distinct: pa.Array
-    """The ids, text or integers, in any order; some may be unused."""
-    has_types: bool
-    """Whether text in the source is known to be text."""
-
-    @cached_property
-    def is_id(self) -> NDArray[np.bool_]:
-        """Which distinct values are ids: not blank, and without unprintable characters."""
-        if not pa.types.is_string(self.distinct.type):
-            return np.ones(len(self.distinct), dtype=np.bool_)
-        not_blank = pc.invert(pc.utf8_is_space(self.distinct))
-        return to_bool(pc.and_(not_blank, pc.utf8_is_printable(self.distinct)))
-
-    @cached_property
-    def is_integer(self) -> NDArray[np.bool_]:
-        """Which distinct values are 64-bit integers or their canonical text."""
-        if not pa.types.is_string(self.distinct.type):
-            return np.ones(len(self.distinct), dtype=np.bool_)
-        # "007" and "-0" are not canonical. 18 digits always fit into 64 bits.
-        return to_bool(pc.match_substring_regex(self.distinct, "^(0|-?[1-9][0-9]{0,17})$"))
-
-    def rows_where(self, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Rows whose id is valid, [n], given a mask of `distinct`; missing ids are not valid."""
-        if valid.all():
-            mask: NDArray[np.bool_] = self.codes != MISSING
-            return mask
-        return np.append(valid, False)[self.codes]  # MISSING is -1, the last
-
-    def ids(self, used: NDArray[np.bool_]) -> NDArray[Any]:
-        """The distinct ids where `used` is true, [n_used].
-
-        They are int64 if all are integers, or if all are canonical text of integers in a source
-        without types. One id such as "007" or "a7" makes all of them text.
-        """
-        selected = self.distinct.filter(pa.array(used))
-        is_string = pa.types.is_string(selected.type)
-        if not is_string or (not self.has_types and self.is_integer[used].all()):
-            integers: NDArray[np.int64] = selected.cast(pa.int64()).to_numpy()
-            return integers
-        return np.array(selected.to_pylist(), dtype=object)
-
-
 @dataclass(frozen=True, eq=False)
 class Times:
     """Points in time at the resolution of their source."""
@@ -250,14 +199,3 @@ def _named_in_order(available: Sequence[str], given: Sequence[str], source: str)
 
 def _quoted(values: Sequence[str] | Mapping[str, Any]) -> str:
     return ", ".join(map(repr, values)) or "none"
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether an Arrow type is text."""
-    return kind in (pa.string(), pa.large_string(), pa.string_view())
-
-
-def to_bool(array: pa.Array) -> NDArray[np.bool_]:
-    """Convert an Arrow array of booleans without nulls to NumPy."""
-    values: NDArray[np.bool_] = array.to_numpy(zero_copy_only=False)
-    return values

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 from recsys import columns as names
 from recsys.config import Config, format_validation_error
 from recsys.data.catalogue import ItemTable
+from recsys.data.ids import MISSING, EncodedColumn
 from recsys.data.interactions import TimestampLike, to_unix
 from recsys.data.layouts import LAYOUTS, Layout
 from recsys.data.quarantine import QuarantineFile
@@ -31,7 +32,7 @@ from recsys.data.report import (
     Policy,
     ReadReport,
 )
-from recsys.data.tables import INVALID, EncodedColumn, EncodedTable, RawTable
+from recsys.data.tables import INVALID, EncodedTable, RawTable
 from recsys.errors import ConfigError, DataError
 
 _Ints = NDArray[np.int64]
@@ -49,8 +50,9 @@ class Checks(Config):
     """A line with the wrong number of columns."""
     missing_id: Policy = "quarantine"
     """No user or no item."""
-    id_type: Policy = "quarantine"
-    """An id that is not an integer, in a layout with integer ids."""
+    id_type: LenientPolicy = "quarantine"
+    """An id that is not an integer, in a column in which at least nine of ten rows have one. If it
+    is kept, all ids of the column are text."""
     bad_rating: Policy = "quarantine"
     """A rating that is not a finite number."""
     rating_scale: LenientPolicy = "quarantine"
@@ -85,16 +87,12 @@ def parse_checks(settings: Mapping[str, Any]) -> Checks:
         raise ConfigError(f"{format_validation_error(error)}; the checks are {checks}") from error
 
 
-def _is_integer_id(ids: EncodedColumn, validator: RowValidator) -> _Mask | None:
-    # If most ids break it, it does not apply: other data may use MovieLens' column names.
-    if not validator.integer_ids or 2 * ids.is_integer.sum() <= len(ids.is_integer):
-        return None
-    return ids.rows_where(ids.is_integer)
-
-
 def _is_in_catalogue(ids: EncodedColumn, validator: RowValidator) -> _Mask | None:
     table = validator.item_table
-    return None if table is None else ids.rows_where(table.contains(ids.distinct))
+    if table is None:
+        return None
+    mask: _Mask = ids.codes == MISSING
+    return mask | ids.rows_where(table.contains(ids.distinct))
 
 
 def _is_on_scale(rating: NDArray[np.float32], validator: RowValidator) -> _Mask | None:
@@ -118,17 +116,14 @@ class Rule:
     remedy: str = REMEDY
 
 
-_NOT_INTEGER = "is not an integer, as ids here are"
+_ID_REMEDY = f"{REMEDY}, or set id_type to keep if ids are text"
 _NOT_TIME = "is neither whole seconds since 1970 nor a time such as 2026-01-31T20:15:00Z"
 _OFF_SCALE = "is not a rating from {scale[0]:g} to {scale[1]:g}"
 _NOT_LISTED = "is not in the catalogue"
 
 RULES: Final = (
     Rule("missing_id", names.USER_ID, lambda ids, _: ids.rows_where(ids.is_id), "is not an id"),
-    Rule("id_type", names.USER_ID, _is_integer_id, _NOT_INTEGER),
     Rule("missing_id", names.ITEM_ID, lambda ids, _: ids.rows_where(ids.is_id), "is not an id"),
-    Rule("id_type", names.ITEM_ID, _is_integer_id, _NOT_INTEGER),
-    Rule("unknown_item", names.ITEM_ID, _is_in_catalogue, _NOT_LISTED, "complete the catalogue"),
     Rule("bad_rating", names.RATING, lambda rating, _: np.isfinite(rating), "is not a number"),
     Rule("rating_scale", names.RATING, _is_on_scale, _OFF_SCALE, "set scale"),
     Rule("bad_timestamp", names.TIMESTAMP, lambda t, _: t.ticks != INVALID, _NOT_TIME),
@@ -141,8 +136,13 @@ RULES: Final = (
         "set now",
     ),
 )
-"""All rules, in order. A row is judged by all of them; the first that it breaks and whose policy
-is not `keep` is the reason to leave it out."""
+"""Rules for values of any type, in order. A row is judged by all rules; the first that it breaks
+and whose policy is not `keep` is the reason to leave it out."""
+
+_IN_CATALOGUE: Final = Rule(
+    "unknown_item", names.ITEM_ID, _is_in_catalogue, _NOT_LISTED, "complete the catalogue"
+)
+"""It compares ids, so it comes when their type is known."""
 
 
 class RowValidator:
@@ -161,7 +161,6 @@ class RowValidator:
         item_table: ItemTable | None = None,
     ) -> None:
         self.table, self.source, self.checks, self.item_table = table, source, checks, item_table
-        self.integer_ids = layout.integer_ids
         self.scale = checks.scale or layout.scale
         self.now: int = math.ceil(time.time()) if checks.now is None else to_unix(checks.now)
         self.findings: list[Finding] = []
@@ -180,29 +179,58 @@ class RowValidator:
             frame = pd.DataFrame(malformed, columns=["file", "line", "text", "reason"])
             self.quarantined.append(frame.assign(check="malformed_row"))
 
-    def apply_rules(self, table: EncodedTable) -> _Mask | None:
-        """Apply the policies for rows that break a rule; return which rows to use, [n], or None.
+    def apply_rules(self, table: EncodedTable) -> tuple[EncodedTable, _Mask | None]:
+        """Apply the policies for rows that break a rule, and settle the types of ids.
 
         Every rule sees every row. The first broken rule that is not `keep` is the row's reason.
+
+        Returns:
+            The table with ids of these types, and which of its rows to use, [n], or None for all.
         """
         mask = np.ones(self.table.n_rows, dtype=np.bool_)
         refused: dict[str, _Mask] = {}
         for rule in RULES:
-            values = getattr(table, rule.column)
-            valid = None if values is None else rule.is_valid(values, self)
-            if valid is None or valid.all():
-                continue
-            broken = ~valid
-            if getattr(self.checks, rule.check) == "keep":
-                # A value that is no number is not off the scale as well.
-                positions = np.flatnonzero(broken & ~refused.get(rule.column, np.False_))
+            self._apply_rule(rule, table, mask, refused)
+        table = replace(
+            table,
+            user_id=self._settle_ids(names.USER_ID, table.user_id, mask),
+            item_id=self._settle_ids(names.ITEM_ID, table.item_id, mask),
+        )
+        self._apply_rule(_IN_CATALOGUE, table, mask, refused)
+        return table, None if mask.all() else mask
+
+    def _apply_rule(
+        self, rule: Rule, table: EncodedTable, mask: _Mask, refused: dict[str, _Mask]
+    ) -> None:
+        """Apply one rule: clear `mask` for rows to leave out; collect refused rows by column."""
+        values = getattr(table, rule.column)
+        valid = None if values is None else rule.is_valid(values, self)
+        if valid is None or valid.all():
+            return
+        broken = ~valid
+        if getattr(self.checks, rule.check) == "keep":
+            # A value that is no number is not off the scale as well.
+            positions = np.flatnonzero(broken & ~refused.get(rule.column, np.False_))
+        else:
+            refused[rule.column] = broken | refused.get(rule.column, np.False_)
+            positions = np.flatnonzero(broken & mask)
+        message = rule.message.format(scale=self.scale)
+        if self.apply_policy(rule.check, positions, message, rule.column, rule.remedy):
+            mask[positions] = False
+
+    def _settle_ids(self, column: str, ids: EncodedColumn, mask: _Mask) -> EncodedColumn:
+        """Give ids the type that those of the rows in `mask` have; leave out the others."""
+        is_integer, odd, message = ids.decide(mask)
+        if odd.any():
+            rows = np.flatnonzero(np.append(odd, False)[ids.codes] & mask)
+            if not is_integer:
+                examples = self._examples(rows[:N_EXAMPLES], message, column)
+                self.findings.append(Finding("id_type", "keep", len(rows), tuple(examples)))
+            elif self.apply_policy("id_type", rows, message, column, _ID_REMEDY):
+                mask[rows] = False
             else:
-                refused[rule.column] = broken | refused.get(rule.column, np.False_)
-                positions = np.flatnonzero(broken & mask)
-            message = rule.message.format(scale=self.scale)
-            if self.apply_policy(rule.check, positions, message, rule.column, rule.remedy):
-                mask[positions] = False
-        return None if mask.all() else mask
+                is_integer = False
+        return ids.as_integers() if is_integer else ids
 
     def apply_policy(
         self, check: str, positions: _Ints, message: str, column: str = "", remedy: str = REMEDY

@@ -1,0 +1,227 @@
+"""Ids of users and items: 64-bit integers or text, as their own values say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys.errors import DataError
+
+MISSING: Final = -1
+"""Code of a missing id."""
+
+MISSING_MARKERS: Final = ("", "NULL", "null", "NA", "N/A", "nan", "NaN", "None", r"\N", "<NA>")
+"""Text that stands for a missing value in sources that do not distinguish text from numbers."""
+
+_DIRECT_RANGE: Final = 1 << 24
+"""Integer ids that span at most this range are encoded by subtraction, others by lookup."""
+
+_INTEGER_SHARE: Final = 0.9
+"""If at least this share of the rows has integers, the others are invalid; else all are text."""
+
+_ALL_TEXT: Final = "so the ids of this column are text"
+_Mask = NDArray[np.bool_]
+
+
+class IdType(NamedTuple):
+    """What the ids of a column are."""
+
+    is_integer: bool
+    odd: _Mask
+    """The distinct values that are not integers, though they are; or that make them text, [n]."""
+    message: str
+    """What is wrong with these values, or what follows from them."""
+
+
+# eq=False: comparing arrays element by element gives no single answer.
+@dataclass(frozen=True, eq=False)
+class EncodedColumn:
+    """A column of ids as codes, with each distinct id stored once."""
+
+    codes: NDArray[np.int32]
+    """Index into `distinct` of each row, [n]; `MISSING` if it has no id."""
+    distinct: pa.Array
+    """The ids, text or int64, in any order; some may be unused."""
+    has_types: bool
+    """Whether text in the source is known to be text."""
+
+    @cached_property
+    def is_id(self) -> _Mask:
+        """Which distinct values are ids: not blank, not missing, and without unprintable ones."""
+        if not pa.types.is_string(self.distinct.type):
+            return np.ones(len(self.distinct), dtype=np.bool_)
+        is_id = ~to_bool(pc.utf8_is_space(self.distinct))
+        is_id &= to_bool(pc.utf8_is_printable(self.distinct))
+        markers = pa.array(("",) if self.has_types else MISSING_MARKERS)
+        return is_id & ~to_bool(pc.is_in(self.distinct, markers))
+
+    def rows_where(self, valid: _Mask) -> _Mask:
+        """Rows whose id is valid, [n], given a mask of `distinct`; missing ids are not valid."""
+        if valid.all():
+            mask: _Mask = self.codes != MISSING
+            return mask
+        return np.append(valid, False)[self.codes]  # MISSING is -1, the last
+
+    @cached_property
+    def integers(self) -> pa.Array:
+        """The distinct values as int64; null for text that is not an integer."""
+        if not pa.types.is_string(self.distinct.type):
+            return self.distinct
+        if self.has_types:
+            return pa.nulls(len(self.distinct), pa.int64())
+        return parse_integers(self.distinct)
+
+    def decide(self, mask: _Mask) -> IdType:
+        """Decide the type of the ids in some rows, [n], by what these rows hold."""
+        is_integer = to_bool(self.integers.is_valid())
+        nothing = np.zeros(len(is_integer), dtype=np.bool_)
+        if self.has_types or is_integer.all():
+            return IdType(bool(is_integer.all()), nothing, "")
+        codes = self.codes[mask & (self.codes != MISSING)]
+        counts = np.bincount(codes, minlength=len(is_integer))
+        is_number = _is_long_number(self.distinct) & (counts > 0)
+        if is_number.any():
+            return IdType(False, is_number, f"would change as a 64-bit integer, {_ALL_TEXT}")
+        other = ~is_integer & (counts > 0)
+        share = counts[is_integer].sum() / max(counts.sum(), 1)
+        if share >= _INTEGER_SHARE or not other.any():
+            return IdType(True, other, "is not an integer, as ids here are")
+        if share >= 1 / 2:
+            return IdType(False, other, f"is not a 64-bit integer, {_ALL_TEXT}")
+        is_rounded = _matches(self.distinct, r"^[-+]?[0-9.]+[eE][-+]?[0-9]+$") & other
+        return IdType(False, is_rounded, f"may be a number that lost digits, {_ALL_TEXT}")
+
+    def as_integers(self) -> EncodedColumn:
+        """The same rows with int64 ids, so that `10.0` is `10`; other text is missing."""
+        if not pa.types.is_string(self.distinct.type):
+            return self
+        encoded = self.integers.dictionary_encode()
+        codes = encoded.indices.fill_null(MISSING).to_numpy().astype(np.int32, copy=False)
+        return EncodedColumn(
+            np.append(codes, np.int32(MISSING))[self.codes], encoded.dictionary, True
+        )
+
+    def ids(self, used: _Mask) -> NDArray[Any]:
+        """The distinct ids where `used` is true, [n_used], as int64 or str objects."""
+        selected = self.distinct.filter(pa.array(used))
+        if pa.types.is_string(selected.type):
+            return np.array(selected.to_pylist(), dtype=object)
+        integers: NDArray[np.int64] = selected.cast(pa.int64()).to_numpy()
+        return integers
+
+
+def parse_integers(text: pa.Array) -> pa.Array:
+    """Parse canonical integers of 64 bits, such as `7`, `-7` and `7.0`, as int64; others are null.
+
+    Not canonical are `007`, `+7`, `-0` and `7e3`. A float of more than 15 digits may be rounded.
+    """
+    if not _matches(text, r"^-?[0-9]+(\.0+)?$").any():
+        return pa.nulls(len(text), pa.int64())
+    text = pc.replace_substring_regex(text, r"^(-?[0-9]{1,15})\.0+$", r"\1")
+    is_canonical = pc.match_substring_regex(text, "^(0|-?[1-9][0-9]{0,18})$")
+    text = pc.if_else(is_canonical, text, None)
+    limits = np.iinfo(np.int64)
+    limit = pc.if_else(pc.starts_with(text, "-"), str(limits.min), str(limits.max))
+    is_short = pc.less(pc.binary_length(text), pc.binary_length(limit))
+    fits = pc.or_(is_short, pc.less_equal(text, limit))  # digits of one length compare as text
+    return pc.if_else(fits, text, None).cast(pa.int64())
+
+
+def _is_long_number(text: pa.Array) -> _Mask:
+    """Which values are digits with zeros before them, or need an unsigned integer of 64 bits."""
+    is_padded = _matches(text, "^0[0-9]+$")
+    is_long = pc.match_substring_regex(text, "^[1-9][0-9]{18,19}$")
+    if not pc.any(is_long).as_py():
+        return is_padded
+    padded = pc.utf8_lpad(text, 20, "0")
+    low, high = str(2**63 - 1).zfill(20), str(2**64 - 1)
+    fits = pc.and_(pc.greater(padded, low), pc.less_equal(padded, high))
+    return is_padded | to_bool(pc.and_(is_long, fits))
+
+
+def encode_ids(column: pa.ChunkedArray, has_types: bool, source: str = "ids") -> EncodedColumn:
+    """Assign a code to each distinct id of a column, [n].
+
+    Raises:
+        DataError: The type of the column cannot hold ids, or floats have lost digits.
+    """
+    kind, types = column.type, pa.types
+    if types.is_dictionary(kind) and is_text(kind.value_type):
+        return _encode_dictionary(column, has_types)
+    if types.is_floating(kind):
+        # Missing values make pandas turn integers into floats.
+        column, has_types = _from_floats(column, source), False
+    elif not (is_text(kind) or types.is_integer(kind) or types.is_null(kind)):
+        raise DataError(f"{source}: {kind} values are not ids; convert them to text or integers")
+    if types.is_integer(column.type):
+        return _encode_integers(column)
+    return _encode_dictionary(column.cast(pa.string()).dictionary_encode(), has_types)
+
+
+def _from_floats(column: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
+    """Convert floats to integers if all are whole, else to text; NaN and infinity are missing."""
+    column = pc.if_else(pc.is_finite(column), column, None)
+    is_large = pc.greater_equal(pc.abs(column), 2.0**53)
+    if pc.any(is_large).as_py():
+        raise DataError(
+            f"{source}: {column.filter(is_large)[0].as_py()!r} is a float beyond 2**53, which "
+            "may have lost digits; write ids as 64-bit integers (in pandas, Int64) or as text"
+        )
+    if pc.all(pc.equal(pc.floor(column), column)).as_py() is not False:
+        return column.cast(pa.int64())
+    text = [None if value is None else str(value) for value in column.to_pylist()]
+    return pa.chunked_array([pa.array(text, pa.string())])
+
+
+def _encode_dictionary(column: pa.ChunkedArray, has_types: bool) -> EncodedColumn:
+    """Unify the dictionaries of the chunks of an Arrow column."""
+    encoded = column.unify_dictionaries()
+    if not encoded.num_chunks:
+        return EncodedColumn(np.empty(0, dtype=np.int32), pa.array([], pa.string()), has_types)
+    codes = np.empty(len(encoded), dtype=np.int32)
+    end = 0
+    for chunk in encoded.chunks:
+        indices = chunk.indices.fill_null(MISSING) if chunk.null_count else chunk.indices
+        codes[end : (end := end + len(chunk))] = indices.to_numpy()
+    distinct = encoded.chunk(0).dictionary
+    distinct = distinct.cast(pa.string()) if is_text(distinct.type) else distinct
+    return EncodedColumn(codes, distinct, has_types)
+
+
+def _encode_integers(column: pa.ChunkedArray) -> EncodedColumn:
+    bounds = pc.min_max(column)
+    low, high = bounds["min"].as_py(), bounds["max"].as_py()
+    if low is not None and high > np.iinfo(np.int64).max:
+        return encode_ids(column.cast(pa.string()), has_types=False)
+    if low is None or high - low >= _DIRECT_RANGE:
+        return _encode_dictionary(column.cast(pa.int64()).dictionary_encode(), has_types=True)
+    codes = np.empty(len(column), dtype=np.int32)
+    end = 0
+    for chunk in column.chunks:
+        part = codes[end : (end := end + len(chunk))]
+        values = (chunk.fill_null(low) if chunk.null_count else chunk).to_numpy()
+        np.subtract(values, low, out=part, dtype=np.int64, casting="unsafe")
+        if chunk.null_count:
+            part[chunk.is_null().to_numpy(zero_copy_only=False)] = MISSING
+    return EncodedColumn(codes, pa.array(np.arange(low, high + 1)), has_types=True)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is text."""
+    return kind in (pa.string(), pa.large_string(), pa.string_view())
+
+
+def _matches(text: pa.Array, pattern: str) -> _Mask:
+    return to_bool(pc.match_substring_regex(text, pattern))
+
+
+def to_bool(array: pa.Array) -> _Mask:
+    """Convert an Arrow array of booleans to NumPy; null is false."""
+    values: _Mask = array.fill_null(False).to_numpy(zero_copy_only=False)
+    return values
