@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -13,9 +14,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys import columns as names
+from recsys.data.dialect import UNIT_SEPARATOR, detect_encoding, header_separator
 from recsys.data.files import READ_ERRORS, FileStore
 from recsys.data.ids import parse_integers, to_bool
-from recsys.data.layouts import TableFormat, narrow_separator
+from recsys.data.layouts import TableFormat
 from recsys.errors import DataError
 from recsys.vocabulary import Vocabulary
 
@@ -76,7 +78,7 @@ def read_item_table(files: FileStore, name: str, form: TableFormat) -> ItemTable
             table = _parse(content, form)
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{source}: byte {error.object[error.start]:#04x} is not {form.encoding} text; "
+            f"{source}: byte {error.object[error.start]:#04x} is not utf-8 text; "
             "save the file in that encoding"
         ) from error
     except pd.errors.EmptyDataError as error:
@@ -100,11 +102,13 @@ def read_item_table(files: FileStore, name: str, form: TableFormat) -> ItemTable
 
 
 def _parse(content: IO[bytes], form: TableFormat) -> pd.DataFrame:
-    # pandas reads a separator of two characters ten times slower than one of a single byte.
-    content, separator = narrow_separator(content, form.separator)
+    data = content.read()
+    text = data.decode(detect_encoding(io.BytesIO(data), form, None))
+    separator = form.separator if form.names else header_separator(text, form.separator)
+    if len(separator) > 1:  # pandas reads it ten times slower than one of a single byte
+        text, separator = text.replace(separator, UNIT_SEPARATOR), UNIT_SEPARATOR
     options: dict[str, Any] = {
         "sep": separator,
-        "encoding": form.encoding,
         "dtype": str,
         "keep_default_na": False,  # "Null" is a valid title
         "na_values": [""],
@@ -113,5 +117,5 @@ def _parse(content: IO[bytes], form: TableFormat) -> pd.DataFrame:
     }
     if form.names is not None:
         options |= {"names": list(form.names), "header": None, "quoting": csv.QUOTE_NONE}
-    table: pd.DataFrame = pd.read_csv(content, **options)
+    table: pd.DataFrame = pd.read_csv(io.StringIO(text), **options)
     return table

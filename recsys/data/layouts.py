@@ -5,14 +5,10 @@ To support another layout, add an entry to `LAYOUTS`.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
-from typing import IO, Final
+from typing import Final
 
 from recsys import columns
-
-UNIT_SEPARATOR: Final = "\x1f"
-"""An ASCII character that occurs in no id and no title; it replaces longer separators."""
 
 _RATING_COLUMNS = (columns.USER_ID, columns.ITEM_ID, columns.RATING, columns.TIMESTAMP)
 
@@ -78,11 +74,3 @@ LAYOUTS: Final[dict[str, Layout]] = {
 """Layouts by name. `sequences` has one `user item` pair per line, in chronological order."""
 
 LAYOUT_OF_SUFFIX: Final = {layout.suffix: name for name, layout in LAYOUTS.items() if layout.suffix}
-
-
-def narrow_separator(content: IO[bytes], separator: str) -> tuple[IO[bytes], str]:
-    """Replace a separator of several characters by one of a single byte."""
-    if len(separator) == 1:
-        return content, separator
-    replaced = content.read().replace(separator.encode(), UNIT_SEPARATOR.encode())
-    return io.BytesIO(replaced), UNIT_SEPARATOR

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +15,27 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from recsys import columns as names
+from recsys.data.dialect import (
+    SAMPLE_BYTES,
+    UNIT_SEPARATOR,
+    Dialect,
+    detect_dialect,
+    detect_encoding,
+    is_number,
+)
 from recsys.data.files import READ_ERRORS, DetectedLayout
-from recsys.data.layouts import LAYOUTS, UNIT_SEPARATOR, narrow_separator
+from recsys.data.layouts import LAYOUTS
 from recsys.data.options import ReadOptions
 from recsys.data.parquet import read_parquet
-from recsys.data.tables import COLUMNS, RawTable, SourceFile, concat, select_columns
+from recsys.data.scanner import Scanner, UncertainQuotesError
+from recsys.data.tables import (
+    COLUMNS,
+    RawTable,
+    SourceFile,
+    concat,
+    select_columns,
+    unused_columns,
+)
 from recsys.errors import DataError
 
 _SMALL_INTEGER_IDS: Final = dict(
@@ -41,66 +58,62 @@ def read_files(detected: DetectedLayout, options: ReadOptions) -> RawTable:
     """
     if detected.name == "parquet":
         return read_parquet(detected, options)
-    files = [_TextFile(detected, name) for name in detected.ratings]
-    return concat([file.read(options) for file in files])
+    files = [_TextFile(detected, name, options) for name in detected.ratings]
+    return concat([file.read() for file in files])
 
 
 class _TextFile:
     """A delimited text file."""
 
-    def __init__(self, detected: DetectedLayout, name: str) -> None:
+    def __init__(self, detected: DetectedLayout, name: str, options: ReadOptions) -> None:
         self._open = partial(detected.files.open, name)  # gives the decompressed content
         self.source = detected.files.describe(name)
         self.form = LAYOUTS[detected.name].ratings
-        self.header: list[str] = []
-        self.n_header_lines = 0
+        self.options = options
+        self.encoding = ""
         self.malformed: list[pyarrow.csv.InvalidRow] = []
-        self.has_quotes = False
+        self.continued: list[int] | None = None
+        """Numbers of the lines that begin within quotation marks, once these are checked."""
 
-    def read(self, options: ReadOptions) -> RawTable:
+    def read(self) -> RawTable:
         try:
-            self._read_header()
-            selected = select_columns(self.header, options, self.source)
-            table = self._parse_with_types(selected)
-            if self.has_quotes and self.form.names is None:
-                self._check_lines()
+            self.dialect = self._detect_dialect()
+            header = self.dialect.names
+            selected = select_columns(header, self.options, self.source)
+            try:
+                table = self._parse_with_types(selected)
+            except UncertainQuotesError:
+                self.continued = self._check_quotes(selected)
+                table = self._parse_with_types(selected)
         except READ_ERRORS as error:
-            # The second is due to an unclosed quotation mark.
-            if any(part in str(error) for part in ("invalid UTF8", "out of sync", "codec can't")):
-                self._check_lines()
+            if any(part in str(error) for part in ("invalid UTF8", "codec can't")):
+                self._check_encoding()
             raise DataError(f"{self.source}: cannot be read: {error}") from error
-        lines = skip_gaps(self._blank, self._malformed_numbers) if self.malformed else ()
+        if self.dialect.ends_with_separator:
+            self._require_empty(table["#last"])
+        lines = skip_gaps(self._gaps, self._malformed_numbers) if self.malformed else ()
         malformed = [
             (
                 int(line),
-                row.text.replace(UNIT_SEPARATOR, self.form.separator),
+                row.text.replace(UNIT_SEPARATOR, self.dialect.separator),
                 f"has {row.actual_columns} columns instead of {row.expected_columns}",
             )
             for line, row in zip(lines, self.malformed, strict=True)
         ]
-        source = SourceFile(self.source, len(table), self._line_numbers, "line", malformed)
-        source_names = {known: self.header[i] for known, i in selected.items()}
-        return RawTable({known: table[known] for known in selected}, [source], source_names, False)
+        source = SourceFile(
+            self.source, len(table), self._line_numbers, "line", malformed, str(self.dialect)
+        )
+        source_names = {known: header[i] for known, i in selected.items()}
+        columns = {known: table[known] for known in selected}
+        unused = unused_columns(header, selected)
+        return RawTable(columns, [source], source_names, has_types=False, unused=unused)
 
-    def _read_header(self) -> None:
-        """Find the column names and the first row."""
-        encoding = "utf-8-sig" if self.form.encoding == "utf-8" else self.form.encoding
+    def _detect_dialect(self) -> Dialect:
         with self._open() as content:
-            numbered = enumerate(io.TextIOWrapper(content, encoding, newline=""), start=1)
-            filled = ((number, line) for number, line in numbered if line.strip("\r\n"))
-            first, second = next(filled, None), next(filled, None)
-        if first is None:
-            raise DataError(f"{self.source}: the file is empty")
-        if self.form.names is not None:
-            self.header = list(self.form.names)
-            return
-        if second is None:
-            raise DataError(f"{self.source}: there are no rows in it, only a header")
-        lines = [first[1].rstrip("\r\n"), second[1].rstrip("\r\n")]
-        self.header, row = csv.reader(lines, delimiter=self.form.separator)
-        self.n_header_lines = first[0]
-        if len(row) == len(self.header) + 1 and not row[-1]:
-            self.header.append("")  # a separator at the end of each row
+            self.encoding = detect_encoding(content, self.form, self.options.encoding)
+        with self._open() as content:
+            sample = content.read(SAMPLE_BYTES)
+        return detect_dialect(sample, self.encoding, self.form, self.options, self.source)
 
     def _parse_with_types(self, selected: Mapping[str, int]) -> pa.Table:
         """Parse with the fastest column types that fit."""
@@ -114,107 +127,148 @@ class _TextFile:
 
     def _parse(self, selected: Mapping[str, int], types: Mapping[str, Any]) -> pa.Table:
         """Parse with some column types; `_ALL_TEXT` skips malformed lines."""
-        column_names = [f"#{position}" for position in range(len(self.header))]
+        column_names = [f"#{position}" for position in range(len(self.dialect.names))]
         for known, position in selected.items():
             column_names[position] = known
+        included = list(selected)
+        if self.dialect.ends_with_separator:
+            column_names[-1] = "#last"
+            included.append("#last")
         self.malformed = []
 
         def on_invalid_row(row: pyarrow.csv.InvalidRow) -> str:
             self.malformed.append(row)
             return "skip" if types is _ALL_TEXT else "error"
 
-        form = self.form
-        with self._open() as stored:
-            content, separator = narrow_separator(stored, form.separator)
-            scanner = _Scanner(content, separator)
+        with self._open() as content:
+            check_quotes = self.dialect.has_quotes and self.continued is None
+            scanner = Scanner(content, self.dialect, check_quotes)
             table = pyarrow.csv.read_csv(
                 scanner,
                 pyarrow.csv.ReadOptions(
                     use_threads=types is not _ALL_TEXT,  # line numbers need a single thread
                     block_size=_BLOCK_BYTES,
-                    skip_rows=self.n_header_lines,
+                    skip_rows=self.dialect.header_line,
                     column_names=column_names,
-                    encoding="utf8" if form.encoding == "utf-8" else form.encoding,
                 ),
                 pyarrow.csv.ParseOptions(
-                    delimiter=separator,
-                    quote_char='"' if form.names is None else False,
+                    delimiter=scanner.separator,
+                    quote_char='"' if self.dialect.has_quotes else False,
+                    newlines_in_values=bool(self.continued),
                     invalid_row_handler=on_invalid_row,
                 ),
                 pyarrow.csv.ConvertOptions(
-                    column_types=types,
-                    include_columns=list(selected),
+                    column_types={"#last": pa.string(), **types},
+                    include_columns=included,
                     null_values=[""],  # "NA" is a valid id
                     strings_can_be_null=True,
                 ),
             )
         if scanner.has_padding and types[names.USER_ID] is not _ID:
             raise pa.ArrowInvalid("parsing ids as integers would lose characters")
-        self.has_quotes = scanner.has_quotes
         return table
 
-    def _check_lines(self) -> None:
-        """Raise a DataError if a line has bytes of another encoding or an open quotation mark."""
+    def _check_encoding(self) -> None:
+        """Raise a DataError at the first byte of another encoding."""
+        decoder = codecs.getincrementaldecoder(self.encoding)()
+        line = 1
         with self._open() as content:
-            for number, line in enumerate(content, start=1):
-                try:
-                    line.decode(self.form.encoding)
-                except UnicodeDecodeError as error:
-                    raise DataError(
-                        f"{self.source}, line {number}: byte {line[error.start]:#04x} is not "
-                        f"{self.form.encoding} text; save the file in that encoding"
-                    ) from error
-                if line.count(b'"') % 2 and self.form.names is None:
-                    raise DataError(
-                        f"{self.source}, line {number}: a quotation mark is not closed on its "
-                        "line; close or double it, or remove the line break in quotes"
-                    )
+            try:
+                is_end = False
+                while not is_end:
+                    block = content.read(1 << 20)
+                    is_end = not block
+                    line += decoder.decode(block, final=is_end).count("\n")
+            except UnicodeDecodeError as error:
+                line += error.object[: error.start].count(b"\n")
+                byte, encoding = error.object[error.start], self.encoding.removesuffix("-sig")
+                raise DataError(
+                    f"{self.source}, line {line}: byte {byte:#04x} is not {encoding} text; name "
+                    'its encoding, such as encoding = "latin-1", or save the file as UTF-8'
+                ) from error
+
+    def _check_quotes(self, selected: Mapping[str, int]) -> list[int]:
+        """Find the lines that begin within quotation marks.
+
+        Raises:
+            DataError: A mark is not closed, is followed by something else, or encloses a line that
+                could be a row.
+        """
+        record: list[str] = []
+
+        def lines() -> Iterator[str]:
+            for line in self._lines():
+                record.append(line.replace(self.dialect.separator, separator))
+                yield record[-1]
+
+        separator = self.dialect.separator if len(self.dialect.separator) == 1 else UNIT_SEPARATOR
+        reader = csv.reader(lines(), delimiter=separator, strict=True)
+        continued: list[int] = []
+        usual: list[str] = []
+        start = 1
+        try:
+            for fields in reader:
+                if start > self.dialect.header_line and len(record) == 1 and not usual:
+                    usual = fields
+                for number, line in enumerate(record[1:], start + 1):
+                    continued.append(number)
+                    if _could_be_row(line.split(separator), usual, selected, self.dialect.names):
+                        raise DataError(
+                            f"{self.source}, line {start}: a quotation mark opens a text that goes "
+                            f"on in line {number}, which could be a row of its own; close the mark "
+                            "on its line or remove it"
+                        )
+                start = reader.line_num + 1
+                record.clear()
+        except csv.Error as error:
+            raise DataError(
+                f"{self.source}, line {start}: a quotation mark is not closed, or not at the end "
+                "of its column; close or double it"
+            ) from error
+        return continued
+
+    def _require_empty(self, column: pa.ChunkedArray) -> None:
+        filled = np.flatnonzero(column.is_valid())
+        if len(filled):
+            (line,) = self._line_numbers(filled[:1])
+            raise DataError(
+                f"{self.source}, line {line}: {column[int(filled[0])].as_py()!r} is in a column "
+                "without a name; name it in the header"
+            )
+
+    def _lines(self) -> Iterator[str]:
+        with self._open() as content:
+            yield from io.TextIOWrapper(content, self.dialect.encoding, "replace", newline="")
 
     def _line_numbers(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Line numbers, from one, of the rows at some positions."""
-        ordinals = skip_gaps(self._malformed_numbers, positions + self.n_header_lines + 1)
-        return skip_gaps(self._blank, ordinals)
+        first = self.dialect.header_line + 1
+        return skip_gaps(self._gaps, skip_gaps(self._malformed_numbers, positions + first))
 
     @property
     def _malformed_numbers(self) -> NDArray[np.int64]:
-        """Numbers of the malformed lines; Arrow does not count blank lines."""
+        """Numbers of the malformed rows; blank lines and line breaks in quotes do not count."""
         return np.array([row.number for row in self.malformed], dtype=np.int64)
 
     @cached_property
-    def _blank(self) -> NDArray[np.int64]:
-        """Line numbers of blank lines after the header, found only when a message needs them."""
-        with self._open() as content:
-            blank = [n for n, line in enumerate(content, start=1) if not line.strip(b"\r\n")]
-        return np.array([n for n in blank if n > self.n_header_lines], dtype=np.int64)
+    def _gaps(self) -> NDArray[np.int64]:
+        """Numbers of the lines after the header at which no row begins, in ascending order.
+
+        They are only found when a message needs them.
+        """
+        blank = {n for n, line in enumerate(self._lines(), 1) if not line.strip("\r\n")}
+        gaps = sorted(blank.union(self.continued or ()))
+        return np.array([n for n in gaps if n > self.dialect.header_line], dtype=np.int64)
 
 
-class _Scanner(io.RawIOBase):
-    """A file wrapper that looks for quotation marks and padding while the file is read.
-
-    Padding means that fields are not canonical integers, for example `007`, `+7`, `7 ` or `0x7`,
-    and would change if they were parsed as integers. Any blank or non-ASCII byte counts, wherever
-    it is: a false alarm costs time, a missed one loses an id.
-    """
-
-    def __init__(self, content: IO[bytes], separator: str) -> None:
-        super().__init__()
-        self.content, self.separator = content, ord(separator)
-        self.has_padding = self.has_quotes = False
-        self._last = b"\n"
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        from recsys.data.encoding import contains_padding  # numba is slow to import
-
-        block = self.content.read(size)
-        self.has_quotes |= b'"' in block
-        # The first scan covers fields that cross the border between two blocks.
-        for part in (self._last + block[:2], block):
-            self.has_padding |= contains_padding(np.frombuffer(part, np.uint8), self.separator)
-        self._last = (self._last + block[-2:])[-2:]
-        return block
+def _could_be_row(
+    fields: list[str], usual: list[str], selected: Mapping[str, int], header: Sequence[str]
+) -> bool:
+    """Whether a line has as many columns as a row, with numbers where the usual row has them."""
+    if len(fields) != len(header):
+        return False
+    pairs = [(fields[i], usual[i] if usual else "") for i in selected.values()]
+    return all(is_number(field) or (field and not is_number(like)) for field, like in pairs)
 
 
 def skip_gaps(gaps: NDArray[np.int64], ordinals: NDArray[np.int64]) -> NDArray[np.int64]:

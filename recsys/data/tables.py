@@ -128,7 +128,8 @@ def concat(tables: Sequence[RawTable]) -> RawTable:
         chunks = [chunk for column in columns for chunk in column.chunks]
         joined[name] = pa.chunked_array(chunks, columns[0].type)
     files = [file for table in tables for file in table.files]
-    return RawTable(joined, files, first.source_names, first.has_types)
+    unused = list(dict.fromkeys(name for table in tables for name in table.unused))
+    return RawTable(joined, files, first.source_names, first.has_types, unused)
 
 
 def select_columns(available: Sequence[str], options: ReadOptions, source: str) -> dict[str, int]:

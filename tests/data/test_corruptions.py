@@ -179,7 +179,7 @@ FILE_DAMAGE = {
     "no gzip": lambda text, data: ("log.csv.gz", text),
     "zip cut off": lambda text, data: ("log.zip", cut(zipped(text), data)),
     "zip with other bytes": lambda text, data: ("log.zip", _flip(zipped(text), 45)),
-    "UTF-16": lambda text, data: ("log.csv", text.decode().encode("utf-16")),
+    "UTF-16 cut off": lambda text, data: ("log.csv", text.decode().encode("utf-16")[:-1]),
     "Latin-1": lambda text, data: ("log.csv", text + "1,é,3,4\n".encode("latin-1")),
     "empty": lambda text, data: ("log.csv", b""),
     "only a header": lambda text, data: ("log.csv", HEADER.encode() + b"\n"),

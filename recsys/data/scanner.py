@@ -1,0 +1,90 @@
+"""A stream of text for Arrow: UTF-8, one byte between columns, and watched while it is read."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+from typing import IO
+
+import numpy as np
+
+from recsys.data.dialect import UNIT_SEPARATOR, Dialect
+
+
+class UncertainQuotesError(Exception):
+    """A quotation mark is not closed on its line, or something follows the one that closes it."""
+
+
+class Scanner(io.RawIOBase):
+    """A file wrapper that converts text and looks for padding and doubtful quotation marks.
+
+    Padding means that fields are not canonical integers, for example `007`, `+7`, `7 ` or `0x7`,
+    and would change if they were parsed as integers. Any blank or non-ASCII byte counts, wherever
+    it is: a false alarm costs time, a missed one loses an id.
+
+    Raises:
+        UncertainQuotesError: While reading, if quotation marks are to be checked. It may be a false
+            alarm, never a missed one.
+    """
+
+    def __init__(self, content: IO[bytes], dialect: Dialect, check_quotes: bool) -> None:
+        super().__init__()
+        self.content = content
+        self.separator = UNIT_SEPARATOR if len(dialect.separator) > 1 else dialect.separator
+        self.has_padding = False
+        is_utf8 = dialect.encoding in ("utf-8", "utf-8-sig")
+        self._decoder = None if is_utf8 else codecs.getincrementaldecoder(dialect.encoding)()
+        self._long_separator = dialect.separator.encode() if len(dialect.separator) > 1 else b""
+        self._converts = bool(self._decoder or self._long_separator)
+        self._held_back = b""
+        self._check_quotes = check_quotes
+        self._line = b""  # the beginning of the line that the next block continues
+        self._last = b"\n"
+        end = rb"\r\n" + re.escape(self.separator.encode())
+        self._uncertain = re.compile(
+            rb'(?:\A|[%b])"(?:[^"\r\n]++|"")*+(?:"(?![%b"]|\Z)|[\r\n]|\Z)' % (end, end)
+        )
+
+    def readable(self) -> bool:  # noqa: D102
+        return True
+
+    def read(self, size: int = -1) -> bytes:  # noqa: D102
+        from recsys.data.encoding import contains_padding  # numba is slow to import
+
+        block = self._convert(size) if self._converts else self.content.read(size)
+        if self._check_quotes:
+            self._watch_quotes(block)
+        # The first scan covers fields that cross the border between two blocks.
+        for part in (self._last + block[:2], block):
+            padded = contains_padding(np.frombuffer(part, np.uint8), ord(self.separator))
+            self.has_padding |= padded
+        self._last = (self._last + block[-2:])[-2:]
+        return block
+
+    def _convert(self, size: int) -> bytes:
+        """Read at most `size` bytes of UTF-8 text with a short separator."""
+        while True:
+            raw = self.content.read(max(size // 4, 1))  # a character may need three times the bytes
+            text = raw
+            if self._decoder is not None:
+                text = self._decoder.decode(raw, final=not raw).encode()
+            if self._long_separator:
+                text = self._held_back + text
+                text = text.replace(self._long_separator, self.separator.encode())
+                # A part of a separator at the end is completed by the next block.
+                lengths = range(len(self._long_separator) - 1, 0, -1) if raw else ()
+                n = next((n for n in lengths if text.endswith(self._long_separator[:n])), 0)
+                text, self._held_back = text[: len(text) - n], text[len(text) - n :]
+            if text or not raw:
+                return text
+
+    def _watch_quotes(self, block: bytes) -> None:
+        if b'"' in block or self._line:
+            lines = self._line + block
+            end = max(lines.rfind(b"\n"), lines.rfind(b"\r")) + 1 if block else len(lines)
+            if self._uncertain.search(lines, 0, end):
+                raise UncertainQuotesError
+            self._line = lines[end:]
+        else:
+            self._line = block[max(block.rfind(b"\n"), block.rfind(b"\r")) + 1 :]
