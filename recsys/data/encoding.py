@@ -53,7 +53,8 @@ def encode(table: RawTable, options: ReadOptions = ReadOptions()) -> EncodedTabl
         user = pool.submit(encode_column, names.USER_ID)
         item = pool.submit(encode_column, names.ITEM_ID)
         rating = pool.submit(parse_ratings, columns.get(names.RATING))
-        timestamp = pool.submit(parse_times, columns.get(names.TIMESTAMP), options)
+        describe = partial(table.describe, column=names.TIMESTAMP)
+        timestamp = pool.submit(parse_times, columns.get(names.TIMESTAMP), options, describe)
     return EncodedTable(user.result(), item.result(), rating.result(), timestamp.result())
 
 

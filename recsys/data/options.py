@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, Self, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from recsys.config import Config, format_validation_error
 from recsys.errors import ConfigError
@@ -37,6 +37,12 @@ class ReadOptions(Config):
     """Format of timestamps that are text, as of `strptime`: `%d.%m.%Y %H:%M`."""
     missing_ratings: tuple[float, ...] = ()
     """Numbers that stand for a missing rating, such as `[-1]`."""
+
+    @model_validator(mode="after")
+    def _check_time(self) -> Self:
+        if self.time_unit is not None and self.time_format is not None:
+            raise ValueError("time_unit is for numbers and time_format for text: set one of them")
+        return self
 
 
 def parse_options(**settings: Any) -> ReadOptions:

@@ -72,6 +72,15 @@ class RawTable:
             start += file.n_rows
         return files, np.concatenate(lines)
 
+    def describe(self, position: int, column: str = "") -> str:
+        """Location of a row, and its value in a column, for messages."""
+        (file,), (line,) = self.locations(np.array([position]))
+        location = f"{file}, {self.files[0].unit} {line}"
+        if not column:
+            return location
+        value = self.columns[column][position].as_py()
+        return f"{location}, column {column!r}: {'(empty)' if value is None else repr(value)}"
+
     def text(self, column: str, positions: NDArray[np.int64]) -> pd.Series[Any]:
         """Some values as text; None if missing."""
         values = self.columns[column].unify_dictionaries().take(pa.array(positions))
@@ -90,6 +99,8 @@ class Times:
     """Ticks per second: 1, 1000, 1000000 or 1000000000."""
     description: str
     """How they were understood, for people: `milliseconds since 1970`."""
+    rounded: NDArray[np.bool_] | None = None
+    """Which have lost digits in scientific notation, [n]; None if there are none."""
 
     @cached_property
     def seconds(self) -> NDArray[np.int64]:

@@ -32,7 +32,8 @@ from recsys.data.report import (
     Policy,
     ReadReport,
 )
-from recsys.data.tables import INVALID, EncodedTable, RawTable
+from recsys.data.tables import INVALID, EncodedTable, RawTable, Times
+from recsys.data.times import is_near_the_others
 from recsys.errors import ConfigError, DataError
 
 _Ints = NDArray[np.int64]
@@ -63,6 +64,11 @@ class Checks(Config):
     """A timestamp before 1970."""
     future_time: LenientPolicy = "quarantine"
     """A timestamp after `now`."""
+    rounded_time: LenientPolicy = "error"
+    """A timestamp in scientific notation that has lost digits, such as `1.59388E+09`."""
+    outlying_time: LenientPolicy = "quarantine"
+    """A timestamp far outside the bulk, such as 1970 among 2020: farther from the quartiles than
+    ten years and than three times the distance between them."""
     unknown_item: LenientPolicy = "keep"
     """An item that is missing from the catalogue, if there is one; its title is its id."""
     duplicate: LenientPolicy = "quarantine"
@@ -102,6 +108,10 @@ def _is_on_scale(rating: NDArray[np.float32], validator: RowValidator) -> _Mask 
     return (rating >= low) & (rating <= high)
 
 
+def _is_exact(times: Times, validator: RowValidator) -> _Mask | None:  # noqa: ARG001
+    return None if times.rounded is None else ~times.rounded
+
+
 @dataclass(frozen=True)
 class Rule:
     """A condition on the values of one column."""
@@ -117,7 +127,10 @@ class Rule:
 
 
 _ID_REMEDY = f"{REMEDY}, or set id_type to keep if ids are text"
-_NOT_TIME = "is neither whole seconds since 1970 nor a time such as 2026-01-31T20:15:00Z"
+_NOT_TIME = "is not a time as the others are"
+_OUTLYING = "is many years away from the other times"
+_DECLARE = "correct or remove them, set time_unit or time_format"
+_WRITE_OUT = "write times as whole numbers, such as 1593878903 for 1.59388E+09"
 _OFF_SCALE = "is not a rating from {scale[0]:g} to {scale[1]:g}"
 _NOT_LISTED = "is not in the catalogue"
 
@@ -126,8 +139,9 @@ RULES: Final = (
     Rule("missing_id", names.ITEM_ID, lambda ids, _: ids.rows_where(ids.is_id), "is not an id"),
     Rule("bad_rating", names.RATING, lambda rating, _: np.isfinite(rating), "is not a number"),
     Rule("rating_scale", names.RATING, _is_on_scale, _OFF_SCALE, "set scale"),
-    Rule("bad_timestamp", names.TIMESTAMP, lambda t, _: t.ticks != INVALID, _NOT_TIME),
+    Rule("bad_timestamp", names.TIMESTAMP, lambda t, _: t.ticks != INVALID, _NOT_TIME, _DECLARE),
     Rule("negative_time", names.TIMESTAMP, lambda t, _: t.ticks >= 0, "is before 1970"),
+    Rule("rounded_time", names.TIMESTAMP, _is_exact, "has lost digits", _WRITE_OUT),
     Rule(
         "future_time",
         names.TIMESTAMP,
@@ -135,6 +149,7 @@ RULES: Final = (
         "is in the future",
         "set now",
     ),
+    Rule("outlying_time", names.TIMESTAMP, lambda t, _: is_near_the_others(t), _OUTLYING),
 )
 """Rules for values of any type, in order. A row is judged by all rules; the first that it breaks
 and whose policy is not `keep` is the reason to leave it out."""
@@ -250,15 +265,7 @@ class RowValidator:
 
     def _examples(self, positions: _Ints, message: str, column: str) -> list[str]:
         """Describe some rows: location, value and what is wrong with it."""
-        unit = self.table.files[0].unit
-        examples = []
-        for position, *location in zip(positions, *self.table.locations(positions), strict=True):
-            example = "{}, {unit} {}".format(*location, unit=unit)
-            if column:
-                value = self.table.columns[column][int(position)].as_py()
-                example += f", column {column!r}: {'(empty)' if value is None else repr(value)}"
-            examples.append(f"{example} {message}")
-        return examples
+        return [f"{self.table.describe(int(row), column)} {message}" for row in positions]
 
     def report(
         self, n_used: int, has_timestamps: bool, quarantine: QuarantineFile | None

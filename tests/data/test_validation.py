@@ -30,11 +30,11 @@ BAD_ROWS = [
     ("4,20,nan,20", "bad_rating", "column 'rating': nan is not a number"),
     ("4,20,0.4,20", "rating_scale", "is not a rating from 0.5 to 5"),
     ("4,20,55,20", "rating_scale", "column 'rating': 55.0 is not a rating from 0.5 to 5"),
-    ("4,20,4.0,", "bad_timestamp", "column 'timestamp': (empty) is neither"),
-    ("4,20,4.0,noon", "bad_timestamp", "column 'timestamp': 'noon' is neither"),
-    ("4,20,4.0,1.5", "bad_timestamp", "column 'timestamp': '1.5' is neither"),
-    ("4,20,4.0,1e30", "bad_timestamp", "column 'timestamp': '1e30' is neither"),
-    ("4,20,4.0,2001-01-01", "bad_timestamp", "column 'timestamp': '2001-01-01' is neither"),
+    ("4,20,4.0,", "bad_timestamp", "column 'timestamp': (empty) is not a time"),
+    ("4,20,4.0,noon", "bad_timestamp", "column 'timestamp': 'noon' is not a time"),
+    ("4,20,4.0,1.5", "bad_timestamp", "column 'timestamp': '1.5' is not a time"),
+    ("4,20,4.0,1e30", "bad_timestamp", "column 'timestamp': '1e30' is not a time"),
+    ("4,20,4.0,2001-01-01", "bad_timestamp", "column 'timestamp': '2001-01-01' is not a time"),
     ("4,20,4.0,-1", "negative_time", "column 'timestamp': -1 is before 1970"),
     ("4,20,4.0,1000000001", "future_time", "1000000001 is in the future"),
     ("4,20,4.0", "malformed_row", "'4,20,4.0' has 3 columns instead of 4"),
@@ -101,7 +101,8 @@ def test_an_invalid_row_can_be_an_error(tmp_path, row, check, message):
      ("4,20,4.0,-20", "negative_time")],
 )  # fmt: skip
 def test_an_unusual_row_can_be_kept(tmp_path, row, check):
-    ratings, report = read(written(tmp_path, *GOOD, row), **{check: "keep"})
+    path = written(tmp_path, *GOOD, row)
+    ratings, report = read(path, **{check: "keep"}, outlying_time="keep")
     assert len(ratings) == report.n_used == 6
     assert report.metrics()[f"{check}_rows"] == 1
     assert report.quarantined.empty
@@ -298,7 +299,12 @@ def test_rules_equal_a_loop_over_rows(rows, kept, tmp_path_factory):
     good = ["8,10,4.0,100"] * 14  # most rows decide how times are read
     path = written(folder, *good, *(",".join(row) for row in rows))
     policies = {check: "keep" if check in kept else "quarantine" for check in LENIENT}
-    _, report = read(path, **policies, max_invalid_fraction=1, duplicate="keep")
+    reports = []
+    checks = Checks(
+        now=NOW, **policies, max_invalid_fraction=1, duplicate="keep", outlying_time="keep"
+    )
+    read_ratings(path, time_unit="s", checks=checks, on_report=reports.append)
+    (report,) = reports
     reasons, counts = [], dict.fromkeys(kept, 0)
     for line, row in enumerate(rows, start=16):
         broken = [c for values, v in zip(FIELDS.values(), row, strict=True) for c in values[v]]

@@ -1,0 +1,343 @@
+"""Points in time of every form, at their own resolution."""
+
+import datetime as dt
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.data import Checks, read_ratings
+from recsys.data.options import ReadOptions, parse_options
+from recsys.data.tables import INVALID, Times
+from recsys.data.times import is_near_the_others, parse_times
+from recsys.errors import ConfigError, DataError
+
+UTC = dt.UTC
+CODES = {1: "s", 10**3: "ms", 10**6: "us", 10**9: "ns"}
+
+
+def parse(values, kind=None, **options):
+    column = values if isinstance(values, pa.Array) else pa.array(values, kind)
+    return parse_times(pa.chunked_array([column]), ReadOptions(**options))
+
+
+def written(times):
+    """Times as ISO 8601 in UTC, with the digits of their resolution; None if invalid."""
+    code = CODES[times.per_second]
+    return [None if t == INVALID else str(np.datetime64(int(t), code)) for t in times.ticks]
+
+
+NUMBERS = [
+    ([1593878903], ["2020-07-04T16:08:23"], "seconds since 1970"),
+    ([1593878903900], ["2020-07-04T16:08:23.900"], "milliseconds since 1970"),
+    ([1593878903900100], ["2020-07-04T16:08:23.900100"], "microseconds since 1970"),
+    ([1593878903900100200], ["2020-07-04T16:08:23.900100200"], "nanoseconds since 1970"),
+    ([1593878903.438, None], ["2020-07-04T16:08:23.438", None], "seconds since 1970"),
+    ([1593878903900.5], ["2020-07-04T16:08:23.900500"], "milliseconds since 1970"),
+    ([20200704, 20200731], ["2020-07-04T00:00:00", "2020-07-31T00:00:00"], "YYYYMMDD"),
+    ([202007041230], ["2020-07-04T12:30:00"], "YYYYMMDDhhmm"),
+    ([20200704123015], ["2020-07-04T12:30:15"], "YYYYMMDDhhmmss"),
+    ([20200704123015250], ["2020-07-04T12:30:15.250"], "milliseconds"),
+    ([20200228, 20200229, 20200230], ["2020-02-28T00:00:00", "2020-02-29T00:00:00", None], "YY"),
+    ([44016, 44017], ["2020-07-04T00:00:00", "2020-07-05T00:00:00"], "Excel"),
+    ([44016.5, 44017.75], ["2020-07-04T12:00:00", "2020-07-05T18:00:00"], "Excel"),
+    ([2019, 2020], ["2019-01-01T00:00:00", "2020-01-01T00:00:00"], "years"),
+    ([3, 1, 2], [f"1970-01-01T00:00:0{n}" for n in (3, 1, 2)], "positions, not points in time"),
+]
+
+
+@pytest.mark.parametrize(("values", "expected", "description"), NUMBERS)
+@pytest.mark.parametrize("as_text", [False, True])
+def test_the_form_of_numbers_is_the_plausible_one(values, expected, description, as_text):
+    times = parse([None if v is None else str(v) for v in values] if as_text else values)
+    assert written(times) == expected
+    assert description in times.description
+
+
+def test_numbers_of_several_sizes_are_read_row_by_row():
+    times = parse([1593878903, 1593878902000, 1593878901000, 1593878900000])
+    assert times.seconds.tolist() == [1593878903, 1593878902, 1593878901, 1593878900]
+    assert times.description == ("seconds since 1970 (1 row) and milliseconds since 1970 (3 rows)")
+    assert written(parse([1593878903, 1593878903000000001]))[1] == "2020-07-04T16:08:23.000000001"
+
+
+TEXT = [
+    ("2014-04-07T10:51:09", "2014-04-07T10:51:09"),
+    ("2014-04-07 10:51", "2014-04-07T10:51:00"),
+    ("2014-04-07", "2014-04-07T00:00:00"),
+    ("2014/04/07", "2014-04-07T00:00:00"),
+    ("2014/4/7 9:05", "2014-04-07T09:05:00"),
+    ("2014-04-07T10:51:09.5Z", "2014-04-07T10:51:09.500"),
+    ("2014-04-07T10:51:09,277", "2014-04-07T10:51:09.277"),
+    ("2014-04-07T10:51:09.277123", "2014-04-07T10:51:09.277123"),
+    ("2014-04-07T10:51:09.1234567891234Z", "2014-04-07T10:51:09.123456789"),
+    ("2014-04-07T10:51:09+02:00", "2014-04-07T08:51:09"),
+    ("2014-04-07 10:51:09 -0530", "2014-04-07T16:21:09"),
+    ("2014-04-07 10:51:09 UTC", "2014-04-07T10:51:09"),
+    ("2014-04-07 10:51:09.250 UTC", "2014-04-07T10:51:09.250"),
+    ("2014-04-07 10:51:09 +0000 UTC", "2014-04-07T10:51:09"),
+    ("20140407T105109Z", "2014-04-07T10:51:09"),
+    (" 2014-04-07T10:51:09 ", "2014-04-07T10:51:09"),
+    ("1.396867869E+09", "2014-04-07T10:51:09"),
+    ("1396867869.277123456", "2014-04-07T10:51:09.277123456"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), TEXT)
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+def test_text_that_begins_with_the_year_is_read(text, expected, kind):
+    assert written(parse([text, None], kind)) == [expected, None]
+    assert written(parse(pa.array([text, text]).dictionary_encode())) == [expected] * 2
+
+
+def test_each_row_of_text_may_have_its_own_form():
+    times = parse([text for text, _ in TEXT])
+    expected = np.array([iso for _, iso in TEXT], dtype="datetime64[ns]")
+    assert times.ticks.tolist() == expected.astype(np.int64).tolist()
+    assert "(16 rows) and seconds since 1970 (2 rows)" in times.description
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2014-02-30", "2014-13-01", "2014-04-07T24:00", "2014-04-07T10:60", "2014-04-07 10:51:09x",
+     "2014-04-07T10:51:09+25:00", "noon", "07.04.2014", "20", "9" * 30, "", "nan", "2014-04"],
+)  # fmt: skip
+def test_other_text_is_invalid_and_changes_no_other_row(text):
+    assert written(parse(["2014-04-07", text, "2014-04-08"])) == [
+        "2014-04-07T00:00:00", None, "2014-04-08T00:00:00"
+    ]  # fmt: skip
+
+
+NOON = dt.datetime(2020, 7, 4, 12, tzinfo=UTC)
+TYPED = [
+    ([NOON], pa.timestamp("s"), "2020-07-04T12:00:00"),
+    ([NOON], pa.timestamp("ns"), "2020-07-04T12:00:00.000000000"),
+    ([NOON], pa.timestamp("ms", "Europe/Berlin"),
+     "2020-07-04T12:00:00.000"),
+    ([dt.date(2020, 7, 4)], pa.date32(), "2020-07-04T00:00:00"),
+    ([dt.date(2020, 7, 4)], pa.date64(), "2020-07-04T00:00:00.000"),
+    ([Decimal("1593878903.438")], pa.decimal128(20, 3), "2020-07-04T16:08:23.438"),
+    ([1593878903], pa.uint64(), "2020-07-04T16:08:23"),
+    ([1593878903.5], pa.float64(), "2020-07-04T16:08:23.500"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "kind", "expected"), TYPED)
+def test_types_of_arrow(values, kind, expected):
+    assert written(parse([*values, None], kind)) == [expected, None]
+
+
+@pytest.mark.parametrize(
+    "values", [[dt.time(1)], [dt.timedelta(1)], [True], [b"x"], [[1]], [{"a": 1}]]
+)
+def test_other_types_are_refused(values):
+    with pytest.raises(DataError, match=r"column 'timestamp': .*does not hold points in time"):
+        parse(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "expected"),
+    [
+        ([18447], {"time_unit": "D"}, "2020-07-04T00:00:00"),
+        ([18447.5], {"time_unit": "D"}, "2020-07-04T12:00:00"),
+        ([442744], {"time_unit": "h"}, "2020-07-04T16:00:00"),
+        (["26564648"], {"time_unit": "min"}, "2020-07-04T16:08:00"),
+        ([1593878903], {"time_unit": "ms"}, "1970-01-19T10:44:38.903"),
+        ([44016], {"time_unit": "excel"}, "2020-07-04T00:00:00"),
+        ([100], {"time_unit": "ns"}, "1970-01-01T00:00:00.000000100"),
+        (["07/04/2020"], {"time_format": "%m/%d/%Y"}, "2020-07-04T00:00:00"),
+        (["04.07.2020 12:30"], {"time_format": "%d.%m.%Y %H:%M"}, "2020-07-04T12:30:00"),
+        (["Mon Apr 07 10:51:09 +0200 2014"], {"time_format": "%a %b %d %H:%M:%S %z %Y"},
+         "2014-04-07T08:51:09"),
+        ([20200704], {"time_format": "%Y%m%d"}, "2020-07-04T00:00:00"),
+        (["07/04/2020 1:02:03.25 PM"], {"time_format": "%m/%d/%Y %I:%M:%S.%f %p"},
+         "2020-07-04T13:02:03.250000"),
+    ],
+)  # fmt: skip
+def test_a_declared_unit_or_format_wins(values, options, expected):
+    assert written(parse(values, **options)) == [expected]
+    if isinstance(values[0], str):
+        assert written(parse([*values, "x"], **options)) == [expected, None]
+
+
+def test_what_is_not_plausible_is_refused_with_the_way_out():
+    for values, example in [
+        ([18447, 18448, 18449], 'such as time_unit = "D"'),
+        ([442744], 'such as time_unit = "h"'),
+        ([26564648], 'such as time_unit = "min"'),
+        ([637294752000000000], "time_unit"),  # ticks of .NET
+        ([132388000000000000], "time_unit"),  # ticks of Windows since 1601
+        (["07/04/2020"], r"such as time_format = '%m/%d/%Y' or '%d/%m/%Y'"),
+        (["04.07.2020 12:30"], r"such as time_format = '%d.%m.%Y %H:%M'"),
+        (["Mon Apr 07 10:51:09 +0000 2014"], "such as time_format = '%a %b %d %H:%M:%S %z %Y'"),
+        (["Mon, 07 Apr 2014 10:51:09 +0000"], "such as time_format = '%a, %d %b %Y %H:%M:%S %z'"),
+    ]:
+        with pytest.raises(DataError) as caught:
+            parse(values)
+        for part in (example, "row ", "column 'timestamp'", "time_unit", "time_format"):
+            assert part in str(caught.value)
+    for options in ({"time_unit": "s"}, {"time_format": "%d/%m/%Y"}):
+        with pytest.raises(DataError, match="'2020-07-04' does not fit"):
+            parse(["2020-07-04"], **options)
+    with pytest.raises(ConfigError, match="'%Q' is not a format of strptime"):
+        parse(["2020-07-04"], time_format="%Q")
+    with pytest.raises(ConfigError, match="set one of them"):
+        parse_options(time_unit="s", time_format="%Y")
+    with pytest.raises(DataError, match="remove time_unit"):
+        parse([dt.date(2020, 7, 4)], time_unit="s")
+
+
+@pytest.mark.parametrize(
+    ("values", "rounded"),
+    [
+        (["1.59388E+09", "1.59388E+09"], [True, True]),
+        (["1.593878903E+09", "1.593878904e9"], None),
+        (["1.593878903E9", "1.5938789E9", "1.593878905E9", "1.593878907E9"], None),  # as in Java
+        (["1.5938208E9", "1.5939072E9"], None),  # midnights
+        (["1.593878903E12"], None),
+        (["1.5938E12", "1593878903000"], [True, False]),
+        (["1593878903", "1593878904"], None),
+    ],
+)
+def test_lost_digits_are_noticed(values, rounded):
+    found = parse(values).rounded
+    assert (None if found is None else found.tolist()) == rounded
+
+
+@pytest.mark.parametrize(
+    ("years", "near"),
+    [
+        ([2019, 2020, 2020, 2021], None),
+        ([2000, 2020, 2020, 2020, 2021], [False, True, True, True, True]),
+        ([1970, 2020, 2020], [False, True, True]),
+        ([1970, 1970, 2010, 2020, 2020], [False, False, True, True, True]),
+        ([1995, 2000, 2005, 2010, 2018], [True] * 5),
+        ([1970, 1972, 1980, 1990], [True] * 4),
+    ],
+)
+def test_times_far_from_the_others_are_noticed(years, near):
+    seconds = np.array([f"{year}" for year in years], "datetime64[s]").astype(np.int64)
+    found = is_near_the_others(Times(seconds, 1, ""))
+    assert (None if found is None else found.tolist()) == near
+    found = is_near_the_others(Times(np.append(seconds, INVALID), 1, ""))
+    assert (None if found is None else found.tolist()) == (near and [*near, True])
+
+
+def read(folder, *rows, name="log.csv", **settings):
+    path = folder / name
+    path.write_text("\n".join(["user_id,item_id,timestamp", *rows]) + "\n")
+    reports = []
+    log = read_ratings(path, on_report=reports.append, **settings)
+    return log, reports[0]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["2014-04-07T10:51:09.900Z", "2014-04-07T10:51:09.500Z", "2014-04-07T10:51:09.277Z"],
+        ["1593878903900", "1593878903500", "1593878903100"],
+        ["20200704", "20200703", "20200701"],
+        ["202007041230", "202007031230", "202007031229"],
+        ["1593878903", "1593878902000", "1593878901000"],
+        ["2019-10-01 00:00:02 UTC", "2019-10-01 00:00:01 UTC", "2019-10-01 00:00:00 UTC"],
+        ["1593878903.438", "1593878902.371", "1593878901.5"],
+    ],
+)
+def test_logs_with_the_newest_row_first_are_sorted(times, tmp_path):
+    log, report = read(tmp_path, *(f"1,{10 + i},{time}" for i, time in enumerate(times)))
+    assert log.items.ids[log.item_index].tolist() == [12, 11, 10]
+    assert report.n_used == 3
+    assert log.timestamp.dtype == np.int64
+    assert log.timestamp[0] >= 1_396_867_869
+
+
+def test_lost_digits_are_an_error_unless_kept(tmp_path):
+    rows = [f"1,{item},1.59388E+09" for item in (10, 11, 12)]
+    with pytest.raises(DataError, match=r"log.csv, line 2, .*'1.59388E\+09' has lost digits"):
+        read(tmp_path, *rows)
+    log, report = read(tmp_path, *rows, checks=Checks(rounded_time="keep"))
+    assert log.timestamp.tolist() == [1_593_880_000] * 3
+    assert report.metrics()["rounded_time_rows"] == 3
+
+
+def test_a_refused_time_names_file_line_and_column(tmp_path):
+    with pytest.raises(DataError, match=r"log.csv, line 3, column 'timestamp': 18448 is 1970"):
+        read(tmp_path, "1,10,18447", "1,11,18448", "1,12,18449")
+
+
+@pytest.mark.parametrize(
+    ("damage", "check"),
+    [("yesterday", "bad_timestamp"), ("", "bad_timestamp"), ("0", "outlying_time"),
+     ("159387890", "outlying_time"), ("-1593878903", "negative_time"),
+     ("9593878903", "future_time"), ("9593878903000000", "future_time"),
+     ("2020-02-30", "bad_timestamp"), ("1970-01-01", "outlying_time"),
+     ("1.59388E+09", "rounded_time")],
+)  # fmt: skip
+def test_a_damaged_time_is_quarantined_alone(damage, check, tmp_path):
+    times = [str(1593878903 + second) for second in range(6)]
+    times[3] = damage
+    log, report = read(
+        tmp_path,
+        *(f"1,{10 + i},{time}" for i, time in enumerate(times)),
+        checks=Checks(rounded_time="quarantine"),
+    )
+    assert report.quarantined[["line", "check"]].to_numpy().tolist() == [[5, check]]
+    assert log.timestamp.tolist() == [1593878903 + second for second in (0, 1, 2, 4, 5)]
+
+
+def test_tables_of_pandas():
+    times = pd.to_datetime(["2020-07-04 12:00:00.2", "2020-07-04 12:00:00.1"])
+    for values in (times, times.tz_localize("Europe/Berlin"), times.to_pydatetime()):
+        log = pd.DataFrame({"user_id": 1, "item_id": [10, 11], "timestamp": values})
+        ratings = read_ratings(log, on_report=lambda report: None)
+        assert ratings.items.ids[ratings.item_index].tolist() == [11, 10]
+
+
+FORMS = {
+    "integers": lambda ticks, unit: pa.array(ticks),
+    "text of integers": lambda ticks, unit: pa.array(list(map(str, ticks))),
+    "timestamps": lambda ticks, unit: pa.array(ticks).cast(pa.timestamp(unit)),
+    "zoned": lambda ticks, unit: pa.array(ticks).cast(pa.timestamp(unit, "Asia/Tokyo")),
+    "ISO": lambda ticks, unit: pa.array(iso(ticks, unit)),
+    "ISO with a blank": lambda ticks, unit: pa.array(
+        [t.replace("T", " ") for t in iso(ticks, unit)]
+    ),
+    "ISO with Z": lambda ticks, unit: pa.array([f"{t}Z" for t in iso(ticks, unit)]),
+    "ISO with UTC": lambda ticks, unit: pa.array([f"{t} UTC" for t in iso(ticks, unit)]),
+    "ISO an hour ahead": lambda ticks, unit: pa.array(
+        [f"{t}+01:00" for t in iso([t + 3600 * PER_SECOND[unit] for t in ticks], unit)]
+    ),
+    "ISO without zeros": lambda ticks, unit: pa.array(
+        [t.rstrip("0").rstrip(".") if "." in t else t for t in iso(ticks, unit)]
+    ),
+    "decimals": lambda ticks, unit: pa.array([decimal(t, unit) for t in ticks]),
+    "dictionary": lambda ticks, unit: pa.array(iso(ticks, unit)).dictionary_encode(),
+}
+PER_SECOND = {code: per_second for per_second, code in CODES.items()}
+
+
+def iso(ticks, unit):
+    return [str(np.datetime64(t, unit)) for t in ticks]
+
+
+def decimal(tick, unit):
+    whole, rest = divmod(tick, PER_SECOND[unit])
+    return f"{whole}.{rest * (10**9 // PER_SECOND[unit]):09d}"
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@given(
+    nanoseconds=st.lists(st.integers(10**18, 2 * 10**18), min_size=1, max_size=20),
+    unit=st.sampled_from(list(PER_SECOND)),
+)
+@settings(max_examples=25)
+def test_any_time_of_any_form_comes_back_the_same(form, nanoseconds, unit):
+    ticks = [n // (10**9 // PER_SECOND[unit]) for n in nanoseconds]
+    times = parse(form(ticks, unit))
+    expected = [t * (10**9 // PER_SECOND[unit]) for t in ticks]
+    assert (times.ticks * (10**9 // times.per_second)).tolist() == expected
+    assert times.seconds.tolist() == [t // PER_SECOND[unit] for t in ticks]
