@@ -135,7 +135,8 @@ def _to_arrow(values: pd.Series[Any], name: str) -> tuple[Any, list[str]]:
         array = pa.array(values, from_pandas=True)
         if values.dtype == object and _family(array.type) == "time":
             # Arrow cuts objects to microseconds, or to the days of the first.
-            array = pa.array(pd.to_datetime(values, utc=True), from_pandas=True)
+            times = pd.to_datetime(values, utc=True).dt.tz_convert(None)
+            array = pa.array(times, from_pandas=True)
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         if values.dtype != object:
             raise DataError(
@@ -208,7 +209,7 @@ def unite_types(name: str, types: Mapping[str, pa.DataType]) -> pa.DataType | No
         return None
     if "float" in families:
         return pa.float64()
-    return kinds.pop() if len(kinds) == 1 else pa.int64()
+    return kinds.pop() if len(kinds) == 1 and name in _IDS else pa.int64()
 
 
 def unite_values(parts: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
@@ -256,7 +257,7 @@ def _decode(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
         column = _map_chunks(pc.run_end_decode, column, kind.value_type)
     if kind == pa.uuid():
         column = _map_chunks(_uuid_to_text, column, _ENCODED_TEXT)
-    elif isinstance(kind, pa.ExtensionType):
+    elif isinstance(kind, pa.BaseExtensionType):
         column = _map_chunks(lambda chunk: chunk.storage, column, kind.storage_type)
     if pa.types.is_dictionary(column.type):
         column = _decode_dictionary(column, name in _IDS)
@@ -280,23 +281,21 @@ def _decode_dictionary(column: pa.ChunkedArray, keep_text: bool) -> pa.ChunkedAr
 
 
 def _require_digits(column: pa.ChunkedArray, name: str, where: str) -> None:
-    """Refuse ids and times whose last digits were lost in floats of 16 or 32 bits."""
-    digits = {pa.float16(): 11, pa.float32(): 24}.get(column.type)
-    if name == names.RATING or digits is None:
+    """Refuse ids in floats, and times in small floats, so large that digits may be lost."""
+    digits = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}[column.type]
+    if name == names.RATING or (name == names.TIMESTAMP and digits == 53):
         return
     values = column.cast(pa.float64())
     largest = pc.max(pc.abs(values.filter(pc.is_finite(values)))).as_py() or 0
-    if largest > 2**digits:
+    if largest >= 2**digits:
         raise DataError(
             f"{where}: {largest:.0f} is stored as {column.type}, which loses digits beyond "
-            f"{2**digits:,}; save the column as 64-bit integers"
+            f"{2**digits}; save the column as 64-bit integers (in pandas, Int64) or text"
         )
 
 
 def _cast_to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Values as text; whole numbers without a fraction or an exponent."""
-    if pa.types.is_boolean(column.type):
-        return pc.if_else(column, "True", "False")
     if pa.types.is_floating(column.type):
         try:
             column = column.cast(pa.int64())
@@ -342,7 +341,7 @@ def _unit(kind: pa.DataType) -> str:
 def _family(kind: pa.DataType) -> str:
     """What a type holds, in one word."""
     kind = _plain(kind)
-    if isinstance(kind, pa.ExtensionType):
+    if isinstance(kind, pa.BaseExtensionType):
         is_json = kind.extension_name == "arrow.json"
         return "text" if kind == pa.uuid() or is_json else "other"
     tests = {

@@ -38,14 +38,15 @@ def read_ratings(
     quarantine_path: str | Path | None = None,
     on_report: ReportCallback = warn_on_report,
 ) -> Interactions:
-    """Read interactions from a folder, a file, an archive or a DataFrame.
+    """Read interactions from a folder, a file, an archive or a table in memory.
 
     Invalid rows are handled as `checks` say and are never dropped silently: rows that are left
     out are written to a file with their line and the reason.
 
     Args:
         source: A folder, a file or a zip archive with text or Parquet, where `.gz` files are
-            decompressed; or a DataFrame. MovieLens' `ratings.csv`, `ratings.dat` and `u.data` are
+            decompressed; or a pandas DataFrame, or a table of any library that supports Arrow, such
+            as polars, DuckDB or pyarrow. MovieLens' `ratings.csv`, `ratings.dat` and `u.data` are
             recognised by name, with `movies.csv`, `movies.dat` or `u.item` next to them; so are
             `.csv`, `.tsv` and `.parquet` with a header, `.txt` with one `user item` pair per
             line, and folders of part files of one kind, with or without Hive partitions.
@@ -63,7 +64,7 @@ def read_ratings(
         missing_ratings: Numbers that stand for a missing rating, such as `[-1]`.
         checks: Policies for invalid rows.
         quarantine_path: Parquet file for the rows left out; by default
-            `<name>.quarantine.parquet` next to the source. Rows of a DataFrame are only in the
+            `<name>.quarantine.parquet` next to the source. Rows of a table are only in the
             report unless a file is given.
         on_report: Called with the report; by default it issues a `DataWarning` if rows were left
             out or their order was assumed.

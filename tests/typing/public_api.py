@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import assert_type
 
 import pandas as pd
+import polars as pl
 
 import recsys
 
 log = recsys.read_ratings("ratings.csv", columns={"user_id": "visitor"})
 assert_type(log, recsys.Interactions)
 assert_type(log.n_items, int)
+assert_type(recsys.read_ratings(pd.DataFrame({"user_id": [1]})), recsys.Interactions)
+assert_type(recsys.read_ratings(pl.DataFrame({"user_id": [1]})), recsys.Interactions)
 core, _ = recsys.k_core(log, 5, 5)
 split = recsys.leave_last_out(core)
 assert_type(split, recsys.Split)
