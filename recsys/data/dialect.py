@@ -102,6 +102,24 @@ def detect_encoding(content: IO[bytes], form: TableFormat, declared: str | None)
     return next(iter(fitting), "latin-1")
 
 
+def require_encoding(content: IO[bytes], encoding: str, source: str) -> None:
+    """Raise a DataError at the first byte of another encoding."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    line, is_end = 1, False
+    try:
+        while not is_end:
+            block = content.read(1 << 20)
+            is_end = not block
+            line += decoder.decode(block, final=is_end).count("\n")
+    except UnicodeDecodeError as error:
+        line += error.object[: error.start].count(b"\n")
+        byte, name = error.object[error.start], encoding.removesuffix("-sig")
+        raise DataError(
+            f"{source}, line {line}: byte {byte:#04x} is not {name} text; name its encoding, such "
+            'as encoding = "latin-1", or save the file as UTF-8'
+        ) from error
+
+
 def detect_dialect(
     sample: bytes, encoding: str, form: TableFormat, options: ReadOptions, source: str
 ) -> Dialect:

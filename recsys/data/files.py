@@ -142,12 +142,13 @@ def _layout_of(name: str) -> str:
         if _base_name(name) == known.ratings_file:
             return layout
     suffix = PurePosixPath(_base_name(name)).suffix.lower()
-    if suffix not in LAYOUT_OF_SUFFIX:
+    layouts = LAYOUT_OF_SUFFIX | {".json": "jsonl", "": "csv"}  # in a folder, rarely ratings
+    if suffix not in layouts:
         raise DataError(
             f"{name}: unknown file type {suffix or '(no suffix)'}; name the layout, "
             f"one of {', '.join(LAYOUTS)}"
         )
-    return LAYOUT_OF_SUFFIX[suffix]
+    return layouts[suffix]
 
 
 def _is_table(base_name: str) -> bool:

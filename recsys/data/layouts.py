@@ -69,8 +69,13 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "parquet": Layout(TableFormat(), suffix=".parquet"),
     "csv": Layout(TableFormat(), suffix=".csv"),
     "tsv": Layout(TableFormat("\t"), suffix=".tsv"),
+    "jsonl": Layout(TableFormat(), suffix=".jsonl"),
     "sequences": Layout(TableFormat(" ", (columns.USER_ID, columns.ITEM_ID)), suffix=".txt"),
 }
 """Layouts by name. `sequences` has one `user item` pair per line, in chronological order."""
 
-LAYOUT_OF_SUFFIX: Final = {layout.suffix: name for name, layout in LAYOUTS.items() if layout.suffix}
+LAYOUT_OF_SUFFIX: Final = {
+    **{layout.suffix: name for name, layout in LAYOUTS.items() if layout.suffix},
+    ".ndjson": "jsonl",
+    ".inter": "tsv",  # RecBole's
+}

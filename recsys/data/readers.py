@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +21,10 @@ from recsys.data.dialect import (
     detect_dialect,
     detect_encoding,
     is_number,
+    require_encoding,
 )
 from recsys.data.files import READ_ERRORS, DetectedLayout
+from recsys.data.jsonl import JsonFile
 from recsys.data.layouts import LAYOUTS
 from recsys.data.options import ReadOptions
 from recsys.data.parquet import read_parquet
@@ -34,6 +35,7 @@ from recsys.data.tables import (
     SourceFile,
     concat,
     select_columns,
+    skip_gaps,
     unused_columns,
 )
 from recsys.errors import DataError
@@ -58,8 +60,8 @@ def read_files(detected: DetectedLayout, options: ReadOptions) -> RawTable:
     """
     if detected.name == "parquet":
         return read_parquet(detected, options)
-    files = [_TextFile(detected, name, options) for name in detected.ratings]
-    return concat([file.read() for file in files])
+    reader = JsonFile if detected.name == "jsonl" else _TextFile
+    return concat([reader(detected, name, options).read() for name in detected.ratings])
 
 
 class _TextFile:
@@ -87,7 +89,8 @@ class _TextFile:
                 table = self._parse_with_types(selected)
         except READ_ERRORS as error:
             if any(part in str(error) for part in ("invalid UTF8", "codec can't")):
-                self._check_encoding()
+                with self._open() as content:
+                    require_encoding(content, self.encoding, self.source)
             raise DataError(f"{self.source}: cannot be read: {error}") from error
         if self.dialect.ends_with_separator:
             self._require_empty(table["#last"])
@@ -167,25 +170,6 @@ class _TextFile:
         if scanner.has_padding and types[names.USER_ID] is not _ID:
             raise pa.ArrowInvalid("parsing ids as integers would lose characters")
         return table
-
-    def _check_encoding(self) -> None:
-        """Raise a DataError at the first byte of another encoding."""
-        decoder = codecs.getincrementaldecoder(self.encoding)()
-        line = 1
-        with self._open() as content:
-            try:
-                is_end = False
-                while not is_end:
-                    block = content.read(1 << 20)
-                    is_end = not block
-                    line += decoder.decode(block, final=is_end).count("\n")
-            except UnicodeDecodeError as error:
-                line += error.object[: error.start].count(b"\n")
-                byte, encoding = error.object[error.start], self.encoding.removesuffix("-sig")
-                raise DataError(
-                    f"{self.source}, line {line}: byte {byte:#04x} is not {encoding} text; name "
-                    'its encoding, such as encoding = "latin-1", or save the file as UTF-8'
-                ) from error
 
     def _check_quotes(self, selected: Mapping[str, int]) -> list[int]:
         """Find the lines that begin within quotation marks.
@@ -269,9 +253,3 @@ def _could_be_row(
         return False
     pairs = [(fields[i], usual[i] if usual else "") for i in selected.values()]
     return all(is_number(field) or (field and not is_number(like)) for field, like in pairs)
-
-
-def skip_gaps(gaps: NDArray[np.int64], ordinals: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The k-th positive integers that are not in `gaps`, for each k in `ordinals`."""
-    n_before: NDArray[np.int64] = np.searchsorted(gaps - np.arange(len(gaps)), ordinals, "right")
-    return ordinals + n_before

@@ -211,3 +211,9 @@ def _named_in_order(available: Sequence[str], given: Sequence[str], source: str)
 
 def _quoted(values: Sequence[str] | Mapping[str, Any]) -> str:
     return ", ".join(map(repr, values)) or "none"
+
+
+def skip_gaps(gaps: NDArray[np.int64], ordinals: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The k-th positive integers that are not in `gaps`, for each k in `ordinals`."""
+    n_before: NDArray[np.int64] = np.searchsorted(gaps - np.arange(len(gaps)), ordinals, "right")
+    return ordinals + n_before
