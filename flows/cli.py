@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 from prefect import Flow
@@ -24,6 +25,8 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
 from flows.orchestration import flow_parameters
 from flows.settings import Settings, read_settings
+from recsys.config import did_you_mean
+from recsys.data.files import detect_layout
 from recsys.errors import ConfigError, NetworkError, RecsysError
 
 
@@ -33,6 +36,8 @@ def main(argv: Sequence[str]) -> None:
     flow: Flow[..., Any] = getattr(import_module(f"flows.{command}"), command)
     with friendly_errors():
         settings = parse_settings(flow, arguments)
+        if settings.source is not None:  # before servers are started
+            detect_layout(Path(settings.source), settings.data)
         with prefect_api():
             flow(**flow_parameters(flow, settings))
 
@@ -44,11 +49,12 @@ def parse_settings(flow: Flow[..., Any], arguments: Sequence[str]) -> Settings:
     help_text = "A TOML file with the same settings; options take precedence over it."
     config = Field(default=None, description=help_text)
     options = create_model("Options", __base__=BaseSettings, config=(Path | None, config), **fields)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         f"recsys {flow.name}",
         usage="%(prog)s [--config FILE.toml] [--source PATH] [OPTIONS]",
         description=str(flow.description).partition("\n\n")[0],
         allow_abbrev=False,
+        formatter_class=_HelpFormatter,
     )
     source: CliSettingsSource[Any] = CliSettingsSource(
         options,
@@ -65,6 +71,30 @@ def parse_settings(flow: Flow[..., Any], arguments: Sequence[str]) -> Settings:
         raise ConfigError(f"{error}: {error.__cause__}") from error
     path = given.pop("config", None)
     return read_settings(Path(path) if path else None, given)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Suggests an option for one that does not exist."""
+
+    def error(self, message: str) -> NoReturn:
+        name = message.removeprefix("unrecognized arguments: ").partition(" ")[0].partition("=")[0]
+        if name != message:
+            message += did_you_mean(name, self._option_string_actions)
+        super().error(message)
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Omits what says nothing to a reader."""
+
+    _NOISE = re.compile(
+        r" ?\((ifdef: required|default: (None|null|\{\}|\(\)))\)|default: null \(undefined\)\s*"
+    )
+
+    def add_text(self, text: str | None) -> None:
+        super().add_text(text and self._NOISE.sub("", text))
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        return self._NOISE.sub("", super()._expand_help(action))
 
 
 @contextmanager

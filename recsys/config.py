@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,6 +30,8 @@ CHAMPION = f"models:/{MODEL_NAME}@{CHAMPION_ALIAS}"
 POLL_INTERVAL = 30.0
 """Seconds between two checks for a new champion."""
 
+_TYPE_NAME = r"\[|^(int|str|float|datetime)$"
+
 
 class Config(BaseModel):
     """Base class of all configurations: immutable, and unknown keys are errors."""
@@ -39,12 +41,55 @@ class Config(BaseModel):
 
 def format_validation_error(error: ValidationError) -> str:
     """Describe invalid settings in one line: each field, its value and the reason."""
-    messages = []
+    messages: dict[str, list[str]] = {}
     for fault in error.errors():
-        field, message = ".".join(map(str, fault["loc"])), fault["msg"]
+        field, names = _locate(error.title, fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            fault["msg"] = "no such setting" + did_you_mean(field.split(".")[-1], names)
         value = "" if fault["type"] == "missing" else f" = {fault['input']!r}"
-        messages.append(f"{field}{value}: {message}" if field else message)
-    return "; ".join(messages).replace("Value error, ", "")
+        messages.setdefault(f"{field}{value}: " if field else "", []).append(fault["msg"])
+    lines = [start + ", or ".join(dict.fromkeys(ends)) for start, ends in messages.items()]
+    return "; ".join(lines).replace("Value error, ", "")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The known name that is most similar, as the end of a message; empty if none is.
+
+    Example:
+        >>> did_you_mean("epoch", ["epochs", "batch_size"])
+        "; did you mean 'epochs'?"
+    """
+    from rapidfuzz import process
+
+    best = process.extractOne(name, list(known), score_cutoff=70)
+    return f"; did you mean {best[0]!r}?" if best else ""
+
+
+def _locate(model: str, location: tuple[int | str, ...]) -> tuple[str, set[str]]:
+    """The name of a setting, without the members of unions, and the names of its siblings."""
+    configs = {config for config in _subclasses(Config) if config.__name__ == model}
+    parts, names = [], set[str]()
+    for depth, part in enumerate(location, start=1):
+        fields = [field for config in configs for field in config.model_fields.items()]
+        names = {name for name, _ in fields}
+        kinds = [field.annotation for name, field in fields if name == part]
+        if kinds:
+            configs = {config for config in _subclasses(Config) if config in _members(kinds)}
+        elif (configs and depth < len(location)) or re.search(
+            r"\[|^(int|str|datetime)$", str(part)
+        ):
+            continue  # the tag of a class, or a type
+        parts.append(str(part))
+    return ".".join(parts), names
+
+
+def _members(kinds: Iterable[Any]) -> set[Any]:
+    """Types, and the members of those that are unions or generic."""
+    return {member for kind in kinds for member in (kind, *_members(get_args(kind)))}
+
+
+def _subclasses(kind: type[Config]) -> set[type[Config]]:
+    return {kind, *(leaf for sub in kind.__subclasses__() for leaf in _subclasses(sub))}
 
 
 def spell_settings(message: str, spelling: Mapping[str, str]) -> str:

@@ -7,7 +7,8 @@ import recsys.cooccurrence
 import recsys.embeddings
 import recsys.serving.config
 import recsys.sessions  # noqa: F401  defines configurations
-from recsys.config import Config, Runtime
+from recsys.config import Config, Runtime, format_validation_error, spell_settings
+from recsys.data import DataConfig
 from recsys.data.public import public_sources
 from recsys.errors import ConfigError
 
@@ -105,3 +106,28 @@ def test_threads_are_restored_after_an_error(three_threads):
     with pytest.raises(KeyError), Runtime(threads=1).limit_threads():
         raise KeyError
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"split": {"method": "leave_last_n", "n": 0}}, "split.n = 0: Input should be greater"),
+        ({"split": {"method": "leave_last_n"}}, "split.n: Field required"),
+        ({"split": {"method": "leave_last_n", "m": 1}}, "split.m = 1: no such setting"),
+        ({"checks": {"duplicates": "keep"}}, "did you mean 'duplicate'?"),
+        ({"filters": {"start": [1]}}, "filters.start = [1]: Input should be a valid integer, or "),
+        ({"columns": {"user_id": 1}}, "columns.user_id = 1: Input should be a valid string"),
+        ({"zzz": 1}, "zzz = 1: no such setting"),
+    ],
+)
+def test_errors_name_settings_as_users_write_them(settings, message):
+    with pytest.raises(ValidationError) as caught:
+        DataConfig.model_validate(settings)
+    assert message in format_validation_error(caught.value)
+
+
+def test_settings_in_messages_are_spelt_as_options():
+    spelling = {"duplicate": "--policy duplicate=", "time_unit": "--time-unit"}
+    message = "user_id=007: set duplicate=keep, or time_unit="
+    expected = "user_id=007: set --policy duplicate=keep, or --time-unit"
+    assert spell_settings(message, spelling) == expected
