@@ -108,10 +108,14 @@ def spell_settings(message: str, spelling: Mapping[str, str]) -> str:
     """
 
     def replace(match: re.Match[str]) -> str:
-        option = spelling[match[1]]
-        return option if option[-1] == "=" or not match[2] else f"{option} "
+        name, equals, value = match.groups()
+        option = spelling[name]
+        # The name of a check also stands alone, and a single word such as `files` in prose.
+        if not equals and (option[-1] == "=" or "_" not in name):
+            return name
+        return f"{option} " if equals and value and option[-1] != "=" else option
 
-    return re.sub(rf"\b({'|'.join(spelling)})=(?=(\S?))", replace, message)
+    return re.sub(rf"\b({'|'.join(spelling)})\b(=?)(?=(\S?))", replace, message)
 
 
 class Runtime(Config):

@@ -126,8 +126,15 @@ def test_errors_name_settings_as_users_write_them(settings, message):
     assert message in format_validation_error(caught.value)
 
 
-def test_settings_in_messages_are_spelt_as_options():
-    spelling = {"duplicate": "--policy duplicate=", "time_unit": "--time-unit"}
-    message = "user_id=007: set duplicate=keep, or time_unit="
-    expected = "user_id=007: set --policy duplicate=keep, or --time-unit"
-    assert spell_settings(message, spelling) == expected
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("user_id=007: set duplicate=keep", "user_id=007: set --policy duplicate=keep"),
+        ("(duplicate, 3 rows)", "(duplicate, 3 rows)"),
+        ("declare time_unit, or time_unit='ms'", "declare --time-unit, or --time-unit 'ms'"),
+        ("3 files: choose with files=", "3 files: choose with --files"),
+    ],
+)
+def test_settings_in_messages_are_spelt_as_options(message, expected):
+    names = {"duplicate": "--policy duplicate=", "time_unit": "--time-unit", "files": "--files"}
+    assert spell_settings(message, names) == expected

@@ -61,6 +61,11 @@ class Recommender:
         """
         return cls(load_bundle(Path(folder)))
 
+    def __repr__(self) -> str:
+        histories = self.bundle.user_histories
+        users = f", histories of {len(histories.users):,} users" if histories else ""
+        return f"<Recommender of {len(self.bundle.items):,} items{users}>"
+
     def search(
         self, query: str = "", k: int = 10, *, include: ItemFilter | None = None
     ) -> Recommendations:

@@ -18,14 +18,17 @@ def log(tmp_path):
         "movieId,title,genres\n10,Heat (1995),\n20,[rec] (2007),\n"
     )
     path = tmp_path / "ratings.csv"
-    path.write_text(f"{HEADER}\n1,10,4,100\n1,20,2.5,100\n2,10,4,300\n2,30,5,86400\n")
+    path.write_text(
+        f"{HEADER}\n1,10,4,1000000000\n1,20,2.5,1000000000\n2,10,4,1000000200\n2,30,5,1000086400\n"
+    )
     return path
 
 
 @pytest.fixture
 def dirty(tmp_path):
     path = tmp_path / "ratings.csv"
-    rows = ["1,10,4,100", "1,10,5,200", "2,10,9,200", "2,20,3,200", "1,20,4,300"]
+    values = ["1,10,4", "1,10,5", "2,10,9", "2,20,3", "1,20,4"]
+    rows = [f"{row},{time}" for time, row in enumerate(values, start=1_000_000_000)]
     path.write_text("\n".join([HEADER, *rows]))
     return path
 
@@ -54,12 +57,12 @@ def test_the_page_shows_what_was_understood(log):
     assert "no row has a later row of the same user and item" in page["Columns"]
     assert f"4 {'█' * 32} 2 50.0%" in page["Ratings"]
     assert f"5 {'█' * 16} 1 25.0%" in page["Ratings"]
-    assert page["Times"][0] == "first 1970-01-01 00:01:40 UTC"
-    assert page["Times"][2] == "last 1970-01-02 00:00:00 UTC"
+    assert page["Times"][0] == "first 2001-09-09 01:46:40 UTC"
+    assert page["Times"][2] == "last 2001-09-10 01:46:40 UTC"
     assert page["Times"][3].startswith("25.0% of the rows are at the time of the user's row before")
     rows = page["The first rows, as they were understood"]
-    assert rows[1] == "line 2 1 10 Heat (1995) 4 1970-01-01 00:01:40 UTC"
-    assert rows[2] == "line 3 1 20 [rec] (2007) 2.5 1970-01-01 00:01:40 UTC"
+    assert rows[1] == "line 2 1 10 Heat (1995) 4 2001-09-09 01:46:40 UTC"
+    assert rows[2] == "line 3 1 20 [rec] (2007) 2.5 2001-09-09 01:46:40 UTC"
     assert page["Checks"][0] == "unknown_item: 1 row used"
     assert page["Result"][0] == "All 4 rows are used."
     assert page["Result"][1].endswith(f"recsys train --source {log}")
@@ -120,7 +123,7 @@ def test_json_has_the_same_figures(log):
     assert (report["n_users"], report["n_items"]) == (2, 3)
     assert report["columns"][0]["source_name"] == "userId"
     assert report["ratings"]["histogram"][-1] == {"lowest": 5, "highest": 5, "n_rows": 1}
-    assert datetime.fromisoformat(report["times"]["last"]).timestamp() == 86400
+    assert datetime.fromisoformat(report["times"]["last"]).timestamp() == 1_000_086_400
     assert report["examples"][1]["title"] == "[rec] (2007)"
     assert report["findings"][0]["check"] == "unknown_item"
     assert report["findings"][0]["examples"] == [

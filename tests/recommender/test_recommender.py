@@ -99,3 +99,7 @@ def test_load_from_folder(bundle, tmp_path):
     assert isinstance(rec.next_items([title(rec, 0)]), pd.DataFrame)
     with pytest.raises(BundleError, match="does not exist"):
         load_recommender(tmp_path / "nowhere")
+
+
+def test_repr_says_what_is_loaded(rec):
+    assert repr(rec) == f"<Recommender of {len(rec.bundle.items)} items>"
