@@ -20,8 +20,9 @@ from prefect.states import Completed
 from pydantic import BaseModel
 
 import recsys
-from recsys.data.files import QUARANTINE_SUFFIX
-from recsys.errors import BundleError, DataError
+from recsys.data.detection import detect_layout
+from recsys.data.options import ReadOptions
+from recsys.errors import BundleError
 from recsys.storage import sha256_of, verify_manifest
 from recsys.tracking import Run
 
@@ -42,22 +43,13 @@ def cache_key(**inputs: Any) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def hash_files(path: Path) -> str:
-    """Hex SHA-256 of a file, or of the names and contents of the files in a folder.
-
-    Hidden files are skipped, and so are quarantined rows, which reading itself writes.
-    """
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    if not path.is_dir():
+def hash_files(path: Path, options: ReadOptions = ReadOptions()) -> str:
+    """Hex SHA-256 of an archive, or of the names and contents of the files that are read."""
+    detected = detect_layout(path, options)
+    folder, names = detected.files.path, [*detected.ratings, detected.catalogue]
+    if not folder.is_dir():
         return sha256_of(path)
-    files = {
-        file.relative_to(path).as_posix(): sha256_of(file)
-        for file in path.rglob("*")
-        if file.is_file() and not file.name.startswith(".")
-        if not file.name.endswith(QUARANTINE_SUFFIX)
-    }
-    return cache_key(**files)
+    return cache_key(**{name: sha256_of(folder / name) for name in names if name is not None})
 
 
 @cache

@@ -26,7 +26,7 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 from flows.orchestration import flow_parameters
 from flows.settings import Settings, read_settings
 from recsys.config import did_you_mean
-from recsys.data.files import detect_layout
+from recsys.data.detection import detect_layout
 from recsys.errors import ConfigError, NetworkError, RecsysError
 
 

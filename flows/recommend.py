@@ -53,7 +53,7 @@ def resolve_inputs(settings: Settings) -> tuple[str, dict[str, str]]:
             )
     return source, {
         "model": f"models:/{name}/{champion.version}",
-        "source": hash_files(Path(source)),
+        "source": hash_files(Path(source), settings.data),
         "data": settings.data.model_dump_json(),
     }
 

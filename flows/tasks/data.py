@@ -28,7 +28,7 @@ def resolve_source(source: str | None) -> str:
 @io_task("hash inputs", timeout_seconds=3600)
 def input_hash(source: str, settings: Settings) -> str:
     """A hash of what a model is trained on: the files, and how they are read."""
-    files = hash_files(Path(source))
+    files = hash_files(Path(source), settings.data)
     return cache_key(files=files, data=settings.data, model=settings.model_name)
 
 

@@ -43,7 +43,7 @@ from recsys.cooccurrence.planner import (
     split_rows,
 )
 from recsys.data import Checks, Finding, Interactions, ReadReport, read_ratings
-from recsys.data.files import detect_layout
+from recsys.data.detection import detect_layout
 from recsys.data.options import parse_options
 from recsys.data.parquet import ParquetPart, open_parts
 from recsys.data.report import ReportCallback, warn_on_report

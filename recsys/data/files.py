@@ -1,10 +1,15 @@
-"""Finding the files of ratings in a folder or an archive, and matching them to a layout."""
+"""The files of a folder or a zip archive: which can hold data, their order, and their content."""
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
+import lzma
+import os
+import re
+import stat
 import tempfile
 import zipfile
 import zlib
@@ -12,19 +17,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 import pyarrow as pa
 
-from recsys.data.layouts import LAYOUT_OF_SUFFIX, LAYOUTS
-from recsys.data.options import ReadOptions
 from recsys.errors import DataError
 
 READ_ERRORS: Final = (
     OSError,
     EOFError,
     ValueError,
+    NotImplementedError,
     zlib.error,
+    lzma.LZMAError,
     csv.Error,
     zipfile.BadZipFile,
     pa.ArrowException,
@@ -34,6 +39,30 @@ READ_ERRORS: Final = (
 QUARANTINE_SUFFIX: Final = ".quarantine.parquet"
 """Suffix of the files that hold rows left out of others."""
 
+_DECOMPRESSORS: Final[dict[str, Any]] = {
+    ".gz": lambda file: gzip.GzipFile(fileobj=file),
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+    ".zst": lambda file: pa.CompressedInputStream(file, "zstd"),
+}
+
+_MONTHS: Final = (
+    "january", "february", "march", "april", "may", "june", "july", "august", "september",
+    "october", "november", "december",
+)  # fmt: skip
+_MONTH: Final = re.compile(
+    rf"(?<![a-z])(?:{'|'.join(f'{name[:3]}(?:{name[3:]})?' for name in _MONTHS)})(?![a-z])"
+)
+
+
+class Listing(NamedTuple):
+    """The paths in a folder or archive, with `/` between folders, in natural order."""
+
+    files: list[str]
+    """The files that can hold data."""
+    hidden: list[str]
+    """The hidden files and folders, whose content is never data."""
+
 
 @dataclass(frozen=True)
 class FileStore:
@@ -41,26 +70,38 @@ class FileStore:
 
     path: Path
 
-    def names(self) -> list[str]:
-        """Names of all files except hidden ones, sorted."""
-        if self.path.is_dir():
-            files = [path for path in self.path.rglob("*") if path.is_file()]
-            paths = [path.relative_to(self.path) for path in files]
-            visible = [path for path in paths if not any(part[0] == "." for part in path.parts)]
-            return sorted(path.as_posix() for path in visible)
+    def listing(self) -> Listing:
+        """List everything except what is hidden and quarantined rows."""
+        names = _walk(self.path) if self.path.is_dir() else self._members()
+        visible = {name for name in names if not _hidden_part(name)}
+        files = [name for name in visible if not name.lower().endswith(QUARANTINE_SUFFIX)]
+        hidden = {part for part in map(_hidden_part, names) if part}
+        return Listing(sorted(files, key=natural_order), sorted(hidden))
+
+    def _members(self) -> list[str]:
         try:
             with zipfile.ZipFile(self.path) as archive:
-                return sorted(file.filename for file in archive.infolist() if not file.is_dir())
+                members = [file for file in archive.infolist() if not file.is_dir()]
         except (zipfile.BadZipFile, OSError) as error:
             raise DataError(f"{self.path}: cannot be read as a zip archive: {error}") from error
+        for file in members:
+            if file.flag_bits & 1:
+                kind = "encrypted; extract the archive with its password, and name the folder"
+            elif stat.S_ISLNK(file.external_attr >> 16):
+                kind = "a link; extract the archive, and name the folder"
+            else:
+                continue
+            raise DataError(f"{self.describe(file.filename)}: is {kind}")
+        return [file.filename for file in members]
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading; `.gz` is decompressed."""
+        """Open a file for reading, decompressed."""
         if self.path.is_dir():
             file: IO[bytes] = (self.path / name).open("rb")
         else:
             file = zipfile.ZipFile(self.path).open(name)  # noqa: SIM115 (the caller closes it)
-        return io.BufferedReader(gzip.GzipFile(fileobj=file)) if name.endswith(".gz") else file
+        decompress = _DECOMPRESSORS.get(PurePosixPath(name).suffix.lower())
+        return io.BufferedReader(decompress(file)) if decompress else file
 
     def describe(self, name: str) -> str:
         """The location of a file, for messages."""
@@ -79,88 +120,48 @@ class FileStore:
             yield Path(folder)
 
 
-class DetectedLayout(NamedTuple):
-    """The files of a data set and their layout."""
+def _walk(folder: Path) -> list[str]:
+    """All files below a folder. Links are followed, but nothing is entered twice."""
 
-    files: FileStore
-    name: str
-    """A key of `LAYOUTS`."""
-    ratings: list[str]
-    """The file, or the part files, with the ratings."""
-    catalogue: str | None
-    """The file with the catalogue, if there is one."""
+    def fail(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
-
-def detect_layout(path: Path, options: ReadOptions = ReadOptions()) -> DetectedLayout:
-    """Detect the layout of a folder, a zip archive or a single file by file names.
-
-    Raises:
-        DataError: No ratings are recognised, or the layout in `options` is unknown.
-    """
-    if not (path.is_dir() or path.is_file()):
-        raise DataError(
-            f"{path}: no such file; name a folder of ratings, a zip archive or a file of ratings"
-        )
-    name = options.layout
-    if name is not None and name not in LAYOUTS:
-        raise DataError(f"no layout {name!r}; the layouts are {', '.join(LAYOUTS)}")
-    is_single = path.is_file() and path.suffix != ".zip"
-    files = FileStore(path.parent if is_single else path)
-    names = files.names()
-    if is_single:
-        detected, ratings = name or _layout_of(path.name), [path.name]
-    else:
-        detected, ratings = _find_ratings(files, names, name)
-    folders = PurePosixPath(ratings[0]).parent, PurePosixPath()
-    wanted = LAYOUTS[detected].catalogue_file
-    nearby = [n for n in names if _base_name(n) == wanted and PurePosixPath(n).parent in folders]
-    has_catalogue = nearby and nearby[0] not in ratings
-    return DetectedLayout(files, detected, ratings, nearby[0] if has_catalogue else None)
+    names, seen, top = [], set[str](), Path(os.path.realpath(folder))
+    for root, folders, files in os.walk(folder, followlinks=True, onerror=fail):
+        here = Path(root)
+        real = Path(os.path.realpath(here))
+        inside = real.relative_to(top).as_posix() if real.is_relative_to(top) else "."
+        is_visited_itself = here.is_symlink() and here != folder and not _hidden_part(inside)
+        if str(real) in seen or (is_visited_itself and real.is_relative_to(top)):
+            folders.clear()
+            continue
+        seen.add(str(real))
+        parent = here.relative_to(folder)
+        hidden = [name for name in folders if _hidden_part(name)]
+        names += [(parent / name).as_posix() for name in [*files, *hidden]]
+        folders[:] = [name for name in folders if name not in hidden]
+    return names
 
 
-def _find_ratings(files: FileStore, names: list[str], layout: str | None) -> tuple[str, list[str]]:
-    """Find the layout and the ratings of a folder: a known file name, or part files of one kind."""
-    for candidate in [layout] if layout else LAYOUTS:
-        known = [name for name in names if _base_name(name) == LAYOUTS[candidate].ratings_file]
-        if known:
-            return candidate, [min(known, key=len)]
-    tables = [name for name in names if _is_table(_base_name(name))]
-    kinds = sorted({_layout_of(name) for name in tables})
-    if layout and tables:
-        return layout, [name for name in tables if _layout_of(name) == layout] or tables
-    if len(kinds) == 1:
-        return kinds[0], tables
-    found = f"files of several kinds ({', '.join(kinds)})" if kinds else "no file of ratings"
-    raise DataError(
-        f"{files.describe('')}: {found} in it; name one file, or the layout, "
-        f"one of {', '.join(LAYOUTS)}"
-    )
+def _hidden_part(name: str) -> str:
+    """A path up to its first hidden part; empty if nothing in it is hidden."""
+    match = re.search(r"(?:^|/)[._][^/]*", name)
+    return name[: match.end()] if match and name != "." else ""
 
 
-def _layout_of(name: str) -> str:
-    for layout, known in LAYOUTS.items():
-        if _base_name(name) == known.ratings_file:
-            return layout
-    suffix = PurePosixPath(_base_name(name)).suffix.lower()
-    layouts = LAYOUT_OF_SUFFIX | {".json": "jsonl", "": "csv"}  # in a folder, rarely ratings
-    if suffix not in layouts:
-        raise DataError(
-            f"{name}: unknown file type {suffix or '(no suffix)'}; name the layout, "
-            f"one of {', '.join(LAYOUTS)}"
-        )
-    return layouts[suffix]
+def base_name(name: str) -> str:
+    """The last component of a path in lower case, without the suffix of a compression."""
+    path = PurePosixPath(name.lower())
+    return path.stem if path.suffix in _DECOMPRESSORS else path.name
 
 
-def _is_table(base_name: str) -> bool:
-    catalogues = {layout.catalogue_file for layout in LAYOUTS.values()}
-    return (
-        PurePosixPath(base_name).suffix.lower() in LAYOUT_OF_SUFFIX
-        and base_name not in catalogues
-        and not base_name.upper().startswith("README")
-        and not base_name.endswith(QUARANTINE_SUFFIX)
-    )
+def number_months(name: str) -> str:
+    """Replace names of months by numbers: `2019-Oct` becomes `2019-10`."""
+    abbreviations = [month[:3] for month in _MONTHS]
+    return _MONTH.sub(lambda m: f"{abbreviations.index(m[0][:3]) + 1:02}", name.lower())
 
 
-def _base_name(name: str) -> str:
-    """The last component of a name, without `.gz`."""
-    return PurePosixPath(name).name.removesuffix(".gz")
+def natural_order(name: str) -> tuple[list[list[str | int]], str]:
+    """Sort key of paths: `log-2` comes before `log-10`, and `2019-Oct` before `2019-Dec`."""
+    parts = [re.split("([0-9]+)", part) for part in number_months(name).split("/")]
+    return [[int(run) if i % 2 else run for i, run in enumerate(part)] for part in parts], name

@@ -14,8 +14,9 @@ import pyarrow.json
 from numpy.typing import NDArray
 
 from recsys import columns as names
+from recsys.data.detection import DetectedLayout
 from recsys.data.dialect import SAMPLE_BYTES, detect_encoding, require_encoding
-from recsys.data.files import READ_ERRORS, DetectedLayout
+from recsys.data.files import READ_ERRORS
 from recsys.data.layouts import LAYOUTS
 from recsys.data.options import ReadOptions
 from recsys.data.tables import RawTable, SourceFile, select_columns, skip_gaps, unused_columns

@@ -77,5 +77,6 @@ LAYOUTS: Final[dict[str, Layout]] = {
 LAYOUT_OF_SUFFIX: Final = {
     **{layout.suffix: name for name, layout in LAYOUTS.items() if layout.suffix},
     ".ndjson": "jsonl",
+    ".json": "jsonl",
     ".inter": "tsv",  # RecBole's
 }

@@ -14,7 +14,8 @@ import pyarrow.parquet
 
 from recsys.columns import TIMESTAMP
 from recsys.data.arrow import convert, unite_types, unite_values
-from recsys.data.files import READ_ERRORS, DetectedLayout
+from recsys.data.detection import DetectedLayout
+from recsys.data.files import READ_ERRORS
 from recsys.data.options import ReadOptions
 from recsys.data.tables import COLUMNS, RawTable, SourceFile, select_columns
 from recsys.errors import DataError

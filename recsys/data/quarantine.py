@@ -15,7 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.data.files import QUARANTINE_SUFFIX, READ_ERRORS, DetectedLayout
+from recsys.data.detection import DetectedLayout
+from recsys.data.files import QUARANTINE_SUFFIX, READ_ERRORS
 from recsys.data.tables import COLUMNS
 from recsys.errors import DataError
 from recsys.storage import atomic_file

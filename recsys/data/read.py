@@ -12,7 +12,7 @@ import pandas as pd
 from recsys.columns import MOVIELENS
 from recsys.data.arrow import ArrowStream, read_table
 from recsys.data.catalogue import read_item_table
-from recsys.data.files import DetectedLayout, detect_layout
+from recsys.data.detection import DetectedLayout, detect_layout
 from recsys.data.interactions import Interactions
 from recsys.data.layouts import LAYOUTS
 from recsys.data.options import ReadOptions, TimeUnit, parse_options

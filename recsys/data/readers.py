@@ -14,6 +14,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from recsys import columns as names
+from recsys.data.detection import DetectedLayout
 from recsys.data.dialect import (
     SAMPLE_BYTES,
     UNIT_SEPARATOR,
@@ -23,7 +24,7 @@ from recsys.data.dialect import (
     is_number,
     require_encoding,
 )
-from recsys.data.files import READ_ERRORS, DetectedLayout
+from recsys.data.files import READ_ERRORS
 from recsys.data.jsonl import JsonFile
 from recsys.data.layouts import LAYOUTS
 from recsys.data.options import ReadOptions

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.data import read_ratings
-from recsys.data.files import detect_layout
+from recsys.data.detection import detect_layout
 from recsys.data.options import ReadOptions
 from recsys.data.readers import read_files
 from recsys.errors import DataError

@@ -228,6 +228,6 @@ def test_broken_files_are_named(tmp_path, name, content, message):
 def test_a_folder_of_several_kinds_is_ambiguous(tmp_path):
     csv(tmp_path)
     parquet(tmp_path)
-    with pytest.raises(DataError, match=r"several kinds \(csv, parquet\).*name one file"):
+    with pytest.raises(DataError, match=r"log.csv, log.parquet may be .*name one file"):
         read_ratings(tmp_path)
     check(read_ratings(tmp_path, layout="parquet"))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from recsys.cooccurrence.distributed import row_groups
 from recsys.data import Checks, read_ratings
 from recsys.data.arrow import read_table
-from recsys.data.files import detect_layout
+from recsys.data.detection import detect_layout
 from recsys.data.options import ReadOptions
 from recsys.data.parquet import read_parquet
 from recsys.errors import DataError

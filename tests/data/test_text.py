@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.data import Checks, read_ratings
-from recsys.data.files import detect_layout
+from recsys.data.detection import detect_layout
 from recsys.data.options import ReadOptions
 from recsys.data.readers import read_files
 from recsys.errors import ConfigError, DataError
