@@ -78,7 +78,7 @@ class ParquetPart:
                 column = pa.chunked_array([values])
             else:
                 column = table[name]
-                self._check_partition(ours, column)
+                check_partition(column, name, self.partitions, self.where(ours))
             columns[ours] = convert(column, ours, self.types[ours], self.where(ours))
         return pa.table(columns)
 
@@ -94,18 +94,6 @@ class ParquetPart:
                 f"{self.where(TIMESTAMP)}: holds INT96 times before 1678 or after 2261; save it "
                 "as TIMESTAMP_MICROS (spark.sql.parquet.outputTimestampType)"
             ) from error
-
-    def _check_partition(self, ours: str, column: pa.ChunkedArray) -> None:
-        """Refuse a column that differs from the name of the folder."""
-        name = self.source_names[ours]
-        if name not in self.partitions:
-            return
-        for value in column.unique().to_pylist():
-            if (None if value is None else str(value)) != self.partitions[name]:
-                raise DataError(
-                    f"{self.where(ours)}: holds {value!r} in a folder {name}="
-                    f"{self.partitions[name]}; remove the column or correct the folder"
-                )
 
 
 def read_parquet(detected: DetectedLayout, options: ReadOptions) -> RawTable:
@@ -156,6 +144,29 @@ def open_parts(folder: Path, detected: DetectedLayout, options: ReadOptions) -> 
     return [replace(part, types=types) for part in named]
 
 
+def partition_values(name: str) -> dict[str, str | None]:
+    """The text of the values in names of folders, such as `user_id=007`; None if missing."""
+    folders = [part.partition("=") for part in PurePosixPath(name).parts[:-1] if "=" in part]
+    values = {unquote(key): unquote(value) for key, _, value in folders}
+    return {key: None if value in _NO_VALUE else value for key, value in values.items()}
+
+
+def check_partition(
+    column: pa.ChunkedArray, name: str, partitions: Mapping[str, str | None], where: str
+) -> None:
+    """Refuse a column that differs from the value in the name of its folder."""
+    if name not in partitions:
+        return
+    for value in column.unique().to_pylist():
+        text = None if value is None else str(value)
+        is_number = isinstance(value, float) and value.is_integer()
+        if partitions[name] not in (text, str(int(value)) if is_number else text):
+            raise DataError(
+                f"{where}: holds {value!r} in a folder {name}={partitions[name]}; remove the "
+                "column or correct the name of the folder"
+            )
+
+
 def _open_part(path: Path, detected: DetectedLayout, name: str) -> ParquetPart:
     location = detected.files.describe(name)
     try:
@@ -163,9 +174,7 @@ def _open_part(path: Path, detected: DetectedLayout, name: str) -> ParquetPart:
             metadata, schema = file.metadata, file.schema_arrow
     except READ_ERRORS as error:
         raise DataError(f"{location}: cannot be read as Parquet: {error}") from error
-    folders = [part.partition("=") for part in PurePosixPath(name).parts[:-1] if "=" in part]
-    values = {unquote(key): unquote(value) for key, _, value in folders}
-    partitions = {key: None if value in _NO_VALUE else value for key, value in values.items()}
+    partitions = partition_values(name)
     return ParquetPart(
         path, location, metadata.num_rows, metadata.num_row_groups, schema, partitions
     )

@@ -28,7 +28,7 @@ from recsys.data.files import READ_ERRORS
 from recsys.data.jsonl import JsonFile
 from recsys.data.layouts import LAYOUTS
 from recsys.data.options import ReadOptions
-from recsys.data.parquet import read_parquet
+from recsys.data.parquet import check_partition, partition_values, read_parquet
 from recsys.data.scanner import Scanner, UncertainQuotesError
 from recsys.data.tables import (
     COLUMNS,
@@ -71,6 +71,7 @@ class _TextFile:
     def __init__(self, detected: DetectedLayout, name: str, options: ReadOptions) -> None:
         self._open = partial(detected.files.open, name)  # gives the decompressed content
         self.source = detected.files.describe(name)
+        self.partitions = partition_values(name)
         self.form = LAYOUTS[detected.name].ratings
         self.options = options
         self.encoding = ""
@@ -81,13 +82,16 @@ class _TextFile:
     def read(self) -> RawTable:
         try:
             self.dialect = self._detect_dialect()
-            header = self.dialect.names
+            header = [*self.dialect.names]
+            if not isinstance(self.options.columns, tuple):
+                header += [key for key in self.partitions if key not in header]
             selected = select_columns(header, self.options, self.source)
+            stored = {k: i for k, i in selected.items() if i < len(self.dialect.names)}
             try:
-                table = self._parse_with_types(selected)
+                table = self._parse_with_types(stored)
             except UncertainQuotesError:
-                self.continued = self._check_quotes(selected)
-                table = self._parse_with_types(selected)
+                self.continued = self._check_quotes(stored)
+                table = self._parse_with_types(stored)
         except READ_ERRORS as error:
             if any(part in str(error) for part in ("invalid UTF8", "codec can't")):
                 with self._open() as content:
@@ -108,6 +112,12 @@ class _TextFile:
             self.source, len(table), self._line_numbers, "line", malformed, str(self.dialect)
         )
         source_names = {known: header[i] for known, i in selected.items()}
+        for known, i in stored.items():
+            where = f"{self.source}, column {header[i]!r}"
+            check_partition(table[known], header[i], self.partitions, where)
+        for known in selected.keys() - stored.keys():
+            value = pa.scalar(self.partitions[header[selected[known]]], pa.string())
+            table = table.append_column(known, pa.repeat(value, len(table)))
         columns = {known: table[known] for known in selected}
         unused = unused_columns(header, selected)
         return RawTable(columns, [source], source_names, has_types=False, unused=unused)

@@ -334,11 +334,20 @@ def test_times_of_rows_are_preferred_to_dates_of_folders(tmp_path):
     assert report.make_profile().unused_columns == ("date",)
 
 
-def test_text_in_partitions_of_users_is_not_ignored(tmp_path):
-    (tmp_path / "user_id=007").mkdir()
-    (tmp_path / "user_id=007" / "part.csv").write_text("item_id,rating\n1,4\n2,5\n")
-    with pytest.raises(DataError, match="no column 'user_id'"):
-        read_ratings(tmp_path)
+def test_partitions_of_text_files_are_read(tmp_path):
+    for user in ("007", "7", "__HIVE_DEFAULT_PARTITION__"):
+        (tmp_path / "log" / f"user_id={user}").mkdir(parents=True)
+        path = tmp_path / "log" / f"user_id={user}" / "part.csv"
+        path.write_text("item_id,rating\n1,4\n2,5\n")
+    interactions, report = read(tmp_path / "log")
+    assert interactions.users.ids.tolist() == ["007", "7"]
+    assert interactions.rating.tolist() == [4.0, 5.0, 4.0, 5.0]
+    assert [(f.check, f.n_rows) for f in report.findings if f.check == "missing_id"] == [
+        ("missing_id", 2)
+    ]
+    path.write_text("user_id,item_id,rating\n008,1,4\n")
+    with pytest.raises(DataError, match=r"part.csv, column 'user_id': holds '008' in a folder"):
+        read_ratings(tmp_path / "log")
 
 
 IDS = {
