@@ -1,11 +1,12 @@
-"""Speed of reading ratings, compared to polars.read_csv and a sort of the same file.
+"""Time and peak memory of reading ratings, beside polars doing the same work.
 
-    python benchmarks/read.py [--rows 25000000] [--rounds 3]
+    python benchmarks/read.py [--rows 5000000] [--rounds 3] [SHAPE ...]
 
-The synthetic ratings have the proportions of MovieLens 25M and are written as MovieLens does (by
-user and movie), as a log (by time), and as Parquet. Each read runs in a process of its own, in turn
-with the others; the best of the rounds is printed. polars neither validates, nor encodes ids, nor
-finds duplicates.
+The work on both sides: read the file; sort by user, time and order in the file; keep the latest row
+of each user and item; and write the others, with their row or line numbers and the reason, to a
+Parquet file. recsys also validates every value and encodes ids as indices, which polars does not.
+Each read runs in a process of its own, in turn with the others. The best of the rounds is printed:
+its seconds, and peak memory in addition to the imports.
 """
 
 from __future__ import annotations
@@ -18,96 +19,123 @@ import resource
 import sys
 import tempfile
 import time
+import uuid
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-ARRAY_BYTES = 4 + 4 + 4 + 8
-"""Bytes per row: user index, item index, rating, timestamp."""
+SHAPES = {
+    "no repeats": {},
+    "16 % repeats": {"repeats": 0.16},
+    "92 % repeats": {"repeats": 0.92},
+    "1M UUID users": {"n_users": 1_000_000, "users": "uuid"},
+    "ISO times": {"times": "iso"},
+    "ms integers": {"times": "ms"},
+    "Parquet": {"suffix": ".parquet"},
+}
 
 
-def write_files(folder: Path, rows: int) -> dict[str, Path]:
-    """Write the files and return them by name."""
+def write_log(folder, rows, n_users=0, repeats=0.0, users="int", times="s", suffix=".csv"):
+    """Write a log in order of time, and return its path."""
+    import numpy as np
     import polars as pl
 
-    from recsys.data.synthetic import SyntheticConfig, write_parquet
-
-    config = SyntheticConfig(
-        n_users=max(rows // 153, 1),
-        n_items=min(max(rows // 424, 1_000), 200_000),
-        mean_events=154,
+    n_users = min(n_users, rows // 5) or rows // 153
+    n_items = max(rows // 424, 1_000)
+    rng = np.random.default_rng(0)
+    n_distinct = round(rows * (1 - repeats))
+    drawn = np.unique(rng.integers(n_users * n_items, size=n_distinct * 3 // 2))
+    pairs = rng.permutation(drawn)[:n_distinct]
+    pairs = rng.permutation(np.append(pairs, rng.choice(pairs, rows - n_distinct)))
+    milliseconds = np.sort(rng.integers(1_420_070_400_000, 1_577_836_800_000, rows))
+    user, item = np.divmod(pairs, n_items)
+    log = pl.DataFrame({"user_id": user, "item_id": item}).with_columns(
+        rating=pl.Series(rng.integers(1, 11, rows) / 2), timestamp=pl.Series(milliseconds)
     )
-    write_parquet(folder / "synthetic", config)
-    ratings = pl.read_parquet(folder / "synthetic" / "ratings.parquet").rename(
-        {"user_id": "userId", "item_id": "movieId"}
-    )
-    orders = {"by user and movie": ["userId", "movieId"], "by time": ["timestamp"]}
-    files = {}
-    for name, keys in orders.items():
-        files[name] = folder / name.replace(" ", "-") / "ratings.csv"
-        files[name].parent.mkdir()
-        ratings.sort(keys, maintain_order=True).write_csv(files[name])
-    return files | {"Parquet": folder / "synthetic" / "ratings.parquet"}
+    if users == "uuid":
+        texts = [str(uuid.UUID(bytes=rng.bytes(16))) for _ in range(n_users)]
+        log = log.with_columns(user_id=pl.Series(texts).gather(log["user_id"]))
+    if times == "s":
+        log = log.with_columns(pl.col("timestamp") // 1000)
+    elif times == "iso":
+        moments = pl.from_epoch("timestamp", "ms").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+        log = log.with_columns(timestamp=moments)
+    path = folder / f"log{suffix}"
+    (log.write_parquet if suffix == ".parquet" else log.write_csv)(path)
+    return path
 
 
-def read_recsys(path: Path) -> tuple[int, float, float]:
-    """Return rows, seconds, and peak bytes in addition to the imports."""
+def read_recsys(path):
+    """Return the rows used, seconds, and peak bytes in addition to the imports."""
     # Lazy imports happen before the clock starts, as for polars.
+    import pyarrow.dataset  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+
     import recsys.data.encoding  # noqa: F401
     from recsys.data import read_ratings
 
+    warnings.simplefilter("ignore")
     before, start = peak(), time.perf_counter()
     ratings = read_ratings(path)
     return len(ratings), time.perf_counter() - start, peak() - before
 
 
-def read_polars(path: Path) -> tuple[int, float, float]:
-    """As `read_recsys`: read, and sort by user and time."""
+def read_polars(path):
+    """As `read_recsys`."""
     import polars as pl
 
     before, start = peak(), time.perf_counter()
-    is_csv = path.suffix == ".csv"
-    table = pl.read_csv(path) if is_csv else pl.read_parquet(path)
-    ordered = table.sort(["userId" if is_csv else "user_id", "timestamp"], maintain_order=True)
-    return len(ordered), time.perf_counter() - start, peak() - before
+    if path.suffix == ".csv":
+        table = pl.read_csv(path, row_index_name="line", try_parse_dates=True)
+    else:
+        table = pl.read_parquet(path, row_index_name="line")
+    table = table.sort("user_id", "timestamp", maintain_order=True)
+    latest = table.unique(["user_id", "item_id"], keep="last", maintain_order=True)
+    if len(latest) < len(table):
+        removed = table.join(latest.select("line"), on="line", how="anti")
+        reason = pl.lit("has a later row of the same user and item").alias("reason")
+        removed.with_columns(reason).write_parquet(path.with_suffix(".removed"))
+    return len(latest), time.perf_counter() - start, peak() - before
 
 
-def peak() -> float:
+def peak():
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used * (1.0 if sys.platform == "darwin" else 1024.0)
+    return used * (1 if sys.platform == "darwin" else 1024)
 
 
-def main() -> None:
+def run_in_process(work, *arguments, **settings):
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(work, *arguments, **settings).result()
+
+
+def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=25_000_000)
+    parser.add_argument("shapes", nargs="*", metavar="SHAPE", help=", ".join(SHAPES))
+    parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    spawn = multiprocessing.get_context("spawn")
-
-    def run_in_process(work, *arguments):
-        with ProcessPoolExecutor(1, mp_context=spawn) as process:
-            return process.submit(work, *arguments).result()
-
-    with tempfile.TemporaryDirectory() as folder:
-        files = run_in_process(write_files, Path(folder), options.rows)
-        print(
-            f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f} at the "
-            f"start; best of {options.rounds}",
-            flush=True,
-        )
-        print(f"{'':>18} {'rows':>11} {'recsys':>7} {'polars':>7} {'ratio':>6} {'peak':>17}")
-        for name, path in files.items():
+    print(
+        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, load "
+        f"{os.getloadavg()[0]:.2f} at the start; {options.rows:,} rows, best of {options.rounds}\n"
+        f"{'':>14}  recsys  polars  ratio    recsys    polars  ratio of peaks",
+        flush=True,
+    )
+    for shape in options.shapes or SHAPES:
+        with tempfile.TemporaryDirectory() as folder:
+            path = run_in_process(write_log, Path(folder), options.rows, **SHAPES[shape])
             runs = [
-                (run_in_process(read_recsys, path), run_in_process(read_polars, path))
+                [run_in_process(read, path) for read in (read_recsys, read_polars)]
                 for _ in range(options.rounds)
             ]
-            rows = runs[0][0][0]
-            ours, peer = (min(run[side][1] for run in runs) for side in (0, 1))
-            used = min(run[0][2] for run in runs)
-            print(
-                f"{name:>18} {rows:>11,} {ours:>6.2f}s {peer:>6.2f}s {ours / peer:>6.2f} "
-                f"{used / 2**30:>5.2f} GiB = {used / (rows * ARRAY_BYTES):.1f} x",
-                flush=True,
-            )
+        if any(ours[0] != theirs[0] for ours, theirs in runs):
+            sys.exit(f"{shape}: {runs[0][0][0]:,} rows are used, but polars keeps {runs[0][1][0]:,}")
+        seconds, theirs = (min(run[side][1] for run in runs) for side in (0, 1))
+        used, theirs_used = (min(run[side][2] for run in runs) / 2**20 for side in (0, 1))
+        print(
+            f"{shape:>14} {seconds:>6.2f}s {theirs:>6.2f}s {seconds / theirs:>6.2f} "
+            f"{used:>6,.0f} MiB {theirs_used:>5,.0f} MiB {used / theirs_used:>6.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
