@@ -68,7 +68,7 @@ def write_log(folder, rows, n_users=0, repeats=0.0, users="int", times="s", suff
 def read_recsys(path):
     """Return the rows used, seconds, and peak bytes in addition to the imports."""
     # Lazy imports happen before the clock starts, as for polars.
-    import pyarrow.dataset  # noqa: F401
+    import pyarrow.dataset
     import pyarrow.parquet  # noqa: F401
 
     import recsys.data.encoding  # noqa: F401
@@ -128,7 +128,9 @@ def main():
                 for _ in range(options.rounds)
             ]
         if any(ours[0] != theirs[0] for ours, theirs in runs):
-            sys.exit(f"{shape}: {runs[0][0][0]:,} rows are used, but polars keeps {runs[0][1][0]:,}")
+            sys.exit(
+                f"{shape}: {runs[0][0][0]:,} rows are used, but polars keeps {runs[0][1][0]:,}"
+            )
         seconds, theirs = (min(run[side][1] for run in runs) for side in (0, 1))
         used, theirs_used = (min(run[side][2] for run in runs) / 2**20 for side in (0, 1))
         print(

@@ -252,7 +252,9 @@ def merge_reports(source: str, reports: Sequence[ReadReport]) -> ReadReport:
         n_used=sum(report.n_used for report in reports),
         findings=tuple(findings.values()),
         has_timestamps=reports[0].has_timestamps,
-        quarantined=pd.concat([report.quarantined for report in reports], ignore_index=True),
+        quarantined_table=pa.concat_tables(
+            [report.quarantined_table for report in reports], promote_options="default"
+        ),
     )
 
 

@@ -7,17 +7,19 @@ removed.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import pandas as pd
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from recsys.data.detection import DetectedLayout
 from recsys.data.files import QUARANTINE_SUFFIX, READ_ERRORS
-from recsys.data.tables import COLUMNS
+from recsys.data.tables import COLUMNS, RawTable
 from recsys.errors import DataError
 from recsys.storage import atomic_file
 
@@ -67,7 +69,7 @@ class QuarantineFile:
             "it away, or name another file with quarantine_path"
         )
 
-    def write(self, rows: pd.DataFrame) -> None:
+    def write(self, rows: pa.Table) -> None:
         """Write rows, or remove the file if there are none."""
         self.check()  # again, since reading takes a while
         target = Path(os.path.realpath(self.path))
@@ -75,17 +77,47 @@ class QuarantineFile:
             if not len(rows):
                 target.unlink(missing_ok=True)
                 return
-            table = pa.Table.from_pandas(rows[[name for name in _ORDER if name in rows]])
             mark = {MARK: os.fsencode(self.source)}
             with atomic_file(target) as tmp_path:
-                pq.write_table(
-                    table.replace_schema_metadata({**table.schema.metadata, **mark}), tmp_path
-                )
+                pq.write_table(rows.replace_schema_metadata(mark), tmp_path)
         except OSError as error:
             raise DataError(
                 f"{self.path}: cannot write the {len(rows):,} quarantined rows "
                 f"({error.strerror}); name another file with quarantine_path"
             ) from error
+
+
+def rows_left_out(
+    source: RawTable, reason_of_row: NDArray[np.int8], reasons: Sequence[tuple[str, str]]
+) -> pa.Table:
+    """The rows that were left out, in the order of the source.
+
+    Args:
+        source: The source.
+        reason_of_row: Index into `reasons`, [n_rows]; negative for rows that are used.
+        reasons: Check and reason.
+    """
+    positions = np.flatnonzero(reason_of_row >= 0)
+    table = source.rows(positions)
+    codes = reason_of_row[positions].astype(np.int32)
+    for i, name in enumerate(("check", "reason")):
+        values = pa.array([pair[i] for pair in reasons], pa.string())
+        table = table.append_column(name, values.dictionary_encode().take(pa.array(codes)))
+    malformed = [(i, *line) for i, file in enumerate(source.files) for line in file.malformed]
+    if malformed:
+        files, lines, text, why = zip(*malformed, strict=True)
+        paths = table["file"].chunk(0).dictionary
+        columns = {
+            "file": pa.DictionaryArray.from_arrays(pa.array(files, pa.int32()), paths),
+            "line": pa.array(lines, pa.int64()),
+            "text": pa.array(text, pa.string()),
+            "check": pa.array(["malformed_row"] * len(text)).dictionary_encode(),
+            "reason": pa.array(why, pa.string()).dictionary_encode(),
+        }
+        table = pa.concat_tables([table, pa.table(columns)], promote_options="default")
+        file_of_row = np.concatenate([chunk.indices for chunk in table["file"].chunks])
+        table = table.unify_dictionaries().take(np.lexsort((table["line"], file_of_row)))
+    return table.select([name for name in _ORDER if name in table.column_names])
 
 
 def source_of(path: Path) -> str | None:

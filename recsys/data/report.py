@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import pandas as pd
+import pyarrow as pa
 
 from recsys.data.profile import LogProfile
 
@@ -73,13 +74,19 @@ class ReadReport:
     findings: tuple[Finding, ...] = ()
     has_timestamps: bool = True
     """False if the rows are assumed to be in chronological order."""
-    quarantined: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    quarantined_table: pa.Table = field(default_factory=lambda: pa.table({}), repr=False)
     """The rows left out as the source has them (file, line, user_id, item_id, rating, timestamp),
     with `check` and `reason`."""
     quarantine_path: Path | None = None
     """The file that they were written to, if any."""
     make_profile: Callable[[], LogProfile] | None = field(default=None, repr=False)
     """Computes `profile`; None for a source that was read in partitions."""
+
+    @cached_property
+    def quarantined(self) -> pd.DataFrame:
+        """`quarantined_table` for pandas, converted when it is first needed."""
+        frame: pd.DataFrame = self.quarantined_table.to_pandas()
+        return frame
 
     @cached_property
     def profile(self) -> LogProfile | None:

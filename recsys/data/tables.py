@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -61,16 +60,8 @@ class RawTable:
 
     def locations(self, positions: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
         """File names and line numbers of the rows at some ascending positions."""
-        files: list[str] = []
-        lines = [np.empty(0, dtype=np.int64)]
-        start = 0
-        for file in self.files:
-            within = positions[(positions >= start) & (positions < start + file.n_rows)]
-            if len(within):
-                files += [file.name] * len(within)
-                lines.append(file.lines_of(within - start))
-            start += file.n_rows
-        return files, np.concatenate(lines)
+        files, lines = self._locate(positions)
+        return [self.files[file].name for file in files], lines
 
     def describe(self, position: int, column: str = "") -> str:
         """Location of a row, and its value in a column, for messages."""
@@ -81,11 +72,37 @@ class RawTable:
         value = self.columns[column][position].as_py()
         return f"{location}, column {column!r}: {'(empty)' if value is None else repr(value)}"
 
-    def text(self, column: str, positions: NDArray[np.int64]) -> pd.Series[Any]:
-        """Some values as text; None if missing."""
-        values = self.columns[column].unify_dictionaries().take(pa.array(positions))
-        text = [None if value is None else str(value) for value in values.to_pylist()]
-        return pd.Series(text, dtype=object)
+    def rows(self, positions: NDArray[np.int64]) -> pa.Table:
+        """The rows at some ascending positions: `file`, `line` and the values as text."""
+        files, lines = self._locate(positions)
+        mask = np.zeros(self.n_rows, dtype=np.bool_)
+        mask[positions] = True
+        paths = pa.array([file.name for file in self.files], pa.string())
+        columns = {"file": pa.DictionaryArray.from_arrays(files, paths), "line": lines}
+        values = {name: _to_text(self.columns[name].filter(mask)) for name in self.columns}
+        return pa.table({**columns, **values})
+
+    def _locate(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Index in `files` and line number of the rows at some ascending positions."""
+        ends = np.cumsum([file.n_rows for file in self.files])
+        bounds = np.searchsorted(positions, ends)
+        files = np.repeat(np.arange(len(ends), dtype=np.int32), np.diff(bounds, prepend=0))
+        lines = np.empty(len(positions), dtype=np.int64)
+        first = 0
+        for file, last, end in zip(self.files, bounds, ends, strict=True):
+            if last > first:
+                lines[first:last] = file.lines_of(positions[first:last] - (end - file.n_rows))
+            first = last
+        return files, lines
+
+
+def _to_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Values as text: numbers as Python writes them, times as Arrow does."""
+    if not pa.types.is_floating(values.type):
+        return values.cast(pa.string())
+    encoded = values.dictionary_encode().combine_chunks()
+    text = pa.array([str(value) for value in encoded.dictionary.to_pylist()], pa.string())
+    return text.take(encoded.indices)
 
 
 # eq=False: comparing arrays element by element gives no single answer.

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
@@ -22,7 +21,7 @@ from recsys.data.catalogue import ItemTable
 from recsys.data.ids import MISSING, EncodedColumn
 from recsys.data.interactions import TimestampLike, to_unix
 from recsys.data.layouts import LAYOUTS, Layout
-from recsys.data.quarantine import QuarantineFile
+from recsys.data.quarantine import QuarantineFile, rows_left_out
 from recsys.data.report import (
     EXPECTED,
     N_EXAMPLES,
@@ -179,7 +178,10 @@ class RowValidator:
         self.scale = checks.scale or layout.scale
         self.now: int = math.ceil(time.time()) if checks.now is None else to_unix(checks.now)
         self.findings: list[Finding] = []
-        self.quarantined: list[pd.DataFrame] = []
+        self.reasons: list[tuple[str, str]] = []
+        """Check and reason of rows that are left out."""
+        self.reason_of_row = np.full(table.n_rows, -1, dtype=np.int8)
+        """Index into `reasons`, [n]; -1 for rows that are used."""
         self.n_rows = table.n_rows + sum(len(file.malformed) for file in table.files)
         self.n_invalid = 0
         if not self.n_rows:
@@ -191,8 +193,6 @@ class RowValidator:
                 for name, number, text, reason in malformed[:N_EXAMPLES]
             ]
             self._decide("malformed_row", len(malformed), examples)
-            frame = pd.DataFrame(malformed, columns=["file", "line", "text", "reason"])
-            self.quarantined.append(frame.assign(check="malformed_row"))
 
     def apply_rules(self, table: EncodedTable) -> tuple[EncodedTable, _Mask | None]:
         """Apply the policies for rows that break a rule, and settle the types of ids.
@@ -257,10 +257,8 @@ class RowValidator:
         examples = self._examples(positions[:N_EXAMPLES], message, column)
         if self._decide(check, len(positions), examples, remedy) == "keep":
             return False
-        files, lines = self.table.locations(positions)
-        values = {name: self.table.text(name, positions) for name in self.table.columns}
-        frame = pd.DataFrame({"file": files, "line": lines, **values})
-        self.quarantined.append(frame.assign(check=check, reason=f"{column} {message}".strip()))
+        self.reason_of_row[positions] = len(self.reasons)
+        self.reasons.append((check, f"{column} {message}".strip()))
         return True
 
     def _examples(self, positions: _Ints, message: str, column: str) -> list[str]:
@@ -271,11 +269,7 @@ class RowValidator:
         self, n_used: int, has_timestamps: bool, quarantine: QuarantineFile | None
     ) -> ReadReport:
         """Create the report. Write quarantined rows; without any, remove their file."""
-        quarantined = pd.concat(self.quarantined) if self.quarantined else pd.DataFrame()
-        if len(quarantined):
-            quarantined = quarantined.sort_values(
-                ["file", "line"], kind="stable", ignore_index=True
-            )
+        quarantined = rows_left_out(self.table, self.reason_of_row, self.reasons)
         if quarantine is not None:
             quarantine.write(quarantined)
         return ReadReport(
@@ -284,7 +278,7 @@ class RowValidator:
             n_used=n_used,
             findings=tuple(self.findings),
             has_timestamps=has_timestamps,
-            quarantined=quarantined,
+            quarantined_table=quarantined,
             quarantine_path=quarantine.path if quarantine and len(quarantined) else None,
         )
 

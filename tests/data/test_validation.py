@@ -82,7 +82,7 @@ def test_an_invalid_row_is_quarantined(tmp_path, row, check, message, name):
     assert written_rows[["file", "line", "check"]].to_numpy().tolist() == [[str(path), 5, check]]
     if check != "malformed_row":
         user = row.split(",", maxsplit=1)[0]
-        assert (written_rows["user_id"].item() or "") == user
+        assert written_rows["user_id"].fillna("").item() == user
 
 
 @pytest.mark.parametrize(("row", "check", "message"), BAD_ROWS, ids=[row for row, _, _ in BAD_ROWS])
