@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -192,24 +192,23 @@ def unite_types(name: str, types: Mapping[str, pa.DataType]) -> pa.DataType | No
             f"{first}: is of type {types[first]}, but {second}: is of type {types[second]}; save "
             "the times of all parts as one type"
         )
-    kinds = {_plain(kind) for kind in types.values() if not pa.types.is_null(kind)}
+    present = {kind for kind in types.values() if not pa.types.is_null(kind)}
     if "text" in families:
-        return (
-            _text_type(types.values()) if name in _IDS and [*families] == ["text"] else pa.string()
-        )
-    if "time" in families:
-        return (
-            kinds.pop()
-            if len(kinds) == 1
-            else pa.timestamp(max(map(_unit, kinds), key=_UNITS.index))
-        )
+        is_encoded = all(pa.types.is_dictionary(kind) or kind == pa.uuid() for kind in present)
+        if name in _IDS and is_encoded and len(families) == 1:
+            return _ENCODED_TEXT
+        return pa.large_string() if present == {pa.large_string()} else pa.string()
+    kinds = {_plain(kind) for kind in present}
+    if "time" in families and len(kinds) > 1:
+        return pa.timestamp(max((kind.unit for kind in kinds), key=_UNITS.index))
     if name == names.RATING:
-        return pa.float32() if kinds == {pa.float32()} else pa.float64()
+        is_number = families.keys() <= {"integer", "float"}
+        return kinds.pop() if is_number and len(kinds) == 1 else pa.float64()
     if "decimal" in families or len(families) > 1 or pa.uint64() in kinds:
         return None
-    if "float" in families:
-        return pa.float64()
-    return kinds.pop() if len(kinds) == 1 and name in _IDS else pa.int64()
+    if name == names.TIMESTAMP and "time" not in families:
+        return pa.float64() if "float" in families else pa.int64()
+    return kinds.pop() if len(kinds) == 1 else pa.float64() if "float" in families else pa.int64()
 
 
 def unite_values(parts: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
@@ -245,7 +244,7 @@ def convert(
     if target is None or column.type == target:
         return column
     try:
-        return _cast_to_text(column) if target == pa.string() else column.cast(target)
+        return (_cast_to_text(column) if is_text(target) else column).cast(target)
     except pa.ArrowException as error:
         raise DataError(f"{where}: cannot be converted to {target}: {error}") from error
 
@@ -257,8 +256,6 @@ def _decode(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
         column = _map_chunks(pc.run_end_decode, column, kind.value_type)
     if kind == pa.uuid():
         column = _map_chunks(_uuid_to_text, column, _ENCODED_TEXT)
-    elif isinstance(kind, pa.BaseExtensionType):
-        column = _map_chunks(lambda chunk: chunk.storage, column, kind.storage_type)
     if pa.types.is_dictionary(column.type):
         column = _decode_dictionary(column, name in _IDS)
     if pa.types.is_floating(column.type):
@@ -277,7 +274,9 @@ def _decode_dictionary(column: pa.ChunkedArray, keep_text: bool) -> pa.ChunkedAr
         not chunk.dictionary.null_count and len(chunk.dictionary.unique()) == len(chunk.dictionary)
         for chunk in column.chunks
     )
-    return column if keep_text and is_unique else column.cast(pa.string())
+    if keep_text:
+        return column if is_unique else column.cast(pa.string()).dictionary_encode()
+    return column.cast(pa.string())
 
 
 def _require_digits(column: pa.ChunkedArray, name: str, where: str) -> None:
@@ -316,36 +315,20 @@ def _map_chunks(
     return pa.chunked_array([function(chunk) for chunk in column.chunks], kind)
 
 
-def _text_type(kinds: Iterable[pa.DataType]) -> pa.DataType:
-    """The type of text ids: encoded if all are, and large only if all are."""
-    present = {kind for kind in kinds if not pa.types.is_null(kind)}
-    if all(pa.types.is_dictionary(kind) or kind == pa.uuid() for kind in present):
-        return _ENCODED_TEXT
-    return pa.large_string() if present == {pa.large_string()} else pa.string()
-
-
 def _plain(kind: pa.DataType) -> pa.DataType:
     """The type of a decoded column; dates are times at midnight."""
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return _plain(kind.value_type)
-    return pa.timestamp(_unit(kind)) if pa.types.is_date(kind) else kind
-
-
-def _unit(kind: pa.DataType) -> str:
     if pa.types.is_date(kind):
-        return "s" if kind == pa.date32() else "ms"
-    unit: str = kind.unit
-    return unit
+        return pa.timestamp("s" if kind == pa.date32() else "ms")
+    return kind
 
 
 def _family(kind: pa.DataType) -> str:
     """What a type holds, in one word."""
     kind = _plain(kind)
-    if isinstance(kind, pa.BaseExtensionType):
-        is_json = kind.extension_name == "arrow.json"
-        return "text" if kind == pa.uuid() or is_json else "other"
     tests = {
-        "text": is_text,
+        "text": lambda kind: is_text(kind) or kind == pa.uuid(),
         "integer": pa.types.is_integer,
         "float": pa.types.is_floating,
         "decimal": pa.types.is_decimal,

@@ -125,6 +125,7 @@ def test_columns_that_are_not_used_may_differ(write):
         (pa.decimal128(38, 0), pa.float64(), [1, 2]),
         (pa.null(), pa.int64(), [2]),
         (pa.null(), pa.string(), ["2"]),
+        (pa.null(), pa.large_string(), ["2"]),
         (pa.string(), pa.large_string(), ["1", "2"]),
         (pa.dictionary(pa.int8(), pa.string()), pa.string(), ["1", "2"]),
         (pa.dictionary(pa.int8(), pa.string()), pa.dictionary(pa.int32(), pa.string()), ["1", "2"]),
