@@ -164,7 +164,7 @@ def read_compact(values: _Ints) -> Times:
     date, day = np.divmod(date, 100)
     hour_minute, second = np.divmod(clock, 100)
     seconds = civil_seconds(*np.divmod(date, 100), day, *np.divmod(hour_minute, 100), second)
-    description = f"{' and '.join(found)}, read as UTC"
+    description = f"dates as {' and '.join(found)}, read as UTC"
     if not milliseconds.any():
         return Times(seconds, 1, description)
     return Times(scale(seconds, 1000, milliseconds), 1000, description)

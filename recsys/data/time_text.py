@@ -76,7 +76,8 @@ def parse_text(column: pa.ChunkedArray) -> ParsedText:
         fields = _join([_match(pa.array([], pa.string())), *pool.map(_match, _blocks(slow))])
     nothing = np.full(len(fast), INVALID)
     is_date = pa.types.is_timestamp(kind)
-    numbers = _numbers(nothing if is_date else fast, rows, fields)
+    millionths = fast if kind == pa.float64() else None
+    numbers = _numbers(nothing if is_date else fast, millionths, rows, fields)
     dates = _dates(fast if is_date else nothing, kind, rows, fields)
     rounded = None
     if (is_rounded := _find_rounded(fields)).any():
@@ -103,6 +104,8 @@ def _guess(values: list[str]) -> tuple[pa.DataType, list[tuple[str, str]]]:
     first = values[0] if values else ""
     if re.fullmatch(r"-?[1-9]\d{0,18}", first):
         return pa.int64(), []
+    if re.fullmatch(r"[1-9]\d{9}\.\d{1,6}", first):
+        return pa.float64(), []
     if not re.match(r"\d{4}([-/])\d\d\1\d\d", first):
         return pa.null(), []
     replacements = [("/", "-")] if "/" in first else []
@@ -124,7 +127,10 @@ def _cast(block: pa.Array, kind: pa.DataType, replacements: list[tuple[str, str]
 
 def _cast_halves(block: pa.Array, kind: pa.DataType) -> _Ints:
     try:
-        values = block.cast(kind).cast(pa.int64())
+        if kind == pa.float64():
+            values = _to_millionths(block)
+        else:
+            values = block.cast(kind).cast(pa.int64())
     except pa.ArrowInvalid:
         half = len(block) // 2
         if half < _LEAF:
@@ -132,6 +138,19 @@ def _cast_halves(block: pa.Array, kind: pa.DataType) -> _Ints:
         return np.concatenate([_cast_halves(part, kind) for part in (block[:half], block[half:])])
     ints: _Ints = (values.fill_null(INVALID) if values.null_count else values).to_numpy()
     return ints
+
+
+def _to_millionths(block: pa.Array) -> pa.Array:
+    """Convert decimals of ten digits before the point and up to six after it, exactly."""
+    values = block.cast(pa.float64())
+    bounds = pc.min_max(values)
+    is_exact = bounds["min"].as_py() >= 1e9 and bounds["max"].as_py() < 1e10
+    is_exact = is_exact and pc.max(pc.binary_length(block)).as_py() <= 17
+    for letter in "eE":
+        is_exact = is_exact and not pc.any(pc.match_substring(block, letter)).as_py()
+    if not is_exact:
+        raise pa.ArrowInvalid("not exact")
+    return pc.round(pc.multiply(values, 1e6)).cast(pa.int64())
 
 
 def _match(block: pa.Array) -> _Fields:
@@ -218,11 +237,19 @@ def _to_billionths(digits: pa.Array) -> _Ints:
     return np.array(padded.cast(pa.int64()))
 
 
-def _numbers(whole: _Ints, rows: _Ints, fields: _Fields) -> Numbers:
+def _numbers(whole: _Ints, millionths: _Ints | None, rows: _Ints, fields: _Fields) -> Numbers:
+    """Join the numbers that Arrow cast, whole or as millionths, with those of some rows."""
+    billionths = np.zeros(0, dtype=np.int64)
+    if millionths is not None:
+        whole, billionths = np.divmod(millionths, 10**6)
+        is_missing = millionths == INVALID
+        whole[is_missing], billionths[is_missing] = INVALID, 0
+        billionths *= 1000
     whole[rows] = fields.whole
-    if not (fields.billionths[fields.whole != INVALID] != 0).any():
+    if not len(billionths) and (fields.billionths[fields.whole != INVALID] != 0).any():
+        billionths = np.zeros(len(whole), dtype=np.int64)
+    if not len(billionths):
         return Numbers(whole)
-    billionths = np.zeros(len(whole), dtype=np.int64)
     billionths[rows] = np.where(fields.whole == INVALID, 0, fields.billionths)
     return Numbers(whole, billionths)
 

@@ -112,7 +112,7 @@ def _parse_text(column: pa.ChunkedArray, options: ReadOptions, locate: Describe)
         return replace(times, rounded=text.rounded)
     if not n_numbers:
         return dates
-    few = n_numbers < n_dates
+    few = n_numbers <= n_dates
     times = _read_plausible(numbers) if few else read_numbers(numbers, None, locate)
     if times.description == POSITIONS:
         return times

@@ -21,7 +21,9 @@ windows = st.sampled_from(
 
 
 def interactions_of(log):
-    rows = [(user, item, rating, day * 86_400) for (user, item), (rating, day) in log.items()]
+    rows = [
+        (user, item, rating, (18_000 + day) * 86_400) for (user, item), (rating, day) in log.items()
+    ]
     columns = ["user_id", "item_id", "rating", "timestamp"]
     return read_ratings(pd.DataFrame(rows, columns=columns))
 

@@ -289,6 +289,16 @@ def test_a_damaged_time_is_quarantined_alone(damage, check, tmp_path):
     assert log.timestamp.tolist() == [1593878903 + second for second in (0, 1, 2, 4, 5)]
 
 
+def test_decimals_are_exact_among_other_text():
+    texts = ["1593878903.438", "", "1593878903.4380015", "1.5938789035E9", "x", "1593878904.000001"]
+    nanoseconds = parse([*texts, None]).ticks.tolist()
+    seconds = 1_593_878_903 * 10**9
+    assert nanoseconds == [
+        seconds + 438_000_000, INVALID, seconds + 438_001_500, seconds + 500_000_000, INVALID,
+        seconds + 1_000_001_000, INVALID,
+    ]  # fmt: skip
+
+
 def test_tables_of_pandas():
     times = pd.to_datetime(["2020-07-04 12:00:00.2", "2020-07-04 12:00:00.1"])
     for values in (times, times.tz_localize("Europe/Berlin"), times.to_pydatetime()):
