@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from rich.padding import Padding
 from rich.table import Table
@@ -36,14 +37,14 @@ def print_page(report: ReadReport, source: Path) -> None:
     console, profile = output_console(), report.profile
     if profile is None:  # the source was read in partitions, which this command does not do
         return
-    folder = f"{report.source}/"
-    findings = [line for finding in report.findings for line in _describe_finding(finding)]
+    examples = _grid(_example_rows(profile, report), wrapped=2)
+    findings = [line for finding in report.findings for line in _describe_finding(finding, report)]
     sections: dict[str, Iterable[Text | Table]] = {
-        "Files": [_grid(_file_rows(profile, folder), right=(1,))],
+        "Files": _describe_files(profile, report),
         "Columns": _describe_columns(profile),
         "Ratings": _describe_ratings(profile.ratings),
         "Times": _describe_times(profile.times),
-        "The first rows, as they were understood": [_grid(_example_rows(profile, folder))],
+        "The first rows, as they were understood": [examples],
         "Checks": findings or [Text("no row failed a check", "green")],
         "Result": _verdict(report, source),
     }
@@ -56,39 +57,49 @@ def print_page(report: ReadReport, source: Path) -> None:
                 console.print(Padding(part, (0, 0, 0, 2), expand=False))
 
 
-def _grid(rows: Iterable[Sequence[_Cell]], right: Collection[int] = ()) -> Table:
-    """Arrange rows in columns; those in `right` are aligned to the right."""
+def _grid(rows: Iterable[Sequence[_Cell]], right: Collection[int] = (), wrapped: int = -1) -> Table:
+    """Arrange rows in columns; those in `right` are aligned to the right, one may be wrapped."""
     table = Table.grid(padding=(0, 3, 0, 0))
     cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     for column in range(max(map(len, cells), default=0)):
-        table.add_column(justify="right" if column in right else "left", no_wrap=True)
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(justify=justify, no_wrap=column != wrapped)
     for row in cells:
         table.add_row(*row)
     return table
 
 
-def _file_rows(profile: LogProfile, folder: str) -> Iterator[list[str]]:
+def _describe_files(profile: LogProfile, report: ReadReport) -> Iterator[Text]:
     for group in profile.files:
-        first, last = group.first.removeprefix(folder), group.last.removeprefix(folder)
-        name = first if group.n_files == 1 else f"{group.n_files:,} files, {first} … {last}"
-        yield [name, _count(group.n_rows, "row"), group.format]
+        name = group.first
+        if group.n_files > 1:
+            last = _shorten(group.last, report)
+            name = f"{group.n_files:,} files from {_shorten(name, report)} to {last}"
+        yield Text(f"{name}: {_count(group.n_rows, 'row')}, {group.format}")
+
+
+def _shorten(text: str, report: ReadReport) -> str:
+    """Remove the path of the source from the start of a path or an example."""
+    return text.removeprefix(f"{report.source}, ").removeprefix(f"{report.source}/")
 
 
 def _describe_columns(profile: LogProfile) -> Iterator[Text | Table]:
-    notes = {
+    distinct = {
         "user_id": _count(profile.n_users, "user"),
         "item_id": _count(profile.n_items, "item"),
-        "timestamp": profile.times.unit if profile.times else "",
     }
     rows = []
     for use in profile.columns:
         kind = f"{use.type}, {use.reason}" if use.reason else use.type
-        rows.append([use.name, f"← {use.source_name}", kind, notes.get(use.name, "")])
+        rows.append([use.name, f"← {use.source_name}", kind, distinct.get(use.name, "")])
     yield _grid(rows)
     yield Text(f"not used: {', '.join(profile.unused_columns) or 'none'}", "dim")
-    fraction = profile.repeated_fraction
-    repeated = f"{fraction:.1%} of the rows have" if fraction else "no row has"
-    yield Text(f"{repeated} a later row of the same user and item", "dim")
+    rows_have = _share(profile.repeated_fraction)
+    yield Text(f"{rows_have} a later row of the same user and item", "dim")
+
+
+def _share(fraction: float) -> str:
+    return f"{fraction:.1%} of the rows have" if fraction else "no row has"
 
 
 def _describe_ratings(ratings: RatingProfile | None) -> list[Text | Table]:
@@ -115,21 +126,21 @@ def _describe_times(times: TimeProfile | None) -> list[Text | Table]:
     if times is None:
         return [Text("none: rows are taken to be in chronological order", "yellow")]
     rows = [(name, _readable(getattr(times, name))) for name in ("first", "median", "last")]
-    ties = f"{times.tied_fraction:.1%} of the rows are at the time of the user's row before; "
-    return [_grid(rows), Text(f"{ties}they keep the order of the source", "dim")]
+    order = ": their order is that of the source" if times.tied_fraction else ""
+    ties = f"{_share(times.tied_fraction)} the time of the user's row before{order}"
+    return [Text(f"from {times.unit}"), _grid(rows), Text(ties, "dim")]
 
 
 def _readable(time: str) -> str:
     return time.replace("T", " ").replace("Z", " UTC")
 
 
-def _example_rows(profile: LogProfile, folder: str) -> Iterator[list[_Cell]]:
+def _example_rows(profile: LogProfile, report: ReadReport) -> Iterator[list[_Cell]]:
     yield [Text(name, "dim") for name in ("", "user", "item", "rating", "time")]
     for row in profile.examples:
         title = row.title if row.title != str(row.item_id) else ""
-        place = row.file.removeprefix(folder) if profile.files[0].n_files > 1 else ""
         yield [
-            f"{place} {row.unit} {row.line}".strip(),
+            _shorten(f"{row.file}, {row.unit} {row.line}", report),
             str(row.user_id),
             f"{row.item_id} {title}".strip(),
             "–" if row.rating is None else f"{row.rating:g}",
@@ -137,11 +148,11 @@ def _example_rows(profile: LogProfile, folder: str) -> Iterator[list[_Cell]]:
         ]
 
 
-def _describe_finding(finding: Finding) -> Iterator[Text]:
+def _describe_finding(finding: Finding, report: ReadReport) -> Iterator[Text]:
     outcome, colour = _OUTCOMES[finding.policy]
     yield Text(f"{finding.check}: {_count(finding.n_rows, 'row')} {outcome}", colour)
     for example in finding.examples:
-        yield Text(f"  {example}")
+        yield Text(f"  {_shorten(example, report)}")
     if finding.remedy != REMEDY:
         yield Text(f"  → {spell_settings(finding.remedy, option_names())}", "dim")
 

@@ -237,7 +237,7 @@ def _describe_column(name: str, log: Interactions) -> tuple[str, str]:
     if vocabulary.ids.dtype.kind == "i":
         return "integers", ""
     ids = pa.array(vocabulary.ids, pa.string())
-    at = pc.index(pc.match_substring_regex(ids, "^(0|-?[1-9][0-9]*)$"), False).as_py()
+    at = pc.index(pc.match_substring_regex(ids, "^(0|-?[1-9][0-9]{0,17})$"), False).as_py()
     return "text", "as in the source" if at < 0 else f"such as {ids[at].as_py()!r}"
 
 
