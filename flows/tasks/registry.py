@@ -61,7 +61,8 @@ def register_and_promote(
 def save(trained: Trained, settings: Settings, run: Run) -> None:
     """Store the bundle with the run."""
     interactions = trained.split.interactions
-    configs = {"cooccurrence": settings.cooccurrence, "embeddings": settings.embeddings}
+    counting = settings.cooccurrence.resolve(trained.split.train)
+    configs = {"cooccurrence": counting, "embeddings": settings.embeddings}
     bundle = make_bundle(
         interactions.catalogue,
         trained.embeddings,

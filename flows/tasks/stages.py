@@ -72,6 +72,8 @@ def fit_stages(
 ) -> Trained:
     """Count, embed and train the session model, from scratch or starting from the champion."""
     earlier, start = (champion.counts, champion.bundle) if champion else (None, None)
+    counting = settings.cooccurrence.resolve(split.train)
+    settings = settings.model_copy(update={"cooccurrence": counting})
     counts = count(split, settings.cooccurrence, run, earlier)
     embeddings = embed(counts, split, settings, run, start)
     model, reports = train_session_model(split, embeddings, settings, run, start)
@@ -85,6 +87,7 @@ def count(
 
     Earlier counts, given by their key, are updated if they are still valid.
     """
+    config = config.resolve(split.train)
     key = _counts_key(split.train.digest, config)
     folder = cache_path("counts", key)
 
@@ -102,7 +105,7 @@ def count(
         run_cached("count co-occurrence", folder, write, child, PARTS)
         counts = co.open_blocks(folder / COUNTS).load()
         child.log_metrics(counts.summary())
-    run.log_params({"counts": key})
+    run.log_params({"counts": key, "positive_rating": config.min_rating})
     return counts
 
 

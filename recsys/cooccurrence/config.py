@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from recsys.config import Config
+
+if TYPE_CHECKING:
+    from recsys.data import Interactions
 
 
 class Window(Config):
@@ -47,13 +50,28 @@ class Window(Config):
         return 2.0**-20 if self.is_decayed else 1.0
 
 
+MinRating = float | Literal["auto"] | None
+"""See `CooccurrenceConfig.min_rating`."""
+
+
 class CooccurrenceConfig(Config):
     """Which interactions are positive, and which pairs of them count."""
 
-    min_rating: float | None = 4.0
-    """Lowest rating of a positive interaction. None counts every interaction, as does data
-    without ratings."""
+    min_rating: MinRating = "auto"
+    """Lowest rating of a positive interaction. `auto`: 0.8 of the highest of the rating scale, such
+    as 4 of 5 and 8 of 10. None counts every interaction, as does data without a scale."""
 
     window: Window | None = None
     """Count only pairs within a window. None counts all pairs of a history: X_ij is the number of
     users with both i and j."""
+
+    def resolve(self, interactions: Interactions) -> CooccurrenceConfig:
+        """These settings with the lowest positive rating of some interactions for `auto`."""
+        return self.model_copy(
+            update={"min_rating": resolve_min_rating(self.min_rating, interactions)}
+        )
+
+
+def resolve_min_rating(min_rating: MinRating, interactions: Interactions) -> float | None:
+    """The lowest positive rating of some interactions for `auto`, or what is given."""
+    return interactions.positive_rating if min_rating == "auto" else min_rating

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from recsys.config import Runtime
 from recsys.cooccurrence.blocks import CooccurrenceBlocks, write_blocks
-from recsys.cooccurrence.config import CooccurrenceConfig, Window
+from recsys.cooccurrence.config import MinRating, Window
 from recsys.cooccurrence.matrix import Cooccurrence, RowBlock
 from recsys.cooccurrence.planner import CountPlan, format_bytes, parse_bytes, plan_count
 from recsys.cooccurrence.topk import keep_top_k
@@ -17,13 +17,11 @@ from recsys.cooccurrence.weightings import WeightingConfig, weight_block
 from recsys.data import Interactions
 from recsys.errors import ConfigError
 
-_MIN_RATING = CooccurrenceConfig().min_rating
-
 
 @overload
 def count_cooccurrence(
     interactions: Interactions,
-    min_rating: float | None = ...,
+    min_rating: MinRating = ...,
     *,
     window: Window | None = ...,
     memory_limit: str | int | None = ...,
@@ -35,7 +33,7 @@ def count_cooccurrence(
 @overload
 def count_cooccurrence(
     interactions: Interactions,
-    min_rating: float | None = ...,
+    min_rating: MinRating = ...,
     *,
     window: Window | None = ...,
     memory_limit: str | int | None = ...,
@@ -46,7 +44,7 @@ def count_cooccurrence(
 
 def count_cooccurrence(
     interactions: Interactions,
-    min_rating: float | None = _MIN_RATING,
+    min_rating: MinRating = "auto",
     *,
     window: Window | None = None,
     memory_limit: str | int | None = None,
@@ -59,8 +57,8 @@ def count_cooccurrence(
 
     Args:
         interactions: user histories.
-        min_rating: lowest rating of a positive interaction; None counts every interaction, as
-            does data without ratings.
+        min_rating: lowest rating of a positive interaction; by default 0.8 of the highest of the
+            scale, such as 4 of 5. None counts every interaction, as does data without ratings.
         window: count pairs of interactions within a window instead.
         memory_limit: maximum memory to use in addition to the interactions, such as "2GB".
         folder: write X to this folder in blocks of rows, instead of keeping it in memory. An
@@ -106,7 +104,7 @@ def count_neighbours(
     interactions: Interactions,
     k: int,
     weighting: WeightingConfig | None = None,
-    min_rating: float | None = _MIN_RATING,
+    min_rating: MinRating = "auto",
     *,
     window: Window | None = None,
     runtime: Runtime | None = None,

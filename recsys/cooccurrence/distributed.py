@@ -33,7 +33,7 @@ from recsys.cooccurrence.blocks import (
     open_blocks,
     write_block,
 )
-from recsys.cooccurrence.config import CooccurrenceConfig, Window
+from recsys.cooccurrence.config import MinRating, Window
 from recsys.cooccurrence.matrix import CountMetadata, RowBlock
 from recsys.cooccurrence.planner import (
     CountPlan,
@@ -67,7 +67,7 @@ def count_on_cluster(
     source: Path | str,
     folder: Path | str,
     cluster: Client | str,
-    min_rating: float | None = CooccurrenceConfig().min_rating,
+    min_rating: MinRating = "auto",
     *,
     window: Window | None = None,
     columns: Mapping[str, str] | None = None,
@@ -87,8 +87,8 @@ def count_on_cluster(
         folder: where to write the row blocks, on storage that every worker sees under this path.
             An existing folder is replaced.
         cluster: a Dask client, or the address of a scheduler, such as "tcp://10.0.0.1:8786".
-        min_rating: lowest rating of a positive interaction; None counts every interaction, as
-            does data without ratings.
+        min_rating: lowest rating of a positive interaction; by default 0.8 of the highest of the
+            scale, such as 4 of 5. None counts every interaction, as does data without ratings.
         window: count pairs of interactions within a window instead.
         columns: names of `user_id`, `item_id`, `rating` and `timestamp` in the source.
         checks: how to handle invalid rows.
@@ -119,7 +119,7 @@ def count_on_cluster(
         submit: Submit = partial(client.submit, pure=False)  # the files may have changed
         threads, work = sum(client.nthreads().values()), Path(scratch)
         n = n_partitions or max(threads, -(-n_rows * _ROW_BYTES * 2 // limit))
-        partitions = _read_partitions(submit, groups, work, n, checks, min_rating)
+        partitions = _read_partitions(submit, groups, work, n, checks)
         on_report(merge_reports(str(source), [part.report for _, part in partitions]))
         plans, metadata, max_entries = _plan(submit, partitions, min_rating, window, limit)
         del partitions  # Dask keeps them for as long as the plans need them
@@ -161,7 +161,6 @@ def _read_partitions(
     work: Path,
     n: int,
     checks: Checks,
-    min_rating: float | None,
 ) -> list[tuple[Future[Partition], PartitionStats]]:
     """Divide the users among n partitions, of which those without rows are left out."""
     scattered = [submit(scatter_users, *group, n, work) for group in enumerate(groups)]
@@ -170,28 +169,36 @@ def _read_partitions(
         submit(collect_partition, [group[index] for group in files if index in group], checks)
         for index in sorted(set().union(*files))
     ]
-    stats = [submit(partition_stats, future, min_rating) for future in futures]
+    stats = [submit(partition_stats, future) for future in futures]
     return [(future, part.result()) for future, part in zip(futures, stats, strict=True)]
 
 
 def _plan(
     submit: Submit,
     partitions: Sequence[tuple[Future[Partition], PartitionStats]],
-    min_rating: float | None,
+    min_rating: MinRating,
     window: Window | None,
     memory_limit: int,
 ) -> tuple[list[Future[CountPlan]], CountMetadata, NDArray[np.int64]]:
     """Plan the count of each partition; also returns the maximum entries of each row of X."""
     highest = max(part.highest for _, part in partitions)
-    if not any(part.n_positives for _, part in partitions):
-        raise no_positives_error(min_rating, highest)
+    lowest = None if min_rating == "auto" or highest == -np.inf else min_rating
+    if min_rating == "auto":  # the scale of the whole log; a part without one has counts
+        found = [part.positive_rating for _, part in partitions if part.highest > -np.inf]
+        lowest = max((rating for rating in found if rating is not None), default=None)
+        lowest = None if None in found else lowest
+    positive = [
+        future
+        for future, part in partitions
+        if part.n_users and (lowest is None or part.highest >= lowest)
+    ]
+    if not positive:
+        raise no_positives_error(lowest, highest)
     used = [future for future, part in partitions if part.n_users]
     all_ids = [submit(lambda partition: partition[0].items.ids, future) for future in used]
     ids = _tree_reduce(submit, np.union1d, all_ids)
     plans = [
-        submit(plan_partition, future, ids, min_rating, window, memory_limit)
-        for future, part in partitions
-        if part.n_positives
+        submit(plan_partition, future, ids, lowest, window, memory_limit) for future in positive
     ]
     sizes = [
         submit(lambda plan: np.stack([plan.counter.item_counts, plan.counter.max_entries]), plan)
@@ -201,7 +208,7 @@ def _plan(
     metadata = CountMetadata(
         item_counts=item_counts,
         n_users=sum(part.n_users for _, part in partitions),
-        min_rating=None if highest == -np.inf else min_rating,
+        min_rating=lowest,
         items=Vocabulary(ids.result()),
         window=window,
     )
@@ -331,7 +338,7 @@ class PartitionStats(NamedTuple):
     """What the client needs to know about a partition."""
 
     n_users: int
-    n_positives: int
+    positive_rating: float | None
     highest: float  # rating; −∞ if there are none
     report: ReadReport
 
@@ -344,14 +351,11 @@ def collect_partition(files: Sequence[Path], checks: Checks) -> Partition:
     return log, replace(reports[0], make_profile=None)  # which would be sent with the log
 
 
-def partition_stats(partition: Partition, min_rating: float | None) -> PartitionStats:
+def partition_stats(partition: Partition) -> PartitionStats:
     """Summarize a partition."""
     log, report = partition
-    if log.rating is None:
-        return PartitionStats(log.n_users, len(log), -np.inf, report)
-    lowest = -np.inf if min_rating is None else min_rating
-    n_positives = int(np.count_nonzero(log.rating >= lowest))
-    return PartitionStats(log.n_users, n_positives, log.rating.max(initial=-np.inf), report)
+    highest = -np.inf if log.rating is None else log.rating.max(initial=-np.inf)
+    return PartitionStats(log.n_users, log.positive_rating, highest, report)
 
 
 def plan_partition(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from recsys.config import Runtime, available_threads
-from recsys.cooccurrence.config import Window
+from recsys.cooccurrence.config import MinRating, Window, resolve_min_rating
 from recsys.cooccurrence.matrix import (
     CountMetadata,
     CsrBuffers,
@@ -226,7 +226,7 @@ class CountPlan:
 
 def plan_count(
     interactions: Interactions,
-    min_rating: float | None,
+    min_rating: MinRating,
     *,
     window: Window | None = None,
     memory_limit: int | None = None,
@@ -236,6 +236,7 @@ def plan_count(
     """Plan a count; the arguments and errors are those of `count_cooccurrence`."""
     from recsys.cooccurrence.counters import set_counter, window_counter
 
+    min_rating = resolve_min_rating(min_rating, interactions)
     histories, timestamp = positive_events(interactions, min_rating, allow_empty=allow_empty)
     n_users, n_items = interactions.n_users, interactions.n_items
     threads = available_threads(runtime)

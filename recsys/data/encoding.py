@@ -9,8 +9,6 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys import columns as names
@@ -19,6 +17,7 @@ from recsys.data.catalogue import ItemTable, build_catalogue
 from recsys.data.ids import EncodedColumn, encode_ids
 from recsys.data.interactions import Interactions, lengths_to_offsets
 from recsys.data.options import ReadOptions
+from recsys.data.ratings import find_scale, parse_ratings
 from recsys.data.tables import EncodedTable, RawTable, Times
 from recsys.data.times import parse_times
 from recsys.vocabulary import Vocabulary
@@ -52,39 +51,22 @@ def encode(table: RawTable, options: ReadOptions = ReadOptions()) -> EncodedTabl
     with ThreadPoolExecutor() as pool:
         user = pool.submit(encode_column, names.USER_ID)
         item = pool.submit(encode_column, names.ITEM_ID)
-        rating = pool.submit(parse_ratings, columns.get(names.RATING))
+        rating = pool.submit(parse_ratings, columns.get(names.RATING), options)
         describe = partial(table.describe, column=names.TIMESTAMP)
         timestamp = pool.submit(parse_times, columns.get(names.TIMESTAMP), options, describe)
     return EncodedTable(user.result(), item.result(), rating.result(), timestamp.result())
 
 
-def parse_ratings(column: pa.ChunkedArray | None) -> NDArray[np.float32] | None:
-    """Convert ratings, [n], to float32; NaN if one is missing or cannot be parsed."""
-    if column is None:
-        return None
-    if _is_number(column.type):
-        return _to_numpy(column.cast(pa.float32(), safe=False), np.nan)
-    text: pd.Series[Any] = column.to_pandas()
-    return pd.to_numeric(text, errors="coerce").to_numpy(np.float32)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    types = pa.types
-    tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
-    return any(test(kind) for test in tests)
-
-
-def _to_numpy(column: pa.ChunkedArray, missing: float) -> NDArray[Any]:
-    values: NDArray[Any] = (column.fill_null(missing) if column.null_count else column).to_numpy()
-    return values
-
-
 def build_interactions(
-    table: EncodedTable, mask: NDArray[np.bool_] | None, item_table: ItemTable | None
+    table: EncodedTable,
+    mask: NDArray[np.bool_] | None,
+    item_table: ItemTable | None,
+    scale: tuple[float, float] | None = None,
 ) -> tuple[Interactions, NDArray[Any]]:
     """Select rows (all if `mask` is None) and sort them by user, timestamp and input order.
 
-    Return them with their positions in `table`, whose codes are overwritten to save memory.
+    Return them with their positions in `table`, whose codes are overwritten to save memory. The
+    scale of ratings is found if it is not given.
     """
     selected = None if mask is None else np.flatnonzero(mask)
 
@@ -106,6 +88,7 @@ def build_interactions(
         users=users,
         items=items,
         catalogue=build_catalogue(items, item_table),
+        scale=scale or find_scale(rating),
     )
     return interactions, order if selected is None else selected[order]
 

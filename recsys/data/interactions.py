@@ -53,6 +53,8 @@ class Interactions:
     items: Vocabulary
     catalogue: pd.DataFrame
     """One row per item in index order: `item_id`, `title` and any other columns of the source."""
+    scale: tuple[float, float] | None = None
+    """Lowest and highest rating of the whole log; None without ratings, or if they are counts."""
 
     def __post_init__(self) -> None:
         _check_rows(self)
@@ -74,6 +76,16 @@ class Interactions:
     def history_lengths(self) -> NDArray[np.int64]:
         """Number of rows of each user, [n_users]."""
         return np.diff(self.user_offsets)
+
+    @property
+    def positive_rating(self) -> float | None:
+        """Lowest rating of a positive interaction: 0.8 of the highest of the scale.
+
+        None if every interaction is positive, as without a scale.
+        """
+        if self.rating is None or self.scale is None or self.scale[1] <= 0:
+            return None
+        return 0.8 * self.scale[1]
 
     def history(self, user: int) -> NDArray[np.int32]:
         """Item indices of one user, oldest first, [length]."""
@@ -189,7 +201,9 @@ def save_interactions(interactions: Interactions, folder: Path) -> Path:
         users = pd.DataFrame({columns.USER_ID: interactions.users.ids})
         users.to_parquet(tmp_path / "users.parquet", index=False)
         interactions.catalogue.to_parquet(tmp_path / "catalogue.parquet", index=False)
-        write_manifest(tmp_path, format=FORMAT, digest=interactions.digest)
+        write_manifest(
+            tmp_path, format=FORMAT, digest=interactions.digest, scale=interactions.scale
+        )
     return folder
 
 
@@ -206,6 +220,7 @@ def load_interactions(folder: Path) -> Interactions:
     users = Vocabulary(pd.read_parquet(folder / "users.parquet")[columns.USER_ID].to_numpy())
     catalogue = pd.read_parquet(folder / "catalogue.parquet")
     lengths = np.bincount(events["user_index"], minlength=len(users))
+    scale = manifest.get("scale")
     return Interactions(
         user_index=events["user_index"],
         item_index=events["item_index"],
@@ -215,6 +230,7 @@ def load_interactions(folder: Path) -> Interactions:
         users=users,
         items=Vocabulary(catalogue[columns.ITEM_ID].to_numpy()),
         catalogue=catalogue,
+        scale=None if scale is None else (scale[0], scale[1]),
     )
 
 

@@ -107,7 +107,7 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
     # Validate single rows, sort the valid ones, and validate them together.
     encoded = encode(validator.table, options)
     encoded, mask = validator.apply_rules(encoded)
-    log, positions = build_interactions(encoded, mask, validator.item_table)
+    log, positions = build_interactions(encoded, mask, validator.item_table, validator.scale)
     duplicate = has_later_duplicate(log.item_index, log.user_offsets, log.n_items)
     reason = "has a later row of the same user and item"
     if validator.apply_policy("duplicate", positions[duplicate], reason):

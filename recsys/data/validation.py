@@ -22,6 +22,7 @@ from recsys.data.ids import MISSING, EncodedColumn
 from recsys.data.interactions import TimestampLike, to_unix
 from recsys.data.layouts import LAYOUTS, Layout
 from recsys.data.quarantine import QuarantineFile, rows_left_out
+from recsys.data.ratings import Sentinel, find_sentinel, settle_scale
 from recsys.data.report import (
     EXPECTED,
     N_EXAMPLES,
@@ -53,8 +54,13 @@ class Checks(Config):
     id_type: LenientPolicy = "quarantine"
     """An id that is not an integer, in a column in which at least nine of ten rows have one. If it
     is kept, all ids of the column are text."""
+    missing_rating: Policy = "quarantine"
+    """An empty rating, or one of `missing_ratings`."""
     bad_rating: Policy = "quarantine"
     """A rating that is not a finite number."""
+    sentinel_rating: LenientPolicy = "error"
+    """A rating outside of all others that is usual for a missing one, such as -1, 0 or 99, where
+    no scale is declared."""
     rating_scale: LenientPolicy = "quarantine"
     """A rating outside `scale`."""
     bad_timestamp: Policy = "quarantine"
@@ -111,6 +117,13 @@ def _is_exact(times: Times, validator: RowValidator) -> _Mask | None:  # noqa: A
     return None if times.rounded is None else ~times.rounded
 
 
+def _is_inside(rating: NDArray[np.float32], validator: RowValidator) -> _Mask | None:
+    if validator.scale is not None:
+        return None
+    validator.sentinel = find_sentinel(rating)
+    return None if validator.sentinel is None else rating != validator.sentinel.value
+
+
 @dataclass(frozen=True)
 class Rule:
     """A condition on the values of one column."""
@@ -121,7 +134,7 @@ class Rule:
     is_valid: Callable[[Any, RowValidator], _Mask | None]
     """Which rows are valid, [n], given the column of `EncodedTable`; None if it does not apply."""
     message: str
-    """What is wrong with a value that is not valid; may refer to `{scale}`."""
+    """What is wrong with a value that is not valid; may refer to `{scale}` and `{sentinel}`."""
     remedy: str = REMEDY
 
 
@@ -131,12 +144,15 @@ _OUTLYING = "is many years away from the other times"
 _DECLARE = "correct or remove them, set time_unit or time_format"
 _WRITE_OUT = "write times as whole numbers, such as 1593878903 for 1.59388E+09"
 _OFF_SCALE = "is not a rating from {scale[0]:g} to {scale[1]:g}"
+_OUTSIDE = "is outside of the other ratings, from {sentinel.low:g} to {sentinel.high:g}"
 _NOT_LISTED = "is not in the catalogue"
 
 RULES: Final = (
     Rule("missing_id", names.USER_ID, lambda ids, _: ids.rows_where(ids.is_id), "is not an id"),
     Rule("missing_id", names.ITEM_ID, lambda ids, _: ids.rows_where(ids.is_id), "is not an id"),
-    Rule("bad_rating", names.RATING, lambda rating, _: np.isfinite(rating), "is not a number"),
+    Rule("missing_rating", names.RATING, lambda rating, _: ~np.isnan(rating), "is no rating"),
+    Rule("bad_rating", names.RATING, lambda rating, _: ~np.isinf(rating), "is not a number"),
+    Rule("sentinel_rating", names.RATING, _is_inside, _OUTSIDE, "{sentinel.remedy}"),
     Rule("rating_scale", names.RATING, _is_on_scale, _OFF_SCALE, "set scale"),
     Rule("bad_timestamp", names.TIMESTAMP, lambda t, _: t.ticks != INVALID, _NOT_TIME, _DECLARE),
     Rule("negative_time", names.TIMESTAMP, lambda t, _: t.ticks >= 0, "is before 1970"),
@@ -175,7 +191,9 @@ class RowValidator:
         item_table: ItemTable | None = None,
     ) -> None:
         self.table, self.source, self.checks, self.item_table = table, source, checks, item_table
-        self.scale = checks.scale or layout.scale
+        self.layout = layout
+        self.scale = checks.scale
+        self.sentinel: Sentinel | None = None
         self.now: int = math.ceil(time.time()) if checks.now is None else to_unix(checks.now)
         self.findings: list[Finding] = []
         self.reasons: list[tuple[str, str]] = []
@@ -204,6 +222,7 @@ class RowValidator:
         """
         mask = np.ones(self.table.n_rows, dtype=np.bool_)
         refused: dict[str, _Mask] = {}
+        self.scale = settle_scale(table.rating, self.checks.scale, self.layout.scale)
         for rule in RULES:
             self._apply_rule(rule, table, mask, refused)
         table = replace(
@@ -212,6 +231,11 @@ class RowValidator:
             item_id=self._settle_ids(names.ITEM_ID, table.item_id, mask),
         )
         self._apply_rule(_IN_CATALOGUE, table, mask, refused)
+        if not mask.any():
+            raise DataError(
+                f"{self.source}: no row is left: {'; '.join(map(str, self.findings))}; correct "
+                "them, or name the layout or the columns"
+            )
         return table, None if mask.all() else mask
 
     def _apply_rule(
@@ -229,8 +253,11 @@ class RowValidator:
         else:
             refused[rule.column] = broken | refused.get(rule.column, np.False_)
             positions = np.flatnonzero(broken & mask)
-        message = rule.message.format(scale=self.scale)
-        if self.apply_policy(rule.check, positions, message, rule.column, rule.remedy):
+        message, remedy = (
+            text.format(scale=self.scale, sentinel=self.sentinel)
+            for text in (rule.message, rule.remedy)
+        )
+        if self.apply_policy(rule.check, positions, message, rule.column, remedy):
             mask[positions] = False
 
     def _settle_ids(self, column: str, ids: EncodedColumn, mask: _Mask) -> EncodedColumn:

@@ -58,8 +58,8 @@ def test_few_changes(before, data, window):
             after[key] = (8.0 - rating if key != (2, 3) else 4.0, day)
     after |= data.draw(st.dictionaries(st.just((7, 8)), st.just((4.5, 1))))  # a new user and item
     old, new = interactions_of(before), interactions_of(after)
-    counts = count_cooccurrence(old, window=window)
-    check(update_cooccurrence(counts, old, new), count_cooccurrence(new, window=window))
+    counts = count_cooccurrence(old, 4.0, window=window)
+    check(update_cooccurrence(counts, old, new), count_cooccurrence(new, 4.0, window=window))
 
 
 def test_only_changed_users_are_counted(monkeypatch):
