@@ -138,6 +138,8 @@ def _to_arrow(values: pd.Series[Any], name: str) -> tuple[Any, list[str]]:
             times = pd.to_datetime(values, utc=True).dt.tz_convert(None)
             array = pa.array(times, from_pandas=True)
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            return _objects_to_text(values.astype(object), name)
         if values.dtype != object:
             raise DataError(
                 f"the table, column {name!r}: is of type {values.dtype}, which Arrow does not "
@@ -240,13 +242,15 @@ def convert(
     column: pa.ChunkedArray, name: str, target: pa.DataType | None, where: str
 ) -> pa.ChunkedArray:
     """Convert a column to the type of `unite_types`."""
-    column = _decode(column, name, where)
-    if target is None or column.type == target:
-        return column
     try:
+        column.validate(full=True)
+        column = _decode(column, name, where)
+        if target is None or column.type == target:
+            return column
         return (_cast_to_text(column) if is_text(target) else column).cast(target)
     except pa.ArrowException as error:
-        raise DataError(f"{where}: cannot be converted to {target}: {error}") from error
+        wanted = f" as {target}" if target else ""
+        raise DataError(f"{where}: cannot be read{wanted}: {error}") from error
 
 
 def _decode(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
@@ -259,7 +263,9 @@ def _decode(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
     if pa.types.is_dictionary(column.type):
         column = _decode_dictionary(column, name in _IDS)
     if pa.types.is_floating(column.type):
+        kind = column.type
         _require_digits(column, name, where)
+        column = column.cast(pa.float32()) if kind == pa.float16() else column
         if pc.any(pc.is_nan(column)).as_py():
             column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     return column
@@ -316,9 +322,11 @@ def _map_chunks(
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type of a decoded column; dates are times at midnight."""
+    """The type of a column of a dictionary; dates are times at midnight."""
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return _plain(kind.value_type)
+    if kind == pa.float16():
+        return pa.float32()
     if pa.types.is_date(kind):
         return pa.timestamp("s" if kind == pa.date32() else "ms")
     return kind

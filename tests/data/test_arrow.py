@@ -92,7 +92,8 @@ def test_encoded_ids_are_the_same_whatever_their_dictionary():
     ids=str,
 )
 def test_ratings_of_each_type(kind, values):
-    interactions, _ = read(table_of(rating=pa.array(values, kind)))
+    interactions, report = read(table_of(rating=pa.array(values, kind)))
+    assert report.make_profile().ratings.highest == 5.0
     assert interactions.rating.tolist() == [4.0, 5.0, 3.0]
 
 
@@ -304,6 +305,13 @@ def test_objects_of_several_types_are_text(values, expected, types):
     assert file.format == f"pandas table{told}"
 
 
+def test_text_in_another_encoding_is_refused():
+    latin = pa.array([b"caf\xe9", b"b", b"b"]).view(pa.string())
+    for ids in (latin, latin.dictionary_encode()):
+        with pytest.raises(DataError, match=r"column 'user_id': cannot be read .*UTF8"):
+            read(table_of(user_id=ids))
+
+
 @pytest.mark.parametrize("value", [[1, 2], {"a": 1}, b"a", (1,), np.arange(2)], ids=str)
 def test_objects_that_are_no_ids_are_refused(value):
     frame = table_of().to_pandas()
@@ -318,6 +326,7 @@ def test_objects_that_are_no_ids_are_refused(value):
         (pd.array([1, 2, 1], "Int64"), [1, 2]),
         (pd.Categorical([2, 1, 2]), [1, 2]),
         (pd.Categorical(["b", "a", "b"]), ["a", "b"]),
+        (pd.Categorical([1, "a", 1]), ["1", "a"]),
         (pd.arrays.SparseArray([0, 1, 0]), [0, 1]),
         (pd.array(["a", "b", "a"], "string[python]"), ["a", "b"]),
     ],
