@@ -193,21 +193,21 @@ class _TextFile:
 
         def lines() -> Iterator[str]:
             for line in self._lines():
-                record.append(line.replace(self.dialect.separator, separator))
+                record.append(line if is_short else line.replace(long, UNIT_SEPARATOR))
                 yield record[-1]
 
-        separator = self.dialect.separator if len(self.dialect.separator) == 1 else UNIT_SEPARATOR
+        long, is_short = self.dialect.separator, len(self.dialect.separator) == 1
+        separator = long if is_short else UNIT_SEPARATOR
+        n_columns, used = len(self.dialect.names), list(selected.values())
         reader = csv.reader(lines(), delimiter=separator, strict=True)
         continued: list[int] = []
-        usual: list[str] = []
         start = 1
         try:
             for fields in reader:
-                if start > self.dialect.header_line and len(record) == 1 and not usual:
-                    usual = fields
                 for number, line in enumerate(record[1:], start + 1):
                     continued.append(number)
-                    if _could_be_row(line.split(separator), usual, selected, self.dialect.names):
+                    others = line.split(separator)
+                    if len(others) == n_columns and _are_alike(others, fields, used):
                         raise DataError(
                             f"{self.source}, line {start}: a quotation mark opens a text that goes "
                             f"on in line {number}, which could be a row of its own; close the mark "
@@ -256,11 +256,9 @@ class _TextFile:
         return np.array([n for n in gaps if n > self.dialect.header_line], dtype=np.int64)
 
 
-def _could_be_row(
-    fields: list[str], usual: list[str], selected: Mapping[str, int], header: Sequence[str]
-) -> bool:
-    """Whether a line has as many columns as a row, with numbers where the usual row has them."""
-    if len(fields) != len(header):
-        return False
-    pairs = [(fields[i], usual[i] if usual else "") for i in selected.values()]
-    return all(is_number(field) or (field and not is_number(like)) for field, like in pairs)
+def _are_alike(fields: Sequence[str], others: Sequence[str], used: Sequence[int]) -> bool:
+    """Whether the fields at some positions are numbers wherever those of another row are."""
+    return all(
+        is_number(fields[i]) or (fields[i] != "" and not (i < len(others) and is_number(others[i])))
+        for i in used
+    )

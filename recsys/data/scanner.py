@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import codecs
 import io
-import re
 from typing import IO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.data.dialect import UNIT_SEPARATOR, Dialect
 
@@ -31,20 +31,19 @@ class Scanner(io.RawIOBase):
     def __init__(self, content: IO[bytes], dialect: Dialect, check_quotes: bool) -> None:
         super().__init__()
         self.content = content
-        self.separator = UNIT_SEPARATOR if len(dialect.separator) > 1 else dialect.separator
+        separator = dialect.separator.encode()
+        self._long_separator = separator if len(separator) > 1 else b""
+        self.separator = UNIT_SEPARATOR if self._long_separator else dialect.separator
         self.has_padding = False
         is_utf8 = dialect.encoding in ("utf-8", "utf-8-sig")
         self._decoder = None if is_utf8 else codecs.getincrementaldecoder(dialect.encoding)()
-        self._long_separator = dialect.separator.encode() if len(dialect.separator) > 1 else b""
         self._converts = bool(self._decoder or self._long_separator)
         self._held_back = b""
         self._check_quotes = check_quotes
-        self._line = b""  # the beginning of the line that the next block continues
+        self._line = b"\n"  # the beginning of the line that the next block continues
         self._last = b"\n"
-        end = rb"\r\n" + re.escape(self.separator.encode())
-        self._uncertain = re.compile(
-            rb'(?:\A|[%b])"(?:[^"\r\n]++|"")*+(?:"(?![%b"]|\Z)|[\r\n]|\Z)' % (end, end)
-        )
+        self._around_quotes = np.zeros(256, dtype=np.bool_)
+        self._around_quotes[list(b'\r\n"' + self.separator.encode())] = True
 
     def readable(self) -> bool:  # noqa: D102
         return True
@@ -80,11 +79,27 @@ class Scanner(io.RawIOBase):
                 return text
 
     def _watch_quotes(self, block: bytes) -> None:
-        if b'"' in block or self._line:
-            lines = self._line + block
-            end = max(lines.rfind(b"\n"), lines.rfind(b"\r")) + 1 if block else len(lines)
-            if self._uncertain.search(lines, 0, end):
-                raise UncertainQuotesError
+        """Check the lines that end in a block."""
+        if b'"' in block or b'"' in self._line:
+            lines = self._line + (block or b"\n")
+            end = max(lines.rfind(b"\n"), lines.rfind(b"\r"))
+            self._require_certain(np.frombuffer(lines[: end + 1], np.uint8))
             self._line = lines[end:]
+        elif (end := max(block.rfind(b"\n"), block.rfind(b"\r"))) >= 0:
+            self._line = block[end:]
         else:
-            self._line = block[max(block.rfind(b"\n"), block.rfind(b"\r")) + 1 :]
+            self._line += block
+
+    def _require_certain(self, text: NDArray[np.uint8]) -> None:
+        """Check that marks open after and close before a separator, a line end or another mark."""
+        marks = np.flatnonzero(text == ord('"'))
+        opening, closing = marks[::2], marks[1::2]
+        line_ends = np.flatnonzero((text == ord("\n")) | (text == ord("\r")))
+        within_quotes = np.searchsorted(marks, line_ends) % 2 == 1
+        is_certain = (
+            not within_quotes.any()
+            and self._around_quotes[text[opening - 1]].all()
+            and self._around_quotes[text[closing + 1]].all()
+        )
+        if not is_certain:
+            raise UncertainQuotesError

@@ -53,6 +53,13 @@ def test_quoted_line_breaks_are_read(read):
     assert table.files[0].lines_of(pd.Series([0, 1, 2, 3]).to_numpy()).tolist() == [2, 4, 6, 8]
 
 
+def test_a_log_whose_texts_all_have_line_breaks_is_read(read):
+    rows = "".join(f'u{row},i{row},"fine,\nreally, fine"\n' for row in range(9))
+    values, table = read("log.csv", "user_id,item_id,review\n" + rows)
+    assert values["user_id"] == [f"u{row}" for row in range(9)]
+    assert table.files[0].lines_of(np.array([8])).tolist() == [18]
+
+
 QUOTES = {
     "not closed": ('user_id,item_id\n1,2\n3,"4\n5,6\n', "line 3: a quotation mark is not closed"),
     "followed": ('user_id,item_id\n1,2\n"3"4,4\n5,6\n', "line 3: a quotation mark is not closed"),
