@@ -122,6 +122,19 @@ def test_more_partitions_than_users(client, small_log, tmp_path, assert_equal):
     assert_equal_counts(blocks, expected, assert_equal)
 
 
+def test_parts_of_different_types(client, small_log, tmp_path, assert_equal):
+    """Ids that are integers in one file and text in another are text in both."""
+    folder = tmp_path / "log"
+    for user, rows in small_log.groupby("user_id"):
+        (folder / f"user_id={user:03}").mkdir(parents=True)
+        part = rows.drop(columns="user_id").astype({"item_id": int if user == 1 else str})
+        part.to_parquet(folder / f"user_id={user:03}" / "part.parquet")
+    expected = count_cooccurrence(read_ratings(folder))
+    blocks = count_on_cluster(folder, tmp_path / "counts", client, n_partitions=3)
+    assert blocks.items.ids.tolist() == ["10", "20", "30", "40", "50"]
+    assert_equal_counts(blocks, expected, assert_equal)
+
+
 def test_interactions_without_ratings_or_timestamps(client, small_log, tmp_path, assert_equal):
     events = small_log.rename(columns={"item_id": "film"})[["user_id", "film"]]
     events.to_parquet(tmp_path / "events.parquet")
