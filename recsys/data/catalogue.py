@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys import columns as names
-from recsys.data.dialect import UNIT_SEPARATOR, detect_encoding, header_separator
+from recsys.data.dialect import UNIT_SEPARATOR, detect_encoding, header_separator, require_encoding
 from recsys.data.files import READ_ERRORS, FileStore
 from recsys.data.ids import parse_integers, to_bool
 from recsys.data.layouts import TableFormat
@@ -66,8 +66,12 @@ def build_catalogue(items: Vocabulary, source: ItemTable | None) -> pd.DataFrame
     return rows.assign(**{names.TITLE: titles.astype(str)}).rename_axis(names.ITEM_ID).reset_index()
 
 
-def read_item_table(files: FileStore, name: str, form: TableFormat) -> ItemTable:
+def read_item_table(
+    files: FileStore, name: str, form: TableFormat, encoding: str | None = None
+) -> ItemTable:
     """Read a table of items, all columns as text and without blank lines.
+
+    It is UTF-8, or else in `encoding` or Latin-1, if its layout may be.
 
     Raises:
         DataError: The file is broken, is not text of this format, or lacks a column.
@@ -75,12 +79,7 @@ def read_item_table(files: FileStore, name: str, form: TableFormat) -> ItemTable
     source = files.describe(name)
     try:
         with files.open(name) as content:
-            table = _parse(content, form)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{source}: byte {error.object[error.start]:#04x} is not utf-8 text; "
-            "save the file in that encoding"
-        ) from error
+            table = _parse(content.read(), form, encoding, source)
     except pd.errors.EmptyDataError as error:
         raise DataError(f"{source}: the file is empty") from error
     except READ_ERRORS as error:
@@ -101,9 +100,13 @@ def read_item_table(files: FileStore, name: str, form: TableFormat) -> ItemTable
     return ItemTable(table, source)
 
 
-def _parse(content: IO[bytes], form: TableFormat) -> pd.DataFrame:
-    data = content.read()
-    text = data.decode(detect_encoding(io.BytesIO(data), form, None))
+def _parse(data: bytes, form: TableFormat, declared: str | None, source: str) -> pd.DataFrame:
+    encoding = detect_encoding(io.BytesIO(data), form, None)
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        require_encoding(io.BytesIO(data), declared or encoding, source)
+        text = data.decode(declared or encoding)
     separator = form.separator if form.names else header_separator(text, form.separator)
     if len(separator) > 1:  # pandas reads it ten times slower than one of a single byte
         text, separator = text.replace(separator, UNIT_SEPARATOR), UNIT_SEPARATOR

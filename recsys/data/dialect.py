@@ -246,6 +246,7 @@ def _names_without_header(
         raise DataError(
             f"{where}: {separator.join(first)!r} has {len(first)} columns instead of {expected} "
             f"({', '.join(form.names)}); {_REMEDY}"
+            + (", or write one pair per line" if expected == _PAIR else "")
         )
     if is_text and others and all(is_number(field) for row in others for field in row[:2]):
         raise DataError(
@@ -258,7 +259,7 @@ def _names_without_header(
 def _ends_with_separator(columns: Sequence[str], rows: list[list[str]], where: str) -> bool:
     """Whether rows have an empty column more than the header; refuse rows that are shifted."""
     wider = [row for row in rows if len(row) == len(columns) + 1]
-    if 2 * len(wider) <= len(rows):
+    if len(columns) == 1 or 2 * len(wider) <= len(rows):
         return False
     is_index = [_unquote(row[0]) for row in wider] == [str(i) for i in range(len(wider))]
     if any(row[-1] for row in wider) or (is_index and len(wider) > 1):

@@ -131,7 +131,7 @@ def _open(
     table = read_files(detected, options)
     item_table = None
     if detected.catalogue is not None:
-        item_table = read_item_table(files, detected.catalogue, layout.catalogue)
+        item_table = read_item_table(files, detected.catalogue, layout.catalogue, options.encoding)
     is_movielens = set(table.source_names.values()) <= set(MOVIELENS)
     if layout.ratings.names is None and not is_movielens:
         layout = LAYOUTS["csv"]  # which promises nothing about ids and ratings

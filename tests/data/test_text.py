@@ -195,6 +195,18 @@ def test_a_catalogue_may_be_utf8_in_a_layout_of_latin1(tmp_path):
         assert log.catalogue["title"].tolist() == ["Été", "Amour été"]
 
 
+def test_a_catalogue_may_have_the_declared_encoding(tmp_path):
+    (tmp_path / "ratings.csv").write_bytes(b"userId,movieId\n\xe9,10\n\xe9,11\n")
+    for encoding in ("utf-8", "latin-1"):
+        (tmp_path / "movies.csv").write_bytes("movieId;title\n10;Été\n11;b\n".encode(encoding))
+        log = read_ratings(tmp_path, encoding="latin-1", on_report=lambda report: None)
+        assert log.catalogue["title"].tolist() == ["Été", "b"]
+        assert log.users.ids.tolist() == ["é"]
+    (tmp_path / "ratings.csv").write_text("userId,movieId\n1,10\n1,11\n")
+    with pytest.raises(DataError, match=r"movies\.csv, line 2: byte 0xc9 is not utf-8 text"):
+        read_ratings(tmp_path)
+
+
 def test_latin1_is_found_late_in_a_file_that_may_be(read):
     text = "".join(f"u{row}::é::5::100\n" for row in range(20_000)).encode("latin-1")
     ascii_first = b"".join(b"v%d::1::5::100\n" % row for row in range(20_000))
