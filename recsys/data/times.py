@@ -96,7 +96,10 @@ def _parse_typed(column: pa.ChunkedArray) -> Times:
         times = _parse_typed(column.cast(pa.timestamp("s" if kind == pa.date32() else "ms")))
         return replace(times, description="dates, read as UTC")
     zone = "without a time zone, read as UTC" if kind.tz is None else f"with time zone {kind.tz}"
-    return Times(to_ints(column), PER_SECOND[kind.unit], f"timestamps {zone}")
+    per_second, ticks = PER_SECOND[kind.unit], to_ints(column)
+    if 0 < ticks.max(initial=0) < 31 * DAY * per_second:
+        zone += "; all are in January 1970, as if numbers were converted with a wrong unit"
+    return Times(ticks, per_second, f"timestamps {zone}")
 
 
 def _parse_text(column: pa.ChunkedArray, options: ReadOptions, locate: Describe) -> Times:

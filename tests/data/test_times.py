@@ -131,6 +131,13 @@ def test_types_of_arrow(values, kind, expected):
     assert written(parse([*values, None], kind)) == [expected, None]
 
 
+def test_timestamps_that_were_converted_with_a_wrong_unit_are_told():
+    wrong = pd.to_datetime([1593878903, 1593878904])  # as nanoseconds
+    assert "January 1970" in parse(pa.array(wrong)).description
+    right = pd.to_datetime([1593878903, 1593878904], unit="s")
+    assert parse(pa.array(right)).description == "timestamps without a time zone, read as UTC"
+
+
 @pytest.mark.parametrize(
     "values", [[dt.time(1)], [dt.timedelta(1)], [True], [b"x"], [[1]], [{"a": 1}]]
 )
