@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys.errors import BundleError
+from recsys.errors import BundleError, ConfigError
 
 MANIFEST = "manifest.json"
 
@@ -47,9 +47,15 @@ def atomic_file(target: Path) -> Iterator[Path]:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Write a folder atomically: it is moved to `target` if the block ends without an error.
 
-    An existing folder is replaced. Readers see the old folder, the new one or, for an instant,
-    none, but never a mixture. Missing parent folders are created. Yields an empty temporary folder.
+    An existing folder is replaced if it is empty, or if all its files are in its manifest. Readers
+    see the old folder, the new one or, for an instant, none, but never a mixture. Missing parent
+    folders are created. Yields an empty temporary folder.
+
+    Raises:
+        ConfigError: There is a file at the path, or a folder with other files.
     """
+    target = Path(os.path.realpath(target))
+    _require_own(target)
     with _temporary_folder(target) as folder:
         tmp_path = Path(folder, "new")
         tmp_path.mkdir()
@@ -60,6 +66,32 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             target.replace(Path(folder, "old"))
         tmp_path.replace(target)
+
+
+def require_new(path: Path) -> Path:
+    """Return the path of a new file; raise a `ConfigError` if something exists there."""
+    if os.path.lexists(path):
+        raise ConfigError(f"{path} already exists: name a new file, or remove it")
+    return path
+
+
+def _require_own(folder: Path) -> None:
+    """Raise a `ConfigError` if a folder has files that are not in its manifest."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: name a new folder, or remove it")
+    known: set[str] = set()
+    for manifest in (MANIFEST, f"_{MANIFEST}"):
+        with suppress(BundleError):
+            files = read_json(folder / manifest).get("files")
+            if isinstance(files, dict) and all("sha256" in record for record in files.values()):
+                known |= {manifest, *files}
+    for path in folder.rglob("*"):
+        is_folder = path.is_dir() and not path.is_symlink()
+        if not is_folder and path.relative_to(folder).as_posix() not in known:
+            raise ConfigError(
+                f"{path} is in the folder that would be replaced, but not in its manifest: name a "
+                f"new folder instead of {folder}, or remove it"
+            )
 
 
 def _temporary_folder(target: Path) -> tempfile.TemporaryDirectory[str]:

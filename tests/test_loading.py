@@ -8,7 +8,7 @@ import pytest
 from recsys.errors import BundleError
 from recsys.loading import AutoReloader
 from recsys.recommender.bundle import save_bundle
-from recsys.storage import write_json
+from recsys.storage import read_json, write_json
 
 
 @pytest.fixture
@@ -55,7 +55,8 @@ def test_invalid_bundle_is_logged_and_not_used(bundle, folder, tmp_path, caplog,
         if damage == "gone":
             shutil.rmtree(folder)
         elif damage == "newer":
-            write_json(folder / "manifest.json", {"format_version": 99, "files": {}})
+            manifest = read_json(folder / "manifest.json")
+            write_json(folder / "manifest.json", {**manifest, "format_version": 99})
         else:
             content = bytearray((folder / "embeddings.safetensors").read_bytes())
             content[-1] ^= 1

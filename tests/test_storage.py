@@ -4,12 +4,13 @@ import json
 import numpy as np
 import pytest
 
-from recsys.errors import BundleError
+from recsys.errors import BundleError, ConfigError
 from recsys.storage import (
     atomic_file,
     atomic_folder,
     read_arrays,
     read_json,
+    require_new,
     sha256_of,
     verify_manifest,
     write_arrays,
@@ -75,10 +76,47 @@ def test_a_folder_appears_complete(tmp_path):
 
 def test_a_folder_replaces_the_old_one_with_all_its_files(tmp_path):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old").touch()
-    with atomic_folder(tmp_path / "out") as path:
-        (path / "new").touch()
-    assert names(tmp_path) == ["out", "out/new"]
+    (tmp_path / "link").symlink_to("out")
+    for name in ("old", "new"):
+        with atomic_folder(tmp_path / "link") as path:
+            (path / name).touch()
+            write_manifest(path)
+    assert names(tmp_path) == ["link", "out", "out/manifest.json", "out/new"]
+    assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("where", ["out/mine", "out/sub/mine", "out", "out/link"])
+def test_a_folder_with_files_of_others_is_not_replaced(tmp_path, where):
+    mine = tmp_path / where
+    if where != "out":
+        with atomic_folder(tmp_path / "out") as path:
+            (path / "old").touch()
+            write_manifest(path)
+    mine.parent.mkdir(exist_ok=True)
+    if where == "out/link":
+        mine.symlink_to(tmp_path)
+    else:
+        mine.write_text("mine")
+    before = names(tmp_path)
+    with pytest.raises(ConfigError, match=f"{mine} is .*name a new folder"):
+        killed_half_way(atomic_folder(tmp_path / "out"), "new")
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", ['{"files": {"mine": {}}}', '{"files": ["mine"]}', "{", "{}"])
+def test_a_manifest_of_something_else_says_nothing(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(content)
+    (tmp_path / "mine").touch()
+    with pytest.raises(ConfigError, match="not in its manifest"):
+        killed_half_way(atomic_folder(tmp_path), "new")
+    assert (tmp_path / "mine").exists()
+
+
+def test_a_new_file_replaces_nothing(tmp_path):
+    assert require_new(tmp_path / "x") == tmp_path / "x"
+    (tmp_path / "x").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="already exists: name a new file"):
+        require_new(tmp_path / "x")
 
 
 @pytest.mark.parametrize("is_there", [False, True])
@@ -86,6 +124,7 @@ def test_a_failed_write_keeps_the_old_folder(tmp_path, is_there):
     if is_there:
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "old").write_text("old")
+        write_manifest(tmp_path / "out")
     before = names(tmp_path)
     with pytest.raises(KilledError):
         killed_half_way(atomic_folder(tmp_path / "out"), "old")

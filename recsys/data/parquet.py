@@ -17,6 +17,7 @@ from recsys.data.arrow import convert, unite_types, unite_values
 from recsys.data.detection import DetectedLayout
 from recsys.data.files import READ_ERRORS
 from recsys.data.options import ReadOptions
+from recsys.data.quarantine import MARK
 from recsys.data.tables import COLUMNS, RawTable, SourceFile, select_columns
 from recsys.errors import DataError
 
@@ -175,6 +176,11 @@ def _open_part(path: Path, detected: DetectedLayout, name: str) -> ParquetPart:
     except READ_ERRORS as error:
         raise DataError(f"{location}: cannot be read as Parquet: {error}") from error
     partitions = partition_values(name)
+    if MARK in (metadata.metadata or {}):
+        raise DataError(
+            f"{location}: holds rows left out of {metadata.metadata[MARK].decode()}; move it away, "
+            "or choose the parts with files"
+        )
     return ParquetPart(
         path, location, metadata.num_rows, metadata.num_row_groups, schema, partitions
     )

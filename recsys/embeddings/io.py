@@ -16,7 +16,7 @@ from recsys import columns, storage
 from recsys.callbacks import History
 from recsys.embeddings.item_embeddings import ItemEmbeddings
 from recsys.errors import BundleError, DataError
-from recsys.storage import atomic_file, atomic_folder
+from recsys.storage import atomic_file, atomic_folder, require_new
 from recsys.vocabulary import Vocabulary
 
 _VECTORS, _FIT = "vectors.safetensors", "fit.json"
@@ -65,7 +65,7 @@ def write_parquet(embeddings: ItemEmbeddings, path: Path) -> None:
     flat = pa.array(embeddings.vectors.ravel())
     vectors = pa.FixedSizeListArray.from_arrays(flat, embeddings.dim)
     table = pa.table({columns.ITEM_ID: embeddings.items.ids.tolist(), "vector": vectors})
-    with atomic_file(path) as tmp_path:
+    with atomic_file(require_new(path)) as tmp_path:
         pq.write_table(table, tmp_path)
 
 
@@ -83,7 +83,7 @@ def write_word2vec(
     keys = _item_names(embeddings, names, "_")
     if len(set(keys)) != len(keys) or "" in keys:
         raise DataError("names are empty or occur twice: every item needs a unique name")
-    with atomic_file(path) as tmp_path, tmp_path.open("w", encoding="utf-8") as file:
+    with atomic_file(require_new(path)) as tmp_path, tmp_path.open("w", encoding="utf-8") as file:
         file.write(f"{len(keys)} {embeddings.dim}\n")
         for key, vector in zip(keys, embeddings.vectors, strict=True):
             file.write(f"{key} {_format_vector(vector, ' ')}\n")

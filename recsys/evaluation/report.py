@@ -18,7 +18,7 @@ from recsys.errors import BundleError, DataError
 from recsys.evaluation import metrics
 from recsys.evaluation.metrics import METRICS, TITLES
 from recsys.evaluation.ranking import Scorer, rank
-from recsys.storage import read_arrays, read_json, write_arrays, write_json
+from recsys.storage import read_arrays, read_json, require_new, write_arrays, write_json
 
 CUTOFFS = (5, 10, 20)  # list lengths at which metrics are computed
 TOP_K = 10  # recommended items that a report keeps per target
@@ -152,8 +152,10 @@ def comparison_table(reports: Mapping[str, Report], ks: Sequence[int] = CUTOFFS)
 def write_report(report: Report, folder: Path) -> None:
     """Write a report to a folder, which is created if it does not exist."""
     stored = {name: dict(getattr(report, name)) for name in _STORED}
-    write_json(folder / "metrics.json", stored)
-    write_arrays(folder / "ranks.npz", ranks=report.ranks, recommended=report.recommended)
+    write_json(require_new(folder / "metrics.json"), stored)
+    write_arrays(
+        require_new(folder / "ranks.npz"), ranks=report.ranks, recommended=report.recommended
+    )
 
 
 def read_report(folder: Path, split: Split, subset: Subset) -> Report:

@@ -21,7 +21,7 @@ from recsys.errors import DataError
 from recsys.sessions.batches import batches_by_length, pad
 from recsys.sessions.config import SessionConfig
 from recsys.sessions.network import NetworkState, SessionNetwork
-from recsys.storage import atomic_file
+from recsys.storage import atomic_file, require_new
 from recsys.vocabulary import Vocabulary
 
 _SEGMENT = 256
@@ -199,6 +199,7 @@ def export_scorer(model: SessionModel, path: Path, length: int = 50) -> Path:
     returns the log-probabilities of `SessionModel.score` (float32, [B, n_items]). B is dynamic;
     `length`, the maximum length of a history, is fixed, because the steps are unrolled.
     """
+    require_new(path)
     scorer = _Scorer(model.network).eval()
     device = model.network.item_bias.device
     items_BL = torch.zeros(2, length, dtype=torch.int64, device=device)

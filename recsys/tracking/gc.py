@@ -7,6 +7,7 @@ alias (champion, challenger, or any other) is kept, with its whole tree.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -112,7 +113,9 @@ def old_folders(
     in_use = {value for run in runs for value in run.data.params.values()}
     in_use |= {Path(run.data.tags.get(CACHE_TAG, "")).name for run in runs}
     old = []
-    for folder in sorted(path for path in cache.glob("*/*") if path.is_dir()):
+    digest = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{64}\..*")  # hidden ones are of killed processes
+    folders = [path for path in cache.glob("*/*") if path.is_dir() and digest.fullmatch(path.name)]
+    for folder in sorted(folders):
         content = list(folder.rglob("*"))
         last_write = max(path.stat().st_mtime for path in [folder, *content])
         modified = datetime.fromtimestamp(last_write, UTC)

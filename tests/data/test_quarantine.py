@@ -163,3 +163,17 @@ def test_rows_of_a_table_may_replace_those_of_a_table(tmp_path):
     (tmp_path / "mine").write_text("mine")
     with pytest.raises(DataError, match="exists and is not a quarantine file"):
         read(table, quarantine_path=tmp_path / "mine")
+
+
+@pytest.mark.parametrize("name", ["log.csv.quarantine.parquet", "part-1.parquet"])
+def test_a_quarantine_file_is_never_read(tmp_path, log, name):
+    read(log)
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    path = (tmp_path / "log.csv.quarantine.parquet").rename(folder / name)
+    with pytest.raises(DataError, match=f"{name}: holds rows left out of {log}; move it away"):
+        read(path)
+    if name == "part-1.parquet":
+        pd.DataFrame({"user_id": [1], "item_id": [1]}).to_parquet(folder / "part-0.parquet")
+        with pytest.raises(DataError, match=f"{name}: holds rows left out of {log}; move it away"):
+            read(folder)

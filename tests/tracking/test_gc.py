@@ -164,20 +164,21 @@ def test_removal_fails_if_a_version_was_given_an_alias_since(history):
 
 def test_cached_results_are_removed_unless_a_kept_run_uses_them(store, monkeypatch, capsys):
     kinds = ("counts", "embeddings", "reports")
+    needed, unneeded, fresh = (digit * 64 for digit in "abc")
     with start_run("kept", "e") as run:
-        run.log_params(dict.fromkeys(kinds, "needed"))
+        run.log_params(dict.fromkeys(kinds, needed))
     modified = time.time() - 40 * DAY
-    for kind, name in itertools.product(kinds, ("needed", "unneeded", "fresh")):
+    for kind, name in itertools.product(kinds, (needed, unneeded, fresh, "notes")):
         file = Path("data/cache") / kind / name / "file"
         file.parent.mkdir(parents=True)
         file.write_bytes(b"0" * 1000)
-        if name != "fresh":
+        if name != fresh:
             for path in (file, file.parent):
                 os.utime(path, (modified, modified))
-    assert "unneeded" in gc(monkeypatch, capsys, "--yes")
+    assert "reports" in gc(monkeypatch, capsys, "--yes")
     for kind in kinds:
         folders = (Path("data/cache") / kind).iterdir()
-        assert sorted(path.name for path in folders) == ["fresh", "needed"]
+        assert sorted(path.name for path in folders) == [needed, fresh, "notes"]
 
 
 def test_missing_store_is_an_error(home, monkeypatch, capsys):
