@@ -67,6 +67,10 @@ def _parse_text(column: pa.ChunkedArray) -> _Ratings:
     text = [value.strip() for value in encoded.dictionary.to_pylist()]
     is_boolean = np.array([value.lower() in _BOOLEANS for value in text], dtype=np.bool_)
     numbers = np.array([_parse_number(value) for value in text])
+    if any(map(_DECIMAL_COMMA.fullmatch, text)):
+        # Next to decimal commas, 1.000 may be a thousand.
+        is_unclear = [re.fullmatch(r".*\.[0-9]{3}", value) is not None for value in text]
+        numbers[is_unclear] = np.inf
     if is_boolean.any():
         counts = np.bincount(encoded.indices.drop_null().to_numpy(), minlength=len(text))
         booleans = np.array([_BOOLEANS.get(value.lower(), np.inf) for value in text])

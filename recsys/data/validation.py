@@ -150,7 +150,13 @@ _NOT_LISTED = "is not in the catalogue"
 RULES: Final = (
     Rule("missing_id", names.USER_ID, lambda ids, _: ids.rows_where(ids.is_id), "is not an id"),
     Rule("missing_id", names.ITEM_ID, lambda ids, _: ids.rows_where(ids.is_id), "is not an id"),
-    Rule("missing_rating", names.RATING, lambda rating, _: ~np.isnan(rating), "is no rating"),
+    Rule(
+        "missing_rating",
+        names.RATING,
+        lambda rating, _: ~np.isnan(rating),
+        "is no rating",
+        "remove the column to use rows without ratings",
+    ),
     Rule("bad_rating", names.RATING, lambda rating, _: ~np.isinf(rating), "is not a number"),
     Rule("sentinel_rating", names.RATING, _is_inside, _OUTSIDE, "{sentinel.remedy}"),
     Rule("rating_scale", names.RATING, _is_on_scale, _OFF_SCALE, "set scale"),
@@ -233,8 +239,8 @@ class RowValidator:
         self._apply_rule(_IN_CATALOGUE, table, mask, refused)
         if not mask.any():
             raise DataError(
-                f"{self.source}: no row is left: {'; '.join(map(str, self.findings))}; correct "
-                "them, or name the layout or the columns"
+                f"{self.source}: no row is left: {'; '.join(map(str, self.findings))}; "
+                f"{self.findings[0].remedy}, or name the layout or the columns"
             )
         return table, None if mask.all() else mask
 
