@@ -83,10 +83,10 @@ def _parse(column: pa.ChunkedArray, options: ReadOptions, locate: Describe) -> T
         return read_numbers(split_floats(values), options.time_unit, locate)
     if (types.is_timestamp(kind) or types.is_date(kind)) and options.time_unit is None:
         return _parse_typed(column)
-    expected = "numbers: remove time_unit" if options.time_unit else "points in time"
+    wrong = "points in time; " if options.time_unit is None else "numbers; remove time_unit, or "
     raise DataError(
-        f"{locate(0)}: the column is of type {kind} and does not hold {expected}, or name another "
-        "column with columns"
+        f"{locate(0)}: the column is of type {kind} and does not hold {wrong}name another column "
+        "with columns"
     )
 
 
