@@ -153,7 +153,7 @@ def detect_dialect(
             raise DataError(f"{source}: there are no rows in it, only a header")
         if is_wider := _ends_with_separator(columns, rows[1:], f"{source}, line {line}"):
             columns += ("",)
-    has_quotes = separator in ",;" or _is_quoted(rows, separator, int(has_header))
+    has_quotes = separator in ",;" or _is_quoted(rows, separator, int(has_header), source)
     return Dialect(encoding, separator, columns, line if has_header else 0, is_wider, has_quotes)
 
 
@@ -271,27 +271,33 @@ def _ends_with_separator(columns: Sequence[str], rows: list[list[str]], where: s
     return True
 
 
-def _is_quoted(rows: list[list[str]], separator: str, n_headers: int) -> bool:
-    """Whether quotation marks enclose fields: each is closed, and where not needed, all have them.
+def _is_quoted(rows: list[list[str]], separator: str, n_headers: int, source: str) -> bool:
+    """Whether quotation marks enclose fields: where these need them, or in whole columns.
 
-    A quoted header decides. Otherwise a mark is text, as in `"Weird Al" Yankovic`.
+    A quoted header decides. Otherwise a mark is text, as in `"Weird Al" Yankovic`. Where fields
+    need them, any other mark is refused later.
     """
     if n_headers and any(field != _unquote(field) for field in rows[0]):
         return True
-    needless, bare, found = set(), set(), False
-    for number, row in enumerate(rows):
+    width = _usual_width(rows)
+    needless, bare, is_needed, is_open = set(), set(), False, False
+    for row in rows[n_headers:]:
         for position, field in enumerate(row):
             text = _unquote(field)
             if not field.startswith('"'):
-                if field not in ("", "NA") and number >= n_headers:
-                    bare.add(position)
+                bare |= {position} if field not in ("", "NA") else set()
             elif text == field:
-                return False
+                is_open = True
+            elif '"' in text or (separator in text and len(row) == width):
+                is_needed = True
             else:
-                found = True
-                if separator not in text and '"' not in text and number >= n_headers:
-                    needless.add(position)
-    return found and not needless & bare
+                needless.add(position)
+    if is_needed and needless & bare:
+        raise DataError(
+            f"{source}: quotation marks enclose some fields of column {min(needless & bare) + 1} "
+            "that do not need them, but not others; quote all values of a column or none"
+        )
+    return is_needed or (bool(needless) and not is_open and not needless & bare)
 
 
 def is_number(field: str) -> bool:

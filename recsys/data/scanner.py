@@ -63,8 +63,10 @@ class Scanner(io.RawIOBase):
 
     def _convert(self, size: int) -> bytes:
         """Read at most `size` bytes of UTF-8 text with a short separator."""
+        # A character may need three times the bytes, and a part of a separator is held back.
+        size = size // 4 if self._decoder else size - len(self._long_separator)
         while True:
-            raw = self.content.read(max(size // 4, 1))  # a character may need three times the bytes
+            raw = self.content.read(max(size, 1))
             text = raw
             if self._decoder is not None:
                 text = self._decoder.decode(raw, final=not raw).encode()

@@ -90,6 +90,15 @@ def test_marks_in_tsv_join_no_users(read):
     assert values["item_id"] == ["1", "2", "3", "4", "5"]
 
 
+def test_marks_of_both_kinds_in_tsv_are_refused(read):
+    rows = 'user_id\titem_id\n"a""b"\t1\nbob\t2\n'
+    assert read("log.tsv", rows)[0]["user_id"] == ['a"b', "bob"]
+    with pytest.raises(DataError, match="line 4: a quotation mark is not closed"):
+        read("log.tsv", rows + '"cid\t3\n')
+    with pytest.raises(DataError, match="some fields of column 1 that do not need them"):
+        read("log.tsv", rows + '"bob"\t3\n')
+
+
 def test_quoted_columns_of_tsv_are_read(read):
     values, _ = read("log.tsv", '"user_id"\t"item_id"\n"a\t1"\t1\n"b"\t2\n')
     assert values == {"user_id": ["a\t1", "b"], "item_id": ["1", "2"]}
