@@ -184,9 +184,9 @@ def _plan(
     highest = max(part.highest for _, part in partitions)
     lowest = None if min_rating == "auto" or highest == -np.inf else min_rating
     if min_rating == "auto":  # the scale of the whole log; a part without one has counts
-        found = [part.positive_rating for _, part in partitions if part.highest > -np.inf]
-        lowest = max((rating for rating in found if rating is not None), default=None)
-        lowest = None if None in found else lowest
+        found = {part.positive_rating for _, part in partitions if part.highest > 0}
+        if None not in found:
+            lowest = max((rating for rating in found if rating is not None), default=None)
     positive = [
         future
         for future, part in partitions

@@ -122,6 +122,19 @@ def test_more_partitions_than_users(client, small_log, tmp_path, assert_equal):
     assert_equal_counts(blocks, expected, assert_equal)
 
 
+@pytest.mark.parametrize("top", [10.0, 5.0, 200.0])
+def test_the_scale_is_that_of_all_partitions(client, small_log, tmp_path, assert_equal, top):
+    """Only one user has the highest rating, and most partitions are without it."""
+    small_log = small_log.assign(rating=small_log["rating"].where(small_log["rating"] < 5, top))
+    small_log.to_parquet(tmp_path / "ratings.parquet")
+    blocks = count_on_cluster(
+        tmp_path / "ratings.parquet", tmp_path / "counts", client, n_partitions=3, on_report=ignore
+    )
+    expected = count_cooccurrence(read_ratings(small_log))
+    assert blocks.min_rating == {10.0: 8, 5.0: 4, 200.0: None}[top]
+    assert_equal_counts(blocks, expected, assert_equal)
+
+
 def test_parts_of_different_types(client, small_log, tmp_path, assert_equal):
     """Ids that are integers in one file and text in another are text in both."""
     folder = tmp_path / "log"
