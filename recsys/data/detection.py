@@ -44,6 +44,7 @@ _TABLE_FORMATS: Final = {
 """Formats of tables whose metadata say which files are live: what identifies a table, the
 name of the format, and an expression that reads it."""
 
+_BROKEN_LINK: Final = "a link that leads nowhere"
 _HASH: Final = re.compile(
     "(?<![0-9a-z])(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{8,})(?![0-9a-z])"
 )
@@ -82,7 +83,7 @@ def detect_layout(path: Path, options: ReadOptions = ReadOptions()) -> DetectedL
         ConfigError: `options.files` is given for a single file.
     """
     if not (path.is_dir() or path.is_file()):
-        kind = "a link that leads nowhere" if path.is_symlink() else "no such file"
+        kind = f"is {_BROKEN_LINK}" if path.is_symlink() else "no such file"
         raise DataError(f"{path}: {kind}; name a folder of ratings, a zip archive or a file")
     if options.layout is not None and options.layout not in LAYOUTS:
         raise DataError(f"no layout {options.layout!r}; the layouts are {', '.join(LAYOUTS)}")
@@ -132,10 +133,11 @@ def _find_ratings(
     files: FileStore, listing: Listing, options: ReadOptions
 ) -> tuple[str, list[str]]:
     """The layout, and the files of a folder or archive that are the log."""
-    broken = [n for n in listing.files if files.path.is_dir() and not (files.path / n).exists()]
+    broken = [n for n in listing.files if files.path.is_dir() and not (files.path / n).is_file()]
     if options.files is None:
         if broken:
-            raise DataError(f"{files.path / broken[0]}: is a link that leads nowhere; remove it")
+            kind = "a pipe or a device" if (files.path / broken[0]).exists() else _BROKEN_LINK
+            raise DataError(f"{files.path / broken[0]}: is {kind}; move it away")
         chosen = _choose(files, listing.files, options)
         _refuse_unread(files, listing.files, chosen)
     else:
@@ -242,7 +244,10 @@ def _without_links(files: FileStore, names: list[str]) -> list[str]:
 
 def _are_parts(names: Sequence[str]) -> bool:
     """Whether the names of files differ only in dates, numbers, hashes and Hive partitions."""
-    shapes = {_shape(f"{PurePosixPath(name).parent}/{base_name(name)}") for name in names}
+    plain = {f"{PurePosixPath(name).parent}/{base_name(name)}" for name in names}
+    shapes = set(map(_shape, plain))
+    if len(plain) < len(names):
+        return False  # one is compressed to another
     return len(names) == 1 or (len(shapes) == 1 and not _VARIANT.search(shapes.pop()))
 
 

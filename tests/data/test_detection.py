@@ -105,6 +105,7 @@ SEVERAL_LOGS = [
     ["ml.train.inter", "ml.test.inter"],
     ["headerless.csv", "log.csv"],
     ["log.csv", "log.parquet"],
+    ["log-1.csv", "log-1.csv.gz"],
 ]
 
 
@@ -291,6 +292,9 @@ def test_a_link_that_leads_nowhere_is_named(folder, tmp_path):
     refused(folder, r"log-2\.csv: is a link that leads nowhere")
     refused(folder / "log-2.csv", "a link that leads nowhere")
     assert chosen(folder, files="log-1.csv") == ["log-1.csv"]
+    (folder / "log-2.csv").unlink()
+    os.mkfifo(folder / "log-2.csv")
+    refused(folder, r"log-2\.csv: is a pipe or a device")
 
 
 @pytest.mark.parametrize(
