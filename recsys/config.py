@@ -93,29 +93,33 @@ def _subclasses(kind: type[Config]) -> set[type[Config]]:
 
 
 def spell_settings(message: str, spelling: Mapping[str, str]) -> str:
-    """Replace the settings in a message, which are written as keyword arguments.
+    """Replace the settings in a message, which are written as `name=` or `name = value`.
 
     Args:
         message: A message of the library.
-        spelling: What the reader calls a setting.
+        spelling: What a reader calls a setting: an option such as `--time-unit`, the start of one
+            such as `--policy duplicate=`, or a longer name.
 
     Example:
-        >>> spelling = {"columns": "--column", "time_unit": "--time-unit"}
+        >>> spelling = {"columns": "--column", "scale": "--scale"}
         >>> spell_settings("no column 'user': map it with columns=", spelling)
         "no column 'user': map it with --column"
-        >>> spell_settings("set time_unit='ms'", spelling)
-        "set --time-unit 'ms'"
+        >>> spell_settings("set scale = [1, 10]", spelling)
+        'set --scale 1 10'
     """
 
     def replace(match: re.Match[str]) -> str:
-        name, equals, value = match.groups()
-        option = spelling[name]
+        name, equals, value = match.groups(default="")
+        spelt = spelling[name]
         # The name of a check also stands alone, and a single word such as `files` in prose.
-        if not equals and (option[-1] == "=" or "_" not in name):
-            return name
-        return f"{option} " if equals and value and option[-1] != "=" else option
+        if not equals and ("_" not in name or spelt[-1] == "="):
+            return match[0]
+        if not spelt.startswith("--"):
+            return f"{spelt}{equals}{value}"
+        return f"{spelt} {re.sub('[][,]', '', value)}".replace("= ", "=").rstrip()
 
-    return re.sub(rf"\b({'|'.join(spelling)})\b(=?)(?=(\S?))", replace, message)
+    pattern = rf"\b({'|'.join(spelling)})\b(?:( ?= ?)(\[.*?\]|[\w.'\"%-]*))?"
+    return re.sub(pattern, replace, message)
 
 
 class Runtime(Config):

@@ -127,14 +127,20 @@ def test_errors_name_settings_as_users_write_them(settings, message):
 
 
 @pytest.mark.parametrize(
-    ("message", "expected"),
+    ("message", "as_option", "as_key"),
     [
-        ("user_id=007: set duplicate=keep", "user_id=007: set --policy duplicate=keep"),
-        ("(duplicate, 3 rows)", "(duplicate, 3 rows)"),
-        ("declare time_unit, or time_unit='ms'", "declare --time-unit, or --time-unit 'ms'"),
-        ("3 files: choose with files=", "3 files: choose with --files"),
+        ("set duplicate=keep", "set --policy duplicate=keep", "set data.checks.duplicate=keep"),
+        ("item_id=007 (duplicate, 3 rows)",) * 3,
+        ("declare time_unit, or so", "declare --time-unit, or so", "declare data.time_unit, or so"),
+        ("set time_unit = 'ms';", "set --time-unit 'ms';", "set data.time_unit = 'ms';"),
+        ("3 files: choose with files=", "3 files: choose with --files", "3 files: choose with data.files="),
+        ("set scale = [0, 5]", "set --scale 0 5", "set data.checks.scale = [0, 5]"),
     ],
-)
-def test_settings_in_messages_are_spelt_as_options(message, expected):
-    names = {"duplicate": "--policy duplicate=", "time_unit": "--time-unit", "files": "--files"}
-    assert spell_settings(message, names) == expected
+)  # fmt: skip
+def test_settings_in_messages_are_spelt_as_a_reader_writes_them(message, as_option, as_key):
+    options = {name: f"--{name.replace('_', '-')}" for name in ("time_unit", "files", "scale")}
+    options["duplicate"] = "--policy duplicate="
+    assert spell_settings(message, options) == as_option
+    keys = {"time_unit": "data.time_unit", "files": "data.files"}
+    checks = {name: f"data.checks.{name}" for name in ("scale", "duplicate")}
+    assert spell_settings(message, keys | checks) == as_key

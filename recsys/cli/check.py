@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -106,14 +107,23 @@ def _describe_ratings(ratings: RatingProfile | None) -> list[Text | Table]:
     if ratings is None:
         return [Text("none: every row counts as positive", "yellow")]
     counts = [bar.n_rows for bar in ratings.histogram]
+    least = -math.inf if ratings.positive_from is None else ratings.positive_from
     rows: list[list[_Cell]] = []
     for bar in ratings.histogram:
         label = f"{bar.lowest:g}"
         if bar.highest > bar.lowest:
             label += f" to {bar.highest:g}"
-        drawn = Text(_draw_bar(bar.n_rows / max(counts)), "green")
+        drawn = Text(
+            _draw_bar(bar.n_rows / max(counts)), "green" if bar.lowest >= least else "blue"
+        )
         rows.append([label, drawn, f"{bar.n_rows:,}", f"{bar.n_rows / sum(counts):.1%}"])
-    return [_grid(rows, right=(0, 2, 3))]
+    scale = "no scale" if ratings.scale is None else "scale {:g} to {:g}".format(*ratings.scale)
+    positive = "every rating is positive"
+    if ratings.positive_from is not None:
+        positive = (
+            f"ratings from {least:g} are positive: {ratings.positive_fraction:.1%} of the rows"
+        )
+    return [Text(f"{scale}; {positive}"), _grid(rows, right=(0, 2, 3))]
 
 
 def _draw_bar(length: float) -> str:

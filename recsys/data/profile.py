@@ -69,6 +69,11 @@ class RatingProfile:
 
     lowest: float
     highest: float
+    scale: tuple[float, float] | None
+    """Lowest and highest rating of the scale: declared, of the layout, or found."""
+    positive_from: float | None
+    """Lowest positive rating, unless `min_rating` of the co-occurrence says another."""
+    positive_fraction: float
     histogram: tuple[Bar, ...]
     """Up to 21 distinct ratings have a bar each, more are in ten bins of equal width."""
 
@@ -126,7 +131,12 @@ class LogProfile:
         unused = f"; not used: {', '.join(self.unused_columns)}" if self.unused_columns else ""
         ratings, times = "none, every row is positive", "none, rows are in chronological order"
         if self.ratings is not None:
-            ratings = f"{self.ratings.lowest:g} to {self.ratings.highest:g}"
+            ratings = (
+                f"{self.ratings.lowest:g} to {self.ratings.highest:g}; "
+                f"{self.ratings.positive_fraction:.1%} are positive"
+            )
+            if self.ratings.positive_from is not None:
+                ratings += f" (at least {self.ratings.positive_from:g}, unless min_rating is set)"
         if (time := self.times) is not None:
             times = f"{time.first} to {time.last}, from {time.unit}; {time.tied_fraction:.1%} tied"
         return [
@@ -213,7 +223,7 @@ def _profile(
             for name, source_name in source.source_names.items()
         ),
         unused_columns=tuple(source.unused),
-        ratings=None if log.rating is None else _profile_ratings(log.rating),
+        ratings=_profile_ratings(log),
         times=None if times is None or not len(log) else _profile_times(log, *times),
         repeated_fraction=repeated_fraction,
         examples=_examples(source, log, rows, positions, times and times[0]),
@@ -241,22 +251,34 @@ def _describe_column(name: str, log: Interactions) -> tuple[str, str]:
     return "text", "as in the source" if at < 0 else f"such as {ids[at].as_py()!r}"
 
 
-def _profile_ratings(rating: NDArray[np.float32]) -> RatingProfile | None:
-    """Range and histogram of ratings, [n]."""
-    counted = pc.value_counts(pa.array(rating))
+def _profile_ratings(log: Interactions) -> RatingProfile | None:
+    if log.rating is None or not len(log):
+        return None
+    counted = pc.value_counts(pa.array(log.rating))
     values = counted.field("values").to_numpy()
     counts = counted.field("counts").to_numpy()
+    least = log.positive_rating
+    n_positive = len(log) if least is None else int(counts[values >= least].sum())
     if len(values) <= MAX_BARS:
-        # The shortest decimal that is this float32: 4.3 instead of 4.300000190734863.
-        exact = [float(str(value)) for value in values]
-        bars = [
-            Bar(value, value, n) for value, n in sorted(zip(exact, counts.tolist(), strict=True))
-        ]
+        by_value = sorted(zip(map(_to_float, values), counts.tolist(), strict=True))
+        bars = [Bar(value, value, n) for value, n in by_value]
     else:
         sums, edges = np.histogram(values, bins=N_BINS, weights=counts)
         low = [float(f"{edge:.6g}") for edge in edges]
         bars = [Bar(*bar) for bar in zip(low, low[1:], sums.astype(int).tolist(), strict=False)]
-    return RatingProfile(bars[0].lowest, bars[-1].highest, tuple(bars)) if bars else None
+    return RatingProfile(
+        lowest=bars[0].lowest,
+        highest=bars[-1].highest,
+        scale=log.scale,
+        positive_from=least,
+        positive_fraction=n_positive / len(log),
+        histogram=tuple(bars),
+    )
+
+
+def _to_float(rating: np.float32) -> float:
+    """The shortest decimal that is this number: 4.3 instead of 4.300000190734863."""
+    return float(str(rating))
 
 
 def _profile_times(log: Interactions, times: Times, tied_fraction: float) -> TimeProfile:
@@ -290,7 +312,7 @@ def _examples(
                 user_id=_to_python(log.users.ids[log.user_index[row]]),
                 item_id=_to_python(log.items.ids[item]),
                 title=str(log.catalogue[names.TITLE].iloc[item]),
-                rating=None if log.rating is None else float(str(log.rating[row])),
+                rating=None if log.rating is None else _to_float(log.rating[row]),
                 timestamp=None if times is None else _to_iso(times.ticks[i], times.per_second),
             )
         )
