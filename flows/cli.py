@@ -25,8 +25,10 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
 from flows.orchestration import flow_parameters
 from flows.settings import Settings, read_settings
-from recsys.config import did_you_mean
+from recsys.config import did_you_mean, spell_settings
+from recsys.data import Checks
 from recsys.data.detection import detect_layout
+from recsys.data.options import ReadOptions
 from recsys.errors import ConfigError, NetworkError, RecsysError
 
 
@@ -105,7 +107,9 @@ def friendly_errors() -> Iterator[None]:
     try:
         yield
     except RecsysError as error:
-        sys.exit(f"error: {error}")
+        names = {name: f"data.{name}" for name in (*ReadOptions.model_fields, "quarantine_path")}
+        names |= {name: f"data.checks.{name}" for name in Checks.model_fields}
+        sys.exit(f"error: {spell_settings(str(error), names)}")
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted. The next run resumes after the latest epoch.\n")
         sys.exit(128 + signal.SIGINT)

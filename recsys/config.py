@@ -98,7 +98,7 @@ def spell_settings(message: str, spelling: Mapping[str, str]) -> str:
     Args:
         message: A message of the library.
         spelling: What a reader calls a setting: an option such as `--time-unit`, the start of one
-            such as `--policy duplicate=`, or a longer name.
+            such as `--policy duplicate=`, or a longer name. `name[]` is for lists.
 
     Example:
         >>> spelling = {"columns": "--column", "scale": "--scale"}
@@ -110,15 +110,20 @@ def spell_settings(message: str, spelling: Mapping[str, str]) -> str:
 
     def replace(match: re.Match[str]) -> str:
         name, equals, value = match.groups(default="")
-        spelt = spelling[name]
+        is_list = value.startswith("[")
+        spelt = spelling.get(f"{name}[]" if is_list else name, spelling[name])
         # The name of a check also stands alone, and a single word such as `files` in prose.
         if not equals and ("_" not in name or spelt[-1] == "="):
             return match[0]
         if not spelt.startswith("--"):
             return f"{spelt}{equals}{value}"
-        return f"{spelt} {re.sub('[][,]', '', value)}".replace("= ", "=").rstrip()
+        if value[:1] in ("[", "{"):
+            value = re.sub(r"[][{}\"' ]", "", value)
+            value = value if f"{name}[]" in spelling else value.replace(",", " ")
+        return f"{spelt} {value}".replace("= ", "=").rstrip()
 
-    pattern = rf"\b({'|'.join(spelling)})\b(?:( ?= ?)(\[.*?\]|[\w.'\"%-]*))?"
+    names = "|".join(name for name in spelling if name.isidentifier())
+    pattern = rf"\b({names})\b(?:( ?= ?)(\[.*?\]|\{{.*?\}}|'.*?'|\".*?\"|[\w.-]*))?"
     return re.sub(pattern, replace, message)
 
 

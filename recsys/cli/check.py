@@ -30,7 +30,7 @@ def option_names() -> dict[str, str]:
     names = *ReadOptions.model_fields, "scale", "quarantine_path"
     options = {name: f"--{name.replace('_', '-').removesuffix('s')}" for name in names}
     policies = {name: f"--policy {name}=" for name in Checks.model_fields}
-    return {**policies, **options, "files": "--files"}
+    return {**policies, **options, "files": "--files", "columns[]": "--columns"}
 
 
 def print_page(report: ReadReport, source: Path) -> None:

@@ -164,8 +164,8 @@ def _choose(files: FileStore, names: list[str], options: ReadOptions) -> list[st
     tables = _without_links(files, tables)
     if not tables:
         raise DataError(
-            f"{files.path}: no file of ratings in it ({_listed(names)}); name one file, or the "
-            f"layout, one of {', '.join(LAYOUTS)}, or save the ratings as CSV or Parquet"
+            f"{files.path}: no file of ratings in it ({_listed(names)}); name one file, or "
+            f"choose layout= from {', '.join(LAYOUTS)}, or save the ratings as CSV or Parquet"
         )
     if _are_parts(tables):
         return tables
@@ -173,7 +173,7 @@ def _choose(files: FileStore, names: list[str], options: ReadOptions) -> list[st
     if not logs:
         raise DataError(
             f"{files.path}: none of {_listed(tables)} has columns of users and items; name the "
-            "columns with columns, or one file"
+            "columns with columns=, or one file"
         )
     if not _are_parts(logs):
         raise _ambiguous(files, logs)
@@ -183,8 +183,7 @@ def _choose(files: FileStore, names: list[str], options: ReadOptions) -> list[st
 def _ambiguous(files: FileStore, names: Sequence[str]) -> DataError:
     return DataError(
         f"{files.path}: {_listed(names)} may be several logs, or several kinds of files; choose "
-        f"with files, such as files = {names[0]!r} (--files on the command line), with layout, or "
-        "name one file"
+        f"with files = {names[0]!r} or the like, with layout=, or name one file"
     )
 
 
@@ -205,8 +204,7 @@ def _refuse_unread(files: FileStore, names: Sequence[str], chosen: Sequence[str]
         if may_be_part and not is_original and (suffix in _UNREADABLE or suffix[1:].isdigit()):
             raise DataError(
                 f"{files.describe(name)}: is not read, but may be a part of the log; extract it or "
-                "save it as CSV or Parquet, move it away, or choose the parts with files (--files "
-                "on the command line)"
+                "save it as CSV or Parquet, move it away, or choose the parts with files="
             )
 
 
@@ -219,7 +217,7 @@ def layout_of(name: str) -> str:
     layouts = LAYOUT_OF_SUFFIX | {"": "csv"}  # in a folder, rarely ratings
     if suffix not in layouts:
         raise DataError(
-            f"{name}: unknown file type {suffix or '(no suffix)'}; name the layout, one of "
+            f"{name}: unknown file type {suffix or '(no suffix)'}; choose layout= from "
             f"{', '.join(LAYOUTS)}, or save it as CSV or Parquet"
         )
     return layouts[suffix]

@@ -86,7 +86,7 @@ def _parse(column: pa.ChunkedArray, options: ReadOptions, locate: Describe) -> T
     wrong = "points in time; " if options.time_unit is None else "numbers; remove time_unit, or "
     raise DataError(
         f"{locate(0)}: the column is of type {kind} and does not hold {wrong}name another column "
-        "with columns"
+        "with columns="
     )
 
 

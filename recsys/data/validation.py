@@ -138,7 +138,7 @@ class Rule:
     remedy: str = REMEDY
 
 
-_ID_REMEDY = f"{REMEDY}, or set id_type to keep if ids are text"
+_ID_REMEDY = f"{REMEDY}, or set id_type=keep if ids are text"
 _NOT_TIME = "is not a time as the others are"
 _OUTLYING = "is many years away from the other times"
 _DECLARE = "correct or remove them, set time_unit or time_format"
@@ -159,7 +159,7 @@ RULES: Final = (
     ),
     Rule("bad_rating", names.RATING, lambda rating, _: ~np.isinf(rating), "is not a number"),
     Rule("sentinel_rating", names.RATING, _is_inside, _OUTSIDE, "{sentinel.remedy}"),
-    Rule("rating_scale", names.RATING, _is_on_scale, _OFF_SCALE, "set scale"),
+    Rule("rating_scale", names.RATING, _is_on_scale, _OFF_SCALE, "set scale="),
     Rule("bad_timestamp", names.TIMESTAMP, lambda t, _: t.ticks != INVALID, _NOT_TIME, _DECLARE),
     Rule("negative_time", names.TIMESTAMP, lambda t, _: t.ticks >= 0, "is before 1970"),
     Rule("rounded_time", names.TIMESTAMP, _is_exact, "has lost digits", _WRITE_OUT),
@@ -168,7 +168,7 @@ RULES: Final = (
         names.TIMESTAMP,
         lambda t, v: t.seconds <= v.now,
         "is in the future",
-        "set now",
+        "set now=",
     ),
     Rule("outlying_time", names.TIMESTAMP, lambda t, _: is_near_the_others(t), _OUTLYING),
 )
@@ -240,7 +240,7 @@ class RowValidator:
         if not mask.any():
             raise DataError(
                 f"{self.source}: no row is left: {'; '.join(map(str, self.findings))}; "
-                f"{self.findings[0].remedy}, or name the layout or the columns"
+                f"{self.findings[0].remedy}, or set layout= or columns="
             )
         return table, None if mask.all() else mask
 
@@ -331,6 +331,6 @@ class RowValidator:
             if fraction > self.checks.max_invalid_fraction:
                 raise DataError(
                     f"{self.source}: {fraction:.0%} of the rows are invalid. {first} {rows}; "
-                    "correct them, or name the layout or the columns"
+                    "correct them, or set layout= or columns="
                 )
         return policy

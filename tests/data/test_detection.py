@@ -122,7 +122,7 @@ def test_several_logs_are_refused_by_name_with_the_setting_that_chooses(folder, 
     for name in names:
         put(folder, name, "1,10,4.0,10\n" if name == "headerless.csv" else LOG)
     for source in (folder, packed(folder)):
-        message = refused(source, r"may be several logs.*--files on the command line")
+        message = refused(source, r"may be several logs.*with files = ")
         assert all(name in message for name in names)
         for name in names:
             assert chosen(source, files=glob_escape(name)) == [name]
@@ -210,7 +210,7 @@ def test_files_is_a_pattern_of_paths(folder):
     with pytest.raises(ConfigError, match="chooses in a folder"):
         detect_layout(folder / "z.csv", ReadOptions(files="z.csv"))
     (folder / "log.tab").write_text(LOG)
-    refused(folder, "unknown file type .tab; name the layout", files="log.tab")
+    refused(folder, "unknown file type .tab; choose layout=", files="log.tab")
     assert chosen(folder, files="log.tab", layout="csv") == ["log.tab"]
 
 

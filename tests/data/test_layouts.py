@@ -154,7 +154,7 @@ def test_the_layout_can_be_named(tmp_path):
     path = tmp_path / "log.tab"
     path.write_text(lines(ROWS, "::"))
     check(read_ratings(path, layout="movielens-dat"))
-    with pytest.raises(DataError, match=r"unknown file type \.tab; name the layout"):
+    with pytest.raises(DataError, match=r"unknown file type \.tab; choose layout="):
         read_ratings(path)
     with pytest.raises(DataError, match="no layout 'dat'; the layouts are movielens, "):
         read_ratings(path, layout="dat")

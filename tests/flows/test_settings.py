@@ -169,6 +169,12 @@ def test_options_of_reading_in_toml(tmp_path):
     assert (data.columns, data.missing_ratings) == (("user_id", "item_id"), (-1,))
 
 
+def test_errors_name_settings_of_the_data(tmp_path):
+    (tmp_path / "log.tab").touch()
+    with pytest.raises(SystemExit, match=r"choose data\.layout= from movielens"):
+        main(["train", "--source", str(tmp_path / "log.tab")])
+
+
 def test_a_source_that_does_not_exist_is_an_error_before_servers_start(tmp_path, monkeypatch):
     monkeypatch.setattr("flows.cli.prefect_api", lambda: pytest.fail("a server starts"))
     monkeypatch.chdir(tmp_path)
