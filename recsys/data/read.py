@@ -48,12 +48,12 @@ def read_ratings(
             decompressed; or a pandas DataFrame, or a table of any library that supports Arrow, such
             as polars, DuckDB or pyarrow. MovieLens' `ratings.csv`, `ratings.dat` and `u.data` are
             recognised by name, with `movies.csv`, `movies.dat` or `u.item` next to them; so are
-            `.csv`, `.tsv` and `.parquet` with a header, `.txt` with one `user item` pair per
-            line, and folders of part files of one kind, with or without Hive partitions.
+            `.csv`, `.tsv`, `.jsonl` and `.parquet`, `.txt` with one `user item` pair per line, and
+            folders of part files of one kind, with or without Hive partitions.
         columns: Names in the source of the columns `user_id`, `item_id`, `rating` and
-            `timestamp`, such as `{"user_id": "visitor"}`. MovieLens' names are recognised. Rating
-            and timestamp are optional; without timestamps, rows must be in chronological order.
-            For files without a header, the names of all columns in order.
+            `timestamp`, such as `{"user_id": "visitor"}`. Names of common data sets are recognised.
+            Rating and timestamp are optional; without timestamps, rows must be in chronological
+            order. For files without a header, the names of all columns in order.
         layout: A key of `recsys.data.layouts.LAYOUTS`, if file names do not determine it.
         files: Pattern of the files with ratings in a folder or archive, such as
             `20*/ratings.csv`.

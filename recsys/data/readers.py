@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
@@ -99,6 +100,8 @@ class _TextFile:
             raise DataError(f"{self.source}: cannot be read: {error}") from error
         if self.dialect.ends_with_separator:
             self._require_empty(table["#last"])
+        if self.dialect.header_line and set(stored) == {names.USER_ID, names.ITEM_ID}:
+            self._refuse_second_header(table, stored)
         lines = skip_gaps(self._gaps, self._malformed_numbers) if self.malformed else ()
         malformed = [
             (
@@ -230,6 +233,18 @@ class _TextFile:
                 f"{self.source}, line {line}: {column[int(filled[0])].as_py()!r} is in a column "
                 "without a name; name it in the header"
             )
+
+    def _refuse_second_header(self, table: pa.Table, selected: Mapping[str, int]) -> None:
+        """Raise a DataError if a row repeats the header, where no rating or time gives it away."""
+        if table[names.USER_ID].type == _ID:
+            is_name = [
+                pc.equal(table[known].cast(pa.string()), self.dialect.names[position])
+                for known, position in selected.items()
+            ]
+            repeats = np.flatnonzero(pc.and_(*is_name).fill_null(False))
+            if len(repeats):
+                (line,) = self._line_numbers(repeats[:1])
+                raise DataError(f"{self.source}, line {line}: repeats the header; remove this line")
 
     def _lines(self) -> Iterator[str]:
         with self._open() as content:

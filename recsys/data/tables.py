@@ -199,7 +199,7 @@ def select_columns(available: Sequence[str], options: ReadOptions, source: str) 
         raise DataError(
             f"{source}: no column {_quoted(missing)} among {_quoted(available)}; name the columns "
             "user_id, item_id, rating and timestamp (or as MovieLens does), or map them with "
-            "columns="
+            'columns= (a list, ["user_id", "item_id", ...], if the first line is no header)'
         )
     return {name: found[name][0] for name in COLUMNS if name in found}
 
@@ -211,13 +211,14 @@ def unused_columns(available: Sequence[str], selected: Mapping[str, int]) -> lis
 
 
 def _named_in_order(available: Sequence[str], given: Sequence[str], source: str) -> Sequence[str]:
-    """The names given for the columns of a source that has no names, or the same ones."""
+    """The names given for the columns of a source that has none, or others of equal meaning."""
     if len(given) != len(available):
         raise DataError(
             f"{source}: columns has {len(given)} names, but there are {len(available)} columns: "
             f"{_quoted(available)}; name all of them in order, '_' for one that is not used"
         )
-    if list(given) != list(available) and names.match(available, COLUMNS):
+    known = names.match(available, COLUMNS)
+    if list(given) != list(available) and known and known != names.match(given, COLUMNS):
         raise DataError(
             f"{source}: columns has a list of names, but the columns already have names: "
             f"{_quoted(available)}; leave columns out, or map single names: "

@@ -119,7 +119,16 @@ def test_a_header_in_any_file_is_noticed(read):
     assert values == {"user_id": ["1"], "item_id": ["5"]}
 
 
+def test_names_of_equal_meaning_may_be_listed_for_a_part_with_a_header(read):
+    names = ("user_id", "item_id", "rating", "timestamp")
+    header = "userId,movieId,rating,timestamp\n"
+    for text in (header + "1,2,3.0,4\n", "1,2,3.0,4\n"):
+        assert read("log.csv", text, columns=names)[0]["item_id"] == ["2"]
+
+
 REFUSED = {
+    "header again": ("log.csv", "user,item\nann,x\nuser,item\n", {}, ["line 3: repeats the head"]),
+    "no header, only text": ("log.csv", "ann,x\nbob,y\n", {}, ["if the first line is no header"]),
     "index": (
         "log.csv",
         "user_id,item_id,rating,timestamp\n0,7,10,4.5,\n1,7,11,3.0,17\n2,8,10,5.0,18\n",
