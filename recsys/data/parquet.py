@@ -22,7 +22,7 @@ from recsys.data.tables import COLUMNS, RawTable, SourceFile, select_columns
 from recsys.errors import DataError
 
 _NO_VALUE: Final = ("", "__HIVE_DEFAULT_PARTITION__")
-_INTEGER: Final = re.compile("0|-?[1-9][0-9]{0,17}")
+_INTEGER: Final = re.compile("0|-?[1-9][0-9]{0,18}")
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,10 @@ def _types_by_part(ours: str, parts: Sequence[ParquetPart]) -> dict[str, pa.Data
         for part in parts
         if types[part.where(ours)] is None
     ]
-    is_integer = all(value is None or _INTEGER.fullmatch(value) for value in values)
+    is_integer = all(
+        value is None or (_INTEGER.fullmatch(value) and -(2**63) <= int(value) < 2**63)
+        for value in values
+    )
     partition_type = pa.int64() if is_integer else pa.string()
     return {where: partition_type if kind is None else kind for where, kind in types.items()}
 

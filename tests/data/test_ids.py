@@ -225,3 +225,19 @@ def test_ids_are_the_same_in_every_kind_of_source(rows, tmp_path_factory):
 
 def rows_fit(rows):
     return isinstance(rows[0], str) or max(rows) <= HIGHEST
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        ([FIRST, LOWEST], [LOWEST, FIRST]),
+        ([2**63, 7], ["7", str(2**63)]),
+        (["007", 7], ["007", "7"]),
+    ],
+)
+def test_ids_in_the_names_of_folders(tmp_path, ids, expected):
+    for user in ids:
+        folder = tmp_path / f"user_id={user}"
+        folder.mkdir()
+        pd.DataFrame({"item_id": [1, 2]}).to_parquet(folder / "part.parquet")
+    assert read(tmp_path)[0].users.ids.tolist() == expected
