@@ -56,17 +56,17 @@ class QuarantineFile:
             return
         owner = source_of(target)
         if owner is None:
-            raise self._refused("exists and is not a quarantine file")
+            raise self._refused("exists and is not a quarantine file", "move it away, or ")
         is_default = str(_absolute(self.path)) == self.source + QUARANTINE_SUFFIX
         has_moved = is_default and not os.path.lexists(owner)  # together with its source
         same = {os.path.realpath(path) for path in (Path(self.source), *self.inputs)}
         if os.path.realpath(owner) not in same and not has_moved:
-            raise self._refused(f"is the quarantine file of {owner}")
+            raise self._refused(f"is the quarantine file of {owner}", "move it away, or ")
 
-    def _refused(self, reason: str) -> DataError:
+    def _refused(self, reason: str, remedy: str = "") -> DataError:
         return DataError(
-            f"{self.path}: {reason}; rows left out of {self.source} cannot be written there: move "
-            "it away, or name another file with quarantine_path"
+            f"{self.path}: {reason}; rows left out of {self.source} cannot be written there: "
+            f"{remedy}name another file with quarantine_path"
         )
 
     def write(self, rows: pa.Table) -> None:
