@@ -108,7 +108,7 @@ def test_ids_of_another_type_are_invalid_or_make_all_text(tmp_path):
     users, report = users_of(tmp_path, [*numbers, "u1", "+5"], id_type="keep")
     assert users == sorted([*numbers, "u1", "+5"])
     assert report.metrics()["id_type_rows"] == 2
-    with pytest.raises(DataError, match=r"line 20.*'u1' is not an integer.*set id_type to keep"):
+    with pytest.raises(DataError, match=r"line 20.*'u1' is not an integer.*set id_type=keep"):
         users_of(tmp_path, [*numbers, "u1", "+5"], id_type="error")
     users, report = users_of(tmp_path, [*numbers, "u1", "+5", "+6"])  # 18 of 21
     assert users == sorted([*numbers, "u1", "+5", "+6"])
