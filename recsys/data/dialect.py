@@ -142,6 +142,8 @@ def detect_dialect(
     separator, rows = _find_separator(text, form, options, source)
     first = [_unquote(field) for field in rows[0]]
     line = 1 + len(re.findall(r"\r\n|\r|\n", text[: re.search(r"[^\r\n]", text).start()]))  # type: ignore[union-attr]
+    if all(re.fullmatch("'.*'", field) for field in first):
+        raise DataError(f"{source}, line {line}: is in single quotation marks; write double ones")
     columns = None
     if not _is_header(first, options):
         columns = _names_without_header(rows, separator, form, options, f"{source}, line {line}")

@@ -116,8 +116,8 @@ class JsonFile:
                 self.line_numbers.append(number)
             elif line.strip():
                 self.malformed.append((number, line.rstrip("\r\n"), "is not a JSON object"))
-        if not found:
-            number, text, reason = next(iter(self.malformed), (1, "", "is empty"))
+        number, text, reason = next(iter(self.malformed), (1, "", "is empty"))
+        if not found or text.startswith("["):
             remedy = "with `jq -c '.[]'`" if text.startswith("[") else "without line breaks in it"
             raise DataError(
                 f"{self.source}, line {number}: {text[:60]!r} {reason}; write one object per line, "

@@ -199,7 +199,7 @@ def select_columns(available: Sequence[str], options: ReadOptions, source: str) 
         raise DataError(
             f"{source}: no column {_quoted(missing)} among {_quoted(available)}; name the columns "
             "user_id, item_id, rating and timestamp (or as MovieLens does), or map them with "
-            'columns= (a list, ["user_id", "item_id", ...], if the first line is no header)'
+            'columns=; if the first line is no header, columns = ["user_id", "item_id", ...]'
         )
     return {name: found[name][0] for name in COLUMNS if name in found}
 

@@ -103,6 +103,7 @@ def test_other_encodings(read, encoding):
     ("text", "message"),
     [
         (b'[{"user_id": 1, "item_id": 2}]\n', "write one object per line, with `jq"),
+        (b'[\n{"user_id": 1, "item_id": 2}\n]\n', "with `jq -c '.[]'`"),
         (b'{\n"user_id": 1,\n"item_id": 2}\n', "line 1: '{' is not a JSON object; write one obj"),
         (b"", "is empty"),
         (

@@ -127,6 +127,7 @@ def test_names_of_equal_meaning_may_be_listed_for_a_part_with_a_header(read):
 
 
 REFUSED = {
+    "single marks": ("log.csv", "'user_id','item_id'\n'1','2'\n", {}, ["is in single quot"]),
     "header again": ("log.csv", "user,item\nann,x\nuser,item\n", {}, ["line 3: repeats the head"]),
     "no header, only text": ("log.csv", "ann,x\nbob,y\n", {}, ["if the first line is no header"]),
     "index": (
@@ -268,7 +269,7 @@ def tables(draw):
     end=st.sampled_from(["\n", "\r\n", "\r"]),
     suffix=st.sampled_from([".csv", ".tsv", ".txt", ".dat"]),
 )
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_a_table_comes_back_as_it_was_written(
     table, separator, encoding, header, quoting, end, suffix, tmp_path_factory
 ):
@@ -302,7 +303,7 @@ def test_a_table_comes_back_as_it_was_written(
 
 
 @given(data=st.data(), separator=st.sampled_from(",;\t"))
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_noise_in_a_line_changes_no_other(data, separator, tmp_path_factory):
     rows = [[str(row), str(row + 100), "4.5", str(10**9 + row)] for row in range(12)]
     lines = [separator.join(row) for row in [["user_id", "item_id", "rating", "timestamp"], *rows]]
