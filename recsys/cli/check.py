@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,7 +15,7 @@ from rich.text import Text
 
 from recsys.config import spell_settings
 from recsys.console import output_console
-from recsys.data import Checks, Finding, ReadReport
+from recsys.data import Checks, DataConfig, Finding, ReadReport
 from recsys.data.options import ReadOptions
 from recsys.data.profile import LogProfile, RatingProfile, TimeProfile
 from recsys.data.report import REMEDY
@@ -33,8 +35,19 @@ def option_names() -> dict[str, str]:
     return {**policies, **options, "files": "--files", "columns[]": "--columns"}
 
 
-def print_page(report: ReadReport, source: Path) -> None:
-    """Print what a source was understood to be, and what failed the checks."""
+def train_command(source: Path, options: DataConfig) -> str:
+    """The command that trains on a source as it was read with some options."""
+    given = options.model_dump(mode="json", exclude_defaults=True)
+    checks = {f"checks.{name}": value for name, value in given.pop("checks", {}).items()}
+    parts = ["recsys", "train", "--source", str(source)]
+    for name, value in (given | checks).items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        parts += [f"--data.{name.replace('_', '-')}", text]
+    return shlex.join(parts)
+
+
+def print_page(report: ReadReport, command: str) -> None:
+    """Print what a source was understood to be, what failed the checks, and the next command."""
     console, profile = output_console(), report.profile
     if profile is None:  # the source was read in partitions, which this command does not do
         return
@@ -47,7 +60,7 @@ def print_page(report: ReadReport, source: Path) -> None:
         "Times": _describe_times(profile.times),
         "The first rows, as they were understood": [examples],
         "Checks": findings or [Text("no row failed a check", "green")],
-        "Result": _verdict(report, source),
+        "Result": _verdict(report, command),
     }
     for title, parts in sections.items():
         console.print(Text(title if title == "Files" else f"\n{title}", "bold"))
@@ -167,7 +180,7 @@ def _describe_finding(finding: Finding, report: ReadReport) -> Iterator[Text]:
         yield Text(f"  → {spell_settings(finding.remedy, option_names())}", "dim")
 
 
-def _verdict(report: ReadReport, source: Path) -> Iterator[Text]:
+def _verdict(report: ReadReport, command: str) -> Iterator[Text]:
     left_out = report.n_rows - report.n_used
     used = f"{report.n_used:,} of {report.n_rows:,} rows are used"
     used = used if left_out else f"All {report.n_rows:,} rows are used"
@@ -175,10 +188,11 @@ def _verdict(report: ReadReport, source: Path) -> Iterator[Text]:
         yield Text(f"{_count(left_out, 'row')} left out: {report.quarantine_path}")
     if report.n_invalid:
         yield Text(f"{used}; {report.n_invalid:,} invalid.", "bold red")
-        yield Text("Correct them, or decide about them with --policy, and check again.")
+        yield Text("Correct them or decide about them with --policy, or train without them:")
     else:
         yield Text(f"{used}.", "bold green")
-        yield Text(f"If the rows above are right, train with: recsys train --source {source}")
+        yield Text("If the rows above are right, train:")
+    yield Text(command)
 
 
 def _count(n: int, noun: str) -> str:

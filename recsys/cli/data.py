@@ -109,8 +109,8 @@ def check(
     The exit status is 1 if SOURCE is refused or invalid rows are left out.
     Repeated rows and rows without a rating are not invalid.
     """
-    from recsys.cli.check import option_names, print_page
-    from recsys.data import ReadReport, read_ratings
+    from recsys.cli.check import option_names, print_page, train_command
+    from recsys.data import DataConfig, ReadReport, read_ratings
     from recsys.data.validation import parse_checks
 
     reports: list[ReadReport] = []
@@ -138,7 +138,7 @@ def check(
     if as_json:
         print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2))
     else:
-        print_page(report, source)
+        print_page(report, train_command(source, DataConfig(**options, checks=checks)))
     raise typer.Exit(1 if report.n_invalid else 0)
 
 
