@@ -4,11 +4,14 @@ import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
+from typer.testing import CliRunner
 
 import recsys
 from flows.settings import Settings
+from recsys.cli.main import app
 from recsys.data import read_ratings
 from recsys.data.synthetic import SyntheticConfig, write_sample
 from recsys.recommender import Recommender
@@ -92,3 +95,20 @@ def test_examples_of_the_recommending_page_run(recommender_of_shown_films, tmp_p
 @pytest.mark.parametrize("path", re.findall(r"\]\(([^)#:]+)\)", README))
 def test_relative_links_exist(path):
     assert (Path(__file__).parents[1] / path).exists()
+
+
+def test_page_of_data_check_is_as_the_docs_show_it(tmp_path, monkeypatch):
+    text = (README_FOLDER / "docs" / "data.md").read_text(encoding="utf-8")
+    text = text.partition("## See how a log is read")[2].partition("On a terminal")[0]
+    rows, _, page = text.partition("`log.csv`,\n")[2].partition("it prints\n")
+    folder = tmp_path / "data" / "shop"
+    folder.mkdir(parents=True)
+    (folder / "log.csv").write_text(dedent(rows).strip())
+    titles = "tt0112384,Apollo 13 (1995)\ntt0113277,Heat (1995)\ntt0113497,Jumanji (1995)\n"
+    (folder / "movies.csv").write_text(f"item_id,title\n{titles}")
+    monkeypatch.chdir(tmp_path)
+    command, _, expected = dedent(page).strip().partition("\n")
+    done = CliRunner().invoke(app, command.removeprefix("$ recsys ").split())
+    shown = done.stdout.replace(f"{tmp_path}/", "").splitlines()
+    assert [line.rstrip() for line in shown] == expected.splitlines()
+    assert done.exit_code == 1
