@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, Final
+from typing import IO, Final
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +33,6 @@ from recsys.data.options import ReadOptions
 from recsys.data.parquet import check_partition, partition_values, read_parquet
 from recsys.data.scanner import Scanner, UncertainQuotesError
 from recsys.data.tables import (
-    COLUMNS,
     RawTable,
     SourceFile,
     concat,
@@ -42,13 +42,18 @@ from recsys.data.tables import (
 )
 from recsys.errors import DataError
 
-_SMALL_INTEGER_IDS: Final = dict(
-    zip(COLUMNS, (pa.int32(), pa.int32(), pa.float32(), pa.int64()), strict=True)
-)
-_INTEGER_IDS: Final = _SMALL_INTEGER_IDS | {names.USER_ID: pa.int64(), names.ITEM_ID: pa.int64()}
+_Open = Callable[[], IO[bytes]]
+
 _ID: Final = pa.dictionary(pa.int32(), pa.string())
-_TEXT_IDS: Final = _INTEGER_IDS | {names.USER_ID: _ID, names.ITEM_ID: _ID}
-_ALL_TEXT: Final = _TEXT_IDS | {names.RATING: pa.string(), names.TIMESTAMP: pa.string()}
+_TYPES: Final = {
+    names.USER_ID: (pa.int32(), pa.int64(), _ID),
+    names.ITEM_ID: (pa.int32(), pa.int64(), _ID),
+    names.RATING: (pa.float32(), pa.string()),
+    names.TIMESTAMP: (pa.int64(), pa.string()),
+}
+"""Types of each column, the fastest first."""
+_ALL_TEXT: Final = {name: types[-1] for name, types in _TYPES.items()}
+_PADDED: Final = "parsing ids as integers would lose characters"
 
 # There is one dictionary per block, and a few large ones are unified faster than many small ones.
 _BLOCK_BYTES: Final = 16 << 20
@@ -76,6 +81,10 @@ class _TextFile:
         self.form = LAYOUTS[detected.name].ratings
         self.options = options
         self.encoding = ""
+        self.sample = b""
+        """The first lines of a file that has many."""
+        self.has_gaps = True
+        """Whether there may be lines after the header at which no row begins."""
         self.malformed: list[pyarrow.csv.InvalidRow] = []
         self.continued: list[int] | None = None
         """Numbers of the lines that begin within quotation marks, once these are checked."""
@@ -130,19 +139,35 @@ class _TextFile:
             self.encoding = detect_encoding(content, self.form, self.options.encoding)
         with self._open() as content:
             sample = content.read(SAMPLE_BYTES)
+        if len(sample) == SAMPLE_BYTES and not self.encoding.startswith(("utf-16", "utf-32")):
+            self.sample = sample[: sample.rfind(b"\n") + 1]
         return detect_dialect(sample, self.encoding, self.form, self.options, self.source)
 
     def _parse_with_types(self, selected: Mapping[str, int]) -> pa.Table:
         """Parse with the fastest column types that fit."""
-        for types in (_SMALL_INTEGER_IDS, _INTEGER_IDS, _TEXT_IDS):
-            try:
-                return self._parse(selected, types)
-            except pa.ArrowInvalid:
-                continue
-        # Some values are not numbers or some lines are malformed: text, line by line, shows which.
-        return self._parse(selected, _ALL_TEXT)
+        types = {name: kinds[0] for name, kinds in _TYPES.items()}
+        if self.sample:  # the first lines tell most types, and other attempts are fewer
+            self._fit(selected, types, partial(io.BytesIO, self.sample))
+        table = self._fit(selected, types, self._open)
+        if table is not None:
+            return table
+        # Some lines are malformed: text, line by line, shows which.
+        return self._parse(selected, _ALL_TEXT, self._open)
 
-    def _parse(self, selected: Mapping[str, int], types: Mapping[str, Any]) -> pa.Table:
+    def _fit(
+        self, selected: Mapping[str, int], types: dict[str, pa.DataType], open_content: _Open
+    ) -> pa.Table | None:
+        """Parse, and widen `types` until they fit; None if some lines are malformed."""
+        while True:
+            try:
+                return self._parse(selected, types, open_content)
+            except pa.ArrowInvalid as error:
+                if not _widen(types, selected, str(error)):
+                    return None
+
+    def _parse(
+        self, selected: Mapping[str, int], types: Mapping[str, pa.DataType], open_content: _Open
+    ) -> pa.Table:
         """Parse with some column types; `_ALL_TEXT` skips malformed lines."""
         column_names = [f"#{position}" for position in range(len(self.dialect.names))]
         for known, position in selected.items():
@@ -157,7 +182,7 @@ class _TextFile:
             self.malformed.append(row)
             return "skip" if types is _ALL_TEXT else "error"
 
-        with self._open() as content:
+        with open_content() as content:
             check_quotes = self.dialect.has_quotes and self.continued is None
             scanner = Scanner(content, self.dialect, check_quotes)
             table = pyarrow.csv.read_csv(
@@ -181,8 +206,11 @@ class _TextFile:
                     strings_can_be_null=True,
                 ),
             )
-        if scanner.has_padding and types[names.USER_ID] is not _ID:
-            raise pa.ArrowInvalid("parsing ids as integers would lose characters")
+        if scanner.has_padding and {types[names.USER_ID], types[names.ITEM_ID]} != {_ID}:
+            raise pa.ArrowInvalid(_PADDED)
+        n_lines = scanner.n_line_feeds + scanner.has_open_end
+        n_rows = self.dialect.header_line + len(table) + len(self.malformed)
+        self.has_gaps = n_lines != n_rows or scanner.has_lone_returns
         return table
 
     def _check_quotes(self, selected: Mapping[str, int]) -> list[int]:
@@ -266,6 +294,8 @@ class _TextFile:
 
         They are only found when a message needs them.
         """
+        if not self.has_gaps:
+            return np.empty(0, dtype=np.int64)
         blank = {n for n, line in enumerate(self._lines(), 1) if not line.strip("\r\n")}
         gaps = sorted(blank.union(self.continued or ()))
         return np.array([n for n in gaps if n > self.dialect.header_line], dtype=np.int64)
@@ -277,3 +307,17 @@ def _are_alike(fields: Sequence[str], others: Sequence[str], used: Sequence[int]
         is_number(fields[i]) or (fields[i] != "" and not (i < len(others) and is_number(others[i])))
         for i in used
     )
+
+
+def _widen(types: dict[str, pa.DataType], selected: Mapping[str, int], error: str) -> bool:
+    """Widen the types that an error of Arrow is about; return whether there are such."""
+    if error == _PADDED:
+        types.update(dict.fromkeys((names.USER_ID, names.ITEM_ID), _ID))
+        return True
+    found = re.match("In CSV column #([0-9]+): CSV conversion error", error)
+    position = int(found[1]) if found else -1
+    name = next((name for name, i in selected.items() if i == position), "")
+    wider = _TYPES[name][_TYPES[name].index(types[name]) + 1 :] if name else ()
+    if wider:
+        types[name] = wider[0]
+    return bool(wider)

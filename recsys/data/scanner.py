@@ -35,6 +35,9 @@ class Scanner(io.RawIOBase):
         self._long_separator = separator if len(separator) > 1 else b""
         self.separator = UNIT_SEPARATOR if self._long_separator else dialect.separator
         self.has_padding = False
+        self.n_line_feeds = 0
+        self.has_lone_returns = False
+        """A pair of carriage return and line feed may count as well if two blocks share it."""
         is_utf8 = dialect.encoding in ("utf-8", "utf-8-sig")
         self._decoder = None if is_utf8 else codecs.getincrementaldecoder(dialect.encoding)()
         self._converts = bool(self._decoder or self._long_separator)
@@ -45,6 +48,11 @@ class Scanner(io.RawIOBase):
         self._around_quotes = np.zeros(256, dtype=np.bool_)
         self._around_quotes[list(b'\r\n"' + self.separator.encode())] = True
 
+    @property
+    def has_open_end(self) -> bool:
+        """Whether the last line does not end with a line feed."""
+        return not self._last.endswith(b"\n")
+
     def readable(self) -> bool:  # noqa: D102
         return True
 
@@ -54,6 +62,9 @@ class Scanner(io.RawIOBase):
         block = self._convert(size) if self._converts else self.content.read(size)
         if self._check_quotes:
             self._watch_quotes(block)
+        self.n_line_feeds += block.count(b"\n")
+        if b"\r" in block:
+            self.has_lone_returns |= block.count(b"\r") != block.count(b"\r\n")
         # The first scan covers fields that cross the border between two blocks.
         for part in (self._last + block[:2], block):
             padded = contains_padding(np.frombuffer(part, np.uint8), ord(self.separator))
