@@ -123,7 +123,7 @@ def spell_settings(message: str, spelling: Mapping[str, str]) -> str:
         return f"{spelt} {value}".replace("= ", "=").rstrip()
 
     names = "|".join(name for name in spelling if name.isidentifier())
-    pattern = rf"\b({names})\b(?:( ?= ?)(\[.*?\]|\{{.*?\}}|'.*?'|\".*?\"|[\w.-]*))?"
+    pattern = rf"(?<![\w.-])({names})\b(?:( ?= ?)(\[.*?\]|\{{.*?\}}|'.*?'|\".*?\"|[\w.-]*))?"
     return re.sub(pattern, replace, message)
 
 

@@ -136,6 +136,7 @@ def test_errors_name_settings_as_users_write_them(settings, message):
         ("3 files: set files=", "3 files: set --files", "3 files: set data.files="),
         ("columns = [\"a\", \"b\"]", "--columns a,b", "data.columns = [\"a\", \"b\"]"),
         ("columns = {user_id = 'v'}", "--column user_id=v", "data.columns = {user_id = 'v'}"),
+        ("data.files = 7",) * 3,
         ("set scale = [0, 5]", "set --scale 0 5", "set data.checks.scale = [0, 5]"),
     ],
 )  # fmt: skip

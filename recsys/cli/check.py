@@ -74,7 +74,7 @@ def print_page(report: ReadReport, command: str) -> None:
 def _grid(rows: Iterable[Sequence[_Cell]], right: Collection[int] = (), wrapped: int = -1) -> Table:
     """Arrange rows in columns; those in `right` are aligned to the right, one may be wrapped."""
     table = Table.grid(padding=(0, 3, 0, 0))
-    cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    cells = [[_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     for column in range(max(map(len, cells), default=0)):
         justify: Literal["left", "right"] = "right" if column in right else "left"
         table.add_column(justify=justify, no_wrap=column != wrapped)
@@ -89,7 +89,7 @@ def _describe_files(profile: LogProfile, report: ReadReport) -> Iterator[Text]:
         if group.n_files > 1:
             last = _shorten(group.last, report)
             name = f"{group.n_files:,} files from {_shorten(name, report)} to {last}"
-        yield Text(f"{name}: {_count(group.n_rows, 'row')}, {group.format}")
+        yield _text(f"{name}: {_count(group.n_rows, 'row')}, {group.format}")
 
 
 def _shorten(text: str, report: ReadReport) -> str:
@@ -107,7 +107,7 @@ def _describe_columns(profile: LogProfile) -> Iterator[Text | Table]:
         kind = f"{use.type}, {use.reason}" if use.reason else use.type
         rows.append([use.name, f"← {use.source_name}", kind, distinct.get(use.name, "")])
     yield _grid(rows)
-    yield Text(f"not used: {', '.join(profile.unused_columns) or 'none'}", "dim")
+    yield _text(f"not used: {', '.join(profile.unused_columns) or 'none'}", "dim")
     rows_have = _share(profile.repeated_fraction)
     yield Text(f"{rows_have} a later row of the same user and item", "dim")
 
@@ -186,6 +186,9 @@ def _verdict(report: ReadReport, command: str) -> Iterator[Text]:
     used = used if left_out else f"All {report.n_rows:,} rows are used"
     if report.quarantine_path is not None:
         yield Text(f"{_count(left_out, 'row')} left out: {report.quarantine_path}")
+    if not report.n_used:
+        yield Text(f"{used}: there is nothing to train on.", "bold red")
+        return
     if report.n_invalid:
         yield Text(f"{used}; {report.n_invalid:,} invalid.", "bold red")
         yield Text("Correct them or decide about them with --policy, or train without them:")
@@ -193,6 +196,12 @@ def _verdict(report: ReadReport, command: str) -> Iterator[Text]:
         yield Text(f"{used}.", "bold green")
         yield Text("If the rows above are right, train:")
     yield Text(command)
+
+
+def _text(value: str, style: str = "") -> Text:
+    """Text of a source, without characters that would control the terminal."""
+    shown = (char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in value)
+    return Text("".join(shown), style)
 
 
 def _count(n: int, noun: str) -> str:

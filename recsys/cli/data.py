@@ -139,7 +139,7 @@ def check(
         print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2))
     else:
         print_page(report, train_command(source, DataConfig(**options, checks=checks)))
-    raise typer.Exit(1 if report.n_invalid else 0)
+    raise typer.Exit(1 if report.n_invalid or not report.n_used else 0)
 
 
 @app.command()

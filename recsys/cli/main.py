@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -22,6 +23,8 @@ for part in (train, serve, recommend, gc):
 
 def main() -> None:
     """Run the command line. Errors that recsys raises are printed in one line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # for titles that the terminal cannot show
     try:
         app()
     except RecsysError as error:

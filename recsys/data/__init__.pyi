@@ -1,6 +1,7 @@
 from .config import DataConfig
 from .filters import FilterReport, k_core, min_rating, time_window
 from .interactions import Interactions, load_interactions, save_interactions
+from .profile import LogProfile
 from .read import read_ratings
 from .report import DataWarning, Finding, ReadReport
 from .splitters import (
@@ -22,6 +23,7 @@ __all__ = [
     "FilterReport",
     "Finding",
     "Interactions",
+    "LogProfile",
     "ReadReport",
     "Split",
     "Subset",

@@ -136,6 +136,21 @@ def test_the_command_to_train_has_the_same_options(tmp_path):
     assert (settings.data.checks.scale, settings.data.checks.duplicate) == ((1, 10), "keep")
 
 
+def test_a_log_without_rows_that_are_used_is_refused(dirty):
+    dirty.write_text(f"{HEADER}\n1,10,4,1000000000\n2,10,4,1000000000\n")
+    done = check(dirty, "--policy", "single_event=quarantine")
+    assert done.exit_code == 1
+    assert "0 of 2 rows are used: there is nothing to train on." in done.stdout
+
+
+def test_text_of_a_log_does_not_control_the_terminal(tmp_path):
+    (tmp_path / "log.csv").write_text("user_id,item_id,\x1b[31mred\n1,7,x\n1,8,y\n")
+    (tmp_path / "movies.csv").write_text("item_id,title\n7,\x1b[2JHeat\n8,Casino\n")
+    shown = check(tmp_path / "log.csv").stdout
+    assert "\x1b" not in shown
+    assert "7 \N{REPLACEMENT CHARACTER}[2JHeat" in shown
+
+
 def test_json_has_the_same_figures(log):
     done = check(log, "--json")
     assert done.exit_code == 0
