@@ -30,6 +30,7 @@ def _add_command(name: str, description: str) -> None:
     )
     def run(context: typer.Context) -> None:
         with requires("flows"):  # the library does not depend on its flows
+            import_module("prefect")  # so that this is the name in the message
             cli = import_module("flows.cli")
         cli.main([name, *context.args])
 

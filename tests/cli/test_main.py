@@ -41,7 +41,7 @@ def test_help_imports_no_heavy_library(command):
 def test_flow_commands_pass_all_arguments_on(name, monkeypatch):
     calls = []
     cli = SimpleNamespace(main=calls.append)
-    monkeypatch.setattr("recsys.cli.train.import_module", lambda module: {"flows.cli": cli}[module])
+    monkeypatch.setattr("recsys.cli.train.import_module", {"flows.cli": cli}.get)
     arguments = ["--data", "data/x", "--session-model.epochs=3", "--help", "-k", "7"]
     assert CliRunner().invoke(app, [name, *arguments]).exit_code == 0
     assert calls == [[name, *arguments]]
@@ -67,3 +67,18 @@ def test_missing_extra_is_an_error_with_the_command_that_installs_it(
     assert done.returncode == 1
     assert done.stderr.endswith(f"is not installed: pip install -e '.[{extra}]'\n"), done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_help_of_flows_names_the_extra_that_they_need(start_recsys):
+    hide = """
+import sys
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("httpx", "mlflow", "prefect", "pydantic_settings"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Hidden())
+"""
+    process = start_recsys("train", "--help", patch=hide)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert err == "error: prefect is not installed: pip install -e '.[flows]'\n"
