@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,16 +32,17 @@ class Vocabulary:
     ids: NDArray[Any]
     """Sorted ids, [n], as int64 or str objects."""
 
-    _index: dict[ID, int] = field(init=False, repr=False)
-
     def __post_init__(self) -> None:
-        index = {external: position for position, external in enumerate(self.ids.tolist())}
-        if len(index) != len(self.ids):
-            raise ValueError(f"{len(self.ids) - len(index)} ids occur more than once")
         ids = self.ids.copy()
         ids.setflags(write=False)
         object.__setattr__(self, "ids", ids)
-        object.__setattr__(self, "_index", index)
+        is_sorted = (ids[1:] > ids[:-1]).all()  # faster than an index of all ids
+        if not is_sorted and len(self._index) != len(ids):
+            raise ValueError(f"{len(ids) - len(self._index)} ids occur more than once")
+
+    @cached_property
+    def _index(self) -> dict[ID, int]:
+        return {external: position for position, external in enumerate(self.ids.tolist())}
 
     @classmethod
     def of(cls, ids: Iterable[ID]) -> Vocabulary:

@@ -102,11 +102,10 @@ def _select_seconds(times: Times | None, ticks: _Ints | None, order: NDArray[Any
 def _to_dense(column: EncodedColumn, codes: _Codes) -> tuple[_Codes, Vocabulary]:
     """Replace codes, in place, by indices into the sorted ids that are used."""
     used = _count(codes, len(column.distinct)) > 0
-    ids = column.ids(used)
-    by_id = np.argsort(ids, kind="stable")
+    by_id, ids = column.sorted_ids(used)
     index_of_code = np.full(len(used), -1, dtype=np.int32)
-    index_of_code[np.flatnonzero(used)[by_id]] = np.arange(len(ids), dtype=np.int32)
-    return gather(index_of_code, codes, out=codes), Vocabulary(ids[by_id])
+    index_of_code[by_id] = np.arange(len(ids), dtype=np.int32)
+    return gather(index_of_code, codes, out=codes), Vocabulary(ids)
 
 
 def sort_by_user_time(

@@ -107,13 +107,18 @@ class EncodedColumn:
             np.append(codes, np.int32(MISSING))[self.codes], encoded.dictionary, True
         )
 
-    def ids(self, used: _Mask) -> NDArray[Any]:
-        """The distinct ids where `used` is true, [n_used], as int64 or str objects."""
+    def sorted_ids(self, used: _Mask) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Codes of the distinct ids where `used` is true, in order of id, and these ids.
+
+        Both are [n_used]; ids are int64 or str objects.
+        """
+        codes = np.flatnonzero(used)
         selected = self.distinct.filter(pa.array(used))
-        if pa.types.is_string(selected.type):
-            return np.array(selected.to_pylist(), dtype=object)
-        integers: NDArray[np.int64] = selected.cast(pa.int64()).to_numpy()
-        return integers
+        order = pc.sort_indices(selected)
+        ids = selected.take(order)
+        if not pa.types.is_string(ids.type):
+            ids = ids.cast(pa.int64())
+        return codes[order.to_numpy()], ids.to_numpy(zero_copy_only=False)
 
 
 def parse_integers(text: pa.Array) -> pa.Array:
@@ -153,7 +158,7 @@ def encode_ids(column: pa.ChunkedArray, has_types: bool, source: str = "ids") ->
     """
     kind, types = column.type, pa.types
     if types.is_dictionary(kind) and is_text(kind.value_type):
-        return _encode_dictionary(column, has_types)
+        return _from_dictionary(column.unify_dictionaries(), has_types)
     if types.is_floating(kind):
         # Missing values make pandas turn integers into floats.
         column, has_types = _from_floats(column, source), False
@@ -161,7 +166,7 @@ def encode_ids(column: pa.ChunkedArray, has_types: bool, source: str = "ids") ->
         raise DataError(f"{source}: {kind} values are not ids; convert them to text or integers")
     if types.is_integer(column.type):
         return _encode_integers(column)
-    return _encode_dictionary(column.cast(pa.string()).dictionary_encode(), has_types)
+    return _from_dictionary(column.cast(pa.string()).dictionary_encode(), has_types)
 
 
 def _from_floats(column: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
@@ -179,9 +184,8 @@ def _from_floats(column: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(text, pa.string())])
 
 
-def _encode_dictionary(column: pa.ChunkedArray, has_types: bool) -> EncodedColumn:
-    """Unify the dictionaries of the chunks of an Arrow column."""
-    encoded = column.unify_dictionaries()
+def _from_dictionary(encoded: pa.ChunkedArray, has_types: bool) -> EncodedColumn:
+    """Use the codes of an Arrow column whose chunks have the same dictionary."""
     if not encoded.num_chunks:
         return EncodedColumn(np.empty(0, dtype=np.int32), pa.array([], pa.string()), has_types)
     codes = np.empty(len(encoded), dtype=np.int32)
@@ -200,7 +204,7 @@ def _encode_integers(column: pa.ChunkedArray) -> EncodedColumn:
     if low is not None and high > np.iinfo(np.int64).max:
         return encode_ids(column.cast(pa.string()), has_types=False)
     if low is None or high - low >= _DIRECT_RANGE:
-        return _encode_dictionary(column.cast(pa.int64()).dictionary_encode(), has_types=True)
+        return _from_dictionary(column.cast(pa.int64()).dictionary_encode(), has_types=True)
     codes = np.empty(len(column), dtype=np.int32)
     end = 0
     for chunk in column.chunks:

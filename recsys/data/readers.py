@@ -44,10 +44,9 @@ from recsys.errors import DataError
 
 _Open = Callable[[], IO[bytes]]
 
-_ID: Final = pa.dictionary(pa.int32(), pa.string())
 _TYPES: Final = {
-    names.USER_ID: (pa.int32(), pa.int64(), _ID),
-    names.ITEM_ID: (pa.int32(), pa.int64(), _ID),
+    names.USER_ID: (pa.int32(), pa.int64(), pa.string()),
+    names.ITEM_ID: (pa.int32(), pa.int64(), pa.string()),
     names.RATING: (pa.float32(), pa.string()),
     names.TIMESTAMP: (pa.int64(), pa.string()),
 }
@@ -55,7 +54,6 @@ _TYPES: Final = {
 _ALL_TEXT: Final = {name: types[-1] for name, types in _TYPES.items()}
 _PADDED: Final = "parsing ids as integers would lose characters"
 
-# There is one dictionary per block, and a few large ones are unified faster than many small ones.
 _BLOCK_BYTES: Final = 16 << 20
 
 
@@ -206,7 +204,7 @@ class _TextFile:
                     strings_can_be_null=True,
                 ),
             )
-        if scanner.has_padding and {types[names.USER_ID], types[names.ITEM_ID]} != {_ID}:
+        if scanner.has_padding and {types[names.USER_ID], types[names.ITEM_ID]} != {pa.string()}:
             raise pa.ArrowInvalid(_PADDED)
         n_lines = scanner.n_line_feeds + scanner.has_open_end
         n_rows = self.dialect.header_line + len(table) + len(self.malformed)
@@ -264,7 +262,7 @@ class _TextFile:
 
     def _refuse_second_header(self, table: pa.Table, selected: Mapping[str, int]) -> None:
         """Raise a DataError if a row repeats the header, where no rating or time gives it away."""
-        if table[names.USER_ID].type == _ID:
+        if pa.types.is_string(table[names.USER_ID].type):
             is_name = [
                 pc.equal(table[known].cast(pa.string()), self.dialect.names[position])
                 for known, position in selected.items()
@@ -312,7 +310,7 @@ def _are_alike(fields: Sequence[str], others: Sequence[str], used: Sequence[int]
 def _widen(types: dict[str, pa.DataType], selected: Mapping[str, int], error: str) -> bool:
     """Widen the types that an error of Arrow is about; return whether there are such."""
     if error == _PADDED:
-        types.update(dict.fromkeys((names.USER_ID, names.ITEM_ID), _ID))
+        types.update(dict.fromkeys((names.USER_ID, names.ITEM_ID), pa.string()))
         return True
     found = re.match("In CSV column #([0-9]+): CSV conversion error", error)
     position = int(found[1]) if found else -1
