@@ -35,7 +35,6 @@ VARIANTS: dict[str, dict[str, object]] = {
     "default": {},
     "random initial embeddings": {"item_embedding_init": "random"},
     "frozen embeddings": {"freeze_item_embeddings": True},
-    "seen items not excluded": {"exclude_seen": False},
     "no attention": {"attention": False},
     "no feed-forward block": {"feed_forward": 0},
     "no EMAs, latest input only": {"ema_half_lives": ()},

@@ -15,6 +15,8 @@ from recsys.errors import BundleError, TrackingError
 from recsys.evaluation import Verdict, measure_latency, promote_if_better
 from recsys.loading import load_recommender
 from recsys.recommender.bundle import make_bundle, save_bundle
+from recsys.recommender.scoring import ItemScorer
+from recsys.sessions import from_torch
 from recsys.tracking import Run
 
 
@@ -41,9 +43,11 @@ def register_and_promote(
     save(trained, settings, run)
     present = latency = None
     if champion is not None:
-        present = champion.bundle.session_model, champion.bundle.items
+        bundle = champion.bundle
+        present = ItemScorer(bundle.embeddings, bundle.weights), bundle.items
     if rule.latency_budget_ms is not None:
-        latency = measure_latency(trained.model, split.histories("validation"))
+        served = ItemScorer(trained.embeddings, from_torch(trained.model))
+        latency = measure_latency(served, split.histories("validation"))
     report = trained.reports["validation"]
     verdict = promote_if_better(report, present, split, rule, latency_ms=latency)
     version = register(verdict, name, run)

@@ -31,8 +31,9 @@ from recsys.config import Runtime
 from recsys.console import print_table, to_records
 from recsys.data import Interactions, Split, Subset, load_interactions, save_interactions
 from recsys.recommender.bundle import Bundle
+from recsys.recommender.scoring import ItemScorer
 from recsys.reporting import item_map_figure, item_map_page, loss_curve, report_page
-from recsys.sessions import SessionModel, fit_session_model, training_digest
+from recsys.sessions import SessionModel, fit_session_model, from_torch, training_digest
 from recsys.storage import atomic_folder, read_json, verify_manifest, write_json, write_manifest
 from recsys.tracking import Run, learning_curves
 from recsys.tracking.descriptions import flatten
@@ -214,7 +215,9 @@ def train_session_model(
         figure = loss_curve(losses, name.upper(), "cross-entropy per interaction")
         for recorder in (run, child):
             recorder.log_figure(figure, "loss")
-        reports = evaluate_subsets(model, split, embeddings)
+        # What is measured is what the recommender will answer.
+        served = ItemScorer(embeddings, from_torch(model))
+        reports = evaluate_subsets(served, split, embeddings)
         _log_reports(reports, split, child)
     return model, reports
 

@@ -12,9 +12,11 @@ from .frequency import (
     MarkovChain,
     Popularity,
     RecentPopularityConfig,
+    UserItems,
     fit_markov_chain,
     fit_popularity,
     fit_recent_popularity,
+    fit_user_items,
 )
 from .implicit_models import (
     ALS,
@@ -52,6 +54,7 @@ __all__ = [
     "Recency",
     "RecentPopularityConfig",
     "TunedBaseline",
+    "UserItems",
     "WideEASE",
     "default_baselines",
     "fit_als",
@@ -65,4 +68,5 @@ __all__ = [
     "fit_mean_embedding",
     "fit_popularity",
     "fit_recent_popularity",
+    "fit_user_items",
 ]

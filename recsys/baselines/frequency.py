@@ -96,6 +96,34 @@ class MarkovChain:
         return scores
 
 
+@dataclass(frozen=True, eq=False)
+class UserItems:
+    """Ranks the items of the history first, then all others by popularity.
+
+    For data in which items repeat, where these are strong baselines (Ren et al. 2019, "RepeatNet").
+    """
+
+    by_count: bool
+    """Whether items are ranked by their number of occurrences, ties by recency; otherwise the
+    latest comes first."""
+    popularity: NDArray[np.float32]
+    """Ascending rank of each item by popularity, scaled to [0, 1), [n_items]."""
+
+    def score(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        """Ranks of the items, higher is more likely, [B, n_items]."""
+        scores = np.tile(self.popularity, (len(histories), 1))
+        for row, history in zip(scores, histories, strict=True):
+            items, age, counts = np.unique(history[::-1], return_index=True, return_counts=True)
+            order = np.lexsort((-age, counts)) if self.by_count else np.argsort(-age)
+            row[items[order]] = 1.0 + np.arange(len(items))
+        return scores
+
+
+def fit_user_items(interactions: Interactions, *, by_count: bool) -> UserItems:
+    """Rank the items by popularity, for what is not in a history."""
+    return UserItems(by_count, _relative_popularity(interactions))
+
+
 def fit_markov_chain(interactions: Interactions) -> MarkovChain:
     """Count how often each item directly followed each other item in the history of a user."""
     n_items = interactions.n_items
@@ -105,14 +133,21 @@ def fit_markov_chain(interactions: Interactions) -> MarkovChain:
     pairs, counts = np.unique(keys, return_counts=True)
     before, after = np.divmod(pairs, n_items)
 
-    # Of equally popular items, the lower index ranks higher.
-    by_popularity = np.lexsort((-np.arange(n_items), fit_popularity(interactions).counts))
-    rank = np.empty(n_items, dtype=np.int64)
-    rank[by_popularity] = np.arange(n_items)
+    rank = _relative_popularity(interactions)
     order = np.lexsort((rank[after], counts, before))
     before, after = before[order], after[order]
     offsets = np.searchsorted(before, np.arange(n_items + 1))
     ranks = (1 + np.arange(len(before)) - offsets[before]).astype(np.float32)
     successors = sp.csr_array((ranks, after, offsets), shape=(n_items, n_items))
     successors.sort_indices()
-    return MarkovChain(successors, (rank / max(n_items, 1)).astype(np.float32))
+    return MarkovChain(successors, rank)
+
+
+def _relative_popularity(interactions: Interactions) -> NDArray[np.float32]:
+    """Ascending rank of each item by popularity, scaled to [0, 1), [n_items]."""
+    n_items = interactions.n_items
+    # Of equally popular items, the lower index ranks higher.
+    by_popularity = np.lexsort((-np.arange(n_items), fit_popularity(interactions).counts))
+    rank = np.empty(n_items, dtype=np.int64)
+    rank[by_popularity] = np.arange(n_items)
+    return (rank / max(n_items, 1)).astype(np.float32)

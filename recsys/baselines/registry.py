@@ -22,6 +22,7 @@ from recsys.baselines.frequency import (
     fit_markov_chain,
     fit_popularity,
     fit_recent_popularity,
+    fit_user_items,
 )
 from recsys.baselines.implicit_models import (
     ALSConfig,
@@ -45,6 +46,8 @@ BASELINES: dict[str, BaselineSpec] = {
         lambda inputs, config: fit_recent_popularity(inputs.train, config),
         tuple(RecentPopularityConfig(half_life_days=days) for days in (90.0, 7.0, 30.0, 365.0)),
     ),
+    "user-recent": BaselineSpec(lambda inputs, _: fit_user_items(inputs.train, by_count=False)),
+    "user-frequent": BaselineSpec(lambda inputs, _: fit_user_items(inputs.train, by_count=True)),
     "markov": BaselineSpec(lambda inputs, _: fit_markov_chain(inputs.train)),
     "item-knn": BaselineSpec(
         lambda inputs, config: fit_item_knn(inputs.train, config),
@@ -99,11 +102,12 @@ def default_baselines(interactions: Interactions) -> list[str]:
     The Markov chain and item-kNN are the strongest and take seconds. Popularity is the lower
     bound. ALS and EASE are common in the literature; EASE is included if it takes seconds. BPR
     and LMF are slower than all others together and weaker; recent popularity needs timestamps.
+    Where items repeat, the user's own items come first: the most recent and the most frequent.
     """
     names = ["popularity", "markov", "item-knn", "als", "mean-embedding"]
     if min(interactions.n_users, interactions.n_items) <= _MAX_EASE_SIZE:
         names.insert(3, "ease")
-    return names
+    return [*(["user-recent", "user-frequent"] if interactions.repeats else []), *names]
 
 
 def fit_baseline(

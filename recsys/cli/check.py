@@ -32,7 +32,8 @@ def option_names() -> dict[str, str]:
     names = *ReadOptions.model_fields, "scale", "quarantine_path"
     options = {name: f"--{name.replace('_', '-').removesuffix('s')}" for name in names}
     policies = {name: f"--policy {name}=" for name in Checks.model_fields}
-    return {**policies, **options, "files": "--files", "columns[]": "--columns"}
+    plural = {"files": "--files", "columns[]": "--columns", "repeats": "--repeats"}
+    return {**policies, **options, **plural}
 
 
 def train_command(source: Path, options: DataConfig) -> str:
@@ -110,6 +111,8 @@ def _describe_columns(profile: LogProfile) -> Iterator[Text | Table]:
     yield _text(f"not used: {', '.join(profile.unused_columns) or 'none'}", "dim")
     rows_have = _share(profile.repeated_fraction)
     yield Text(f"{rows_have} a later row of the same user and item", "dim")
+    if profile.repeats:
+        yield Text("items repeat: what a user has had may be recommended again", "yellow")
 
 
 def _share(fraction: float) -> str:

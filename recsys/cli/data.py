@@ -86,6 +86,10 @@ def check(
     time_format: Annotated[
         str | None, typer.Option(help="The format of times that are text: %d.%m.%Y %H:%M.")
     ] = None,
+    repeats: Annotated[
+        Literal["auto", "allow", "exclude"],
+        typer.Option(help="Whether a user may have an item more than once."),
+    ] = "auto",
     missing_rating: Annotated[
         list[float] | None, typer.Option(help="A number that stands for no rating: -1.")
     ] = None,
@@ -123,6 +127,7 @@ def check(
         "columns": columns.split(",") if columns else _pairs(column),
         "time_unit": time_unit,
         "time_format": time_format,
+        "repeats": repeats,
         "missing_ratings": missing_rating or (),
         "quarantine_path": quarantine_path,
     }

@@ -25,12 +25,26 @@ AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("next")
-def next_(history: History, k: K = 10, model: Model = CHAMPION, as_json: AsJSON = False) -> None:
+def next_(
+    history: History,
+    k: K = 10,
+    exclude_seen: Annotated[
+        bool | None,
+        typer.Option(
+            "--exclude-seen/--include-seen",
+            help="Whether to leave out items of HISTORY.",
+            show_default="unless items repeat in the data",
+        ),
+    ] = None,
+    model: Model = CHAMPION,
+    as_json: AsJSON = False,
+) -> None:
     """Recommend the next items after HISTORY."""
     recommender = _load(model)
     items = [recommender.parse_item(text) for text in history]
     titles = ", ".join(_title(recommender, item) for item in items)
-    _print(recommender.next_items(items, k), f"Next after {titles}", as_json)
+    answer = recommender.next_items(items, k, exclude_seen=exclude_seen)
+    _print(answer, f"Next after {titles}", as_json)
 
 
 @app.command()

@@ -55,6 +55,9 @@ class Interactions:
     """One row per item in index order: `item_id`, `title` and any other columns of the source."""
     scale: tuple[float, float] | None = None
     """Lowest and highest rating of the whole log; None without ratings, or if they are counts."""
+    repeats: bool = False
+    """Whether a user may have an item more than once. Models then may recommend what is in a
+    history, and evaluation ranks it."""
 
     def __post_init__(self) -> None:
         _check_rows(self)
@@ -136,12 +139,14 @@ class Interactions:
 
     @cached_property
     def digest(self) -> str:
-        """Hex SHA-256 of ids, order, ratings and timestamps."""
+        """Hex SHA-256 of ids, order, ratings, timestamps and `repeats`."""
         sha = hashlib.sha256()
         for array in (self.user_index, self.item_index, self.rating, self.timestamp):
             sha.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
         for vocabulary in (self.users, self.items):
             sha.update(repr(vocabulary.ids.tolist()).encode())
+        if self.repeats:
+            sha.update(b"repeats")
         return sha.hexdigest()
 
 
@@ -202,7 +207,11 @@ def save_interactions(interactions: Interactions, folder: Path) -> Path:
         users.to_parquet(tmp_path / "users.parquet", index=False)
         interactions.catalogue.to_parquet(tmp_path / "catalogue.parquet", index=False)
         write_manifest(
-            tmp_path, format=FORMAT, digest=interactions.digest, scale=interactions.scale
+            tmp_path,
+            format=FORMAT,
+            digest=interactions.digest,
+            scale=interactions.scale,
+            repeats=interactions.repeats,
         )
     return folder
 
@@ -231,6 +240,7 @@ def load_interactions(folder: Path) -> Interactions:
         items=Vocabulary(catalogue[columns.ITEM_ID].to_numpy()),
         catalogue=catalogue,
         scale=None if scale is None else (scale[0], scale[1]),
+        repeats=manifest.get("repeats", False),
     )
 
 

@@ -12,6 +12,9 @@ from recsys.errors import ConfigError
 TimeUnit = Literal["ns", "us", "ms", "s", "min", "h", "D", "excel"]
 """Unit of numeric timestamps since 1970; `D` is days, `excel` is Excel's day numbers."""
 
+Repeats = Literal["auto", "allow", "exclude"]
+"""Whether a user may have an item more than once; `auto` decides by the data."""
+
 TIME_UNITS: Final[tuple[TimeUnit, ...]] = get_args(TimeUnit)
 
 
@@ -35,6 +38,11 @@ class ReadOptions(Config):
     for Excel's day numbers."""
     time_format: str | None = None
     """Format of timestamps that are text, as of `strptime`: `%d.%m.%Y %H:%M`."""
+    repeats: Repeats = "auto"
+    """Whether items come again for the same user, as songs do and films rarely. `allow` keeps all
+    rows: models may recommend what is in a history, and are evaluated so. `exclude` keeps the
+    latest row of each user and item. `auto` allows repeats in data without ratings in which a
+    tenth of the rows or more repeat an earlier one."""
     missing_ratings: tuple[float, ...] = ()
     """Numbers that stand for a missing rating, such as `[-1]`."""
 

@@ -122,6 +122,8 @@ class LogProfile:
     """None if the log has no times: rows are in chronological order."""
     repeated_fraction: float
     """Share of the valid rows that have a later row of the same user and item."""
+    repeats: bool
+    """Whether these rows are used, and items may be recommended again."""
     examples: tuple[ExampleRow, ...]
     """The first rows of the source that are used."""
 
@@ -139,10 +141,12 @@ class LogProfile:
                 ratings += f" (at least {self.ratings.positive_from:g}, unless min_rating is set)"
         if (time := self.times) is not None:
             times = f"{time.first} to {time.last}, from {time.unit}; {time.tied_fraction:.1%} tied"
+        repeats = "allowed" if self.repeats else "excluded"
         return [
             f"columns: {', '.join(uses)}{unused}",
             f"ratings: {ratings}",
             f"times: {times}",
+            f"repeats: {repeats}, {self.repeated_fraction:.1%} of the rows",
         ]
 
     def table(self) -> pd.DataFrame:
@@ -152,7 +156,6 @@ class LogProfile:
         ]
         rows += [tuple(line.split(": ", 1)) for line in self.lines()]  # type: ignore[misc]
         rows += [("users", f"{self.n_users:,}"), ("items", f"{self.n_items:,}")]
-        rows += [("repeated pairs", f"{self.repeated_fraction:.1%}")]
         for row in self.examples:
             values = row.user_id, row.title, row.rating, row.timestamp
             location = f"{row.file}, {row.unit} {row.line}"
@@ -161,7 +164,11 @@ class LogProfile:
 
 
 def prepare_profile(
-    source: RawTable, times: Times | None, log: Interactions, positions: _Ints, n_repeated: int
+    source: RawTable,
+    times: Times | None,
+    log: Interactions,
+    positions: _Ints,
+    repeated_fraction: float,
 ) -> Callable[[], LogProfile]:
     """Return a function that computes the profile of a log, which takes time and is rarely needed.
 
@@ -170,7 +177,7 @@ def prepare_profile(
         times: Its times, [n_rows].
         log: The interactions.
         positions: The row of the source of each interaction, [n].
-        n_repeated: Number of valid rows with a later row of the same user and item.
+        repeated_fraction: Share of the valid rows with a later row of the same user and item.
     """
     first = _smallest(positions)
     if times is not None:
@@ -183,7 +190,7 @@ def prepare_profile(
         first,
         positions[first],
         None if times is None else (shown, n_tied / max(len(log), 1)),
-        n_repeated / max(n_repeated + len(log), 1),
+        repeated_fraction,
     )
 
 
@@ -226,6 +233,7 @@ def _profile(
         ratings=_profile_ratings(log),
         times=None if times is None or not len(log) else _profile_times(log, *times),
         repeated_fraction=repeated_fraction,
+        repeats=log.repeats,
         examples=_examples(source, log, rows, positions, times and times[0]),
     )
 

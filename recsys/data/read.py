@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 
@@ -15,12 +16,15 @@ from recsys.data.catalogue import read_item_table
 from recsys.data.detection import DetectedLayout, detect_layout
 from recsys.data.interactions import Interactions
 from recsys.data.layouts import LAYOUTS
-from recsys.data.options import ReadOptions, TimeUnit, parse_options
+from recsys.data.options import ReadOptions, Repeats, TimeUnit, parse_options
 from recsys.data.profile import prepare_profile
 from recsys.data.quarantine import QuarantineFile, quarantine_file
 from recsys.data.readers import read_files
 from recsys.data.report import ReportCallback, warn_on_report
 from recsys.data.validation import Checks, RowValidator
+
+_MIN_REPEATED: Final = 0.1
+"""Share of repeated rows from which data without ratings is taken to repeat items."""
 
 
 def read_ratings(
@@ -33,6 +37,7 @@ def read_ratings(
     encoding: str | None = None,
     time_unit: TimeUnit | None = None,
     time_format: str | None = None,
+    repeats: Repeats = "auto",
     missing_ratings: Sequence[float] = (),
     checks: Checks = Checks(),
     quarantine_path: str | Path | None = None,
@@ -61,6 +66,9 @@ def read_ratings(
         encoding: Encoding of text files, if it is not detected.
         time_unit: Unit of numeric timestamps, if it is not detected; see `TimeUnit`.
         time_format: Format of timestamps that are text, as of `strptime`.
+        repeats: Whether a user may have an item more than once: `allow` keeps all rows, `exclude`
+            the latest of each user and item; `auto` allows it in data without ratings in which a
+            tenth of the rows or more are repeats.
         missing_ratings: Numbers that stand for a missing rating, such as `[-1]`.
         checks: Policies for invalid rows.
         quarantine_path: Parquet file for the rows left out; by default
@@ -92,6 +100,7 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
         encoding=encoding,
         time_unit=time_unit,
         time_format=time_format,
+        repeats=repeats,
         missing_ratings=missing_ratings,
     )
     quarantine = None if quarantine_path is None else QuarantineFile(Path(quarantine_path))
@@ -109,17 +118,26 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
     encoded, mask = validator.apply_rules(encoded)
     log, positions = build_interactions(encoded, mask, validator.item_table, validator.scale)
     duplicate = has_later_duplicate(log.item_index, log.user_offsets, log.n_items)
+    repeated = float(duplicate.mean()) if len(log) else 0.0
     reason = "has a later row of the same user and item"
-    if validator.apply_policy("duplicate", positions[duplicate], reason):
+    if allows_repeats(options.repeats, log, repeated):
+        log = replace(log, repeats=True)
+    elif validator.apply_policy("duplicate", positions[duplicate], reason):
         log, positions = log.filter(~duplicate), positions[~duplicate]
-    n_repeated = int(duplicate.sum())
     single = (log.history_lengths == 1)[log.user_index]
     if validator.apply_policy("single_event", positions[single], "is the only row of its user"):
         log, positions = log.filter(~single).compact(), positions[~single]
-    profile = prepare_profile(validator.table, encoded.timestamp, log, positions, n_repeated)
+    profile = prepare_profile(validator.table, encoded.timestamp, log, positions, repeated)
     report = validator.report(len(log), log.timestamp is not None, quarantine)
     on_report(replace(report, make_profile=profile))
     return log
+
+
+def allows_repeats(repeats: Repeats, log: Interactions, repeated: float) -> bool:
+    """Whether the share of rows with a later one of the same user and item stays."""
+    if repeats != "auto":
+        return repeats == "allow"
+    return log.rating is None and repeated >= _MIN_REPEATED
 
 
 def _open(

@@ -76,8 +76,9 @@ class Checks(Config):
     ten years and than three times the distance between them."""
     unknown_item: LenientPolicy = "keep"
     """An item that is missing from the catalogue, if there is one; its title is its id."""
-    duplicate: LenientPolicy = "quarantine"
-    """A row with a later row of the same user and item; the latest is used."""
+    duplicate: Policy = "quarantine"
+    """A row with a later row of the same user and item, unless items repeat; the latest is
+    used."""
     single_event: LenientPolicy = "keep"
     """The only row of its user; it counts for popularity only."""
     scale: tuple[float, float] | None = None

@@ -68,7 +68,6 @@ def promote_if_better(
     split: Split,
     rule: PromotionRule | None = None,
     *,
-    mask_seen: bool = True,
     latency_ms: float | None = None,
 ) -> Verdict:
     """Compare a new model with the champion on the validation targets of the same split.
@@ -82,7 +81,6 @@ def promote_if_better(
         champion: the current model and its items, if there is one.
         split: the data that the new model was trained on.
         rule: the conditions; by default, those of `PromotionRule()`.
-        mask_seen: as in `evaluate`, for both models.
         latency_ms: of the new model, from `measure_latency`; required if there is a budget.
 
     Raises:
@@ -101,7 +99,7 @@ def promote_if_better(
     if champion is None:
         return Verdict(not failed, mean, None, metric, "", tuple(failed))
     scorer = CatalogueAdapter(*champion, data_items=split.interactions.items)
-    report = evaluate(scorer, split, "validation", mask_seen=mask_seen)
+    report = evaluate(scorer, split, "validation")
     require_comparable({"challenger": challenger.fingerprint, "champion": report.fingerprint})
     champion_values = METRICS[rule.metric](report.ranks, rule.k)
     differences = challenger_values - champion_values

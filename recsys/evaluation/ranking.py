@@ -64,6 +64,11 @@ class CatalogueAdapter:
     model_items: Vocabulary
     data_items: Vocabulary
 
+    @property
+    def repeats(self) -> bool | None:
+        """Whether the model may recommend items of the history; None if it does not say."""
+        return getattr(self.model, "repeats", None)
+
     def score(self, histories: ItemSequences) -> Floats:
         """Return the scores of all items of the data, [B, N]."""
         to_model = self.model_items.indices(self.data_items.ids)

@@ -61,23 +61,25 @@ def evaluate(
     subset: Subset = "test",
     ks: Sequence[int] = CUTOFFS,
     *,
-    mask_seen: bool = True,
     item_vectors: NDArray[np.float32] | None = None,
 ) -> Report:
     """Rank every target among the whole catalogue and compute all metrics.
+
+    The items of the user's history are left out, unless the interactions have `repeats`.
 
     Args:
         model: anything with `score(histories)`; it must be trained on `split.train` only.
         split: the data.
         subset: "validation" to choose between models, "test" to report the chosen one.
         ks: list lengths.
-        mask_seen: leave out the items of the user's history, except the target itself.
         item_vectors: define the similarity of items for the diversity, [n_items, dim].
 
     Raises:
-        DataError: the split has no such targets.
+        DataError: the split has no such targets, or one of data and model repeats items and the
+            other does not.
     """
     _require_targets(split, subset)
+    mask_seen = excludes_seen(model, split)
     users, histories, targets = split.users(subset), split.histories(subset), split.targets(subset)
     ranks, top = rank(model, histories, targets, TOP_K, mask_seen=mask_seen)
     popularity = fit_popularity(split.train)
@@ -91,7 +93,7 @@ def evaluate(
         ranks=ranks,
         recommended=top,
         users=split.interactions.users.ids[users],
-        fingerprint=evaluation_fingerprint(split, subset, mask_seen=mask_seen),
+        fingerprint=evaluation_fingerprint(split, subset),
     )
 
 
@@ -109,15 +111,34 @@ def evaluate_metric(
         names = ", ".join(METRICS)
         raise ValueError(f"unknown metric {metric!r}: expected one of {names} and '_at_<k>'")
     _require_targets(split, subset)
-    ranks, _ = rank(model, split.histories(subset), split.targets(subset), max_rank=int(k))
+    cases = split.histories(subset), split.targets(subset)
+    ranks, _ = rank(model, *cases, mask_seen=excludes_seen(model, split), max_rank=int(k))
     return float(METRICS[name](ranks, int(k)).mean())
 
 
-def evaluation_fingerprint(split: Split, subset: Subset, *, mask_seen: bool = True) -> Fingerprint:
+def excludes_seen(model: Scorer, split: Split) -> bool:
+    """Whether items of the history are left out of rankings, as they are of the model's answers.
+
+    Raises:
+        DataError: one of data and model repeats items and the other does not.
+    """
+    repeats = split.interactions.repeats
+    # A model without this attribute, such as a baseline, follows the data.
+    if getattr(model, "repeats", None) not in (None, repeats):
+        may, must_not = ("data", "model") if repeats else ("model", "data")
+        raise DataError(
+            f"the {may} repeats items of the history, but the {must_not} does not: ranks would not "
+            "be those of the answers; read the data with the `repeats` of the model's training, or "
+            "train again"
+        )
+    return not repeats
+
+
+def evaluation_fingerprint(split: Split, subset: Subset) -> Fingerprint:
     """Return what two comparable results have in common: data, split, targets and ranking."""
     return {
         **split.fingerprint(subset),
-        "seen_items": "masked, except the target" if mask_seen else "ranked",
+        "seen_items": "ranked" if split.interactions.repeats else "masked, except the target",
         "ties": "lower item index first",
     }
 

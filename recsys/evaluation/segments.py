@@ -17,7 +17,8 @@ def segment_targets(split: Split, subset: Subset) -> dict[str, pd.Categorical[st
 
     History lengths are divided into quartiles of targets. Items are divided into deciles of the
     training interactions: decile 1 holds the most popular items, which account for a tenth of
-    all interactions, decile 10 the least popular ones. Items without any are cold.
+    all interactions, decile 10 the least popular ones. Items without any are cold. If items
+    repeat, targets are also divided into items of the history and new ones.
     """
     cold = split.cold(subset)
     start = np.where(cold.items, 2, np.where(cold.users, 1, 0))
@@ -28,6 +29,10 @@ def segment_targets(split: Split, subset: Subset) -> dict[str, pd.Categorical[st
         "popularity decile": (deciles, [*map(str, range(1, 11))]),
         "cold start": (start, ["warm", "cold user", "cold item"]),
     }
+    if split.interactions.repeats:
+        pairs = zip(split.histories(subset), split.targets(subset), strict=True)
+        is_new = np.array([target not in history for history, target in pairs], dtype=np.int64)
+        coded["target"] = (is_new, ["repeated", "new"])
     return {
         name: pd.Categorical.from_codes(codes, pd.Index(categories))
         for name, (codes, categories) in coded.items()

@@ -248,6 +248,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
     config = {
         **bundle.config,
         "session_model": weights.config.model_dump(mode="json"),
+        "repeats": weights.repeats,
         "embeddings_fit": {
             name: getattr(embeddings, name) for name in ("loss", "relative_loss", "optimum_loss")
         },
@@ -309,6 +310,7 @@ def _read(folder: Path, files: set[str]) -> Bundle:
     weights = Weights(
         SessionConfig.model_validate(config["session_model"]),
         load_file(folder / "session_model.safetensors"),
+        config["repeats"],
     )
     weights.require_shapes(len(items))
     neighbours = read_arrays(folder / "neighbours.npz")

@@ -13,19 +13,19 @@ from recsys import columns
 from recsys.cooccurrence import top_k
 from recsys.embeddings import fold_in
 from recsys.errors import QueryError
+from recsys.recommender.bundle import Bundle
 from recsys.recommender.catalogue import Catalogue, Floats, Indices, Item, item_list
 from recsys.recommender.filters import RecommendOptions
 from recsys.recommender.scoring import ItemScorer
 
 
 def similar_to(
-    scorer: ItemScorer, catalogue: Catalogue, item: int, options: RecommendOptions
+    bundle: Bundle, scorer: ItemScorer, catalogue: Catalogue, item: int, options: RecommendOptions
 ) -> tuple[Indices, Floats]:
     """The nearest items of an item, and their cosines.
 
     An item without an embedding is represented by the mean vector of its genres.
     """
-    bundle = scorer.bundle
     stored = options.k <= bundle.neighbour_index.shape[1]
     if stored and options.allowed is None and not options.diversity:
         index = bundle.neighbour_index[item, : options.k]
@@ -77,14 +77,14 @@ def new_item_vector(
         if not np.isfinite(count) or count < 0:
             raise QueryError(f"co_counts[{item!r}] is {count!r}: it must be a number of users")
         counts[0, catalogue.index_of(item)] = count
-    vector_E: Floats = fold_in(scorer.bundle.embeddings.vectors, csr_array(counts))[0]
+    vector_E: Floats = fold_in(scorer.embeddings.vectors, csr_array(counts))[0]
     return vector_E
 
 
 def _genre_vector(scorer: ItemScorer, catalogue: Catalogue, genres: Sequence[str]) -> Floats:
     """The mean of all unit vectors, weighted by the squared number of shared genres, [E]."""
     if not genres:
-        return np.zeros(scorer.bundle.embeddings.dim, np.float32)
+        return np.zeros(scorer.embeddings.dim, np.float32)
     masks = [catalogue.attribute_mask(columns.GENRES, genre) for genre in genres]
     weight_N = np.sum(masks, axis=0, dtype=np.float32) ** 2
     vector_E: Floats = weight_N @ scorer.unit_vectors

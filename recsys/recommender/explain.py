@@ -21,18 +21,22 @@ from recsys.sessions.numpy_model import log_sum_exp
 
 
 def items_to_explain(
-    catalogue: Catalogue, items: Item | Sequence[Item], history: NDArray[np.int32]
+    catalogue: Catalogue,
+    items: Item | Sequence[Item],
+    history: NDArray[np.int32],
+    *,
+    repeats: bool = False,
 ) -> NDArray[np.int32]:
     """The indices of the items to explain.
 
     Raises:
-        QueryError: An item is in the history.
+        QueryError: An item is in the history, and items do not repeat.
         UnknownItemError: An item is not in the catalogue.
     """
     is_single = isinstance(items, str | int | np.generic)
     index = catalogue.indices("items", [items] if is_single else item_list("items", items))
     seen = np.intersect1d(index, history)
-    if len(seen):
+    if len(seen) and not repeats:
         title = catalogue.titles[seen[0]]
         raise QueryError(f"{title!r} is in the history: only new items are recommended")
     return index
@@ -50,13 +54,14 @@ def contributions_table(
 
     Computed by occlusion (Zeiler & Fergus 2014): the weight of an item is the decrease of the
     recommended item's log-probability, in nats, when it is removed from the history. The
-    probability is over the items that are not in the history. All shortened histories are encoded
+    probability is over the items that may be recommended. All shortened histories are encoded
     as one batch.
     """
     distinct = np.unique(history)
     occluded = [history[history != item] for item in distinct]
     logits_BN = model.batch_logits([*occluded, history])
-    logits_BN[:, history] = -np.inf
+    if not model.repeats:
+        logits_BN[:, history] = -np.inf
     log_p_BI: Floats = logits_BN[:, items] - log_sum_exp(logits_BN)
     weight_BI = log_p_BI[-1] - log_p_BI[:-1]
     order_KI = np.argsort(-weight_BI, axis=0, kind="stable")[:k]

@@ -36,6 +36,8 @@ class RecommendOptions:
     embedding_weight: float | None = None
     """From 0 to 1: weight of the embeddings relative to the session model. None selects
     `SINGLE_ITEM_WEIGHT` for histories of one interaction and zero for all others."""
+    exclude_seen: bool | None = None
+    """Whether to leave out items of the history. None follows the model."""
 
     @classmethod
     def resolve(
@@ -47,6 +49,7 @@ class RecommendOptions:
         diversity: object = 0.0,
         popularity_weight: object = 1.0,
         embedding_weight: object = None,
+        exclude_seen: object = None,
     ) -> RecommendOptions:
         """Validate the arguments of a request and look up the items of its filters.
 
@@ -55,12 +58,15 @@ class RecommendOptions:
             QueryError: An argument is invalid.
         """
         weight = embedding_weight
+        if not (exclude_seen is None or isinstance(exclude_seen, bool)):
+            raise QueryError(f"exclude_seen is {exclude_seen!r}: it must be True, False or None")
         return cls(
             min(positive_int("k", k), len(catalogue)),
             _allowed(catalogue, include, exclude),
             unit_interval("diversity", diversity),
             unit_interval("popularity_weight", popularity_weight),
             None if weight is None else unit_interval("embedding_weight", weight),
+            exclude_seen,
         )
 
 

@@ -46,7 +46,7 @@ class Recommender:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        self.scorer = ItemScorer(bundle)
+        self.scorer = ItemScorer(bundle.embeddings, bundle.weights)
         self.catalogue = Catalogue(
             bundle.catalogue, bundle.items, self.scorer.model.log_popularity_N
         )
@@ -110,7 +110,9 @@ class Recommender:
         genres. The result is empty if it has no genres either.
         """
         options = self._options(k, include, exclude, diversity)
-        index, cosine = similar_to(self.scorer, self.catalogue, self.index_of(item), options)
+        index, cosine = similar_to(
+            self.bundle, self.scorer, self.catalogue, self.index_of(item), options
+        )
         return score_table(self.catalogue, index, cosine)
 
     def similar_to_new_item(
@@ -144,12 +146,12 @@ class Recommender:
         diversity: float = 0.0,
         popularity_weight: float = 1.0,
         embedding_weight: float | None = None,
+        exclude_seen: bool | None = None,
     ) -> Recommendations:
         """Recommend the items that are most likely to come next.
 
         Args:
-            history: Items of the user, oldest first. They are not recommended again. An empty
-                history returns popular items.
+            history: Items of the user, oldest first. An empty history returns popular items.
             k: Maximum number of items.
             include: Recommend only these items, by id or title, by attribute or by a function; see
                 `ItemFilter`.
@@ -160,6 +162,8 @@ class Recommender:
             embedding_weight: From 0 to 1: weight of the embeddings relative to the session model.
                 By default 0.2 for a history of one item and 0 otherwise, which is best on
                 validation data.
+            exclude_seen: Whether to leave out items of the history. By default they are left out
+                unless the model was trained on data in which items repeat.
 
         Returns:
             `probability` is the session model's probability that the item comes next. `score`
@@ -167,7 +171,8 @@ class Recommender:
             default they do only for histories of one item.
         """
         index = self.catalogue.indices("history", history)
-        options = self._options(k, include, exclude, diversity, popularity_weight, embedding_weight)
+        weights = diversity, popularity_weight, embedding_weight
+        options = self._options(k, include, exclude, *weights, exclude_seen)
         return ranking_table(self.catalogue, self._next(index, options))
 
     def recommend_user(
@@ -180,13 +185,15 @@ class Recommender:
         diversity: float = 0.0,
         popularity_weight: float = 1.0,
         embedding_weight: float | None = None,
+        exclude_seen: bool | None = None,
     ) -> Recommendations:
         """`next_items` for a user whose history is in the bundle.
 
         Raises:
             UnknownUserError: The bundle has no history of this user, or no histories at all.
         """
-        options = self._options(k, include, exclude, diversity, popularity_weight, embedding_weight)
+        weights = diversity, popularity_weight, embedding_weight
+        options = self._options(k, include, exclude, *weights, exclude_seen)
         users = self._user_histories.indices([user_id])
         return ranking_table(self.catalogue, self._rank_users(users, options))
 
@@ -200,13 +207,15 @@ class Recommender:
         diversity: float = 0.0,
         popularity_weight: float = 1.0,
         embedding_weight: float | None = None,
+        exclude_seen: bool | None = None,
     ) -> Recommendations:
         """`recommend_user` for several users, by default for all users of the bundle.
 
         Returns:
             The results one after another, with `user_id` as the first column.
         """
-        options = self._options(k, include, exclude, diversity, popularity_weight, embedding_weight)
+        weights = diversity, popularity_weight, embedding_weight
+        options = self._options(k, include, exclude, *weights, exclude_seen)
         histories = self._user_histories
         if user_ids is None:
             users: NDArray[np.integer] = np.arange(len(histories.users))
@@ -225,6 +234,7 @@ class Recommender:
         diversity: float = 0.0,
         popularity_weight: float = 1.0,
         embedding_weight: float | None = None,
+        exclude_seen: bool | None = None,
     ) -> Recommendations:
         """`next_items` for several histories: a list, or a mapping from user id to history.
 
@@ -232,7 +242,8 @@ class Recommender:
             The results one after another. The first column is `user_id` for a mapping, and `row`
             (from 0) for a list.
         """
-        options = self._options(k, include, exclude, diversity, popularity_weight, embedding_weight)
+        weights = diversity, popularity_weight, embedding_weight
+        options = self._options(k, include, exclude, *weights, exclude_seen)
         if isinstance(histories, str | bytes) or not isinstance(histories, Sequence | Mapping):
             raise QueryError("histories must be a list of histories, or a mapping by user id")
         if isinstance(histories, Mapping):
@@ -302,7 +313,7 @@ class Recommender:
         if items is None:
             explained = self._next(index, RecommendOptions(10)).item.astype(np.int32)
         else:
-            explained = items_to_explain(self.catalogue, items, index)
+            explained = items_to_explain(self.catalogue, items, index, repeats=self.scorer.repeats)
         model, counts = self.scorer.model, self.bundle.pair_counts
         return contributions_table(self.catalogue, model, counts, index, explained, n_contributions)
 

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from recsys.config import available_threads
 from recsys.cooccurrence import top_k
-from recsys.recommender.bundle import Bundle
+from recsys.embeddings import ItemEmbeddings
+from recsys.errors import QueryError
 from recsys.recommender.catalogue import Floats, Indices
 from recsys.recommender.filters import RecommendOptions
-from recsys.sessions import NumpySessionModel
+from recsys.sessions import NumpySessionModel, Weights
 from recsys.sessions.numpy_model import log_sum_exp
 
 Histories: TypeAlias = Sequence[NDArray[np.integer]]
@@ -56,30 +57,30 @@ class RankedItems(NamedTuple):
 
 
 class ItemScorer:
-    """Scores and ranks the items of a bundle."""
+    """Scores and ranks items by the embeddings and the session model of a bundle."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
-        self.model = NumpySessionModel(bundle.weights)
+    def __init__(self, embeddings: ItemEmbeddings, weights: Weights) -> None:
+        self.embeddings = embeddings
+        self.model = NumpySessionModel(weights)
 
     @cached_property
     def unit_vectors(self) -> Floats:
         """The embeddings scaled to length one; zero vectors stay zero, [N, E]."""
-        return self.bundle.embeddings.unit_vectors()
+        return self.embeddings.unit_vectors()
 
     @cached_property
     def has_vector(self) -> NDArray[np.bool_]:
         """The items with a non-zero embedding, [N]."""
-        return np.asarray(self.bundle.embeddings.vectors.any(axis=1))
+        return np.asarray(self.embeddings.vectors.any(axis=1))
 
     def rank(
         self, logits_BN: Floats, histories: Histories, options: RecommendOptions
     ) -> RankedItems:
-        """Rank the items that are not in the history.
+        """Rank the items.
 
         Args:
             logits_BN: Logits of the session model; overwritten.
-            histories: The items of each row's history, which are not recommended.
+            histories: The items of each row's history.
             options: Number of items, filters and weights.
         """
         scores_BN, score_log_z_B1, log_z_B1 = self.scores(logits_BN, histories, options)
@@ -132,17 +133,44 @@ class ItemScorer:
         parts = _parallel_map(encode, range(0, len(histories), _ENCODE_BATCH))
         return np.concatenate([np.empty((0, dim), np.float32), *parts])
 
+    @property
+    def repeats(self) -> bool:
+        """Whether items of the history may be recommended by default."""
+        return self.model.repeats
+
+    def score(self, histories: Histories) -> Floats:
+        """Scores of all items by which `Recommender.next_items` ranks them by default, [B, N].
+
+        Evaluation ranks these, so that metrics are those of the answers.
+        """
+        started_B = np.array([len(history) > 0 for history in histories], dtype=np.bool_)
+        logits_BN = self.model.query_logits(self.encode_batch(histories), started_B)
+        return self.scores(logits_BN, histories, RecommendOptions(1))[0]
+
     def scores(
         self, logits_BN: Floats, histories: Histories, options: RecommendOptions
     ) -> tuple[Floats, Floats, Floats]:
-        """Scores of all items, minus infinity for those in the history. Overwrites the logits.
+        """Scores of all items, minus infinity for those left out. Overwrites the logits.
 
         Returns:
             Unnormalised log-scores, [B, N], their log-normalisers, [B, 1], and those of the logits.
+
+        Raises:
+            QueryError: Items of the history are requested of a model that does not repeat items.
         """
-        rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
-        seen = rows, np.concatenate(histories)
-        if self.model.config.exclude_seen:
+        excludes_seen = not self.model.repeats
+        if options.exclude_seen is not None:
+            excludes_seen = options.exclude_seen
+        if not (excludes_seen or self.model.repeats):
+            raise QueryError(
+                "exclude_seen is False: this model was trained on data in which no item repeats, "
+                "and has no probability for items of the history; leave exclude_seen out"
+            )
+        seen = np.empty(0, np.int64), np.empty(0, np.int32)
+        if excludes_seen:
+            rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+            seen = rows, np.concatenate(histories)
+        if not self.model.repeats:
             logits_BN[seen] = -np.inf
         log_z_B1 = log_sum_exp(logits_BN)
         logits_BN[seen] = -np.inf

@@ -79,10 +79,12 @@ class Session:
         diversity: float = 0.0,
         popularity_weight: float = 1.0,
         embedding_weight: float | None = None,
+        exclude_seen: bool | None = None,
     ) -> Recommendations:
         """Recommend the next items; see `Recommender.next_items`."""
+        weights = diversity, popularity_weight, embedding_weight
         options = RecommendOptions.resolve(
-            self._catalogue, k, include, exclude, diversity, popularity_weight, embedding_weight
+            self._catalogue, k, include, exclude, *weights, exclude_seen
         )
         with self._lock:
             state = self._pop_state()

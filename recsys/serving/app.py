@@ -270,7 +270,7 @@ def _filters(model: LoadedModel, body: schemas.FilteredRequest) -> dict[str, Any
 
 
 def _ranking_options(model: LoadedModel, body: schemas.RankedRequest) -> dict[str, Any]:
-    names = ("k", "diversity", "popularity_weight", "embedding_weight")
+    names = ("k", "diversity", "popularity_weight", "embedding_weight", "exclude_seen")
     return {name: getattr(body, name) for name in names} | _filters(model, body)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 MAX_HISTORY = 500
 """Maximum number of items in a request, and of events stored for a session."""
@@ -74,6 +74,11 @@ class RankedRequest(ListRequest):
     embedding_weight: UnitInterval | None = Field(
         None,
         description="Weight of the embeddings relative to the session model; null for the default.",
+    )
+    exclude_seen: StrictBool | None = Field(
+        None,
+        description="Whether to leave out items of the history; null for the default of the model, "
+        "which leaves them out unless items repeat in its data.",
     )
 
 

@@ -57,9 +57,6 @@ class SessionConfig(Config):
     freeze_item_embeddings: bool = False
     """Keep the item embeddings at their initial values."""
 
-    exclude_seen: bool = True
-    """Give items of the history probability zero. False is for data in which items repeat."""
-
     train_chunk_length: int = Field(default=100, ge=1)
     """Maximum number of predictions per training sequence."""
 

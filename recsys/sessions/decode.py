@@ -1,6 +1,7 @@
 """Beam search for likely sequences of next items, with torch or numpy.
 
-No item occurs twice in a sequence or its history. Shapes: B sequences, N items.
+No item occurs twice in a sequence or its history, unless the model repeats items. Shapes: B
+sequences, N items.
 """
 
 from __future__ import annotations
@@ -54,8 +55,10 @@ def beam_search(
     if len(unknown):
         last = model.n_items - 1
         raise ValueError(f"the history contains {unknown[0]}: item indices are 0 to {last}")
-    n_left = model.n_items - len(np.unique(items))
-    if not 1 <= length <= n_left:
+    n_left = model.n_items - (0 if model.repeats else len(np.unique(items)))
+    if model.repeats and length < 1:
+        raise ValueError(f"length is {length}: it must be at least 1")
+    if not model.repeats and not 1 <= length <= n_left:
         raise ValueError(f"length is {length}: it must be 1 to {n_left}, the number of items left")
     if beam_width < 1:
         raise ValueError(f"beam_width is {beam_width}: it must be at least 1")

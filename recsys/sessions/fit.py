@@ -59,7 +59,8 @@ def fit_session_model(
             the result on a CPU is bit-identical to that of an uninterrupted training.
 
     Raises:
-        DataError: no user has two interactions, or an item repeats although `exclude_seen` is set.
+        DataError: no user has two interactions, or an item repeats, although the interactions say
+            that none does.
         ConfigError: the number of `item_embeddings` is not that of the items; the architecture of
             `start` differs; `patience` is set without `validate`; or the checkpoint belongs to
             another training.
@@ -74,13 +75,13 @@ def fit_session_model(
             f"patience is {config.patience}, but there is no validation: pass validate, or set "
             "patience to None"
         )
-    if config.exclude_seen:
+    if not interactions.repeats:
         _require_no_repeats(interactions)
     # Dropout uses torch's global generators: they are seeded here and restored afterwards.
     devices = [torch.cuda.current_device()] if runtime.torch_device().type == "cuda" else []
     with runtime.limit_threads(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(runtime.seed)
-        network = SessionNetwork(interactions.n_items, config)
+        network = SessionNetwork(interactions.n_items, config, repeats=interactions.repeats)
         counts = np.bincount(interactions.item_index, minlength=interactions.n_items)
         generator = torch.Generator().manual_seed(runtime.seed)
         network.reset_parameters(generator, torch.from_numpy(counts).float())
@@ -123,7 +124,7 @@ def _require_no_repeats(interactions: Interactions) -> None:
         user, item = divmod(int(values[counts > 1][0]), interactions.n_items)
         raise DataError(
             f"user {interactions.users.ids[user]} has more than one interaction with item "
-            f"{interactions.items.ids[item]}: set exclude_seen to False"
+            f"{interactions.items.ids[item]}: read the data with repeats='allow'"
         )
 
 

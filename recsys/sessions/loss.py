@@ -35,7 +35,7 @@ class NextItemLoss(nn.Module):
         is_item_BL = items_BL[:, 1:] != network.n_items
         query_MD = network(items_BL[:, :-1])[is_item_BL].to(network.item_bias.dtype)
         seen = None
-        if self.config.exclude_seen:
+        if not self.network.repeats:
             seen = SeenMask(context_BP, items_BL[:, :-1], *is_item_BL.nonzero(as_tuple=True))
         return self.loss(query_MD, items_BL[:, 1:][is_item_BL], seen)
 

@@ -55,13 +55,18 @@ class SessionModel:
         """Size of the catalogue."""
         return len(self.items)
 
+    @property
+    def repeats(self) -> bool:
+        """Whether an item of the history may come next; otherwise it has probability zero."""
+        return self.network.repeats
+
     def score(
         self, histories: Sequence[NDArray[np.int32]], batch_size: int = 128
     ) -> NDArray[np.float32]:
         """Log-probability that each item comes next, [B, n_items].
 
         Histories contain item indices, oldest first; `batch_size` of them are scored at once. Items
-        of the history have probability zero unless `exclude_seen` is off. Items that the model does
+        of the history have probability zero unless the model `repeats`. Items that the model does
         not know (index −1 or beyond the catalogue) are ignored with a warning in the log. For an
         empty history, the probability is the popularity.
         """
@@ -118,7 +123,7 @@ class SessionModel:
 
     def _log_probability(self, logits_BN: Tensor, seen_BN: Tensor) -> Tensor:
         logits_BN = logits_BN.float()
-        if not self.config.exclude_seen:
+        if self.repeats:
             return logits_BN.log_softmax(1)
         log_p_BN = logits_BN.masked_fill(seen_BN, -torch.inf).log_softmax(1)
         return log_p_BN.masked_fill(seen_BN, -torch.inf)  # NaN if all items are seen
@@ -161,7 +166,9 @@ class TorchSequences:
     scores: Tensor  # log-probabilities of the next items, [B, N]
 
     def log_probabilities(self) -> NDArray[np.float32]:
-        """Log-probability that each item comes next, [B, N]; −∞ for items of the sequence."""
+        """Log-probability that each item comes next, [B, N]."""
+        if self.model.repeats:
+            return self.scores.cpu().numpy().copy()
         return self.scores.masked_fill(self.state.seen, -torch.inf).cpu().numpy()
 
     def extend(self, parent_B: NDArray[np.int64], item_B: NDArray[np.int64]) -> TorchSequences:
@@ -183,7 +190,7 @@ class _Scorer(nn.Module):
     def forward(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
         steps, _ = self.network.run_rnn(items_BL)
         logits_BN = self.network.logits(self.network.head(steps, lengths_B - 1))
-        if self.network.config.exclude_seen:
+        if not self.network.repeats:
             # Padding marks an extra column.
             seen_BN = torch.zeros_like(logits_BN[:, :1]).expand(-1, self.network.n_items + 1)
             seen_BN = seen_BN.scatter(1, items_BL, 1.0)[:, :-1]

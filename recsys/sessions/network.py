@@ -61,12 +61,16 @@ class SessionNetwork(nn.Module):
     log_popularity: Tensor
     """Logarithm of each item's share of the training interactions, [N]."""
 
-    def __init__(self, n_items: int, config: SessionConfig) -> None:
+    repeats: bool
+    """Whether an item of the history may come next; otherwise it has probability zero."""
+
+    def __init__(self, n_items: int, config: SessionConfig, *, repeats: bool = False) -> None:
         super().__init__()
         if config.embedding_dim is None or config.input_dropout is None:
             raise ValueError("embedding_dim or input_dropout is None: call SessionConfig.resolve")
         self.n_items = n_items
         self.config = config
+        self.repeats = repeats
         d, h = config.embedding_dim, config.hidden_dim
         self.item_embeddings = nn.Embedding(n_items + 1, d, padding_idx=n_items)  # [N + 1, D]
         self.item_embeddings.weight.requires_grad_(not config.freeze_item_embeddings)

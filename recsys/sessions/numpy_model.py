@@ -33,6 +33,7 @@ class Weights:
 
     config: SessionConfig
     arrays: Mapping[str, NDArray[Any]]  # by the names of `SessionNetwork.state_dict()`
+    repeats: bool = False  # see `SessionNetwork`
 
     def require_shapes(self, n_items: int) -> None:
         """Raise ValueError unless the arrays match the configuration and the catalogue."""
@@ -77,7 +78,8 @@ def parameter_shapes(config: SessionConfig, n_items: int) -> dict[str, tuple[int
 def from_torch(model: SessionModel) -> Weights:
     """The parameters of a model; on a CPU they share its memory."""
     state = model.network.state_dict()
-    return Weights(model.config, {name: p.detach().cpu().numpy() for name, p in state.items()})
+    arrays = {name: p.detach().cpu().numpy() for name, p in state.items()}
+    return Weights(model.config, arrays, model.repeats)
 
 
 def to_torch(weights: Weights, items: Vocabulary) -> SessionModel:
@@ -87,7 +89,7 @@ def to_torch(weights: Weights, items: Vocabulary) -> SessionModel:
     from recsys.sessions.model import SessionModel
     from recsys.sessions.network import SessionNetwork
 
-    network = SessionNetwork(len(items), weights.config)
+    network = SessionNetwork(len(items), weights.config, repeats=weights.repeats)
     # Copies: arrays read from a file may be read-only, and a network may be trained.
     state = {name: torch.from_numpy(np.array(array)) for name, array in weights.arrays.items()}
     network.load_state_dict(state)
@@ -121,6 +123,7 @@ class NumpySessionModel:
     def __init__(self, weights: Weights) -> None:
         arrays, config = weights.arrays, weights.config
         self.config = config
+        self.repeats = weights.repeats
         self.n_items = len(arrays["item_bias"])
         self.item_embeddings_ND: Floats = arrays["item_embeddings.weight"][: self.n_items]
         # Transposed and with the bias as a last row: twice as fast for a single query.
@@ -301,16 +304,13 @@ class NumpySequences:
     items: tuple[tuple[int, ...], ...]  # history and decoded items of each sequence
 
     def log_probabilities(self) -> Floats:
-        """Log-probability that each item comes next, [B, N]; −∞ for items of the sequence."""
+        """Log-probability that each item comes next, [B, N]."""
         scores_BN = np.stack([self.model.logits(state) for state in self.states])
-        seen_BN = np.zeros(scores_BN.shape, np.bool_)
-        for seen_N, items in zip(seen_BN, self.items, strict=True):
-            seen_N[list(items)] = True
-        if self.model.config.exclude_seen:
-            scores_BN[seen_BN] = -np.inf
-        scores_BN -= log_sum_exp(scores_BN)
-        scores_BN[seen_BN] = -np.inf
-        return scores_BN
+        if not self.model.repeats:
+            for scores_N, items in zip(scores_BN, self.items, strict=True):
+                scores_N[list(items)] = -np.inf
+        # Items of the sequence stay at minus infinity.
+        return scores_BN - log_sum_exp(scores_BN)
 
     def extend(self, parent_B: NDArray[np.int64], item_B: NDArray[np.int64]) -> NumpySequences:
         """The sequences at `parent_B`, each with one more item."""

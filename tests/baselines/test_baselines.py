@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from recsys.baselines import BASELINES, default_baselines, fit_baseline
+from recsys.baselines import BASELINES, default_baselines, fit_baseline, fit_popularity
 from recsys.config import Config, Runtime
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation import evaluate
@@ -144,9 +144,27 @@ def test_recent_popularity_needs_timestamps(sample):
 def test_default_baselines_omit_ease_for_large_data(sample):
     assert "ease" in default_baselines(sample)
     many = Vocabulary(np.arange(6_000))
-    assert "ease" in default_baselines(dataclasses.replace(sample, users=many))
-    assert "ease" not in default_baselines(dataclasses.replace(sample, users=many, items=many))
+    offsets = np.pad(sample.user_offsets, (0, 6_000 - sample.n_users), mode="edge")
+    users = dataclasses.replace(sample, users=many, user_offsets=offsets)
+    assert "ease" in default_baselines(users)
+    assert "ease" not in default_baselines(dataclasses.replace(users, items=many))
     assert set(default_baselines(sample)) <= set(BASELINES)
+
+
+def test_the_users_own_items_are_ranked_first_where_items_repeat(sample):
+    repeating = dataclasses.replace(sample, repeats=True)
+    own = {"user-recent", "user-frequent"}
+    assert own <= set(default_baselines(repeating))
+    assert not own & set(default_baselines(sample))
+    popular = np.argsort(-fit_popularity(sample).counts, kind="stable").tolist()
+    a, b, c = (popular[position] for position in (7, 3, 9))
+    history = np.array([a, b, a, c], np.int32)
+    rest = [item for item in popular if item not in (a, b, c)]
+    for name, expected in (("user-recent", [c, a, b]), ("user-frequent", [a, c, b])):
+        (scores,) = fit_baseline(name, repeating).model.score([history])
+        assert np.argsort(-scores, kind="stable").tolist() == expected + rest
+        (scores,) = fit_baseline(name, repeating).model.score([history[:0]])
+        assert np.argsort(-scores, kind="stable").tolist() == popular
 
 
 @pytest.mark.parametrize("name", BASELINES)

@@ -98,7 +98,7 @@ def test_at_most_three_examples_are_shown(tmp_path):
     path = tmp_path / "log.csv"
     rows = [f"{user},{item}" for user in "ab" for item in "vwxyz"]
     path.write_text("\n".join(["user_id,item_id", *rows, *rows[:4]]))
-    lines = sections(check(path).stdout)["Checks"]
+    lines = sections(check(path, "--repeats", "exclude").stdout)["Checks"]
     assert lines[0] == "duplicate: 4 rows left out"
     assert [line for line in lines if "has a later row" in line] == [
         f"line {line} has a later row of the same user and item" for line in (2, 3, 4)
@@ -114,7 +114,7 @@ def test_rows_that_are_repeated_are_not_invalid(dirty):
 
 def test_policies_scale_and_columns_are_options(dirty):
     dirty.write_text(dirty.read_text().replace("movieId", "film"))
-    done = check(dirty, "--column", "item_id=film", "--scale", 0, 9, "--policy", "duplicate=keep")
+    done = check(dirty, "--column", "item_id=film", "--scale", 0, 9, "--repeats", "allow")
     assert "All 5 rows are used" in done.stdout
     assert [path.name for path in dirty.parent.iterdir()] == ["ratings.csv"]
 
@@ -124,7 +124,8 @@ def test_the_command_to_train_has_the_same_options(tmp_path):
     path.write_text("visitor;film;stars;when\n1;10;7;1.2.2020\n1;11;-1;1.2.2020\n")
     options = ["--column", "user_id=visitor", "--column", "item_id=film", "--column"]
     options += ["rating=stars", "--column", "timestamp=when", "--time-format", "%d.%m.%Y"]
-    options += ["--missing-rating", -1, "--scale", 1, 10, "--policy", "duplicate=keep"]
+    options += ["--missing-rating", -1, "--scale", 1, 10, "--policy", "single_event=error"]
+    options += ["--repeats", "allow"]
     done = check(path, *options)
     assert done.exit_code == 0
     command = sections(done.stdout)["Result"][-1]
@@ -133,7 +134,8 @@ def test_the_command_to_train_has_the_same_options(tmp_path):
     assert settings.data.columns["rating"] == "stars"
     assert settings.data.time_format == "%d.%m.%Y"
     assert settings.data.missing_ratings == (-1,)
-    assert (settings.data.checks.scale, settings.data.checks.duplicate) == ((1, 10), "keep")
+    assert settings.data.repeats == "allow"
+    assert (settings.data.checks.scale, settings.data.checks.single_event) == ((1, 10), "error")
 
 
 def test_a_log_without_rows_that_are_used_is_refused(dirty):

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from recsys.data import Checks, read_ratings
+from recsys.data import read_ratings
 from recsys.data.arrow import read_table
 from recsys.errors import DataError
 
@@ -362,7 +362,7 @@ def test_times_as_objects_keep_their_resolution():
     days = [dt.date(2020, 7, 4), NOON.replace(tzinfo=None), np.datetime64("2020-07-04T13")]
     frame["timestamp"] = pd.Series(days, dtype=object)
     expected = [1593820800, 1593864000, 1593867600]
-    assert read(frame, checks=Checks(duplicate="keep"))[0].timestamp.tolist() == expected
+    assert read(frame, repeats="allow")[0].timestamp.tolist() == expected
 
 
 def test_the_source_is_never_modified():

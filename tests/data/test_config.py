@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from recsys.data import DataConfig, read_ratings
 from recsys.data.validation import parse_checks
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError
 
 
 def test_the_default_uses_everything_and_leaves_last_out(small_log):
@@ -80,9 +80,10 @@ def test_invalid_checks_are_named():
 
 
 def test_checks_are_configurable(small_log):
-    config = DataConfig.model_validate({"checks": {"duplicate": "keep", "scale": [1, 10]}})
+    config = DataConfig.model_validate({"checks": {"duplicate": "error", "scale": [1, 10]}})
     twice = pd.concat([small_log, small_log])
-    assert len(read_ratings(twice, checks=config.checks)) == 18
+    with pytest.raises(DataError, match="duplicate, 9 such rows"):
+        read_ratings(twice, checks=config.checks)
 
 
 def test_filters_are_in_the_fingerprint(small_log):

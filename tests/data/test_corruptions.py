@@ -59,9 +59,10 @@ def as_frame(log):
     return pd.DataFrame({name: values for name, values in columns.items() if values is not None})
 
 
-def read(source, **policies):
+def read(source, repeats="exclude", **policies):
     reports = []
-    log = read_ratings(source, checks=Checks(now=NOW, **policies), on_report=reports.append)
+    checks = Checks(now=NOW, **policies)
+    log = read_ratings(source, repeats=repeats, checks=checks, on_report=reports.append)
     return log, reports[0]
 
 
@@ -85,7 +86,7 @@ def test_ids_of_text_files_are_read_unchanged(ids, tmp_path_factory):
     ids = [text for text in ids if text.strip() and text.isprintable()]
     path = tmp_path_factory.mktemp("log") / "log.csv"
     path.write_text("user_id,item_id\n" + "".join(f"{text},{text}\n" for text in [*ids, "7"]))
-    log, _ = read(path, duplicate="keep", id_type="keep")
+    log, _ = read(path, repeats="allow", id_type="keep")
     integers = parse_integers(pa.array([*ids, "7"])).to_pylist()  # of "7.0", too
     assert set(log.users.ids.tolist()) == ({*ids, "7"} if None in integers else set(integers))
     assert (log.users.ids == log.items.ids).all()
@@ -233,7 +234,7 @@ def test_inserted_characters_do_not_change_other_rows(rows, noise, tmp_path_fact
     path = tmp_path_factory.mktemp("log") / "ratings.csv"
     path.write_text(text[:position] + letters + text[position:], newline="")
     try:
-        log, report = read(path, duplicate="keep", single_event="keep")
+        log, report = read(path, repeats="allow", single_event="keep")
     except DataError:  # the message is tested above
         return
     untouched = set(map(tuple, csv.reader(text.splitlines()[1:])))

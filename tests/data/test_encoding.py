@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data import Checks, read_ratings
+from recsys.data import read_ratings
 from recsys.data.arrow import read_table
 from recsys.data.encoding import encode
 from recsys.data.tables import INVALID
@@ -104,7 +104,7 @@ def test_the_latest_row_of_each_user_and_item_is_used(rows):
         (user, time, position, item) for (user, item), (time, position) in latest.items()
     )
     reports = []
-    latest_rows = read_ratings(log, on_report=reports.append)
+    latest_rows = read_ratings(log, repeats="exclude", on_report=reports.append)
     users, items = (
         latest_rows.users.ids[latest_rows.user_index],
         latest_rows.items.ids[latest_rows.item_index],
@@ -115,6 +115,6 @@ def test_the_latest_row_of_each_user_and_item_is_used(rows):
     assert (report.n_rows, report.n_used) == (len(rows), len(expected))
     assert len(report.quarantined) == len(rows) - len(expected)
     assert report.metrics().get("duplicate_rows", 0) == len(report.quarantined)
-    all_rows = read_ratings(log, checks=Checks(duplicate="keep"), on_report=reports.append)
+    all_rows = read_ratings(log, repeats="allow", on_report=reports.append)
     assert len(all_rows) == reports[-1].n_used == len(rows)
     assert reports[-1].quarantined.empty

@@ -302,10 +302,8 @@ def test_rules_equal_a_loop_over_rows(rows, kept, tmp_path_factory):
     path = written(folder, *good, *(",".join(row) for row in rows))
     policies = {check: "keep" if check in kept else "quarantine" for check in LENIENT}
     reports = []
-    checks = Checks(
-        now=NOW, **policies, max_invalid_fraction=1, duplicate="keep", outlying_time="keep"
-    )
-    read_ratings(path, time_unit="s", checks=checks, on_report=reports.append)
+    checks = Checks(now=NOW, **policies, max_invalid_fraction=1, outlying_time="keep")
+    read_ratings(path, repeats="allow", time_unit="s", checks=checks, on_report=reports.append)
     (report,) = reports
     reasons, counts = [], dict.fromkeys(kept, 0)
     for line, row in enumerate(rows, start=16):

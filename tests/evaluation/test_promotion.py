@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -179,8 +180,9 @@ def test_a_report_on_other_targets_is_rejected(split):
 
 
 def test_a_report_with_other_masking_is_rejected(split):
-    report = evaluate(FIRST, split, "validation", mask_seen=False)
+    repeating = replace(split, interactions=replace(split.interactions, repeats=True))
+    report = evaluate(FIRST, repeating, "validation")
     champion = (SECOND, split.interactions.items)
     with pytest.raises(ValueError, match="seen_items is 'ranked' and 'masked"):
         promote_if_better(report, champion, split)
-    assert promote_if_better(report, champion, split, mask_seen=False).promoted
+    assert promote_if_better(report, champion, repeating).promoted

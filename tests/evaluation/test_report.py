@@ -15,6 +15,7 @@ from recsys.data import (
 )
 from recsys.errors import BundleError, DataError
 from recsys.evaluation import (
+    CatalogueAdapter,
     comparison_table,
     evaluate,
     evaluate_metric,
@@ -144,12 +145,33 @@ def test_validation_and_test_are_not_compared(split):
         comparison_table(reports)
 
 
-def test_seen_items_can_be_ranked(split):
-    report = evaluate(ByIndex(-1), split, mask_seen=False)
+def test_seen_items_are_ranked_if_items_repeat(split):
+    repeating = repeated(split)
+    report = evaluate(ByIndex(-1), repeating)
     assert report.ranks.tolist() == [4, 5]
     assert evaluate(ByIndex(-1), split).ranks.tolist() == [1, 3]
     with pytest.raises(ValueError, match=r"seen_items is 'masked, except the target' and 'ranked'"):
         comparison_table({"masked": evaluate(ByIndex(-1), split), "not": report})
+
+
+def repeated(split):
+    interactions = dataclasses.replace(split.interactions, repeats=True)
+    return dataclasses.replace(split, interactions=interactions)
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_a_model_that_answers_by_another_rule_is_refused(split, repeats):
+    class Model(ByIndex):
+        pass
+
+    Model.repeats = repeats
+    data = split if repeats else repeated(split)
+    who = ("model", "data") if repeats else ("data", "model")
+    for evaluated in (Model(), CatalogueAdapter(Model(), *[split.interactions.items] * 2)):
+        with pytest.raises(DataError, match="the {} repeats .* but the {} does not".format(*who)):
+            evaluate(evaluated, data)
+        with pytest.raises(DataError, match="does not"):
+            evaluate_metric(evaluated, data)
 
 
 def test_settings_are_compared_before_digests(split):

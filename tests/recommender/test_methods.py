@@ -270,7 +270,7 @@ def test_signatures(method):
     defaults = {name: p.default for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
     assert defaults == {
         "exclude": (), "include": None, "diversity": 0.0, "popularity_weight": 1.0,
-        "embedding_weight": None,
+        "embedding_weight": None, "exclude_seen": None,
     }  # fmt: skip
     similar = inspect.signature(Recommender.similar_items).parameters
     assert list(similar) == ["self", "item", "k", "include", "exclude", "diversity"]

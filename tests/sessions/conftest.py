@@ -41,9 +41,9 @@ def any_kind(request, tiny):
 def untrained():
     """A factory of models with random non-zero parameters."""
 
-    def make(config, n_items=9, seed=0):
+    def make(config, n_items=9, seed=0, *, repeats=False):
         torch.manual_seed(seed)
-        network = SessionNetwork(n_items, config)
+        network = SessionNetwork(n_items, config, repeats=repeats)
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter, std=0.5)
         network.log_popularity.copy_(torch.rand(n_items).log_softmax(0))

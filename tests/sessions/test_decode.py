@@ -34,10 +34,13 @@ def test_a_wide_beam_is_exhaustive(any_kind, untrained, history):
     )
 
 
-def test_no_item_occurs_twice_even_if_the_model_allows_repeats(tiny, untrained):
-    model = untrained(tiny.model_copy(update={"exclude_seen": False}))
-    for sequence in beam_search(model, [4, 0], 5, beam_width=20):
+def test_no_item_occurs_twice_unless_the_model_repeats_items(tiny, untrained):
+    for sequence in beam_search(untrained(tiny), [4, 0], 5, beam_width=20):
         assert len({4, 0, *sequence.items}) == 7
+    found = beam_search(untrained(tiny, repeats=True), [4, 0], 2, beam_width=1000)
+    assert len(found) == 81, "every pair of items, with repeats"
+    total = np.exp([sequence.log_probability for sequence in found]).sum()
+    assert total == pytest.approx(1, abs=1e-4)
 
 
 def test_sequences_are_sorted_and_a_wider_beam_is_no_worse(tiny, untrained):
@@ -61,9 +64,9 @@ def test_invalid_lengths_and_histories_are_rejected(tiny, untrained):
 
 
 @pytest.mark.parametrize("history", [[], [4, 0, 7]], ids=str)
-@pytest.mark.parametrize("exclude_seen", [True, False])
-def test_torch_and_numpy_find_the_same_sequences(any_kind, untrained, history, exclude_seen):
-    model = untrained(any_kind.model_copy(update={"exclude_seen": exclude_seen}))
+@pytest.mark.parametrize("repeats", [True, False])
+def test_torch_and_numpy_find_the_same_sequences(any_kind, untrained, history, repeats):
+    model = untrained(any_kind, repeats=repeats)
     numpy_model = NumpySessionModel(from_torch(model))
     found, expected = (beam_search(m, history, 3, beam_width=5) for m in (numpy_model, model))
     assert [sequence.items for sequence in found] == [sequence.items for sequence in expected]

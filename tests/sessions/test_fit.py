@@ -79,14 +79,14 @@ def test_the_padding_embedding_stays_zero():
     assert not network.item_embeddings.weight[-1].any()
 
 
-def test_repeated_items_require_exclude_seen_off(tmp_path):
+def test_repeated_items_are_refused_unless_the_data_repeats():
     interactions = cycles()
     item_index = interactions.item_index.copy()
     item_index[3] = item_index[1]
     interactions = replace(interactions, item_index=item_index)
-    with pytest.raises(DataError, match="user 0 has more than one interaction with item 1: set"):
+    with pytest.raises(DataError, match="user 0 has more than one interaction with item 1: read"):
         fit_session_model(interactions, TINY, runtime=CPU)
-    fit_session_model(interactions, TINY.model_copy(update={"exclude_seen": False}), runtime=CPU)
+    assert fit_session_model(replace(interactions, repeats=True), TINY, runtime=CPU).repeats
 
 
 def test_frozen_embeddings_do_not_change():

@@ -23,8 +23,8 @@ TINY = SessionConfig(
 ).resolve(0)
 
 
-def initialized(n_items=9, config=TINY):
-    network = SessionNetwork(n_items, config)
+def initialized(n_items=9, config=TINY, *, repeats=False):
+    network = SessionNetwork(n_items, config, repeats=repeats)
     network.reset_parameters(torch.Generator().manual_seed(0), torch.ones(n_items))
     return SessionModel(network, Vocabulary.of(range(n_items)))
 
@@ -58,8 +58,8 @@ def test_all_items_of_the_history_are_excluded():
     assert np.exp(score).sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_items_of_the_history_can_repeat_by_option():
-    model = initialized(config=TINY.model_copy(update={"exclude_seen": False}))
+def test_items_of_the_history_can_repeat():
+    model = initialized(repeats=True)
     score = model.score([np.array([1, 2], np.int32)])[0]
     assert np.isfinite(score).all()
     assert np.exp(score).sum() == pytest.approx(1, abs=1e-5)
@@ -142,7 +142,7 @@ def test_a_step_does_not_change_its_input_state(any_kind, untrained):
 
 
 def test_the_state_does_not_grow(any_kind, untrained):
-    model = untrained(any_kind.model_copy(update={"exclude_seen": False}))
+    model = untrained(any_kind, repeats=True)
     state, sizes = model.start(), []
     for item in HISTORY * 3:
         state, _ = model.step(state, item)
@@ -162,8 +162,7 @@ def test_long_histories_are_scored_in_segments(any_kind, untrained, monkeypatch)
 
 
 def test_memory_is_bounded_by_a_segment(tiny, untrained, monkeypatch):
-    config = tiny.model_copy(update={"max_history": 10_000, "exclude_seen": False})
-    model = untrained(config)
+    model = untrained(tiny.model_copy(update={"max_history": 10_000}), repeats=True)
     widest = 0
     run_rnn = model.network.run_rnn
 
@@ -192,9 +191,9 @@ def test_no_gradient_is_stored(tiny, untrained):
     assert not state.network.hidden[0][0].requires_grad
 
 
-@pytest.mark.parametrize("options", [{}, {"exclude_seen": False, "feed_forward": 0}], ids=str)
-def test_the_exported_program_equals_the_model(tiny, options, untrained, tmp_path):
-    model = untrained(tiny.model_copy(update=options))
+@pytest.mark.parametrize(("options", "repeats"), [({}, False), ({"feed_forward": 0}, True)])
+def test_the_exported_program_equals_the_model(tiny, options, repeats, untrained, tmp_path):
+    model = untrained(tiny.model_copy(update=options), repeats=repeats)
     path = export_scorer(model, tmp_path / "scorer.pt2", length=8)
     program = torch.export.load(path).module()
     rng = np.random.default_rng(0)
