@@ -124,7 +124,7 @@ def test_the_command_to_train_has_the_same_options(tmp_path):
     path.write_text("visitor;film;stars;when\n1;10;7;1.2.2020\n1;11;-1;1.2.2020\n")
     options = ["--column", "user_id=visitor", "--column", "item_id=film", "--column"]
     options += ["rating=stars", "--column", "timestamp=when", "--time-format", "%d.%m.%Y"]
-    options += ["--missing-rating", -1, "--scale", 1, 10, "--policy", "single_event=error"]
+    options += ["--missing-rating", -1, "--scale", 1, 10, "--policy", "future_time=keep"]
     options += ["--repeats", "allow"]
     done = check(path, *options)
     assert done.exit_code == 0
@@ -135,7 +135,7 @@ def test_the_command_to_train_has_the_same_options(tmp_path):
     assert settings.data.time_format == "%d.%m.%Y"
     assert settings.data.missing_ratings == (-1,)
     assert settings.data.repeats == "allow"
-    assert (settings.data.checks.scale, settings.data.checks.single_event) == ((1, 10), "error")
+    assert (settings.data.checks.scale, settings.data.checks.future_time) == ((1, 10), "keep")
 
 
 def test_a_log_without_rows_that_are_used_is_refused(dirty):
