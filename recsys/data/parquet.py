@@ -137,7 +137,7 @@ def open_parts(folder: Path, detected: DetectedLayout, options: ReadOptions) -> 
             raise DataError(
                 f"{part.name}: has the columns {', '.join(part.available)}, but "
                 f"{filled[0].name} has {', '.join(filled[0].available)}; all parts of a log need "
-                f"the same of {', '.join(COLUMNS)}: add what is missing, or choose with files"
+                f"the same of {', '.join(COLUMNS)}: add what is missing, or choose with files="
             )
     types = {
         ours: unite_types(ours, _types_by_part(ours, filled)) for ours in filled[0].source_names
@@ -179,7 +179,7 @@ def _open_part(path: Path, detected: DetectedLayout, name: str) -> ParquetPart:
     if MARK in (metadata.metadata or {}):
         raise DataError(
             f"{location}: holds rows left out of {metadata.metadata[MARK].decode()}; move it away, "
-            "or choose the parts with files"
+            "or choose the parts with files="
         )
     return ParquetPart(
         path, location, metadata.num_rows, metadata.num_row_groups, schema, partitions

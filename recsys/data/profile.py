@@ -27,6 +27,8 @@ MAX_BARS: Final = 21
 
 N_BINS: Final = 10
 
+_MAX_RATIO: Final = 100
+
 _Ints = NDArray[np.int64]
 
 
@@ -75,7 +77,8 @@ class RatingProfile:
     """Lowest positive rating, unless `min_rating` of the co-occurrence says another."""
     positive_fraction: float
     histogram: tuple[Bar, ...]
-    """Up to 21 distinct ratings have a bar each, more are in ten bins of equal width."""
+    """Up to 21 distinct ratings have a bar each, more are in ten bins of equal width, or of equal
+    ratio if the highest is over a hundred times the lowest."""
 
 
 @dataclass(frozen=True)
@@ -271,7 +274,15 @@ def _profile_ratings(log: Interactions) -> RatingProfile | None:
         by_value = sorted(zip(map(_to_float, values), counts.tolist(), strict=True))
         bars = [Bar(value, value, n) for value, n in by_value]
     else:
-        sums, edges = np.histogram(values, bins=N_BINS, weights=counts)
+        lowest, highest = float(values.min()), float(values.max())
+        is_skewed = lowest > 0 and highest > _MAX_RATIO * lowest  # such as counts of plays
+        edges = np.linspace(lowest, highest, N_BINS + 1)
+        if is_skewed:
+            inner = np.geomspace(lowest, highest, N_BINS + 1)[1:-1]
+            edges[1:-1] = [
+                float(f"{edge:.6g}") for edge in inner
+            ]  # 2 instead of 2.0000000000000004
+        sums, _ = np.histogram(values, bins=edges, weights=counts)
         low = [float(f"{edge:.6g}") for edge in edges]
         bars = [Bar(*bar) for bar in zip(low, low[1:], sums.astype(int).tolist(), strict=False)]
     return RatingProfile(

@@ -64,6 +64,14 @@ def test_many_distinct_ratings_are_binned():
     assert ratings.histogram[3] == Bar(30, 40, 10)
 
 
+def test_counts_are_in_bins_of_equal_ratio():
+    plays = [1024] + [n for n in range(1, 40) for _ in range(2)]
+    table = pd.DataFrame({"user_id": 1, "item_id": range(len(plays)), "rating": plays})
+    bars = profile(table)[0].ratings.histogram
+    assert [bar.lowest for bar in bars] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+    assert [bar.n_rows for bar in bars] == [2, 4, 8, 16, 32, 16, 0, 0, 0, 1]
+
+
 def test_times_are_those_of_the_source(log):
     times = profile(log)[0].times
     assert times.unit == "milliseconds since 1970"
