@@ -9,10 +9,9 @@ R ratings.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -50,8 +49,7 @@ _NUMERALS: Final = ("", " II", " III", " IV", " V")
 
 _BLOCK_RATINGS: Final = 500_000  # about 100 MB of memory per block
 _CATALOGUE_STREAM, _USERS_STREAM = 0, 1  # independent streams of random numbers
-_POPULAR_FRACTION: Final = 0.1  # planted pairs are among the most popular titles
-_MIN_TASTE: Final = 1e-3  # added to each taste: any user may watch any title
+_MIN_TASTE: Final = 1e-3  # added to each taste
 _SORT_ENTRIES: Final = 1_000_000  # weights in memory when the whole catalogue is sorted
 _START: Final = 1_420_070_400  # 2015-01-01, after the last release
 _YEAR, _DAY, _MINUTE = 31_536_000, 86_400, 60
@@ -176,8 +174,7 @@ def _blocks(
         on_block(block + 1, {"ratings": float(n_ratings)})
 
 
-@dataclass(frozen=True)
-class Titles:
+class Titles(NamedTuple):
     """The titles, planted pairs first."""
 
     n_movies: _Ints  # [T]
@@ -194,15 +191,13 @@ def _generate_titles(config: SyntheticConfig, rng: Generator) -> Titles:
     is_series = rng.random(config.n_items) < config.series_fraction
     n_movies = np.where(is_series, rng.integers(2, len(_NUMERALS) + 1, config.n_items), 1)
     n_movies[:n_pairs] = 2
-    ends = np.minimum(n_movies.cumsum(), config.n_items)  # the last title may be cut
-    n_movies = np.diff(ends, prepend=0)
+    n_movies = np.diff(n_movies.cumsum().clip(max=config.n_items), prepend=0)  # cut the last title
     n_movies = n_movies[n_movies > 0]
     n_titles = len(n_movies)
-    # Ranks of popularity, from zero.
-    n_popular = min(max(2 * n_pairs, int(_POPULAR_FRACTION * n_titles)), n_titles)
-    popular = rng.permutation(n_popular)
-    others = np.concatenate([popular[n_pairs:], np.arange(n_popular, n_titles)])
-    rank = np.concatenate([popular[:n_pairs], rng.permutation(others)])
+    # Ranks of popularity, from zero; planted pairs are among the most popular titles.
+    n_popular = min(max(2 * n_pairs, n_titles // 10), n_titles)
+    rank = np.append(rng.permutation(n_popular), np.arange(n_popular, n_titles))
+    rank[n_pairs:] = rng.permutation(rank[n_pairs:])
     quality = rng.normal(0.0, 0.3, n_titles)
     quality[:n_pairs] = 0.6  # most users who watch a planted pair rate it highly
     return Titles(
@@ -285,79 +280,61 @@ def sample_titles(
 
     Returns user, title and number of its movies that are watched, sorted by user, [M, 3].
     """
-    sampler = _TitleSampler(titles, tastes, config.sequel_probability, rng)
-    finished, pending, missing = [], np.zeros((0, 3), np.int64), n_events
-    for _ in range(rounds):
-        # Half as many again, because some are repeats.
-        n_draws = np.where(missing > 0, missing + missing // 2 + 4, 0)
-        pending = np.concatenate([pending, sampler.draw(n_draws)])
-        keys = pending[:, 0] * len(titles.taste) + pending[:, 1]
-        pending = pending[np.sort(np.unique(keys, return_index=True)[1])]  # without repeats
-        n_sampled = np.bincount(pending[:, 0], pending[:, 2], len(n_events)).astype(np.int64)
-        missing = np.where(missing > 0, n_events - n_sampled, 0)
-        is_pending = missing[pending[:, 0]] > 0
-        finished.append(pending[~is_pending])
-        pending = pending[is_pending]
-    sampled = np.concatenate([*finished, pending, *sampler.draw_remaining(missing, pending)])
-    return _truncate(sampled[np.argsort(sampled[:, 0], kind="stable")], n_events)
-
-
-def _truncate(sampled: _Ints, n_events: _Ints) -> _Ints:
-    """Cut the rows of each user, which are sorted by user, at `n_events[u]` movies."""
-    user, title, n_movies = sampled.T
+    weights = tastes + _MIN_TASTE  # any user may watch any title
+    sampled, missing = np.zeros((0, 3), np.int64), n_events
+    for round_ in range(rounds + 1):
+        draw = _draw if round_ < rounds else _draw_others
+        for user, title in draw(titles, weights, missing, sampled, rng):
+            n_movies = rng.geometric(1 - config.sequel_probability, len(user))
+            n_movies[title < titles.n_pairs] = 2  # a planted pair is watched together
+            n_movies = np.minimum(n_movies, titles.n_movies[title])
+            sampled = np.concatenate([sampled, np.stack([user, title, n_movies], axis=1)])
+        keys = sampled[:, 0] * len(titles.taste) + sampled[:, 1]
+        sampled = sampled[np.sort(np.unique(keys, return_index=True)[1])]  # without repeats
+        n_sampled = np.bincount(sampled[:, 0], sampled[:, 2], len(n_events)).astype(np.int64)
+        missing = (n_events - n_sampled).clip(0)
+    # Cut the rows of each user at `n_events[u]` movies.
+    user, title, n_movies = sampled[np.argsort(sampled[:, 0], kind="stable")].T
     before = n_movies.cumsum() - n_movies
     missing = n_events[user] - (before - before[np.searchsorted(user, user)])
     sampled = np.stack([user, title, np.minimum(n_movies, missing.clip(0))], axis=1)
     return sampled[sampled[:, 2] > 0]
 
 
-class _TitleSampler:
-    """Samples titles for the users of a block."""
+def _draw(
+    titles: Titles, weights: _Floats, missing: _Ints, _known: _Ints, rng: Generator
+) -> Iterator[tuple[_Ints, _Ints]]:
+    """Draw about 1.5 `missing[u]` titles for user u with replacement, as some will be repeats."""
+    user = np.repeat(np.arange(len(missing)), np.where(missing, missing + missing // 2 + 4, 0))
+    by_taste = np.argsort(titles.taste, kind="stable")  # [T]
+    ends = np.append(0.0, np.exp(titles.log_appeal[by_taste]).cumsum())  # cumulative appeal
+    n_users, n_tastes = weights.shape
+    bounds = ends[np.searchsorted(titles.taste[by_taste], np.arange(n_tastes + 1))]
+    # Cumulative probabilities of the tastes; those of user u are in [u, u + 1].
+    shares = (weights * np.diff(bounds)).cumsum(axis=1)
+    taste_ends = (np.arange(n_users)[:, None] + shares / shares[:, -1:]).ravel()
+    taste = np.searchsorted(taste_ends, user + rng.random(len(user)), side="right")
+    taste = (taste - user * n_tastes).clip(0, n_tastes - 1)  # sums may round up to the next user
+    low, high = bounds[taste], bounds[taste + 1]
+    value = low + (high - low) * rng.random(len(user))
+    rank = np.searchsorted(ends[1:], value, side="right").clip(max=len(by_taste) - 1)
+    yield user, by_taste[rank]
 
-    def __init__(self, titles: Titles, tastes: _Floats, sequel_p: float, rng: Generator) -> None:
-        self._titles, self._tastes, self._sequel_p, self._rng = titles, tastes, sequel_p, rng
-        n_users, self._n_tastes = tastes.shape
-        self._by_taste = np.argsort(titles.taste, kind="stable")  # [T]
-        self._ends = np.exp(titles.log_appeal[self._by_taste]).cumsum()  # cumulative appeal, [T]
-        n_titles_until = np.bincount(titles.taste, minlength=self._n_tastes).cumsum()
-        self._bounds = np.concatenate([[0.0], self._ends])[np.append(0, n_titles_until)]
-        # Cumulative probabilities of the tastes; those of user u are in [u, u + 1].
-        shares = ((tastes + _MIN_TASTE) * np.diff(self._bounds)).cumsum(axis=1)
-        self._taste_ends = (np.arange(n_users)[:, None] + shares / shares[:, -1:]).ravel()
 
-    def draw(self, n_draws: _Ints) -> _Ints:
-        """Draw `n_draws[u]` titles for user u, with replacement, [M, 3]."""
-        user = np.repeat(np.arange(len(n_draws)), n_draws)
-        value = user + self._rng.random(len(user))
-        taste = np.searchsorted(self._taste_ends, value, side="right") - user * self._n_tastes
-        taste = taste.clip(0, self._n_tastes - 1)  # the sum may round up to the next user
-        low, high = self._bounds[taste], self._bounds[taste + 1]
-        value = low + (high - low) * self._rng.random(len(user))
-        rank = np.searchsorted(self._ends, value, side="right").clip(max=len(self._ends) - 1)
-        return self._draw_n_movies(user, self._by_taste[rank])
-
-    def draw_remaining(self, missing: _Ints, known: _Ints) -> list[_Ints]:
-        """Draw at least `missing[u]` titles for user u, if there are any, that are not `known`."""
-        log_appeal, taste = self._titles.log_appeal, self._titles.taste
-        users = np.flatnonzero(missing > 0)
-        size = max(_SORT_ENTRIES // len(taste), 1)
-        sampled = []
-        for group in np.split(users, range(size, len(users), size)):
-            keys = log_appeal + np.log(self._tastes[group] + _MIN_TASTE)[:, taste]  # [group, T]
-            keys += self._rng.gumbel(size=keys.shape)
-            user, title, _ = known[np.isin(known[:, 0], group)].T
-            keys[np.searchsorted(group, user), title] = -np.inf
-            order = np.argsort(-keys, axis=1)[:, : missing[group].max(initial=0)]
-            row, position = np.nonzero(np.isfinite(np.take_along_axis(keys, order, axis=1)))
-            sampled.append(self._draw_n_movies(group[row], order[row, position]))
-        return sampled
-
-    def _draw_n_movies(self, user: _Ints, title: _Ints) -> _Ints:
-        """Append how many movies of each title are watched; both of a planted pair always are."""
-        n_movies = self._rng.geometric(1 - self._sequel_p, len(user))
-        n_movies[title < self._titles.n_pairs] = 2
-        n_movies = np.minimum(n_movies, self._titles.n_movies[title])
-        return np.stack([user, title, n_movies], axis=1)
+def _draw_others(
+    titles: Titles, weights: _Floats, missing: _Ints, known: _Ints, rng: Generator
+) -> Iterator[tuple[_Ints, _Ints]]:
+    """Draw `missing[u]` titles for user u, if there are as many, that are not `known`."""
+    users = np.flatnonzero(missing)
+    size = max(_SORT_ENTRIES // len(titles.taste), 1)
+    for group in np.split(users, range(size, len(users), size)):
+        keys = titles.log_appeal + np.log(weights[group])[:, titles.taste]  # [group, T]
+        keys += rng.gumbel(size=keys.shape)
+        user, title, _ = known[np.isin(known[:, 0], group)].T
+        keys[np.searchsorted(group, user), title] = -np.inf
+        order = np.argsort(-keys, axis=1)[:, : missing[group].max(initial=0)]
+        row, position = np.nonzero(np.isfinite(np.take_along_axis(keys, order, axis=1)))
+        yield group[row], order[row, position]
 
 
 def _order_sessions(
