@@ -1,14 +1,15 @@
 """Validation of ratings: the rules, the policies for rows that break them, and the report.
 
-To add a rule for single rows, add a `Policy` field to `Checks` and an entry to `RULES`.
+To add a rule for single rows, add a `Policy` field to `Checks` and yield it with the others of its
+column, such as `_rating_rules`.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +23,7 @@ from recsys.data.ids import MISSING, EncodedColumn
 from recsys.data.interactions import TimestampLike, to_unix
 from recsys.data.layouts import LAYOUTS, Layout
 from recsys.data.quarantine import QuarantineFile, rows_left_out
-from recsys.data.ratings import Sentinel, find_sentinel, settle_scale
+from recsys.data.ratings import find_sentinel, settle_scale
 from recsys.data.report import (
     EXPECTED,
     N_EXAMPLES,
@@ -38,6 +39,8 @@ from recsys.errors import ConfigError, DataError
 
 _Ints = NDArray[np.int64]
 _Mask = NDArray[np.bool_]
+
+_ID_REMEDY: Final = f"{REMEDY}, or set id_type=keep if ids are text"
 
 
 class Checks(Config):
@@ -99,91 +102,50 @@ def parse_checks(settings: Mapping[str, Any]) -> Checks:
         raise ConfigError(f"{format_validation_error(error)}; the checks are {checks}") from error
 
 
-def _is_in_catalogue(ids: EncodedColumn, validator: RowValidator) -> _Mask | None:
-    table = validator.item_table
-    if table is None:
-        return None
-    mask: _Mask = ids.codes == MISSING
-    return mask | ids.rows_where(table.contains(ids.distinct))
+Rule = tuple[str, _Mask, str, str]
+"""A check, which rows break it, [n], what is wrong with their values, and what to do about them."""
 
 
-def _is_on_scale(rating: NDArray[np.float32], validator: RowValidator) -> _Mask | None:
-    if validator.scale is None:
-        return None
-    low, high = validator.scale
-    return (rating >= low) & (rating <= high)
+def _id_rules(ids: EncodedColumn) -> Iterator[Rule]:
+    yield "missing_id", ~ids.rows_where(ids.is_id), "is not an id", REMEDY
 
 
-def _is_exact(times: Times, validator: RowValidator) -> _Mask | None:  # noqa: ARG001
-    return None if times.rounded is None else ~times.rounded
+def _rating_rules(rating: NDArray[np.float32], scale: tuple[float, float] | None) -> Iterator[Rule]:
+    remedy = "remove the column to use rows without ratings"
+    yield "missing_rating", np.isnan(rating), "is no rating", remedy
+    yield "bad_rating", np.isinf(rating), "is not a number", REMEDY
+    if scale is not None:
+        low, high = scale
+        is_off = np.isfinite(rating) & ~((rating >= low) & (rating <= high))
+        yield "rating_scale", is_off, f"is not a rating from {low:g} to {high:g}", "set scale="
+    elif (found := find_sentinel(rating)) is not None:
+        message = f"is outside of the other ratings, from {found.low:g} to {found.high:g}"
+        yield "sentinel_rating", rating == found.value, message, found.remedy
 
 
-def _is_inside(rating: NDArray[np.float32], validator: RowValidator) -> _Mask | None:
-    if validator.scale is not None:
-        return None
-    validator.sentinel = find_sentinel(rating)
-    return None if validator.sentinel is None else rating != validator.sentinel.value
+def _time_rules(times: Times, now: int) -> Iterator[Rule]:
+    is_time = times.ticks != INVALID
+    remedy = "correct or remove them, set time_unit or time_format"
+    yield "bad_timestamp", ~is_time, "is not a time as the others are", remedy
+    yield "negative_time", is_time & (times.ticks < 0), "is before 1970", REMEDY
+    if times.rounded is not None:
+        remedy = "write times as whole numbers, such as 1593878903 for 1.59388E+09"
+        yield "rounded_time", times.rounded, "has lost digits", remedy
+    yield "future_time", times.seconds > now, "is in the future", "set now="
+    if (is_near := is_near_the_others(times)) is not None:
+        yield "outlying_time", ~is_near, "is many years away from the other times", REMEDY
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A condition on the values of one column."""
-
-    check: str
-    """The field of `Checks` with the policy."""
-    column: str
-    is_valid: Callable[[Any, RowValidator], _Mask | None]
-    """Which rows are valid, [n], given the column of `EncodedTable`; None if it does not apply."""
-    message: str
-    """What is wrong with a value that is not valid; may refer to `{scale}` and `{sentinel}`."""
-    remedy: str = REMEDY
-
-
-_ID_REMEDY = f"{REMEDY}, or set id_type=keep if ids are text"
-_NOT_TIME = "is not a time as the others are"
-_OUTLYING = "is many years away from the other times"
-_DECLARE = "correct or remove them, set time_unit or time_format"
-_WRITE_OUT = "write times as whole numbers, such as 1593878903 for 1.59388E+09"
-_OFF_SCALE = "is not a rating from {scale[0]:g} to {scale[1]:g}"
-_OUTSIDE = "is outside of the other ratings, from {sentinel.low:g} to {sentinel.high:g}"
-_NOT_LISTED = "is not in the catalogue"
-
-RULES: Final = (
-    Rule("missing_id", names.USER_ID, lambda ids, _: ids.rows_where(ids.is_id), "is not an id"),
-    Rule("missing_id", names.ITEM_ID, lambda ids, _: ids.rows_where(ids.is_id), "is not an id"),
-    Rule(
-        "missing_rating",
-        names.RATING,
-        lambda rating, _: ~np.isnan(rating),
-        "is no rating",
-        "remove the column to use rows without ratings",
-    ),
-    Rule("bad_rating", names.RATING, lambda rating, _: ~np.isinf(rating), "is not a number"),
-    Rule("sentinel_rating", names.RATING, _is_inside, _OUTSIDE, "{sentinel.remedy}"),
-    Rule("rating_scale", names.RATING, _is_on_scale, _OFF_SCALE, "set scale="),
-    Rule("bad_timestamp", names.TIMESTAMP, lambda t, _: t.ticks != INVALID, _NOT_TIME, _DECLARE),
-    Rule("negative_time", names.TIMESTAMP, lambda t, _: t.ticks >= 0, "is before 1970"),
-    Rule("rounded_time", names.TIMESTAMP, _is_exact, "has lost digits", _WRITE_OUT),
-    Rule(
-        "future_time",
-        names.TIMESTAMP,
-        lambda t, v: t.seconds <= v.now,
-        "is in the future",
-        "set now=",
-    ),
-    Rule("outlying_time", names.TIMESTAMP, lambda t, _: is_near_the_others(t), _OUTLYING),
-)
-"""Rules for values of any type, in order. A row is judged by all rules; the first that it breaks
-and whose policy is not `keep` is the reason to leave it out."""
-
-_IN_CATALOGUE: Final = Rule(
-    "unknown_item", names.ITEM_ID, _is_in_catalogue, _NOT_LISTED, "complete the catalogue"
-)
-"""It compares ids, so it comes when their type is known."""
+def _catalogue_rules(ids: EncodedColumn, catalogue: ItemTable) -> Iterator[Rule]:
+    broken = (ids.codes != MISSING) & ~ids.rows_where(catalogue.contains(ids.distinct))
+    yield "unknown_item", broken, "is not in the catalogue", "complete the catalogue"
 
 
 class RowValidator:
     """Applies policies to invalid rows and collects the report.
+
+    A row is judged by all rules; the first that it breaks and whose policy is not `keep` is the
+    reason to leave it out.
 
     Raises:
         DataError: There are no rows, too many invalid ones, or one whose policy is `error`.
@@ -200,8 +162,6 @@ class RowValidator:
         self.table, self.source, self.checks, self.item_table = table, source, checks, item_table
         self.layout = layout
         self.scale = checks.scale
-        self.sentinel: Sentinel | None = None
-        self.now: int = math.ceil(time.time()) if checks.now is None else to_unix(checks.now)
         self.findings: list[Finding] = []
         self.reasons: list[tuple[str, str]] = []
         """Check and reason of rows that are left out."""
@@ -222,63 +182,49 @@ class RowValidator:
     def apply_rules(self, table: EncodedTable) -> tuple[EncodedTable, _Mask | None]:
         """Apply the policies for rows that break a rule, and settle the types of ids.
 
-        Every rule sees every row. The first broken rule that is not `keep` is the row's reason.
-
         Returns:
             The table with ids of these types, and which of its rows to use, [n], or None for all.
         """
-        mask = np.ones(self.table.n_rows, dtype=np.bool_)
-        refused: dict[str, _Mask] = {}
         self.scale = settle_scale(table.rating, self.checks.scale, self.layout.scale)
-        for rule in RULES:
-            self._apply_rule(rule, table, mask, refused)
-        table = replace(
-            table,
-            user_id=self._settle_ids(names.USER_ID, table.user_id, mask),
-            item_id=self._settle_ids(names.ITEM_ID, table.item_id, mask),
-        )
-        self._apply_rule(_IN_CATALOGUE, table, mask, refused)
+        now = math.ceil(time.time()) if self.checks.now is None else to_unix(self.checks.now)
+        self._apply(names.USER_ID, _id_rules(table.user_id))
+        self._apply(names.ITEM_ID, _id_rules(table.item_id))
+        if table.rating is not None:
+            self._apply(names.RATING, _rating_rules(table.rating, self.scale))
+        if table.timestamp is not None:
+            self._apply(names.TIMESTAMP, _time_rules(table.timestamp, now))
+        user_id = self._settle_ids(names.USER_ID, table.user_id)
+        item_id = self._settle_ids(names.ITEM_ID, table.item_id)
+        if self.item_table is not None:  # it compares ids, so their type must be known
+            self._apply(names.ITEM_ID, _catalogue_rules(item_id, self.item_table))
+        mask = self.reason_of_row < 0
         if not mask.any():
             raise DataError(
                 f"{self.source}: no row is left: {'; '.join(map(str, self.findings))}; "
                 f"{self.findings[0].remedy}, or set layout= or columns="
             )
+        table = replace(table, user_id=user_id, item_id=item_id)
         return table, None if mask.all() else mask
 
-    def _apply_rule(
-        self, rule: Rule, table: EncodedTable, mask: _Mask, refused: dict[str, _Mask]
-    ) -> None:
-        """Apply one rule: clear `mask` for rows to leave out; collect refused rows by column."""
-        values = getattr(table, rule.column)
-        valid = None if values is None else rule.is_valid(values, self)
-        if valid is None or valid.all():
-            return
-        broken = ~valid
-        if getattr(self.checks, rule.check) == "keep":
-            # A value that is no number is not off the scale as well.
-            positions = np.flatnonzero(broken & ~refused.get(rule.column, np.False_))
-        else:
-            refused[rule.column] = broken | refused.get(rule.column, np.False_)
-            positions = np.flatnonzero(broken & mask)
-        message, remedy = (
-            text.format(scale=self.scale, sentinel=self.sentinel)
-            for text in (rule.message, rule.remedy)
-        )
-        if self.apply_policy(rule.check, positions, message, rule.column, remedy):
-            mask[positions] = False
+    def _apply(self, column: str, rules: Iterable[Rule]) -> None:
+        """Apply rules for the values of one column."""
+        for check, broken, message, remedy in rules:
+            if broken.any():
+                is_kept = getattr(self.checks, check) == "keep"
+                rows = np.flatnonzero(broken if is_kept else broken & (self.reason_of_row < 0))
+                self.apply_policy(check, rows, message, column, remedy)
 
-    def _settle_ids(self, column: str, ids: EncodedColumn, mask: _Mask) -> EncodedColumn:
-        """Give ids the type that those of the rows in `mask` have; leave out the others."""
-        is_integer, odd, message = ids.decide(mask)
+    def _settle_ids(self, column: str, ids: EncodedColumn) -> EncodedColumn:
+        """Give ids the type that those of the used rows have; leave out the others."""
+        used = self.reason_of_row < 0
+        is_integer, odd, message = ids.decide(used)
         if odd.any():
-            rows = np.flatnonzero(np.append(odd, False)[ids.codes] & mask)
-            if not is_integer:
-                examples = self._examples(rows[:N_EXAMPLES], message, column)
-                self.findings.append(Finding("id_type", "keep", len(rows), tuple(examples)))
-            elif self.apply_policy("id_type", rows, message, column, _ID_REMEDY):
-                mask[rows] = False
+            rows = np.flatnonzero(np.append(odd, False)[ids.codes] & used)
+            if is_integer:
+                is_integer = self.apply_policy("id_type", rows, message, column, _ID_REMEDY)
             else:
-                is_integer = False
+                examples = self._examples(rows, message, column)
+                self.findings.append(Finding("id_type", "keep", len(rows), examples))
         return ids.as_integers() if is_integer else ids
 
     def apply_policy(
@@ -288,16 +234,17 @@ class RowValidator:
         if not len(positions):
             return False
         positions = np.sort(positions)
-        examples = self._examples(positions[:N_EXAMPLES], message, column)
+        examples = self._examples(positions, message, column)
         if self._decide(check, len(positions), examples, remedy) == "keep":
             return False
         self.reason_of_row[positions] = len(self.reasons)
         self.reasons.append((check, f"{column} {message}".strip()))
         return True
 
-    def _examples(self, positions: _Ints, message: str, column: str) -> list[str]:
-        """Describe some rows: location, value and what is wrong with it."""
-        return [f"{self.table.describe(int(row), column)} {message}" for row in positions]
+    def _examples(self, positions: _Ints, message: str, column: str) -> tuple[str, ...]:
+        """Describe the first of some rows: location, value and what is wrong with it."""
+        first = positions[:N_EXAMPLES].tolist()
+        return tuple(f"{self.table.describe(row, column)} {message}" for row in first)
 
     def report(
         self, n_used: int, has_timestamps: bool, quarantine: QuarantineFile | None
