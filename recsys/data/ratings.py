@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ _Ratings = NDArray[np.float32]
 
 _NUMBER: Final = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _DECIMAL_COMMA: Final = re.compile(r"[-+]?[0-9]+,[0-9]{1,2}")  # 1,000 may be a thousand
+_THOUSANDS: Final = re.compile(r".*\.[0-9]{3}")  # so may be 1.000, next to decimal commas
 _BOOLEANS: Final = {"true": 1.0, "false": 0.0}
 _MISSING: Final = {marker.lower() for marker in MISSING_MARKERS}
 
@@ -50,7 +52,11 @@ def parse_ratings(column: pa.ChunkedArray | None, options: ReadOptions) -> _Rati
     if column is None:
         return None
     if is_text(column.type) or pa.types.is_dictionary(column.type):
-        rating = _parse_text(column.cast(pa.string()))
+        encoded = column.cast(pa.string()).dictionary_encode().combine_chunks()
+        numbers = [*_parse_text(encoded.dictionary.to_pylist()), math.nan]
+        with np.errstate(over="ignore"):
+            values = np.array(numbers).astype(np.float32)
+        rating: _Ratings = values[encoded.indices.fill_null(len(numbers) - 1).to_numpy()]
     else:
         if pa.types.is_boolean(column.type):
             column = column.cast(pa.int8())
@@ -60,34 +66,23 @@ def parse_ratings(column: pa.ChunkedArray | None, options: ReadOptions) -> _Rati
     return rating
 
 
-def _parse_text(column: pa.ChunkedArray) -> _Ratings:
-    encoded = column.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    text = [value.strip() for value in encoded.dictionary.to_pylist()]
-    is_boolean = np.array([value.lower() in _BOOLEANS for value in text], dtype=np.bool_)
-    numbers = np.array([_parse_number(value) for value in text])
-    if any(map(_DECIMAL_COMMA.fullmatch, text)):
-        # Next to decimal commas, 1.000 may be a thousand.
-        is_unclear = [re.fullmatch(r".*\.[0-9]{3}", value) is not None for value in text]
-        numbers[is_unclear] = np.inf
-    if is_boolean.any():
-        counts = np.bincount(encoded.indices.drop_null().to_numpy(), minlength=len(text))
-        booleans = np.array([_BOOLEANS.get(value.lower(), np.inf) for value in text])
-        if 2 * counts[is_boolean].sum() > counts[is_boolean | np.isfinite(numbers)].sum():
-            numbers = np.where(np.isnan(numbers), numbers, booleans)
-    indices = encoded.indices.fill_null(len(text)).to_numpy()
-    with np.errstate(over="ignore"):
-        rating: _Ratings = np.append(numbers, np.nan).astype(np.float32)[indices]
-    return rating
+def _parse_text(values: Sequence[str]) -> list[float]:
+    """Parse distinct ratings. True and false are 1 and 0 where no rating is a number."""
+    texts = [value.strip() for value in values]
+    has_commas = any(map(_DECIMAL_COMMA.fullmatch, texts))
+    has_numbers = has_commas or any(map(_NUMBER.fullmatch, texts))
 
+    def parse(text: str) -> float:
+        if text.lower() in _MISSING:
+            return math.nan
+        if has_commas and _THOUSANDS.fullmatch(text):
+            return math.inf
+        number = text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text
+        if _NUMBER.fullmatch(number):
+            return float(number)
+        return math.inf if has_numbers else _BOOLEANS.get(text.lower(), math.inf)
 
-def _parse_number(text: str) -> float:
-    if text.lower() in _MISSING:
-        return math.nan
-    if _DECIMAL_COMMA.fullmatch(text):
-        text = text.replace(",", ".")
-    return float(text) if _NUMBER.fullmatch(text) else math.inf
+    return [parse(text) for text in texts]
 
 
 def find_sentinel(rating: _Ratings) -> Sentinel | None:
@@ -98,31 +93,23 @@ def find_sentinel(rating: _Ratings) -> Sentinel | None:
     negative, where the others are at most half as large.
     """
     rating = rating[np.isfinite(rating)]
-    if not len(rating):
-        return None
-    low, high = float(rating.min()), float(rating.max())
-    for value, is_usual in (
-        (low, low < 0 and low.is_integer()),
-        (low, low == 0),
-        (high, high in _NINES),
-    ):
-        others = rating[rating != value] if is_usual else rating[:0]
-        if not len(others):
-            continue
-        found = Sentinel(value, float(others.min()), float(others.max()))
-        if _is_outside(found, others, n=len(rating) - len(others)):
-            return found
+    for value in (float(rating.min(initial=np.inf)), float(rating.max(initial=-np.inf))):
+        if value in _NINES or (value <= 0 and value.is_integer()):
+            others = rating[rating != value]
+            if len(others) and _is_outside(value, others, len(rating) - len(others)):
+                return Sentinel(value, float(others.min()), float(others.max()))
     return None
 
 
-def _is_outside(found: Sentinel, others: _Ratings, n: int) -> bool:
-    value, low, high = found
+def _is_outside(value: float, others: _Ratings, n: int) -> bool:
+    """Whether a value that occurs n times is not one of a scale or count as the others are."""
+    low, high = float(others.min()), float(others.max())
     if value < 0:
         is_far = -value in _NINES and 2 * max(high, -low) <= -value
         return high > 1 and (low >= 0 or is_far)
     if value == 0:
         is_scale = low >= 1 and high <= 10 and not bool((others % 1).any())
-        return is_scale and len(np.unique(others.astype(np.int8))) >= 3
+        return is_scale and len(np.unique(others)) >= 3
     # Counts may reach 9 by chance, but then rarely do so twice.
     return 0 <= low < high <= value / 2 and (value > 9 or n > 1)
 
