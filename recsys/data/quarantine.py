@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys import columns as names
 from recsys.data.detection import DetectedLayout
 from recsys.data.files import QUARANTINE_SUFFIX, READ_ERRORS
 from recsys.data.tables import COLUMNS, RawTable
@@ -79,7 +80,12 @@ class QuarantineFile:
                 return
             mark = {MARK: os.fsencode(self.source)}
             with atomic_file(target) as tmp_path:
-                pq.write_table(rows.replace_schema_metadata(mark), tmp_path)
+                pq.write_table(
+                    rows.replace_schema_metadata(mark),
+                    tmp_path,
+                    use_dictionary=[name for name in rows.column_names if name != names.TIMESTAMP],
+                    write_statistics=False,  # half of the time
+                )
         except OSError as error:
             raise DataError(
                 f"{self.path}: cannot write the {len(rows):,} quarantined rows "
