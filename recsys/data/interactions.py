@@ -23,9 +23,6 @@ from recsys.vocabulary import Vocabulary
 
 FORMAT: Final = "recsys interactions, version 1"
 
-_BLOCK: Final = 1 << 18
-"""Rows checked at a time."""
-
 TimestampLike = int | str | datetime
 """Seconds since 1970, text such as `2015-03-31` or `2015-03-31 12:00`, or a datetime. Values
 without a time zone are UTC."""
@@ -152,40 +149,27 @@ class Interactions:
 
 def _check_rows(log: Interactions) -> None:
     """Refuse rows with a value that was not parsed, or in another order, with a `DataError`."""
-    n, offsets = len(log.item_index), log.user_offsets
-    columns = (log.user_index, log.rating, log.timestamp)
-    fits = len(offsets) == log.n_users + 1 and offsets[0] == 0 and offsets[-1] == n
-    if not fits or any(column is not None and len(column) != n for column in columns):
+    n, item, time, offsets = len(log), log.item_index, log.timestamp, log.user_offsets
+    lengths = np.diff(offsets)
+    fits = len(lengths) == log.n_users and offsets[0] == 0 and offsets[-1] == n
+    columns = (log.user_index, log.rating, time)
+    differs = [column is not None and len(column) != n for column in columns]
+    if not fits or any(differs) or (lengths < 0).any():
         raise DataError(f"interactions: the columns or user_offsets do not fit {n:,} items")
-    for start in range(0, n, _BLOCK):
-        # Blocks stay in the cache, and overlap by the row whose order they compare.
-        rows = slice(max(start - 1, 0), start + _BLOCK)
-        if (fault := _find_fault(log, rows)) is not None:
-            row, message = fault
-            raise DataError(f"interactions, row {rows.start + row:,}: {message}")
-    users = np.flatnonzero(np.diff(offsets))
-    # Rows are sorted by user: if the first and the last of a slice fit, so do all.
-    for edge in (log.user_index[offsets[:-1][users]], log.user_index[offsets[1:][users] - 1]):
-        if not np.array_equal(edge, users):
-            raise DataError("interactions: user_offsets do not fit user_index")
-
-
-def _find_fault(log: Interactions, rows: slice) -> tuple[int, str] | None:
-    """The first row, counted from the start of `rows`, that is not as promised, and the reason."""
-    user, item = log.user_index[rows], log.item_index[rows]
-    same_user = user[1:] == user[:-1]
+    user = np.repeat(np.arange(log.n_users, dtype=np.int32), lengths)
     tests = [
+        (user != log.user_index, "user_offsets do not fit the user index"),
         ((item < 0) | (item >= log.n_items), "the item index is out of range"),
-        ((user < 0) | (user >= log.n_users), "the user index is out of range"),
-        (user[1:] < user[:-1], "the next row is not sorted by user"),
     ]
     if log.rating is not None:
-        tests.append((~np.isfinite(log.rating[rows]), "the rating is not a finite number"))
-    if log.timestamp is not None:
-        time = log.timestamp[rows]
+        tests.append((~np.isfinite(log.rating), "the rating is not a finite number"))
+    if time is not None:
+        is_unsorted = (time[1:] < time[:-1]) & (user[1:] == user[:-1])
         tests.append((time == np.iinfo(np.int64).min, "the timestamp was not parsed"))
-        tests.append(((time[1:] < time[:-1]) & same_user, "the next row of the user is earlier"))
-    return next(((int(mask.argmax()), text) for mask, text in tests if mask.any()), None)
+        tests.append((is_unsorted, "the next row of the user is earlier"))
+    for mask, message in tests:
+        if mask.any():
+            raise DataError(f"interactions, row {mask.argmax():,}: {message}")
 
 
 def lengths_to_offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:

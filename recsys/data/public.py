@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import stat
 import sys
 import tempfile
@@ -177,25 +178,20 @@ def _extract(content: IO[bytes], folder: Path, source: Source) -> None:
     """Extract the files below the top-level folder of an untrusted archive."""
     try:
         with zipfile.ZipFile(content) as archive:
-            members = archive.infolist()
+            members, limit = archive.infolist(), source.max_unpacked_bytes
             if len(members) > source.max_members:
                 raise _unsafe(source, f"more than {source.max_members} members")
+            if sum(member.file_size for member in members) > limit:  # none gives more than this
+                raise _unsafe(source, f"more than {limit} bytes after extraction")
             files = {_safe_path(file, source): file for file in members if not file.is_dir()}
             top_folders = {path.parent.parts[:1] for path in files}
             if len(top_folders) != 1 or () in top_folders:
                 raise _unsafe(source, "not exactly one top-level folder")
-            n_bytes = 0
             for path, file in files.items():
                 target = folder.joinpath(*path.parts[1:])
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(file) as compressed, target.open("xb") as output:
-                    while chunk := compressed.read(1 << 16):
-                        # Counted, because the size that the archive declares may be wrong.
-                        n_bytes += len(chunk)
-                        if n_bytes > source.max_unpacked_bytes:
-                            limit = source.max_unpacked_bytes
-                            raise _unsafe(source, f"more than {limit} bytes after extraction")
-                        output.write(chunk)
+                    shutil.copyfileobj(compressed, output)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         raise _unsafe(source, f"content that cannot be extracted ({error})") from error
 

@@ -32,12 +32,11 @@ class ColdStart(NamedTuple):
 class Split:
     """Interactions to train on, and later interactions of the same log to predict.
 
-    Each prediction case is one row of the log. Its item is the target; its history is everything
-    that the user did before it, including earlier targets. Models train on `train` only.
+    The item of a held-out row is a target; its history is everything that the user did before it,
+    including earlier targets. Models train on `train` only.
 
     Raises:
-        ValueError: A user has a train row after a target or a validation target after a test
-            target, or a target has no history.
+        ValueError: The rows of a user are in another order, or a target has no history.
     """
 
     interactions: Interactions
@@ -76,13 +75,11 @@ class Split:
         return replace(self, parameters={**self.parameters, **parameters})
 
     def without_leakage(self, earlier: Interactions) -> Split:
-        """Return the same split without the targets that a model was trained on before.
+        """Return the same split without the targets that are in `earlier`, which a model has seen.
 
-        Late ratings with early timestamps can turn a train row of an earlier run into a target;
-        so can the third interaction of a user who had two. Such targets, and those before them in
-        the history of their user, become train rows.
-
-        `earlier` is what a model was trained on; users and items are matched by external ids.
+        Ratings that arrive late can turn a train row of an earlier run into a target. Such targets,
+        and those before them in the history of their user, become train rows. Users and items are
+        matched by external ids.
         """
         log = self.interactions
         users = log.users.indices(earlier.users.ids)[earlier.user_index].astype(np.int64)
@@ -168,9 +165,9 @@ class HistoryView(Sequence[NDArray[np.int32]]):
 def leave_last_out(interactions: Interactions) -> Split:
     """Hold out the last interaction of each user for test and the one before it for validation.
 
-    Prevents training on, or predicting from, what the same user did after the target. Training
-    data may include later interactions of *other* users; if that matters, use `global_time_cut`.
-    Users with fewer than three interactions have no targets and are entirely in train.
+    Nothing that the same user did after a target is known; later interactions of *other* users may
+    be: if that matters, use `global_time_cut`. Users with fewer than three interactions have no
+    targets.
 
     Example:
         >>> import pandas as pd
@@ -192,9 +189,8 @@ def leave_last_out(interactions: Interactions) -> Split:
 def leave_last_n(interactions: Interactions, n: int) -> Split:
     """Hold out the last n interactions of each user for test and the n before for validation.
 
-    Prevents the same leakage as `leave_last_out` for every target. The history of a target
-    includes earlier targets of the same user. Users with fewer than 2 n + 1 interactions have no
-    targets and are entirely in train.
+    As `leave_last_out`; histories include earlier targets. Users with fewer than 2 n + 1
+    interactions have no targets.
 
     Raises:
         ConfigError: n is less than one.
@@ -212,13 +208,9 @@ def global_time_cut(
 ) -> Split:
     """Train on everything before one point in time; later interactions are targets.
 
-    Prevents training on anything later than a target, by any user: neither popularity nor
-    co-occurrence reflects future interactions. The history of a target includes earlier targets
-    of the same user.
-
-    Users and items may be new after the cut, see `Split.cold`. The first interaction of a new
-    user cannot be predicted: it is excluded from train and targets (`Split.excluded`) but is part
-    of the histories.
+    Nothing later than a target is known, of any user. Histories include earlier targets. Users and
+    items may be new after the cut, see `Split.cold`. The first interaction of a new user cannot be
+    predicted: it is excluded from train and targets (`Split.excluded`), but is in the histories.
 
     Raises:
         ConfigError: An argument is not a point in time, or they are not in order.
@@ -248,9 +240,8 @@ def global_time_cut(
 def per_user_ratio(interactions: Interactions, validation: float = 0.1, test: float = 0.1) -> Split:
     """Hold out the last share of each history for test and the share before it for validation.
 
-    Prevents the same leakage as `leave_last_out` for every target, and gives long histories more
-    weight. Of L interactions the last ⌊test · L⌋ are test targets and the ⌊validation · L⌋ before
-    them validation targets. At least one is in train; short histories may have no targets.
+    As `leave_last_n`, but long histories get more weight: of L interactions the last ⌊test · L⌋ are
+    test targets and the ⌊validation · L⌋ before them validation targets. One or more are in train.
 
     Raises:
         ConfigError: A ratio is negative, or together they leave nothing for train.

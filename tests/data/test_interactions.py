@@ -202,10 +202,12 @@ FAULTS = [
     ({"timestamp": [6, 5, 5]}, "row 0: the next row of the user is earlier"),
     ({"item_index": [0, 2, 0]}, "row 1: the item index is out of range"),
     ({"item_index": [0, -1, 0]}, "row 1: the item index is out of range"),
-    ({"user_index": [0, 0, 2]}, "row 2: the user index is out of range"),
-    ({"user_index": [0, 1, 0]}, "row 1: the next row is not sorted by user"),
-    ({"user_index": [0, 1, 1]}, "user_offsets do not fit user_index"),
+    ({"user_index": [0, 0, 2]}, "row 2: user_offsets do not fit the user index"),
+    ({"user_index": [0, 1, 0]}, "row 1: user_offsets do not fit the user index"),
+    ({"user_index": [0, 1, 1]}, "row 1: user_offsets do not fit the user index"),
     ({"user_offsets": [0, 2, 2]}, "do not fit 3 items"),
+    ({"user_offsets": [0, 4, 3]}, "do not fit 3 items"),
+    ({"user_offsets": [1, 2, 3]}, "do not fit 3 items"),
     ({"user_offsets": [0, 2]}, "do not fit 3 items"),
     ({"rating": [4, 5]}, "do not fit 3 items"),
 ]
@@ -224,8 +226,7 @@ def test_a_value_that_was_not_parsed_is_refused(change, message):
         dataclasses.replace(log, **{name: changed})
 
 
-def test_a_fault_in_a_later_block_is_found(monkeypatch):
-    monkeypatch.setattr("recsys.data.interactions._BLOCK", 2)
+def test_a_fault_in_any_row_is_found():
     n = 7
     log = read_ratings(pd.DataFrame({"user_id": 1, "item_id": range(n), "timestamp": range(n)}))
     for row in range(1, n):
