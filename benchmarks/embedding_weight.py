@@ -53,7 +53,8 @@ def main() -> None:
     rows = np.random.default_rng(0).permutation(len(split.targets("validation")))
     rows = np.sort(rows[: options.users])
     targets = split.targets("validation")[rows]
-    whole = [split.histories("validation")[row] for row in rows]
+    histories = split.histories("validation")
+    whole = [histories[row] for row in rows]
     latest = [history[-1:] for history in whole]
     print(f"{len(targets):,} validation targets, {scorer.model.n_items:,} items")
     print(

@@ -151,6 +151,5 @@ def _open(
     if detected.catalogue is not None:
         item_table = read_item_table(files, detected.catalogue, layout.catalogue, options.encoding)
     is_movielens = set(table.source_names.values()) <= set(MOVIELENS)
-    if layout.ratings.names is None and not is_movielens:
-        layout = LAYOUTS["csv"]  # which promises nothing about ids and ratings
-    return RowValidator(table, name, checks, layout, item_table)
+    has_scale = is_movielens or layout.ratings.names is not None
+    return RowValidator(table, name, checks, layout.scale if has_scale else None, item_table)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Literal, NamedTuple, overload
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,10 +108,11 @@ class Split:
         """Item index of each target, [n]."""
         return self.interactions.item_index[self.rows(subset)]
 
-    def histories(self, subset: Subset) -> HistoryView:
-        """Item indices that precede each target, oldest first, [n]."""
-        starts = self.interactions.user_offsets[self.users(subset)]
-        return HistoryView(self.interactions.item_index, starts, self.rows(subset))
+    def histories(self, subset: Subset) -> list[NDArray[np.int32]]:
+        """Item indices that precede each target, oldest first, [n], as views of the log."""
+        items, starts = self.interactions.item_index, self.interactions.user_offsets
+        bounds = zip(starts[self.users(subset)].tolist(), self.rows(subset).tolist(), strict=True)
+        return [items[start:stop] for start, stop in bounds]
 
     def cold(self, subset: Subset) -> ColdStart:
         """Which targets belong to users or items without train rows."""
@@ -135,31 +136,6 @@ class Split:
             "data_digest": self.interactions.digest,
             "targets_digest": sha.hexdigest(),
         }
-
-
-@dataclass(frozen=True, eq=False)
-class HistoryView(Sequence[NDArray[np.int32]]):
-    """A sequence of slices of one array of items, created on access as views without copying."""
-
-    items: NDArray[np.int32]
-    """Items of the whole log, [n_rows]."""
-    starts: NDArray[np.int64]
-    """First row of each history, [n]."""
-    stops: NDArray[np.int64]
-    """One past the last row of each history, [n]."""
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    @overload
-    def __getitem__(self, index: int) -> NDArray[np.int32]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[NDArray[np.int32]]: ...
-    def __getitem__(self, index: int | slice) -> NDArray[np.int32] | list[NDArray[np.int32]]:
-        if isinstance(index, slice):
-            bounds = zip(self.starts[index], self.stops[index], strict=True)
-            return [self.items[start:stop] for start, stop in bounds]
-        return self.items[self.starts[index] : self.stops[index]]
 
 
 def leave_last_out(interactions: Interactions) -> Split:

@@ -21,7 +21,6 @@ from recsys.config import Config, format_validation_error
 from recsys.data.catalogue import ItemTable
 from recsys.data.ids import MISSING, EncodedColumn
 from recsys.data.interactions import TimestampLike, to_unix
-from recsys.data.layouts import LAYOUTS, Layout
 from recsys.data.quarantine import QuarantineFile, rows_left_out
 from recsys.data.ratings import find_sentinel, settle_scale
 from recsys.data.report import (
@@ -156,12 +155,13 @@ class RowValidator:
         table: RawTable,
         source: str,
         checks: Checks,
-        layout: Layout = LAYOUTS["csv"],
+        usual_scale: tuple[float, float] | None = None,
         item_table: ItemTable | None = None,
     ) -> None:
         self.table, self.source, self.checks, self.item_table = table, source, checks, item_table
-        self.layout = layout
         self.scale = checks.scale
+        self.usual_scale = usual_scale
+        """The scale of the layout, if it has one."""
         self.findings: list[Finding] = []
         self.reasons: list[tuple[str, str]] = []
         """Check and reason of rows that are left out."""
@@ -185,7 +185,7 @@ class RowValidator:
         Returns:
             The table with ids of these types, and which of its rows to use, [n], or None for all.
         """
-        self.scale = settle_scale(table.rating, self.checks.scale, self.layout.scale)
+        self.scale = settle_scale(table.rating, self.checks.scale, self.usual_scale)
         now = math.ceil(time.time()) if self.checks.now is None else to_unix(self.checks.now)
         self._apply(names.USER_ID, _id_rules(table.user_id))
         self._apply(names.ITEM_ID, _id_rules(table.item_id))
