@@ -47,8 +47,7 @@ def build_catalogue(items: Vocabulary, source: ItemTable | None) -> pd.DataFrame
     """
     rows = pd.DataFrame(index=pd.Index(items.ids))
     if source is not None:
-        ids = source.table[names.ITEM_ID]
-        values: Any = ids
+        table, ids = source.table, source.table[names.ITEM_ID]
         if pd.api.types.is_integer_dtype(items.ids):
             integers = parse_integers(pa.array(ids, pa.string()))
             if integers.null_count:
@@ -57,9 +56,8 @@ def build_catalogue(items: Vocabulary, source: ItemTable | None) -> pd.DataFrame
                     f"{source.source}, line {invalid.index[0]}, column {names.ITEM_ID!r}: "
                     f"{invalid.iloc[0]!r} is not an integer, but the item ids of the ratings are"
                 )
-            values = integers.to_numpy()
-        typed = source.table.assign(**{names.ITEM_ID: values})
-        rows = typed.drop_duplicates(names.ITEM_ID).set_index(names.ITEM_ID).reindex(items.ids)
+            table = table.assign(**{names.ITEM_ID: integers.to_numpy()})
+        rows = table.drop_duplicates(names.ITEM_ID).set_index(names.ITEM_ID).reindex(items.ids)
     titles = pd.Series([str(item) for item in items.ids.tolist()], index=rows.index, dtype=object)
     if names.TITLE in rows:
         titles = rows[names.TITLE].fillna(titles)

@@ -56,10 +56,8 @@ def k_core(
 ) -> tuple[Interactions, FilterReport]:
     """Keep users and items that have a minimum number of interactions with each other.
 
-    Removing a rare item may leave a user below the minimum, and so on, so rows are removed until
-    every remaining user and item has its minimum. The result is the largest such subset (Seidman
-    1983, "Network structure and minimum degree", for the bipartite graph of users and items). A
-    minimum of 1 has no effect.
+    Rows are removed until every remaining user and item has its minimum (Seidman 1983, "Network
+    structure and minimum degree"). A minimum of 1 has no effect.
 
     Raises:
         DataError: Nothing is left.
@@ -84,12 +82,9 @@ def k_core(
         mask[mask] = selected
         users, items = users[selected], items[selected]
         rounds += 1
-    name = (
-        f"k_core(min_user_interactions={min_user_interactions}, "
-        f"min_item_interactions={min_item_interactions})"
-    )
+    minimums = f"{min_user_interactions=!s}, {min_item_interactions=!s}"
     remedy = "lower min_user_interactions or min_item_interactions"
-    return _apply_mask(interactions, mask, name, remedy, rounds)
+    return _apply_mask(interactions, mask, f"k_core({minimums})", remedy, rounds)
 
 
 def min_rating(interactions: Interactions, min_rating: float) -> tuple[Interactions, FilterReport]:

@@ -363,8 +363,8 @@ def _generate_ratings(
     second_of_pair = np.flatnonzero((title < titles.n_pairs) & (part > 0))
     noise[second_of_pair] = noise[second_of_pair - 1]
     opinion = 3.0 + 1.2 * match + leniency[user] + titles.quality[title] + noise
-    half_steps: _Floats = np.rint(2 * opinion)
-    return half_steps.clip(1, 10) / 2
+    rating: _Floats = np.rint(2 * opinion).clip(1, 10) / 2
+    return rating
 
 
 def _generate_timestamps(user: _Ints, session: _Ints, n_users: int, rng: Generator) -> _Ints:
@@ -372,8 +372,7 @@ def _generate_timestamps(user: _Ints, session: _Ints, n_users: int, rng: Generat
     duration = rng.integers(80 * _MINUTE, 180 * _MINUTE, len(user))
     pause = ((1 + rng.exponential(4.0, len(user))) * _DAY).astype(np.int64)
     gap = duration + pause * (np.diff(session, prepend=-1) != 0)
-    seconds = gap.cumsum()
-    first = np.searchsorted(user, user)
+    elapsed, first = gap.cumsum(), np.searchsorted(user, user)
     joined = _START + rng.integers(0, 3 * _YEAR, n_users)
-    timestamps: _Ints = joined[user] + seconds - seconds[first] + gap[first]
+    timestamps: _Ints = joined[user] + elapsed - elapsed[first] + gap[first]
     return timestamps

@@ -1,14 +1,13 @@
 """Validation of ratings: the rules, the policies for rows that break them, and the report.
 
-To add a rule for single rows, add a `Policy` field to `Checks` and yield it with the others of its
-column, such as `_rating_rules`.
+To add a rule for single rows, add a `Policy` field to `Checks` and an entry to `_rules`.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -32,7 +31,7 @@ from recsys.data.report import (
     Policy,
     ReadReport,
 )
-from recsys.data.tables import INVALID, EncodedTable, RawTable, Times
+from recsys.data.tables import INVALID, EncodedTable, RawTable
 from recsys.data.times import is_near_the_others
 from recsys.errors import ConfigError, DataError
 
@@ -101,43 +100,41 @@ def parse_checks(settings: Mapping[str, Any]) -> Checks:
         raise ConfigError(f"{format_validation_error(error)}; the checks are {checks}") from error
 
 
-Rule = tuple[str, _Mask, str, str]
-"""A check, which rows break it, [n], what is wrong with their values, and what to do about them."""
+Rule = tuple[str, str, _Mask, str, str]
+"""A column, a check, which rows break it, [n], what is wrong with their values, and what to do
+about them."""
 
 
-def _id_rules(ids: EncodedColumn) -> Iterator[Rule]:
-    yield "missing_id", ~ids.rows_where(ids.is_id), "is not an id", REMEDY
-
-
-def _rating_rules(rating: NDArray[np.float32], scale: tuple[float, float] | None) -> Iterator[Rule]:
-    remedy = "remove the column to use rows without ratings"
-    yield "missing_rating", np.isnan(rating), "is no rating", remedy
-    yield "bad_rating", np.isinf(rating), "is not a number", REMEDY
-    if scale is not None:
+def _rules(table: EncodedTable, scale: tuple[float, float] | None, now: int) -> Iterator[Rule]:
+    """Judge all values by all rules, in order."""
+    for column, ids in ((names.USER_ID, table.user_id), (names.ITEM_ID, table.item_id)):
+        yield column, "missing_id", ~ids.rows_where(ids.is_id), "is not an id", REMEDY
+    column, rating, times = names.RATING, table.rating, table.timestamp
+    if rating is not None:
+        remedy = "remove the column to use rows without ratings"
+        yield column, "missing_rating", np.isnan(rating), "is no rating", remedy
+        yield column, "bad_rating", np.isinf(rating), "is not a number", REMEDY
+    if rating is not None and scale is not None:
         low, high = scale
         is_off = np.isfinite(rating) & ~((rating >= low) & (rating <= high))
-        yield "rating_scale", is_off, f"is not a rating from {low:g} to {high:g}", "set scale="
-    elif (found := find_sentinel(rating)) is not None:
+        message = f"is not a rating from {low:g} to {high:g}"
+        yield column, "rating_scale", is_off, message, "set scale="
+    elif rating is not None and (found := find_sentinel(rating)) is not None:
         message = f"is outside of the other ratings, from {found.low:g} to {found.high:g}"
-        yield "sentinel_rating", rating == found.value, message, found.remedy
-
-
-def _time_rules(times: Times, now: int) -> Iterator[Rule]:
-    is_time = times.ticks != INVALID
-    remedy = "correct or remove them, set time_unit or time_format"
-    yield "bad_timestamp", ~is_time, "is not a time as the others are", remedy
-    yield "negative_time", is_time & (times.ticks < 0), "is before 1970", REMEDY
-    if times.rounded is not None:
-        remedy = "write times as whole numbers, such as 1593878903 for 1.59388E+09"
-        yield "rounded_time", times.rounded, "has lost digits", remedy
-    yield "future_time", times.seconds > now, "is in the future", "set now="
-    if (is_near := is_near_the_others(times)) is not None:
-        yield "outlying_time", ~is_near, "is many years away from the other times", REMEDY
-
-
-def _catalogue_rules(ids: EncodedColumn, catalogue: ItemTable) -> Iterator[Rule]:
-    broken = (ids.codes != MISSING) & ~ids.rows_where(catalogue.contains(ids.distinct))
-    yield "unknown_item", broken, "is not in the catalogue", "complete the catalogue"
+        yield column, "sentinel_rating", rating == found.value, message, found.remedy
+    column = names.TIMESTAMP
+    if times is not None:
+        is_time = times.ticks != INVALID
+        remedy = "correct or remove them, set time_unit or time_format"
+        yield column, "bad_timestamp", ~is_time, "is not a time as the others are", remedy
+        yield column, "negative_time", is_time & (times.ticks < 0), "is before 1970", REMEDY
+        if times.rounded is not None:
+            remedy = "write times as whole numbers, such as 1593878903 for 1.59388E+09"
+            yield column, "rounded_time", times.rounded, "has lost digits", remedy
+        yield column, "future_time", times.seconds > now, "is in the future", "set now="
+        if (is_near := is_near_the_others(times)) is not None:
+            message = "is many years away from the other times"
+            yield column, "outlying_time", ~is_near, message, REMEDY
 
 
 class RowValidator:
@@ -187,16 +184,14 @@ class RowValidator:
         """
         self.scale = settle_scale(table.rating, self.checks.scale, self.usual_scale)
         now = math.ceil(time.time()) if self.checks.now is None else to_unix(self.checks.now)
-        self._apply(names.USER_ID, _id_rules(table.user_id))
-        self._apply(names.ITEM_ID, _id_rules(table.item_id))
-        if table.rating is not None:
-            self._apply(names.RATING, _rating_rules(table.rating, self.scale))
-        if table.timestamp is not None:
-            self._apply(names.TIMESTAMP, _time_rules(table.timestamp, now))
+        for rule in _rules(table, self.scale, now):
+            self._apply(*rule)
         user_id = self._settle_ids(names.USER_ID, table.user_id)
         item_id = self._settle_ids(names.ITEM_ID, table.item_id)
         if self.item_table is not None:  # it compares ids, so their type must be known
-            self._apply(names.ITEM_ID, _catalogue_rules(item_id, self.item_table))
+            is_known = item_id.rows_where(self.item_table.contains(item_id.distinct))
+            unknown, remedy = (item_id.codes != MISSING) & ~is_known, "complete the catalogue"
+            self._apply(names.ITEM_ID, "unknown_item", unknown, "is not in the catalogue", remedy)
         mask = self.reason_of_row < 0
         if not mask.any():
             raise DataError(
@@ -206,13 +201,12 @@ class RowValidator:
         table = replace(table, user_id=user_id, item_id=item_id)
         return table, None if mask.all() else mask
 
-    def _apply(self, column: str, rules: Iterable[Rule]) -> None:
-        """Apply rules for the values of one column."""
-        for check, broken, message, remedy in rules:
-            if broken.any():
-                is_kept = getattr(self.checks, check) == "keep"
-                rows = np.flatnonzero(broken if is_kept else broken & (self.reason_of_row < 0))
-                self.apply_policy(check, rows, message, column, remedy)
+    def _apply(self, column: str, check: str, broken: _Mask, message: str, remedy: str) -> None:
+        """Apply the policy of one rule; `keep` also counts rows that other rules leave out."""
+        if broken.any():
+            is_kept = getattr(self.checks, check) == "keep"
+            rows = np.flatnonzero(broken if is_kept else broken & (self.reason_of_row < 0))
+            self.apply_policy(check, rows, message, column, remedy)
 
     def _settle_ids(self, column: str, ids: EncodedColumn) -> EncodedColumn:
         """Give ids the type that those of the used rows have; leave out the others."""
