@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -79,8 +80,9 @@ class RawTable:
         mask[positions] = True
         paths = pa.array([file.name for file in self.files], pa.string())
         columns = {"file": pa.DictionaryArray.from_arrays(files, paths), "line": lines}
-        values = {name: _to_text(self.columns[name].filter(mask)) for name in self.columns}
-        return pa.table({**columns, **values})
+        with ThreadPoolExecutor() as pool:
+            text = pool.map(lambda name: _to_text(self.columns[name].filter(mask)), self.columns)
+            return pa.table({**columns, **dict(zip(self.columns, text, strict=True))})
 
     def _locate(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Index in `files` and line number of the rows at some ascending positions."""
