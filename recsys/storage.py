@@ -82,9 +82,7 @@ def _require_own(folder: Path) -> None:
     known: set[str] = set()
     for manifest in (MANIFEST, f"_{MANIFEST}"):
         with suppress(BundleError):
-            files = read_json(folder / manifest).get("files")
-            if isinstance(files, dict) and all("sha256" in record for record in files.values()):
-                known |= {manifest, *files}
+            known |= {manifest, *_read_manifest(folder, manifest)["files"]}
     for path in folder.rglob("*"):
         is_folder = path.is_dir() and not path.is_symlink()
         if not is_folder and path.relative_to(folder).as_posix() not in known:
@@ -162,6 +160,16 @@ def write_manifest(folder: Path, *, manifest: str = MANIFEST, **metadata: Any) -
     write_json(folder / manifest, {**metadata, "files": files})
 
 
+def _read_manifest(folder: Path, manifest: str) -> dict[str, Any]:
+    content = read_json(folder / manifest)
+    files = content.get("files")
+    if not isinstance(files, dict) or not all(
+        isinstance(recorded, dict) and "sha256" in recorded for recorded in files.values()
+    ):
+        raise BundleError(f"{folder / manifest} has no list of files with their SHA-256")
+    return content
+
+
 def verify_manifest(folder: Path, manifest: str = MANIFEST) -> dict[str, Any]:
     """Check every file of `folder` against its manifest and return the manifest.
 
@@ -169,13 +177,8 @@ def verify_manifest(folder: Path, manifest: str = MANIFEST) -> dict[str, Any]:
         BundleError: the manifest is missing or invalid, or a file is missing, outside of the
             folder, or altered.
     """
-    content = read_json(folder / manifest)
-    files = content.get("files")
-    if not isinstance(files, dict) or not all(
-        isinstance(recorded, dict) and "sha256" in recorded for recorded in files.values()
-    ):
-        raise BundleError(f"{folder / manifest} has no list of files with their SHA-256")
-    for name, recorded in files.items():
+    content = _read_manifest(folder, manifest)
+    for name, recorded in content["files"].items():
         path = folder / name
         if not path.is_file():
             raise BundleError(f"{path} is listed in {manifest} but missing")

@@ -7,17 +7,17 @@ import csv
 import gzip
 import io
 import lzma
-import os
 import re
 import stat
 import tempfile
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Any, Final
 
 import pyarrow as pa
 
@@ -47,21 +47,8 @@ _DECOMPRESSORS: Final[dict[str, Any]] = {
 }
 
 _MONTHS: Final = (
-    "january", "february", "march", "april", "may", "june", "july", "august", "september",
-    "october", "november", "december",
+    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"
 )  # fmt: skip
-_MONTH: Final = re.compile(
-    rf"(?<![a-z])(?:{'|'.join(f'{name[:3]}(?:{name[3:]})?' for name in _MONTHS)})(?![a-z])"
-)
-
-
-class Listing(NamedTuple):
-    """The paths in a folder or archive, with `/` between folders, in natural order."""
-
-    files: list[str]
-    """The files that can hold data."""
-    hidden: list[str]
-    """The hidden files and folders, whose content is never data."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +57,11 @@ class FileStore:
 
     path: Path
 
-    def listing(self) -> Listing:
-        """List everything except what is hidden and quarantined rows."""
+    def listing(self) -> list[str]:
+        """All paths in natural order; a hidden file or folder stands for what is below it."""
         names = _walk(self.path) if self.path.is_dir() else self._members()
-        visible = {name for name in names if not _hidden_part(name)}
-        files = [name for name in visible if not name.lower().endswith(QUARANTINE_SUFFIX)]
-        hidden = {part for part in map(_hidden_part, names) if part}
-        return Listing(sorted(files, key=natural_order), sorted(hidden))
+        paths = {re.sub(r"((?:^|/)[._][^/]*)/.*", r"\1", name) for name in names}
+        return sorted(paths, key=natural_order)
 
     def _members(self) -> list[str]:
         try:
@@ -85,13 +70,11 @@ class FileStore:
         except (zipfile.BadZipFile, OSError) as error:
             raise DataError(f"{self.path}: cannot be read as a zip archive: {error}") from error
         for file in members:
-            if file.flag_bits & 1:
-                kind = "encrypted; extract the archive with its password, and name the folder"
-            elif stat.S_ISLNK(file.external_attr >> 16):
-                kind = "a link; extract the archive, and name the folder"
-            else:
-                continue
-            raise DataError(f"{self.describe(file.filename)}: is {kind}")
+            if file.flag_bits & 1 or stat.S_ISLNK(file.external_attr >> 16):
+                raise DataError(
+                    f"{self.describe(file.filename)}: is encrypted or a link; extract the archive, "
+                    "and name the folder"
+                )
         return [file.filename for file in members]
 
     def open(self, name: str) -> IO[bytes]:
@@ -121,32 +104,31 @@ class FileStore:
 
 
 def _walk(folder: Path) -> list[str]:
-    """All files below a folder. Links are followed, but nothing is entered twice."""
-
-    def fail(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
-
-    names, seen, top = [], set[str](), Path(os.path.realpath(folder))
-    for root, folders, files in os.walk(folder, followlinks=True, onerror=fail):
-        here = Path(root)
-        real = Path(os.path.realpath(here))
-        inside = real.relative_to(top).as_posix() if real.is_relative_to(top) else "."
-        is_visited_itself = here.is_symlink() and here != folder and not _hidden_part(inside)
-        if str(real) in seen or (is_visited_itself and real.is_relative_to(top)):
-            folders.clear()
+    """All files below a folder. Links are followed, but no folder is entered twice."""
+    names, seen, queue = [], set[Path](), deque([folder])
+    while queue:
+        here = queue.popleft()
+        if (real := here.resolve()) in seen:
             continue
-        seen.add(str(real))
-        parent = here.relative_to(folder)
-        hidden = [name for name in folders if _hidden_part(name)]
-        names += [(parent / name).as_posix() for name in [*files, *hidden]]
-        folders[:] = [name for name in folders if name not in hidden]
+        seen.add(real)
+        try:
+            entries = list(here.iterdir())
+        except OSError as error:
+            raise DataError(f"{here}: cannot be read: {error.strerror}") from error
+        for entry in entries:
+            if not entry.is_dir() or is_hidden(entry.name):
+                names.append(entry.relative_to(folder).as_posix())
+            elif entry.is_symlink():
+                queue.append(entry)  # last, so that what is inside has its own name
+            else:
+                queue.appendleft(entry)
     return names
 
 
-def _hidden_part(name: str) -> str:
-    """A path up to its first hidden part; empty if nothing in it is hidden."""
-    match = re.search(r"(?:^|/)[._][^/]*", name)
-    return name[: match.end()] if match and name != "." else ""
+def is_hidden(name: str) -> bool:
+    """Whether a path is never data: hidden, in a hidden folder, or rows left out of a source."""
+    is_quarantine = name.lower().endswith(QUARANTINE_SUFFIX)
+    return is_quarantine or re.search("(?:^|/)[._]", name) is not None
 
 
 def base_name(name: str) -> str:
@@ -156,9 +138,9 @@ def base_name(name: str) -> str:
 
 
 def number_months(name: str) -> str:
-    """Replace names of months by numbers: `2019-Oct` becomes `2019-10`."""
-    abbreviations = [month[:3] for month in _MONTHS]
-    return _MONTH.sub(lambda m: f"{abbreviations.index(m[0][:3]) + 1:02}", name.lower())
+    """Replace abbreviated months by numbers: `2019-Oct` becomes `2019-10`."""
+    month = rf"(?<![a-z])(?:{'|'.join(_MONTHS)})(?![a-z])"
+    return re.sub(month, lambda m: f"{_MONTHS.index(m[0]) + 1:02}", name.lower())
 
 
 def natural_order(name: str) -> tuple[list[list[str | int]], str]:

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -27,6 +28,10 @@ from recsys.storage import atomic_file
 MARK: Final = b"recsys.quarantine_of"
 """Key in the metadata of a Parquet file whose value is the absolute path of the source."""
 
+_CODED: Final = pa.dictionary(pa.int32(), pa.string())
+_MALFORMED: Final = pa.schema(
+    {"file": _CODED, "line": pa.int64(), "text": pa.string(), "check": _CODED, "reason": _CODED}
+)
 _ORDER: Final = ("file", "line", *COLUMNS, "text", "check", "reason")
 
 
@@ -43,31 +48,25 @@ class QuarantineFile:
     def check(self) -> None:
         """Raise a `DataError` if there is anything at the path except a file for this source."""
         target = Path(os.path.realpath(self.path))
-        if target.is_dir():
-            raise self._refused("is a folder")
-        if target.exists() and any(target.samefile(file) for file in self.inputs):
-            raise self._refused("is a file of the source")
-        folders = [Path(os.path.realpath(path)) for path in self.inputs if path.is_dir()]
-        is_inside = any(target.is_relative_to(folder) for folder in folders)
-        if is_inside and not target.name.endswith(QUARANTINE_SUFFIX):
+        own = {Path(os.path.realpath(path)) for path in (Path(self.source), *self.inputs)}
+        if own & {target, *target.parents} and not target.name.endswith(QUARANTINE_SUFFIX):
             raise self._refused(
-                f"is in the folder of the source and not named *{QUARANTINE_SUFFIX}"
+                f"is the source, or in its folder and not named *{QUARANTINE_SUFFIX}"
             )
         if not os.path.lexists(target):
             return
         owner = source_of(target)
         if owner is None:
-            raise self._refused("exists and is not a quarantine file", "move it away, or ")
+            raise self._refused("exists and is not a quarantine file")
         is_default = str(_absolute(self.path)) == self.source + QUARANTINE_SUFFIX
         has_moved = is_default and not os.path.lexists(owner)  # together with its source
-        same = {os.path.realpath(path) for path in (Path(self.source), *self.inputs)}
-        if os.path.realpath(owner) not in same and not has_moved:
-            raise self._refused(f"is the quarantine file of {owner}", "move it away, or ")
+        if Path(os.path.realpath(owner)) not in own and not has_moved:
+            raise self._refused(f"is the quarantine file of {owner}")
 
-    def _refused(self, reason: str, remedy: str = "") -> DataError:
+    def _refused(self, reason: str) -> DataError:
         return DataError(
-            f"{self.path}: {reason}; rows left out of {self.source} cannot be written there: "
-            f"{remedy}name another file with quarantine_path"
+            f"{self.path}: {reason}; rows left out of {self.source} cannot be written there: name "
+            "another file with quarantine_path"
         )
 
     def write(self, rows: pa.Table) -> None:
@@ -109,20 +108,18 @@ def rows_left_out(
     for i, name in enumerate(("check", "reason")):
         values = pa.array([pair[i] for pair in reasons], pa.string())
         table = table.append_column(name, values.dictionary_encode().take(pa.array(codes)))
-    malformed = [(i, *line) for i, file in enumerate(source.files) for line in file.malformed]
+    malformed = [
+        {"file": file.name, "line": line, "text": text, "check": "malformed_row", "reason": reason}
+        for file in source.files
+        for line, text, reason in file.malformed
+    ]
     if malformed:
-        files, lines, text, why = zip(*malformed, strict=True)
-        paths = table["file"].chunk(0).dictionary
-        columns = {
-            "file": pa.DictionaryArray.from_arrays(pa.array(files, pa.int32()), paths),
-            "line": pa.array(lines, pa.int64()),
-            "text": pa.array(text, pa.string()),
-            "check": pa.array(["malformed_row"] * len(text)).dictionary_encode(),
-            "reason": pa.array(why, pa.string()).dictionary_encode(),
-        }
-        table = pa.concat_tables([table, pa.table(columns)], promote_options="default")
-        file_of_row = np.concatenate([chunk.indices for chunk in table["file"].chunks])
-        table = table.unify_dictionaries().take(np.lexsort((table["line"], file_of_row)))
+        table = pa.concat_tables(
+            [table, pa.Table.from_pylist(malformed, _MALFORMED)], promote_options="default"
+        ).unify_dictionaries()
+        files = [file.name for file in source.files]
+        file_of_row = pc.index_in(table["file"].cast(pa.string()), pa.array(files))
+        table = table.take(np.lexsort((table["line"], file_of_row)))
     return table.select([name for name in _ORDER if name in table.column_names])
 
 
@@ -141,12 +138,10 @@ def quarantine_file(
 ) -> QuarantineFile:
     """The file for the rows left out of the ratings at a path: `chosen`, or next to them."""
     files = detected.files.path
-    names = [*detected.ratings, *filter(None, [detected.catalogue])] if files.is_dir() else []
-    source = files / detected.ratings[0] if files.is_dir() and len(detected.ratings) == 1 else path
-    source = _absolute(source)
+    parts = [files / name for name in detected.ratings] if files.is_dir() else []
+    source = _absolute(parts[0] if len(parts) == 1 else path)
     default = source.with_name(source.name + QUARANTINE_SUFFIX)
-    inputs = (path, *(files / name for name in names))
-    return QuarantineFile(default if chosen is None else Path(chosen), str(source), inputs)
+    return QuarantineFile(Path(chosen or default), str(source), (path, *parts))
 
 
 def _absolute(path: Path) -> Path:

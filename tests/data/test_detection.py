@@ -206,12 +206,23 @@ def test_files_is_a_pattern_of_paths(folder):
     assert chosen(folder, files="./*/ratings.csv") == names[:3]
     assert chosen(folder, files="**/*.csv") == names
     assert chosen(folder, files="*.csv") == ["z.csv"]
-    assert "z.csv" in refused(folder, r"no file matches files = '\*\.tsv' among", files="*.tsv")
+    assert "z.csv" in refused(
+        folder, r"no file that matches files = '\*\.tsv' among", files="*.tsv"
+    )
     with pytest.raises(ConfigError, match="chooses in a folder"):
         detect_layout(folder / "z.csv", ReadOptions(files="z.csv"))
     (folder / "log.tab").write_text(LOG)
     refused(folder, "unknown file type .tab; choose layout=", files="log.tab")
     assert chosen(folder, files="log.tab", layout="csv") == ["log.tab"]
+
+
+def test_files_of_several_formats_are_not_one_log(folder):
+    for name in ("a-1.csv", "a-2.jsonl", "a-3.parquet", "b/ratings.csv"):
+        put(folder, name)
+    for pattern in ("a-[12].*", "a-[13].*", "a-[23].*"):
+        refused(folder, "may be several logs, or one in formats of which", files=pattern)
+    both = detect_layout(folder, ReadOptions(files="**/*.csv"))
+    assert (both.name, both.ratings) == ("csv", ["a-1.csv", "b/ratings.csv"])
 
 
 @pytest.mark.parametrize(
@@ -220,7 +231,7 @@ def test_files_is_a_pattern_of_paths(folder):
 def test_a_part_that_cannot_be_read_is_refused(folder, name):
     put(folder, "log-1.csv")
     put(folder, name, "x")
-    assert name in refused(folder, "is not read, but may be a part of the log")
+    assert name in refused(folder, "of which some are not read.*save them as CSV or Parquet")
     assert chosen(folder, files="log-1.csv") == ["log-1.csv"]
 
 
@@ -245,7 +256,8 @@ def test_compressed_parts_are_read(folder, suffix):
         assert read_ratings(source).timestamp.tolist() == [10, 20, 30]
     put(folder, "log.parquet")
     (folder / "log.parquet.gz").write_bytes(b"")
-    refused(folder / "log.parquet.gz", "is compressed as a whole")
+    with pytest.raises(DataError, match=r"log\.parquet\.gz: cannot be read as Parquet"):
+        read_ratings(folder / "log.parquet.gz")
 
 
 def test_an_archive_with_one_file_of_any_case(tmp_path):
@@ -261,12 +273,12 @@ def test_encrypted_members_and_links_in_archives_are_refused(tmp_path):
     content = bytearray(path.read_bytes())
     content[content.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
-    refused(path, r"log\.zip:log\.csv: is encrypted; extract the archive")
+    refused(path, r"log\.zip:log\.csv: is encrypted or a link; extract the archive")
     with zipfile.ZipFile(path, "w") as archive:
         member = zipfile.ZipInfo("log.csv")
         member.external_attr = 0o120777 << 16
         archive.writestr(member, "/etc/passwd")
-    refused(path, "is a link; extract the archive")
+    refused(path, "is encrypted or a link; extract the archive")
 
 
 def test_links_are_followed_without_loops_and_nothing_is_read_twice(folder, tmp_path):
@@ -294,7 +306,7 @@ def test_a_link_that_leads_nowhere_is_named(folder, tmp_path):
     assert chosen(folder, files="log-1.csv") == ["log-1.csv"]
     (folder / "log-2.csv").unlink()
     os.mkfifo(folder / "log-2.csv")
-    refused(folder, r"log-2\.csv: is a pipe or a device")
+    refused(folder, r"log-2\.csv: is a link that leads nowhere, a pipe or a device")
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_the_source_is_never_the_quarantine_file(log, content, link):
     if link:
         path = log.with_name("link.parquet")
         link(log, path)
-    refused(log, path, "is a file of the source")
+    refused(log, path, "is the source|exists and is not a quarantine file")
     assert log.read_text() == content
 
 
@@ -64,7 +64,7 @@ def test_no_file_of_a_folder_or_archive_is_the_quarantine_file(tmp_path, name):
             archive.write(folder / "ratings.csv", "ratings.csv")
     else:
         source, path = folder, folder / name
-    refused(source, path, "is a file of the source")
+    refused(source, path, r"is the source, or in its folder and not named \*\.quarantine")
 
 
 @pytest.mark.parametrize("content", [GOOD, BAD])
@@ -74,7 +74,7 @@ def test_other_files_and_folders_are_kept(tmp_path, log, content):
     refused(log, tmp_path / "notes.txt", "exists and is not a quarantine file")
     pd.DataFrame({"mine": [1]}).to_parquet(tmp_path / "log.csv.quarantine.parquet")
     refused(log, tmp_path / "log.csv.quarantine.parquet", "exists and is not a quarantine file")
-    refused(log, tmp_path, "is a folder")
+    refused(log, tmp_path, "exists and is not a quarantine file")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match="exists and is not a quarantine file"):
         read(log, quarantine_path=tmp_path / "pipe")
@@ -134,7 +134,7 @@ def test_a_quarantine_file_may_move_with_its_source(tmp_path, log):
 
 def test_in_a_folder_of_parts_only_the_suffix_is_allowed(tmp_path, log):
     with pytest.raises(
-        DataError, match=r"is in the folder of the source and not named \*\.quarantine\.parquet"
+        DataError, match=r"is the source, or in its folder and not named \*\.quarantine\.parquet"
     ):
         read(tmp_path, quarantine_path=tmp_path / "bad.parquet")
     read(tmp_path, quarantine_path=tmp_path / "bad.quarantine.parquet")
