@@ -281,7 +281,7 @@ def sample_titles(
     Returns user, title and number of its movies that are watched, sorted by user, [M, 3].
     """
     weights = tastes + _MIN_TASTE  # any user may watch any title
-    sampled, missing = np.zeros((0, 3), np.int64), n_events
+    sampled, missing, finished = np.zeros((0, 3), np.int64), n_events, []
     for round_ in range(rounds + 1):
         draw = _draw if round_ < rounds else _draw_others
         for user, title in draw(titles, weights, missing, sampled, rng):
@@ -292,7 +292,11 @@ def sample_titles(
         keys = sampled[:, 0] * len(titles.taste) + sampled[:, 1]
         sampled = sampled[np.sort(np.unique(keys, return_index=True)[1])]  # without repeats
         n_sampled = np.bincount(sampled[:, 0], sampled[:, 2], len(n_events)).astype(np.int64)
-        missing = (n_events - n_sampled).clip(0)
+        missing = np.where(missing > 0, n_events - n_sampled, 0).clip(0)
+        is_pending = missing[sampled[:, 0]] > 0
+        finished.append(sampled[~is_pending])
+        sampled = sampled[is_pending]
+    sampled = np.concatenate([*finished, sampled])
     # Cut the rows of each user at `n_events[u]` movies.
     user, title, n_movies = sampled[np.argsort(sampled[:, 0], kind="stable")].T
     before = n_movies.cumsum() - n_movies
