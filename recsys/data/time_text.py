@@ -1,4 +1,4 @@
-"""Text that holds points in time: Arrow reads the form of the first rows, and Python the others."""
+"""Points in time from text: Arrow casts the most common form, and Python parses the others."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from recsys.data.tables import INVALID
 
 _BLOCK: Final = 1 << 14
 
-# Arrow can match these, too.
-_INTEGER: Final = "^-?[1-9][0-9]{0,17}$"
-_DECIMAL: Final = "^([1-7]?[0-9]{1,9}[.][0-9]{1,6}|[1-7]?[0-9]{1,12}[.][0-9]{1,3})$"
-"""Decimals that a float holds exactly."""
-_ISO: Final = (
-    "^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?)?"
-    "(?P<zone>Z|[+-][0-9]{2}:?[0-9]{2})?$"
+_ISO: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?)?"
+_FORMS: Final = (
+    ("^-?[1-9][0-9]{0,17}$", pa.int64()),
+    ("^([1-7]?[0-9]{1,9}[.][0-9]{1,6}|[1-7]?[0-9]{1,12}[.][0-9]{1,3})$", pa.float64()),
+    (f"{_ISO}$", pa.timestamp("s")),
+    (f"{_ISO}(Z|[+-][0-9]{{2}}:?[0-9]{{2}})$", pa.timestamp("s", "UTC")),
 )
+"""Text that Arrow can cast exactly, and to what; the unit of times may be finer."""
 
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,19}(\.[0-9]*)?([eE]\+?[0-9]{1,2})?")
 _DATE: Final = re.compile(
@@ -41,15 +41,13 @@ _NOTHING: Final = (INVALID, 0, 0, -1)
 
 
 def cast_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Cast text, [n], to timestamps, integers or floats, as its first rows suggest.
+    """Cast text, [n], to timestamps, integers or floats, as most of its first rows suggest.
 
     What has another form is null.
     """
     values = column.slice(0, 1000).drop_null().to_pylist()
-    guess = next(filter(None, map(_guess, values)), None)
-    if guess is None:
-        return pa.chunked_array([pa.nulls(len(column))])
-    kind, pattern, replacements = guess
+    values = [value.replace("/", "-").removesuffix(" UTC") for value in values]
+    pattern, kind = max(_FORMS, key=lambda form: len([v for v in values if re.match(form[0], v)]))
     if pa.types.is_timestamp(kind):
         fractions = (re.search(r":[0-9]{2}[.]([0-9]+)", value) for value in values)
         digits = max((len(match[1]) for match in fractions if match), default=0)
@@ -59,32 +57,15 @@ def cast_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
         for chunk in column.chunks
         for start in range(0, len(chunk), _BLOCK)
     ]
-    cast = partial(_cast, kind=kind, pattern=pattern, replacements=replacements)
     with ThreadPoolExecutor(available_threads()) as pool:
-        return pa.chunked_array(pool.map(cast, blocks), kind)
+        return pa.chunked_array(pool.map(partial(_cast, kind=kind, pattern=pattern), blocks), kind)
 
 
-def _guess(text: str) -> tuple[pa.DataType, str, list[tuple[str, str]]] | None:
-    """The type that Arrow can cast such text to, its form, and what to replace before."""
-    for pattern, kind in ((_INTEGER, pa.int64()), (_DECIMAL, pa.float64())):
-        if re.search(pattern, text):
-            return kind, pattern, []
-    replacements = [(old, new) for old, new in (("/", "-"), (" UTC", "")) if old in text]
-    for old, new in replacements:
-        text = text.replace(old, new)
-    if match := re.search(_ISO, text):
-        return pa.timestamp("s", "UTC" if match["zone"] else None), _ISO, replacements
-    return None
-
-
-def _cast(
-    block: pa.Array, kind: pa.DataType, pattern: str, replacements: list[tuple[str, str]]
-) -> pa.Array:
-    for old, new in replacements:
-        block = pc.replace_substring(block, old, new)
+def _cast(block: pa.Array, kind: pa.DataType, pattern: str) -> pa.Array:
     with suppress(pa.ArrowInvalid):
         if kind != pa.float64():  # a float may have lost digits
             return block.cast(kind)
+    block = pc.replace_substring(pc.replace_substring(block, "/", "-"), " UTC", "")
     with suppress(pa.ArrowInvalid):
         return pc.if_else(pc.match_substring_regex(block, pattern), block, None).cast(kind)
     return pa.nulls(len(block), kind)

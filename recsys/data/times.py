@@ -43,14 +43,14 @@ _SIZES: Final = np.outer([1, 10**3, 10**6, 10**9], [_YEAR_1990, _YEAR_2101]).rav
 """First and last numbers that are plausible as seconds, as milliseconds and so on."""
 _SIZES[-2] = 788_918_400 * 10**9  # of 1995: ticks of .NET, since the year 1, would be of 1990
 _FORMS: Final = {
-    "%Y": (1900, 2101),
     "excel": (32_874, 54_790),  # 1990 to 2050
-    "%Y%m%d": (19000101, 21010101),
-    "%Y%m%d%H%M": (190001010000, 210101010000),
-    "%Y%m%d%H%M%S": (19000101000000, 21010101000000),
-    "%Y%m%d%H%M%S%f": (19000101000000000, 21010101000000000),
+    r"\1-01-01": (1900, 2101),
+    r"\1-\2-\3": (19000101, 21010101),
+    r"\1-\2-\3 \4:\5": (190001010000, 210101010000),
+    r"\1-\2-\3 \4:\5:\6": (19000101000000, 21010101000000),
+    r"\1-\2-\3 \4:\5:\6.\7": (19000101000000000, 21010101000000000),
 }
-"""Other forms of dates as numbers, and where they are plausible."""
+"""Other forms of dates as numbers, how to write them as text, and where they are plausible."""
 
 _EXAMPLES: Final = (
     *map("".join, product(("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y"), ("", " %H:%M", " %H:%M:%S"))),
@@ -114,9 +114,9 @@ def _parse(column: pa.ChunkedArray, options: ReadOptions, locate: Describe) -> T
 
 
 def _parse_format(column: pa.Array, form: str) -> Times:
-    """Parse text or integers with a format of `strptime`, each distinct value once."""
+    """Parse text with a format of `strptime`, each distinct value once."""
     encoded = column.dictionary_encode()
-    text = encoded.dictionary.cast(pa.string()).to_pandas()
+    text = encoded.dictionary.to_pandas()
     try:
         times = pd.Series(pd.to_datetime(text, format=form, utc=True, errors="coerce"))
     except ValueError as error:
@@ -170,8 +170,10 @@ def _to_numbers(column: pa.ChunkedArray) -> tuple[_Ints, _Ints]:
 
 
 def _to_ints(column: pa.ChunkedArray) -> _Ints:
-    """Convert integers or timestamps, [n], to int64; `INVALID` if missing."""
-    column = column.cast(pa.int64(), safe=False)  # 2**63 and more become negative
+    """Convert integers or timestamps, [n], to int64; `INVALID` if missing or too large."""
+    if column.type == pa.uint64():
+        column = pc.if_else(pc.less(column, pa.scalar(2**63, pa.uint64())), column, None)
+    column = column.cast(pa.int64())
     values: _Ints = (column.fill_null(INVALID) if column.null_count else column).to_numpy()
     return values
 
@@ -187,7 +189,10 @@ def _read_numbers(whole: _Ints, billionths: _Ints, unit: str | None, locate: Des
             if form == "excel":
                 return _read_unit(whole, billionths, form)
             is_other = (whole < low) | (whole >= end) | (billionths > 0)
-            return _parse_format(pa.array(whole, mask=is_other), form)
+            text = pa.array(whole, mask=is_other).cast(pa.large_string())
+            text = pc.replace_substring_regex(text, "(....)(..)?(..)?(..)?(..)?(..)?(...)?", form)
+            times = _parse_text(pa.chunked_array([text]), ReadOptions(), locate)
+            return replace(times, description=f"dates such as {sample[0]}, read as UTC")
     sizes = _sizes(sample)
     if 2 * np.count_nonzero(sizes) > len(sample):
         counts = {unit: np.count_nonzero(sizes == _NANOSECONDS[unit]) for unit in _NANOSECONDS}
