@@ -140,11 +140,13 @@ def _parse_text(column: pa.ChunkedArray, options: ReadOptions, locate: Describe)
     fields[:, np.flatnonzero(is_odd)] = parse_text(column.filter(is_odd))
     whole, billionths, units, is_rounded = fields
     is_number = units == 0
-    if options.time_unit is None and not is_number.all():
-        # Among dates, numbers are times if they are plausible.
-        units = np.where(is_number, _sizes(whole), units)
-        times = _to_times(np.where(units > 0, whole, INVALID), billionths, units, _ISO)
-        if n_numbers := np.count_nonzero(is_number & (units > 0)):
+    units = np.where(is_number, _sizes(whole), units)
+    is_valid = whole != INVALID
+    is_plausible = is_valid & (units > 0)
+    is_most = 2 * np.count_nonzero(is_plausible) > np.count_nonzero(is_valid)
+    if options.time_unit is None and is_most and not is_number.all():
+        times = _to_times(np.where(is_plausible, whole, INVALID), billionths, units, _ISO)
+        if n_numbers := np.count_nonzero(is_number & is_plausible):
             times = replace(times, description=f"{_ISO}; {n_numbers:,} are numbers since 1970")
     else:
         numbers = np.where(is_number, whole, INVALID)
