@@ -25,10 +25,8 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
 from flows.orchestration import flow_parameters
 from flows.settings import Settings, read_settings
-from recsys.config import did_you_mean, spell_settings
-from recsys.data import Checks
+from recsys.config import did_you_mean
 from recsys.data.detection import detect_layout
-from recsys.data.options import ReadOptions
 from recsys.errors import ConfigError, NetworkError, RecsysError
 
 
@@ -56,7 +54,6 @@ def parse_settings(flow: Flow[..., Any], arguments: Sequence[str]) -> Settings:
         usage="%(prog)s [--config FILE.toml] [--source PATH] [OPTIONS]",
         description=str(flow.description).partition("\n\n")[0],
         allow_abbrev=False,
-        formatter_class=_HelpFormatter,
     )
     source: CliSettingsSource[Any] = CliSettingsSource(
         options,
@@ -76,27 +73,17 @@ def parse_settings(flow: Flow[..., Any], arguments: Sequence[str]) -> Settings:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Suggests an option for one that does not exist."""
+    """Suggests an option for one that does not exist, and omits defaults that say nothing."""
+
+    def format_help(self) -> str:
+        nothing = r"\s*\((ifdef:\s+required|default:\s+(None|null|\{\}|\(\)))\)"
+        return re.sub(rf"{nothing}|default: null \(undefined\)\s*", "", super().format_help())
 
     def error(self, message: str) -> NoReturn:
         name = message.removeprefix("unrecognized arguments: ").partition(" ")[0].partition("=")[0]
         if name != message:
             message += did_you_mean(name, self._option_string_actions)
         super().error(message)
-
-
-class _HelpFormatter(argparse.HelpFormatter):
-    """Omits what says nothing to a reader."""
-
-    _NOISE = re.compile(
-        r" ?\((ifdef: required|default: (None|null|\{\}|\(\)))\)|default: null \(undefined\)\s*"
-    )
-
-    def add_text(self, text: str | None) -> None:
-        super().add_text(text and self._NOISE.sub("", text))
-
-    def _expand_help(self, action: argparse.Action) -> str:
-        return self._NOISE.sub("", super()._expand_help(action))
 
 
 @contextmanager
@@ -107,9 +94,7 @@ def friendly_errors() -> Iterator[None]:
     try:
         yield
     except RecsysError as error:
-        names = {name: f"data.{name}" for name in (*ReadOptions.model_fields, "quarantine_path")}
-        names |= {name: f"data.checks.{name}" for name in Checks.model_fields}
-        sys.exit(f"error: {spell_settings(str(error), names)}")
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted. The next run resumes after the latest epoch.\n")
         sys.exit(128 + signal.SIGINT)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,7 +30,8 @@ CHAMPION = f"models:/{MODEL_NAME}@{CHAMPION_ALIAS}"
 POLL_INTERVAL = 30.0
 """Seconds between two checks for a new champion."""
 
-_TYPE_NAME = r"\[|^(int|str|float|datetime)$"
+_TYPE = re.compile(r"\[|^(int|str|float|datetime)$")
+"""Types as a location of pydantic names them."""
 
 
 class Config(BaseModel):
@@ -41,15 +42,22 @@ class Config(BaseModel):
 
 def format_validation_error(error: ValidationError) -> str:
     """Describe invalid settings in one line: each field, its value and the reason."""
+    known = {name for config in _subclasses(Config) for name in config.model_fields}
     messages: dict[str, list[str]] = {}
     for fault in error.errors():
-        field, names = _locate(error.title, fault["loc"])
+        # A location also names types, and at a union the member that was tried.
+        *parents, name = [str(part) for part in fault["loc"] if not _TYPE.search(str(part))] or [""]
+        field = ".".join([part for part in parents if part in known] + [name])
         if fault["type"] == "extra_forbidden":
-            fault["msg"] = "no such setting" + did_you_mean(field.split(".")[-1], names)
+            fault["msg"] = "no such setting" + did_you_mean(name, sorted(known - {name}))
         value = "" if fault["type"] == "missing" else f" = {fault['input']!r}"
         messages.setdefault(f"{field}{value}: " if field else "", []).append(fault["msg"])
     lines = [start + ", or ".join(dict.fromkeys(ends)) for start, ends in messages.items()]
     return "; ".join(lines).replace("Value error, ", "")
+
+
+def _subclasses(kind: type[Config]) -> list[type[Config]]:
+    return [kind, *(leaf for sub in kind.__subclasses__() for leaf in _subclasses(sub))]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -63,68 +71,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     best = process.extractOne(name, list(known), score_cutoff=70)
     return f"; did you mean {best[0]!r}?" if best else ""
-
-
-def _locate(model: str, location: tuple[int | str, ...]) -> tuple[str, set[str]]:
-    """The name of a setting, without the members of unions, and the names of its siblings."""
-    configs = {config for config in _subclasses(Config) if config.__name__ == model}
-    parts, names = [], set[str]()
-    for depth, part in enumerate(location, start=1):
-        fields = [field for config in configs for field in config.model_fields.items()]
-        names = {name for name, _ in fields}
-        kinds = [field.annotation for name, field in fields if name == part]
-        if kinds:
-            configs = {config for config in _subclasses(Config) if config in _members(kinds)}
-        elif (configs and depth < len(location)) or re.search(
-            r"\[|^(int|str|datetime)$", str(part)
-        ):
-            continue  # the tag of a class, or a type
-        parts.append(str(part))
-    return ".".join(parts), names
-
-
-def _members(kinds: Iterable[Any]) -> set[Any]:
-    """Types, and the members of those that are unions or generic."""
-    return {member for kind in kinds for member in (kind, *_members(get_args(kind)))}
-
-
-def _subclasses(kind: type[Config]) -> set[type[Config]]:
-    return {kind, *(leaf for sub in kind.__subclasses__() for leaf in _subclasses(sub))}
-
-
-def spell_settings(message: str, spelling: Mapping[str, str]) -> str:
-    """Replace the settings in a message, which are written as `name=` or `name = value`.
-
-    Args:
-        message: A message of the library.
-        spelling: What a reader calls a setting: an option such as `--time-unit`, the start of one
-            such as `--policy duplicate=`, or a longer name. `name[]` is for lists.
-
-    Example:
-        >>> spelling = {"columns": "--column", "scale": "--scale"}
-        >>> spell_settings("no column 'user': map it with columns=", spelling)
-        "no column 'user': map it with --column"
-        >>> spell_settings("set scale = [1, 10]", spelling)
-        'set --scale 1 10'
-    """
-
-    def replace(match: re.Match[str]) -> str:
-        name, equals, value = match.groups(default="")
-        is_list = value.startswith("[")
-        spelt = spelling.get(f"{name}[]" if is_list else name, spelling[name])
-        # The name of a check also stands alone, and a single word such as `files` in prose.
-        if not equals and ("_" not in name or spelt[-1] == "="):
-            return match[0]
-        if not spelt.startswith("--"):
-            return f"{spelt}{equals}{value}"
-        if value[:1] in ("[", "{"):
-            value = re.sub(r"[][{}\"' ]", "", value)
-            value = value if f"{name}[]" in spelling else value.replace(",", " ")
-        return f"{spelt} {value}".replace("= ", "=").rstrip()
-
-    names = "|".join(name for name in spelling if name.isidentifier())
-    pattern = rf"(?<![\w.-])({names})\b(?:( ?= ?)(\[.*?\]|\{{.*?\}}|'.*?'|\".*?\"|[\w.-]*))?"
-    return re.sub(pattern, replace, message)
 
 
 class Runtime(Config):

@@ -7,7 +7,7 @@ import recsys.cooccurrence
 import recsys.embeddings
 import recsys.serving.config
 import recsys.sessions  # noqa: F401  defines configurations
-from recsys.config import Config, Runtime, format_validation_error, spell_settings
+from recsys.config import Config, Runtime, format_validation_error
 from recsys.data import DataConfig
 from recsys.data.public import public_sources
 from recsys.errors import ConfigError
@@ -124,26 +124,3 @@ def test_errors_name_settings_as_users_write_them(settings, message):
     with pytest.raises(ValidationError) as caught:
         DataConfig.model_validate(settings)
     assert message in format_validation_error(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("message", "as_option", "as_key"),
-    [
-        ("set duplicate=keep", "set --policy duplicate=keep", "set data.checks.duplicate=keep"),
-        ("item_id=007 (duplicate, 3 rows)",) * 3,
-        ("declare time_unit, or so", "declare --time-unit, or so", "declare data.time_unit, or so"),
-        ("set time_unit = 'ms';", "set --time-unit 'ms';", "set data.time_unit = 'ms';"),
-        ("3 files: set files=", "3 files: set --files", "3 files: set data.files="),
-        ("columns = [\"a\", \"b\"]", "--columns a,b", "data.columns = [\"a\", \"b\"]"),
-        ("columns = {user_id = 'v'}", "--column user_id=v", "data.columns = {user_id = 'v'}"),
-        ("data.files = 7",) * 3,
-        ("set scale = [0, 5]", "set --scale 0 5", "set data.checks.scale = [0, 5]"),
-    ],
-)  # fmt: skip
-def test_settings_in_messages_are_spelt_as_a_reader_writes_them(message, as_option, as_key):
-    options = {name: f"--{name.replace('_', '-')}" for name in ("time_unit", "files", "scale")}
-    options |= {"duplicate": "--policy duplicate=", "columns": "--column", "columns[]": "--columns"}
-    assert spell_settings(message, options) == as_option
-    keys = {name: f"data.{name}" for name in ("time_unit", "files", "columns")}
-    checks = {name: f"data.checks.{name}" for name in ("scale", "duplicate")}
-    assert spell_settings(message, keys | checks) == as_key

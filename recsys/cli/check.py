@@ -2,66 +2,49 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
+from rich.bar import Bar
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from recsys.config import spell_settings
 from recsys.console import output_console
-from recsys.data import Checks, DataConfig, Finding, ReadReport
-from recsys.data.options import ReadOptions
-from recsys.data.profile import LogProfile, RatingProfile, TimeProfile
+from recsys.data import Finding, ReadReport
+from recsys.data.profile import LogProfile
 from recsys.data.report import REMEDY
 
-_Cell = str | Text
+_Cell = str | Text | Bar
 
 _BAR_WIDTH = 32
 
 _OUTCOMES = {"quarantine": ("left out", "yellow"), "keep": ("used", "cyan")}
 
 
-def option_names() -> dict[str, str]:
-    """The options of `check` by setting of reading."""
-    names = *ReadOptions.model_fields, "scale", "quarantine_path"
-    options = {name: f"--{name.replace('_', '-').removesuffix('s')}" for name in names}
-    policies = {name: f"--policy {name}=" for name in Checks.model_fields}
-    plural = {"files": "--files", "columns[]": "--columns", "repeats": "--repeats"}
-    return {**policies, **options, **plural}
+def print_page(report: ReadReport, source: Path, given: Sequence[str]) -> None:
+    """Print what a source was understood to be, what failed the checks, and the next command.
 
-
-def train_command(source: Path, options: DataConfig) -> str:
-    """The command that trains on a source as it was read with some options."""
-    given = options.model_dump(mode="json", exclude_defaults=True)
-    checks = {f"checks.{name}": value for name, value in given.pop("checks", {}).items()}
-    parts = ["recsys", "train", "--source", str(source)]
-    for name, value in (given | checks).items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        parts += [f"--data.{name.replace('_', '-')}", text]
-    return shlex.join(parts)
-
-
-def print_page(report: ReadReport, command: str) -> None:
-    """Print what a source was understood to be, what failed the checks, and the next command."""
+    Args:
+        report: The report of reading.
+        source: The source as it was given.
+        given: The names of the settings that were given.
+    """
     console, profile = output_console(), report.profile
     if profile is None:  # the source was read in partitions, which this command does not do
         return
-    examples = _grid(_example_rows(profile, report), wrapped=2)
     findings = [line for finding in report.findings for line in _describe_finding(finding, report)]
     sections: dict[str, Iterable[Text | Table]] = {
         "Files": _describe_files(profile, report),
         "Columns": _describe_columns(profile),
         "Ratings": _describe_ratings(profile.ratings),
         "Times": _describe_times(profile.times),
-        "The first rows, as they were understood": [examples],
+        "The first rows, as they were understood": [_example_rows(profile, report)],
         "Checks": findings or [Text("no row failed a check", "green")],
-        "Result": _verdict(report, command),
+        "Result": _verdict(report, source, given),
     }
     for title, parts in sections.items():
         console.print(Text(title if title == "Files" else f"\n{title}", "bold"))
@@ -72,25 +55,23 @@ def print_page(report: ReadReport, command: str) -> None:
                 console.print(Padding(part, (0, 0, 0, 2), expand=False))
 
 
-def _grid(rows: Iterable[Sequence[_Cell]], right: Collection[int] = (), wrapped: int = -1) -> Table:
-    """Arrange rows in columns; those in `right` are aligned to the right, one may be wrapped."""
+def _grid(rows: Iterable[Sequence[_Cell]], alignment: str) -> Table:
+    """Arrange rows in columns: `l` is aligned to the left, `r` to the right, `w` is wrapped."""
     table = Table.grid(padding=(0, 3, 0, 0))
-    cells = [[_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
-    for column in range(max(map(len, cells), default=0)):
-        justify: Literal["left", "right"] = "right" if column in right else "left"
-        table.add_column(justify=justify, no_wrap=column != wrapped)
-    for row in cells:
-        table.add_row(*row)
+    for letter in alignment:
+        table.add_column(justify="right" if letter == "r" else "left", no_wrap=letter != "w")
+    for row in rows:
+        table.add_row(*(_text(cell) if isinstance(cell, str) else cell for cell in row))
     return table
 
 
 def _describe_files(profile: LogProfile, report: ReadReport) -> Iterator[Text]:
     for group in profile.files:
-        name = group.first
-        if group.n_files > 1:
-            last = _shorten(group.last, report)
-            name = f"{group.n_files:,} files from {_shorten(name, report)} to {last}"
-        yield _text(f"{name}: {_count(group.n_rows, 'row')}, {group.format}")
+        name = group["first"]
+        if group["n_files"] > 1:
+            first, last = _shorten(name, report), _shorten(group["last"], report)
+            name = f"{group['n_files']:,} files from {first} to {last}"
+        yield _text(f"{name}: {_count(group['n_rows'], 'row')}, {group['format']}")
 
 
 def _shorten(text: str, report: ReadReport) -> str:
@@ -99,15 +80,20 @@ def _shorten(text: str, report: ReadReport) -> str:
 
 
 def _describe_columns(profile: LogProfile) -> Iterator[Text | Table]:
-    distinct = {
-        "user_id": _count(profile.n_users, "user"),
-        "item_id": _count(profile.n_items, "item"),
-    }
-    rows = []
-    for use in profile.columns:
-        kind = f"{use.type}, {use.reason}" if use.reason else use.type
-        rows.append([use.name, f"← {use.source_name}", kind, distinct.get(use.name, "")])
-    yield _grid(rows)
+    users, items = _count(profile.n_users, "user"), _count(profile.n_items, "item")
+    distinct = {"user_id": users, "item_id": items}
+    yield _grid(
+        [
+            (
+                use["name"],
+                f"← {use['source_name']}",
+                ", ".join(filter(None, (use["type"], use["reason"]))),
+                distinct.get(use["name"], ""),
+            )
+            for use in profile.columns
+        ],
+        "llll",
+    )
     yield _text(f"not used: {', '.join(profile.unused_columns) or 'none'}", "dim")
     rows_have = _share(profile.repeated_fraction)
     yield Text(f"{rows_have} a later row of the same user and item", "dim")
@@ -119,71 +105,71 @@ def _share(fraction: float) -> str:
     return f"{fraction:.1%} of the rows have" if fraction else "no row has"
 
 
-def _describe_ratings(ratings: RatingProfile | None) -> list[Text | Table]:
+def _describe_ratings(ratings: dict[str, Any] | None) -> Iterator[Text | Table]:
     if ratings is None:
-        return [Text("none: every row counts as positive", "yellow")]
-    counts = [bar.n_rows for bar in ratings.histogram]
-    least = -math.inf if ratings.positive_from is None else ratings.positive_from
-    rows: list[list[_Cell]] = []
-    for bar in ratings.histogram:
-        label = f"{bar.lowest:g}"
-        if bar.highest > bar.lowest:
-            label += f" to {bar.highest:g}"
-        drawn = Text(
-            _draw_bar(bar.n_rows / max(counts)), "green" if bar.lowest >= least else "blue"
-        )
-        rows.append([label, drawn, f"{bar.n_rows:,}", f"{bar.n_rows / sum(counts):.1%}"])
-    scale = "no scale" if ratings.scale is None else "scale {:g} to {:g}".format(*ratings.scale)
+        yield Text("none: every row counts as positive", "yellow")
+        return
+    least, bars = ratings["positive_from"], ratings["histogram"]
+    scale = "scale {:g} to {:g}".format(*ratings["scale"]) if ratings["scale"] else "no scale"
     positive = "every rating is positive"
-    if ratings.positive_from is not None:
-        positive = (
-            f"ratings from {least:g} are positive: {ratings.positive_fraction:.1%} of the rows"
-        )
-    return [Text(f"{scale}; {positive}"), _grid(rows, right=(0, 2, 3))]
+    if least is not None:
+        share = ratings["positive_fraction"]
+        positive = f"ratings from {least:g} are positive: {share:.1%} of the rows"
+    yield Text(f"{scale}; {positive}")
+    most, total = max(bar["n_rows"] for bar in bars), sum(bar["n_rows"] for bar in bars)
+    rows = []
+    for bar in bars:
+        lowest, highest, n = bar["lowest"], bar["highest"], bar["n_rows"]
+        label = f"{lowest:g} to {highest:g}" if highest > lowest else f"{lowest:g}"
+        colour = "green" if lowest >= (-math.inf if least is None else least) else "blue"
+        drawn = Bar(most, 0, n, width=_BAR_WIDTH, color=colour)
+        rows.append((label, drawn, f"{n:,}", f"{n / total:.1%}"))
+    yield _grid(rows, "rlrr")
 
 
-def _draw_bar(length: float) -> str:
-    """A bar of block characters; `length` is from 0 to 1."""
-    eighths = max(1, round(length * _BAR_WIDTH * 8)) if length else 0
-    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
-
-
-def _describe_times(times: TimeProfile | None) -> list[Text | Table]:
+def _describe_times(times: dict[str, Any] | None) -> list[Text | Table]:
     if times is None:
         return [Text("none: rows are taken to be in chronological order", "yellow")]
-    rows = [(name, _readable(getattr(times, name))) for name in ("first", "median", "last")]
-    order = ": their order is that of the source" if times.tied_fraction else ""
-    ties = f"{_share(times.tied_fraction)} the time of the user's row before{order}"
-    return [Text(f"from {times.unit}"), _grid(rows), Text(ties, "dim")]
+    rows = [(name, _readable(times[name])) for name in ("first", "median", "last")]
+    order = ": their order is that of the source" if times["tied_fraction"] else ""
+    ties = f"{_share(times['tied_fraction'])} the time of the user's row before{order}"
+    return [Text(f"from {times['unit']}"), _grid(rows, "ll"), Text(ties, "dim")]
 
 
 def _readable(time: str) -> str:
     return time.replace("T", " ").replace("Z", " UTC")
 
 
-def _example_rows(profile: LogProfile, report: ReadReport) -> Iterator[list[_Cell]]:
-    yield [Text(name, "dim") for name in ("", "user", "item", "rating", "time")]
+def _example_rows(profile: LogProfile, report: ReadReport) -> Table:
+    rows: list[Sequence[_Cell]] = [
+        [Text(name, "dim") for name in ("", "user", "item", "rating", "time")]
+    ]
     for row in profile.examples:
-        title = row.title if row.title != str(row.item_id) else ""
-        yield [
-            _shorten(f"{row.file}, {row.unit} {row.line}", report),
-            str(row.user_id),
-            f"{row.item_id} {title}".strip(),
-            "–" if row.rating is None else f"{row.rating:g}",
-            "–" if row.timestamp is None else _readable(row.timestamp),
-        ]
+        item, title, rating, time = (
+            row[name] for name in ("item_id", "title", "rating", "timestamp")
+        )
+        rows.append(
+            [
+                _shorten("{file}, {unit} {line}".format_map(row), report),
+                str(row["user_id"]),
+                title if title == str(item) else f"{item} {title}",
+                "–" if rating is None else f"{rating:g}",
+                "–" if time is None else _readable(time),
+            ]
+        )
+    return _grid(rows, "llwll")
 
 
 def _describe_finding(finding: Finding, report: ReadReport) -> Iterator[Text]:
     outcome, colour = _OUTCOMES[finding.policy]
     yield Text(f"{finding.check}: {_count(finding.n_rows, 'row')} {outcome}", colour)
     for example in finding.examples:
-        yield Text(f"  {_shorten(example, report)}")
+        yield _text(f"  {_shorten(example, report)}")
     if finding.remedy != REMEDY:
-        yield Text(f"  → {spell_settings(finding.remedy, option_names())}", "dim")
+        yield Text(f"  → {finding.remedy}", "dim")
 
 
-def _verdict(report: ReadReport, command: str) -> Iterator[Text]:
+def _verdict(report: ReadReport, source: Path, given: Sequence[str]) -> Iterator[Text]:
     left_out = report.n_rows - report.n_used
     used = f"{report.n_used:,} of {report.n_rows:,} rows are used"
     used = used if left_out else f"All {report.n_rows:,} rows are used"
@@ -194,11 +180,14 @@ def _verdict(report: ReadReport, command: str) -> Iterator[Text]:
         return
     if report.n_invalid:
         yield Text(f"{used}; {report.n_invalid:,} invalid.", "bold red")
-        yield Text("Correct them or decide about them with --policy, or train without them:")
+        yield Text("Correct them or decide about them with --checks, or train without them:")
     else:
         yield Text(f"{used}.", "bold green")
         yield Text("If the rows above are right, train:")
-    yield Text(command)
+    yield Text(shlex.join(["recsys", "train", "--source", str(source)]))
+    if given:
+        options = ", ".join(f"--data.{name.replace('_', '-')}" for name in given)
+        yield Text(f"with the same options: {options}")
 
 
 def _text(value: str, style: str = "") -> Text:

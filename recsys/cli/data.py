@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import ValidationError
 
-from recsys.config import format_validation_error, spell_settings
+from recsys.config import format_validation_error
 from recsys.errors import ConfigError, RecsysError
 
 app = typer.Typer(
@@ -72,13 +72,9 @@ def check(
     layout: Annotated[str | None, typer.Option(help="The layout of the files.")] = None,
     separator: Annotated[str | None, typer.Option(help="The separator of the columns.")] = None,
     encoding: Annotated[str | None, typer.Option(help="The encoding: latin-1, utf-16, …")] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(metavar="OURS=THEIRS", help="The name of a column: user_id=visitor."),
-    ] = None,
     columns: Annotated[
-        str | None,
-        typer.Option(metavar="NAME,NAME,…", help="The names of all columns, without a header."),
+        list[str] | None,
+        typer.Option(help="Names where they differ: user_id=visitor; without header, all: a,b,c."),
     ] = None,
     time_unit: Annotated[
         str | None, typer.Option(help="The unit of times: s, ms, us, ns, min, h, D or excel.")
@@ -87,18 +83,18 @@ def check(
         str | None, typer.Option(help="The format of times that are text: %d.%m.%Y %H:%M.")
     ] = None,
     repeats: Annotated[
-        Literal["auto", "allow", "exclude"],
+        Literal["auto", "allow", "exclude"] | None,
         typer.Option(help="Whether a user may have an item more than once."),
-    ] = "auto",
-    missing_rating: Annotated[
+    ] = None,
+    missing_ratings: Annotated[
         list[float] | None, typer.Option(help="A number that stands for no rating: -1.")
     ] = None,
     scale: Annotated[
         tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="The range of ratings.")
     ] = None,
-    policy: Annotated[
+    checks: Annotated[
         list[str] | None,
-        typer.Option(metavar="CHECK=POLICY", help="duplicate=error, future_time=keep, …"),
+        typer.Option(help="Policies for invalid rows: duplicate=error,future_time=keep."),
     ] = None,
     quarantine_path: Annotated[
         Path | None,
@@ -113,37 +109,34 @@ def check(
     The exit status is 1 if SOURCE is refused or invalid rows are left out.
     Repeated rows and rows without a rating are not invalid.
     """
-    from recsys.cli.check import option_names, print_page, train_command
-    from recsys.data import DataConfig, ReadReport, read_ratings
+    settings: dict[str, Any] = {name: value for name, value in locals().items() if value}
+    from recsys.cli.check import print_page
+    from recsys.data import ReadReport, read_ratings
     from recsys.data.validation import parse_checks
 
+    for name in ("source", "scale", "checks", "as_json"):  # which are no options of reading
+        settings.pop(name, None)
+    if columns:
+        names = ",".join(columns)
+        settings["columns"] = _pairs(names) if "=" in names else names.split(",")
+    policies = _pairs(",".join(checks or ()))
+    if scale:
+        policies["scale"] = scale
+    given = [*settings, *(f"checks.{name}" for name in policies)]
+    settings["checks"] = parse_checks(policies)
     reports: list[ReadReport] = []
-    checks = parse_checks({**_pairs(policy), **({} if scale is None else {"scale": scale})})
-    options: dict[str, Any] = {
-        "files": files,
-        "layout": layout,
-        "separator": separator,
-        "encoding": encoding,
-        "columns": columns.split(",") if columns else _pairs(column),
-        "time_unit": time_unit,
-        "time_format": time_format,
-        "repeats": repeats,
-        "missing_ratings": missing_rating or (),
-        "quarantine_path": quarantine_path,
-    }
     try:
-        read_ratings(source, **options, checks=checks, on_report=reports.append)
+        read_ratings(source, **settings, on_report=reports.append)
     except RecsysError as error:
-        message = spell_settings(str(error), option_names())
         if not as_json:
-            raise type(error)(message) from error
-        print(json.dumps({"source": str(source), "error": message}, ensure_ascii=False, indent=2))
+            raise
+        _print_json({"source": str(source), "error": str(error)})
         raise typer.Exit(1) from error
     (report,) = reports
     if as_json:
-        print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2))
+        _print_json(report.to_dict())
     else:
-        print_page(report, train_command(source, DataConfig(**options, checks=checks)))
+        print_page(report, source, given)
     raise typer.Exit(1 if report.n_invalid or not report.n_used else 0)
 
 
@@ -186,12 +179,16 @@ def synth(
     print(f"{n_ratings:,} ratings by {users:,} users of {items:,} films: {folder}")
 
 
-def _pairs(arguments: list[str] | None) -> dict[str, str]:
-    """Parse options of the form NAME=VALUE."""
+def _print_json(content: dict[str, Any]) -> None:
+    print(json.dumps(content, ensure_ascii=False, indent=2))
+
+
+def _pairs(text: str) -> dict[str, Any]:
+    """Parse `NAME=VALUE,NAME=VALUE`."""
     pairs = {}
-    for argument in arguments or []:
-        name, _, value = argument.partition("=")
+    for part in text.split(",") if text else []:
+        name, _, value = part.partition("=")
         if not (name and value):
-            raise ConfigError(f"{argument!r} is not of the form NAME=VALUE")
+            raise ConfigError(f"{part!r} is not of the form NAME=VALUE")
         pairs[name] = value
     return pairs

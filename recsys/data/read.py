@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from recsys.data.detection import DetectedLayout, detect_layout
 from recsys.data.interactions import Interactions
 from recsys.data.layouts import LAYOUTS
 from recsys.data.options import ReadOptions, Repeats, TimeUnit, parse_options
-from recsys.data.profile import prepare_profile
+from recsys.data.profile import profile_log
 from recsys.data.quarantine import QuarantineFile, quarantine_file
 from recsys.data.readers import read_files
 from recsys.data.report import ReportCallback, warn_on_report
@@ -127,9 +128,14 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
     single = (log.history_lengths == 1)[log.user_index]
     if validator.apply_policy("single_event", positions[single], "is the only row of its user"):
         log, positions = log.filter(~single).compact(), positions[~single]
-    profile = prepare_profile(validator.table, encoded.timestamp, log, positions, repeated)
+    table = replace(validator.table, columns={})  # they would occupy memory
     report = validator.report(len(log), log.timestamp is not None, quarantine)
-    on_report(replace(report, make_profile=profile))
+    on_report(
+        replace(
+            report,
+            make_profile=partial(profile_log, table, encoded.timestamp, log, positions, repeated),
+        )
+    )
     return log
 
 

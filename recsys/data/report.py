@@ -112,7 +112,8 @@ class ReadReport:
             return str(self)
         used = f"{self.source}: {self.n_used:,} of {self.n_rows:,} rows are used"
         size = f"{self.profile.n_users:,} users, {self.profile.n_items:,} items"
-        lines = [f"{used}: {size}", *self.profile.lines()]
+        lines = [f"{used}: {size}"]
+        lines += [f"{name}: {value}" for name, value in self.profile.describe().items()]
         for policy, outcome in _OUTCOMES.items():
             counts = [f"{f.n_rows:,} {f.check}" for f in self.findings if f.policy == policy]
             is_written = policy == "quarantine" and self.quarantine_path is not None

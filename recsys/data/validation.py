@@ -38,7 +38,7 @@ from recsys.errors import ConfigError, DataError
 _Ints = NDArray[np.int64]
 _Mask = NDArray[np.bool_]
 
-_ID_REMEDY: Final = f"{REMEDY}, or set id_type=keep if ids are text"
+_ID_REMEDY: Final = f"{REMEDY}, or set id_type=keep in checks if ids are text"
 
 
 class Checks(Config):
@@ -265,7 +265,7 @@ class RowValidator:
         policy: LenientPolicy = getattr(self.checks, check)
         rows = f"({check}, {n:,} such row{'' if n == 1 else 's'})"
         if policy == "error":
-            raise DataError(f"{first} {rows}; {remedy}, or set {check}=quarantine")
+            raise DataError(f"{first} {rows}; {remedy}, or set {check}=quarantine in checks")
         self.findings.append(Finding(check, policy, n, tuple(examples), remedy))
         if policy == "quarantine" and check not in EXPECTED:
             self.n_invalid += n

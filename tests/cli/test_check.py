@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from flows.cli import parse_settings
 from flows.train import train
 from recsys.cli.main import app
+from recsys.data.options import ReadOptions
 
 HEADER = "userId,movieId,rating,timestamp"
 
@@ -114,33 +115,49 @@ def test_rows_that_are_repeated_are_not_invalid(dirty):
 
 def test_policies_scale_and_columns_are_options(dirty):
     dirty.write_text(dirty.read_text().replace("movieId", "film"))
-    done = check(dirty, "--column", "item_id=film", "--scale", 0, 9, "--repeats", "allow")
+    done = check(dirty, "--columns", "item_id=film", "--scale", 0, 9, "--repeats", "allow")
     assert "All 5 rows are used" in done.stdout
     assert [path.name for path in dirty.parent.iterdir()] == ["ratings.csv"]
 
 
-def test_the_command_to_train_has_the_same_options(tmp_path):
+def test_the_command_to_train_names_the_same_options(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("visitor;film;stars;when\n1;10;7;1.2.2020\n1;11;-1;1.2.2020\n")
-    options = ["--column", "user_id=visitor", "--column", "item_id=film", "--column"]
-    options += ["rating=stars", "--column", "timestamp=when", "--time-format", "%d.%m.%Y"]
-    options += ["--missing-rating", -1, "--scale", 1, 10, "--policy", "future_time=keep"]
-    options += ["--repeats", "allow"]
-    done = check(path, *options)
-    assert done.exit_code == 0
-    command = sections(done.stdout)["Result"][-1]
-    settings = parse_settings(train, shlex.split(command)[2:])
+    columns = "user_id=visitor,item_id=film,rating=stars"
+    options = ["--columns", columns, "--time-format", "%d.%m.%Y", "--missing-ratings", "-1"]
+    options += ["--checks", "future_time=keep,duplicate=error", "--repeats", "allow"]
+    done = check(path, *options, "--columns", "timestamp=when", "--scale", 1, 10)
+    assert done.exit_code == 0, done.output
+    command, same = sections(done.stdout)["Result"][-2:]
+    assert same == (
+        "with the same options: --data.columns, --data.time-format, --data.repeats, "
+        "--data.missing-ratings, --data.checks.future-time, --data.checks.duplicate, "
+        "--data.checks.scale"
+    )
+    values = [f"{columns},timestamp=when", "%d.%m.%Y", "allow", "-1", "keep", "error", "1,10"]
+    names = same.removeprefix("with the same options: ").split(", ")
+    given = [f"{name}={value}" for name, value in zip(names, values, strict=True)]
+    settings = parse_settings(train, [*shlex.split(command)[2:], *given])
     assert settings.source == str(path)
     assert settings.data.columns["rating"] == "stars"
     assert settings.data.time_format == "%d.%m.%Y"
     assert settings.data.missing_ratings == (-1,)
     assert settings.data.repeats == "allow"
-    assert (settings.data.checks.scale, settings.data.checks.future_time) == ((1, 10), "keep")
+    assert settings.data.checks.scale == (1, 10)
+    assert (settings.data.checks.duplicate, settings.data.checks.future_time) == ("error", "keep")
+
+
+def test_columns_without_a_header_are_named_in_order(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("1,red,10\n1,blue,11\n")
+    page = sections(check(path, "--columns", "user_id,colour", "--columns", "item_id").stdout)
+    assert "item_id ← item_id integers 2 items" in page["Columns"]
+    assert "not used: colour" in page["Columns"]
 
 
 def test_a_log_without_rows_that_are_used_is_refused(dirty):
     dirty.write_text(f"{HEADER}\n1,10,4,1000000000\n2,10,4,1000000000\n")
-    done = check(dirty, "--policy", "single_event=quarantine")
+    done = check(dirty, "--checks", "single_event=quarantine")
     assert done.exit_code == 1
     assert "0 of 2 rows are used: there is nothing to train on." in done.stdout
 
@@ -180,11 +197,11 @@ def test_json_of_a_refused_source_has_the_error(log):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--policy", "duplicate=error"], "line 2 has a later row of the same user and item"),
-        (["--policy", "duplicate=error"], "or set --policy duplicate=quarantine"),
-        (["--policy", "duplicate"], "'duplicate' is not of the form NAME=VALUE"),
-        (["--policy", "speed=error"], "speed = 'error'"),
-        (["--column", "item_id=film"], "no column 'film' for item_id"),
+        (["--checks", "duplicate=error"], "line 2 has a later row of the same user and item"),
+        (["--checks", "duplicate=error"], "or set duplicate=quarantine in checks"),
+        (["--checks", "duplicate"], "'duplicate' is not of the form NAME=VALUE"),
+        (["--checks", "speed=error"], "speed = 'error'"),
+        (["--columns", "item_id=film"], "no column 'film' for item_id"),
     ],
 )
 def test_errors_are_printed_in_one_line(dirty, arguments, message, start_recsys):
@@ -196,9 +213,8 @@ def test_errors_are_printed_in_one_line(dirty, arguments, message, start_recsys)
     assert "Traceback" not in err
 
 
-def test_errors_name_options(tmp_path, start_recsys):
-    path = tmp_path / "log.csv"
-    path.write_text("visitor,product\n1,2\n")
-    _, err = start_recsys("data", "check", str(path)).communicate(timeout=60)
-    assert "--column" in err
-    assert "columns=" not in err
+def test_options_are_named_as_settings():
+    settings = *ReadOptions.model_fields, "quarantine_path", "checks"
+    shown = check("--help").stdout
+    missing = [name for name in settings if f"--{name.replace('_', '-')} " not in shown]
+    assert not missing

@@ -169,9 +169,9 @@ def test_options_of_reading_in_toml(tmp_path):
     assert (data.columns, data.missing_ratings) == (("user_id", "item_id"), (-1,))
 
 
-def test_errors_name_settings_of_the_data(tmp_path):
+def test_errors_name_settings(tmp_path):
     (tmp_path / "log.tab").touch()
-    with pytest.raises(SystemExit, match=r"choose data\.layout= from movielens"):
+    with pytest.raises(SystemExit, match=r"choose layout= from movielens"):
         main(["train", "--source", str(tmp_path / "log.tab")])
 
 
