@@ -43,6 +43,7 @@ from recsys.cooccurrence.planner import (
     split_rows,
 )
 from recsys.data import Checks, Finding, Interactions, ReadReport, read_ratings
+from recsys.data.arrow import choose_types, convert
 from recsys.data.detection import detect_layout
 from recsys.data.options import parse_options
 from recsys.data.parquet import ParquetPart, open_parts
@@ -278,28 +279,34 @@ def row_groups(source: Path, columns: Mapping[str, str] | None) -> tuple[list[Ro
     filled = [part for part in parts if part.n_rows]
     if not filled:
         raise DataError(f"{source}: the file has no rows")
+    types = {}
     for ours, kind in filled[0].types.items():
-        is_id = ours in (names.USER_ID, names.ITEM_ID)
-        if kind is None or (is_id and pa.types.is_floating(kind)):  # depends on all values
+        chosen = choose_types(ours, {part.where(ours): part.types[ours] for part in filled})
+        if len(chosen) > 1:  # depends on all values
             raise DataError(
-                f"{filled[0].where(ours)} is of type {filled[0].source_type(ours)}, or of several "
-                "types: a cluster count needs 64-bit integers or text"
+                f"{filled[0].where(ours)} is of type {kind}, or of several types: a cluster count "
+                "needs 64-bit integers or text"
             )
+        types[ours] = [pa.string()] if pa.types.is_dictionary(chosen[0]) else chosen
     groups: list[RowGroupReader] = [
-        partial(read_row_group, part, index)
+        partial(read_row_group, part, index, types)
         for part in filled
         for index in range(part.n_row_groups)
     ]
     return groups, sum(part.n_rows for part in filled)
 
 
-def read_row_group(part: ParquetPart, index: int) -> pa.Table:
+def read_row_group(
+    part: ParquetPart, index: int, types: Mapping[str, Sequence[pa.DataType]]
+) -> pa.Table:
     """Read rows under our column names, with the same types in each row group."""
-    table = part.read([index])
-    for number, column in enumerate(table.columns):
-        if pa.types.is_dictionary(column.type):
-            table = table.set_column(number, table.column_names[number], column.cast(pa.string()))
-    return table
+    columns = part.read([index])
+    return pa.table(
+        {
+            ours: convert(ours, {part.where(ours): column}, types[ours])[0]
+            for ours, column in columns.items()
+        }
+    )
 
 
 def scatter_users(number: int, read: RowGroupReader, n: int, folder: Path) -> dict[int, Path]:

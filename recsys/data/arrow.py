@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -14,27 +15,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys import columns as names
-from recsys.data.ids import is_text
+from recsys.data.ids import is_text, to_text
 from recsys.data.options import ReadOptions
 from recsys.data.tables import RawTable, SourceFile, select_columns, unused_columns
 from recsys.errors import DataError
 
-_IDS: Final = (names.USER_ID, names.ITEM_ID)
-_ENCODED_TEXT: Final = pa.dictionary(pa.int32(), pa.string())
-_NUMBERS: Final = {"integer", "float", "decimal", "null"}
-_ALLOWED: Final = {
-    names.USER_ID: ("ids are integers or text", {*_NUMBERS, "text"}),
-    names.ITEM_ID: ("ids are integers or text", {*_NUMBERS, "text"}),
-    names.RATING: ("ratings are numbers", {*_NUMBERS, "text", "boolean"}),
-    names.TIMESTAMP: ("timestamps are times, numbers or text", {*_NUMBERS, "text", "time"}),
+_ACCEPTED: Final = {
+    names.USER_ID: "ids are integers or text",
+    names.ITEM_ID: "ids are integers or text",
+    names.RATING: "ratings are numbers",
+    names.TIMESTAMP: "timestamps are times, numbers or text",
 }
-"""What each column may hold: in words, and as results of `_family`."""
 _SCALARS: Final = (
     str, int, float, decimal.Decimal, uuid.UUID, dt.date, np.number, np.bool_, np.datetime64,
 )  # fmt: skip
+_IDS: Final = (names.USER_ID, names.ITEM_ID)
+_ENCODED: Final = pa.dictionary(pa.int32(), pa.string())
 _UNITS: Final = ("s", "ms", "us", "ns")
-
-_Load = Callable[[Sequence[int]], tuple[list[pa.ChunkedArray], str]]
+_DIGITS: Final = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
+_ERRORS: Final = (pa.ArrowException, OverflowError, TypeError, ValueError)
 
 
 class ArrowStream(Protocol):
@@ -50,245 +49,266 @@ def read_table(source: Any, options: ReadOptions = ReadOptions()) -> RawTable:
     Raises:
         DataError: It is no table, lacks a required column, or has one of an unsupported type.
     """
-    name = "the table"
-    is_pandas = isinstance(source, pd.DataFrame)
-    available, load = _open_pandas(source) if is_pandas else _open_arrow(source)
-    selected = select_columns(available, options, name)
-    loaded, form = load(list(selected.values()))
-    source_names = {ours: available[i] for ours, i in selected.items()}
-    columns = {}
-    for ours, column in zip(selected, loaded, strict=True):
-        where = f"{name}, column {source_names[ours]!r}"
-        target = unite_types(ours, {where: column.type})
-        columns[ours] = unite_values([convert(column, ours, target, where)])
-    unused = unused_columns(available, selected)
-    file = SourceFile(name, len(loaded[0]), format=form)
-    return RawTable(columns, [file], source_names, has_types=True, unused=unused)
+    table = None if isinstance(source, pd.DataFrame) else _to_table(source)
+    available = _pandas_names(source) if table is None else table.column_names
+    selected = select_columns(available, options, "the table")
+    positions = [*selected.values()]
+    if table is None:
+        loaded, form = _load_pandas(source, available, positions)
+    else:
+        loaded, form = [table.column(i) for i in positions], "Arrow table"
+    raw = RawTable(
+        dict(zip(selected, loaded, strict=True)),
+        [SourceFile("the table", len(source if table is None else table), format=form)],
+        {ours: available[i] for ours, i in selected.items()},
+        has_types=True,
+        unused=unused_columns(available, selected),
+    )
+    return concat([raw])
 
 
-def _open_arrow(source: Any) -> tuple[list[str], _Load]:
-    """Column names of a table that supports Arrow, and what loads some columns."""
-    try:
-        if hasattr(source, "__arrow_c_stream__"):
-            reader = pa.RecordBatchReader.from_stream(source)
-        elif hasattr(source, "__arrow_c_array__"):
-            batch = pa.record_batch(source)
-            reader = pa.RecordBatchReader.from_batches(batch.schema, [batch])
-        else:
-            remedy = "pass a path, a pandas DataFrame or a table that supports Arrow"
-            if hasattr(source, "collect"):
-                remedy = "call collect() first"
-            elif hasattr(source, "__dataframe__"):
-                remedy = "convert it to pandas or Arrow first"
-            raise DataError(f"the source is of type {type(source).__name__}: {remedy}")
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise DataError(
-            f"the table, of type {type(source).__name__}, cannot be read as Arrow: {error}; pass a "
-            "table with the needed columns only"
-        ) from error
-
-    def load(positions: Sequence[int]) -> tuple[list[pa.ChunkedArray], str]:
+def _to_table(source: Any) -> pa.Table:
+    if hasattr(source, "__arrow_c_stream__") or hasattr(source, "__arrow_c_array__"):
         try:
-            batches = [[batch.column(i) for i in positions] for batch in reader]
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"the table: cannot be read as Arrow: {error}") from error
-        types = [reader.schema.field(i).type for i in positions]
-        columns = [[batch[k] for batch in batches] for k in range(len(positions))]
-        return [pa.chunked_array(c, t) for c, t in zip(columns, types, strict=True)], "Arrow table"
+            return pa.table(source)
+        except _ERRORS as error:
+            raise DataError(
+                f"the table, of type {type(source).__name__}, cannot be read as Arrow: {error}; "
+                "pass a table with the needed columns only"
+            ) from error
+    remedy = "pass a path, a pandas DataFrame or a table that supports Arrow"
+    if hasattr(source, "collect"):
+        remedy = "call collect() first"
+    elif hasattr(source, "__dataframe__"):
+        remedy = "convert it to pandas or Arrow first"
+    raise DataError(f"the source is of type {type(source).__name__}: {remedy}")
 
-    return reader.schema.names, load
 
-
-def _open_pandas(frame: pd.DataFrame) -> tuple[list[str], _Load]:
-    """Column names of a DataFrame, with those of its index last, and what loads some columns."""
+def _pandas_names(frame: pd.DataFrame) -> list[str]:
+    """Names of the columns of a DataFrame, then those of its index."""
     if frame.columns.nlevels > 1:
         raise DataError(
             f"the table: its columns have {frame.columns.nlevels} levels, as in "
             f"{frame.columns[0]!r}; keep one with table.columns.get_level_values(0)"
         )
-    available = [str(name) for name in frame.columns]
-    index = [str(name) for name in frame.index.names if name is not None]
+    index = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    return [str(name) for name in [*frame.columns, *index]]
 
-    def load(positions: Sequence[int]) -> tuple[list[pa.ChunkedArray], str]:
-        if hidden := [index[i - len(available)] for i in positions if i >= len(available)]:
+
+def _load_pandas(
+    frame: pd.DataFrame, available: Sequence[str], positions: Sequence[int]
+) -> tuple[list[pa.ChunkedArray], str]:
+    """Some columns of a DataFrame, and the format."""
+    columns, form = [], "pandas table"
+    for i in positions:
+        if i >= len(frame.columns):
             raise DataError(
-                f"the table: {hidden[0]!r} is its index, not a column; call reset_index() first"
+                f"the table: {available[i]!r} is its index, not a column; call reset_index() first"
             )
-        arrays, mixed = [], ""
-        for i in positions:
-            array, types = _to_arrow(frame.iloc[:, i], available[i])
-            arrays.append(array if isinstance(array, pa.ChunkedArray) else pa.chunked_array(array))
-            mixed += f"; {available[i]!r} holds {' and '.join(types)}, read as text" * bool(types)
-        return arrays, f"pandas table{mixed}"
-
-    index = [name for name in index if name not in available]
-    return [*available, *index], load
+        array, types = _from_pandas(frame.iloc[:, i], f"column {available[i]!r}")
+        columns.append(pa.chunked_array(array if isinstance(array, pa.ChunkedArray) else [array]))
+        if len(types) > 1:
+            form += f"; {available[i]!r} holds {' and '.join(types)}, read as text"
+    return columns, form
 
 
-def _to_arrow(values: pd.Series[Any], name: str) -> tuple[Any, list[str]]:
-    """A column of a DataFrame, and the names of its types if there are several."""
-    if isinstance(values.dtype, pd.SparseDtype):
-        values = pd.Series(values.to_numpy())
-    elif isinstance(values.dtype, pd.DatetimeTZDtype):
-        values = values.dt.tz_convert(None)  # times without a zone are UTC
+def _from_pandas(values: pd.Series[Any], column: str) -> tuple[Any, list[str]]:
+    """A column of a DataFrame, and the types of its objects if they became text."""
     try:
         array = pa.array(values, from_pandas=True)
-        if values.dtype == object and _family(array.type) == "time":
+        if values.dtype == object and pa.types.is_timestamp(plain_type(array.type)):
             # Arrow cuts objects to microseconds, or to the days of the first.
             times = pd.to_datetime(values, utc=True).dt.tz_convert(None)
             array = pa.array(times, from_pandas=True)
-    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
-        if isinstance(values.dtype, pd.CategoricalDtype):
-            return _objects_to_text(values.astype(object), name)
-        if values.dtype != object:
+    except _ERRORS as error:
+        if values.dtype != object and not isinstance(values.dtype, pd.CategoricalDtype):
             raise DataError(
-                f"the table, column {name!r}: is of type {values.dtype}, which Arrow does not "
-                "have; convert it to integers, text or datetimes"
+                f"the table, {column}: is of type {values.dtype}, which Arrow does not have; "
+                "convert it to integers, text or datetimes"
             ) from error
-        return _objects_to_text(values, name)
-    return array if isinstance(array, pa.ChunkedArray) else [array], []
+        array, types = objects_to_text([*values], lambda row: f"the table, row {row}, {column}")
+        return array, types
+    return array, []
 
 
-def _objects_to_text(values: pd.Series[Any], name: str) -> tuple[Any, list[str]]:
-    """Objects of several types as text; `True` and `1` stay two, `1.0` and `1` are one."""
+def objects_to_text(
+    values: Sequence[Any], where: Callable[[int], str]
+) -> tuple[pa.Array, list[str]]:
+    """Objects of several types as text, and the names of their types.
+
+    `True` and `1` stay two values, `1.0` and `1` are one. `where` gives the location of a value.
+    """
     text: list[str | None] = []
     types = set()
-    for row, (value, is_missing) in enumerate(zip(values, values.isna(), strict=True)):
-        if not is_missing and not isinstance(value, _SCALARS):
-            raise DataError(
-                f"the table, row {row}, column {name!r}: {value!r} is of type "
-                f"{type(value).__name__}; convert the column to numbers or text"
-            )
-        if is_missing:
+    for row, value in enumerate(values):
+        if pd.api.types.is_scalar(value) and pd.isna(value):
             text.append(None)
             continue
+        if not isinstance(value, _SCALARS):
+            raise DataError(
+                f"{where(row)}: {value!r} is of type {type(value).__name__}; convert the column "
+                "to numbers or text, or name another one with columns="
+            )
         types.add(type(value).__name__)
         is_whole = isinstance(value, (float, np.floating)) and value.is_integer()
-        text.append(str(int(value) if is_whole else value))
-    return [pa.array(text, pa.string())], sorted(types) if len(types) > 1 else []
+        text.append(f"{value:.0f}" if is_whole else str(value))
+    return pa.array(text, pa.string()), sorted(types)
 
 
-def unite_types(name: str, types: Mapping[str, pa.DataType]) -> pa.DataType | None:
-    """The type of one of our columns in all parts, given its types by part; None: see values.
+def concat(tables: Sequence[RawTable]) -> RawTable:
+    """Join the parts of a log, whose columns get one type each; see `choose_types`.
 
-    Integers become 64-bit integers; ids that are text in one part are text in all; ratings of
-    several types become float64; times have the finest unit, and those without a zone are UTC.
+    Raises:
+        DataError: The parts have different columns, or types that do not go together.
+    """
+    first = tables[0]
+    for table in tables[1:]:
+        require_same_columns(table.files[0].name, table.columns, first.files[0].name, first.columns)
+    joined = {}
+    for ours in first.columns:
+        parts = {table.where(ours): table.columns[ours] for table in tables}
+        types = {where: part.type for where, part in parts.items()}
+        if first.has_types:
+            columns = convert(ours, parts, choose_types(ours, types))
+        elif len({*types.values()}) > 1:
+            columns = [to_text(part) for part in parts.values()]
+        else:
+            columns = [*parts.values()]
+        chunks = [chunk for column in columns for chunk in column.chunks]
+        joined[ours] = pa.chunked_array(chunks, columns[0].type)
+    files = [file for table in tables for file in table.files]
+    if first.has_types and len(tables) > 1:
+        files = [_tell_changes(table, joined) for table in tables]
+    used = {name for table in tables for name in table.source_names.values()}
+    unused = dict.fromkeys(name for table in tables for name in table.unused if name not in used)
+    return RawTable(joined, files, first.source_names, first.has_types, [*unused])
+
+
+def _tell_changes(table: RawTable, joined: Mapping[str, pa.ChunkedArray]) -> SourceFile:
+    """The file of a part, with the columns whose type here is not that of the whole log."""
+    changes = [
+        f"{table.source_names[ours]!r} is {column.type}, read as "
+        f"{'text' if is_text(plain_type(joined[ours].type)) else joined[ours].type}"
+        for ours, column in table.columns.items()
+        if plain_type(column.type) != plain_type(joined[ours].type)
+    ]
+    return replace(table.files[0], format="; ".join([table.files[0].format, *changes]))
+
+
+def require_same_columns(
+    part: str, columns: Collection[str], first: str, of_first: Collection[str]
+) -> None:
+    """Refuse a part of a log that has other known columns than the first."""
+    if {*columns} != {*of_first}:
+        raise DataError(
+            f"{part}: has the columns {', '.join(columns)}, but {first} has {', '.join(of_first)}; "
+            "all parts of a log need the same: add what is missing, or choose with files="
+        )
+
+
+def choose_types(ours: str, types: Mapping[str, pa.DataType]) -> list[pa.DataType]:
+    """The type of one of our columns in all parts, given its types by location.
+
+    If there are several, the first that holds all values is meant. Ids and ratings that are text
+    in one part are text in all; times have the finest unit, and those without a zone are UTC.
 
     Raises:
         DataError: A type is not supported, or times are of different kinds.
     """
-    wanted, allowed = _ALLOWED[name]
-    families: dict[str, str] = {}
-    for where, kind in types.items():
-        family = _family(kind)
-        if family not in allowed:
-            raise DataError(
-                f"{where}: is of type {kind}, but {wanted}; convert it, or name another column "
-                f"with columns = {{{name} = ...}}"
-            )
-        families.setdefault(family, where)
-    families.pop("null", None)
-    if name == names.TIMESTAMP and len(families) > 1 and not families.keys() <= _NUMBERS:
-        (_, first), (_, second) = list(families.items())[:2]
+    kinds = _locate_types(ours, types)
+    has_text, has_times, has_floats, has_decimals = (
+        any(map(test, kinds))
+        for test in (is_text, pa.types.is_timestamp, pa.types.is_floating, pa.types.is_decimal)
+    )
+    is_wide = has_decimals or pa.uint64() in kinds or (has_floats and ours in _IDS)
+    if has_text and ours in _IDS and all(map(pa.types.is_dictionary, types.values())):
+        return [_ENCODED]  # much faster than to encode the text again
+    if len(kinds) == 1 and not is_wide:
+        return [*kinds]
+    if has_times and all(map(pa.types.is_timestamp, kinds)):
+        return [pa.timestamp(max((kind.unit for kind in kinds), key=_UNITS.index))]
+    if ours == names.TIMESTAMP and (has_times or has_text):
+        first, second = list(kinds.values())[:2]
         raise DataError(
             f"{first}: is of type {types[first]}, but {second}: is of type {types[second]}; save "
             "the times of all parts as one type"
         )
-    present = {kind for kind in types.values() if not pa.types.is_null(kind)}
-    if "text" in families:
-        is_encoded = all(pa.types.is_dictionary(kind) or kind == pa.uuid() for kind in present)
-        if name in _IDS and is_encoded and len(families) == 1:
-            return _ENCODED_TEXT
-        return pa.large_string() if present == {pa.large_string()} else pa.string()
-    kinds = {_plain(kind) for kind in present}
-    if "time" in families and len(kinds) > 1:
-        return pa.timestamp(max((kind.unit for kind in kinds), key=_UNITS.index))
-    if name == names.RATING:
-        is_number = families.keys() <= {"integer", "float"}
-        return kinds.pop() if is_number and len(kinds) == 1 else pa.float64()
-    if "decimal" in families or len(families) > 1 or pa.uint64() in kinds:
-        return None
-    if name == names.TIMESTAMP and "time" not in families:
-        return pa.float64() if "float" in families else pa.int64()
-    return kinds.pop() if len(kinds) == 1 else pa.float64() if "float" in families else pa.int64()
+    if has_text:
+        return [pa.large_string()]
+    if ours == names.RATING:
+        return [pa.float64()]
+    if not (is_wide or has_floats):
+        return [pa.int64()]
+    return [pa.int64(), *([] if has_decimals else [pa.float64()]), pa.large_string()]
 
 
-def unite_values(parts: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
-    """Concatenate the parts of a column.
-
-    If their types differ or are not plain, they become integers or float64 if none loses a digit,
-    else text.
-    """
-    kinds = {part.type for part in parts}
-    if len(kinds) > 1 or pa.uint64() in kinds or any(map(pa.types.is_decimal, kinds)):
-        parts = _exact(parts)
-    return pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type)
-
-
-def _exact(parts: Sequence[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
-    """Numbers of several types as one that loses nothing."""
-    targets = [pa.int64()]
-    if not any(pa.types.is_decimal(part.type) for part in parts):
-        targets.append(pa.float64())
-    for target in targets:
-        try:
-            return [part.cast(target) for part in parts]
-        except pa.ArrowInvalid:
-            continue
-    return [_cast_to_text(part) for part in parts]
+def _locate_types(ours: str, types: Mapping[str, pa.DataType]) -> dict[pa.DataType, str]:
+    """The plain types of a column, without null beside others, and where each comes first."""
+    kinds: dict[pa.DataType, str] = {}
+    for where, kind in types.items():
+        if not _is_accepted(ours, plain_type(kind)):
+            raise DataError(
+                f"{where}: is of type {kind}, but {_ACCEPTED[ours]}; convert it, or name another "
+                f"column with columns = {{{ours} = ...}}"
+            )
+        kinds.setdefault(plain_type(kind), where)
+    if len(kinds) > 1:
+        kinds.pop(pa.null(), None)
+    return kinds
 
 
 def convert(
-    column: pa.ChunkedArray, name: str, target: pa.DataType | None, where: str
-) -> pa.ChunkedArray:
-    """Convert a column to the type of `unite_types`."""
+    ours: str, parts: Mapping[str, pa.ChunkedArray], targets: Sequence[pa.DataType]
+) -> list[pa.ChunkedArray]:
+    """Convert the parts of a column, by location, to the first of some types that fits all."""
+    plain = {where: _decode(column, ours, where) for where, column in parts.items()}
+    for target in targets[:-1]:
+        try:
+            return [column.cast(target) for column in plain.values()]
+        except pa.ArrowInvalid:
+            continue
+    return [_cast(column, targets[-1], where) for where, column in plain.items()]
+
+
+def _cast(column: pa.ChunkedArray, target: pa.DataType, where: str) -> pa.ChunkedArray:
+    try:
+        return to_text(column) if is_text(target) else column.cast(target)
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{where}: cannot be read as {target}: {error}; convert the column"
+        ) from error
+
+
+def _decode(column: pa.ChunkedArray, ours: str, where: str) -> pa.ChunkedArray:
+    """A column of a plain type, with NaN as null."""
+    kind = column.type
     try:
         column.validate(full=True)
-        column = _decode(column, name, where)
-        if target is None or column.type == target:
-            return column
-        return (_cast_to_text(column) if is_text(target) else column).cast(target)
     except pa.ArrowException as error:
-        wanted = f" as {target}" if target else ""
-        raise DataError(f"{where}: cannot be read{wanted}: {error}") from error
-
-
-def _decode(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
-    """A column of a plain type, with NaN as null; text ids may stay dictionaries."""
-    kind = column.type
-    if pa.types.is_run_end_encoded(kind):
-        column = _map_chunks(pc.run_end_decode, column, kind.value_type)
+        raise DataError(f"{where}: cannot be read as {kind}: {error}") from error
+    if pa.types.is_dictionary(kind):
+        if is_text(kind.value_type):
+            column = column.cast(_ENCODED)
+            # A value that occurs twice would be two ids, and one that is null is none.
+            found = [chunk.dictionary for chunk in column.chunks]
+            if not any(f.null_count or len(f.unique()) < len(f) for f in found):
+                return column
+        column = column.cast(column.type.value_type)
     if kind == pa.uuid():
-        column = _map_chunks(_uuid_to_text, column, _ENCODED_TEXT)
-    if pa.types.is_dictionary(column.type):
-        column = _decode_dictionary(column, name in _IDS)
+        chunks = [_uuid_to_text(chunk.storage) for chunk in column.chunks]
+        column = pa.chunked_array(chunks, pa.large_string())
     if pa.types.is_floating(column.type):
-        kind = column.type
-        _require_digits(column, name, where)
-        column = column.cast(pa.float32()) if kind == pa.float16() else column
+        _require_digits(column, ours, where)
+        column = column.cast(plain_type(column.type))
         if pc.any(pc.is_nan(column)).as_py():
             column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     return column
 
 
-def _decode_dictionary(column: pa.ChunkedArray, keep_text: bool) -> pa.ChunkedArray:
-    if not is_text(column.type.value_type):
-        return column.cast(column.type.value_type)
-    column = column.cast(_ENCODED_TEXT)
-    # A value may occur twice or be null, and would then be several ids, or one.
-    is_unique = all(
-        not chunk.dictionary.null_count and len(chunk.dictionary.unique()) == len(chunk.dictionary)
-        for chunk in column.chunks
-    )
-    if keep_text:
-        return column if is_unique else column.cast(pa.string()).dictionary_encode()
-    return column.cast(pa.string())
-
-
-def _require_digits(column: pa.ChunkedArray, name: str, where: str) -> None:
+def _require_digits(column: pa.ChunkedArray, ours: str, where: str) -> None:
     """Refuse ids in floats, and times in small floats, so large that digits may be lost."""
-    digits = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}[column.type]
-    if name == names.RATING or (name == names.TIMESTAMP and digits == 53):
+    digits = _DIGITS[column.type]
+    if ours == names.RATING or (ours == names.TIMESTAMP and digits == 53):
         return
     values = column.cast(pa.float64())
     largest = pc.max(pc.abs(values.filter(pc.is_finite(values)))).as_py() or 0
@@ -299,49 +319,27 @@ def _require_digits(column: pa.ChunkedArray, name: str, where: str) -> None:
         )
 
 
-def _cast_to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Values as text; whole numbers without a fraction or an exponent."""
-    if pa.types.is_floating(column.type):
-        try:
-            column = column.cast(pa.int64())
-        except pa.ArrowInvalid:
-            column = column.cast(pa.float64())
-    return column.cast(pa.string())
-
-
-def _uuid_to_text(chunk: Any) -> pa.DictionaryArray:
-    encoded = chunk.storage.dictionary_encode()
+def _uuid_to_text(storage: pa.Array) -> pa.Array:
+    encoded = storage.dictionary_encode()
     text = [str(uuid.UUID(bytes=value)) for value in encoded.dictionary.to_pylist()]
-    return pa.DictionaryArray.from_arrays(encoded.indices, pa.array(text, pa.string()))
+    return pa.array(text, pa.large_string()).take(encoded.indices)
 
 
-def _map_chunks(
-    function: Callable[[Any], Any], column: pa.ChunkedArray, kind: pa.DataType
-) -> pa.ChunkedArray:
-    return pa.chunked_array([function(chunk) for chunk in column.chunks], kind)
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type of a column of a dictionary; dates are times at midnight."""
-    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
-        return _plain(kind.value_type)
-    if kind == pa.float16():
-        return pa.float32()
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type of the values in memory: of a dictionary, its values; of a date, its midnight."""
+    if pa.types.is_dictionary(kind):
+        return plain_type(kind.value_type)
     if pa.types.is_date(kind):
         return pa.timestamp("s" if kind == pa.date32() else "ms")
-    return kind
+    if is_text(kind) or kind == pa.uuid():
+        return pa.large_string()
+    return pa.float32() if kind == pa.float16() else kind
 
 
-def _family(kind: pa.DataType) -> str:
-    """What a type holds, in one word."""
-    kind = _plain(kind)
-    tests = {
-        "text": lambda kind: is_text(kind) or kind == pa.uuid(),
-        "integer": pa.types.is_integer,
-        "float": pa.types.is_floating,
-        "decimal": pa.types.is_decimal,
-        "boolean": pa.types.is_boolean,
-        "time": pa.types.is_timestamp,
-        "null": pa.types.is_null,
-    }
-    return next((family for family, is_kind in tests.items() if is_kind(kind)), "other")
+def _is_accepted(ours: str, kind: pa.DataType) -> bool:
+    if pa.types.is_boolean(kind):
+        return ours == names.RATING
+    if pa.types.is_timestamp(kind):
+        return ours == names.TIMESTAMP
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return is_number or pa.types.is_decimal(kind) or is_text(kind) or pa.types.is_null(kind)

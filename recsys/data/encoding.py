@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ from recsys.data.ids import EncodedColumn, encode_ids
 from recsys.data.interactions import Interactions, lengths_to_offsets
 from recsys.data.options import ReadOptions
 from recsys.data.ratings import find_scale, parse_ratings
-from recsys.data.tables import EncodedTable, RawTable, Times
+from recsys.data.tables import EncodedTable, RawTable
 from recsys.data.times import parse_times
 from recsys.vocabulary import Vocabulary
 
@@ -43,14 +42,9 @@ _BLOCK: Final = 1 << 18
 def encode(table: RawTable, options: ReadOptions = ReadOptions()) -> EncodedTable:
     """Convert a table to numbers. Values that cannot be parsed are marked, not rejected."""
     columns = table.columns
-
-    def encode_column(name: str) -> EncodedColumn:
-        source = f"{table.files[0].name}, column {table.source_names[name]!r}"
-        return encode_ids(columns[name], table.has_types, source)
-
     with ThreadPoolExecutor() as pool:
-        user = pool.submit(encode_column, names.USER_ID)
-        item = pool.submit(encode_column, names.ITEM_ID)
+        user = pool.submit(encode_ids, columns[names.USER_ID], table.has_types)
+        item = pool.submit(encode_ids, columns[names.ITEM_ID], table.has_types)
         rating = pool.submit(parse_ratings, columns.get(names.RATING), options)
         describe = partial(table.describe, column=names.TIMESTAMP)
         timestamp = pool.submit(parse_times, columns.get(names.TIMESTAMP), options, describe)
@@ -76,14 +70,15 @@ def build_interactions(
     user_index, users = _to_dense(table.user_id, select(table.user_id.codes))
     item_index, items = _to_dense(table.item_id, select(table.item_id.codes))
     times = table.timestamp
-    ticks: _Ints | None = None if times is None else select(times.ticks)
-    order, offsets = sort_by_user_time(user_index, ticks, len(users))
+    order, offsets = sort_by_user_time(
+        user_index, None if times is None else select(times.ticks), len(users)
+    )
     rating = select(table.rating)
     interactions = Interactions(
         user_index=np.repeat(np.arange(len(users), dtype=np.int32), np.diff(offsets)),
         item_index=gather(item_index, order),
         rating=None if rating is None else gather(rating, order),
-        timestamp=_select_seconds(times, ticks, order),
+        timestamp=None if times is None else gather(select(times.seconds), order),
         user_offsets=offsets,
         users=users,
         items=items,
@@ -91,12 +86,6 @@ def build_interactions(
         scale=scale or find_scale(rating),
     )
     return interactions, order if selected is None else selected[order]
-
-
-def _select_seconds(times: Times | None, ticks: _Ints | None, order: NDArray[Any]) -> _Ints | None:
-    if times is None or ticks is None:
-        return None
-    return replace(times, ticks=gather(ticks, order)).seconds
 
 
 def _to_dense(column: EncodedColumn, codes: _Codes) -> tuple[_Codes, Vocabulary]:

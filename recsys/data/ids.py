@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -11,13 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsys.errors import DataError
-
 MISSING: Final = -1
 """Code of a missing id."""
 
 MISSING_MARKERS: Final = ("", "NULL", "null", "NA", "N/A", "nan", "NaN", "None", r"\N", "<NA>")
 """Text that stands for a missing value in sources that do not distinguish text from numbers."""
+
+_INT64: Final = np.iinfo(np.int64)
+_LONG: Final = "^(0[0-9]+|[1-9][0-9]{18}|1[0-8][0-9]{18})$"
+"""Digits with zeros before them, or as many as an unsigned integer of 64 bits has."""
+_INTEGER: Final = re.compile(r"(0|-?[1-9][0-9]{0,14})\.0+|0|-?[1-9][0-9]{0,18}")
 
 _DIRECT_RANGE: Final = 1 << 24
 """Integer ids that span at most this range are encoded by subtraction, others by lookup."""
@@ -85,10 +89,10 @@ class EncodedColumn:
             return IdType(bool(is_integer.all()), nothing, "")
         codes = self.codes[mask & (self.codes != MISSING)]
         counts = np.bincount(codes, minlength=len(is_integer))
-        is_number = _is_long_number(self.distinct) & (counts > 0)
+        other = ~is_integer & (counts > 0)
+        is_number = _matches(self.distinct, _LONG) & other
         if is_number.any():
             return IdType(False, is_number, f"would change as a 64-bit integer, {_ALL_TEXT}")
-        other = ~is_integer & (counts > 0)
         share = counts[is_integer].sum() / max(counts.sum(), 1)
         if share >= _INTEGER_SHARE or not other.any():
             return IdType(True, other, "is not an integer, as ids here are")
@@ -121,90 +125,36 @@ class EncodedColumn:
         return codes[order.to_numpy()], ids.to_numpy(zero_copy_only=False)
 
 
-def parse_integers(text: pa.Array) -> pa.Array:
-    """Parse canonical integers of 64 bits, such as `7`, `-7` and `7.0`, as int64; others are null.
+def parse_integer(text: str) -> int | None:
+    """Parse a canonical integer of 64 bits, such as `7`, `-7` and `7.0`; None for other text.
 
     Not canonical are `007`, `+7`, `-0` and `7e3`. A float of more than 15 digits may be rounded.
     """
+    if _INTEGER.fullmatch(text) is None:
+        return None
+    value = int(text.partition(".")[0])
+    return value if _INT64.min <= value <= _INT64.max else None
+
+
+def parse_integers(text: pa.Array) -> pa.Array:
+    """Parse canonical integers as int64; others are null. See `parse_integer`."""
     if not _matches(text, r"^-?[0-9]+(\.0+)?$").any():
         return pa.nulls(len(text), pa.int64())
-    text = pc.replace_substring_regex(text, r"^(-?[0-9]{1,15})\.0+$", r"\1")
-    is_canonical = pc.match_substring_regex(text, "^(0|-?[1-9][0-9]{0,18})$")
-    text = pc.if_else(is_canonical, text, None)
-    limits = np.iinfo(np.int64)
-    limit = pc.if_else(pc.starts_with(text, "-"), str(limits.min), str(limits.max))
-    is_short = pc.less(pc.binary_length(text), pc.binary_length(limit))
-    fits = pc.or_(is_short, pc.less_equal(text, limit))  # digits of one length compare as text
-    return pc.if_else(fits, text, None).cast(pa.int64())
+    values = (None if value is None else parse_integer(value) for value in text.to_pylist())
+    return pa.array(values, pa.int64())
 
 
-def _is_long_number(text: pa.Array) -> _Mask:
-    """Which values are digits with zeros before them, or need an unsigned integer of 64 bits."""
-    is_padded = _matches(text, "^0[0-9]+$")
-    is_long = pc.match_substring_regex(text, "^[1-9][0-9]{18,19}$")
-    if not pc.any(is_long).as_py():
-        return is_padded
-    padded = pc.utf8_lpad(text, 20, "0")
-    low, high = str(2**63 - 1).zfill(20), str(2**64 - 1)
-    fits = pc.and_(pc.greater(padded, low), pc.less_equal(padded, high))
-    return is_padded | to_bool(pc.and_(is_long, fits))
-
-
-def encode_ids(column: pa.ChunkedArray, has_types: bool, source: str = "ids") -> EncodedColumn:
-    """Assign a code to each distinct id of a column, [n].
-
-    Raises:
-        DataError: The type of the column cannot hold ids, or floats have lost digits.
-    """
-    kind, types = column.type, pa.types
-    if types.is_dictionary(kind) and is_text(kind.value_type):
-        return _from_dictionary(column.unify_dictionaries(), has_types)
-    if types.is_floating(kind):
+def encode_ids(column: pa.ChunkedArray, has_types: bool) -> EncodedColumn:
+    """Assign a code to each distinct id of a column of integers, floats or text, [n]."""
+    if pa.types.is_floating(column.type):
         # Missing values make pandas turn integers into floats.
-        column, has_types = _from_floats(column, source), False
-    elif not (is_text(kind) or types.is_integer(kind) or types.is_null(kind)):
-        raise DataError(f"{source}: {kind} values are not ids; convert them to text or integers")
-    if types.is_integer(column.type):
-        return _encode_integers(column)
-    return _from_dictionary(column.cast(pa.string()).dictionary_encode(), has_types)
-
-
-def _from_floats(column: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
-    """Convert floats to integers if all are whole, else to text; NaN and infinity are missing."""
-    column = pc.if_else(pc.is_finite(column), column, None)
-    is_large = pc.greater_equal(pc.abs(column), 2.0**53)
-    if pc.any(is_large).as_py():
-        raise DataError(
-            f"{source}: {column.filter(is_large)[0].as_py()!r} is a float beyond 2**53, which "
-            "may have lost digits; write ids as 64-bit integers (in pandas, Int64) or as text"
-        )
-    if pc.all(pc.equal(pc.floor(column), column)).as_py() is not False:
-        return column.cast(pa.int64())
-    text = [None if value is None else str(value) for value in column.to_pylist()]
-    return pa.chunked_array([pa.array(text, pa.string())])
-
-
-def _from_dictionary(encoded: pa.ChunkedArray, has_types: bool) -> EncodedColumn:
-    """Use the codes of an Arrow column whose chunks have the same dictionary."""
-    if not encoded.num_chunks:
-        return EncodedColumn(np.empty(0, dtype=np.int32), pa.array([], pa.string()), has_types)
-    codes = np.empty(len(encoded), dtype=np.int32)
-    end = 0
-    for chunk in encoded.chunks:
-        indices = chunk.indices.fill_null(MISSING) if chunk.null_count else chunk.indices
-        codes[end : (end := end + len(chunk))] = indices.to_numpy()
-    distinct = encoded.chunk(0).dictionary
-    distinct = distinct.cast(pa.string()) if is_text(distinct.type) else distinct
-    return EncodedColumn(codes, distinct, has_types)
-
-
-def _encode_integers(column: pa.ChunkedArray) -> EncodedColumn:
+        column, has_types = to_text(column), False
+    if not pa.types.is_integer(column.type):
+        return _encode_values(column, has_types)
     bounds = pc.min_max(column)
     low, high = bounds["min"].as_py(), bounds["max"].as_py()
-    if low is not None and high > np.iinfo(np.int64).max:
-        return encode_ids(column.cast(pa.string()), has_types=False)
     if low is None or high - low >= _DIRECT_RANGE:
-        return _from_dictionary(column.cast(pa.int64()).dictionary_encode(), has_types=True)
+        return _encode_values(column.cast(pa.int64()), has_types=True)
     codes = np.empty(len(column), dtype=np.int32)
     end = 0
     for chunk in column.chunks:
@@ -216,9 +166,34 @@ def _encode_integers(column: pa.ChunkedArray) -> EncodedColumn:
     return EncodedColumn(codes, pa.array(np.arange(low, high + 1)), has_types=True)
 
 
+def _encode_values(column: pa.ChunkedArray, has_types: bool) -> EncodedColumn:
+    """Encode values with a dictionary, one for all chunks."""
+    is_encoded = pa.types.is_dictionary(column.type)
+    encoded = column.unify_dictionaries() if is_encoded else column.dictionary_encode()
+    codes = np.empty(len(encoded), dtype=np.int32)
+    end = 0
+    for chunk in encoded.chunks:
+        indices = chunk.indices.fill_null(MISSING) if chunk.null_count else chunk.indices
+        codes[end : (end := end + len(chunk))] = indices.to_numpy()
+    kind = encoded.type.value_type
+    distinct = encoded.chunk(0).dictionary if encoded.num_chunks else pa.array([], kind)
+    distinct = distinct if pa.types.is_integer(kind) else distinct.cast(pa.string())
+    return EncodedColumn(codes, distinct, has_types)
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Whether an Arrow type is text."""
     return kind in (pa.string(), pa.large_string(), pa.string_view())
+
+
+def to_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Values as text, and numbers in full: `10` for 10.0."""
+    if not pa.types.is_floating(values.type):
+        return values.cast(pa.large_string())
+    encoded = values.dictionary_encode().combine_chunks()
+    distinct = encoded.dictionary.to_numpy()
+    text = [np.format_float_positional(value, trim="-") for value in distinct]
+    return pa.chunked_array([pa.array(text, pa.large_string()).take(encoded.indices)])
 
 
 def _matches(text: pa.Array, pattern: str) -> _Mask:

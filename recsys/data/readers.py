@@ -16,6 +16,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from recsys import columns as names
+from recsys.data.arrow import concat
 from recsys.data.detection import DetectedLayout
 from recsys.data.dialect import (
     SAMPLE_BYTES,
@@ -35,7 +36,6 @@ from recsys.data.scanner import Scanner, UncertainQuotesError
 from recsys.data.tables import (
     RawTable,
     SourceFile,
-    concat,
     select_columns,
     skip_gaps,
     unused_columns,

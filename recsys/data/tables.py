@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys import columns as names
-from recsys.data.ids import EncodedColumn
+from recsys.data.ids import EncodedColumn, to_text
 from recsys.data.options import ReadOptions
 from recsys.errors import DataError
 
@@ -64,6 +64,10 @@ class RawTable:
         files, lines = self._locate(positions)
         return [self.files[file].name for file in files], lines
 
+    def where(self, ours: str) -> str:
+        """Location of one of our columns, for messages."""
+        return f"{self.files[0].name}, column {self.source_names[ours]!r}"
+
     def describe(self, position: int, column: str = "") -> str:
         """Location of a row, and its value in a column, for messages."""
         (file,), (line,) = self.locations(np.array([position]))
@@ -81,7 +85,7 @@ class RawTable:
         paths = pa.array([file.name for file in self.files], pa.string())
         columns = {"file": pa.DictionaryArray.from_arrays(files, paths), "line": lines}
         with ThreadPoolExecutor() as pool:
-            text = pool.map(lambda name: _to_text(self.columns[name].filter(mask)), self.columns)
+            text = pool.map(lambda name: to_text(self.columns[name].filter(mask)), self.columns)
             return pa.table({**columns, **dict(zip(self.columns, text, strict=True))})
 
     def _locate(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -96,15 +100,6 @@ class RawTable:
                 lines[first:last] = file.lines_of(positions[first:last] - (end - file.n_rows))
             first = last
         return files, lines
-
-
-def _to_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Values as text: numbers as Python writes them, times as Arrow does."""
-    if not pa.types.is_floating(values.type):
-        return values.cast(pa.string())
-    encoded = values.dictionary_encode().combine_chunks()
-    text = pa.array([str(value) for value in encoded.dictionary.to_pylist()], pa.string())
-    return text.take(encoded.indices)
 
 
 # eq=False: comparing arrays element by element gives no single answer.
@@ -138,28 +133,6 @@ class EncodedTable:
     rating: NDArray[np.float32] | None
     """[n]; NaN if it cannot be parsed."""
     timestamp: Times | None
-
-
-def concat(tables: Sequence[RawTable]) -> RawTable:
-    """Concatenate tables, or raise a `DataError` if their columns differ."""
-    first = tables[0]
-    for other in tables[1:]:
-        if set(other.columns) != set(first.columns):
-            raise DataError(
-                f"{other.files[0].name}: has columns {_quoted(other.columns)}, but "
-                f"{first.files[0].name} has {_quoted(first.columns)}; all parts of a log need "
-                "the same columns"
-            )
-    joined = {}
-    for name in first.columns:
-        columns = [table.columns[name] for table in tables]
-        if len({column.type for column in columns}) > 1:
-            columns = [column.cast(pa.string()) for column in columns]
-        chunks = [chunk for column in columns for chunk in column.chunks]
-        joined[name] = pa.chunked_array(chunks, columns[0].type)
-    files = [file for table in tables for file in table.files]
-    unused = list(dict.fromkeys(name for table in tables for name in table.unused))
-    return RawTable(joined, files, first.source_names, first.has_types, unused)
 
 
 def select_columns(available: Sequence[str], options: ReadOptions, source: str) -> dict[str, int]:

@@ -108,9 +108,13 @@ def test_other_encodings(read, encoding):
         (b"", "is empty"),
         (
             b'{"user_id": {"$oid": "5f"}, "item_id": 2}\n',
-            'line 1, column \'user_id\': {"$oid": "5f"}',
+            "column 'user_id': is of type struct<$oid: string>, but ids are integers or text",
         ),
-        (b'{"user_id": 1, "item": [2, 3]}\n', "line 1, column 'item': [2, 3] is not one id"),
+        (b'{"user_id": 1, "item": [2, 3]}\n', "column 'item': is of type list<item: int64>, but"),
+        (
+            b'{"user_id": 1, "item": 2}\n{"user_id": 1, "item": [2, 3]}\n',
+            "line 2, column 'item': [2, 3] is of type list; convert the column",
+        ),
         (b'{"user": 1, "film": 3}\n', "no column 'item_id' among 'user', 'film'"),
         (b'{"user": 1, "item": "\xe9"}\n', "line 1: byte 0xe9 is not utf-8 text"),
     ],
