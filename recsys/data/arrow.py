@@ -114,6 +114,8 @@ def _load_pandas(
 
 def _from_pandas(values: pd.Series[Any], column: str) -> tuple[Any, list[str]]:
     """A column of a DataFrame, and the types of its objects if they became text."""
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        values = values.dt.tz_convert(None)  # times without a zone are UTC
     try:
         array = pa.array(values, from_pandas=True)
         if values.dtype == object and pa.types.is_timestamp(plain_type(array.type)):
