@@ -51,8 +51,8 @@ name of the format, and an expression that reads it."""
 
 # Values of Hive partitions, UUIDs, numbers, dates and times (but not sizes such as 100k), hashes.
 _VARYING: Final = re.compile(
-    "(?<==)[^/]+|(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-    "|[0-9]+(?:[-_.: tqwh]+[0-9]+)*z?|[0-9a-f]{8,})(?![0-9a-z])"
+    "(?<==)[^/]*|(?:(?<![0-9a-z])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    "|[0-9]+(?:[-_.: tqwh]+[0-9]+)*z?|(?<![0-9a-z])[0-9a-f]{8,})(?![0-9a-z])"
 )
 # Numbers that tell alternatives apart, not parts.
 _VARIANT: Final = re.compile(

@@ -112,16 +112,14 @@ def _walk(folder: Path) -> list[str]:
             continue
         seen.add(real)
         try:
-            entries = list(here.iterdir())
+            entries = sorted(here.iterdir())
+            folders = [entry for entry in entries if not is_hidden(entry.name) and entry.is_dir()]
         except OSError as error:
-            raise DataError(f"{here}: cannot be read: {error.strerror}") from error
-        for entry in entries:
-            if not entry.is_dir() or is_hidden(entry.name):
-                names.append(entry.relative_to(folder).as_posix())
-            elif entry.is_symlink():
-                queue.append(entry)  # last, so that what is inside has its own name
-            else:
-                queue.appendleft(entry)
+            raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
+        names += [path.relative_to(folder).as_posix() for path in {*entries} - {*folders}]
+        links = [path for path in folders if path.is_symlink()]
+        queue.extendleft({*folders} - {*links})
+        queue.extend(links)  # last, so that what is inside has its own name
     return names
 
 

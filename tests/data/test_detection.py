@@ -84,6 +84,8 @@ ONE_LOG = [
      "part-00001-3b1f8c1a-5e7d-4a5b-9c3d-0123456789ab-c000.snappy.parquet",
      "part-00002-ffffffff-5e7d-4a5b-9c3d-0123456789ab-c000.snappy.parquet"],
     ["2020Q1/ratings.csv", "2020Q2/ratings.csv"],
+    ["web1.csv", "web20200101.csv"],
+    ["user_id=/a.parquet", "user_id=7/a.parquet"],
     ["20200101T000000Z.csv", "20200102T120000Z.csv"],
     ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"],
     ["ml-100/ratings.dat", "ml-200/ratings.dat"],
