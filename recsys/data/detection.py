@@ -170,8 +170,9 @@ def _choose(files: FileStore, names: list[str], options: ReadOptions) -> list[st
         found = _find_log(files, names, options)
     if not found:
         raise DataError(
-            f"{files.path}: no file {wanted} among {_listed(names)}; name one file, or choose "
-            f"layout= from {', '.join(LAYOUTS)}, or save the ratings as CSV or Parquet"
+            f"{files.path}: no file {wanted} among {_listed(names)}; name one file, or the columns "
+            f"of users and items with columns=, or choose layout= from {', '.join(LAYOUTS)}, or "
+            "save the ratings as CSV or Parquet"
         )
     return found
 
@@ -206,11 +207,6 @@ def _find_log(files: FileStore, names: Sequence[str], options: ReadOptions) -> l
     unread = [n for n in unread if PurePosixPath(n).name not in extracted]
     if logs and (unread or not _are_parts(logs)):
         raise _ambiguous(files, logs, unread)
-    if tables and not logs:
-        raise DataError(
-            f"{files.path}: none of {_listed(tables)} has columns of users and items; name the "
-            "columns with columns=, or one file"
-        )
     return logs
 
 

@@ -88,9 +88,7 @@ class FileStore:
 
     def describe(self, name: str) -> str:
         """The location of a file, for messages."""
-        if self.path.is_dir():
-            return str(self.path / name)
-        return f"{self.path}:{name}" if name else str(self.path)
+        return str(self.path / name) if self.path.is_dir() else f"{self.path}:{name}"
 
     @contextmanager
     def extracted(self, names: Sequence[str]) -> Iterator[Path]:

@@ -193,7 +193,7 @@ def test_other_tables_and_hidden_files_are_not_rows(folder, others):
 def test_a_table_without_ids_is_not_a_log(folder):
     put(folder, "a.csv", "x,y\n1,2\n")
     put(folder, "b.csv", "z\n1\n")
-    refused(folder, r"none of a\.csv, b\.csv has columns of users and items")
+    refused(folder, r"no file of ratings in it among a\.csv, b\.csv; .*columns of users and items")
     assert chosen(folder, files="a.csv") == ["a.csv"]
     (folder / "b.csv").write_text("visitor,film\n1,2\n")
     assert chosen(folder, columns={"user_id": "visitor", "item_id": "film"}) == ["b.csv"]
