@@ -62,10 +62,12 @@ def cast_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _cast(block: pa.Array, kind: pa.DataType, pattern: str) -> pa.Array:
+    first = block[0].as_py() or ""
+    if "/" in first or first.endswith(" UTC"):
+        block = pc.replace_substring(pc.replace_substring(block, "/", "-"), " UTC", "")
     with suppress(pa.ArrowInvalid):
         if kind != pa.float64():  # a float may have lost digits
             return block.cast(kind)
-    block = pc.replace_substring(pc.replace_substring(block, "/", "-"), " UTC", "")
     with suppress(pa.ArrowInvalid):
         return pc.if_else(pc.match_substring_regex(block, pattern), block, None).cast(kind)
     return pa.nulls(len(block), kind)
