@@ -14,7 +14,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys import columns as names
-from recsys.data.dialect import UNIT_SEPARATOR, detect_encoding, header_separator, require_encoding
+from recsys.data.dialect import (
+    SAMPLE_BYTES,
+    UNIT_SEPARATOR,
+    candidate_separators,
+    detect_encoding,
+    find_header,
+    require_encoding,
+)
 from recsys.data.files import READ_ERRORS, FileStore
 from recsys.data.ids import parse_integers, to_bool
 from recsys.data.layouts import TableFormat
@@ -105,7 +112,8 @@ def _parse(data: bytes, form: TableFormat, declared: str | None, source: str) ->
     except UnicodeDecodeError:
         require_encoding(io.BytesIO(data), declared or encoding, source)
         text = data.decode(declared or encoding)
-    separator = form.separator if form.names else header_separator(text, form.separator)
+    found = None if form.names else find_header(text[:SAMPLE_BYTES], candidate_separators(form))
+    separator = found[0] if found else form.separator
     if len(separator) > 1:  # pandas reads it ten times slower than one of a single byte
         text, separator = text.replace(separator, UNIT_SEPARATOR), UNIT_SEPARATOR
     options: dict[str, Any] = {

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections import Counter
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import IO, Final
 
 from recsys import columns as names
@@ -24,25 +25,11 @@ SAMPLE_BYTES: Final = 1 << 16
 UNIT_SEPARATOR: Final = "\x1f"
 """An ASCII character that occurs in no id and no title; it replaces longer separators."""
 
-_MARKS: Final = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _SEPARATORS: Final = (",", "\t", ";", "::", "|", " ")
 _KINDS: Final = {",": "CSV", "\t": "TSV", " ": "text separated by spaces"}
-_ENCODINGS: Final = {"utf-8-sig": "UTF-8", "utf-8": "UTF-8", "cp1252": "Windows-1252"}
-
+_NUMBER: Final = re.compile(r"\s*[-+]?[0-9][0-9.,:/TZeE+ -]*(UTC)?\s*")
 _PAIR: Final = 2
 """Columns of a file with only users and items; any separator may be between them."""
-
-_NUMBER: Final = re.compile(r"\s*[-+]?[0-9][0-9.,:/TZeE+ -]*(UTC)?\s*")
-_REMEDY: Final = (
-    'name all columns in order, "_" for one that is not used: '
-    'columns = ["user_id", "item_id", "rating", "timestamp"]'
-)
 
 
 @dataclass(frozen=True)
@@ -55,21 +42,24 @@ class Dialect:
     """Names of all columns in order."""
     header_line: int
     """Number of the line with the names, from one; 0 if there is none."""
-    ends_with_separator: bool
-    """Whether the last column is only due to a separator at the end of each row."""
     has_quotes: bool
     """Whether fields may be in quotation marks; otherwise these are part of the text."""
 
+    @property
+    def delimiter(self) -> str:
+        """The single byte that `Scanner` writes for a separator."""
+        return self.separator if len(self.separator.encode()) == 1 else UNIT_SEPARATOR
+
     def __str__(self) -> str:
         kind = _KINDS.get(self.separator, f"text separated by {self.separator!r}")
-        encoding = _ENCODINGS.get(self.encoding, self.encoding.upper())
+        encoding = self.encoding.removesuffix("-sig").upper()
         return f"{kind}, {encoding}" + ("" if self.header_line else ", without a header")
 
 
 def detect_encoding(content: IO[bytes], form: TableFormat, declared: str | None) -> str:
     """Find the encoding of some text: as declared, by its byte order mark, or UTF-8.
 
-    Text that may be Latin-1 is so if it is not UTF-8 to its end.
+    Text that may be Latin-1 is Windows-1252, its superset, if it is not UTF-8 to its end.
 
     Raises:
         ConfigError: The declared encoding is unknown.
@@ -82,24 +72,18 @@ def detect_encoding(content: IO[bytes], form: TableFormat, declared: str | None)
                 f"no encoding {declared!r}; name one such as utf-8, latin-1 or utf-16"
             ) from error
         return {"utf-8": "utf-8-sig", "iso8859-1": "latin-1"}.get(name, name)
-    start = content.read(4)
-    for mark, name in _MARKS:
-        if start.startswith(mark):
-            return name
-    if start[1::2] == b"\0\0" or start[::2] == b"\0\0" != start[1::2]:
+    start = content.read(1 << 20)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if 0 in start[:4]:  # without a mark
         return "utf-16-le" if start[1] == 0 else "utf-16-be"
-    if form.encoding == "utf-8":
-        return "utf-8-sig"
-    fitting = {name: codecs.getincrementaldecoder(name)() for name in ("utf-8", "cp1252")}
-    block = start
-    while block and fitting:
-        for name, decoder in list(fitting.items()):
-            try:
-                decoder.decode(block)
-            except UnicodeDecodeError:
-                del fitting[name]
-        block = content.read(1 << 20)
-    return next(iter(fitting), "latin-1")
+    if form.encoding == "latin-1":
+        blocks = chain([start], iter(lambda: content.read(1 << 20), b""))
+        try:
+            deque(codecs.iterdecode(blocks, "utf-8"), maxlen=0)
+        except UnicodeDecodeError:
+            return "windows-1252"
+    return "utf-8-sig"
 
 
 def require_encoding(content: IO[bytes], encoding: str, source: str) -> None:
@@ -131,32 +115,37 @@ def detect_dialect(
     text = codecs.getincrementaldecoder(encoding)().decode(sample)
     if len(sample) == SAMPLE_BYTES:  # the last line is cut off
         text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
-    if not text.strip("\r\n"):
+    content = text.lstrip("\r\n")
+    if not content:
         raise DataError(f"{source}: the file is empty")
-    if re.match(r"[0-9]+:\s*[\r\n]", text):
+    line = 1 + len(re.findall(r"\r\n|\r|\n", text[: len(text) - len(content)]))
+    where = f"{source}, line {line}"
+    if re.match(r"[0-9]+:\s*[\r\n]", content):
         raise DataError(
-            f"{source}: has one block per item, as Netflix' raw files; write it as one table, "
+            f"{where}: has one block per item, as Netflix' raw files; write it as one table, "
             f"""`awk -F: 'NF > 1 {{ item = $1; next }} {{ print item "," $0 }}'`, and """
             'set columns = ["item_id", "user_id", "rating", "timestamp"]'
         )
-    separator, rows = _find_separator(text, form, options, source)
-    first = [_unquote(field) for field in rows[0]]
-    line = 1 + len(re.findall(r"\r\n|\r|\n", text[: re.search(r"[^\r\n]", text).start()]))  # type: ignore[union-attr]
-    if all(re.fullmatch("'.*'", field) for field in first):
-        raise DataError(f"{source}, line {line}: is in single quotation marks; write double ones")
-    columns = None
-    if not _is_header(first, options):
-        columns = _names_without_header(rows, separator, form, options, f"{source}, line {line}")
-    has_header = columns is None
-    is_wider = False
-    if columns is None:
-        columns = tuple(first)
-        if len(rows) == 1:
+    found = find_header(text, candidate_separators(form, options.separator), options)
+    separator, rows, columns = found or _split_without_header(text, form, options, where)
+    is_header = not columns
+    if all(re.fullmatch("'.*'", field) for field in rows[0]):
+        raise DataError(f"{where}: is in single quotation marks; write double ones")
+    has_quotes = separator in ",;"
+    if is_header:
+        header, *rows = rows
+        columns = tuple(map(_unquote, header))
+        has_quotes |= columns != tuple(header)
+        if not rows and len(sample) < SAMPLE_BYTES:
             raise DataError(f"{source}: there are no rows in it, only a header")
-        if is_wider := _ends_with_separator(columns, rows[1:], f"{source}, line {line}"):
-            columns += ("",)
-    has_quotes = separator in ",;" or _is_quoted(rows, separator, int(has_header), source)
-    return Dialect(encoding, separator, columns, line if has_header else 0, is_wider, has_quotes)
+        if _have_width(rows, len(columns) + 1):
+            raise DataError(
+                f"{where}: rows have {len(columns) + 1} columns, but the header has "
+                f"{len(columns)}; if the first is a table index, write the table without it "
+                "(pandas: index=False), else name every column in the header"
+            )
+    has_quotes = has_quotes or _is_quoted(rows, separator, source)
+    return Dialect(encoding, separator, tuple(columns), line * is_header, has_quotes)
 
 
 def split_lines(text: str, separator: str) -> list[list[str]]:
@@ -174,132 +163,82 @@ def split_lines(text: str, separator: str) -> list[list[str]]:
     return rows
 
 
-def _find_separator(
-    text: str, form: TableFormat, options: ReadOptions, source: str
-) -> tuple[str, list[list[str]]]:
-    """The separator by which the first line has known names, or lines the expected width."""
-    if options.separator is not None:
-        separator = options.separator.replace("\\t", "\t")
-        if not separator or set(separator) & set('\r\n"'):
-            raise ConfigError(f"separator = {options.separator!r} cannot separate columns")
-        return separator, split_lines(text, separator)
-    given = options.columns if isinstance(options.columns, tuple) else ()
-    expected = len(given or form.names or ())
-    fitting, widths = {}, {}
-    for separator in (form.separator, *(s for s in _SEPARATORS if s != form.separator)):
+def find_header(
+    text: str, separators: Sequence[str], options: ReadOptions = ReadOptions()
+) -> tuple[str, list[list[str]], Sequence[str]] | None:
+    """The separator by which the first line names columns of ids, and the fields of all lines."""
+    mapped = options.columns.values() if isinstance(options.columns, dict) else ()
+    for separator in separators:
         rows = split_lines(text, separator)
-        widths[separator] = _usual_width(rows)
-        if len(rows[0]) > 1 and _is_header([_unquote(field) for field in rows[0]], options):
-            return separator, rows
-        n_fitting = sum(len(row) == expected for row in rows)
-        if 2 * n_fitting > len(rows) and (given or expected == _PAIR):
-            fitting[separator] = rows
-    if len(fitting) > 1 and (form.separator not in fitting or form.separator == " "):
-        raise DataError(
-            f"{source}: the columns may be separated by {' or '.join(map(repr, fitting))}; choose "
-            f"one: separator = {next(iter(fitting))!r}"
-        )
-    chosen = next(iter(fitting), form.separator)
-    if widths[chosen] == 1:
-        chosen = max(widths, key=lambda separator: widths[separator])
-    return chosen, split_lines(text, chosen)
+        first = [_unquote(field) for row in rows[:1] for field in row]
+        known = {names.USER_ID, names.ITEM_ID} & names.match(first, COLUMNS).keys()
+        is_given = tuple(first) == options.columns
+        if len(first) > 1 and (known or is_given or set(mapped) & set(first)):
+            return separator, rows, ()
+    return None
 
 
-def header_separator(text: str, default: str) -> str:
-    """The separator by which the first line of a table of items names their ids."""
-    for separator in (default, *_SEPARATORS):
-        first = next(iter(split_lines(text[:SAMPLE_BYTES], separator)), [])
-        if len(first) > 1 and names.ITEM_ID in names.match(list(map(_unquote, first)), COLUMNS):
-            return separator
-    return default
+def candidate_separators(form: TableFormat, declared: str | None = None) -> Sequence[str]:
+    """The declared separator, or all that are known: first the one of the layout."""
+    if declared is None:
+        return form.separator, *(s for s in _SEPARATORS if s != form.separator)
+    separator = declared.replace("\\t", "\t")
+    if not separator or set(separator) & set('\r\n"'):
+        raise ConfigError(f"separator = {declared!r} cannot separate columns")
+    return (separator,)
 
 
-def _is_header(fields: Sequence[str], options: ReadOptions) -> bool:
-    """Whether a line names columns of ids."""
-    if isinstance(options.columns, dict) and set(options.columns.values()) & set(fields):
-        return True
-    if tuple(fields) == options.columns:
-        return True
-    found = names.match(fields, COLUMNS)
-    return names.USER_ID in found or names.ITEM_ID in found
+def _split_without_header(
+    text: str, form: TableFormat, options: ReadOptions, where: str
+) -> tuple[str, list[list[str]], Sequence[str]]:
+    """The separator, the fields of all lines, and the names of the columns.
 
-
-def _names_without_header(
-    rows: list[list[str]], separator: str, form: TableFormat, options: ReadOptions, where: str
-) -> tuple[str, ...] | None:
-    """The names of the columns, or None if the first line must be a header, with any names."""
-    width = _usual_width(rows)
-    if isinstance(options.columns, tuple):
-        if len(options.columns) == width:
-            return options.columns
-        return next(tuple(row) for row in rows if len(row) == width)
-    first, others = rows[0], rows[1:]
+    There are no names if the first line must be a header, with names that are not known.
+    """
+    given = options.columns if isinstance(options.columns, tuple) else ()
+    expected = given or form.names or ()
+    separators = candidate_separators(form, options.separator)
+    tables = {separator: split_lines(text, separator) for separator in separators}
+    fitting = [name for name, rows in tables.items() if _have_width(rows, len(expected))]
+    if len(expected) > _PAIR and not given:  # as in MovieLens, and no other file
+        fitting = [name for name in fitting if name == separators[0]]
+    several = [name for name, rows in tables.items() if len(rows[0]) > 1]
+    separator = (fitting or several or separators)[0]
+    first, *others = tables[separator]
     is_text = not any(map(is_number, first))
-    if form.names is None:
-        if is_text:
-            return None
-        raise DataError(f"{where}: {separator.join(first)!r} is not a header; {_REMEDY}")
-    expected = len(form.names)
-    if separator != form.separator and options.separator is None and expected != _PAIR:
+    numbers_follow = others and all(is_number(field) for row in others for field in row[:2])
+    if is_text and not given and (form.names is None or numbers_follow):
+        expected = ()
+    elif not fitting or (len(fitting) > 1 and (separator != form.separator or separator == " ")):
+        wrong = f"may be separated by {' or '.join(map(repr, fitting))}"
+        if not fitting:
+            wrong = f"does not name the columns, and is not {separator.join(expected or COLUMNS)!r}"
         raise DataError(
-            f"{where}: the columns of {separator.join(first)!r} have no names; {_REMEDY}"
+            f'{where}: {separator.join(first)!r} {wrong}; name all columns in order, "_" for one '
+            'that is not used: columns = ["user_id", "item_id", "rating", "timestamp"], and choose '
+            f"separator = {separator!r}"
         )
-    if 2 * sum(len(row) == expected for row in rows) < len(rows):
-        raise DataError(
-            f"{where}: {separator.join(first)!r} has {len(first)} columns instead of {expected} "
-            f"({', '.join(form.names)}); {_REMEDY}"
-            + (", or write one pair per line" if expected == _PAIR else "")
-        )
-    if is_text and others and all(is_number(field) for row in others for field in row[:2]):
-        raise DataError(
-            f"{where}: {separator.join(first)!r} seems to be a header with unknown names; say what "
-            f"they mean: columns = {{user_id = {first[0]!r}, item_id = {first[-1]!r}}}"
-        )
-    return form.names
+    return separator, [first, *others], expected
 
 
-def _ends_with_separator(columns: Sequence[str], rows: list[list[str]], where: str) -> bool:
-    """Whether rows have an empty column more than the header; refuse rows that are shifted."""
-    wider = [row for row in rows if len(row) == len(columns) + 1]
-    if len(columns) == 1 or 2 * len(wider) <= len(rows):
-        return False
-    is_index = [_unquote(row[0]) for row in wider] == [str(i) for i in range(len(wider))]
-    if any(row[-1] for row in wider) or (is_index and len(wider) > 1):
-        raise DataError(
-            f"{where}: rows have {len(columns) + 1} columns, but the header has {len(columns)}: a "
-            "table index without a name shifts the others; write the table without it (pandas: "
-            "index=False), or give it a name in the header"
-        )
-    return True
-
-
-def _is_quoted(rows: list[list[str]], separator: str, n_headers: int, source: str) -> bool:
+def _is_quoted(rows: list[list[str]], separator: str, source: str) -> bool:
     """Whether quotation marks enclose fields: where these need them, or in whole columns.
 
-    A quoted header decides. Otherwise a mark is text, as in `"Weird Al" Yankovic`. Where fields
-    need them, any other mark is refused later.
+    Otherwise a mark is text, as in `"Weird Al" Yankovic`. Where fields need them, any other mark
+    is refused later.
     """
-    if n_headers and any(field != _unquote(field) for field in rows[0]):
-        return True
-    width = _usual_width(rows)
-    needless, bare, is_needed, is_open = set(), set(), False, False
-    for row in rows[n_headers:]:
-        for position, field in enumerate(row):
-            text = _unquote(field)
-            if not field.startswith('"'):
-                bare |= {position} if field not in ("", "NA") else set()
-            elif text == field:
-                is_open = True
-            elif '"' in text or (separator in text and len(row) == width):
-                is_needed = True
-            else:
-                needless.add(position)
-    if is_needed and needless & bare:
+    fields = [(i, field) for row in rows for i, field in enumerate(row) if field not in ("", "NA")]
+    marked = [(i, field, _unquote(field)) for i, field in fields if field.startswith('"')]
+    enclosed = [(i, text) for i, field, text in marked if text != field]
+    needless = {i for i, text in enclosed if '"' not in text and separator not in text}
+    mixed = needless & {i for i, field in fields if not field.startswith('"')}
+    is_needed = any('"' in text or separator in text for _, text in enclosed)
+    if is_needed and mixed:
         raise DataError(
-            f"{source}: quotation marks enclose some fields of column {min(needless & bare) + 1} "
-            "that do not need them, but not others; quote all values of a column or none"
+            f"{source}: quotation marks enclose some fields of column {min(mixed) + 1} that do not "
+            "need them, but not others; quote all values of a column or none"
         )
-    return is_needed or (bool(needless) and not is_open and not needless & bare)
+    return is_needed or (bool(needless) and len(enclosed) == len(marked) and not mixed)
 
 
 def is_number(field: str) -> bool:
@@ -314,5 +253,6 @@ def _unquote(field: str) -> str:
     return field
 
 
-def _usual_width(rows: list[list[str]]) -> int:
-    return Counter(map(len, rows)).most_common(1)[0][0]
+def _have_width(rows: list[list[str]], width: int) -> bool:
+    """Whether most rows have a number of fields."""
+    return 2 * sum(len(row) == width for row in rows) > len(rows)

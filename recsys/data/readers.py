@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from typing import IO, Final
+from typing import IO, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +20,6 @@ from recsys.data.arrow import concat
 from recsys.data.detection import DetectedLayout
 from recsys.data.dialect import (
     SAMPLE_BYTES,
-    UNIT_SEPARATOR,
-    Dialect,
     detect_dialect,
     detect_encoding,
     is_number,
@@ -51,10 +49,8 @@ _TYPES: Final = {
     names.TIMESTAMP: (pa.int64(), pa.string()),
 }
 """Types of each column, the fastest first."""
-_ALL_TEXT: Final = {name: types[-1] for name, types in _TYPES.items()}
-_PADDED: Final = "parsing ids as integers would lose characters"
 
-_BLOCK_BYTES: Final = 16 << 20
+_BLOCK_BYTES: Final = 4 << 20
 
 
 def read_files(detected: DetectedLayout, options: ReadOptions) -> RawTable:
@@ -78,187 +74,157 @@ class _TextFile:
         self.partitions = partition_values(name)
         self.form = LAYOUTS[detected.name].ratings
         self.options = options
-        self.encoding = ""
-        self.sample = b""
-        """The first lines of a file that has many."""
-        self.has_gaps = True
-        """Whether there may be lines after the header at which no row begins."""
-        self.malformed: list[pyarrow.csv.InvalidRow] = []
-        self.continued: list[int] | None = None
-        """Numbers of the lines that begin within quotation marks, once these are checked."""
+        self.has_blank_lines = True
+        """Whether there may be some after the header."""
+        self.lines: list[int] | None = None
+        """Numbers of the lines at which rows begin, if they were read one by one."""
+        self.malformed: list[tuple[int, str, str]] = []
 
     def read(self) -> RawTable:
         try:
-            self.dialect = self._detect_dialect()
+            with self._open() as content:
+                encoding = detect_encoding(content, self.form, self.options.encoding)
+            with self._open() as content:
+                sample = content.read(SAMPLE_BYTES)
+            self.dialect = detect_dialect(sample, encoding, self.form, self.options, self.source)
             header = [*self.dialect.names]
             if not isinstance(self.options.columns, tuple):
                 header += [key for key in self.partitions if key not in header]
             selected = select_columns(header, self.options, self.source)
             stored = {k: i for k, i in selected.items() if i < len(self.dialect.names)}
-            try:
-                table = self._parse_with_types(stored)
-            except UncertainQuotesError:
-                self.continued = self._check_quotes(stored)
-                table = self._parse_with_types(stored)
+            table = self._parse_with_arrow(stored, sample)
+            if table is None:
+                table = self._parse_lines(stored)
         except READ_ERRORS as error:
-            if any(part in str(error) for part in ("invalid UTF8", "codec can't")):
+            if isinstance(error, UnicodeError) or "invalid UTF8" in str(error):
                 with self._open() as content:
-                    require_encoding(content, self.encoding, self.source)
+                    require_encoding(content, encoding, self.source)
             raise DataError(f"{self.source}: cannot be read: {error}") from error
-        if self.dialect.ends_with_separator:
-            self._require_empty(table["#last"])
         if self.dialect.header_line and set(stored) == {names.USER_ID, names.ITEM_ID}:
             self._refuse_second_header(table, stored)
-        lines = skip_gaps(self._gaps, self._malformed_numbers) if self.malformed else ()
-        malformed = [
-            (
-                int(line),
-                row.text.replace(UNIT_SEPARATOR, self.dialect.separator),
-                f"has {row.actual_columns} columns instead of {row.expected_columns}",
-            )
-            for line, row in zip(lines, self.malformed, strict=True)
-        ]
-        source = SourceFile(
-            self.source, len(table), self._line_numbers, "line", malformed, str(self.dialect)
+        columns = {}
+        for known, i in selected.items():
+            if known in stored:
+                columns[known] = table[known]
+                where = f"{self.source}, column {header[i]!r}"
+                check_partition(table[known], header[i], self.partitions, where)
+            else:
+                value = pa.scalar(self.partitions[header[i]], pa.string())
+                columns[known] = pa.chunked_array([pa.repeat(value, len(table))])
+        file = SourceFile(
+            self.source, len(table), self._line_numbers, "line", self.malformed, str(self.dialect)
         )
         source_names = {known: header[i] for known, i in selected.items()}
-        for known, i in stored.items():
-            where = f"{self.source}, column {header[i]!r}"
-            check_partition(table[known], header[i], self.partitions, where)
-        for known in selected.keys() - stored.keys():
-            value = pa.scalar(self.partitions[header[selected[known]]], pa.string())
-            table = table.append_column(known, pa.repeat(value, len(table)))
-        columns = {known: table[known] for known in selected}
         unused = unused_columns(header, selected)
-        return RawTable(columns, [source], source_names, has_types=False, unused=unused)
+        return RawTable(columns, [file], source_names, has_types=False, unused=unused)
 
-    def _detect_dialect(self) -> Dialect:
-        with self._open() as content:
-            self.encoding = detect_encoding(content, self.form, self.options.encoding)
-        with self._open() as content:
-            sample = content.read(SAMPLE_BYTES)
-        if len(sample) == SAMPLE_BYTES and not self.encoding.startswith(("utf-16", "utf-32")):
-            self.sample = sample[: sample.rfind(b"\n") + 1]
-        return detect_dialect(sample, self.encoding, self.form, self.options, self.source)
-
-    def _parse_with_types(self, selected: Mapping[str, int]) -> pa.Table:
-        """Parse with the fastest column types that fit."""
-        types = {name: kinds[0] for name, kinds in _TYPES.items()}
-        if self.sample:  # the first lines tell most types, and other attempts are fewer
-            self._fit(selected, types, partial(io.BytesIO, self.sample))
-        table = self._fit(selected, types, self._open)
-        if table is not None:
-            return table
-        # Some lines are malformed: text, line by line, shows which.
-        return self._parse(selected, _ALL_TEXT, self._open)
-
-    def _fit(
-        self, selected: Mapping[str, int], types: dict[str, pa.DataType], open_content: _Open
-    ) -> pa.Table | None:
-        """Parse, and widen `types` until they fit; None if some lines are malformed."""
-        while True:
-            try:
-                return self._parse(selected, types, open_content)
-            except pa.ArrowInvalid as error:
-                if not _widen(types, selected, str(error)):
+    def _parse_with_arrow(self, selected: Mapping[str, int], sample: bytes) -> pa.Table | None:
+        """Parse with the fastest types that fit; None if it takes more than splitting lines."""
+        types = {known: kinds[0] for known, kinds in _TYPES.items()}
+        sources: list[_Open] = [self._open]
+        if len(sample) == SAMPLE_BYTES and not self.dialect.encoding.startswith("utf-16"):
+            # The first lines tell most types.
+            sources.insert(0, partial(io.BytesIO, sample[: sample.rfind(b"\n") + 1]))
+        for open_content in sources:
+            table = None
+            while table is None:
+                try:
+                    table = self._parse_as(selected, types, open_content)
+                except UncertainQuotesError:
                     return None
+                except pa.ArrowInvalid as error:
+                    found = re.match("In CSV column #([0-9]+): CSV conversion error", str(error))
+                    position = int(found[1]) if found else -1
+                    known = next((name for name, i in selected.items() if i == position), None)
+                    if known is None or types[known] == pa.string():
+                        return None
+                    types[known] = _TYPES[known][_TYPES[known].index(types[known]) + 1]
+        return table
 
-    def _parse(
-        self, selected: Mapping[str, int], types: Mapping[str, pa.DataType], open_content: _Open
+    def _parse_as(
+        self, selected: Mapping[str, int], types: dict[str, pa.DataType], open_content: _Open
     ) -> pa.Table:
-        """Parse with some column types; `_ALL_TEXT` skips malformed lines."""
+        """Parse with some column types, or with text for ids that would lose characters."""
         column_names = [f"#{position}" for position in range(len(self.dialect.names))]
         for known, position in selected.items():
             column_names[position] = known
-        included = list(selected)
-        if self.dialect.ends_with_separator:
-            column_names[-1] = "#last"
-            included.append("#last")
-        self.malformed = []
-
-        def on_invalid_row(row: pyarrow.csv.InvalidRow) -> str:
-            self.malformed.append(row)
-            return "skip" if types is _ALL_TEXT else "error"
-
         with open_content() as content:
-            check_quotes = self.dialect.has_quotes and self.continued is None
-            scanner = Scanner(content, self.dialect, check_quotes)
+            scanner = Scanner(content, self.dialect)
             table = pyarrow.csv.read_csv(
                 scanner,
                 pyarrow.csv.ReadOptions(
-                    use_threads=types is not _ALL_TEXT,  # line numbers need a single thread
                     block_size=_BLOCK_BYTES,
                     skip_rows=self.dialect.header_line,
                     column_names=column_names,
                 ),
                 pyarrow.csv.ParseOptions(
-                    delimiter=scanner.separator,
+                    delimiter=self.dialect.delimiter,
                     quote_char='"' if self.dialect.has_quotes else False,
-                    newlines_in_values=bool(self.continued),
-                    invalid_row_handler=on_invalid_row,
                 ),
                 pyarrow.csv.ConvertOptions(
-                    column_types={"#last": pa.string(), **types},
-                    include_columns=included,
+                    column_types=types,
+                    include_columns=list(selected),
                     null_values=[""],  # "NA" is a valid id
                     strings_can_be_null=True,
                 ),
             )
         if scanner.has_padding and {types[names.USER_ID], types[names.ITEM_ID]} != {pa.string()}:
-            raise pa.ArrowInvalid(_PADDED)
-        n_lines = scanner.n_line_feeds + scanner.has_open_end
-        n_rows = self.dialect.header_line + len(table) + len(self.malformed)
-        self.has_gaps = n_lines != n_rows or scanner.has_lone_returns
+            types |= dict.fromkeys((names.USER_ID, names.ITEM_ID), pa.string())
+            return self._parse_as(selected, types, open_content)
+        n_lines = self.dialect.header_line + len(table)
+        self.has_blank_lines = scanner.n_lines != n_lines or scanner.has_lone_returns
         return table
 
-    def _check_quotes(self, selected: Mapping[str, int]) -> list[int]:
-        """Find the lines that begin within quotation marks.
+    def _parse_lines(self, selected: Mapping[str, int]) -> pa.Table:
+        """Parse line by line: line breaks in quotation marks, and lines of other widths.
 
         Raises:
             DataError: A mark is not closed, is followed by something else, or encloses a line that
                 could be a row.
         """
-        record: list[str] = []
-
-        def lines() -> Iterator[str]:
-            for line in self._lines():
-                record.append(line if is_short else line.replace(long, UNIT_SEPARATOR))
-                yield record[-1]
-
-        long, is_short = self.dialect.separator, len(self.dialect.separator) == 1
-        separator = long if is_short else UNIT_SEPARATOR
-        n_columns, used = len(self.dialect.names), list(selected.values())
-        reader = csv.reader(lines(), delimiter=separator, strict=True)
-        continued: list[int] = []
+        delimiter, n_columns = self.dialect.delimiter, len(self.dialect.names)
+        lines = (line.replace(self.dialect.separator, delimiter) for line in self._lines())
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.dialect.has_quotes else csv.QUOTE_NONE
+        reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+        columns: dict[str, list[str | None]] = {known: [] for known in selected}
+        self.lines = []
         start = 1
         try:
             for fields in reader:
-                for number, line in enumerate(record[1:], start + 1):
-                    continued.append(number)
-                    others = line.split(separator)
-                    if len(others) == n_columns and _are_alike(others, fields, used):
-                        raise DataError(
-                            f"{self.source}, line {start}: a quotation mark opens a text that goes "
-                            f"on in line {number}, which could be a row of its own; close the mark "
-                            "on its line or remove it"
-                        )
+                if reader.line_num > start:
+                    self._check_continued(fields, start, list(selected.values()))
+                if start <= self.dialect.header_line:
+                    pass
+                elif len(fields) == n_columns:
+                    self.lines.append(start)
+                    for known, position in selected.items():
+                        columns[known].append(fields[position] or None)
+                elif fields:
+                    text = self.dialect.separator.join(fields)
+                    reason = f"has {len(fields)} columns instead of {n_columns}"
+                    self.malformed.append((start, text, reason))
                 start = reader.line_num + 1
-                record.clear()
         except csv.Error as error:
             raise DataError(
                 f"{self.source}, line {start}: a quotation mark is not closed, or not at the end "
-                "of its column; close or double it"
+                f"of its column; close or double it ({error})"
             ) from error
-        return continued
+        return pa.table({known: pa.array(column, pa.string()) for known, column in columns.items()})
 
-    def _require_empty(self, column: pa.ChunkedArray) -> None:
-        filled = np.flatnonzero(column.is_valid())
-        if len(filled):
-            (line,) = self._line_numbers(filled[:1])
-            raise DataError(
-                f"{self.source}, line {line}: {column[int(filled[0])].as_py()!r} is in a column "
-                "without a name; name it in the header"
-            )
+    def _check_continued(self, fields: Sequence[str], start: int, used: Sequence[int]) -> None:
+        """Refuse a line within quotation marks that could be a row, as those of its own row."""
+        is_text = [not is_number(field) for field in fields]
+        lines = re.split("\r\n|\r|\n", self.dialect.delimiter.join(fields))
+        for number, line in enumerate(lines[1:], start + 1):
+            others = line.split(self.dialect.delimiter)
+            if len(others) == len(self.dialect.names) and all(
+                is_number(others[i]) or (others[i] and all(is_text[i : i + 1])) for i in used
+            ):
+                raise DataError(
+                    f"{self.source}, line {start}: a quotation mark opens a text that goes on in "
+                    f"line {number}, which could be a row of its own; close the mark on its line "
+                    "or remove it"
+                )
 
     def _refuse_second_header(self, table: pa.Table, selected: Mapping[str, int]) -> None:
         """Raise a DataError if a row repeats the header, where no rating or time gives it away."""
@@ -274,48 +240,19 @@ class _TextFile:
 
     def _lines(self) -> Iterator[str]:
         with self._open() as content:
-            yield from io.TextIOWrapper(content, self.dialect.encoding, "replace", newline="")
+            # Bytes that are no text may be in columns that are not used.
+            encoding, errors = self.dialect.encoding, "surrogateescape"
+            yield from io.TextIOWrapper(content, encoding, errors, newline="")
 
     def _line_numbers(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Line numbers, from one, of the rows at some positions."""
-        first = self.dialect.header_line + 1
-        return skip_gaps(self._gaps, skip_gaps(self._malformed_numbers, positions + first))
-
-    @property
-    def _malformed_numbers(self) -> NDArray[np.int64]:
-        """Numbers of the malformed rows; blank lines and line breaks in quotes do not count."""
-        return np.array([row.number for row in self.malformed], dtype=np.int64)
+        if self.lines is not None:
+            return np.array(self.lines, dtype=np.int64)[positions]
+        return skip_gaps(self._blank_lines, positions + self.dialect.header_line + 1)
 
     @cached_property
-    def _gaps(self) -> NDArray[np.int64]:
-        """Numbers of the lines after the header at which no row begins, in ascending order.
-
-        They are only found when a message needs them.
-        """
-        if not self.has_gaps:
-            return np.empty(0, dtype=np.int64)
-        blank = {n for n, line in enumerate(self._lines(), 1) if not line.strip("\r\n")}
-        gaps = sorted(blank.union(self.continued or ()))
-        return np.array([n for n in gaps if n > self.dialect.header_line], dtype=np.int64)
-
-
-def _are_alike(fields: Sequence[str], others: Sequence[str], used: Sequence[int]) -> bool:
-    """Whether the fields at some positions are numbers wherever those of another row are."""
-    return all(
-        is_number(fields[i]) or (fields[i] != "" and not (i < len(others) and is_number(others[i])))
-        for i in used
-    )
-
-
-def _widen(types: dict[str, pa.DataType], selected: Mapping[str, int], error: str) -> bool:
-    """Widen the types that an error of Arrow is about; return whether there are such."""
-    if error == _PADDED:
-        types.update(dict.fromkeys((names.USER_ID, names.ITEM_ID), pa.string()))
-        return True
-    found = re.match("In CSV column #([0-9]+): CSV conversion error", error)
-    position = int(found[1]) if found else -1
-    name = next((name for name, i in selected.items() if i == position), "")
-    wider = _TYPES[name][_TYPES[name].index(types[name]) + 1 :] if name else ()
-    if wider:
-        types[name] = wider[0]
-    return bool(wider)
+    def _blank_lines(self) -> NDArray[np.int64]:
+        """Numbers of the blank lines after the header; only found when a message needs them."""
+        lines = enumerate(self._lines(), 1) if self.has_blank_lines else ()
+        blank = [n for n, line in lines if n > self.dialect.header_line and not line.strip("\r\n")]
+        return np.array(blank, dtype=np.int64)

@@ -7,9 +7,8 @@ import io
 from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recsys.data.dialect import UNIT_SEPARATOR, Dialect
+from recsys.data.dialect import Dialect
 
 
 class UncertainQuotesError(Exception):
@@ -17,41 +16,27 @@ class UncertainQuotesError(Exception):
 
 
 class Scanner(io.RawIOBase):
-    """A file wrapper that converts text and looks for padding and doubtful quotation marks.
+    """A file wrapper that converts text, and looks for padding and doubtful quotation marks.
 
     Padding means that fields are not canonical integers, for example `007`, `+7`, `7 ` or `0x7`,
     and would change if they were parsed as integers. Any blank or non-ASCII byte counts, wherever
     it is: a false alarm costs time, a missed one loses an id.
 
     Raises:
-        UncertainQuotesError: While reading, if quotation marks are to be checked. It may be a false
-            alarm, never a missed one.
+        UncertainQuotesError: While reading. It may be a false alarm, never a missed one.
     """
 
-    def __init__(self, content: IO[bytes], dialect: Dialect, check_quotes: bool) -> None:
+    def __init__(self, content: IO[bytes], dialect: Dialect) -> None:
         super().__init__()
-        self.content = content
-        separator = dialect.separator.encode()
-        self._long_separator = separator if len(separator) > 1 else b""
-        self.separator = UNIT_SEPARATOR if self._long_separator else dialect.separator
+        self._content: IO[bytes] | io.TextIOWrapper = content
+        if dialect.encoding != "utf-8-sig":
+            self._content = io.TextIOWrapper(content, dialect.encoding, newline="")
+        self._separators = dialect.separator.encode(), dialect.delimiter.encode()
+        self._has_quotes = dialect.has_quotes
         self.has_padding = False
-        self.n_line_feeds = 0
+        self.n_lines = 0
         self.has_lone_returns = False
-        """A pair of carriage return and line feed may count as well if two blocks share it."""
-        is_utf8 = dialect.encoding in ("utf-8", "utf-8-sig")
-        self._decoder = None if is_utf8 else codecs.getincrementaldecoder(dialect.encoding)()
-        self._converts = bool(self._decoder or self._long_separator)
-        self._held_back = b""
-        self._check_quotes = check_quotes
-        self._line = b"\n"  # the beginning of the line that the next block continues
-        self._last = b"\n"
-        self._around_quotes = np.zeros(256, dtype=np.bool_)
-        self._around_quotes[list(b'\r\n"' + self.separator.encode())] = True
-
-    @property
-    def has_open_end(self) -> bool:
-        """Whether the last line does not end with a line feed."""
-        return not self._last.endswith(b"\n")
+        """Whether carriage returns end lines, which are not counted."""
 
     def readable(self) -> bool:  # noqa: D102
         return True
@@ -59,60 +44,31 @@ class Scanner(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:  # noqa: D102
         from recsys.data.encoding import contains_padding  # numba is slow to import
 
-        block = self._convert(size) if self._converts else self.content.read(size)
-        if self._check_quotes:
-            self._watch_quotes(block)
-        self.n_line_feeds += block.count(b"\n")
+        # Whole lines, unless these are huge. A character has up to four bytes.
+        size = max(size // 8, 1) if isinstance(self._content, io.TextIOWrapper) else size // 2
+        raw = self._content.read(size) + self._content.readline(size)  # type: ignore[operator]
+        block: bytes = raw.encode() if isinstance(raw, str) else raw
+        if self.n_lines == 0:
+            block = block.removeprefix(codecs.BOM_UTF8)
+        separator, delimiter = self._separators
+        if separator != delimiter:
+            block = block.replace(separator, delimiter)
+        if self._has_quotes and b'"' in block:
+            self._require_certain_quotes(block)
+        self.n_lines += block.count(b"\n") + (block[-1:] not in (b"\n", b""))
         if b"\r" in block:
             self.has_lone_returns |= block.count(b"\r") != block.count(b"\r\n")
-        # The first scan covers fields that cross the border between two blocks.
-        for part in (self._last + block[:2], block):
-            padded = contains_padding(np.frombuffer(part, np.uint8), ord(self.separator))
+        for part in (b"\n" + block[:2], block, block[-2:] + b"\n"):
+            padded = contains_padding(np.frombuffer(part, np.uint8), ord(delimiter))
             self.has_padding |= padded
-        self._last = (self._last + block[-2:])[-2:]
         return block
 
-    def _convert(self, size: int) -> bytes:
-        """Read at most `size` bytes of UTF-8 text with a short separator."""
-        # A character may need three times the bytes, and a part of a separator is held back.
-        size = size // 4 if self._decoder else size - len(self._long_separator)
-        while True:
-            raw = self.content.read(max(size, 1))
-            text = raw
-            if self._decoder is not None:
-                text = self._decoder.decode(raw, final=not raw).encode()
-            if self._long_separator:
-                text = self._held_back + text
-                text = text.replace(self._long_separator, self.separator.encode())
-                # A part of a separator at the end is completed by the next block.
-                lengths = range(len(self._long_separator) - 1, 0, -1) if raw else ()
-                n = next((n for n in lengths if text.endswith(self._long_separator[:n])), 0)
-                text, self._held_back = text[: len(text) - n], text[len(text) - n :]
-            if text or not raw:
-                return text
-
-    def _watch_quotes(self, block: bytes) -> None:
-        """Check the lines that end in a block."""
-        if b'"' in block or b'"' in self._line:
-            lines = self._line + (block or b"\n")
-            end = max(lines.rfind(b"\n"), lines.rfind(b"\r"))
-            self._require_certain(np.frombuffer(lines[: end + 1], np.uint8))
-            self._line = lines[end:]
-        elif (end := max(block.rfind(b"\n"), block.rfind(b"\r"))) >= 0:
-            self._line = block[end:]
-        else:
-            self._line += block
-
-    def _require_certain(self, text: NDArray[np.uint8]) -> None:
+    def _require_certain_quotes(self, block: bytes) -> None:
         """Check that marks open after and close before a separator, a line end or another mark."""
+        text = np.frombuffer(block + b"\n", np.uint8)  # before the first byte is this line end
         marks = np.flatnonzero(text == ord('"'))
-        opening, closing = marks[::2], marks[1::2]
         line_ends = np.flatnonzero((text == ord("\n")) | (text == ord("\r")))
-        within_quotes = np.searchsorted(marks, line_ends) % 2 == 1
-        is_certain = (
-            not within_quotes.any()
-            and self._around_quotes[text[opening - 1]].all()
-            and self._around_quotes[text[closing + 1]].all()
-        )
-        if not is_certain:
+        neighbours = text[np.concatenate([marks[::2] - 1, marks[1::2] + 1])]
+        is_within = np.searchsorted(marks, line_ends) % 2 == 1
+        if is_within.any() or not np.isin(neighbours, [*b'"\r\n', *self._separators[1]]).all():
             raise UncertainQuotesError

@@ -213,7 +213,11 @@ def test_an_error_in_a_part_names_the_part_and_its_line(tmp_path):
         ("log.csv", b"", "the file is empty"),
         ("log.csv", b"user_id,item_id\n", "there are no rows"),
         ("log.parquet", b"PAR1", "cannot be read as Parquet"),
-        ("ratings.dat", b"1::2::3\n", "line 1: '1::2::3' has 3 columns instead of 4"),
+        (
+            "ratings.dat",
+            b"1::2::3\n",
+            "line 1: '1::2::3' does not name the columns, and is not 'user_id::",
+        ),
         ("notes.md", b"# Notes", "unknown file type .md"),
     ],
 )

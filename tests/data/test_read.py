@@ -175,9 +175,14 @@ def test_a_broken_parquet_file_is_an_error(tmp_path):
     refused(tmp_path / "log.parquet", "log.parquet: cannot be read as Parquet")
 
 
-def test_a_trailing_comma_shifts_no_column(write):
-    content = "user_id,item_id,rating\n1,10,4.0,\n2,20,5.0,\n"
-    interactions = read_ratings(write(ratings=content))
+def test_a_trailing_comma_is_refused_unless_the_header_has_one(write):
+    rows = "1,10,4.0,\n2,20,5.0,\n"
+    refused(
+        write(ratings="user_id,item_id,rating\n" + rows),
+        "line 1: rows have 4 columns, but the header has 3",
+        "name every column in the header",
+    )
+    interactions = read_ratings(write(ratings="user_id,item_id,rating,\n" + rows))
     assert interactions.users.ids.tolist() == [1, 2]
     assert interactions.rating.tolist() == [4.0, 5.0]
 
