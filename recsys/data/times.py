@@ -191,10 +191,13 @@ def _read_numbers(whole: _Ints, billionths: _Ints, unit: str | None, locate: Des
             if form == "excel":
                 return _read_unit(whole, billionths, form)
             is_other = (whole < low) | (whole >= end) | (billionths > 0)
-            text = pa.array(whole, mask=is_other).cast(pa.large_string())
+            encoded = pa.array(whole, mask=is_other).dictionary_encode()
+            text = encoded.dictionary.cast(pa.large_string())
             text = pc.replace_substring_regex(text, "(....)(..)?(..)?(..)?(..)?(..)?(...)?", form)
             times = _parse_text(pa.chunked_array([text]), ReadOptions(), locate)
-            return replace(times, description=f"dates such as {sample[0]}, read as UTC")
+            rows = np.array(encoded.indices.fill_null(len(text)))
+            told = f"dates such as {sample[0]}, read as UTC"
+            return replace(times, ticks=np.append(times.ticks, INVALID)[rows], description=told)
     sizes = _sizes(sample)
     if 2 * np.count_nonzero(sizes) > len(sample):
         counts = {unit: np.count_nonzero(sizes == _NANOSECONDS[unit]) for unit in _NANOSECONDS}
