@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from rich.text import Text
 
 from recsys.console import output_console
 from recsys.data import Finding, ReadReport
-from recsys.data.profile import LogProfile
+from recsys.data.profile import LogProfile, readable
 from recsys.data.report import REMEDY
 
 _Cell = str | Text | Bar
@@ -28,20 +27,20 @@ _OUTCOMES = {"quarantine": ("left out", "yellow"), "keep": ("used", "cyan")}
 def print_page(report: ReadReport, source: Path, given: Sequence[str]) -> None:
     """Print what a source was understood to be, what failed the checks, and the next command.
 
-    Args:
-        report: The report of reading.
-        source: The source as it was given.
-        given: The names of the settings that were given.
+    `given` are the names of the settings that were given.
     """
     console, profile = output_console(), report.profile
     if profile is None:  # the source was read in partitions, which this command does not do
         return
+    properties = {
+        name: [_grid(section.items(), "lw")] for name, section in profile.sections().items()
+    }
     findings = [line for finding in report.findings for line in _describe_finding(finding, report)]
+    if profile.ratings:
+        properties["Ratings"].append(_draw_histogram(profile.ratings))
     sections: dict[str, Iterable[Text | Table]] = {
         "Files": _describe_files(profile, report),
-        "Columns": _describe_columns(profile),
-        "Ratings": _describe_ratings(profile.ratings),
-        "Times": _describe_times(profile.times),
+        **properties,
         "The first rows, as they were understood": [_example_rows(profile, report)],
         "Checks": findings or [Text("no row failed a check", "green")],
         "Result": _verdict(report, source, given),
@@ -79,65 +78,18 @@ def _shorten(text: str, report: ReadReport) -> str:
     return text.removeprefix(f"{report.source}, ").removeprefix(f"{report.source}/")
 
 
-def _describe_columns(profile: LogProfile) -> Iterator[Text | Table]:
-    users, items = _count(profile.n_users, "user"), _count(profile.n_items, "item")
-    distinct = {"user_id": users, "item_id": items}
-    yield _grid(
-        [
-            (
-                use["name"],
-                f"← {use['source_name']}",
-                ", ".join(filter(None, (use["type"], use["reason"]))),
-                distinct.get(use["name"], ""),
-            )
-            for use in profile.columns
-        ],
-        "llll",
-    )
-    yield _text(f"not used: {', '.join(profile.unused_columns) or 'none'}", "dim")
-    rows_have = _share(profile.repeated_fraction)
-    yield Text(f"{rows_have} a later row of the same user and item", "dim")
-    if profile.repeats:
-        yield Text("items repeat: what a user has had may be recommended again", "yellow")
-
-
-def _share(fraction: float) -> str:
-    return f"{fraction:.1%} of the rows have" if fraction else "no row has"
-
-
-def _describe_ratings(ratings: dict[str, Any] | None) -> Iterator[Text | Table]:
-    if ratings is None:
-        yield Text("none: every row counts as positive", "yellow")
-        return
+def _draw_histogram(ratings: dict[str, Any]) -> Table:
+    """A bar per rating; those that are positive are green."""
     least, bars = ratings["positive_from"], ratings["histogram"]
-    scale = "scale {:g} to {:g}".format(*ratings["scale"]) if ratings["scale"] else "no scale"
-    positive = "every rating is positive"
-    if least is not None:
-        share = ratings["positive_fraction"]
-        positive = f"ratings from {least:g} are positive: {share:.1%} of the rows"
-    yield Text(f"{scale}; {positive}")
-    most, total = max(bar["n_rows"] for bar in bars), sum(bar["n_rows"] for bar in bars)
-    rows = []
-    for bar in bars:
-        lowest, highest, n = bar["lowest"], bar["highest"], bar["n_rows"]
+    counts = [bar["n_rows"] for bar in bars]
+    rows: list[Sequence[_Cell]] = []
+    for bar, n in zip(bars, counts, strict=True):
+        lowest, highest = bar["lowest"], bar["highest"]
         label = f"{lowest:g} to {highest:g}" if highest > lowest else f"{lowest:g}"
-        colour = "green" if lowest >= (-math.inf if least is None else least) else "blue"
-        drawn = Bar(most, 0, n, width=_BAR_WIDTH, color=colour)
-        rows.append((label, drawn, f"{n:,}", f"{n / total:.1%}"))
-    yield _grid(rows, "rlrr")
-
-
-def _describe_times(times: dict[str, Any] | None) -> list[Text | Table]:
-    if times is None:
-        return [Text("none: rows are taken to be in chronological order", "yellow")]
-    rows = [(name, _readable(times[name])) for name in ("first", "median", "last")]
-    order = ": their order is that of the source" if times["tied_fraction"] else ""
-    ties = f"{_share(times['tied_fraction'])} the time of the user's row before{order}"
-    return [Text(f"from {times['unit']}"), _grid(rows, "ll"), Text(ties, "dim")]
-
-
-def _readable(time: str) -> str:
-    return time.replace("T", " ").replace("Z", " UTC")
+        colour = "green" if least is None or lowest >= least else "blue"
+        drawn = Bar(max(counts), 0, n, width=_BAR_WIDTH, color=colour)
+        rows.append((label, drawn, f"{n:,}", f"{n / sum(counts):.1%}"))
+    return _grid(rows, "rlrr")
 
 
 def _example_rows(profile: LogProfile, report: ReadReport) -> Table:
@@ -154,7 +106,7 @@ def _example_rows(profile: LogProfile, report: ReadReport) -> Table:
                 str(row["user_id"]),
                 title if title == str(item) else f"{item} {title}",
                 "–" if rating is None else f"{rating:g}",
-                "–" if time is None else _readable(time),
+                "–" if time is None else readable(time),
             ]
         )
     return _grid(rows, "llwll")

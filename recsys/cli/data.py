@@ -76,12 +76,8 @@ def check(
         list[str] | None,
         typer.Option(help="Names where they differ: user_id=visitor; without header, all: a,b,c."),
     ] = None,
-    time_unit: Annotated[
-        str | None, typer.Option(help="The unit of times: s, ms, us, ns, min, h, D or excel.")
-    ] = None,
-    time_format: Annotated[
-        str | None, typer.Option(help="The format of times that are text: %d.%m.%Y %H:%M.")
-    ] = None,
+    time_unit: Annotated[str | None, typer.Option(help="The unit of times: ms, excel, …")] = None,
+    time_format: Annotated[str | None, typer.Option(help="Their format: %d.%m.%Y %H:%M.")] = None,
     repeats: Annotated[
         Literal["auto", "allow", "exclude"] | None,
         typer.Option(help="Whether a user may have an item more than once."),

@@ -40,8 +40,8 @@ class LogProfile:
     """Files that were read in the same way, one after the other: `format`, `n_files`, `n_rows`
     (with malformed lines), and the names of the `first` and `last`."""
     columns: list[_Dict]
-    """`name`, `source_name`, `type` (`integers` or `text` for ids, `numbers` for ratings, `times`)
-    and `reason`, which is why ids are text."""
+    """`name`, `source_name` and `type`: `integers` or `text`, and why, for ids, else `numbers` or
+    `times`."""
     unused_columns: list[str]
     ratings: _Dict | None
     """`lowest`, `highest`, `scale`, `positive_from` (unless `min_rating` of the co-occurrence says
@@ -59,25 +59,37 @@ class LogProfile:
     """The first rows that are used: `file`, `unit` (`line` or `row`), `line`, `user_id`, `item_id`,
     `title`, `rating` and `timestamp`."""
 
-    def describe(self) -> dict[str, str]:
-        """Columns, ratings, times and repeats in a line each."""
-        uses = ["{name} ← {source_name} ({type})".format_map(column) for column in self.columns]
-        unused = f"; not used: {', '.join(self.unused_columns)}" if self.unused_columns else ""
-        ratings, times = "none, every row is positive", "none, rows are in chronological order"
+    def sections(self) -> dict[str, dict[str, str]]:
+        """Properties of columns, ratings and times, for people."""
+        columns = {use["name"]: "← {source_name}, {type}".format_map(use) for use in self.columns}
+        columns["user_id"] += f", {self.n_users:,} distinct"
+        columns["item_id"] += f", {self.n_items:,} distinct"
+        columns["not used"] = ", ".join(self.unused_columns) or "none"
+        later = f"{_share(self.repeated_fraction)} a later row of the same user and item"
+        use = "items may be recommended again" if self.repeats else "the latest is used"
+        columns["repeats"] = f"{later}; {use}"
+        ratings = {"none:": "every row is positive"}
         if self.ratings:
-            ratings = "{lowest:g} to {highest:g}; {positive_fraction:.1%} are positive"
-            if self.ratings["positive_from"] is not None:
-                ratings += " (at least {positive_from:g}, unless min_rating is set)"
-            ratings = ratings.format_map(self.ratings)
+            ratings = {"range": "{lowest:g} to {highest:g}".format_map(self.ratings)}
+            if self.ratings["scale"]:
+                ratings["scale"] = "{:g} to {:g}".format(*self.ratings["scale"])
+            positive = "from {positive_from:g}: {positive_fraction:.1%} of the rows"
+            is_known = self.ratings["positive_from"] is not None
+            ratings["positive"] = positive.format_map(self.ratings) if is_known else "all"
+        times = {"none:": "rows are in chronological order"}
         if self.times:
-            times = "{first} to {last}, from {unit}; {tied_fraction:.1%} tied"
-            times = times.format_map(self.times)
-        repeats = "allowed" if self.repeats else "excluded"
+            times = {"unit": self.times["unit"]}
+            times |= {name: readable(self.times[name]) for name in ("first", "median", "last")}
+            times["ties"] = (
+                f"{_share(self.times['tied_fraction'])} the time of the user's row before"
+            )
+        return {"Columns": columns, "Ratings": ratings, "Times": times}
+
+    def describe(self) -> dict[str, str]:
+        """Each section in a line."""
         return {
-            "columns": ", ".join(uses) + unused,
-            "ratings": ratings,
-            "times": times,
-            "repeats": f"{repeats}, {self.repeated_fraction:.1%} of the rows",
+            title.lower(): "; ".join(f"{name} {value}" for name, value in section.items())
+            for title, section in self.sections().items()
         }
 
     def table(self) -> pd.DataFrame:
@@ -89,6 +101,15 @@ class LogProfile:
         place, value = "{file}, {unit} {line}", "{user_id}, {title}, {rating}, {timestamp}"
         rows += [(place.format_map(row), value.format_map(row)) for row in self.examples]
         return pd.DataFrame(rows, columns=["property", "value"])
+
+
+def readable(time: str) -> str:
+    """A time of a profile, for people."""
+    return time.replace("T", " ").replace("Z", " UTC")
+
+
+def _share(fraction: float) -> str:
+    return f"{fraction:.1%} of the rows have" if fraction else "no row has"
 
 
 def profile_log(
@@ -112,7 +133,7 @@ def profile_log(
         n_items=log.n_items,
         files=_group_files(source),
         columns=[
-            {"name": name, "source_name": source_name, **_describe_column(name, log)}
+            {"name": name, "source_name": source_name, "type": _describe_type(name, log)}
             for name, source_name in source.source_names.items()
         ],
         unused_columns=list(source.unused),
@@ -138,16 +159,15 @@ def _group_files(source: RawTable) -> list[_Dict]:
     ]
 
 
-def _describe_column(name: str, log: Interactions) -> dict[str, str]:
+def _describe_type(name: str, log: Interactions) -> str:
     """The type of a column, and the reason if its ids are text."""
     if name not in (names.USER_ID, names.ITEM_ID):
-        return {"type": "numbers" if name == names.RATING else "times", "reason": ""}
+        return "numbers" if name == names.RATING else "times"
     ids = pa.array((log.users if name == names.USER_ID else log.items).ids)
     if pa.types.is_integer(ids.type):
-        return {"type": "integers", "reason": ""}
+        return "integers"
     at = pc.index(pc.match_substring_regex(ids, "^(0|-?[1-9][0-9]{0,17})$"), False).as_py()
-    reason = "as in the source" if at < 0 else f"such as {ids[at].as_py()!r}"
-    return {"type": "text", "reason": reason}
+    return "text, as in the source" if at < 0 else f"text, such as {ids[at].as_py()!r}"
 
 
 def _profile_ratings(log: Interactions) -> _Dict | None:

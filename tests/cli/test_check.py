@@ -56,15 +56,18 @@ def test_the_page_shows_what_was_understood(log):
     page = sections(done.stdout)
     assert list(page)[:4] == ["Files", "Columns", "Ratings", "Times"]
     assert page["Files"][0].startswith(f"{log}: 4 rows, CSV")
-    assert page["Columns"][0] == "user_id ← userId integers 2 users"
-    assert page["Columns"][3] == "timestamp ← timestamp times"
-    assert "no row has a later row of the same user and item" in page["Columns"]
+    assert page["Columns"][0] == "user_id ← userId, integers, 2 distinct"
+    assert page["Columns"][3] == "timestamp ← timestamp, times"
+    repeats = "repeats no row has a later row of the same user and item; the latest is used"
+    assert repeats in page["Columns"]
     assert f"4 {'█' * 32} 2 50.0%" in page["Ratings"]
     assert f"5 {'█' * 16} 1 25.0%" in page["Ratings"]
-    assert page["Times"][0] == "from seconds since 1970"
+    assert page["Times"][0] == "unit seconds since 1970"
     assert page["Times"][1] == "first 2001-09-09 01:46:40 UTC"
     assert page["Times"][3] == "last 2001-09-10 01:46:40 UTC"
-    assert page["Times"][4].startswith("25.0% of the rows have the time of the user's row before:")
+    assert page["Times"][4].startswith(
+        "ties 25.0% of the rows have the time of the user's row before"
+    )
     rows = page["The first rows, as they were understood"]
     assert rows[1] == "line 2 1 10 Heat (1995) 4 2001-09-09 01:46:40 UTC"
     assert rows[2] == "line 3 1 20 [rec] (2007) 2.5 2001-09-09 01:46:40 UTC"
@@ -77,10 +80,10 @@ def test_a_log_of_pairs_says_what_follows(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("user_id,item_id,country\na,x,de\na,y,fr\n")
     page = sections(check(path).stdout)
-    assert page["Ratings"] == ["none: every row counts as positive"]
-    assert page["Times"] == ["none: rows are taken to be in chronological order"]
-    assert "user_id ← user_id text, such as 'a' 1 user" in page["Columns"]
-    assert "not used: country" in page["Columns"]
+    assert page["Ratings"] == ["none: every row is positive"]
+    assert page["Times"] == ["none: rows are in chronological order"]
+    assert "user_id ← user_id, text, such as 'a', 1 distinct" in page["Columns"]
+    assert "not used country" in page["Columns"]
 
 
 def test_invalid_rows_are_shown_and_counted(dirty):
@@ -151,8 +154,8 @@ def test_columns_without_a_header_are_named_in_order(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("1,red,10\n1,blue,11\n")
     page = sections(check(path, "--columns", "user_id,colour", "--columns", "item_id").stdout)
-    assert "item_id ← item_id integers 2 items" in page["Columns"]
-    assert "not used: colour" in page["Columns"]
+    assert "item_id ← item_id, integers, 2 distinct" in page["Columns"]
+    assert "not used colour" in page["Columns"]
 
 
 def test_a_log_without_rows_that_are_used_is_refused(dirty):

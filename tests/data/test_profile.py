@@ -45,10 +45,10 @@ def test_a_profile_counts_what_is_used(log):
         {"format": "CSV, UTF-8", "n_files": 1, "n_rows": 6, "first": str(log), "last": str(log)}
     ]
     assert [tuple(column.values()) for column in found.columns] == [
-        ("user_id", "user_id", "text", "such as 'ann'"),
-        ("item_id", "item_id", "integers", ""),
-        ("rating", "rating", "numbers", ""),
-        ("timestamp", "timestamp", "times", ""),
+        ("user_id", "user_id", "text, such as 'ann'"),
+        ("item_id", "item_id", "integers"),
+        ("rating", "rating", "numbers"),
+        ("timestamp", "timestamp", "times"),
     ]
     # Five rows are valid, one of them is repeated.
     assert found.repeated_fraction == 1 / 5
@@ -106,8 +106,8 @@ def test_a_log_of_pairs_says_what_follows():
     found, report = profile(table)
     assert found.ratings is None
     assert found.times is None
-    assert "none, every row is positive" in report.summary()
-    assert "none, rows are in chronological order" in report.summary()
+    assert "ratings: none: every row is positive" in report.summary()
+    assert "times: none: rows are in chronological order" in report.summary()
 
 
 def test_a_summary_has_few_lines(log):

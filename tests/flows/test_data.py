@@ -57,7 +57,7 @@ def test_quarantined_and_filtered_rows_are_recorded(recorded):
     checks = {check for check, *_ in read_table(client, run, "checks")}
     assert {"rating_scale", "missing_id", "bad_timestamp"} <= checks
     profile = dict(read_table(client, run, "data"))
-    assert profile["ratings"].startswith("0.5 to 5")
+    assert profile["ratings"].startswith("range 0.5 to 5")
     assert "seconds since 1970" in profile["times"]
     file = client.download_artifacts(run.info.run_id, "profile.json")
     assert json.loads(Path(file).read_text())["n_used"] == metrics["used_rows"]
