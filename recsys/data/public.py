@@ -93,6 +93,8 @@ def fetch(
             with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as tmp_path:
                 archive = _download(source, Path(tmp_path))
                 notify("\n".join((source.title, source.home, source.licence.strip())))
+                if is_present(target):  # another process was faster
+                    return target
                 with atomic_folder(target) as extracted, archive.open("rb") as content:
                     _extract(content, extracted, source)
     except OSError as error:
