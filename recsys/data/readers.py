@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import IO, Final, Literal
@@ -76,7 +77,7 @@ class _TextFile:
         self.options = options
         self.has_blank_lines = True
         """Whether there may be some after the header."""
-        self.lines: list[int] | None = None
+        self.lines: array[int] | None = None
         """Numbers of the lines at which rows begin, if they were read one by one."""
         self.malformed: list[tuple[int, str, str]] = []
 
@@ -187,7 +188,8 @@ class _TextFile:
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.dialect.has_quotes else csv.QUOTE_NONE
         reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
         columns: dict[str, list[str | None]] = {known: [] for known in selected}
-        self.lines = []
+        tables = []
+        self.lines = array("q")
         start = 1
         try:
             for fields in reader:
@@ -197,8 +199,10 @@ class _TextFile:
                     pass
                 elif len(fields) == n_columns:
                     self.lines.append(start)
-                    for known, position in selected.items():
-                        columns[known].append(fields[position] or None)
+                    for known, i in selected.items():
+                        columns[known].append(fields[i] or None)
+                    if len(self.lines) % (1 << 16) == 0:
+                        tables.append(_take(columns))
                 elif fields:
                     text = self.dialect.separator.join(fields)
                     reason = f"has {len(fields)} columns instead of {n_columns}"
@@ -209,7 +213,7 @@ class _TextFile:
                 f"{self.source}, line {start}: a quotation mark is not closed, or not at the end "
                 f"of its column; close or double it ({error})"
             ) from error
-        return pa.table({known: pa.array(column, pa.string()) for known, column in columns.items()})
+        return pa.concat_tables([*tables, _take(columns)])
 
     def _check_continued(self, fields: Sequence[str], start: int, used: Sequence[int]) -> None:
         """Refuse a line within quotation marks that could be a row, as those of its own row."""
@@ -256,3 +260,11 @@ class _TextFile:
         lines = enumerate(self._lines(), 1) if self.has_blank_lines else ()
         blank = [n for n, line in lines if n > self.dialect.header_line and not line.strip("\r\n")]
         return np.array(blank, dtype=np.int64)
+
+
+def _take(columns: Mapping[str, list[str | None]]) -> pa.Table:
+    """Move values into a table."""
+    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    for values in columns.values():
+        values.clear()
+    return table
