@@ -19,7 +19,7 @@ from pydantic import Field
 
 from recsys.config import Config
 from recsys.data.synthetic import write_sample
-from recsys.errors import DownloadError, NetworkError, requires
+from recsys.errors import ConfigError, DownloadError, NetworkError, requires
 from recsys.storage import atomic_folder
 
 DEFAULT_SOURCE: Final = "ml-latest-small"
@@ -93,12 +93,11 @@ def fetch(
             with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as tmp_path:
                 archive = _download(source, Path(tmp_path))
                 notify("\n".join((source.title, source.home, source.licence.strip())))
-                if is_present(target):  # another process was faster
-                    return target
                 with atomic_folder(target) as extracted, archive.open("rb") as content:
                     _extract(content, extracted, source)
-    except OSError as error:
-        raise DownloadError(f"{target} cannot be written: {error}") from error
+    except (OSError, ConfigError) as error:
+        if not is_present(target):  # else another process was faster
+            raise DownloadError(f"{target} cannot be written: {error}") from error
     return target
 
 
