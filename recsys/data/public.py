@@ -96,8 +96,11 @@ def fetch(
                 with atomic_folder(target) as extracted, archive.open("rb") as content:
                     _extract(content, extracted, source)
     except (OSError, ConfigError) as error:
-        if not is_present(target):  # else another process was faster
-            raise DownloadError(f"{target} cannot be written: {error}") from error
+        if is_present(target):  # another process was faster
+            return target
+        if isinstance(error, ConfigError):
+            raise
+        raise DownloadError(f"{target} cannot be written: {error}") from error
     return target
 
 
