@@ -45,14 +45,24 @@ _ALIASES: Final[dict[str, tuple[str, ...]]] = {
     ),
     RATING: (
         "rating",
-        "overall stars score starrating bookrating userrating reviewoverall reviewscore myscore",
+        (
+            "ratings overall stars score starrating bookrating userrating ratingvalue myrating "
+            "reviewoverall reviewscore myscore vote grade"
+        ),
     ),
     TIMESTAMP: (
         "timestamp",
-        "unixreviewtime unixtime unixtimestamp eventtime ratingtimestamp createdat datetime",
-        "time reviewtime utctime",
-        "date eventdate reviewdate dateadded mylastupdated ratingdate",
-        "dateupdated",
+        (
+            "unixreviewtime unixtime unixtimestamp eventtime eventtimestamp ratingtimestamp ts "
+            "tsms timestampms timems epoch epochms createdat ratedat playedat viewedat listenedat "
+            "datetime"
+        ),
+        "time reviewtime utctime viewtime endtime",
+        (
+            "date eventdate reviewdate dateadded mylastupdated ratingdate purchasedate orderdate "
+            "transactiondate invoicedate tdat created datecreated day ds dt"
+        ),
+        "updatedat dateupdated",
     ),
     TITLE: (
         "title",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ _BAR_WIDTH = 32
 _OUTCOMES = {"quarantine": ("left out", "yellow"), "keep": ("used", "cyan")}
 
 
-def print_page(report: ReadReport, source: Path, given: Sequence[str]) -> None:
+def print_page(report: ReadReport, source: Path, given: Mapping[str, Any]) -> None:
     """Print what a source was understood to be, what failed the checks, and the next command.
 
-    `given` are the names of the settings that were given.
+    `given` are the settings that were given.
     """
     console, profile = output_console(), report.profile
     if profile is None:  # the source was read in partitions, which this command does not do
@@ -121,7 +122,7 @@ def _describe_finding(finding: Finding, report: ReadReport) -> Iterator[Text]:
         yield Text(f"  → {finding.remedy}", "dim")
 
 
-def _verdict(report: ReadReport, source: Path, given: Sequence[str]) -> Iterator[Text]:
+def _verdict(report: ReadReport, source: Path, given: Mapping[str, Any]) -> Iterator[Text]:
     left_out = report.n_rows - report.n_used
     used = f"{report.n_used:,} of {report.n_rows:,} rows are used"
     used = used if left_out else f"All {report.n_rows:,} rows are used"
@@ -136,10 +137,11 @@ def _verdict(report: ReadReport, source: Path, given: Sequence[str]) -> Iterator
     else:
         yield Text(f"{used}.", "bold green")
         yield Text("If the rows above are right, train:")
-    yield Text(shlex.join(["recsys", "train", "--source", str(source)]))
-    if given:
-        options = ", ".join(f"--data.{name.replace('_', '-')}" for name in given)
-        yield Text(f"with the same options: {options}")
+    command = ["recsys", "train", "--source", str(source)]
+    for name, value in given.items():
+        text = json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
+        command += [f"--data.{name.replace('_', '-')}", text]
+    yield Text(shlex.join(command))
 
 
 def _text(value: str, style: str = "") -> Text:

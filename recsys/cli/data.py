@@ -68,7 +68,9 @@ def get(
 @app.command()
 def check(
     source: Annotated[Path, typer.Argument(help="A folder, file or zip archive of ratings.")],
-    files: Annotated[str | None, typer.Option(help="A pattern of the files with ratings.")] = None,
+    files: Annotated[
+        list[str] | None, typer.Option(help="A pattern of the files with ratings.")
+    ] = None,
     layout: Annotated[str | None, typer.Option(help="The layout of the files.")] = None,
     separator: Annotated[str | None, typer.Option(help="The separator of the columns.")] = None,
     encoding: Annotated[str | None, typer.Option(help="The encoding: latin-1, utf-16, …")] = None,
@@ -112,13 +114,17 @@ def check(
 
     for name in ("source", "scale", "checks", "as_json"):  # which are no options of reading
         settings.pop(name, None)
+    if files:
+        if len(files) > 1:
+            raise ConfigError("--files was given twice: name all files by one pattern")
+        settings["files"] = files[0]
     if columns:
         names = ",".join(columns)
         settings["columns"] = _pairs(names) if "=" in names else names.split(",")
     policies = _pairs(",".join(checks or ()))
     if scale:
         policies["scale"] = scale
-    given = [*settings, *(f"checks.{name}" for name in policies)]
+    given = settings | {f"checks.{name}": value for name, value in policies.items()}
     settings["checks"] = parse_checks(policies)
     reports: list[ReadReport] = []
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,5 +127,13 @@ def _parse(data: bytes, form: TableFormat, declared: str | None, source: str) ->
     }
     if form.names is not None:
         options |= {"names": list(form.names), "header": None, "quoting": csv.QUOTE_NONE}
-    table: pd.DataFrame = pd.read_csv(io.StringIO(text), **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            table: pd.DataFrame = pd.read_csv(io.StringIO(text), **options)
+        except pd.errors.ParserWarning as error:
+            raise DataError(
+                f"{source}: a line has more columns than the header; put titles with {separator!r} "
+                "in quotation marks"
+            ) from error
     return table

@@ -211,10 +211,12 @@ def _find_log(files: FileStore, names: Sequence[str], options: ReadOptions) -> l
 
 
 def _ambiguous(files: FileStore, names: Sequence[str], unread: Sequence[str] = ()) -> DataError:
+    pattern = f"or a pattern of several, as '*{PurePosixPath(names[0]).suffix}'"
+    choice = "and save others as CSV or Parquet" if unread else pattern
     return DataError(
         f"{files.path}: {_listed([*unread, *names])} may be several logs, or one in formats of "
-        f"which some are not read; choose with files = {names[0]!r} or the like, with layout=, or "
-        "name one file; to read all, save them as CSV or Parquet"
+        f"which some are not read; choose with files = {names[0]!r}, {choice}, with layout=, or "
+        "name one file"
     )
 
 

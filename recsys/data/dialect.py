@@ -135,6 +135,8 @@ def detect_dialect(
     if is_header:
         header, *rows = rows
         columns = tuple(map(_unquote, header))
+        if separator != " " and _has_blanks(header) and any(map(_has_blanks, rows[:1])):
+            raise DataError(f"{where}: there are blanks next to {separator!r}; remove them")
         has_quotes |= columns != tuple(header)
         if not rows and len(sample) < SAMPLE_BYTES:
             raise DataError(f"{source}: there are no rows in it, only a header")
@@ -161,6 +163,10 @@ def split_lines(text: str, separator: str) -> list[list[str]]:
                 rows.append(row)
             row = []
     return rows
+
+
+def _has_blanks(fields: Sequence[str]) -> bool:
+    return any(field != field.strip() for field in fields)
 
 
 def find_header(
@@ -216,7 +222,7 @@ def _split_without_header(
         raise DataError(
             f'{where}: {separator.join(first)!r} {wrong}; name all columns in order, "_" for one '
             'that is not used: columns = ["user_id", "item_id", "rating", "timestamp"], and choose '
-            f"separator = {separator!r}"
+            f"separator = {separator!r}; if a line is a user and many items, write one item a line"
         )
     return separator, [first, *others], expected
 

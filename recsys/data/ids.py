@@ -15,8 +15,12 @@ from numpy.typing import NDArray
 MISSING: Final = -1
 """Code of a missing id."""
 
-MISSING_MARKERS: Final = ("", "NULL", "null", "NA", "N/A", "nan", "NaN", "None", r"\N", "<NA>")
+MISSING_MARKERS: Final = (
+    "", "NULL", "null", "(null)", "NA", "N/A", "#N/A", "nan", "NaN", "None", r"\N", "<NA>",
+)  # fmt: skip
 """Text that stands for a missing value in sources that do not distinguish text from numbers."""
+
+_CONTROL: Final = r"[\p{Cc}\p{Zl}\p{Zp}]"
 
 _INT64: Final = np.iinfo(np.int64)
 _LONG: Final = "^(0[0-9]+|[1-9][0-9]{18}|1[0-8][0-9]{18})$"
@@ -57,11 +61,11 @@ class EncodedColumn:
 
     @cached_property
     def is_id(self) -> _Mask:
-        """Which distinct values are ids: not blank, not missing, and without unprintable ones."""
+        """Which distinct values are ids: not blank, not missing, and without control characters."""
         if not pa.types.is_string(self.distinct.type):
             return np.ones(len(self.distinct), dtype=np.bool_)
         is_id = ~to_bool(pc.utf8_is_space(self.distinct))
-        is_id &= to_bool(pc.utf8_is_printable(self.distinct))
+        is_id &= ~to_bool(pc.match_substring_regex(self.distinct, _CONTROL))
         markers = pa.array(("",) if self.has_types else MISSING_MARKERS)
         return is_id & ~to_bool(pc.is_in(self.distinct, markers))
 

@@ -68,7 +68,9 @@ class LogProfile:
         later = f"{_share(self.repeated_fraction)} a later row of the same user and item"
         use = "items may be recommended again" if self.repeats else "the latest is used"
         columns["repeats"] = f"{later}; {use}"
-        ratings = {"none:": "every row is positive"}
+        hint = "; if a column that is not used has them, map it with columns="
+        hint = hint if self.unused_columns else ""
+        ratings = {"none:": f"every row is positive{hint}"}
         if self.ratings:
             ratings = {"range": "{lowest:g} to {highest:g}".format_map(self.ratings)}
             if self.ratings["scale"]:
@@ -76,7 +78,7 @@ class LogProfile:
             positive = "from {positive_from:g}: {positive_fraction:.1%} of the rows"
             is_known = self.ratings["positive_from"] is not None
             ratings["positive"] = positive.format_map(self.ratings) if is_known else "all"
-        times = {"none:": "rows are in chronological order"}
+        times = {"none:": f"rows are in chronological order{hint}"}
         if self.times:
             times = {"unit": self.times["unit"]}
             times |= {name: readable(self.times[name]) for name in ("first", "median", "last")}

@@ -89,7 +89,7 @@ def find_sentinel(rating: _Ratings) -> Sentinel | None:
     """Find a value outside of all other ratings that is usual for a missing one, if there is any.
 
     It is a negative whole number where the others are not negative and reach above 1; zero where
-    the others are at least three whole numbers from 1 to at most 10; or 9, 99 and so on, also
+    the others are several whole numbers from 1, the highest 3 to 10; or 9, 99 and so on, also
     negative, where the others are at most half as large.
     """
     rating = rating[np.isfinite(rating)]
@@ -108,10 +108,11 @@ def _is_outside(value: float, others: _Ratings, n: int) -> bool:
         is_far = -value in _NINES and 2 * max(high, -low) <= -value
         return high > 1 and (low >= 0 or is_far)
     if value == 0:
-        is_scale = low >= 1 and high <= 10 and not bool((others % 1).any())
-        return is_scale and len(np.unique(others)) >= 3
+        is_scale = low >= 1 and 3 <= high <= 10 and not bool((others % 1).any())
+        return is_scale and len(np.unique(others)) >= 2
     # Counts may reach 9 by chance, but then rarely do so twice.
-    return 0 <= low < high <= value / 2 and (value > 9 or n > 1)
+    is_far = max(high, -low) <= value / 2
+    return is_far and (value > 9 or (0 <= low < high and n > 1))
 
 
 def settle_scale(

@@ -148,15 +148,7 @@ def select_columns(available: Sequence[str], options: ReadOptions, source: str) 
         available, mapping = _named_in_order(available, options.columns, source), {}
     else:
         mapping = options.columns
-    if unknown := sorted(set(mapping) - set(COLUMNS)):
-        raise DataError(
-            f"columns has unknown keys {_quoted(unknown)}; the keys are {', '.join(COLUMNS)}"
-        )
-    for name, source_name in mapping.items():
-        if source_name not in available:
-            raise DataError(
-                f"{source}: no column {source_name!r} for {name} among {_quoted(available)}"
-            )
+    _check_mapping(mapping, available, source)
     rest = ["" if name in mapping.values() else name for name in available]
     found = names.match(rest, [name for name in COLUMNS if name not in mapping])
     for name, source_name in mapping.items():
@@ -164,9 +156,13 @@ def select_columns(available: Sequence[str], options: ReadOptions, source: str) 
     for name, positions in found.items():
         several = [available[position] for position in positions]
         if len(several) > 1:
+            is_repeated = len(set(several)) == 1
+            choice = (
+                "" if is_repeated else f"choose one with columns = {{{name} = {several[0]!r}}}, or "
+            )
             raise DataError(
-                f"{source}: more than one column {name!r}: {_quoted(several)}; choose one with "
-                f"columns = {{{name} = {several[0]!r}}}, or drop the others"
+                f"{source}: more than one column {name!r}: {_quoted(several)}; {choice}drop the "
+                "others"
             )
         if several[0].endswith("_seq"):
             raise DataError(f"{source}: column {several[0]!r} holds lists, not one {name} a row")
@@ -177,6 +173,20 @@ def select_columns(available: Sequence[str], options: ReadOptions, source: str) 
             'columns=; if the first line is no header, columns = ["user_id", "item_id", ...]'
         )
     return {name: found[name][0] for name in COLUMNS if name in found}
+
+
+def _check_mapping(mapping: Mapping[str, str], available: Sequence[str], source: str) -> None:
+    if len(set(mapping.values())) < len(mapping):
+        raise DataError(f"columns names a column twice: {_quoted(list(mapping.values()))}")
+    if unknown := sorted(set(mapping) - set(COLUMNS)):
+        raise DataError(
+            f"columns has unknown keys {_quoted(unknown)}; the keys are {', '.join(COLUMNS)}"
+        )
+    for name, source_name in mapping.items():
+        if source_name not in available:
+            raise DataError(
+                f"{source}: no column {source_name!r} for {name} among {_quoted(available)}"
+            )
 
 
 def unused_columns(available: Sequence[str], selected: Mapping[str, int]) -> list[str]:

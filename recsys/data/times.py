@@ -260,7 +260,8 @@ def _remedy(value: object) -> str:
     if isinstance(value, int | float):
         name = "time_unit"
         seconds = {unit: value * _NANOSECONDS[unit] / 10**9 for unit in _NANOSECONDS}
-        found = [unit for unit in seconds if _YEAR_1990 <= seconds[unit] < _YEAR_2101][:1]
+        usual = ("s", "ms", "us", "D")
+        found = [unit for unit in usual if _YEAR_1990 <= seconds[unit] < _YEAR_2101]
     else:
         name, text = "time_format", str(value).strip()
         times = {form: pd.to_datetime(text, format=form, errors="coerce") for form in _EXAMPLES}

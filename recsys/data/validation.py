@@ -38,6 +38,9 @@ from recsys.errors import ConfigError, DataError
 _Ints = NDArray[np.int64]
 _Mask = NDArray[np.bool_]
 
+_SAMPLE: Final = 1 << 12
+_TIMES_FROM: Final = 1e8
+"""Ratings above this are probably seconds since 1970."""
 _ID_REMEDY: Final = f"{REMEDY}, or set id_type=keep in checks if ids are text"
 
 
@@ -182,6 +185,8 @@ class RowValidator:
         Returns:
             The table with ids of these types, and which of its rows to use, [n], or None for all.
         """
+        if table.rating is not None and _TIMES_FROM < np.median(table.rating[:_SAMPLE]) < np.inf:
+            raise DataError(f"{self.source}: the ratings look like times; map them with columns=")
         self.scale = settle_scale(table.rating, self.checks.scale, self.usual_scale)
         now = math.ceil(time.time()) if self.checks.now is None else to_unix(self.checks.now)
         for rule in _rules(table, self.scale, now):
@@ -273,6 +278,6 @@ class RowValidator:
             if fraction > self.checks.max_invalid_fraction:
                 raise DataError(
                     f"{self.source}: {fraction:.0%} of the rows are invalid. {first} {rows}; "
-                    "correct them, or set layout= or columns="
+                    f"{remedy}, or set layout= or columns="
                 )
         return policy

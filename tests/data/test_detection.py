@@ -233,7 +233,7 @@ def test_files_of_several_formats_are_not_one_log(folder):
 def test_a_part_that_cannot_be_read_is_refused(folder, name):
     put(folder, "log-1.csv")
     put(folder, name, "x")
-    assert name in refused(folder, "of which some are not read.*save them as CSV or Parquet")
+    assert name in refused(folder, "of which some are not read.*save others as CSV or Parquet")
     assert chosen(folder, files="log-1.csv") == ["log-1.csv"]
 
 

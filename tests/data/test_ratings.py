@@ -74,6 +74,9 @@ def test_missing_ratings_are_declared():
         ([1, 5, 99, 4], 99),
         ([0.5, 5, 999, 99], 999),
         ([1, 2, 3, 4, 9, 9], 9),
+        ([-9.5, 3.25, 9.5, -2, 99], 99),
+        ([4, 4, 4, 99], 99),
+        ([5, 4, 0, 5], 0),
     ],
 )
 def test_a_value_outside_of_all_others_is_refused(ratings, value):

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -265,3 +266,48 @@ def test_movielens_is_read_completely(movielens):
     first = pd.read_csv(movielens / "ratings.csv").query("userId == 1")
     in_order = first.sort_values("timestamp", kind="stable")["movieId"]
     assert items_of(interactions, 1) == in_order.tolist()
+
+
+def test_a_time_is_preferred_to_a_date(tmp_path):
+    (tmp_path / "log.csv").write_text(
+        "user_id,video_id,date,hourmin,time_ms\n0,1,20220408,100,1649348425000\n"
+        "0,2,20220408,100,1649348424000\n"
+    )
+    log = read_ratings(tmp_path / "log.csv")
+    assert log.timestamp.tolist() == [1649348424, 1649348425]
+    assert log.items.ids[log.item_index].tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("user_id, item_id\n1, 10\n2, 20\n", "line 1: there are blanks next to ','; remove them"),
+        (
+            "user_id,item_id,rating,timestamp\n7,10,1593865815,4\n7,20,1593865814,5\n",
+            "the ratings look like times; map them with columns=",
+        ),
+        ("user_id,user_id,item_id\n1,1,2\n", "'user_id', 'user_id'; drop the others"),
+    ],
+)
+def test_columns_that_are_not_what_they_seem_are_refused(tmp_path, text, message):
+    (tmp_path / "log.csv").write_text(text)
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_ratings(tmp_path / "log.csv")
+
+
+def test_two_meanings_of_one_column_are_refused(small_log):
+    with pytest.raises(DataError, match="columns names a column twice: 'a', 'a'"):
+        read_ratings(small_log, columns={"user_id": "a", "item_id": "a"})
+
+
+def test_ids_may_have_invisible_characters(tmp_path):
+    ids = ["می‌خواهم", "👨‍👩‍👧", "été\xa02"]
+    (tmp_path / "log.csv").write_text("user_id,item_id\n" + "".join(f"{i},{i}\n" for i in ids))
+    assert read_ratings(tmp_path / "log.csv").users.ids.tolist() == sorted(ids)
+
+
+def test_a_line_of_the_catalogue_with_more_columns_is_refused(tmp_path):
+    (tmp_path / "ratings.csv").write_text("userId,movieId\n1,1\n1,2\n")
+    (tmp_path / "movies.csv").write_text("movieId,title,genres\n1,Heat, The (1995),Drama\n")
+    with pytest.raises(DataError, match=r"movies\.csv: a line has more columns"):
+        read_ratings(tmp_path / "ratings.csv")
