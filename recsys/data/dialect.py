@@ -104,6 +104,10 @@ def require_encoding(content: IO[bytes], encoding: str, source: str) -> None:
         ) from error
 
 
+class NoRowsError(DataError):
+    """A file has a header, but no rows."""
+
+
 def detect_dialect(
     sample: bytes, encoding: str, form: TableFormat, options: ReadOptions, source: str
 ) -> Dialect:
@@ -139,7 +143,7 @@ def detect_dialect(
             raise DataError(f"{where}: there are blanks next to {separator!r}; remove them")
         has_quotes |= columns != tuple(header)
         if not rows and len(sample) < SAMPLE_BYTES:
-            raise DataError(f"{source}: there are no rows in it, only a header")
+            raise NoRowsError(f"{source}: there are no rows in it, only a header")
         if _have_width(rows, len(columns) + 1):
             raise DataError(
                 f"{where}: rows have {len(columns) + 1} columns, but the header has "

@@ -7,6 +7,7 @@ import io
 import re
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import IO, Final, Literal
 
@@ -21,6 +22,7 @@ from recsys.data.arrow import concat
 from recsys.data.detection import DetectedLayout
 from recsys.data.dialect import (
     SAMPLE_BYTES,
+    NoRowsError,
     detect_dialect,
     detect_encoding,
     is_number,
@@ -63,7 +65,18 @@ def read_files(detected: DetectedLayout, options: ReadOptions) -> RawTable:
     if detected.name == "parquet":
         return read_parquet(detected, options)
     reader = JsonFile if detected.name == "jsonl" else _TextFile
-    return concat([reader(detected, name, options).read() for name in detected.ratings])
+    tables, empty = [], []
+    for name in detected.ratings:
+        try:
+            tables.append(reader(detected, name, options).read())
+        except NoRowsError:
+            if len(detected.ratings) == 1:
+                raise
+            empty.append(SourceFile(detected.files.describe(name), 0, format="a header only"))
+    if not tables:
+        raise DataError(f"{detected.files.path}: there are no rows in its files, only headers")
+    table = concat(tables)
+    return replace(table, files=[*table.files, *empty])
 
 
 class _TextFile:

@@ -311,3 +311,18 @@ def test_a_line_of_the_catalogue_with_more_columns_is_refused(tmp_path):
     (tmp_path / "movies.csv").write_text("movieId,title,genres\n1,Heat, The (1995),Drama\n")
     with pytest.raises(DataError, match=r"movies\.csv: a line has more columns"):
         read_ratings(tmp_path / "ratings.csv")
+
+
+def test_a_part_with_only_a_header_has_no_rows(tmp_path):
+    header = "user_id,item_id\n"
+    for number, rows in enumerate(["1,10\n", "", "1,11\n"]):
+        (tmp_path / f"log-{number}.csv").write_text(header + rows)
+    reports = []
+    log = read_ratings(tmp_path, on_report=reports.append)
+    assert log.items.ids[log.item_index].tolist() == [10, 11]
+    files = [(group["format"], group["n_rows"]) for group in reports[0].profile.files]
+    assert files == [("CSV, UTF-8", 2), ("a header only", 0)]
+    for number in (0, 2):
+        (tmp_path / f"log-{number}.csv").write_text(header)
+    with pytest.raises(DataError, match="there are no rows in its files, only headers"):
+        read_ratings(tmp_path)
