@@ -189,8 +189,8 @@ def _pairs(text: str) -> dict[str, Any]:
     """Parse `NAME=VALUE,NAME=VALUE`."""
     pairs = {}
     for part in text.split(",") if text else []:
-        name, _, value = part.partition("=")
-        if not (name and value):
+        name, equals, value = part.partition("=")
+        if not (name and equals):
             raise ConfigError(f"{part!r} is not of the form NAME=VALUE")
         pairs[name] = value
     return pairs

@@ -27,8 +27,8 @@ class ReadOptions(Config):
     """Pattern of the files with ratings in a folder or archive, such as `20*/ratings.csv`."""
     columns: dict[str, str] | tuple[str, ...] = Field(default_factory=dict)
     """Names in the source of user_id, item_id, rating and timestamp, where they differ:
-    `{user_id = "visitor"}`. For files without a header, the names of all columns in order:
-    `["user_id", "item_id", "category", "timestamp"]`."""
+    `{user_id = "visitor"}`; `{rating = ""}` ignores the ratings. For files without a header, the
+    names of all columns in order: `["user_id", "item_id", "category", "timestamp"]`."""
     separator: str | None = None
     """Separator of the columns in text files."""
     encoding: str | None = None

@@ -152,7 +152,8 @@ def select_columns(available: Sequence[str], options: ReadOptions, source: str) 
     rest = ["" if name in mapping.values() else name for name in available]
     found = names.match(rest, [name for name in COLUMNS if name not in mapping])
     for name, source_name in mapping.items():
-        found[name] = [i for i, other in enumerate(available) if other == source_name]
+        if source_name:
+            found[name] = [i for i, other in enumerate(available) if other == source_name]
     for name, positions in found.items():
         several = [available[position] for position in positions]
         if len(several) > 1:
@@ -176,14 +177,15 @@ def select_columns(available: Sequence[str], options: ReadOptions, source: str) 
 
 
 def _check_mapping(mapping: Mapping[str, str], available: Sequence[str], source: str) -> None:
-    if len(set(mapping.values())) < len(mapping):
-        raise DataError(f"columns names a column twice: {_quoted(list(mapping.values()))}")
+    given = [name for name in mapping.values() if name]
+    if len(set(given)) < len(given):
+        raise DataError(f"columns names a column twice: {_quoted(given)}")
     if unknown := sorted(set(mapping) - set(COLUMNS)):
         raise DataError(
             f"columns has unknown keys {_quoted(unknown)}; the keys are {', '.join(COLUMNS)}"
         )
     for name, source_name in mapping.items():
-        if source_name not in available:
+        if source_name and source_name not in available:
             raise DataError(
                 f"{source}: no column {source_name!r} for {name} among {_quoted(available)}"
             )

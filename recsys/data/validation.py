@@ -114,9 +114,10 @@ def _rules(table: EncodedTable, scale: tuple[float, float] | None, now: int) -> 
         yield column, "missing_id", ~ids.rows_where(ids.is_id), "is not an id", REMEDY
     column, rating, times = names.RATING, table.rating, table.timestamp
     if rating is not None:
-        remedy = "remove the column to use rows without ratings"
+        remedy = 'set columns = {rating = ""} to use all rows without ratings'
         yield column, "missing_rating", np.isnan(rating), "is no rating", remedy
-        yield column, "bad_rating", np.isinf(rating), "is not a number", REMEDY
+        remedy = f"{REMEDY}, or {remedy}"
+        yield column, "bad_rating", np.isinf(rating), "is not a number", remedy
     if rating is not None and scale is not None:
         low, high = scale
         is_off = np.isfinite(rating) & ~((rating >= low) & (rating <= high))

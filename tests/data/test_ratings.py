@@ -59,7 +59,9 @@ def test_missing_ratings_are_declared():
     assert log.rating.tolist() == [4, 5, 3]
     assert report.quarantined["check"].tolist() == ["missing_rating"] * 2
     assert "row 1, column 'rating': -1.0 is no rating" in str(report)
-    with pytest.raises(DataError, match=r"no row is left: missing_rating: 2 .*remove the column"):
+    with pytest.raises(
+        DataError, match=r"no row is left: missing_rating: 2 .*to use all rows without ratings"
+    ):
         read([None, -1], {"missing_ratings": [-1]})
 
 

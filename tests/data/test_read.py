@@ -326,3 +326,13 @@ def test_a_part_with_only_a_header_has_no_rows(tmp_path):
         (tmp_path / f"log-{number}.csv").write_text(header)
     with pytest.raises(DataError, match="there are no rows in its files, only headers"):
         read_ratings(tmp_path)
+
+
+def test_ratings_can_be_ignored(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,rating\n1,10,like\n1,11,dislike\n")
+    with pytest.raises(DataError, match=re.escape('set columns = {rating = ""} to use all rows')):
+        read_ratings(path)
+    log = read_ratings(path, columns={"rating": ""})
+    assert log.rating is None
+    assert len(log) == 2
