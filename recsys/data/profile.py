@@ -67,7 +67,7 @@ class LogProfile:
         columns["not used"] = ", ".join(self.unused_columns) or "none"
         later = f"{_share(self.repeated_fraction)} a later row of the same user and item"
         use = "items may be recommended again" if self.repeats else "the latest is used"
-        columns["repeats"] = f"{later}; {use}"
+        columns["repeats"] = f"{later}; {use}" if self.repeated_fraction else later
         hint = "; if a column that is not used has them, map it with columns="
         hint = hint if self.unused_columns else ""
         ratings = {"none:": f"every row is positive{hint}"}

@@ -58,7 +58,7 @@ def test_the_page_shows_what_was_understood(log):
     assert page["Files"][0].startswith(f"{log}: 4 rows, CSV")
     assert page["Columns"][0] == "user_id ← userId, integers, 2 distinct"
     assert page["Columns"][3] == "timestamp ← timestamp, times"
-    repeats = "repeats no row has a later row of the same user and item; the latest is used"
+    repeats = "repeats no row has a later row of the same user and item"
     assert repeats in page["Columns"]
     assert f"4 {'█' * 32} 2 50.0%" in page["Ratings"]
     assert f"5 {'█' * 16} 1 25.0%" in page["Ratings"]
