@@ -79,16 +79,23 @@ class Split:
 
         Ratings that arrive late can turn a train row of an earlier run into a target. Such targets,
         and those before them in the history of their user, become train rows. Users and items are
-        matched by external ids.
+        matched by external ids. Of an item that a user repeats, the first rows are taken for those
+        that are in `earlier`, as many as it has.
         """
         log = self.interactions
         users = log.users.indices(earlier.users.ids)[earlier.user_index].astype(np.int64)
         items = log.items.indices(earlier.items.ids)[earlier.item_index]
         known = (users >= 0) & (items >= 0)
         trained_on = users[known] * log.n_items + items[known]
+        pairs = log.user_index.astype(np.int64) * log.n_items + log.item_index
+        # How many rows of the same pair come before each row, and how many `earlier` has.
+        order = np.argsort(pairs, kind="stable")
+        n_before = np.empty(len(log), dtype=np.int64)
+        n_before[order] = np.arange(len(log)) - np.searchsorted(pairs[order], pairs[order])
+        trained_on.sort()
+        start, stop = (np.searchsorted(trained_on, pairs, side) for side in ("left", "right"))
         targets = np.flatnonzero(self.assignment > TRAIN)
-        pairs = log.user_index[targets].astype(np.int64) * log.n_items + log.item_index[targets]
-        leaked = targets[np.isin(pairs, trained_on)]
+        leaked = targets[(n_before < stop - start)[targets]]
         last = np.full(log.n_users, -1, dtype=np.int64)
         last[log.user_index[leaked]] = leaked  # ascending, so the last one of each user wins
         assignment = self.assignment.copy()

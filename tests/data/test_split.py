@@ -296,3 +296,16 @@ def test_late_ratings_with_early_timestamps_shift_targets():
     fair = after.without_leakage(before.train)
     assert fair.targets("validation").tolist() == []
     assert fair.targets("test").tolist() == [18, 19]
+
+
+def test_a_repeat_of_what_a_model_was_trained_on_stays_a_target():
+    def split_of(items):
+        log = pd.DataFrame({"user_id": 1, "item_id": list(items), "timestamp": range(len(items))})
+        return leave_last_out(read_ratings(log, repeats="allow"))
+
+    earlier = split_of("abaab").train  # aba
+    later = split_of("abaabaab")
+    assert later.without_leakage(earlier).assignment.tolist() == later.assignment.tolist()
+    # The third a is in train, too, if the model was trained on four of them.
+    trained_on_all = split_of("aaaabc").train
+    assert (split_of("abaa").without_leakage(trained_on_all).assignment == 0).all()
