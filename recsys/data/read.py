@@ -104,14 +104,15 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
         repeats=repeats,
         missing_ratings=missing_ratings,
     )
-    quarantine = None if quarantine_path is None else QuarantineFile(Path(quarantine_path))
+    quarantine: QuarantineFile | None = None
     if isinstance(source, (str, PathLike)):
         detected = detect_layout(Path(source), options)
         quarantine = quarantine_file(Path(source), detected, quarantine_path)
         quarantine.check()
         validator = _open(Path(source), detected, options, checks)
     else:
-        if quarantine is not None:
+        if quarantine_path is not None:
+            quarantine = QuarantineFile(Path(quarantine_path))
             quarantine.check()
         validator = RowValidator(read_table(source, options), "the table", checks)
     # Validate single rows, sort the valid ones, and validate them together.

@@ -186,7 +186,9 @@ class RowValidator:
         Returns:
             The table with ids of these types, and which of its rows to use, [n], or None for all.
         """
-        if table.rating is not None and _TIMES_FROM < np.median(table.rating[:_SAMPLE]) < np.inf:
+        sample = np.empty(0) if table.rating is None else table.rating[:_SAMPLE]
+        sample = sample[np.isfinite(sample)]
+        if len(sample) and np.median(sample) > _TIMES_FROM:
             raise DataError(f"{self.source}: the ratings look like times; map them with columns=")
         self.scale = settle_scale(table.rating, self.checks.scale, self.usual_scale)
         now = math.ceil(time.time()) if self.checks.now is None else to_unix(self.checks.now)

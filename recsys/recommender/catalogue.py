@@ -113,15 +113,19 @@ class Catalogue:
 
     def indices(self, name: str, items: object) -> NDArray[np.int32]:
         """The indices of several items, [n]; `name` is the argument's name in error messages."""
-        if name.startswith("histor") and isinstance(items, set | frozenset):
-            kind = type(items).__name__
-            raise QueryError(f"{name} is a {kind}, which has no order: pass a list")
         values = item_list(name, items)
         if set(map(type, values)) <= {int, str}:
             index = self.items.indices(values)
             if not (index < 0).any():  # all of them are ids
                 return index
         return np.array([self.index_of(item) for item in values], dtype=np.int32)
+
+    def history_indices(self, history: object, name: str = "history") -> NDArray[np.int32]:
+        """`indices` for the items of a user, oldest first."""
+        if isinstance(history, set | frozenset):
+            kind = type(history).__name__
+            raise QueryError(f"{name} is a {kind}, which has no order: pass a list")
+        return self.indices(name, history)
 
     def parse_item(self, text: str) -> Item:
         """Convert text to an id or a title. Digits are an id if the catalogue has this id."""

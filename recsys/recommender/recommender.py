@@ -170,7 +170,7 @@ class Recommender:
             determines the order; it equals the probability unless weights change it, which by
             default they do only for histories of one item.
         """
-        index = self.catalogue.indices("history", history)
+        index = self.catalogue.history_indices(history)
         weights = diversity, popularity_weight, embedding_weight
         options = self._options(k, include, exclude, *weights, exclude_seen)
         return ranking_table(self.catalogue, self._next(index, options))
@@ -251,7 +251,7 @@ class Recommender:
         else:
             key, by_key = "row", dict(enumerate(histories))
         items = [
-            self.catalogue.indices(f"histories[{name!r}]", history)
+            self.catalogue.history_indices(history, f"histories[{name!r}]")
             for name, history in by_key.items()
         ]
         ranked = self.scorer.rank_batch(self.scorer.encode_batch(items), items, options)
@@ -282,7 +282,7 @@ class Recommender:
             sequence, `item_id`, `title`, `score`, the probability of the item given those before
             it, and `probability`, that of the whole sequence.
         """
-        index = self.catalogue.indices("history", history)
+        index = self.catalogue.history_indices(history)
         length = positive_int("length", length)
         beam_width = positive_int("beam_width", beam_width, "sequence")
         allowed = self._options(1, include, exclude).allowed
@@ -306,7 +306,7 @@ class Recommender:
             users with a positive interaction with both (missing if the bundle does not have it),
             and `sentence`, all contributions in words.
         """
-        index = self.catalogue.indices("history", history)
+        index = self.catalogue.history_indices(history)
         n_contributions = positive_int("k", k, "contribution")
         if not len(index):
             raise QueryError("history is empty: there is nothing to explain with")
@@ -323,7 +323,7 @@ class Recommender:
         Args:
             history: Items of the user so far, oldest first.
         """
-        index = self.catalogue.indices("history", history)
+        index = self.catalogue.history_indices(history)
         return Session(self.catalogue, self.scorer, self.state_cache, index)
 
     def index_of(self, item: Item) -> int:

@@ -283,7 +283,7 @@ def test_a_time_is_preferred_to_a_date(tmp_path):
     [
         ("user_id, item_id\n1, 10\n2, 20\n", "line 1: there are blanks next to ','; remove them"),
         (
-            "user_id,item_id,rating,timestamp\n7,10,1593865815,4\n7,20,1593865814,5\n",
+            "user_id,item_id,rating,timestamp\n7,10,1593865815,4\n7,20,1593865814,5\n7,30,,6\n",
             "the ratings look like times; map them with columns=",
         ),
         ("user_id,user_id,item_id\n1,1,2\n", "'user_id', 'user_id'; drop the others"),
