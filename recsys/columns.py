@@ -8,6 +8,7 @@ USER_ID: Final = "user_id"
 ITEM_ID: Final = "item_id"
 RATING: Final = "rating"
 TIMESTAMP: Final = "timestamp"
+EVENT: Final = "event"
 TITLE: Final = "title"
 GENRES: Final = "genres"
 RANK: Final = "rank"
@@ -63,6 +64,18 @@ _ALIASES: Final[dict[str, tuple[str, ...]]] = {
             "transactiondate invoicedate tdat created datecreated day ds dt"
         ),
         "updatedat dateupdated",
+    ),
+    EVENT: (
+        "event",
+        "eventtype",
+        "eventname",
+        "behaviortype behaviourtype",
+        "behavior behaviour",
+        "interactiontype",
+        "actiontype",
+        "action",
+        "kind",
+        "type",
     ),
     TITLE: (
         "title",

@@ -87,6 +87,12 @@ def check(
     missing_ratings: Annotated[
         list[float] | None, typer.Option(help="A number that stands for no rating: -1.")
     ] = None,
+    events: Annotated[
+        list[str] | None, typer.Option(help="Weights of kinds of events: view=0.1,purchase=1.")
+    ] = None,
+    sequence_events: Annotated[
+        list[str] | None, typer.Option(help="A kind of events that forms the histories: view.")
+    ] = None,
     scale: Annotated[
         tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="The range of ratings.")
     ] = None,
@@ -121,6 +127,8 @@ def check(
     if columns:
         names = ",".join(columns)
         settings["columns"] = _pairs(names) if "=" in names else names.split(",")
+    if events:
+        settings["events"] = _pairs(",".join(events))
     policies = _pairs(",".join(checks or ()))
     if scale:
         policies["scale"] = scale

@@ -55,6 +55,10 @@ class Interactions:
     repeats: bool = False
     """Whether a user may have an item more than once. Models then may recommend what is in a
     history, and evaluation ranks it."""
+    weight: NDArray[np.float32] | None = None
+    """How much each row counts for the co-occurrences, [n]; None if all count 1."""
+    in_sequence: NDArray[np.bool_] | None = None
+    """Which rows form the histories, [n]; None if all do."""
 
     def __post_init__(self) -> None:
         _check_rows(self)
@@ -97,6 +101,13 @@ class Interactions:
             raise DataError(f"{operation} needs timestamps: the data has no column 'timestamp'")
         return self.timestamp
 
+    def sequence(self) -> Interactions:
+        """The rows that form the histories, without weights; of a log without events, all."""
+        if self.weight is None and self.in_sequence is None:
+            return self
+        rows = self if self.in_sequence is None else self.filter(self.in_sequence)
+        return replace(rows, weight=None, in_sequence=None)
+
     def filter(self, mask: NDArray[np.bool_]) -> Interactions:
         """Select the rows where `mask` ([n]) is true; vocabularies and catalogue do not change."""
         lengths = np.bincount(self.user_index[mask], minlength=self.n_users)
@@ -107,6 +118,8 @@ class Interactions:
             rating=None if self.rating is None else self.rating[mask],
             timestamp=None if self.timestamp is None else self.timestamp[mask],
             user_offsets=lengths_to_offsets(lengths),
+            weight=None if self.weight is None else self.weight[mask],
+            in_sequence=None if self.in_sequence is None else self.in_sequence[mask],
         )
 
     def compact(self) -> Interactions:
@@ -136,7 +149,7 @@ class Interactions:
 
     @cached_property
     def digest(self) -> str:
-        """Hex SHA-256 of ids, order, ratings, timestamps and `repeats`."""
+        """Hex SHA-256 of ids, order, ratings, timestamps, `repeats` and the roles of events."""
         sha = hashlib.sha256()
         for array in (self.user_index, self.item_index, self.rating, self.timestamp):
             sha.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
@@ -144,6 +157,9 @@ class Interactions:
             sha.update(repr(vocabulary.ids.tolist()).encode())
         if self.repeats:
             sha.update(b"repeats")
+        for name in ("weight", "in_sequence"):
+            if (array := getattr(self, name)) is not None:
+                sha.update(name.encode() + array.tobytes())
         return sha.hexdigest()
 
 
@@ -152,7 +168,7 @@ def _check_rows(log: Interactions) -> None:
     n, item, time, offsets = len(log), log.item_index, log.timestamp, log.user_offsets
     lengths = np.diff(offsets)
     fits = len(lengths) == log.n_users and offsets[0] == 0 and offsets[-1] == n
-    columns = (log.user_index, log.rating, time)
+    columns = (log.user_index, log.rating, time, log.weight, log.in_sequence)
     differs = [column is not None and len(column) != n for column in columns]
     if not fits or any(differs) or (lengths < 0).any():
         raise DataError(f"interactions: the columns or user_offsets do not fit {n:,} items")
@@ -167,6 +183,9 @@ def _check_rows(log: Interactions) -> None:
         is_unsorted = (time[1:] < time[:-1]) & (user[1:] == user[:-1])
         tests.append((time == np.iinfo(np.int64).min, "the timestamp was not parsed"))
         tests.append((is_unsorted, "the next row of the user is earlier"))
+    if log.weight is not None:
+        is_weight = np.isfinite(log.weight) & (log.weight >= 0)
+        tests.append((~is_weight, "the weight is not a finite number of 0 or more"))
     for mask, message in tests:
         if mask.any():
             raise DataError(f"interactions, row {mask.argmax():,}: {message}")
@@ -183,7 +202,7 @@ def save_interactions(interactions: Interactions, folder: Path) -> Path:
     The folder holds `manifest.json` (size and SHA-256 of every file), `events.npz` (the arrays),
     `users.parquet` (user ids in index order) and `catalogue.parquet` (items in index order).
     """
-    names = "user_index", "item_index", "rating", "timestamp"
+    names = "user_index", "item_index", "rating", "timestamp", "weight", "in_sequence"
     arrays = {n: array for n in names if (array := getattr(interactions, n)) is not None}
     with atomic_folder(folder) as tmp_path:
         write_arrays(tmp_path / "events.npz", **arrays)
@@ -225,6 +244,8 @@ def load_interactions(folder: Path) -> Interactions:
         catalogue=catalogue,
         scale=None if scale is None else (scale[0], scale[1]),
         repeats=manifest.get("repeats", False),
+        weight=events.get("weight"),
+        in_sequence=events.get("in_sequence"),
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from recsys.columns import normalize
 from recsys.config import Config, format_validation_error
 from recsys.errors import ConfigError
 
@@ -14,6 +15,18 @@ TimeUnit = Literal["ns", "us", "ms", "s", "min", "h", "D", "excel"]
 
 Repeats = Literal["auto", "allow", "exclude"]
 """Whether a user may have an item more than once; `auto` decides by the data."""
+
+WEIGHT_DECIMALS: Final = 4
+"""Decimals that the weight of an event may have, so that weighted counts are exact."""
+
+
+def _check_weight(weight: float) -> float:
+    if round(weight, WEIGHT_DECIMALS) != weight:
+        raise ValueError(f"{weight:g} has more than {WEIGHT_DECIMALS} decimals: round it")
+    return weight
+
+
+EventWeight = Annotated[float, Field(ge=0, le=1000), AfterValidator(_check_weight)]
 
 TIME_UNITS: Final[tuple[TimeUnit, ...]] = get_args(TimeUnit)
 
@@ -45,6 +58,19 @@ class ReadOptions(Config):
     tenth of the rows or more repeat an earlier one."""
     missing_ratings: tuple[float, ...] = ()
     """Numbers that stand for a missing rating, such as `[-1]`."""
+    events: dict[str, EventWeight] = Field(default_factory=dict)
+    """How much each kind of event counts for the co-occurrences, such as
+    `{view = 0.1, cart = 0.5, purchase = 1}`; 0 does not count. Usual words are known."""
+    sequence_events: tuple[str, ...] = ()
+    """The kinds of events that form the histories; by default views if there are any, else all
+    that count."""
+
+    @model_validator(mode="after")
+    def _check_events(self) -> Self:
+        for kinds in (self.events, self.sequence_events):
+            if len({*map(normalize, kinds)}) < len(kinds):
+                raise ValueError(f"{', '.join(kinds)}: two are equal but for case and punctuation")
+        return self
 
     @model_validator(mode="after")
     def _check_time(self) -> Self:

@@ -40,6 +40,8 @@ def read_ratings(
     time_format: str | None = None,
     repeats: Repeats = "auto",
     missing_ratings: Sequence[float] = (),
+    events: Mapping[str, float] | None = None,
+    sequence_events: Sequence[str] = (),
     checks: Checks = Checks(),
     quarantine_path: str | Path | None = None,
     on_report: ReportCallback = warn_on_report,
@@ -56,8 +58,8 @@ def read_ratings(
             recognised by name, with `movies.csv`, `movies.dat` or `u.item` next to them; so are
             `.csv`, `.tsv`, `.jsonl` and `.parquet`, `.txt` with one `user item` pair per line, and
             folders of part files of one kind, with or without Hive partitions.
-        columns: Names in the source of the columns `user_id`, `item_id`, `rating` and
-            `timestamp`, such as `{"user_id": "visitor"}`. Names of common data sets are recognised.
+        columns: Names in the source of the columns `user_id`, `item_id`, `rating`, `timestamp`
+            and `event`, such as `{"user_id": "visitor"}`. Names of common data sets are recognised.
             Rating and timestamp are optional; without timestamps, rows must be in chronological
             order. For files without a header, the names of all columns in order.
         layout: A key of `recsys.data.layouts.LAYOUTS`, if file names do not determine it.
@@ -71,6 +73,10 @@ def read_ratings(
             the latest of each user and item; `auto` allows it in data without ratings in which a
             tenth of the rows or more are repeats.
         missing_ratings: Numbers that stand for a missing rating, such as `[-1]`.
+        events: How much each kind of event counts for the co-occurrences, such as
+            `{"view": 0.1, "cart": 0.5, "purchase": 1}`; usual words are known.
+        sequence_events: The kinds of events that form the histories; by default views if there
+            are any, else all that count.
         checks: Policies for invalid rows.
         quarantine_path: Parquet file for the rows left out; by default
             `<name>.quarantine.parquet` next to the source. Rows of a table are only in the
@@ -103,6 +109,8 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
         time_format=time_format,
         repeats=repeats,
         missing_ratings=missing_ratings,
+        events={} if events is None else events,
+        sequence_events=sequence_events,
     )
     quarantine: QuarantineFile | None = None
     if isinstance(source, (str, PathLike)):
