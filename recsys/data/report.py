@@ -85,7 +85,8 @@ class ReadReport:
     @cached_property
     def quarantined(self) -> pd.DataFrame:
         """`quarantined_table` for pandas, converted when it is first needed."""
-        frame: pd.DataFrame = self.quarantined_table.to_pandas()
+        # Not as floats, which would round long ids.
+        frame: pd.DataFrame = self.quarantined_table.to_pandas(integer_object_nulls=True)
         return frame
 
     @cached_property

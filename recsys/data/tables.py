@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -78,15 +77,17 @@ class RawTable:
         return f"{location}, column {column!r}: {'(empty)' if value is None else repr(value)}"
 
     def rows(self, positions: NDArray[np.int64]) -> pa.Table:
-        """The rows at some ascending positions: `file`, `line` and the values as text."""
+        """The rows at some ascending positions: `file`, `line` and their values."""
         files, lines = self._locate(positions)
         mask = np.zeros(self.n_rows, dtype=np.bool_)
         mask[positions] = True
         paths = pa.array([file.name for file in self.files], pa.string())
         columns = {"file": pa.DictionaryArray.from_arrays(files, paths), "line": lines}
-        with ThreadPoolExecutor() as pool:
-            text = pool.map(lambda name: to_text(self.columns[name].filter(mask)), self.columns)
-            return pa.table({**columns, **dict(zip(self.columns, text, strict=True))})
+        for name, column in self.columns.items():
+            rows = column.filter(mask)
+            # A dictionary would also have the values of the other rows.
+            columns[name] = to_text(rows) if pa.types.is_dictionary(rows.type) else rows
+        return pa.table(columns)
 
     def _locate(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Index in `files` and line number of the rows at some ascending positions."""

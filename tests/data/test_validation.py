@@ -3,6 +3,7 @@
 import gzip
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,13 +79,13 @@ def test_an_invalid_row_is_quarantined(tmp_path, row, check, message, name):
     assert message in finding.first
     assert f"{path}, line 5" in finding.first
     assert report.quarantine_path == tmp_path / f"{name}.quarantine.parquet"
-    written_rows = pd.read_parquet(report.quarantine_path)
-    in_report = report.quarantined[written_rows.columns.tolist()]
-    pd.testing.assert_frame_equal(written_rows, in_report, check_dtype=False)
-    assert written_rows[["file", "line", "check"]].to_numpy().tolist() == [[str(path), 5, check]]
+    (written_row,) = pq.read_table(report.quarantine_path).to_pylist()
+    assert str(report.quarantined_table.to_pylist()) == str([written_row])
+    assert [written_row[name] for name in ("file", "line", "check")] == [str(path), 5, check]
     if check != "malformed_row":
-        user = row.split(",", maxsplit=1)[0]
-        assert written_rows["user_id"].fillna("").item() == user
+        user, *_ = row.split(",")
+        written_user = written_row["user_id"]
+        assert ("" if written_user is None else str(written_user)) == user
 
 
 @pytest.mark.parametrize(("row", "check", "message"), BAD_ROWS, ids=[row for row, _, _ in BAD_ROWS])
