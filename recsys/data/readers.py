@@ -8,7 +8,7 @@ import re
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import IO, Final, Literal
 
 import numpy as np
@@ -88,8 +88,8 @@ class _TextFile:
         self.partitions = partition_values(name)
         self.form = LAYOUTS[detected.name].ratings
         self.options = options
-        self.has_blank_lines = True
-        """Whether there may be some after the header."""
+        self.gaps: NDArray[np.int64] = np.array([], dtype=np.int64)
+        """Numbers of the lines after the header that are blank or malformed."""
         self.lines: array[int] | None = None
         """Numbers of the lines at which rows begin, if they were read one by one."""
         self.malformed: list[tuple[int, str, str]] = []
@@ -133,7 +133,10 @@ class _TextFile:
         return RawTable(columns, [file], source_names, has_types=False, unused=unused)
 
     def _parse_with_arrow(self, selected: Mapping[str, int], sample: bytes) -> pa.Table | None:
-        """Parse with the fastest types that fit; None if it takes more than splitting lines."""
+        """Parse with the fastest types that fit; None if it takes more than splitting lines.
+
+        Lines with another number of columns are skipped.
+        """
         types = {known: kinds[0] for known, kinds in _TYPES.items()}
         sources: list[_Open] = [self._open]
         if len(sample) == SAMPLE_BYTES and not self.dialect.encoding.startswith("utf-16"):
@@ -162,6 +165,12 @@ class _TextFile:
         column_names = [f"#{position}" for position in range(len(self.dialect.names))]
         for known, position in selected.items():
             column_names[position] = known
+        skipped: dict[str, int] = {}
+
+        def skip(row: pyarrow.csv.InvalidRow) -> str:  # called by any thread
+            skipped[row.text] = row.actual_columns
+            return "skip"
+
         with open_content() as content:
             scanner = Scanner(content, self.dialect)
             table = pyarrow.csv.read_csv(
@@ -174,6 +183,7 @@ class _TextFile:
                 pyarrow.csv.ParseOptions(
                     delimiter=self.dialect.delimiter,
                     quote_char='"' if self.dialect.has_quotes else False,
+                    invalid_row_handler=skip,
                 ),
                 pyarrow.csv.ConvertOptions(
                     column_types=types,
@@ -185,8 +195,8 @@ class _TextFile:
         if scanner.has_padding and {types[names.USER_ID], types[names.ITEM_ID]} != {pa.string()}:
             types |= dict.fromkeys((names.USER_ID, names.ITEM_ID), pa.string())
             return self._parse_as(selected, types, open_content)
-        n_lines = self.dialect.header_line + len(table)
-        self.has_blank_lines = scanner.n_lines != n_lines or scanner.has_lone_returns
+        if scanner.n_lines != self.dialect.header_line + len(table):
+            self._find_gaps(skipped, open_content)
         return table
 
     def _parse_lines(self, selected: Mapping[str, int]) -> pa.Table:
@@ -202,7 +212,7 @@ class _TextFile:
         reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
         columns: dict[str, list[str | None]] = {known: [] for known in selected}
         tables = []
-        self.lines = array("q")
+        self.malformed, self.lines = [], array("q")
         start = 1
         try:
             for fields in reader:
@@ -217,9 +227,7 @@ class _TextFile:
                     if len(self.lines) % (1 << 16) == 0:
                         tables.append(_take(columns))
                 elif fields:
-                    text = self.dialect.separator.join(fields)
-                    reason = f"has {len(fields)} columns instead of {n_columns}"
-                    self.malformed.append((start, text, reason))
+                    self._add_malformed(start, self.dialect.separator.join(fields), len(fields))
                 start = reader.line_num + 1
         except csv.Error as error:
             raise DataError(
@@ -265,14 +273,33 @@ class _TextFile:
         """Line numbers, from one, of the rows at some positions."""
         if self.lines is not None:
             return np.array(self.lines, dtype=np.int64)[positions]
-        return skip_gaps(self._blank_lines, positions + self.dialect.header_line + 1)
+        return skip_gaps(self.gaps, positions + self.dialect.header_line + 1)
 
-    @cached_property
-    def _blank_lines(self) -> NDArray[np.int64]:
-        """Numbers of the blank lines after the header; only found when a message needs them."""
-        lines = enumerate(self._lines(), 1) if self.has_blank_lines else ()
-        blank = [n for n, line in lines if n > self.dialect.header_line and not line.strip("\r\n")]
-        return np.array(blank, dtype=np.int64)
+    def _find_gaps(self, skipped: Mapping[str, int], open_content: _Open) -> None:
+        """Number the lines without a row: blank ones, and those with the texts that were skipped.
+
+        Arrow's threads do not know the numbers, and to look at each line takes much longer.
+        """
+        columns_of = {text.encode(): n_columns for text, n_columns in skipped.items()} | {b"": 0}
+        gaps, first = [], 1
+        self.malformed = []
+        with open_content() as content:
+            scanner = Scanner(content, self.dialect)
+            while block := scanner.read_lines(1 << 20):
+                lines = block.splitlines()
+                if not columns_of.keys().isdisjoint(lines):
+                    gaps += [(i, line) for i, line in enumerate(lines, first) if line in columns_of]
+                first += len(lines)
+        gaps = [(i, line) for i, line in gaps if i > self.dialect.header_line]
+        self.gaps = np.array([i for i, _ in gaps], dtype=np.int64)
+        for i, line in gaps:
+            if line:
+                text = line.decode().replace(self.dialect.delimiter, self.dialect.separator)
+                self._add_malformed(i, text, columns_of[line])
+
+    def _add_malformed(self, number: int, text: str, n_columns: int) -> None:
+        reason = f"has {n_columns} columns instead of {len(self.dialect.names)}"
+        self.malformed.append((number, text, reason))
 
 
 def _take(columns: Mapping[str, list[str | None]]) -> pa.Table:

@@ -35,18 +35,20 @@ class Scanner(io.RawIOBase):
         self._has_quotes = dialect.has_quotes
         self.has_padding = False
         self.n_lines = 0
-        self.has_lone_returns = False
-        """Whether carriage returns end lines, which are not counted."""
 
     def readable(self) -> bool:  # noqa: D102
         return True
 
     def read(self, size: int = -1) -> bytes:  # noqa: D102
-        from recsys.data.encoding import contains_padding  # numba is slow to import
-
         # Whole lines, unless these are huge. A character has up to four bytes.
         size = max(size // 8, 1) if isinstance(self._content, io.TextIOWrapper) else size // 2
-        raw = self._content.read(size) + self._content.readline(size)  # type: ignore[operator]
+        return self.read_lines(size, size)
+
+    def read_lines(self, size: int, limit: int = -1) -> bytes:
+        """Read a number of bytes or characters, and at most `limit` more to the end of a line."""
+        from recsys.data.encoding import contains_padding  # numba is slow to import
+
+        raw = self._content.read(size) + self._content.readline(limit)  # type: ignore[operator]
         block: bytes = raw.encode() if isinstance(raw, str) else raw
         if self.n_lines == 0:
             block = block.removeprefix(codecs.BOM_UTF8)
@@ -57,7 +59,7 @@ class Scanner(io.RawIOBase):
             self._require_certain_quotes(block)
         self.n_lines += block.count(b"\n") + (block[-1:] not in (b"\n", b""))
         if b"\r" in block:
-            self.has_lone_returns |= block.count(b"\r") != block.count(b"\r\n")
+            self.n_lines += block.count(b"\r") - block.count(b"\r\n")
         for part in (b"\n" + block[:2], block, block[-2:] + b"\n"):
             padded = contains_padding(np.frombuffer(part, np.uint8), ord(delimiter))
             self.has_padding |= padded

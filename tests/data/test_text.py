@@ -209,6 +209,50 @@ def test_rows_of_another_width_are_malformed(read):
     assert [line for line, _, _ in table.files[0].malformed] == [3, 5]
 
 
+LINES = {"": None, "7": 1, "1;2": 1, "4,5,6": 3, '"4","5,6",x': 3, ",,": 3, "\0": 1, "é": 1}
+"""Lines that are no rows of two columns, and how many columns these have."""
+
+
+@given(
+    blank=st.integers(0, 2),
+    drawn=st.lists(st.sampled_from([*LINES]), min_size=1, max_size=12),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    separator=st.sampled_from([",", "::"]),
+)
+def test_malformed_and_blank_lines_are_numbered(
+    blank, drawn, end, encoding, separator, tmp_path_factory
+):
+    lines = [""] * blank + ["user_id,item_id"]
+    for line in drawn:
+        lines += ["1,2", line, '3,"4"' if separator == "," else "3,4"]
+    lines = [line.replace(",", separator) for line in lines if separator == "," or '"' not in line]
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    path.write_bytes(end.join(lines).encode(encoding))
+    values, table = raw(path)
+    wrong = {line.replace(",", separator): n for line, n in LINES.items()}
+    numbered = [*enumerate(lines, start=1)][blank + 1 :]
+    assert table.files[0].malformed == [
+        (number, line, f"has {wrong[line]} columns instead of 2")
+        for number, line in numbered
+        if wrong.get(line)
+    ]
+    rows = [number for number, line in numbered if line not in wrong]
+    assert values["user_id"] == ["1", "3"] * len(drawn)
+    assert table.files[0].lines_of(np.arange(len(rows))).tolist() == rows
+
+
+def test_lines_are_numbered_over_many_blocks(read):
+    lines = ["user_id,item_id"] + ["1,2"] * 2_000_000
+    wrong = {17: "1", 500_000: "2;3", 1_500_000: "1", 1_999_999: "4,5,6"}
+    for number, text in wrong.items():
+        lines[number - 1] = text
+    _, table = read("log.csv", "\n".join(lines))
+    assert {line: text for line, text, _ in table.files[0].malformed} == wrong
+    positions = np.array([0, 15, 16, len(lines) - 6])
+    assert table.files[0].lines_of(positions).tolist() == [2, 18, 19, len(lines)]
+
+
 def test_columns_without_a_header_are_named_in_order(read):
     names = ("user_id", "item_id", "_", "behavior", "timestamp")
     values, table = read("UserBehavior.csv", "1,22,3,pv,15\n1,23,3,pv,16\n", columns=names)
