@@ -153,40 +153,75 @@ def check(
 @app.command()
 def synth(
     folder: Annotated[Path, typer.Argument(help="The folder to create.", metavar="OUT_FOLDER")],
+    kind: Annotated[
+        Literal["films", "music", "shop"],
+        typer.Option(help="Ratings of films; plays of music; or events of a shop."),
+    ] = "films",
     users: Annotated[int, typer.Option(help="The number of users.")] = 1_000,
-    items: Annotated[int, typer.Option(help="The number of films.")] = 600,
-    events_per_user: Annotated[int, typer.Option(help="The mean number of ratings per user.")] = 60,
-    seed: Annotated[int, typer.Option(help="The same seed generates the same ratings.")] = 0,
+    items: Annotated[int, typer.Option(help="The number of items.")] = 600,
+    events_per_user: Annotated[
+        int | None,
+        typer.Option(help="The mean number of ratings (by default 60), plays (80) or views (12)."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed generates the same log.")] = 0,
     format_: Annotated[
         Literal["csv", "parquet"],
-        typer.Option("--format", help="The file format; csv has the layout of MovieLens."),
+        typer.Option("--format", help="The file format; csv of films has the layout of MovieLens."),
     ] = "csv",
 ) -> None:
-    """Generate film ratings of any size, with user tastes, film series and viewing sessions."""
-    from recsys.callbacks import History, compose
-    from recsys.console import progress_bar
-    from recsys.data.synthetic import SyntheticConfig, write_parquet, write_sample
+    """Generate a log: films, music or a shop.
 
+    Films: ratings of any number, with user tastes, film series and viewing sessions.
+    Music: plays, mostly of tracks that the user played lately or often, else along an album.
+    Shop: short sessions of views within a category, some with carts and purchases.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(f"{folder} already exists: choose a new folder")
+    settings: dict[str, Any] = {"n_users": users, "n_items": items, "seed": seed}
+    if events_per_user is not None:
+        settings["mean_events"] = events_per_user
     try:
-        config = SyntheticConfig(
-            n_users=users, n_items=items, mean_events=events_per_user, seed=seed
-        )
+        if kind == "films":
+            text = _write_films(folder, settings, format_)
+        else:
+            text = _write_log(folder, {"kind": kind, **settings}, format_)
     except ValidationError as error:
         message = format_validation_error(error)
         for field, option in _SYNTH_OPTIONS.items():
             message = message.replace(field, option)
         raise ConfigError(message) from None
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConfigError(f"{folder} already exists: choose a new folder")
-    write = write_parquet if format_ == "parquet" else write_sample
-    history = History()
-    try:
-        with progress_bar("generating", config.n_blocks, "ratings", print_line=None) as on_block:
-            write(folder.absolute(), config, compose(on_block, history))
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written: {error}") from error
+    print(f"{text}: {folder}")
+
+
+def _write_films(folder: Path, settings: dict[str, Any], file_format: str) -> str:
+    from recsys.callbacks import History, compose
+    from recsys.console import progress_bar
+    from recsys.data.synthetic import SyntheticConfig, write_parquet, write_sample
+
+    config, history = SyntheticConfig(**settings), History()
+    write = write_parquet if file_format == "parquet" else write_sample
+    with progress_bar("generating", config.n_blocks, "ratings", print_line=None) as on_block:
+        write(folder.absolute(), config, compose(on_block, history))
     n_ratings = int(history.series("ratings")[-1])
-    print(f"{n_ratings:,} ratings by {users:,} users of {items:,} films: {folder}")
+    return f"{n_ratings:,} ratings by {config.n_users:,} users of {config.n_items:,} films"
+
+
+def _write_log(folder: Path, settings: dict[str, Any], file_format: str) -> str:
+    from recsys.data.synthetic_logs import LogConfig, write_log
+
+    config = LogConfig(**settings)
+    log = write_log(folder.absolute(), config, f".{file_format}")
+    size = f"by {config.n_users:,} users of {config.n_items:,}"
+    if config.kind == "shop":
+        counts = log["event"].value_counts()
+        parts = ", ".join(
+            f"{counts.get(kind, 0):,} {kind}s" for kind in ("view", "cart", "purchase")
+        )
+        return f"{parts} in {log['session_id'].nunique():,} sessions {size} products"
+    repeated = log.duplicated(["user_id", "item_id"]).mean()
+    return f"{len(log):,} plays {size} tracks, {repeated:.0%} of them repeats"
 
 
 def _print_json(content: dict[str, Any]) -> None:

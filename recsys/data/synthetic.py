@@ -49,8 +49,6 @@ _NUMERALS: Final = ("", " II", " III", " IV", " V")
 
 _BLOCK_RATINGS: Final = 500_000  # about 100 MB of memory per block
 _CATALOGUE_STREAM, _USERS_STREAM = 0, 1  # independent streams of random numbers
-_MIN_TASTE: Final = 1e-3  # added to each taste
-_SORT_ENTRIES: Final = 1_000_000  # weights in memory when the whole catalogue is sorted
 _START: Final = 1_420_070_400  # 2015-01-01, after the last release
 _YEAR, _DAY, _MINUTE = 31_536_000, 86_400, 60
 _ACTIVITY_SPREAD: Final = 0.7  # of log activity: a tenth of the users give a quarter of the ratings
@@ -67,20 +65,13 @@ class SyntheticConfig(Config):
     """Approximate mean number of ratings per user, at most half the movies."""
     n_tastes: int = Field(default=6, ge=1, le=len(GENRES))
     """Number of groups of movies that appeal to the same users, each with its own genre."""
-    taste_concentration: float = Field(default=0.6, gt=0)
-    """Concentration of the Dirichlet distribution of tastes; small values give few tastes each."""
-    popularity_exponent: float = Field(default=1.0, ge=0)
-    """The appeal of the title of rank r is r to the power of minus this."""
     series_fraction: float = Field(default=0.25, ge=0, le=1)
     """Fraction of titles that are series of two to five movies."""
     sequel_probability: float = Field(default=0.75, ge=0, lt=1)
     """Probability of going on to the next movie of a series."""
-    titles_per_session: int = Field(default=3, ge=1)
-    """Number of titles watched in a row before a break of days."""
     planted_pairs: int = Field(default=0, ge=0)
-    """Number of pairs of popular movies that the same users watch in a row and rate alike, so that
-    each is the nearest neighbour of the other given about ten users; at most one pair per ten
-    movies. Their titles do not reveal them."""
+    """Number of pairs of popular movies that the same users watch in a row and rate alike: nearest
+    neighbours given about ten users. At most one pair per ten movies; titles do not reveal them."""
     seed: int = Field(default=0, ge=0)
     """Equal seeds give equal ratings."""
 
@@ -111,9 +102,8 @@ def synthesise_ratings(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Generate ratings and movies in memory.
 
-    Returns:
-        Ratings (user_id, item_id, rating from 0.5 to 5 in half steps, timestamp in seconds),
-        sorted by user and time, and movies (item_id, title, genres separated by `|`).
+    Returns ratings (user_id, item_id, rating from 0.5 to 5 in half steps, timestamp in seconds),
+    sorted by user and time, and movies (item_id, title, genres separated by `|`).
     """
     titles, movies = generate_movies(config)
     return pd.concat(_blocks(titles, config, no_op), ignore_index=True), movies
@@ -124,29 +114,25 @@ def write_sample(
 ) -> Path:
     """Write synthetic ratings as MovieLens does: ratings.csv and movies.csv.
 
-    The folder is written atomically; an existing one is replaced. `on_block` is called after each
-    block of users with the number of `ratings` so far.
+    The folder is written atomically. `on_block` is called after each block of users with the number
+    of `ratings` so far.
     """
     titles, movies = generate_movies(config)
     names = {ours: name for name, ours in columns.MOVIELENS.items()}
     with atomic_folder(folder) as tmp_path:
         movies.rename(columns=names).to_csv(tmp_path / "movies.csv", index=False)
-        with (tmp_path / "ratings.csv").open("w", encoding="utf-8", newline="") as file:
-            for block, ratings in enumerate(_blocks(titles, config, on_block)):
-                ratings.rename(columns=names).to_csv(file, index=False, header=block == 0)
+        for block, ratings in enumerate(_blocks(titles, config, on_block)):
+            path, table = tmp_path / "ratings.csv", ratings.rename(columns=names)
+            table.to_csv(path, mode="a", index=False, header=block == 0)
     return folder
 
 
 def write_parquet(
     folder: Path, config: SyntheticConfig = SyntheticConfig(), on_block: EpochCallback = no_op
 ) -> Path:
-    """Write ratings.parquet and movies.csv with bounded memory; see `write_sample`.
-
-    Ratings are sorted by user and time, with a row group per block of users.
-    """
+    """Write ratings.parquet, a row group per block of users, and movies.csv; see `write_sample`."""
     titles, movies = generate_movies(config)
-    types = pa.int64(), pa.int64(), pa.float64(), pa.int64()
-    schema = pa.schema(zip(COLUMNS, types, strict=True))
+    schema = pa.schema(zip(COLUMNS, ("int64", "int64", "float64", "int64"), strict=True))
     with atomic_folder(folder) as tmp_path:
         movies.to_csv(tmp_path / "movies.csv", index=False)
         with pq.ParquetWriter(tmp_path / "ratings.parquet", schema, compression="zstd") as writer:
@@ -180,7 +166,7 @@ class Titles(NamedTuple):
     n_movies: _Ints  # [T]
     first_item: _Ints  # [T] index of the first movie; the others follow
     taste: _Ints  # [T]
-    log_appeal: _Floats  # [T]
+    log_appeal: _Floats  # [T] of rank r by popularity: −log r
     quality: _Floats  # [T]
     n_pairs: int
     item_ids: _Ints  # [N] shuffled, so that ids are independent of taste, order and popularity
@@ -200,15 +186,10 @@ def _generate_titles(config: SyntheticConfig, rng: Generator) -> Titles:
     rank[n_pairs:] = rng.permutation(rank[n_pairs:])
     quality = rng.normal(0.0, 0.3, n_titles)
     quality[:n_pairs] = 0.6  # most users who watch a planted pair rate it highly
-    return Titles(
-        n_movies=n_movies,
-        first_item=n_movies.cumsum() - n_movies,
-        taste=rng.permutation(np.arange(n_titles) % config.n_tastes),
-        log_appeal=-config.popularity_exponent * np.log(rank + 1.0),
-        quality=quality,
-        n_pairs=n_pairs,
-        item_ids=rng.permutation(config.n_items) + 1,
-    )
+    taste = rng.permutation(np.arange(n_titles) % config.n_tastes)
+    first_item, log_appeal = n_movies.cumsum() - n_movies, -np.log(rank + 1.0)
+    item_ids = rng.permutation(config.n_items) + 1
+    return Titles(n_movies, first_item, taste, log_appeal, quality, n_pairs, item_ids)
 
 
 def generate_movies(config: SyntheticConfig) -> tuple[Titles, pd.DataFrame]:
@@ -246,8 +227,7 @@ def generate_block(titles: Titles, config: SyntheticConfig, block: int) -> pd.Da
     rng = default_rng(SeedSequence(config.seed, spawn_key=(_USERS_STREAM, block)))
     first_user = block * config.users_per_block
     n_users = min(config.users_per_block, config.n_users - first_user)
-    # Rows sum to one, [U, n_tastes].
-    tastes = rng.dirichlet(np.full(config.n_tastes, config.taste_concentration), n_users)
+    tastes = rng.dirichlet(np.full(config.n_tastes, 0.6), n_users)  # [U, n_tastes]
     log_mean = np.log(config.mean_events) - _ACTIVITY_SPREAD**2 / 2
     activity = rng.lognormal(log_mean, _ACTIVITY_SPREAD, n_users)
     n_events = np.clip(activity.astype(np.int64), 5, config.n_items // 2)
@@ -273,14 +253,12 @@ def sample_titles(
 ) -> _Ints:
     """Sample titles for each user, without replacement, until their movies are `n_events` ([U]).
 
-    The weight of title t with taste c for a user with tastes p ([U, n_tastes]) is
-    appeal_t (p_c + 0.001). Sampling with replacement and dropping repeats gives the distribution of
-    sampling without replacement, in time proportional to the number of samples. After `rounds`, the
-    few users for whom almost every draw is a repeat get Gumbel top-k sampling over all titles.
-
-    Returns user, title and number of its movies that are watched, sorted by user, [M, 3].
+    The weight of title t with taste c for a user with tastes p ([U, n_tastes]) is its appeal times
+    p_c + 0.001. Titles are drawn with replacement and repeats dropped, in linear time. After
+    `rounds`, the few users left get Gumbel top-k sampling over all titles. Returns user, title and
+    number of its movies that are watched, sorted by user, [M, 3].
     """
-    weights = tastes + _MIN_TASTE  # any user may watch any title
+    weights = tastes + 1e-3
     sampled, missing, finished = np.zeros((0, 3), np.int64), n_events, []
     for round_ in range(rounds + 1):
         draw = _draw if round_ < rounds else _draw_others
@@ -330,7 +308,7 @@ def _draw_others(
 ) -> Iterator[tuple[_Ints, _Ints]]:
     """Draw `missing[u]` titles for user u, if there are as many, that are not `known`."""
     users = np.flatnonzero(missing)
-    size = max(_SORT_ENTRIES // len(titles.taste), 1)
+    size = max(1_000_000 // len(titles.taste), 1)  # a million weights in memory
     for group in np.split(users, range(size, len(users), size)):
         keys = titles.log_appeal + np.log(weights[group])[:, titles.taste]  # [group, T]
         keys += rng.gumbel(size=keys.shape)
@@ -344,12 +322,12 @@ def _draw_others(
 def _order_sessions(
     sampled: _Ints, titles: Titles, config: SyntheticConfig, rng: Generator
 ) -> tuple[_Ints, _Ints, _Ints, _Ints]:
-    """Order titles into sessions: user, title, part of the title and session, [R] each."""
+    """Order titles into sessions of up to three: user, title, part and session, [R] each."""
     group = sampled[:, 0] * config.n_tastes + titles.taste[sampled[:, 1]]
     sampled = sampled[np.argsort(group, kind="stable")]
     group.sort()
     rank = np.arange(len(group)) - np.searchsorted(group, group)
-    session = (rank % config.titles_per_session == 0).cumsum() - 1
+    session = (rank % 3 == 0).cumsum() - 1
     start = sampled[:, 0] + rng.random(len(group))[session]
     order = np.lexsort((rng.random(len(group)), start))
     n_movies = sampled[order, 2]

@@ -1,3 +1,4 @@
+import re
 import sys
 
 import pandas as pd
@@ -54,6 +55,26 @@ def test_synth_writes_the_same_ratings_as_parquet(tmp_path, monkeypatch):
     csv = pd.read_csv(tmp_path / "csv" / "ratings.csv")
     parquet = pd.read_parquet(tmp_path / "pq" / "ratings.parquet")
     assert (csv.to_numpy() == parquet.to_numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "pattern"),
+    [
+        ("music", r"[\d,]+ plays by 20 users of 40 tracks, [67]\d% of them repeats: "),
+        (
+            "shop",
+            (
+                r"[\d,]+ views, \d+ carts, \d+ purchases in \d+ sessions "
+                r"by 20 users of 40 products: "
+            ),
+        ),
+    ],
+)
+def test_synth_writes_logs_without_ratings(kind, pattern, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "sample"
+    assert synth("--kind", kind, *SMALL, folder, monkeypatch=monkeypatch) == 0
+    assert re.fullmatch(pattern + re.escape(f"{folder}\n"), capsys.readouterr().out)
+    assert read_ratings(folder, repeats="allow").n_users == 20
 
 
 @pytest.mark.parametrize(
