@@ -11,10 +11,12 @@ from typing import Self
 
 from recsys.config import CHAMPION, POLL_INTERVAL
 from recsys.errors import BundleError, RecsysError
+from recsys.forks import renew_after_fork
 from recsys.recommender import Recommender
 from recsys.storage import MANIFEST, sha256_of
 
 _LOGGER = logging.getLogger(__name__)
+_URIS = ("models:/", "runs:/")
 
 
 def load_recommender(source: str | Path = CHAMPION) -> Recommender:
@@ -28,7 +30,7 @@ def load_recommender(source: str | Path = CHAMPION) -> Recommender:
         BundleError: The bundle is missing, incomplete, modified or of an unknown format.
         TrackingError: There is no such run or model.
     """
-    if str(source).startswith(("models:/", "runs:/")):
+    if str(source).startswith(_URIS):
         from recsys.tracking import fetch_bundle  # slow import of MLflow
 
         with tempfile.TemporaryDirectory(prefix="recsys-") as folder:
@@ -59,22 +61,30 @@ class AutoReloader:
     """
 
     def __init__(self, source: str | Path = CHAMPION, poll_interval: float = POLL_INTERVAL) -> None:
-        self.source = source
+        is_uri = str(source).startswith(_URIS)
+        self.source = source if is_uri else Path(source).absolute()
         self.poll_interval = poll_interval
         self.version, self._recommender = self._load()
         """The registered version in use; for a folder, the SHA-256 of its manifest."""
         self._last_error = ""
-        self._lock = threading.Lock()
         self._closed = threading.Event()
+        self.renew()
+        renew_after_fork(self)
         self._start_thread()
 
     @property
     def recommender(self) -> Recommender:
         """The latest valid recommender. Use one object for requests that belong together."""
         if os.getpid() != self._pid and not self._closed.is_set():
-            self._lock = threading.Lock()  # the parent may have held it during the fork
             self._start_thread()
         return self._recommender
+
+    def renew(self) -> None:
+        """Replace the locks, in a forked process."""
+        was_closed = self._closed.is_set()
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        if was_closed:
+            self._closed.set()
 
     def poll(self) -> bool:
         """Check for a new bundle now. Returns whether the recommender was replaced.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from recsys.forks import lazy
 
 ID = int | str
 
@@ -40,7 +41,7 @@ class Vocabulary:
         if not is_sorted and len(self._index) != len(ids):
             raise ValueError(f"{len(ids) - len(self._index)} ids occur more than once")
 
-    @cached_property
+    @lazy
     def _index(self) -> dict[ID, int]:
         return {external: position for position, external in enumerate(self.ids.tolist())}
 

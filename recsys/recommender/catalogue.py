@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +17,7 @@ from rapidfuzz.utils import default_process
 from recsys import columns
 from recsys.cooccurrence import top_k
 from recsys.errors import QueryError, UnknownItemError
+from recsys.forks import lazy
 from recsys.titles import display_title
 from recsys.vocabulary import ID, Vocabulary
 
@@ -68,7 +69,7 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @cached_property
+    @lazy
     def genres(self) -> list[list[str]]:
         """The genres of each item; empty where unknown."""
         values = self.table.get(columns.GENRES)
@@ -166,18 +167,18 @@ class Catalogue:
             raise QueryError(f"no item has {value!r} in column {column!r}; values are {names}")
         return mask_N
 
-    @cached_property
+    @lazy
     def _index_by_title(self) -> Mapping[str, list[int]]:
         by_title = defaultdict[str, list[int]](list)
         for index, title in enumerate(self.titles.tolist()):
             by_title[title.casefold()].append(index)
         return by_title
 
-    @cached_property
+    @lazy
     def _search(self) -> TitleSearch:
         return TitleSearch(self.titles.tolist())
 
-    @cached_property
+    @lazy
     def _relative_popularity(self) -> Floats:
         rank = np.argsort(np.argsort(self._popularity_N, kind="stable"))
         relative_N: Floats = (rank / max(len(rank), 1)).astype(np.float32)

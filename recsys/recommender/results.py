@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 class Recommendations(pd.DataFrame):
     """A result table, best first: a DataFrame that also converts to records.
 
-    Creating a DataFrame of ten rows takes longer than computing the recommendations. The frame is
-    therefore created on first access, and never if only `as_records()` is called. Operations on it
-    (`result.head(3)`) return plain DataFrames.
+    Operations on it (`result.head(3)`) return plain DataFrames.
 
     Example:
         >>> result = Recommendations({"rank": np.array([1]), "title": np.array(["Heat (1995)"])})
@@ -34,16 +32,7 @@ class Recommendations(pd.DataFrame):
     """
 
     def __init__(self, columns: Mapping[str, Any]) -> None:
-        # pandas' own __init__ runs in __getattr__, on first access.
-        object.__setattr__(self, "_pending", columns)
-
-    def __getattr__(self, name: str) -> Any:  # type: ignore[misc]
-        """Create the frame: until then every attribute that pandas looks up is missing."""
-        pending = self.__dict__.pop("_pending", None)
-        if pending is None:
-            return super().__getattr__(name)
-        super().__init__(dict(pending))  # type: ignore[call-arg]
-        return getattr(self, name)
+        super().__init__(dict(columns))
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:
@@ -51,11 +40,13 @@ class Recommendations(pd.DataFrame):
 
     def as_records(self) -> list[dict[str, Any]]:
         """One dictionary of plain Python values per row, for JSON. Missing values are None."""
-        values = self.__dict__.get("_pending")
-        if values is None:  # the frame exists and may have been modified
-            values = {str(name): self[name].to_numpy() for name in self}
-        rows = zip(*map(_to_python, values.values()), strict=True)
-        return [dict(zip(values, row, strict=True)) for row in rows]
+        return to_records({str(name): column.to_numpy() for name, column in self.items()})
+
+
+def to_records(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One dictionary of plain Python values per row. Missing values are None."""
+    rows = zip(*map(_to_python, columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _to_python(column: Any) -> list[Any]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -17,6 +16,7 @@ from recsys.config import available_threads
 from recsys.cooccurrence import top_k
 from recsys.embeddings import ItemEmbeddings
 from recsys.errors import QueryError
+from recsys.forks import lazy
 from recsys.recommender.catalogue import Floats, Indices
 from recsys.recommender.filters import RecommendOptions
 from recsys.sessions import NumpySessionModel, Weights
@@ -63,12 +63,12 @@ class ItemScorer:
         self.embeddings = embeddings
         self.model = NumpySessionModel(weights)
 
-    @cached_property
+    @lazy
     def unit_vectors(self) -> Floats:
         """The embeddings scaled to length one; zero vectors stay zero, [N, E]."""
         return self.embeddings.unit_vectors()
 
-    @cached_property
+    @lazy
     def has_vector(self) -> NDArray[np.bool_]:
         """The items with a non-zero embedding, [N]."""
         return np.asarray(self.embeddings.vectors.any(axis=1))

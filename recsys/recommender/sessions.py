@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from itertools import count
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.forks import renew_after_fork
 from recsys.recommender.catalogue import Catalogue, Item
 from recsys.recommender.filters import ItemFilter, RecommendOptions
 from recsys.recommender.results import Recommendations, ranking_table
@@ -21,15 +24,18 @@ MAX_STATE_BYTES = 256 * 2**20
 _STATE_OVERHEAD = 700
 """Approximate size in bytes of a state's Python objects."""
 
+_SESSION_LOCKS: Final = 64
+"""Locks that the sessions of a recommender share, each one with every 64th session."""
+
 
 class Session:
     """The history of one user, extended item by item. Created by `Recommender.session`.
 
     The state of the session model is cached, so that adding an item costs the same after ten items
-    as after ten thousand. Sessions are thread-safe.
+    as after ten thousand. Sessions are thread-safe. `copy.copy(session)` continues on its own.
     """
 
-    __slots__ = ("__weakref__", "_cache", "_catalogue", "_history", "_lock", "_scorer")
+    __slots__ = ("__weakref__", "_cache", "_catalogue", "_first", "_history", "_key", "_scorer")
 
     def __init__(
         self,
@@ -37,12 +43,24 @@ class Session:
         scorer: ItemScorer,
         cache: StateCache,
         history: NDArray[np.int32],
+        first: int | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._scorer = scorer
         self._cache = cache
+        self._key = cache.new_key()
         self._history = array("i", history.tolist())
-        self._lock = threading.Lock()
+        oldest = max(0, len(history) - scorer.model.config.max_history)
+        self._first = oldest if first is None else first
+        """Position of the first item that the state covers."""
+
+    def __copy__(self) -> Session:
+        with self._cache.lock(self._key):
+            history = np.array(self._history, dtype=np.int32)
+        return Session(self._catalogue, self._scorer, self._cache, history, self._first)
+
+    def __deepcopy__(self, _: object) -> Session:
+        return self.__copy__()
 
     def __len__(self) -> int:
         return len(self._history)
@@ -63,11 +81,11 @@ class Session:
             UnknownItemError: No item, or more than one, has this id or title.
         """
         index = self._catalogue.index_of(item)
-        with self._lock:
+        with self._cache.lock(self._key):
             state = self._pop_state()
             self._scorer.model.step(state, [index])
             self._history.append(index)
-            self._cache.put(id(self), state)
+            self._cache.put(self._key, state)
         return self
 
     def next_items(
@@ -86,53 +104,84 @@ class Session:
         options = RecommendOptions.resolve(
             self._catalogue, k, include, exclude, *weights, exclude_seen
         )
-        with self._lock:
+        with self._cache.lock(self._key):
             state = self._pop_state()
             logits_N = self._scorer.model.logits(state)
-            self._cache.put(id(self), state)
+            self._cache.put(self._key, state)
             history = np.array(self._history, dtype=np.int32)
         ranked = self._scorer.rank(logits_N[None], [history], options)
         return ranking_table(self._catalogue, ranked)
 
     def _pop_state(self) -> State:
         """Take the state out of the cache, or compute it from the history if it was evicted."""
-        state = self._cache.pop(id(self))
+        state = self._cache.pop(self._key)
         if state is None:
-            state = self._scorer.model.encode(np.array(self._history, dtype=np.int32))
+            model, history = self._scorer.model, np.array(self._history, dtype=np.int32)
+            state = model.step(model.start(), history[self._first :])
         return state
 
     def __del__(self) -> None:
-        self._cache.pop(id(self))
+        # No lock: the garbage collector runs in any thread, which may hold the cache's.
+        self._cache.discarded.append(self._key)
 
 
 class StateCache:
     """The states of many sessions within a memory limit. Evicts the least recently used.
 
-    A session whose state was evicted recomputes it from its history, in a few milliseconds.
+    A session whose state was evicted recomputes it from its history. So does every session in a
+    forked process, which starts with an empty cache.
     """
 
     def __init__(self, max_bytes: int = MAX_STATE_BYTES) -> None:
         self.max_bytes = max_bytes
+        self.discarded = deque[int]()
+        """Keys of sessions that no longer exist."""
+        self._keys = count()
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Forget all states and replace the locks."""
         self.nbytes = 0
         self._states: OrderedDict[int, State] = OrderedDict()
         self._lock = threading.Lock()
+        self._session_locks = [threading.Lock() for _ in range(_SESSION_LOCKS)]
 
     def __len__(self) -> int:
-        return len(self._states)
+        with self._lock:
+            self._forget_discarded()
+            return len(self._states)
+
+    def new_key(self) -> int:
+        """A key for a new session; none is used twice."""
+        with self._lock:
+            self._forget_discarded()
+            return next(self._keys)
+
+    def lock(self, key: int) -> threading.Lock:
+        """The lock of a session."""
+        return self._session_locks[key % _SESSION_LOCKS]
 
     def pop(self, key: int) -> State | None:
         """Remove and return the state of a session. None if there is none."""
         with self._lock:
-            state = self._states.pop(key, None)
-            if state is not None:
-                self.nbytes -= state.nbytes + _STATE_OVERHEAD
-            return state
+            return self._pop(key)
 
     def put(self, key: int, state: State) -> None:
         """Store the state of a session and evict others if the limit is exceeded."""
         with self._lock:
+            self._forget_discarded()
             self._states[key] = state
             self.nbytes += state.nbytes + _STATE_OVERHEAD
             while self.nbytes > self.max_bytes:
-                _, evicted = self._states.popitem(last=False)
-                self.nbytes -= evicted.nbytes + _STATE_OVERHEAD
+                self._pop(next(iter(self._states)))
+
+    def _pop(self, key: int) -> State | None:
+        state = self._states.pop(key, None)
+        if state is not None:
+            self.nbytes -= state.nbytes + _STATE_OVERHEAD
+        return state
+
+    def _forget_discarded(self) -> None:
+        while self.discarded:
+            self._pop(self.discarded.popleft())

@@ -1,13 +1,19 @@
 """Imports, threads, forks and many sessions."""
 
+import copy
+import gc
 import multiprocessing
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from recsys.forks import lazy
+from recsys.loading import AutoReloader
 from recsys.recommender.bundle import save_bundle
 from recsys.recommender.sessions import StateCache
 
@@ -87,3 +93,90 @@ def test_state_cache_limit_and_evicted_sessions(rec, monkeypatch):
     del session
     assert len(small) == 0
     assert small.nbytes == 0
+
+
+class Application:
+    """A reference cycle that contains a session, so that only the garbage collector frees it."""
+
+    def __init__(self, rec, item):
+        self.session = rec.session().add(item)
+        self.callback = self.use
+
+    def use(self):
+        return self.session
+
+
+def test_garbage_is_collected_while_the_cache_is_locked(rec):
+    item = rec.bundle.items.ids[0].item()
+    cache, before = rec.state_cache, len(rec.state_cache)
+    Application(rec, item)
+
+    def collect():
+        with cache._lock:
+            gc.collect()
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert len(cache) == before
+
+
+class Slow:
+    started, may_go = threading.Event(), threading.Event()
+
+    @lazy
+    def value(self):
+        self.started.set()
+        return self.may_go.is_set() or self.may_go.wait(60)
+
+
+def test_fork_while_another_thread_holds_every_lock(rec, full, tmp_path, histories):
+    session, folder = rec.session(histories[0]), save_bundle(full, tmp_path / "bundle")
+    item, cache = histories[0][0], rec.state_cache
+    expected = copy.copy(session).add(item).next_items(5).as_records()
+    computing = threading.Thread(target=lambda: Slow().value, daemon=True)
+    computing.start()
+    Slow.started.wait(60)
+
+    def use(answers):
+        Slow.may_go.set()
+        answers.put((session.add(item).next_items(5).as_records(), Slow().value, reloader.poll()))
+
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    with AutoReloader(folder, poll_interval=0.01) as reloader:
+        locks = (cache._lock, *cache._session_locks, reloader._lock, reloader._closed._cond)
+        for lock in locks:
+            lock.acquire()
+        child = context.Process(target=use, args=(answers,), daemon=True)
+        child.start()
+        for lock in locks:
+            lock.release()
+    Slow.may_go.set()
+    child.join(60)
+    assert child.exitcode is not None, "the child hangs"
+    assert answers.get() == (expected, True, False)
+
+
+def test_copy_of_a_session_is_its_own(rec, histories):
+    session = rec.session(histories[2])
+    for copied in (copy.copy(session), copy.deepcopy(session)):
+        assert copied.add(histories[1][0]).history == [*histories[2], histories[1][0]]
+        assert session.history == histories[2]
+        expected = rec.next_items(copied.history, 5).as_records()
+        assert copied.next_items(5)["item_id"].tolist() == [row["item_id"] for row in expected]
+
+
+@pytest.mark.parametrize("n_before", [0, 250])
+def test_long_session_answers_the_same_after_eviction(rec, n_before):
+    ids = rec.bundle.items.ids.tolist() * 10
+    assert rec.scorer.model.config.max_history < 250
+    session = rec.session(ids[:n_before])
+    for item in ids[n_before : n_before + 210]:
+        session.add(item)
+    expected = session.next_items(5, include=ids[:40], exclude_seen=None)
+    logits = session._scorer.model.logits(session._pop_state())
+    again = session._scorer.model.logits(session._pop_state())
+    np.testing.assert_allclose(again, logits, rtol=1e-4, atol=1e-5)
+    assert session.next_items(5, include=ids[:40]).equals(expected)
