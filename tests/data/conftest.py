@@ -51,8 +51,6 @@ class Server:
             "url": self.url,
             "bytes": len(self.body),
             "sha256": hashlib.sha256(self.body).hexdigest(),
-            "max_members": 10,
-            "max_unpacked_bytes": 100_000,
             "licence": "For tests only.\n",
         }
         return {NAME: Source.model_validate(entry | changes)}

@@ -1,10 +1,7 @@
-import os
-import stat
 import subprocess
 import sys
 import threading
 import time
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -21,7 +18,7 @@ NAME = "ml-latest-small"
 def test_movielens_sources(source):
     assert source.url == f"https://files.grouplens.org/datasets/movielens/{source.name}.zip"
     assert source.home.startswith("https://grouplens.org/datasets/movielens/")
-    assert source.bytes < source.max_unpacked_bytes < 20 * source.bytes
+    assert source.bytes > 900_000
     for term in ("commercial", "redistribute", "10.1145/2827872"):
         assert term in source.licence
 
@@ -164,23 +161,13 @@ def test_an_altered_archive_is_refused(server, sources, refused):
     assert not isinstance(error, NetworkError)
 
 
-def test_too_many_bytes_are_refused_early(server, sources, refused):
-    server.body += b"x" * 50_000_000
-    refused(sources, "gave more than [0-9]+ bytes")
-    assert server.sent < 20_000_000
-
-
 @pytest.mark.parametrize("status", [200, 206])
-@pytest.mark.parametrize("declared", [None, -1], ids=["declared", "undeclared"])
-def test_too_few_bytes_are_refused(server, sources, refused, declared, status):
-    server.status, server.declared = status, declared
-    server.body = server.body[:100]
-    refused(sources, "gave 100 bytes instead of [0-9]+")
-
-
-def test_a_content_length_that_is_too_small_is_refused(server, sources, refused):
-    server.declared = 100
-    refused(sources, "gave 100 bytes instead of [0-9]+")
+@pytest.mark.parametrize("declared", [None, -1, 100], ids=["declared", "undeclared", "too small"])
+@pytest.mark.parametrize("change", [lambda body: body[:100], lambda body: body + b"x" * 9_000_000])
+def test_too_few_and_too_many_bytes_are_refused(server, sources, refused, declared, status, change):
+    server.declared, server.status = declared, status
+    server.body = change(server.body)
+    refused(sources, "gave other content than recorded")
 
 
 @pytest.mark.parametrize("n_bytes", [0, 3000])
@@ -235,69 +222,3 @@ def test_a_killed_download_leaves_nothing_that_can_be_loaded(server, sources, tm
     assert not (tmp_path / NAME).exists()
     server.stall_after = None
     assert (fetch(NAME, tmp_path, sources=sources) / "ratings.csv").is_file()
-
-
-def _link(name):
-    member = zipfile.ZipInfo(name)
-    member.create_system = 3  # Unix: the upper half of external_attr is the file's mode
-    member.external_attr = (stat.S_IFLNK | 0o777) << 16
-    return member
-
-
-def _bzip2(name):
-    member = zipfile.ZipInfo(name)
-    member.compress_type = zipfile.ZIP_BZIP2
-    return member
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "match"),
-    [
-        (f"{NAME}/../../evil.csv", b"!", "would be outside its folder"),
-        ("/tmp/evil.csv", b"!", "would be outside its folder"),
-        (f"{NAME}\\..\\evil.csv", b"!", "would be outside its folder"),
-        ("C:/evil.csv", b"!", "would be outside its folder"),
-        (_link(f"{NAME}/evil.csv"), b"/etc/passwd", "is a link or a device"),
-        (_bzip2(f"{NAME}/evil.csv"), b"!", "not compressed with deflate"),
-        (f"{NAME}/evil.csv", b"\0" * 100_001, "more than 100000 bytes after extraction"),
-        ("evil.csv", b"!", "not exactly one top-level folder"),
-        ("other/evil.csv", b"!", "not exactly one top-level folder"),
-    ],
-)
-def test_an_unsafe_archive_is_refused(server, refused, name, content, match, layout):
-    refused(server.offer([*layout.items(), (name, content)]), match)
-
-
-def test_the_size_limit_applies_to_all_files_together(server, refused):
-    parts = {f"{NAME}/{i}.csv": b"\0" * 60_000 for i in range(2)}
-    refused(server.offer(parts), "more than 100000 bytes after extraction")
-
-
-def test_a_false_declared_size_is_not_trusted(server, refused):
-    true_size, false_size = (5_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little")
-    server.offer({f"{NAME}/ratings.csv": b"\0" * 5_000_000})
-    bomb = server.body
-    assert bomb.count(true_size) == 2  # next to the file and in the directory
-    refused(server.offer(bomb.replace(true_size, false_size)), "holds ")
-
-
-def test_too_many_members_are_refused(server, refused):
-    members = {f"{NAME}/{i}.csv": b"" for i in range(11)}
-    refused(server.offer(members), "more than 10 members")
-
-
-@pytest.mark.parametrize("body", [b"<html>no zip</html>", b"PK\x05\x06" + bytes(18), b"PK"])
-def test_other_content_than_an_archive_is_refused(server, refused, body):
-    refused(server.offer(body), "holds ")
-
-
-def test_an_archive_cut_short_is_refused(server, refused, layout):
-    server.offer(layout)
-    refused(server.offer(server.body[:-30]), "holds ")
-
-
-def test_a_damaged_member_is_refused(server, refused):
-    server.offer({f"{NAME}/ratings.csv": os.urandom(1000)})
-    body = bytearray(server.body)
-    body[300] ^= 0xFF
-    refused(server.offer(bytes(body)), "cannot be extracted")
