@@ -26,7 +26,7 @@ from implicit.evaluation import ranking_metrics_at_k
 from numpy.typing import NDArray
 
 from recsys.evaluation import rank
-from recsys.evaluation.metrics import mean_metrics
+from recsys.evaluation.metrics import ndcg
 from recsys.evaluation.ranking import ITEM_BLOCK, VECTOR_BATCH
 
 HISTORY = 150
@@ -117,7 +117,7 @@ def measure(n_users: int, n_items: int, factors: int) -> None:
     def ours(k: int = 0, max_rank: int | None = None) -> float:
         model.n_scored = 0
         ranks = rank(model, histories, targets, k, max_rank=max_rank).ranks
-        return mean_metrics(ranks, [10])["ndcg_at_10"]
+        return float(ndcg(ranks, 10).mean())
 
     def peer() -> float:
         return float(ranking_metrics_at_k(model, train, test, K=10, show_progress=False)["ndcg"])
@@ -136,9 +136,9 @@ def measure(n_users: int, n_items: int, factors: int) -> None:
         },
         REPEATS,
     )
-    ndcg = [timed[name][0] for name in ("ranks", "lists", "max 10", "implicit")]
-    if not np.allclose(ndcg, ndcg[-1], rtol=1e-4, atol=1e-7):
-        raise SystemExit(f"NDCG@10 is {ndcg[:-1]}, but {ndcg[-1]} by implicit")
+    values = [timed[name][0] for name in ("ranks", "lists", "max 10", "implicit")]
+    if not np.allclose(values, values[-1], rtol=1e-4, atol=1e-7):
+        raise SystemExit(f"NDCG@10 is {values[:-1]}, but {values[-1]} by implicit")
     cpu = {name: seconds for name, (_, seconds, _) in timed.items()}
     ratios = [cpu["implicit"] / cpu[name] for name in ("ranks", "lists", "max 10")]
     print(f"{factors:>7}", *(f"{seconds:>8.3f}" for seconds in cpu.values()), end=" ")
@@ -160,7 +160,7 @@ def run_alone(n_users: int, n_items: int, factors: int) -> None:
     clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"{n_users:,} users ranked and listed in {clock:.1f} s ({cpu:.1f} s of CPU time)")
-    print(f"NDCG@10 {mean_metrics(ranking.ranks, [10])['ndcg_at_10']:.6f}; peak memory ", end="")
+    print(f"NDCG@10 {ndcg(ranking.ranks, 10).mean():.6f}; peak memory ", end="")
     print(f"{peak / 2**10:,.0f} MiB, {(peak - before) / 2**10:,.0f} MiB of it for ranking")
 
 

@@ -55,6 +55,10 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __str__(self) -> str:
+        examples = ", ".join(str(external) for external in self.ids[:3].tolist())
+        return f"{len(self):,} ids such as {examples}"
+
     def __contains__(self, external: object) -> bool:
         return external in self._index
 

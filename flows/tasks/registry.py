@@ -44,7 +44,7 @@ def register_and_promote(
     present = latency = None
     if champion is not None:
         bundle = champion.bundle
-        present = ItemScorer(bundle.embeddings, bundle.weights), bundle.items
+        present = ItemScorer(bundle.embeddings, bundle.weights), bundle.catalogue
     if rule.latency_budget_ms is not None:
         served = ItemScorer(trained.embeddings, from_torch(trained.model))
         latency = measure_latency(served, split.histories("validation"))

@@ -274,7 +274,7 @@ def evaluate_baseline(name: str, trained: Trained, runtime: Runtime, run: Run) -
 def _log_reports(reports: Reports, split: Split, child: Run) -> None:
     child.log_reports(reports)
     segments = ev.segment_targets(split, "test")
-    child.log_table(ev.segment_metrics(reports["test"].ranks, segments), "segments")
+    child.log_table(ev.segment_metrics(reports["test"], segments), "segments")
 
 
 @task(cache_policy=NO_CACHE, task_run_name="compare models")

@@ -128,10 +128,14 @@ def fit_baseline(
         validate: Metric by which to choose among the configurations (see `fit_best`).
 
     Raises:
-        ConfigError: The name is unknown, or `item_vectors` is missing.
+        ConfigError: The name is unknown, or `item_vectors` is missing or of other items.
         DataError: `train` lacks a required column.
     """
     if name not in BASELINES:
         raise ConfigError(f"unknown baseline {name!r}: choose one of {', '.join(BASELINES)}")
+    if item_vectors is not None and len(item_vectors) != train.n_items:
+        raise ConfigError(
+            f"`item_vectors` are of another catalogue: {len(item_vectors):,} for {train.items}"
+        )
     inputs = FitInputs(train, runtime or Runtime(), item_vectors)
     return fit_best(BASELINES[name], inputs, validate)

@@ -72,6 +72,27 @@ def build_catalogue(items: Vocabulary, source: ItemTable | None) -> pd.DataFrame
     return rows.assign(**{names.TITLE: titles.astype(str)}).rename_axis(names.ITEM_ID).reset_index()
 
 
+def require_same_catalogue(model: pd.DataFrame, data: pd.DataFrame) -> None:
+    """Raise a `DataError` if a model and the data have fewer than half of their items in common.
+
+    Half of the smaller catalogue of the two counts, since catalogues grow and are filtered. Items
+    are matched by id; with different titles they are different items, but an id is not a title.
+    """
+    ids, titles = model[names.ITEM_ID].astype(str), model[names.TITLE].str.strip()
+    others = data.set_index(names.ITEM_ID)[names.TITLE].reindex(model[names.ITEM_ID]).str.strip()
+    other = others.set_axis(model.index)
+    n_shared = ((other == titles) | (other.notna() & ((other == ids) | (titles == ids)))).sum()
+    if 2 * n_shared < min(len(model), len(data)):
+        first, second = (
+            f"{len(table):,} items such as {' and '.join(map(repr, table[names.TITLE][:2]))}"
+            for table in (model, data)
+        )
+        raise DataError(
+            f"the model is of another catalogue: it knows {first}, the data has {second}, "
+            f"{n_shared:,} are in both"
+        )
+
+
 def read_item_table(
     files: FileStore, name: str, form: TableFormat, encoding: str | None = None
 ) -> ItemTable:

@@ -50,7 +50,7 @@ def fit_embeddings(
 
     Raises:
         DataError: X is invalid, or does not have more items than dimensions.
-        ConfigError: Incompatible settings, or `start` has another dimension.
+        ConfigError: Incompatible settings, or `start` has another dimension or no common item.
         TrainingError: The loss diverged.
     """
     config, runtime = config or EmbeddingConfig(), runtime or Runtime()
@@ -136,6 +136,10 @@ def _fit_descent(
 ) -> ItemEmbeddings:
     if start is not None and start.dim != config.dim:
         raise ConfigError(f"`start` has dim {start.dim}, expected {config.dim}")
+    if start is not None and not (start.items.indices(matrix.items.ids) >= 0).any():
+        raise ConfigError(
+            f"`start` is of another catalogue: it has none of the {matrix.items}, but {start.items}"
+        )
     init = config.init if start is None else "start"
     size = (config.dim + OVERSAMPLING, INIT_PASSES, seed) if init == "krylov" else ()
     space = KrylovSpace(matrix, *size)

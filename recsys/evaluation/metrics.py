@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.data import Interactions
@@ -35,10 +36,21 @@ TITLES = {"hit_rate": "HitRate", "ndcg": "NDCG", "mrr": "MRR"}
 """The display name of each of `METRICS`."""
 
 
-def mean_metrics(ranks: Ranks, ks: Sequence[int]) -> dict[str, float]:
-    """Compute the mean of every metric at every cutoff, with keys such as `ndcg_at_10`."""
+def mean_by_user(values: Values, users: NDArray[Any]) -> Values:
+    """Average the values of each user, in order of first appearance, [n_users]."""
+    codes, _ = pd.factorize(users)
+    return np.bincount(codes, weights=values) / np.bincount(codes)
+
+
+def mean_metrics(ranks: Ranks, users: NDArray[Any], ks: Sequence[int]) -> dict[str, float]:
+    """Compute the mean of every metric at every cutoff, with keys such as `ndcg_at_10`.
+
+    The mean is taken over the targets of each user first, and then over users. `users` are those
+    of the targets, [n].
+    """
+    codes, _ = pd.factorize(users)
     return {
-        f"{name}_at_{k}": float(metric(ranks, k).mean())
+        f"{name}_at_{k}": float(mean_by_user(metric(ranks, k), codes).mean())
         for name, metric in METRICS.items()
         for k in ks
     }

@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
+from recsys import columns
 from recsys.config import Config
-from recsys.data import Split
-from recsys.evaluation.metrics import METRICS, Values
+from recsys.data import Interactions, Split
+from recsys.data.catalogue import require_same_catalogue
+from recsys.evaluation.metrics import METRICS, Values, mean_by_user
 from recsys.evaluation.ranking import CatalogueAdapter, Scorer
 from recsys.evaluation.report import Report, evaluate, require_comparable
 from recsys.evaluation.segments import segment_targets
-from recsys.evaluation.statistics import bootstrap_interval, mean_by_user, randomization_p
+from recsys.evaluation.statistics import bootstrap_interval, randomization_p
 from recsys.vocabulary import Vocabulary
 
 PRIMARY_METRIC = "ndcg_at_10"  # on the validation targets, to choose between models
@@ -35,7 +38,7 @@ class PromotionRule(Config):
     segment_margin: float = Field(default=0.01, ge=0)
     """Largest decline of the metric in a segment."""
     min_segment_size: int = Field(default=30, ge=2)
-    """Segments with fewer targets are not checked."""
+    """Segments with targets of fewer users are not checked."""
     latency_budget_ms: float | None = Field(default=None, gt=0)
     """Largest latency of one recommendation (95th percentile); None for no limit."""
 
@@ -46,50 +49,52 @@ class Verdict:
 
     promoted: bool
     challenger: float  # the new model's metric
-    champion: float | None  # the champion's metric
+    champion: float | None  # the champion's metric on the same targets
     metric: str
     comparison: str
-    """The difference with its interval and p-value; empty without a champion."""
+    """The champion's metric and the difference, with its interval and p-value; or what there is
+    instead."""
     failed_checks: tuple[str, ...]
 
     def __str__(self) -> str:
-        summary = f"validation {self.metric} {self.challenger:.4f}"
-        if self.champion is None:
-            summary += ", no champion to compare with"
-        else:
-            summary += f", champion {self.champion:.4f}, difference {self.comparison}"
+        summary = f"validation {self.metric} {self.challenger:.4f}, {self.comparison}"
         outcome = "promoted" if self.promoted else "not promoted"
         return "; ".join([summary, outcome, *self.failed_checks])
 
 
 def promote_if_better(
     challenger: Report,
-    champion: tuple[Scorer, Vocabulary] | None,
+    champion: tuple[Scorer, pd.DataFrame] | None,
     split: Split,
     rule: PromotionRule | None = None,
     *,
+    learned: Interactions | None = None,
     latency_ms: float | None = None,
 ) -> Verdict:
     """Compare a new model with the champion on the validation targets of the same split.
 
-    The champion is evaluated on the challenger's users and items, whatever it was trained on.
-    The challenger is promoted if its improvement is statistically significant (randomisation
-    test over users) and large enough, no segment declines, and its latency is within budget.
+    The champion is evaluated on the challenger's users and items, whatever it was trained on, but
+    both without the targets that it has learned. The challenger is promoted if its improvement is
+    statistically significant (randomisation test over users) and large enough, no segment
+    declines, and its latency is within budget.
 
     Args:
         challenger: the new model's report on the validation targets.
-        champion: the current model and its items, if there is one.
+        champion: the current model and its catalogue (`item_id`, `title`), if there is one.
         split: the data that the new model was trained on.
         rule: the conditions; by default, those of `PromotionRule()`.
+        learned: the interactions that the champion was trained on. They and the targets before
+            them are not compared; without any other targets, the challenger is not promoted.
         latency_ms: of the new model, from `measure_latency`; required if there is a budget.
 
     Raises:
+        DataError: the champion is of another catalogue.
         ValueError: the challenger's report is not comparable, or `latency_ms` is missing.
     """
     rule = rule or PromotionRule()
-    metric = f"{rule.metric}_at_{rule.k}"
-    challenger_values = METRICS[rule.metric](challenger.ranks, rule.k)
-    mean = float(challenger_values.mean())
+    metric, measure = f"{rule.metric}_at_{rule.k}", METRICS[rule.metric]
+    values, users = measure(challenger.ranks, rule.k), challenger.users
+    mean = float(mean_by_user(values, users).mean())
     failed = []
     if (budget := rule.latency_budget_ms) is not None:
         if latency_ms is None:
@@ -97,16 +102,25 @@ def promote_if_better(
         if latency_ms > budget:
             failed.append(f"latency {latency_ms:.3g} ms exceeds latency_budget_ms = {budget:.3g}")
     if champion is None:
-        return Verdict(not failed, mean, None, metric, "", tuple(failed))
-    scorer = CatalogueAdapter(*champion, data_items=split.interactions.items)
-    report = evaluate(scorer, split, "validation")
+        text = "no champion to compare with"
+        return Verdict(not failed, mean, None, metric, text, tuple(failed))
+    report = _evaluate_champion(*champion, split)
     require_comparable({"challenger": challenger.fingerprint, "champion": report.fingerprint})
-    champion_values = METRICS[rule.metric](report.ranks, rule.k)
-    differences = challenger_values - champion_values
-    by_user = mean_by_user(differences, report.users)
+    judged, among = _judged_targets(split, learned)
+    if not judged.any():
+        failed.append("there is no target on which to compare the models")
+        return Verdict(False, mean, None, metric, f"not compared{among}", tuple(failed))
+    champion_values = measure(report.ranks, rule.k)
+    means = [mean_by_user(each[judged], users[judged]) for each in (values, champion_values)]
+    mean, champion_mean = (float(by_user.mean()) for by_user in means)
+    differences = values - champion_values
+    by_user = mean_by_user(differences[judged], users[judged])
     improvement, p = float(by_user.mean()), randomization_p(by_user)
     low, high = bootstrap_interval(by_user)
-    comparison = f"{improvement:+.4f} (95% interval {low:+.4f} to {high:+.4f}, p = {p:.2g})"
+    comparison = (
+        f"champion {champion_mean:.4f}, difference {improvement:+.4f} "
+        f"(95% interval {low:+.4f} to {high:+.4f}, p = {p:.2g}){among}"
+    )
     if improvement <= 0:
         failed.append(f"{metric} did not improve")
     elif p >= rule.alpha:
@@ -115,28 +129,50 @@ def promote_if_better(
         )
     if 0 < improvement < rule.min_improvement:
         failed.append(f"the improvement is smaller than min_improvement = {rule.min_improvement}")
-    failed += _check_segments(differences, report.users, split, rule)
-    champion_mean = float(champion_values.mean())
+    failed += _check_segments(differences, users, judged, split, rule)
     return Verdict(not failed, mean, champion_mean, metric, comparison, tuple(failed))
 
 
+def _evaluate_champion(scorer: Scorer, catalogue: pd.DataFrame, split: Split) -> Report:
+    data = split.interactions
+    require_same_catalogue(catalogue, data.catalogue)
+    items = Vocabulary(catalogue[columns.ITEM_ID].to_numpy())
+    return evaluate(CatalogueAdapter(scorer, items, data.items), split, "validation")
+
+
+def _judged_targets(split: Split, learned: Interactions | None) -> tuple[NDArray[np.bool_], str]:
+    """The targets that the champion has not learned, [n], and how many they are, if not all."""
+    rows = split.rows("validation")
+    if learned is None:
+        return np.ones(len(rows), dtype=np.bool_), ""
+    judged = np.isin(rows, split.without_leakage(learned).rows("validation"))
+    n = np.count_nonzero(judged)
+    if n == len(rows):
+        return judged, ""
+    return judged, f" on {n:,} of {len(rows):,} targets; the champion has learned the others"
+
+
 def _check_segments(
-    differences: Values, users: NDArray[Any], split: Split, rule: PromotionRule
+    differences: Values,
+    users: NDArray[Any],
+    judged: NDArray[np.bool_],
+    split: Split,
+    rule: PromotionRule,
 ) -> list[str]:
     """Segments whose decline exceeds the margin by the upper end of its confidence interval.
 
     The level of the intervals is adjusted for the number of segments (Bonferroni).
     """
-    checked = [
-        (f"{name} {segment}", categorical.codes == code)
+    segments = {
+        f"{name} {segment}": mean_by_user(differences[is_member], users[is_member])
         for name, categorical in segment_targets(split, "validation").items()
         for code, segment in enumerate(categorical.categories)
-        if np.count_nonzero(categorical.codes == code) >= rule.min_segment_size
-    ]
+        if (is_member := judged & (categorical.codes == code)).any()
+    }
+    checked = {n: values for n, values in segments.items() if len(values) >= rule.min_segment_size}
     level = 1 - 2 * rule.alpha / max(len(checked), 1)
     failed = []
-    for name, is_member in checked:
-        by_user = mean_by_user(differences[is_member], users[is_member])
+    for name, by_user in checked.items():
         _, high = bootstrap_interval(by_user, level=level)
         if high < -rule.segment_margin:
             metric = f"{rule.metric}_at_{rule.k}"

@@ -17,8 +17,9 @@ from recsys.data import Split, Subset
 from recsys.errors import BundleError, DataError
 from recsys.evaluation import metrics
 from recsys.evaluation.metrics import METRICS, TITLES
-from recsys.evaluation.ranking import Scorer, rank
+from recsys.evaluation.ranking import DotProductScorer, Scorer, rank
 from recsys.storage import read_arrays, read_json, require_new, write_arrays, write_json
+from recsys.vocabulary import Vocabulary
 
 CUTOFFS = (5, 10, 20)  # list lengths at which metrics are computed
 TOP_K = 10  # recommended items that a report keeps per target
@@ -34,7 +35,7 @@ class Report:
     """The results of one model on the targets of a split."""
 
     metrics: Mapping[str, float]
-    """Means over targets, with keys such as `ndcg_at_10`."""
+    """Means over users, each of the mean over their targets, with keys such as `ndcg_at_10`."""
     list_quality: Mapping[str, float]
     """Coverage, Gini index, popularity, novelty, serendipity and, with item vectors, diversity."""
     set_metrics: Mapping[str, float]
@@ -75,10 +76,11 @@ def evaluate(
         item_vectors: define the similarity of items for the diversity, [n_items, dim].
 
     Raises:
-        DataError: the split has no such targets, or one of data and model repeats items and the
-            other does not.
+        DataError: the split has no such targets, the model is of another catalogue, or one of data
+            and model repeats items and the other does not.
     """
     _require_targets(split, subset)
+    _require_catalogue(model, split)
     mask_seen = excludes_seen(model, split)
     users, histories, targets = split.users(subset), split.histories(subset), split.targets(subset)
     ranks, top = rank(model, histories, targets, TOP_K, mask_seen=mask_seen)
@@ -87,7 +89,7 @@ def evaluate(
     list_quality = metrics.list_quality(top, split.train, item_vectors)
     list_quality[f"serendipity_at_{TOP_K}"] = metrics.serendipity(ranks, popularity_ranks, TOP_K)
     return Report(
-        metrics=metrics.mean_metrics(ranks, ks),
+        metrics=metrics.mean_metrics(ranks, users, ks),
         list_quality=list_quality,
         set_metrics=metrics.set_metrics(top, users, targets, split.interactions.n_items),
         ranks=ranks,
@@ -104,16 +106,17 @@ def evaluate_metric(
 
     Raises:
         ValueError: the metric is not one of `METRICS` with a cutoff.
-        DataError: the split has no such targets.
+        DataError: as for `evaluate`.
     """
     name, _, k = metric.rpartition("_at_")
     if name not in METRICS or not k.isdecimal():
         names = ", ".join(METRICS)
         raise ValueError(f"unknown metric {metric!r}: expected one of {names} and '_at_<k>'")
     _require_targets(split, subset)
+    _require_catalogue(model, split)
     cases = split.histories(subset), split.targets(subset)
     ranks, _ = rank(model, *cases, mask_seen=excludes_seen(model, split), max_rank=int(k))
-    return float(METRICS[name](ranks, int(k)).mean())
+    return float(metrics.mean_by_user(METRICS[name](ranks, int(k)), split.users(subset)).mean())
 
 
 def excludes_seen(model: Scorer, split: Split) -> bool:
@@ -140,6 +143,7 @@ def evaluation_fingerprint(split: Split, subset: Subset) -> Fingerprint:
         **split.fingerprint(subset),
         "seen_items": "ranked" if split.interactions.repeats else "masked, except the target",
         "ties": "lower item index first",
+        "means": "over the targets of each user, then over users",
     }
 
 
@@ -198,6 +202,24 @@ def read_report(folder: Path, split: Split, subset: Subset) -> Report:
         )
     except (KeyError, OSError, ValueError) as error:
         raise BundleError(f"{folder} does not contain a valid report: {error}") from error
+
+
+def _require_catalogue(model: Scorer, split: Split) -> None:
+    """Refuse a model that scores other items than those of the data."""
+    expected, items = split.interactions.items, getattr(model, "items", None)
+    if isinstance(items, Vocabulary):
+        is_same, found = items == expected, str(items)
+    else:
+        if isinstance(model, DotProductScorer):
+            n_items = len(model.item_vectors)
+        else:
+            n_items = model.score([np.zeros(1, dtype=np.int32)]).shape[1]
+        is_same, found = n_items == len(expected), f"{n_items:,} items"
+    if not is_same:
+        raise DataError(
+            f"the model is of another catalogue: it scores {found}, the data has {expected}; train "
+            "it on this data, or evaluate it with a CatalogueAdapter"
+        )
 
 
 def _require_targets(split: Split, subset: Subset) -> None:

@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.data import Interactions, Split, Subset
-from recsys.evaluation.metrics import Ranks, mean_metrics
+from recsys.evaluation.metrics import mean_metrics
+from recsys.evaluation.report import Report
 
 
 def segment_targets(split: Split, subset: Subset) -> dict[str, pd.Categorical[str]]:
@@ -50,12 +51,15 @@ def popularity_deciles(train: Interactions) -> NDArray[np.int64]:
 
 
 def segment_metrics(
-    ranks: Ranks, segments: Mapping[str, pd.Categorical[str]], ks: Sequence[int] = (10,)
+    report: Report, segments: Mapping[str, pd.Categorical[str]], ks: Sequence[int] = (10,)
 ) -> pd.DataFrame:
-    """Compute the mean metrics of each segment, one row per segmentation and segment."""
+    """Compute the mean metrics of each segment, one row per segmentation and segment.
+
+    A user counts once in each segment in which there are any of their targets.
+    """
     rows = [
         {"segmentation": name, "segment": str(segment), "n_targets": int(is_member.sum())}
-        | mean_metrics(ranks[is_member], ks)
+        | mean_metrics(report.ranks[is_member], report.users[is_member], ks)
         for name, categorical in segments.items()
         for code, segment in enumerate(categorical.categories)
         if (is_member := categorical.codes == code).any()

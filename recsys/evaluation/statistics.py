@@ -8,24 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
 from recsys import columns
-from recsys.evaluation.metrics import METRICS, Values
+from recsys.evaluation.metrics import METRICS, Values, mean_by_user
 from recsys.evaluation.report import FINGERPRINT, require_comparable
 
 RESAMPLES = 10_000
-
-
-def mean_by_user(values: Values, users: NDArray[Any]) -> Values:
-    """Average the values of each user, in order of first appearance, [n_users]."""
-    codes, _ = pd.factorize(users)
-    return np.bincount(codes, weights=values) / np.bincount(codes)
 
 
 def bootstrap_interval(

@@ -21,6 +21,7 @@ from recsys.recommender.catalogue import Floats, Indices
 from recsys.recommender.filters import RecommendOptions
 from recsys.sessions import NumpySessionModel, Weights
 from recsys.sessions.numpy_model import log_sum_exp
+from recsys.vocabulary import Vocabulary
 
 Histories: TypeAlias = Sequence[NDArray[np.integer]]
 """Item indices, oldest first."""
@@ -62,6 +63,11 @@ class ItemScorer:
     def __init__(self, embeddings: ItemEmbeddings, weights: Weights) -> None:
         self.embeddings = embeddings
         self.model = NumpySessionModel(weights)
+
+    @property
+    def items(self) -> Vocabulary:
+        """The items that are scored."""
+        return self.embeddings.items
 
     @lazy
     def unit_vectors(self) -> Floats:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from recsys.data import Split, Subset
 from recsys.evaluation import Report, segment_metrics, segment_targets
-from recsys.evaluation.metrics import METRICS, TITLES
+from recsys.evaluation.metrics import METRICS, TITLES, mean_metrics
 from recsys.evaluation.segments import popularity_deciles
 
 MAX_K = 50
@@ -53,13 +53,11 @@ def model_colours(models: Sequence[str]) -> dict[str, str]:
 
 def metrics_by_k(reports: Mapping[str, Report]) -> Charts:
     """Each metric by the length of the list, one line per model."""
-    ks = np.arange(1, MAX_K + 1)
+    ks = [*range(1, MAX_K + 1)]
+    means = {m: mean_metrics(report.ranks, report.users, ks) for m, report in reports.items()}
     charts = {}
-    for name, metric in METRICS.items():
-        lines = {
-            model: (ks, [float(metric(report.ranks, int(k)).mean()) for k in ks])
-            for model, report in reports.items()
-        }
+    for name in METRICS:
+        lines = {model: (ks, [by_k[f"{name}_at_{k}"] for k in ks]) for model, by_k in means.items()}
         charts[TITLES[name]] = _line_chart(lines, "k, length of the list", f"{TITLES[name]}@k")
     return charts
 
@@ -67,7 +65,7 @@ def metrics_by_k(reports: Mapping[str, Report]) -> Charts:
 def ndcg_by_segment(reports: Mapping[str, Report], split: Split, subset: Subset) -> Charts:
     """NDCG@10 by segment, one chart per segmentation, one line per model."""
     segments = segment_targets(split, subset)
-    tables = {model: segment_metrics(report.ranks, segments) for model, report in reports.items()}
+    tables = {model: segment_metrics(report, segments) for model, report in reports.items()}
     charts = {}
     for segmentation in segments:
         lines = {}

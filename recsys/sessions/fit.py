@@ -160,10 +160,15 @@ def warm_start(network: SessionNetwork, items: Vocabulary, earlier: SessionModel
     Items are matched by id. A new item has a zero embedding and the bias of its popularity.
 
     Raises:
-        ConfigError: the architectures differ.
+        ConfigError: the architectures differ, or no item is in both.
     """
     index = torch.from_numpy(earlier.items.indices(items.ids)).long()
     known = index >= 0
+    if not known.any():
+        raise ConfigError(
+            "the model to start from is of another catalogue: it knows none of the "
+            f"{items}, but {earlier.items}; train from the start"
+        )
     own, learned = network.state_dict(), earlier.network.state_dict()
     differing = sorted({name for name, _ in _shapes(own) ^ _shapes(learned)})
     if differing:

@@ -131,6 +131,12 @@ def test_unknown_baseline_error_lists_the_names(sample):
         fit_baseline("best", sample)
 
 
+def test_item_vectors_of_another_catalogue_are_rejected(sample):
+    vectors = np.ones((59, 3), dtype=np.float32)
+    with pytest.raises(ConfigError, match="of another catalogue: 59 for 60 ids such as"):
+        fit_baseline("mean-embedding", sample, item_vectors=vectors)
+
+
 def test_mean_embedding_needs_item_vectors(sample):
     with pytest.raises(ConfigError, match="needs item vectors"):
         fit_baseline("mean-embedding", sample)

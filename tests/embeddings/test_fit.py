@@ -1,5 +1,7 @@
 """Fits, warm starts and PPMI embeddings."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -422,6 +424,12 @@ def test_vectors_for_matches_by_id(earlier):
 def test_warm_start_rejects_another_dimension(counts, earlier):
     with pytest.raises(ConfigError, match="has dim 5, expected 6"):
         fit_embeddings(counts, EmbeddingConfig(dim=6), start=earlier)
+
+
+def test_warm_start_rejects_another_catalogue(counts, earlier):
+    foreign = dataclasses.replace(earlier, items=Vocabulary(earlier.items.ids + 10**6))
+    with pytest.raises(ConfigError, match=r"has none of the \d+ ids such as .*, but \d+ ids such"):
+        fit_embeddings(counts, EmbeddingConfig(dim=5), start=foreign)
 
 
 def dense_ppmi(interactions, size):

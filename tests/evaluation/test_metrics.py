@@ -50,7 +50,14 @@ def test_metrics_of_single_targets_by_hand(metric, k, expected):
     assert metric(RANKS, k).tolist() == pytest.approx(expected)
 
 
-def test_means_are_over_targets():
+def test_means_are_over_users():
+    """The user with two targets counts as much as the other."""
+    metrics = mean_metrics(np.array([1, 3, 20]), np.array(["b", "a", "a"]), ks=[10])
+    assert metrics["ndcg_at_10"] == (1 + (1 / 2 + 0) / 2) / 2
+    assert metrics["hit_rate_at_10"] == (1 + 1 / 2) / 2
+
+
+def test_means_of_users_with_one_target():
     expected = {
         "hit_rate_at_2": 1 / 3,
         "hit_rate_at_10": 2 / 3,
@@ -59,7 +66,7 @@ def test_means_are_over_targets():
         "mrr_at_2": 1 / 3,
         "mrr_at_10": (1 + 1 / 3) / 3,
     }
-    metrics = mean_metrics(np.array([1, 3, 20]), ks=[2, 10])
+    metrics = mean_metrics(np.array([1, 3, 20]), np.arange(3), ks=[2, 10])
     assert {name: metrics[name] for name in expected} == pytest.approx(expected)
 
 

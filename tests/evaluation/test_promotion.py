@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.data import leave_last_out, read_ratings
+from recsys.data import leave_last_out, per_user_ratio, read_ratings
+from recsys.errors import DataError
 from recsys.evaluation import PromotionRule, evaluate, promote_if_better
-from recsys.vocabulary import Vocabulary
 
 N_ITEMS = 12
 
@@ -44,7 +44,7 @@ def split():
 
 def verdict_of(split, challenger, champion, rule=None, **settings):
     report = evaluate(challenger, split, "validation")
-    known = None if champion is None else (champion, split.interactions.items)
+    known = None if champion is None else (champion, split.interactions.catalogue)
     return promote_if_better(report, known, split, rule or PromotionRule(), **settings)
 
 
@@ -155,7 +155,7 @@ def test_a_champion_of_another_catalogue_is_evaluated_on_the_items_of_the_data(s
             return np.tile(np.array([0, 1], dtype=np.float32), (len(histories), 1))
 
     # Of its items 3 and 99, only 3 is in the data; it ranks first where it is the target.
-    champion = (Fixed(), Vocabulary.of([3, 99]))
+    champion = (Fixed(), pd.DataFrame({"item_id": [3, 99], "title": ["3", "99"]}))
     verdict = promote_if_better(evaluate(FIRST, split, "validation"), champion, split)
     assert verdict.promoted
     assert verdict.champion < 1
@@ -176,13 +176,76 @@ def test_a_verdict_states_the_outcome_and_the_reason(split, challenger, champion
 def test_a_report_on_other_targets_is_rejected(split):
     on_test = evaluate(FIRST, split, "test")
     with pytest.raises(ValueError, match="not comparable: subset"):
-        promote_if_better(on_test, (SECOND, split.interactions.items), split)
+        promote_if_better(on_test, (SECOND, split.interactions.catalogue), split)
 
 
 def test_a_report_with_other_masking_is_rejected(split):
     repeating = replace(split, interactions=replace(split.interactions, repeats=True))
     report = evaluate(FIRST, repeating, "validation")
-    champion = (SECOND, split.interactions.items)
+    champion = (SECOND, split.interactions.catalogue)
     with pytest.raises(ValueError, match="seen_items is 'ranked' and 'masked"):
         promote_if_better(report, champion, split)
     assert promote_if_better(report, champion, repeating).promoted
+
+
+def unequal_targets():
+    """Users of the item 1 have one validation target each, those of the item 0 three."""
+    rows = [(u, (u % 2 + s) % N_ITEMS) for u in range(60) for s in range(6 if u % 2 else 12)]
+    log = read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"]))
+    return per_user_ratio(log, validation=0.25, test=0.25)
+
+
+def test_the_figures_of_a_verdict_are_means_over_users_and_add_up():
+    split = unequal_targets()
+    assert np.bincount(split.users("validation")).tolist() == [3, 1] * 30
+    verdict = verdict_of(split, Placed(1, 2), Placed(2, 2))
+    assert verdict.challenger == pytest.approx((1 + AT_2) / 2)
+    assert verdict.champion == pytest.approx(AT_2)
+    assert f"difference {(1 - AT_2) / 2:+.4f}" in verdict.comparison
+
+
+def test_a_segment_is_as_large_as_the_number_of_its_users():
+    split = unequal_targets()
+    sizes = PromotionRule(min_segment_size=31), PromotionRule(min_segment_size=30)
+    unchecked, checked = (verdict_of(split, Placed(3, 1), Placed(2, 2), rule) for rule in sizes)
+    assert not any("declines" in failed for failed in unchecked.failed_checks)
+    assert any("declines" in failed for failed in checked.failed_checks)
+
+
+def test_targets_that_the_champion_has_learned_are_not_compared(split):
+    """The champion knows the validation and test items of the users below 70."""
+    log = split.interactions
+    learned = log.filter((split.assignment == 0) | (log.user_index < 70))
+    verdict = verdict_of(split, FIRST, SECOND, learned=learned)
+    assert verdict.promoted
+    assert "on 50 of 120 targets; the champion has learned the others" in str(verdict)
+    assert (verdict.challenger, verdict.champion) == (1, pytest.approx(AT_2))
+
+
+def test_without_any_target_to_compare_the_challenger_waits(split):
+    verdict = verdict_of(split, FIRST, THIRD, learned=split.interactions)
+    assert not verdict.promoted
+    assert str(verdict) == (
+        "validation ndcg_at_10 1.0000, not compared on 0 of 120 targets; the champion has learned "
+        "the others; not promoted; there is no target on which to compare the models"
+    )
+
+
+def test_what_the_champion_was_trained_on_before_is_no_target(split):
+    assert verdict_of(split, FIRST, SECOND, learned=split.train) == verdict_of(split, FIRST, SECOND)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"item_id": np.arange(100, 200)}, {"title": [f"Film {n}" for n in range(100)]}],
+    ids=["other ids", "other titles"],
+)
+def test_a_champion_of_another_catalogue_is_refused(split, other):
+    named = split.interactions.catalogue.assign(title=[f"Book {n}" for n in range(N_ITEMS)])
+    split = replace(split, interactions=replace(split.interactions, catalogue=named))
+    catalogue = pd.DataFrame(
+        {"item_id": np.arange(100), "title": [f"Book {n}" for n in range(100)]}
+    )
+    report = evaluate(FIRST, split, "validation")
+    with pytest.raises(DataError, match=r"knows 100 items such as .* the data has 12 items such"):
+        promote_if_better(report, (SECOND, catalogue.assign(**other)), split)

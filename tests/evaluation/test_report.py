@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.baselines import fit_item_knn, fit_popularity
+from recsys.baselines import MeanEmbeddingConfig, fit_item_knn, fit_mean_embedding, fit_popularity
 from recsys.data import (
     global_time_cut,
     leave_last_n,
@@ -17,13 +17,16 @@ from recsys.errors import BundleError, DataError
 from recsys.evaluation import (
     CatalogueAdapter,
     comparison_table,
+    confidence_intervals,
     evaluate,
     evaluate_metric,
     read_report,
+    segment_metrics,
     write_report,
 )
 from recsys.evaluation.metrics import diversity
 from recsys.evaluation.report import CUTOFFS, evaluation_fingerprint
+from recsys.vocabulary import Vocabulary
 
 
 class ByIndex:
@@ -279,3 +282,50 @@ def test_a_report_without_ranks_is_rejected(split, tmp_path):
     (tmp_path / "ranks.npz").unlink()
     with pytest.raises(BundleError, match="does not contain a valid report"):
         read_report(tmp_path, split, "test")
+
+
+class Sized:
+    """Knows the items that it scores, or only their number."""
+
+    def __init__(self, items=None, n_items=4):
+        self.items, self.n_items = items, n_items
+
+    def score(self, histories):
+        return np.zeros((len(histories), self.n_items), dtype=np.float32)
+
+
+def vectors(n_items):
+    return fit_mean_embedding(np.ones((n_items, 2), dtype=np.float32), MeanEmbeddingConfig())
+
+
+@pytest.mark.parametrize(
+    ("model", "scored"),
+    [
+        (Sized(), "4 items"),
+        (Sized(Vocabulary.of([10, 20, 30, 40, 51])), "5 ids such as 10, 20, 30"),
+        (vectors(6), "6 items"),
+    ],
+    ids=["number", "items", "vectors"],
+)
+def test_a_model_of_another_catalogue_is_refused(model, scored):
+    split = leave_last_out(read_ratings(pd.DataFrame({"user_id": 1, "item_id": range(1, 6)})))
+    expected = f"it scores {scored}, the data has 5 ids such as 1, 2, 3"
+    for measure in (evaluate, evaluate_metric):
+        with pytest.raises(DataError, match=expected):
+            measure(model, split)
+
+
+def test_all_figures_of_a_model_are_those_of_its_users(sample):
+    """The table, its interval, the stored ranks and a single metric, with unequal targets."""
+    split = per_user_ratio(sample)
+    assert len(set(np.bincount(split.users("test")))) > 2
+    model = fit_item_knn(split.train)
+    report = evaluate(model, split)
+    by_user = pd.Series(np.where(report.ranks <= 10, 1 / np.log2(report.ranks + 1), 0))
+    expected = pytest.approx(by_user.groupby(report.users).mean().mean())
+    assert report.metrics["ndcg_at_10"] == expected
+    assert evaluate_metric(model, split, "test", "ndcg_at_10") == report.metrics["ndcg_at_10"]
+    assert comparison_table({"knn": report}).loc["knn", "NDCG@10"] == expected
+    assert confidence_intervals(report.to_frame(), [10]).loc["ndcg_at_10", "mean"] == expected
+    table = segment_metrics(report, {"all": pd.Categorical(["one"] * len(by_user))})
+    assert table["ndcg_at_10"].tolist() == [expected]

@@ -2,14 +2,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.data import global_time_cut, leave_last_out, read_ratings
+from recsys.data import Split, global_time_cut, leave_last_out, read_ratings
 from recsys.evaluation import evaluate, segment_metrics, segment_targets
 from recsys.evaluation.segments import popularity_deciles
 
 
 class ByIndex:
+    def __init__(self, n_items=10):
+        self.n_items = n_items
+
     def score(self, histories):
-        return np.tile(-np.arange(10, dtype=np.float32), (len(histories), 1))
+        return np.tile(-np.arange(self.n_items, dtype=np.float32), (len(histories), 1))
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def test_the_table_has_the_means_of_each_segment(log):
     split = leave_last_out(log)
     report = evaluate(ByIndex(), split)
     segments = segment_targets(split, "test")
-    table = segment_metrics(report.ranks, segments, ks=[1, 10])
+    table = segment_metrics(report, segments, ks=[1, 10])
     # Items 8 and 9 are not in train, so that they have no decile.
     assert table.groupby("segmentation")["n_targets"].sum().to_dict() == {
         "cold start": 8, "history length": 8, "popularity decile": 6
@@ -63,3 +66,12 @@ def test_the_table_has_the_means_of_each_segment(log):
         assert row["n_targets"] == len(ranks)
         assert row["mrr_at_10"] == pytest.approx(np.mean(np.where(ranks <= 10, 1 / ranks, 0)))
         assert row["hit_rate_at_1"] == np.mean(ranks == 1)
+
+
+def test_a_user_counts_once_in_a_segment():
+    rows = [(1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (2, 4)]
+    log = read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"]))
+    split = Split(log, np.array([0, 2, 2, 2, 0, 2], dtype=np.int8), "by hand")
+    report = evaluate(ByIndex(5), split)  # ranks 1 1 1 and 4
+    table = segment_metrics(report, {"all": pd.Categorical(["one"] * 4)}, ks=[1])
+    assert table.loc[("all", "one"), ["n_targets", "hit_rate_at_1"]].tolist() == [4, 0.5]

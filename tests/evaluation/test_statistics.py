@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from recsys.evaluation import confidence_intervals, significance_table
+from recsys.evaluation.metrics import mean_by_user
 from recsys.evaluation.statistics import (
     bootstrap_interval,
     bootstrap_p,
     holm,
-    mean_by_user,
     paired_differences,
     randomization_p,
     wilcoxon_p,

@@ -8,21 +8,27 @@ import pytest
 from matplotlib.figure import Figure
 
 from recsys.baselines import fit_item_knn, fit_markov_chain, fit_popularity
-from recsys.data import leave_last_out, read_ratings
-from recsys.evaluation import confidence_intervals, evaluate, significance_table
+from recsys.data import leave_last_out, per_user_ratio, read_ratings
+from recsys.evaluation import (
+    comparison_table,
+    confidence_intervals,
+    evaluate,
+    significance_table,
+)
 from recsys.reporting import loss_curve, report_page
+from recsys.reporting.report import model_rows
 
 CURVES = {"lstm": {"train_loss": [5.0, 4.0, 3.5]}, "embeddings": {"relative_loss": [0.9, 0.4]}}
+FITS = {"markov": fit_markov_chain, "item-knn": fit_item_knn, "popularity": fit_popularity}
 WIDTHS = (1280, 900, 400)
 
 
 @pytest.fixture(scope="module")
 def reports(sample_split):
-    fits = {"markov": fit_markov_chain, "item-knn": fit_item_knn, "popularity": fit_popularity}
     vectors = np.eye(sample_split.interactions.n_items, dtype=np.float32)
     return {
         name: evaluate(fit(sample_split.train), sample_split, item_vectors=vectors)
-        for name, fit in fits.items()
+        for name, fit in FITS.items()
     }
 
 
@@ -218,3 +224,19 @@ def test_a_loss_curve_begins_at_epoch_one(n, marker):
     assert (line.get_marker() or "None") == marker
     assert axes.get_title() == "LSTM"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "cross-entropy")
+
+
+def test_the_page_shows_the_figures_of_the_table(sample):
+    """With unequal numbers of targets per user."""
+    split = per_user_ratio(sample)
+    reports = {n: evaluate(fit(split.train), split) for n, fit in FITS.items()}
+    table = comparison_table(reports)
+    rows = model_rows(reports, "markov")
+    assert [row.model for row in rows] == table.index.tolist()
+    for row in rows:
+        estimate = row.accuracy["NDCG@10"]
+        assert estimate.mean == pytest.approx(table.loc[row.model, "NDCG@10"])
+        assert estimate.low < estimate.mean < estimate.high
+    knn, markov = (table.loc[name, "NDCG@10"] for name in ("item-knn", "markov"))
+    (difference,) = (row.difference for row in rows if row.model == "item-knn")
+    assert difference.mean == pytest.approx(knn - markov)

@@ -9,8 +9,15 @@ from recsys.config import Runtime
 from recsys.data import read_ratings
 from recsys.data.synthetic import SyntheticConfig, synthesise_ratings
 from recsys.errors import ConfigError, DataError, TrainingError
-from recsys.sessions import SessionConfig, SessionNetwork, fit_session_model, training_digest
+from recsys.sessions import (
+    SessionConfig,
+    SessionModel,
+    SessionNetwork,
+    fit_session_model,
+    training_digest,
+)
 from recsys.sessions.fit import PER_ITEM
+from recsys.vocabulary import Vocabulary
 
 TINY = SessionConfig(
     embedding_dim=8, hidden_dim=12, epochs=2, batch_size=4, warmup_steps=5
@@ -210,6 +217,13 @@ def test_another_architecture_is_rejected(datasets, earlier):
     other = SMALL.model_copy(update={"hidden_dim": 16})
     with pytest.raises(ConfigError, match="has another architecture"):
         fit_session_model(datasets[1], other, start=earlier)
+
+
+def test_a_start_of_another_catalogue_is_rejected(datasets, earlier):
+    items = Vocabulary(earlier.items.ids + 1000)
+    foreign = SessionModel(earlier.network, items)
+    with pytest.raises(ConfigError, match=r"knows none of the \d+ ids such as .* but \d+ ids such"):
+        fit_session_model(datasets[1], SMALL, start=foreign)
 
 
 def test_the_digest_distinguishes_trainings(datasets, earlier):
