@@ -6,6 +6,7 @@ from typing import Final
 
 USER_ID: Final = "user_id"
 ITEM_ID: Final = "item_id"
+SESSION_ID: Final = "session_id"
 RATING: Final = "rating"
 TIMESTAMP: Final = "timestamp"
 EVENT: Final = "event"
@@ -14,6 +15,8 @@ GENRES: Final = "genres"
 RANK: Final = "rank"
 SCORE: Final = "score"
 PROBABILITY: Final = "probability"
+
+IDS: Final = (USER_ID, ITEM_ID, SESSION_ID)
 
 MOVIELENS: Final = {
     "userId": USER_ID,
@@ -43,6 +46,10 @@ _ALIASES: Final[dict[str, tuple[str, ...]]] = {
             "venueid poiid locationid goodsid sku"
         ),
         "artist artistname game gametitle",
+    ),
+    SESSION_ID: (
+        "sessionid",
+        "session usersession usersessionid sessionkey sessionuuid visitid visit visitnumber",
     ),
     RATING: (
         "rating",

@@ -313,7 +313,8 @@ def scatter_users(number: int, read: RowGroupReader, n: int, folder: Path) -> di
     """Write the rows of a row group to one file for each of n partitions that has any."""
     _require_shared_storage(folder)
     table = read()
-    partition = partition_of(table[names.USER_ID], n)
+    owner = names.USER_ID if names.USER_ID in table.column_names else names.SESSION_ID
+    partition = partition_of(table[owner], n)
     order = np.argsort(partition, kind="stable")
     ends = np.bincount(partition, minlength=n).cumsum()
     files = {}

@@ -23,13 +23,13 @@ from recsys.errors import DataError
 _ACCEPTED: Final = {
     names.USER_ID: "ids are integers or text",
     names.ITEM_ID: "ids are integers or text",
+    names.SESSION_ID: "ids are integers or text",
     names.RATING: "ratings are numbers",
     names.TIMESTAMP: "timestamps are times, numbers or text",
 }
 _SCALARS: Final = (
     str, int, float, decimal.Decimal, uuid.UUID, dt.date, np.number, np.bool_, np.datetime64,
 )  # fmt: skip
-_IDS: Final = (names.USER_ID, names.ITEM_ID)
 _ENCODED: Final = pa.dictionary(pa.int32(), pa.string())
 _UNITS: Final = ("s", "ms", "us", "ns")
 _DIGITS: Final = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
@@ -222,8 +222,8 @@ def choose_types(ours: str, types: Mapping[str, pa.DataType]) -> list[pa.DataTyp
         any(map(test, kinds))
         for test in (is_text, pa.types.is_timestamp, pa.types.is_floating, pa.types.is_decimal)
     )
-    is_wide = has_decimals or pa.uint64() in kinds or (has_floats and ours in _IDS)
-    if has_text and ours in _IDS and all(map(pa.types.is_dictionary, types.values())):
+    is_wide = has_decimals or pa.uint64() in kinds or (has_floats and ours in names.IDS)
+    if has_text and ours in names.IDS and all(map(pa.types.is_dictionary, types.values())):
         return [_ENCODED]  # much faster than to encode the text again
     if len(kinds) == 1 and not is_wide:
         return [*kinds]

@@ -256,7 +256,7 @@ def _may_be_log(files: FileStore, name: str, options: ReadOptions) -> bool:
         return True  # reading it will say more
     mapped = dict(options.columns) if isinstance(options.columns, dict) else {}
     found = {*columns.match(header, COLUMNS), *(ours for ours, n in mapped.items() if n in header)}
-    if {columns.USER_ID, columns.ITEM_ID} <= found:
+    if columns.ITEM_ID in found and {columns.USER_ID, columns.SESSION_ID} & found:
         return True
     if form.separator == " ":  # pairs of `user item`, or else lists of items
         words = line.split()

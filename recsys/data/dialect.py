@@ -181,7 +181,7 @@ def find_header(
     for separator in separators:
         rows = split_lines(text, separator)
         first = [_unquote(field) for row in rows[:1] for field in row]
-        known = {names.USER_ID, names.ITEM_ID} & names.match(first, COLUMNS).keys()
+        known = {*names.IDS} & names.match(first, COLUMNS).keys()
         is_given = tuple(first) == options.columns
         if len(first) > 1 and (known or is_given or set(mapped) & set(first)):
             return separator, rows, ()

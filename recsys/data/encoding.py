@@ -15,10 +15,18 @@ from recsys.config import available_threads
 from recsys.data.catalogue import ItemTable, build_catalogue
 from recsys.data.ids import EncodedColumn, encode_ids
 from recsys.data.interactions import Interactions, lengths_to_offsets
-from recsys.data.options import ReadOptions
+from recsys.data.options import ReadOptions, parse_gap
 from recsys.data.ratings import find_scale, parse_ratings
+from recsys.data.sessions import (
+    Sessions,
+    cut_at_gaps,
+    format_starts,
+    name_sessions,
+    number_sessions,
+)
 from recsys.data.tables import EncodedTable, RawTable
-from recsys.data.times import parse_times
+from recsys.data.times import POSITIONS, parse_times
+from recsys.errors import DataError
 from recsys.vocabulary import Vocabulary
 
 try:
@@ -40,15 +48,48 @@ _BLOCK: Final = 1 << 18
 
 
 def encode(table: RawTable, options: ReadOptions = ReadOptions()) -> EncodedTable:
-    """Convert a table to numbers. Values that cannot be parsed are marked, not rejected."""
+    """Convert a table to numbers. Values that cannot be parsed are marked, not rejected.
+
+    Raises:
+        DataError: The table lacks what `session_gap` or `histories` need.
+    """
     columns = table.columns
+    _require_sessions(table, options)
     with ThreadPoolExecutor() as pool:
-        user = pool.submit(encode_ids, columns[names.USER_ID], table.has_types)
-        item = pool.submit(encode_ids, columns[names.ITEM_ID], table.has_types)
+        ids = {
+            name: pool.submit(encode_ids, columns[name], table.has_types)
+            for name in names.IDS
+            if name in columns
+        }
         rating = pool.submit(parse_ratings, columns.get(names.RATING), options)
         describe = partial(table.describe, column=names.TIMESTAMP)
         timestamp = pool.submit(parse_times, columns.get(names.TIMESTAMP), options, describe)
-    return EncodedTable(user.result(), item.result(), rating.result(), timestamp.result())
+    encoded = {name: column.result() for name, column in ids.items()}
+    times = timestamp.result()
+    if options.session_gap and times is not None and times.description == POSITIONS:
+        raise DataError(
+            f"{table.where(names.TIMESTAMP)}: session_gap needs points in time, and these are "
+            "positions; declare time_unit, or name another column with columns="
+        )
+    return EncodedTable(encoded, rating.result(), times)
+
+
+def _require_sessions(table: RawTable, options: ReadOptions) -> None:
+    """Raise a `DataError` if the log lacks the sessions that are wanted, or has two kinds."""
+    if options.session_gap and names.SESSION_ID in table.columns:
+        raise DataError(
+            f"{table.where(names.SESSION_ID)}: has the sessions, but session_gap is set, too; "
+            'remove it, or ignore the column with columns = {session_id = ""}'
+        )
+    if options.session_gap and names.TIMESTAMP not in table.columns:
+        raise DataError(f"{table.files[0].name}: session_gap needs a column 'timestamp'")
+    if options.histories == "session" and not (
+        options.session_gap or names.SESSION_ID in table.columns
+    ):
+        raise DataError(
+            f"{table.files[0].name}: histories = 'session' needs session_gap or a column "
+            "'session_id'; map one of another name with columns="
+        )
 
 
 def build_interactions(
@@ -56,8 +97,11 @@ def build_interactions(
     mask: NDArray[np.bool_] | None,
     item_table: ItemTable | None,
     scale: tuple[float, float] | None = None,
+    options: ReadOptions = ReadOptions(),
 ) -> tuple[Interactions, NDArray[Any]]:
     """Select rows (all if `mask` is None) and sort them by user, timestamp and input order.
+
+    With sessions, they are sorted by user, start of the session, timestamp and input order.
 
     Return them with their positions in `table`, whose codes are overwritten to save memory. The
     scale of ratings is found if it is not given.
@@ -67,12 +111,9 @@ def build_interactions(
     def select(values: NDArray[Any] | None) -> Any:
         return values if values is None or selected is None else values[selected]
 
-    user_index, users = _to_dense(table.user_id, select(table.user_id.codes))
-    item_index, items = _to_dense(table.item_id, select(table.item_id.codes))
-    times = table.timestamp
-    order, offsets = sort_by_user_time(
-        user_index, None if times is None else select(times.ticks), len(users)
-    )
+    item_id, times = table.ids[names.ITEM_ID], table.timestamp
+    item_index, items = _to_dense(item_id, select(item_id.codes))
+    order, offsets, users, sessions = _sort_histories(table, select, options)
     rating = select(table.rating)
     interactions = Interactions(
         user_index=np.repeat(np.arange(len(users), dtype=np.int32), np.diff(offsets)),
@@ -84,8 +125,41 @@ def build_interactions(
         items=items,
         catalogue=build_catalogue(items, item_table),
         scale=scale or find_scale(rating),
+        sessions=sessions,
     )
     return interactions, order if selected is None else selected[order]
+
+
+def _sort_histories(
+    table: EncodedTable, select: Callable[[Any], Any], options: ReadOptions
+) -> tuple[NDArray[Any], _Ints, Vocabulary, Sessions | None]:
+    """Row positions in order, [n]; offsets and ids of the histories; and the sessions, if any."""
+    times, session_id = table.timestamp, table.ids.get(names.SESSION_ID)
+    ticks = None if times is None else select(times.ticks)
+    user_index, users = _to_dense(table.user_id, select(table.user_id.codes))
+    if session_id is not None and not table.is_anonymous:
+        code, distinct = _to_dense(session_id, select(session_id.codes))
+        index, owner, code = number_sessions(user_index, code, ticks)
+        order, offsets = sort_by_user_time(index, ticks, len(owner))
+        sessions = Sessions(offsets, owner, users)
+        session_ids = name_sessions(sessions, distinct.ids[code])
+    else:
+        order, offsets = sort_by_user_time(user_index, ticks, len(users))
+        if table.is_anonymous:
+            sessions = Sessions(offsets, np.arange(len(users), dtype=np.int32), users)
+            return order, offsets, users, sessions
+        if times is None or options.session_gap is None:
+            return order, offsets, users, None
+        longest = parse_gap(options.session_gap) * times.per_second // 10**9
+        user_index, ticks = gather(user_index, order), select(times.ticks)[order]
+        offsets = cut_at_gaps(user_index, ticks, longest)
+        starts = format_starts(ticks[offsets[:-1]], times.per_second)
+        sessions = Sessions(offsets, user_index[offsets[:-1]], users)
+        session_ids = name_sessions(sessions, starts)
+    if options.histories == "user":
+        first = np.searchsorted(sessions.user_index, np.arange(len(users) + 1))
+        return order, offsets[first], users, sessions
+    return order, offsets, session_ids, sessions
 
 
 def _to_dense(column: EncodedColumn, codes: _Codes) -> tuple[_Codes, Vocabulary]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys import columns
+from recsys.data.sessions import Sessions
 from recsys.errors import BundleError, ConfigError, DataError
 from recsys.storage import atomic_folder, read_arrays, verify_manifest, write_arrays, write_manifest
 from recsys.vocabulary import Vocabulary
@@ -33,7 +34,8 @@ class Interactions:
     """Which user interacted with which item, and when.
 
     Rows are sorted by user, then timestamp, then input order, so that the history of a user is a
-    contiguous slice.
+    contiguous slice. With sessions, the rows of a user are sorted by the start of the session
+    first. If histories are sessions, each of them is a user here.
     """
 
     user_index: NDArray[np.int32]
@@ -59,6 +61,8 @@ class Interactions:
     """How much each row counts for the co-occurrences, [n]; None if all count 1."""
     in_sequence: NDArray[np.bool_] | None = None
     """Which rows form the histories, [n]; None if all do."""
+    sessions: Sessions | None = None
+    """The sessions of the log, if it has some."""
 
     def __post_init__(self) -> None:
         _check_rows(self)
@@ -91,6 +95,13 @@ class Interactions:
             return None
         return 0.8 * self.scale[1]
 
+    @property
+    def histories(self) -> Literal["user", "session"]:
+        """What a history is: all interactions of a user, or those of a session."""
+        if self.sessions is None or not np.array_equal(self.sessions.offsets, self.user_offsets):
+            return "user"
+        return "session"
+
     def history(self, user: int) -> NDArray[np.int32]:
         """Item indices of one user, oldest first, [length]."""
         return self.item_index[self.user_offsets[user] : self.user_offsets[user + 1]]
@@ -120,6 +131,28 @@ class Interactions:
             user_offsets=lengths_to_offsets(lengths),
             weight=None if self.weight is None else self.weight[mask],
             in_sequence=None if self.in_sequence is None else self.in_sequence[mask],
+            sessions=None if self.sessions is None else self.sessions.filter(mask),
+        )
+
+    def latest_sessions(self) -> Interactions:
+        """The latest session of each user, under the user's id, if histories are sessions.
+
+        Other logs, and anonymous ones, are returned as they are.
+        """
+        sessions = self.sessions
+        if sessions is None or self.users == sessions.users:
+            return self
+        with_rows = np.flatnonzero(sessions.lengths)
+        is_last = np.diff(sessions.user_index[with_rows], append=-1) != 0
+        rows = self.filter(np.isin(self.user_index, with_rows[is_last]))
+        user_index = sessions.user_index[rows.user_index]
+        lengths = np.bincount(user_index, minlength=len(sessions.users))
+        return replace(
+            rows,
+            user_index=user_index,
+            user_offsets=lengths_to_offsets(lengths),
+            users=sessions.users,
+            sessions=None,
         )
 
     def compact(self) -> Interactions:
@@ -134,6 +167,7 @@ class Interactions:
             users=Vocabulary(self.users.ids[has_user]),
             items=Vocabulary(self.items.ids[has_item]),
             catalogue=self.catalogue.loc[has_item].reset_index(drop=True),
+            sessions=None if self.sessions is None else self.sessions.compact(),
         )
 
     def user_item_matrix(self) -> sp.csr_array:
@@ -149,7 +183,7 @@ class Interactions:
 
     @cached_property
     def digest(self) -> str:
-        """Hex SHA-256 of ids, order, ratings, timestamps, `repeats` and the roles of events."""
+        """Hex SHA-256 of ids, order, ratings, timestamps, `repeats`, events and sessions."""
         sha = hashlib.sha256()
         for array in (self.user_index, self.item_index, self.rating, self.timestamp):
             sha.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
@@ -160,6 +194,10 @@ class Interactions:
         for name in ("weight", "in_sequence"):
             if (array := getattr(self, name)) is not None:
                 sha.update(name.encode() + array.tobytes())
+        if self.sessions is not None:
+            for array in (self.sessions.offsets, self.sessions.user_index):
+                sha.update(b"sessions" + array.tobytes())
+            sha.update(repr(self.sessions.users.ids.tolist()).encode())
         return sha.hexdigest()
 
 
@@ -172,23 +210,38 @@ def _check_rows(log: Interactions) -> None:
     differs = [column is not None and len(column) != n for column in columns]
     if not fits or any(differs) or (lengths < 0).any():
         raise DataError(f"interactions: the columns or user_offsets do not fit {n:,} items")
-    user = np.repeat(np.arange(log.n_users, dtype=np.int32), lengths)
+    unit = "user"
+    history = user = np.repeat(np.arange(log.n_users, dtype=np.int32), lengths)
     tests = [
         (user != log.user_index, "user_offsets do not fit the user index"),
         ((item < 0) | (item >= log.n_items), "the item index is out of range"),
     ]
+    if log.sessions is not None:
+        history, unit = _check_sessions(log.sessions, n), "session"
+        is_torn = (history[1:] == history[:-1]) & (user[1:] != user[:-1])
+        tests.append((is_torn, "the session goes on in the rows of another user"))
     if log.rating is not None:
         tests.append((~np.isfinite(log.rating), "the rating is not a finite number"))
     if time is not None:
-        is_unsorted = (time[1:] < time[:-1]) & (user[1:] == user[:-1])
+        is_unsorted = (time[1:] < time[:-1]) & (history[1:] == history[:-1])
         tests.append((time == np.iinfo(np.int64).min, "the timestamp was not parsed"))
-        tests.append((is_unsorted, "the next row of the user is earlier"))
+        tests.append((is_unsorted, f"the next row of the {unit} is earlier"))
     if log.weight is not None:
         is_weight = np.isfinite(log.weight) & (log.weight >= 0)
         tests.append((~is_weight, "the weight is not a finite number of 0 or more"))
     for mask, message in tests:
         if mask.any():
             raise DataError(f"interactions, row {mask.argmax():,}: {message}")
+
+
+def _check_sessions(sessions: Sessions, n: int) -> NDArray[np.int32]:
+    """Return the session of each of n rows, or raise a `DataError` if they do not fit."""
+    offsets, owner, n_users = sessions.offsets, sessions.user_index, len(sessions.users)
+    fits = len(offsets) == len(owner) + 1 and offsets[0] == 0 and offsets[-1] == n
+    is_ascending = (np.diff(offsets) >= 0).all() and (np.diff(owner) >= 0).all()
+    if not (fits and is_ascending and (owner[-1:] < n_users).all() and (owner[:1] >= 0).all()):
+        raise DataError(f"interactions: the offsets or users of sessions do not fit {n:,} items")
+    return np.repeat(np.arange(len(owner), dtype=np.int32), np.diff(offsets))
 
 
 def lengths_to_offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:
@@ -200,7 +253,8 @@ def save_interactions(interactions: Interactions, folder: Path) -> Path:
     """Write interactions to a folder, atomically.
 
     The folder holds `manifest.json` (size and SHA-256 of every file), `events.npz` (the arrays),
-    `users.parquet` (user ids in index order) and `catalogue.parquet` (items in index order).
+    `users.parquet` (user ids in index order), `catalogue.parquet` (items in index order) and, if
+    there are sessions, `sessions.parquet` (user id and number of rows of each, in order).
     """
     names = "user_index", "item_index", "rating", "timestamp", "weight", "in_sequence"
     arrays = {n: array for n in names if (array := getattr(interactions, n)) is not None}
@@ -208,6 +262,10 @@ def save_interactions(interactions: Interactions, folder: Path) -> Path:
         write_arrays(tmp_path / "events.npz", **arrays)
         users = pd.DataFrame({columns.USER_ID: interactions.users.ids})
         users.to_parquet(tmp_path / "users.parquet", index=False)
+        if (sessions := interactions.sessions) is not None:
+            owners = sessions.users.ids[sessions.user_index]
+            table = pd.DataFrame({columns.USER_ID: owners, "n_rows": sessions.lengths})
+            table.to_parquet(tmp_path / "sessions.parquet", index=False)
         interactions.catalogue.to_parquet(tmp_path / "catalogue.parquet", index=False)
         write_manifest(
             tmp_path,
@@ -232,6 +290,12 @@ def load_interactions(folder: Path) -> Interactions:
     users = Vocabulary(pd.read_parquet(folder / "users.parquet")[columns.USER_ID].to_numpy())
     catalogue = pd.read_parquet(folder / "catalogue.parquet")
     lengths = np.bincount(events["user_index"], minlength=len(users))
+    sessions = None
+    if (folder / "sessions.parquet").exists():
+        table = pd.read_parquet(folder / "sessions.parquet")
+        owner, ids = pd.factorize(table[columns.USER_ID].to_numpy())
+        offsets = lengths_to_offsets(table["n_rows"].to_numpy())
+        sessions = Sessions(offsets, owner.astype(np.int32), Vocabulary(ids))
     scale = manifest.get("scale")
     return Interactions(
         user_index=events["user_index"],
@@ -246,6 +310,7 @@ def load_interactions(folder: Path) -> Interactions:
         repeats=manifest.get("repeats", False),
         weight=events.get("weight"),
         in_sequence=events.get("in_sequence"),
+        sessions=sessions,
     )
 
 

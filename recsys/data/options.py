@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+import pandas as pd
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from recsys.columns import normalize
 from recsys.config import Config, format_validation_error
@@ -27,6 +30,10 @@ def _check_weight(weight: float) -> float:
 
 
 EventWeight = Annotated[float, Field(ge=0, le=1000), AfterValidator(_check_weight)]
+
+Histories = Literal["auto", "user", "session"]
+"""What one history is: all interactions of a user, or those of a session; `auto` takes sessions
+where the log has them."""
 
 TIME_UNITS: Final[tuple[TimeUnit, ...]] = get_args(TimeUnit)
 
@@ -65,6 +72,14 @@ class ReadOptions(Config):
     """The kinds of events that form the histories; by default views if there are any, else all
     that count."""
 
+    session_gap: str | None = None
+    """Time without interactions after which a session of a user ends, such as `30min`, where no
+    column `session_id` says it."""
+    histories: Histories = "auto"
+    """What a history is. `session`: the interactions of one session. `user`: all of a user, so that
+    those of earlier sessions come before those of the present one. `auto`: sessions where the log
+    has a column `session_id` or `session_gap` is set."""
+
     @model_validator(mode="after")
     def _check_events(self) -> Self:
         for kinds in (self.events, self.sequence_events):
@@ -77,6 +92,20 @@ class ReadOptions(Config):
         if self.time_unit is not None and self.time_format is not None:
             raise ValueError("time_unit is for numbers and time_format for text: set one of them")
         return self
+
+    @field_validator("session_gap")
+    @classmethod
+    def _check_gap(cls, gap: str | None) -> str | None:
+        if gap is not None and parse_gap(gap) <= 0:
+            raise ValueError(f"{gap!r} is not a positive time with a unit, such as 30min or 1h")
+        return gap
+
+
+def parse_gap(text: str) -> int:
+    """Nanoseconds of a time such as `30min`; 0 if it is none, or has no unit."""
+    with suppress(ValueError):
+        return 0 if re.fullmatch("[-+0-9. ]*", text) else int(pd.Timedelta(text).value)
+    return 0
 
 
 def parse_options(**settings: Any) -> ReadOptions:

@@ -17,7 +17,7 @@ from recsys.data.catalogue import read_item_table
 from recsys.data.detection import DetectedLayout, detect_layout
 from recsys.data.interactions import Interactions
 from recsys.data.layouts import LAYOUTS
-from recsys.data.options import ReadOptions, Repeats, TimeUnit, parse_options
+from recsys.data.options import Histories, ReadOptions, Repeats, TimeUnit, parse_options
 from recsys.data.profile import profile_log
 from recsys.data.quarantine import QuarantineFile, quarantine_file
 from recsys.data.readers import read_files
@@ -42,6 +42,8 @@ def read_ratings(
     missing_ratings: Sequence[float] = (),
     events: Mapping[str, float] | None = None,
     sequence_events: Sequence[str] = (),
+    session_gap: str | None = None,
+    histories: Histories = "auto",
     checks: Checks = Checks(),
     quarantine_path: str | Path | None = None,
     on_report: ReportCallback = warn_on_report,
@@ -58,10 +60,11 @@ def read_ratings(
             recognised by name, with `movies.csv`, `movies.dat` or `u.item` next to them; so are
             `.csv`, `.tsv`, `.jsonl` and `.parquet`, `.txt` with one `user item` pair per line, and
             folders of part files of one kind, with or without Hive partitions.
-        columns: Names in the source of the columns `user_id`, `item_id`, `rating`, `timestamp`
-            and `event`, such as `{"user_id": "visitor"}`. Names of common data sets are recognised.
-            Rating and timestamp are optional; without timestamps, rows must be in chronological
-            order. For files without a header, the names of all columns in order.
+        columns: Names in the source of the columns `user_id`, `item_id`, `rating`, `timestamp`,
+            `event` and `session_id`, such as `{"user_id": "visitor"}`. Names of common data sets
+            are recognised. Only items and users, or items and sessions, are required; without
+            timestamps, rows must be in chronological order. For files without a header, the names
+            of all columns in order.
         layout: A key of `recsys.data.layouts.LAYOUTS`, if file names do not determine it.
         files: Pattern of the files with ratings in a folder or archive, such as
             `20*/ratings.csv`.
@@ -77,6 +80,10 @@ def read_ratings(
             `{"view": 0.1, "cart": 0.5, "purchase": 1}`; usual words are known.
         sequence_events: The kinds of events that form the histories; by default views if there
             are any, else all that count.
+        session_gap: Time without interactions after which a session of a user ends, such as
+            `30min`, where there is no column of sessions.
+        histories: What a history is: the interactions of a `session`, or all of a `user`; `auto`
+            takes sessions where the log has them.
         checks: Policies for invalid rows.
         quarantine_path: Parquet file for the rows left out; by default
             `<name>.quarantine.parquet` next to the source. Rows of a table are only in the
@@ -111,6 +118,8 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
         missing_ratings=missing_ratings,
         events={} if events is None else events,
         sequence_events=sequence_events,
+        session_gap=session_gap,
+        histories=histories,
     )
     quarantine: QuarantineFile | None = None
     if isinstance(source, (str, PathLike)):
@@ -126,16 +135,19 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
     # Validate single rows, sort the valid ones, and validate them together.
     encoded = encode(validator.table, options)
     encoded, mask = validator.apply_rules(encoded)
-    log, positions = build_interactions(encoded, mask, validator.item_table, validator.scale)
+    log, positions = build_interactions(
+        encoded, mask, validator.item_table, validator.scale, options
+    )
     duplicate = has_later_duplicate(log.item_index, log.user_offsets, log.n_items)
     repeated = float(duplicate.mean()) if len(log) else 0.0
-    reason = "has a later row of the same user and item"
+    reason = f"has a later row of the same {log.histories} and item"
     if allows_repeats(options.repeats, log, repeated):
         log = replace(log, repeats=True)
     elif validator.apply_policy("duplicate", positions[duplicate], reason):
         log, positions = log.filter(~duplicate), positions[~duplicate]
     single = (log.history_lengths == 1)[log.user_index]
-    if validator.apply_policy("single_event", positions[single], "is the only row of its user"):
+    reason = f"is the only row of its {log.histories}"
+    if validator.apply_policy("single_event", positions[single], reason):
         log, positions = log.filter(~single).compact(), positions[~single]
     table = replace(validator.table, columns={})  # they would occupy memory
     report = validator.report(len(log), log.timestamp is not None, quarantine)

@@ -48,6 +48,7 @@ _Open = Callable[[], IO[bytes]]
 _TYPES: Final = {
     names.USER_ID: (pa.int32(), pa.int64(), pa.string()),
     names.ITEM_ID: (pa.int32(), pa.int64(), pa.string()),
+    names.SESSION_ID: (pa.int32(), pa.int64(), pa.string()),
     names.RATING: (pa.float32(), pa.string()),
     names.TIMESTAMP: (pa.int64(), pa.string()),
 }
@@ -114,7 +115,7 @@ class _TextFile:
                 with self._open() as content:
                     require_encoding(content, encoding, self.source)
             raise DataError(f"{self.source}: cannot be read: {error}") from error
-        if self.dialect.header_line and set(stored) == {names.USER_ID, names.ITEM_ID}:
+        if self.dialect.header_line and set(stored) <= set(names.IDS):
             self._refuse_second_header(table, stored)
         columns = {}
         for known, i in selected.items():
@@ -192,8 +193,8 @@ class _TextFile:
                     strings_can_be_null=True,
                 ),
             )
-        if scanner.has_padding and {types[names.USER_ID], types[names.ITEM_ID]} != {pa.string()}:
-            types |= dict.fromkeys((names.USER_ID, names.ITEM_ID), pa.string())
+        if scanner.has_padding and {types[name] for name in names.IDS} != {pa.string()}:
+            types |= dict.fromkeys(names.IDS, pa.string())
             return self._parse_as(selected, types, open_content)
         if scanner.n_lines != self.dialect.header_line + len(table):
             self._find_gaps(skipped, open_content)
@@ -253,7 +254,7 @@ class _TextFile:
 
     def _refuse_second_header(self, table: pa.Table, selected: Mapping[str, int]) -> None:
         """Raise a DataError if a row repeats the header, where no rating or time gives it away."""
-        if pa.types.is_string(table[names.USER_ID].type):
+        if pa.types.is_string(table[next(iter(selected))].type):
             is_name = [
                 pc.equal(table[known].cast(pa.string()), self.dialect.names[position])
                 for known, position in selected.items()

@@ -132,7 +132,7 @@ def write_parquet(
 ) -> Path:
     """Write ratings.parquet, a row group per block of users, and movies.csv; see `write_sample`."""
     titles, movies = generate_movies(config)
-    schema = pa.schema(zip(COLUMNS, ("int64", "int64", "float64", "int64"), strict=True))
+    schema = pa.schema(zip(COLUMNS, ("int64", "int64", "float64", "int64"), strict=False))
     with atomic_folder(folder) as tmp_path:
         movies.to_csv(tmp_path / "movies.csv", index=False)
         with pq.ParquetWriter(tmp_path / "ratings.parquet", schema, compression="zstd") as writer:

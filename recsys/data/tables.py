@@ -16,7 +16,9 @@ from recsys.data.ids import EncodedColumn, to_text
 from recsys.data.options import ReadOptions
 from recsys.errors import DataError
 
-COLUMNS: Final = (names.USER_ID, names.ITEM_ID, names.RATING, names.TIMESTAMP)
+COLUMNS: Final = (
+    names.USER_ID, names.ITEM_ID, names.RATING, names.TIMESTAMP, names.SESSION_ID
+)  # fmt: skip
 """The columns that are read; others are ignored."""
 
 INVALID: Final = np.iinfo(np.int64).min
@@ -129,11 +131,21 @@ class Times:
 class EncodedTable:
     """Ratings as numbers, in the order of the source; None for columns that it does not have."""
 
-    user_id: EncodedColumn
-    item_id: EncodedColumn
+    ids: Mapping[str, EncodedColumn]
+    """Items with users, sessions or both, by the names of their columns."""
     rating: NDArray[np.float32] | None
     """[n]; NaN if it cannot be parsed."""
     timestamp: Times | None
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether there are sessions, but no users."""
+        return names.USER_ID not in self.ids
+
+    @property
+    def user_id(self) -> EncodedColumn:
+        """The users; in an anonymous log, every session is one."""
+        return self.ids[names.SESSION_ID if self.is_anonymous else names.USER_ID]
 
 
 def select_columns(available: Sequence[str], options: ReadOptions, source: str) -> dict[str, int]:
@@ -168,11 +180,14 @@ def select_columns(available: Sequence[str], options: ReadOptions, source: str) 
             )
         if several[0].endswith("_seq"):
             raise DataError(f"{source}: column {several[0]!r} holds lists, not one {name} a row")
-    if missing := [name for name in (names.USER_ID, names.ITEM_ID) if name not in found]:
+    # An anonymous log has sessions instead of users.
+    present = found.keys() | ({names.USER_ID} if names.SESSION_ID in found else set())
+    if missing := [name for name in (names.USER_ID, names.ITEM_ID) if name not in present]:
         raise DataError(
             f"{source}: no column {_quoted(missing)} among {_quoted(available)}; name the columns "
-            "user_id, item_id, rating and timestamp (or as MovieLens does), or map them with "
-            'columns=; if the first line is no header, columns = ["user_id", "item_id", ...]'
+            "user_id (or session_id), item_id, rating and timestamp (or as MovieLens does), or map "
+            "them with columns=; if the first line is no header, columns = "
+            '["user_id", "item_id", ...]'
         )
     return {name: found[name][0] for name in COLUMNS if name in found}
 

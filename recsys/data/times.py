@@ -39,6 +39,9 @@ _NAMES: Final = {
 _ISO: Final = "ISO 8601, in UTC where there is no time zone"
 _EXCEL_1970: Final = 25_569
 
+POSITIONS: Final = "positions, not points in time"
+"""Description of times that only give an order."""
+
 _SIZES: Final = np.outer([1, 10**3, 10**6, 10**9], [_YEAR_1990, _YEAR_2101]).ravel()
 """First and last numbers that are plausible as seconds, as milliseconds and so on."""
 _SIZES[-2] = 788_918_400 * 10**9  # of 1995: ticks of .NET, since the year 1, would be of 1990
@@ -204,7 +207,7 @@ def _read_numbers(whole: _Ints, billionths: _Ints, unit: str | None, locate: Des
         return _read_by_size(whole, billionths, max(counts, key=lambda unit: counts[unit]))
     if np.quantile(np.abs(sample), 0.75) < 10_000:
         ticks = np.where(billionths == 0, whole, INVALID)
-        return Times(ticks, 1, "positions, not points in time")
+        return Times(ticks, 1, POSITIONS)
     median = int(np.sort(sample)[len(sample) // 2])
     raise DataError(
         f"{locate(int(np.flatnonzero(whole == median)[0]))} is not from 1990 to 2100 in seconds, "

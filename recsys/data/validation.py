@@ -54,7 +54,7 @@ class Checks(Config):
     malformed_row: Policy = "quarantine"
     """A line with the wrong number of columns."""
     missing_id: Policy = "quarantine"
-    """No user or no item."""
+    """No user, no item or no session."""
     id_type: LenientPolicy = "quarantine"
     """An id that is not an integer, in a column in which at least nine of ten rows have one. If it
     is kept, all ids of the column are text."""
@@ -82,9 +82,9 @@ class Checks(Config):
     """An item that is missing from the catalogue, if there is one; its title is its id."""
     duplicate: Policy = "quarantine"
     """A row with a later row of the same user and item, unless items repeat; the latest is
-    used."""
+    used. If histories are sessions, of the same session and item."""
     single_event: LenientPolicy = "keep"
-    """The only row of its user; it counts for popularity only."""
+    """The only row of its user or session; it counts for popularity only."""
     scale: tuple[float, float] | None = None
     """Lowest and highest rating; by default the scale of the layout, if it has one."""
     now: TimestampLike | None = None
@@ -110,7 +110,7 @@ about them."""
 
 def _rules(table: EncodedTable, scale: tuple[float, float] | None, now: int) -> Iterator[Rule]:
     """Judge all values by all rules, in order."""
-    for column, ids in ((names.USER_ID, table.user_id), (names.ITEM_ID, table.item_id)):
+    for column, ids in table.ids.items():
         yield column, "missing_id", ~ids.rows_where(ids.is_id), "is not an id", REMEDY
     column, rating, times = names.RATING, table.rating, table.timestamp
     if rating is not None:
@@ -194,9 +194,9 @@ class RowValidator:
         now = math.ceil(time.time()) if self.checks.now is None else to_unix(self.checks.now)
         for rule in _rules(table, self.scale, now):
             self._apply(*rule)
-        user_id = self._settle_ids(names.USER_ID, table.user_id)
-        item_id = self._settle_ids(names.ITEM_ID, table.item_id)
+        ids = {name: self._settle_ids(name, column) for name, column in table.ids.items()}
         if self.item_table is not None:  # it compares ids, so their type must be known
+            item_id = ids[names.ITEM_ID]
             is_known = item_id.rows_where(self.item_table.contains(item_id.distinct))
             unknown, remedy = (item_id.codes != MISSING) & ~is_known, "complete the catalogue"
             self._apply(names.ITEM_ID, "unknown_item", unknown, "is not in the catalogue", remedy)
@@ -206,7 +206,7 @@ class RowValidator:
                 f"{self.source}: no row is left: {'; '.join(map(str, self.findings))}; "
                 f"{self.findings[0].remedy}, or set layout= or columns="
             )
-        table = replace(table, user_id=user_id, item_id=item_id)
+        table = replace(table, ids=ids)
         return table, None if mask.all() else mask
 
     def _apply(self, column: str, check: str, broken: _Mask, message: str, remedy: str) -> None:

@@ -8,7 +8,7 @@ from recsys.data.options import ReadOptions
 from recsys.data.tables import select_columns, unused_columns
 from recsys.errors import DataError
 
-# Data set: its header, and the names of user, item, rating and time in it.
+# Data set: its header, and the names of user, item, rating, time and session in it.
 HEADERS = {
     "MovieLens": ("userId,movieId,rating,timestamp", "userId movieId rating timestamp"),
     "RecBole": (
@@ -47,14 +47,19 @@ HEADERS = {
     ),
     "REES46": (
         "event_time,event_type,product_id,brand,price,user_id,user_session",
-        "user_id product_id - event_time",
+        "user_id product_id - event_time user_session",
     ),
     "Book-Crossing": ("User-ID,ISBN,Book-Rating", "User-ID ISBN Book-Rating -"),
     "MyAnimeList": ("username,anime_id,my_score,my_last_updated", None),
     "own spelling": ("USER_ID,Item Id,RATING,Time Stamp", "USER_ID,Item Id,RATING,Time Stamp"),
+    "YooChoose": ("session_id,timestamp,item_id,category", "- item_id - timestamp session_id"),
+    "Diginetica": (
+        "session_id,user_id,item_id,timeframe,eventdate",
+        "user_id item_id - eventdate session_id",
+    ),
     "exact names win": ("user_id,visitorid,item_id,asin,score,rating", "user_id item_id rating -"),
 }
-FIELDS = ("user_id", "item_id", "rating", "timestamp")
+FIELDS = ("user_id", "item_id", "rating", "timestamp", "session_id")
 
 
 @pytest.mark.parametrize("name", HEADERS)
@@ -62,11 +67,12 @@ def test_the_names_of_well_known_data_sets_are_known(name):
     header, expected = HEADERS[name]
     available = header.split(",")
     expected = available if expected is None else expected.split("," if "," in expected else None)
+    expected = [*expected, *["-"] * (len(FIELDS) - len(expected))]
     selected = select_columns(available, ReadOptions(), "log.csv")
     assert [available[selected[f]] if f in selected else "-" for f in FIELDS] == expected
     unused = unused_columns(available, selected)
     assert set(unused) == set(available) - set(expected)
-    frame = pd.DataFrame([["1", "2", 3, 1_600_000_000]], columns=list(FIELDS))
+    frame = pd.DataFrame([["1", "2", 3, 1_600_000_000, "a"]], columns=list(FIELDS))
     wide = pd.DataFrame({column: ["1"] for column in available})
     for field, column in zip(FIELDS, expected, strict=True):
         if column != "-":
@@ -74,6 +80,7 @@ def test_the_names_of_well_known_data_sets_are_known(name):
     log = read_ratings(wide, on_report=lambda report: None)
     assert (log.rating is None) == (expected[2] == "-")
     assert (log.timestamp is None) == (expected[3] == "-")
+    assert (log.sessions is None) == (expected[4] == "-")
 
 
 @pytest.mark.parametrize(
