@@ -87,6 +87,13 @@ def check(
     missing_ratings: Annotated[
         list[float] | None, typer.Option(help="A number that stands for no rating: -1.")
     ] = None,
+    session_gap: Annotated[
+        str | None, typer.Option(help="Time without interactions that ends a session: 30min.")
+    ] = None,
+    histories: Annotated[
+        Literal["auto", "user", "session"] | None,
+        typer.Option(help="Whether a history is that of a user or of a session."),
+    ] = None,
     events: Annotated[
         list[str] | None, typer.Option(help="Weights of kinds of events: view=0.1,purchase=1.")
     ] = None,
