@@ -227,9 +227,10 @@ def _sort_slices(
     """Sort the slices of users `first` to `last` (exclusive) by time, stably."""
     for user in range(first, last):
         rows = order[offsets[user] : offsets[user + 1]]
-        times = timestamp[rows]
-        if (times[1:] < times[:-1]).any():
-            rows[:] = rows[np.argsort(times, kind="mergesort")]
+        for i in range(1, len(rows)):  # most histories are in order: nothing is allocated for them
+            if timestamp[rows[i]] < timestamp[rows[i - 1]]:
+                rows[:] = rows[np.argsort(timestamp[rows], kind="mergesort")]
+                break
 
 
 @_compile

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.data import Checks, read_ratings
-from recsys.data.ids import parse_integers
+from recsys.data import ids as module
+from recsys.data.ids import encode_ids, parse_integers
 from recsys.errors import DataError
 
 FIRST, SECOND = 1234567890123456790, 1234567890123456791
@@ -173,6 +174,23 @@ def test_floats_with_fractions_are_never_rounded():
     assert report.quarantined["check"].tolist() == ["id_type"]
     log, _ = read(frame, id_type="keep")
     assert {"2", "2.5"} <= set(log.users.ids.tolist())
+
+
+@pytest.mark.parametrize("factor", [module._FACTOR, np.uint64(0)], ids=["usual", "all collide"])
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()], ids=str)
+@pytest.mark.parametrize("last", ["b-00000001", "a", "\u00e9-0000001", None])
+def test_many_distinct_ids_of_one_length(monkeypatch, factor, kind, last):
+    monkeypatch.setattr(module, "_FACTOR", factor)
+    n = module._SAMPLE
+    texts = [f"{'bac'[i % 3]}-{i % 60_000:08}" for i in range(n)] + [last]
+    column = pa.chunked_array([texts[:7], texts[7:n], texts[n:]], kind)
+    encoded = encode_ids(column, has_types=False)
+    assert (
+        encoded.distinct.take(pa.array(encoded.codes, mask=encoded.codes < 0)).to_pylist() == texts
+    )
+    codes, sorted_ids = encoded.sorted_ids(np.ones(len(encoded.distinct), dtype=np.bool_))
+    assert sorted_ids.tolist() == sorted({*texts} - {None})
+    assert encoded.distinct.take(pa.array(codes)).to_pylist() == sorted_ids.tolist()
 
 
 @given(
