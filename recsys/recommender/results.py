@@ -32,7 +32,7 @@ class Recommendations(pd.DataFrame):
     """
 
     def __init__(self, columns: Mapping[str, Any]) -> None:
-        super().__init__(dict(columns))
+        super().__init__(dict(columns))  # type: ignore[call-arg]
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:
