@@ -33,8 +33,12 @@ def load_recommender(source: str | Path = CHAMPION) -> Recommender:
     if str(source).startswith(_URIS):
         from recsys.tracking import fetch_bundle  # slow import of MLflow
 
+        # Read the version first: if it changes during the load, a reloader loads again.
+        version = current_version(source)
         with tempfile.TemporaryDirectory(prefix="recsys-") as folder:
-            return Recommender.load(fetch_bundle(str(source), Path(folder)))
+            recommender = Recommender.load(fetch_bundle(str(source), Path(folder)))
+        recommender.version = version
+        return recommender
     return Recommender.load(source)
 
 
@@ -64,13 +68,17 @@ class AutoReloader:
         is_uri = str(source).startswith(_URIS)
         self.source = source if is_uri else Path(source).absolute()
         self.poll_interval = poll_interval
-        self.version, self._recommender = self._load()
-        """The registered version in use; for a folder, the SHA-256 of its manifest."""
+        self._recommender = self._load()
         self._last_error = ""
         self._closed = threading.Event()
         self.renew()
         renew_after_fork(self)
         self._start_thread()
+
+    @property
+    def version(self) -> str:
+        """The registered version in use; for a folder, the SHA-256 of its manifest."""
+        return self._recommender.version
 
     @property
     def recommender(self) -> Recommender:
@@ -95,7 +103,7 @@ class AutoReloader:
             try:
                 if current_version(self.source) == self.version:
                     return False
-                self.version, self._recommender = self._load()
+                self._recommender = self._load()
             except Exception as error:  # the previous recommender stays in use
                 if str(error) != self._last_error:
                     self._last_error = str(error)
@@ -119,12 +127,10 @@ class AutoReloader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _load(self) -> tuple[str, Recommender]:
-        # Read the version first: if it changes during the load, the next poll loads again.
-        version = current_version(self.source)
+    def _load(self) -> Recommender:
         recommender = load_recommender(self.source)
-        recommender.popular_items(1).as_records()
-        return version, recommender
+        recommender.popular_items(1)
+        return recommender
 
     def _start_thread(self) -> None:
         self._pid = os.getpid()

@@ -86,7 +86,7 @@ def test_bundle_that_cannot_answer_is_not_used(bundle, folder, caplog):
 
 
 def test_initial_bundle_is_required(tmp_path):
-    with pytest.raises(BundleError, match=r"manifest\.json cannot be read"):
+    with pytest.raises(BundleError, match=r"manifest\.json is missing"):
         AutoReloader(tmp_path)
 
 

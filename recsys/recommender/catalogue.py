@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.types import is_scalar
 from rapidfuzz import fuzz, process
 from rapidfuzz.utils import default_process
 
@@ -64,7 +64,7 @@ class Catalogue:
         self.ids: NDArray[Any] = items.ids
         self.titles: NDArray[Any] = table[columns.TITLE].to_numpy(dtype=object)
         self._popularity_N = popularity_N
-        self.attribute_mask = cache(self._attribute_mask)
+        self._values: dict[str, Mapping[str, tuple[str, list[int]]]] = {}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -146,7 +146,7 @@ class Catalogue:
         """The titles most similar to a text."""
         return tuple(self.titles[self.search(text, k)[0]].tolist())
 
-    def _attribute_mask(self, column: str, value: object) -> NDArray[np.bool_]:
+    def attribute_mask(self, column: str, value: object) -> NDArray[np.bool_]:
         """The items with a value of an attribute, [N]. Text is compared case-insensitively.
 
         Raises:
@@ -155,17 +155,30 @@ class Catalogue:
         if column not in self.table:
             names = ", ".join(map(repr, self.table))
             raise QueryError(f"the catalogue has no column {column!r}; its columns are {names}")
-        values = self.table[column]
+        if not is_scalar(value):
+            raise QueryError(f"{value!r} is not a value of column {column!r}")
         if not isinstance(value, str):
-            return np.asarray((values == value).fillna(value=False), dtype=np.bool_)
-        delimited = _SEPARATOR + values.astype(str).str.casefold() + _SEPARATOR
-        pattern = f"{_SEPARATOR}{value.casefold()}{_SEPARATOR}"
-        mask_N: NDArray[np.bool_] = delimited.str.contains(pattern, regex=False).to_numpy(np.bool_)
-        if not mask_N.any():
-            known = sorted({v for text in values.astype(str) for v in text.split(_SEPARATOR)})
+            return np.asarray((self.table[column] == value).fillna(value=False), dtype=np.bool_)
+        values = self.values(column)
+        if value.casefold() not in values:
+            known = sorted(name for name, _ in values.values() if _SEPARATOR not in name)
             names = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
             raise QueryError(f"no item has {value!r} in column {column!r}; values are {names}")
+        mask_N = np.zeros(len(self), dtype=np.bool_)
+        mask_N[values[value.casefold()][1]] = True
         return mask_N
+
+    def values(self, column: str) -> Mapping[str, tuple[str, list[int]]]:
+        """The values of a column as text and the items that have them, by their lower case."""
+        if column not in self._values:
+            found: dict[str, tuple[str, list[int]]] = {}
+            column_N = self.table[column]
+            (known,) = column_N.notna().to_numpy().nonzero()
+            for index, text in zip(known.tolist(), column_N.iloc[known].astype(str), strict=True):
+                for value in dict.fromkeys([text, *text.split(_SEPARATOR)]):
+                    found.setdefault(value.casefold(), (value, []))[1].append(index)
+            self._values[column] = found
+        return self._values[column]
 
     @lazy
     def _index_by_title(self) -> Mapping[str, list[int]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys import columns
-from recsys.errors import QueryError, UnknownUserError
+from recsys.errors import BundleError, QueryError, UnknownUserError
 from recsys.recommender.bundle import Bundle, UserHistories, load_bundle
 from recsys.recommender.catalogue import Catalogue, Item, item_list
 from recsys.recommender.cold_start import nearest_to, new_item_vector, similar_to
@@ -24,6 +26,7 @@ from recsys.recommender.results import (
 from recsys.recommender.scoring import ItemScorer, RankedItems
 from recsys.recommender.sessions import Session, StateCache
 from recsys.sessions.decode import search_beams
+from recsys.storage import MANIFEST, sha256_of
 from recsys.vocabulary import ID
 
 _EMPTY = np.empty(0, dtype=np.int32)
@@ -34,7 +37,8 @@ class Recommender:
 
     Every method returns a DataFrame, best first, with the columns `rank` (from 1), `item_id`,
     `title`, `score` and, where defined, `probability`; `as_records()` returns a list of
-    dictionaries. A recommender is immutable and can be shared by threads.
+    dictionaries. A recommender is immutable and can be shared by threads. It is pickled as the
+    folder that it was loaded from; if there is none, with all its content.
 
     The arguments that several methods share are described at `next_items`.
 
@@ -44,8 +48,11 @@ class Recommender:
         QueryError: An argument is invalid. Both are subclasses of ValueError.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, folder: Path | None = None, digest: str = "") -> None:
         self.bundle = bundle
+        self.version = digest
+        """Identifies the model: its version in MLflow, or the SHA-256 of the bundle's manifest."""
+        self._folder, self._digest = folder, digest
         self.scorer = ItemScorer(bundle.embeddings, bundle.weights)
         self.catalogue = Catalogue(
             bundle.catalogue, bundle.items, self.scorer.model.log_popularity_N
@@ -59,7 +66,15 @@ class Recommender:
         Raises:
             BundleError: The bundle is missing, incomplete, modified or of an unknown format.
         """
-        return cls(load_bundle(Path(folder)))
+        folder, digest = Path(folder).absolute(), ""
+        with suppress(OSError):  # which load_bundle explains
+            digest = sha256_of(folder / MANIFEST)
+        return cls(load_bundle(folder), folder, digest)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._folder is not None and self._folder.is_dir():
+            return _load_same, (self._folder, self._digest, self.version)
+        return type(self), (self.bundle,), {"version": self.version}
 
     def __repr__(self) -> str:
         histories = self.bundle.user_histories
@@ -355,3 +370,12 @@ class Recommender:
         histories = self._user_histories
         items = [histories.history(user) for user in users.tolist()]
         return self.scorer.rank_batch(histories.state_vectors[users], items, options)
+
+
+def _load_same(folder: Path, digest: str, version: str) -> Recommender:
+    """Unpickle a recommender from its folder."""
+    recommender = Recommender.load(folder)
+    if recommender.version != digest:
+        raise BundleError(f"{folder} was replaced after the recommender was pickled: load it again")
+    recommender.version = version
+    return recommender

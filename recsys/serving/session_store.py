@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import orjson
 
@@ -49,7 +50,8 @@ class SessionStore:
         self.max_sessions = max_sessions
         self.ttl = ttl
         self._clock = clock
-        self._cache: OrderedDict[str, tuple[Recommender, int, Session]] = OrderedDict()
+        # A session does not refer to its recommender, so that a replaced one is freed.
+        self._caches = WeakKeyDictionary[Recommender, OrderedDict[str, tuple[int, Session]]]()
         self._n_created = 0
         # Sessions need not survive a crash of the machine, so writes do not wait for the disk.
         self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
@@ -81,7 +83,8 @@ class SessionStore:
 
     def delete(self, session_id: str) -> bool:
         """Delete a session. Returns whether it existed."""
-        self._cache.pop(session_id, None)
+        for cache in self._caches.values():
+            cache.pop(session_id, None)
         deleted = self._db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
         return deleted.rowcount > 0
 
@@ -113,9 +116,10 @@ class SessionStore:
         session = self._session(recommender, session_id, before)
         session.add(item_id)
         n_events = before.n_events + 1
-        self._cache[session_id] = (recommender, n_events, session)
-        if len(self._cache) > _MAX_CACHED:
-            self._cache.popitem(last=False)
+        cache = self._caches.setdefault(recommender, OrderedDict())
+        cache[session_id] = (n_events, session)
+        if len(cache) > _MAX_CACHED:
+            cache.popitem(last=False)
         return session, n_events
 
     def _session(self, recommender: Recommender, session_id: str, record: SessionRecord) -> Session:
@@ -124,8 +128,9 @@ class SessionStore:
         A cached session is valid unless the model has changed, another worker has added an event,
         or it has become much longer than the stored history.
         """
-        cached_for, n_events, session = self._cache.pop(session_id, (None, 0, None))
-        is_valid = cached_for is recommender and n_events == record.n_events
+        cache = self._caches.setdefault(recommender, OrderedDict())
+        n_events, session = cache.pop(session_id, (0, None))
+        is_valid = n_events == record.n_events
         if session is not None and is_valid and len(session) < 2 * MAX_HISTORY:
             return session
         return recommender.session([i for i in record.history if i in recommender.bundle.items])

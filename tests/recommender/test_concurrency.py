@@ -3,17 +3,21 @@
 import copy
 import gc
 import multiprocessing
+import pickle
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from recsys.errors import BundleError
 from recsys.forks import lazy
 from recsys.loading import AutoReloader
+from recsys.recommender import Recommender
 from recsys.recommender.bundle import save_bundle
 from recsys.recommender.sessions import StateCache
 
@@ -180,3 +184,28 @@ def test_long_session_answers_the_same_after_eviction(rec, n_before):
     again = session._scorer.model.logits(session._pop_state())
     np.testing.assert_allclose(again, logits, rtol=1e-4, atol=1e-5)
     assert session.next_items(5, include=ids[:40]).equals(expected)
+
+
+def answer_elsewhere(recommender, history):
+    return recommender.next_items(history, 5).as_records()
+
+
+def test_a_recommender_is_pickled_as_its_folder(rec, full, tmp_path, monkeypatch, histories):
+    monkeypatch.chdir(tmp_path)
+    save_bundle(full, Path("bundle"))
+    loaded = Recommender.load("bundle")
+    monkeypatch.chdir("/")
+    content = pickle.dumps(loaded)
+    assert len(content) < 500
+    expected = answer_elsewhere(rec, histories[1])
+    assert answer_elsewhere(pickle.loads(content), histories[1]) == expected
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(answer_elsewhere, (loaded, histories[1])) == expected
+    save_bundle(replace(full, metrics={"other": 1}), tmp_path / "bundle")
+    with pytest.raises(BundleError, match="was replaced after the recommender was pickled"):
+        pickle.loads(content)
+
+
+def test_a_recommender_without_a_folder_is_pickled_whole(rec, histories):
+    same = pickle.loads(pickle.dumps(rec))
+    assert answer_elsewhere(same, histories[1]) == answer_elsewhere(rec, histories[1])
