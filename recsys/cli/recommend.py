@@ -41,9 +41,8 @@ def next_(
 ) -> None:
     """Recommend the next items after HISTORY."""
     recommender = _load(model)
-    items = [recommender.parse_item(text) for text in history]
-    titles = ", ".join(_title(recommender, item) for item in items)
-    answer = recommender.next_items(items, k, exclude_seen=exclude_seen)
+    titles = ", ".join(_title(recommender, item) for item in history)
+    answer = recommender.next_items(history, k, exclude_seen=exclude_seen)
     _print(answer, f"Next after {titles}", as_json)
 
 
@@ -56,9 +55,8 @@ def similar(
 ) -> None:
     """List the items most similar to ITEM."""
     recommender = _load(model)
-    query = recommender.parse_item(item)
-    answer = recommender.similar_items(query, k)
-    _print(answer, f"Similar to {_title(recommender, query)}", as_json)
+    answer = recommender.similar_items(item, k)
+    _print(answer, f"Similar to {_title(recommender, item)}", as_json)
 
 
 @app.command()
@@ -81,9 +79,7 @@ def explain(
     as_json: AsJSON = False,
 ) -> None:
     """List the items of HISTORY that contribute most to the recommendation of another."""
-    recommender = _load(model)
-    items = [recommender.parse_item(text) for text in history]
-    answer = recommender.explain(items, recommender.parse_item(item), k)
+    answer = _load(model).explain(history, item, k)
     if as_json:
         _print(answer, "", as_json)
         return
@@ -100,10 +96,8 @@ def sequences(
     as_json: AsJSON = False,
 ) -> None:
     """List the most probable sequences of items after HISTORY."""
-    recommender = _load(model)
-    items = [recommender.parse_item(text) for text in history]
-    answer = recommender.next_sequences(items, length, beam_width=max(k, 8))
-    _print(answer[answer["sequence"] <= k], "The most probable sequences", as_json)
+    answer = _load(model).next_sequences(history, length, k=k)
+    _print(answer, "The most probable sequences", as_json)
 
 
 def _load(model: str) -> Recommender:

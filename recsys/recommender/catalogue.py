@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -24,11 +24,16 @@ from recsys.vocabulary import ID, Vocabulary
 Item: TypeAlias = ID
 """An item, given by its id or its title."""
 
+Unknown: TypeAlias = Literal["raise", "ignore"]
+"""Whether unknown items of a request are an error or are left out."""
+
 Floats: TypeAlias = NDArray[np.float32]
 Indices: TypeAlias = NDArray[np.int64]
 
 _SEPARATOR = "|"
 """Separates the values of a multi-valued attribute, such as MovieLens' genres."""
+
+_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 _MIN_SIMILARITY = 60.0
 """Percentage of similarity below which a title does not match a query."""
@@ -80,10 +85,35 @@ class Catalogue:
     def index_of(self, item: Item) -> int:
         """The index of an item given by id or by title (case-insensitive).
 
+        Where ids are numbers, text of digits is an id if there is such an id.
+
         Raises:
             UnknownItemError: No item, or more than one, has this id or title.
             QueryError: The argument is neither an integer nor a string.
         """
+        matches = self._matches(item)
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            ids = ", ".join(repr(self.ids.tolist()[index]) for index in matches)
+            raise UnknownItemError(
+                f"{item!r} is the title of {len(matches)} items: use an id, {ids}", item
+            )
+        if not isinstance(item, str) and str(item) in self.items:
+            raise UnknownItemError(
+                f"no item has the id {item}: ids are text here, and there is an item with the id "
+                f"{str(item)!r}",
+                item,
+            )
+        closest = self.closest_titles(item) if isinstance(item, str) else ()
+        hint = f"; did you mean {', '.join(map(repr, closest))}?" if closest else ""
+        raise UnknownItemError(f"no item has the id or title {str(item)!r}{hint}", item, closest)
+
+    def knows(self, item: Item) -> bool:
+        """Whether exactly one item has this id or title."""
+        return len(self._matches(item)) == 1
+
+    def _matches(self, item: Item) -> Sequence[int]:
         if isinstance(item, np.generic):
             item = item.item()
         if isinstance(item, bool) or not isinstance(item, int | str):
@@ -92,45 +122,34 @@ class Catalogue:
                 "text, as in the ratings) or by its title"
             )
         if item in self.items:
-            return self.items.index(item)
-        matches = self._index_by_title.get(str(item).casefold(), ())
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            ids = ", ".join(repr(self.ids.tolist()[index]) for index in matches)
-            raise UnknownItemError(
-                f"{item!r} is the title of {len(matches)} items: use an id, {ids}", item
-            )
-        other: Item = str(item) if isinstance(item, int) else self.parse_item(item)
-        if other in self.items:
-            raise UnknownItemError(
-                f"no item has the id or title {item!r}: ids are of type {type(other).__name__} "
-                f"here, and there is an item with the id {other!r}",
-                item,
-            )
-        closest = self.closest_titles(item) if isinstance(item, str) else ()
-        hint = f"; did you mean {', '.join(map(repr, closest))}?" if closest else ""
-        raise UnknownItemError(f"no item has the id or title {str(item)!r}{hint}", item, closest)
+            return [self.items.index(item)]
+        if isinstance(item, int):
+            return ()
+        if self.ids.dtype == np.int64 and _NUMBER.fullmatch(item) and int(item) in self.items:
+            return [self.items.index(int(item))]
+        return self._index_by_title.get(item.casefold(), ())
 
-    def indices(self, name: str, items: object) -> NDArray[np.int32]:
+    def indices(self, name: str, items: object, unknown: Unknown = "raise") -> NDArray[np.int32]:
         """The indices of several items, [n]; `name` is the argument's name in error messages."""
+        if unknown not in ("raise", "ignore"):
+            raise QueryError(f"unknown is {unknown!r}: it must be 'raise' or 'ignore'")
         values = item_list(name, items)
         if set(map(type, values)) <= {int, str}:
             index = self.items.indices(values)
             if not (index < 0).any():  # all of them are ids
                 return index
+        if unknown == "ignore":
+            values = [item for item in values if self.knows(item)]
         return np.array([self.index_of(item) for item in values], dtype=np.int32)
 
-    def history_indices(self, history: object, name: str = "history") -> NDArray[np.int32]:
+    def history_indices(
+        self, history: object, name: str = "history", unknown: Unknown = "raise"
+    ) -> NDArray[np.int32]:
         """`indices` for the items of a user, oldest first."""
         if isinstance(history, set | frozenset):
             kind = type(history).__name__
             raise QueryError(f"{name} is a {kind}, which has no order: pass a list")
-        return self.indices(name, history)
-
-    def parse_item(self, text: str) -> Item:
-        """Convert text to an id or a title. Digits are an id if the catalogue has this id."""
-        return int(text) if text.isdigit() and int(text) in self.items else text
+        return self.indices(name, history, unknown)
 
     def search(
         self, query: str, k: int, allowed_N: NDArray[np.bool_] | None = None

@@ -5,7 +5,7 @@ Shapes: B histories, I explained items, N items, K contributions to each of them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,9 @@ from recsys.recommender.catalogue import Catalogue, Floats, Item, item_list
 from recsys.recommender.results import Recommendations
 from recsys.sessions import NumpySessionModel
 from recsys.sessions.numpy_model import log_sum_exp
+
+_STEPS_PER_BATCH = 4096
+"""Steps of the session model computed at once; they use some 50 MB."""
 
 
 def items_to_explain(
@@ -49,20 +52,26 @@ def contributions_table(
     history: NDArray[np.int32],
     items: NDArray[np.integer],
     k: int,
+    on_batch: Callable[[], object],
 ) -> Recommendations:
     """One row for each of the k items of the history that contribute most to each of `items`.
 
     Computed by occlusion (Zeiler & Fergus 2014): the weight of an item is the decrease of the
     recommended item's log-probability, in nats, when it is removed from the history. The
-    probability is over the items that may be recommended. All shortened histories are encoded
-    as one batch.
+    probability is over the items that may be recommended. The shortened histories are encoded in
+    batches; `on_batch` is called before each. Items before the latest `max_history` have no weight.
     """
-    distinct = np.unique(history)
-    occluded = [history[history != item] for item in distinct]
-    logits_BN = model.batch_logits([*occluded, history])
-    if not model.repeats:
-        logits_BN[:, history] = -np.inf
-    log_p_BI: Floats = logits_BN[:, items] - log_sum_exp(logits_BN)
+    distinct = np.unique(history[-model.config.max_history :])
+    shortened = [*(history[history != item] for item in distinct), history]
+    size = max(8, _STEPS_PER_BATCH // min(len(history), model.config.max_history))
+    parts = []
+    for start in range(0, len(shortened), size):
+        on_batch()
+        logits_BN = model.batch_logits(shortened[start : start + size])
+        if not model.repeats:
+            logits_BN[:, history] = -np.inf
+        parts.append(logits_BN[:, items] - log_sum_exp(logits_BN))
+    log_p_BI: Floats = np.concatenate(parts)
     weight_BI = log_p_BI[-1] - log_p_BI[:-1]
     order_KI = np.argsort(-weight_BI, axis=0, kind="stable")[:k]
     k = len(order_KI)

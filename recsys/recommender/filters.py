@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sized
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.errors import QueryError
-from recsys.recommender.catalogue import Catalogue, Item
+from recsys.recommender.catalogue import Catalogue, Item, Unknown
 
 ItemFilter: TypeAlias = (
     Collection[Item] | Mapping[str, object] | Callable[[pd.DataFrame], "pd.Series[bool]"]
@@ -50,6 +50,7 @@ class RecommendOptions:
         popularity_weight: object = 1.0,
         embedding_weight: object = None,
         exclude_seen: object = None,
+        unknown: Any = "raise",
     ) -> RecommendOptions:
         """Validate the arguments of a request and look up the items of its filters.
 
@@ -62,7 +63,7 @@ class RecommendOptions:
             raise QueryError(f"exclude_seen is {exclude_seen!r}: it must be True, False or None")
         return cls(
             min(positive_int("k", k), len(catalogue)),
-            _allowed(catalogue, include, exclude),
+            _allowed(catalogue, include, exclude, unknown),
             unit_interval("diversity", diversity),
             unit_interval("popularity_weight", popularity_weight),
             None if weight is None else unit_interval("embedding_weight", weight),
@@ -87,15 +88,19 @@ def unit_interval(name: str, value: object) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
-def _allowed(catalogue: Catalogue, include: object, exclude: object) -> NDArray[np.bool_] | None:
-    allowed_N = None if include is None else _mask(catalogue, "include", include)
-    if isinstance(exclude, Sequence) and not isinstance(exclude, str) and not len(exclude):
+def _allowed(
+    catalogue: Catalogue, include: object, exclude: object, unknown: Unknown
+) -> NDArray[np.bool_] | None:
+    allowed_N = None if include is None else _mask(catalogue, "include", include, unknown)
+    if isinstance(exclude, Sized) and not isinstance(exclude, str) and not len(exclude):
         return allowed_N
-    excluded_N = _mask(catalogue, "exclude", exclude)
+    excluded_N = _mask(catalogue, "exclude", exclude, unknown)
     return ~excluded_N if allowed_N is None else allowed_N & ~excluded_N
 
 
-def _mask(catalogue: Catalogue, name: str, item_filter: object) -> NDArray[np.bool_]:
+def _mask(
+    catalogue: Catalogue, name: str, item_filter: object, unknown: Unknown
+) -> NDArray[np.bool_]:
     """The items of a filter, [N]; `name` is the argument's name in error messages."""
     if isinstance(item_filter, Mapping):
         mask_N = np.ones(len(catalogue), dtype=np.bool_)
@@ -104,7 +109,10 @@ def _mask(catalogue: Catalogue, name: str, item_filter: object) -> NDArray[np.bo
             mask_N &= np.any([catalogue.attribute_mask(column, v) for v in values], axis=0)
         return mask_N
     if callable(item_filter):
-        mask_N = np.asarray(item_filter(catalogue.table))
+        try:
+            mask_N = np.asarray(item_filter(catalogue.table))
+        except Exception as error:
+            raise QueryError(f"the function passed as {name} failed: {error!r}") from error
         if mask_N.dtype != np.bool_ or mask_N.shape != (len(catalogue),):
             raise QueryError(
                 f"the function passed as {name} must return True or False for each of the "
@@ -112,5 +120,5 @@ def _mask(catalogue: Catalogue, name: str, item_filter: object) -> NDArray[np.bo
             )
         return mask_N
     mask_N = np.zeros(len(catalogue), dtype=np.bool_)
-    mask_N[catalogue.indices(name, item_filter)] = True
+    mask_N[catalogue.indices(name, item_filter, unknown)] = True
     return mask_N

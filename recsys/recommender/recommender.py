@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recsys import columns
 from recsys.errors import BundleError, QueryError, UnknownUserError
 from recsys.recommender.bundle import Bundle, UserHistories, load_bundle
-from recsys.recommender.catalogue import Catalogue, Item, item_list
+from recsys.recommender.catalogue import Catalogue, Item, Unknown, item_list
 from recsys.recommender.cold_start import nearest_to, new_item_vector, similar_to
 from recsys.recommender.explain import contributions_table, items_to_explain
 from recsys.recommender.filters import ItemFilter, RecommendOptions, positive_int
@@ -162,6 +162,7 @@ class Recommender:
         popularity_weight: float = 1.0,
         embedding_weight: float | None = None,
         exclude_seen: bool | None = None,
+        unknown: Unknown = "raise",
     ) -> Recommendations:
         """Recommend the items that are most likely to come next.
 
@@ -179,15 +180,17 @@ class Recommender:
                 validation data.
             exclude_seen: Whether to leave out items of the history. By default they are left out
                 unless the model was trained on data in which items repeat.
+            unknown: Whether unknown items of `history`, `include` and `exclude` are an error,
+                "raise", or are left out, "ignore".
 
         Returns:
             `probability` is the session model's probability that the item comes next. `score`
             determines the order; it equals the probability unless weights change it, which by
             default they do only for histories of one item.
         """
-        index = self.catalogue.history_indices(history)
+        index = self.catalogue.history_indices(history, unknown=unknown)
         weights = diversity, popularity_weight, embedding_weight
-        options = self._options(k, include, exclude, *weights, exclude_seen)
+        options = self._options(k, include, exclude, *weights, exclude_seen, unknown)
         return ranking_table(self.catalogue, self._next(index, options))
 
     def recommend_user(
@@ -250,6 +253,7 @@ class Recommender:
         popularity_weight: float = 1.0,
         embedding_weight: float | None = None,
         exclude_seen: bool | None = None,
+        unknown: Unknown = "raise",
     ) -> Recommendations:
         """`next_items` for several histories: a list, or a mapping from user id to history.
 
@@ -258,7 +262,7 @@ class Recommender:
             (from 0) for a list.
         """
         weights = diversity, popularity_weight, embedding_weight
-        options = self._options(k, include, exclude, *weights, exclude_seen)
+        options = self._options(k, include, exclude, *weights, exclude_seen, unknown)
         if isinstance(histories, str | bytes) or not isinstance(histories, Sequence | Mapping):
             raise QueryError("histories must be a list of histories, or a mapping by user id")
         if isinstance(histories, Mapping):
@@ -266,7 +270,7 @@ class Recommender:
         else:
             key, by_key = "row", dict(enumerate(histories))
         items = [
-            self.catalogue.history_indices(history, f"histories[{name!r}]")
+            self.catalogue.history_indices(history, f"histories[{name!r}]", unknown)
             for name, history in by_key.items()
         ]
         ranked = self.scorer.rank_batch(self.scorer.encode_batch(items), items, options)
@@ -279,33 +283,46 @@ class Recommender:
         history: Sequence[Item] = (),
         length: int = 5,
         *,
+        k: int | None = None,
         beam_width: int = 8,
         include: ItemFilter | None = None,
         exclude: ItemFilter = (),
+        unknown: Unknown = "raise",
     ) -> Recommendations:
         """The most probable sequences of next items, by beam search.
 
         Args:
             history: Items of the user, oldest first.
             length: Number of items of each sequence.
-            beam_width: Number of sequences kept at each step, and returned at most.
+            k: Maximum number of sequences. Default: `beam_width`.
+            beam_width: Number of sequences kept at each step, at least `k`.
             include: Use only these items.
             exclude: Do not use these items.
+            unknown: See `next_items`.
 
         Returns:
             One row per item: `sequence` (from 1, the most probable first), `rank` within the
             sequence, `item_id`, `title`, `score`, the probability of the item given those before
             it, and `probability`, that of the whole sequence.
         """
-        index = self.catalogue.history_indices(history)
+        index = self.catalogue.history_indices(history, unknown=unknown)
         length = positive_int("length", length)
         beam_width = positive_int("beam_width", beam_width, "sequence")
-        allowed = self._options(1, include, exclude).allowed
-        sequences = search_beams(self.scorer.model.sequences(index), length, beam_width, allowed)
-        return sequences_table(self.catalogue, sequences)
+        n = beam_width if k is None else positive_int("k", k, "sequence")
+        options = RecommendOptions.resolve(self.catalogue, 1, include, exclude, unknown=unknown)
+        sequences = search_beams(
+            self.scorer.model.sequences(index), length, max(beam_width, n), options.allowed
+        )
+        return sequences_table(self.catalogue, sequences[:n])
 
     def explain(
-        self, history: Sequence[Item], items: Item | Sequence[Item] | None = None, k: int = 3
+        self,
+        history: Sequence[Item],
+        items: Item | Sequence[Item] | None = None,
+        k: int = 3,
+        *,
+        unknown: Unknown = "raise",
+        on_batch: Callable[[], object] = lambda: None,
     ) -> Recommendations:
         """Explain recommendations by the items of the history that contribute most to them.
 
@@ -313,6 +330,8 @@ class Recommender:
             history: Items of the user, oldest first.
             items: The item or items to explain. Default: the ten next items.
             k: Maximum number of contributions for each item.
+            unknown: See `next_items`.
+            on_batch: Called before each step of the computation, which it may stop by an exception.
 
         Returns:
             One row per contribution: `item_id` and `title` of the recommended item, `rank`,
@@ -321,7 +340,7 @@ class Recommender:
             users with a positive interaction with both (missing if the bundle does not have it),
             and `sentence`, all contributions in words.
         """
-        index = self.catalogue.history_indices(history)
+        index = self.catalogue.history_indices(history, unknown=unknown)
         n_contributions = positive_int("k", k, "contribution")
         if not len(index):
             raise QueryError("history is empty: there is nothing to explain with")
@@ -330,24 +349,23 @@ class Recommender:
         else:
             explained = items_to_explain(self.catalogue, items, index, repeats=self.scorer.repeats)
         model, counts = self.scorer.model, self.bundle.pair_counts
-        return contributions_table(self.catalogue, model, counts, index, explained, n_contributions)
+        return contributions_table(
+            self.catalogue, model, counts, index, explained, n_contributions, on_batch
+        )
 
-    def session(self, history: Sequence[Item] = ()) -> Session:
+    def session(self, history: Sequence[Item] = (), *, unknown: Unknown = "raise") -> Session:
         """Create a session, which is extended item by item at constant cost.
 
         Args:
             history: Items of the user so far, oldest first.
+            unknown: See `next_items`.
         """
-        index = self.catalogue.history_indices(history)
+        index = self.catalogue.history_indices(history, unknown=unknown)
         return Session(self.catalogue, self.scorer, self.state_cache, index)
 
     def index_of(self, item: Item) -> int:
         """The index in the catalogue of an item given by id or by title."""
         return self.catalogue.index_of(item)
-
-    def parse_item(self, text: str) -> Item:
-        """Convert text to an id or a title. Digits are an id if the catalogue has this id."""
-        return self.catalogue.parse_item(text)
 
     def _options(self, k: int, *arguments: object) -> RecommendOptions:
         return RecommendOptions.resolve(self.catalogue, k, *arguments)

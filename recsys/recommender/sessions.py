@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.forks import renew_after_fork
-from recsys.recommender.catalogue import Catalogue, Item
+from recsys.recommender.catalogue import Catalogue, Item, Unknown
 from recsys.recommender.filters import ItemFilter, RecommendOptions
 from recsys.recommender.results import Recommendations, ranking_table
 from recsys.recommender.scoring import ItemScorer
@@ -98,11 +98,12 @@ class Session:
         popularity_weight: float = 1.0,
         embedding_weight: float | None = None,
         exclude_seen: bool | None = None,
+        unknown: Unknown = "raise",
     ) -> Recommendations:
         """Recommend the next items; see `Recommender.next_items`."""
         weights = diversity, popularity_weight, embedding_weight
         options = RecommendOptions.resolve(
-            self._catalogue, k, include, exclude, *weights, exclude_seen
+            self._catalogue, k, include, exclude, *weights, exclude_seen, unknown
         )
         with self._cache.lock(self._key):
             state = self._pop_state()

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _EPSILON = np.float32(1e-5)  # as in nn.LayerNorm
 _SQRT_HALF = np.float32(0.5**0.5)
 _ATTENTION_SCALE = np.float32(KEY_DIM**-0.5)
+_MIN_BATCH = 8
+"""Smaller batches take longer than one sequence after another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +188,8 @@ class NumpySessionModel:
 
     def encode_batch(self, histories: Sequence[NDArray[np.integer]]) -> Floats:
         """The query vectors after each history, [B, D]; none may be empty."""
+        if len(histories) < _MIN_BATCH:
+            return np.array([self.encode(history).query for history in histories])
         histories = [history[-self.config.max_history :] for history in histories]
         lengths_B = np.array([len(history) for history in histories])
         # By length, so that the sequences that take part in a step are the first rows.
@@ -206,8 +210,12 @@ class NumpySessionModel:
 
     def query_logits(self, query_BD: Floats, has_history_B: NDArray[np.bool_]) -> Floats:
         """Logits of all items for query vectors, [B, N]; log-popularity without a history."""
-        ones_B1 = np.ones((len(query_BD), 1), np.float32)
-        logits_BN: Floats = np.hstack([query_BD, ones_B1]) @ self._output_CN
+        query_BC = np.hstack([query_BD, np.ones((len(query_BD), 1), np.float32)])
+        logits_BN: Floats
+        if len(query_BC) < _MIN_BATCH:
+            logits_BN = np.array([query_C @ self._output_CN for query_C in query_BC])
+        else:
+            logits_BN = query_BC @ self._output_CN
         logits_BN[~has_history_B] = self.log_popularity_N
         return logits_BN
 

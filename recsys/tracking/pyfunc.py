@@ -102,9 +102,8 @@ def _answer(recommender: Recommender, request: Mapping[Any, Any], k: int) -> lis
             f"a request needs {HISTORY!r} (a list) or {SIMILAR_TO!r} (one item), and not both"
         )
     if history is None:
-        return recommender.similar_items(recommender.parse_item(str(similar_to)), k).as_records()
-    items = [recommender.parse_item(text) for text in history]
-    return recommender.next_items(items, k).as_records()
+        return recommender.similar_items(str(similar_to), k).as_records()
+    return recommender.next_items(history, k).as_records()
 
 
 set_model(ServedRecommender())

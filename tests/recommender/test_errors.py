@@ -1,10 +1,14 @@
 """Errors of invalid arguments."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from recsys.errors import QueryError, RecsysError, UnknownItemError
+from recsys.recommender import Recommender
+from recsys.vocabulary import Vocabulary
 
 
 @pytest.fixture
@@ -38,10 +42,56 @@ def test_invalid_history(rec, history, message):
         rec.recommend_batch([history])
 
 
-def test_an_id_of_another_type_is_pointed_out(rec, names):
-    message = f"'{names[0]}': ids are of type int here, and there is an item with the id {names[0]}"
-    with pytest.raises(UnknownItemError, match=message):
-        rec.next_items([str(names[0])])
+def renamed(rec, **titles):
+    """The recommender with other titles, by index."""
+    catalogue = rec.bundle.catalogue.copy()
+    for index, title in titles.items():
+        catalogue.loc[int(index[1:]), "title"] = title
+    return Recommender(replace(rec.bundle, catalogue=catalogue))
+
+
+def test_digits_are_an_id_where_ids_are_numbers(rec, names):
+    assert rec.index_of(str(names[0])) == rec.index_of(names[0]) == 4
+    other = renamed(
+        rec, i9=str(names[0]), i3="1917", i5="٣", i6="²", i7="-0", i8="0" + str(names[0])
+    )
+    assert other.index_of(str(names[0])) == 4
+    assert [other.index_of(text) for text in ("1917", "٣", "²", "-0")] == [3, 5, 6, 7]
+    assert other.index_of("0" + str(names[0])) == 8
+    with pytest.raises(UnknownItemError, match="no item has the id or title '1917'"):
+        other.index_of(1917)
+    with pytest.raises(UnknownItemError, match="'99999999999999999999'"):
+        rec.index_of("9" * 20)
+
+
+def test_an_integer_is_no_id_where_ids_are_text(rec, names):
+    ids = np.array([f"{n:03}" for n in range(len(rec.bundle.items))], dtype=object)
+    items = Vocabulary(ids)
+    embeddings = replace(rec.bundle.embeddings, items=items)
+    catalogue = rec.bundle.catalogue.assign(item_id=ids)
+    text = Recommender(replace(rec.bundle, embeddings=embeddings, catalogue=catalogue))
+    assert text.index_of("004") == 4
+    with pytest.raises(UnknownItemError, match="no item has the id or title '4'"):
+        text.index_of("4")
+
+
+def test_unknown_items_are_left_out_on_request(rec, names):
+    given, left = [names[0], "No such film", 10**9, names[1]], rec.next_items(names)
+    assert rec.next_items(given, unknown="ignore").equals(left)
+    assert rec.next_items(names, exclude=["No such film"], unknown="ignore").equals(left)
+    assert rec.recommend_batch([given], unknown="ignore")["item_id"].equals(left["item_id"])
+    assert rec.session(given, unknown="ignore").history == names
+    for ask in (rec.explain, rec.next_sequences):
+        assert ask(given, unknown="ignore").equals(ask(names))
+    with pytest.raises(QueryError, match="unknown is 'skip': it must be 'raise' or 'ignore'"):
+        rec.next_items(names, unknown="skip")
+    with pytest.raises(QueryError, match=r"4\.5 is a float"):
+        rec.next_items([4.5], unknown="ignore")
+
+
+@pytest.mark.parametrize("nothing", [{}, (), [], set(), frozenset(), np.array([]), pd.Series([])])
+def test_an_empty_exclude_leaves_nothing_out(rec, names, nothing):
+    assert rec.next_items(names, exclude=nothing).equals(rec.next_items(names))
 
 
 def test_any_iterable_of_ids_is_a_history(rec, names):

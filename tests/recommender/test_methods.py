@@ -4,10 +4,11 @@ import inspect
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from recsys.errors import UnknownUserError
-from recsys.recommender import Recommender
+from recsys.recommender import Recommender, explain
 from recsys.recommender.sessions import Session
 
 HISTORY = [4, 7, 2, 9]
@@ -270,7 +271,40 @@ def test_signatures(method):
     defaults = {name: p.default for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
     assert defaults == {
         "exclude": (), "include": None, "diversity": 0.0, "popularity_weight": 1.0,
-        "embedding_weight": None, "exclude_seen": None,
+        "embedding_weight": None, "exclude_seen": None, "unknown": "raise",
     }  # fmt: skip
     similar = inspect.signature(Recommender.similar_items).parameters
     assert list(similar) == ["self", "item", "k", "include", "exclude", "diversity"]
+
+
+def test_explanations_of_a_long_history_are_computed_in_batches(rec, monkeypatch):
+    history = ids(rec, list(range(30)) * 4)
+    expected, calls = rec.explain(history, k=40), []
+    monkeypatch.setattr(explain, "_STEPS_PER_BATCH", 1)
+    answer = rec.explain(history, k=40, on_batch=lambda: calls.append(1))
+    assert len(calls) == 4
+    pd.testing.assert_frame_equal(answer, expected, rtol=1e-4, atol=1e-5)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rec.explain(history, on_batch=stop)
+
+
+def test_fewer_sequences_than_the_beam(rec):
+    history = ids(rec, HISTORY)
+    whole = rec.next_sequences(history, 3, beam_width=4)
+    assert rec.next_sequences(history, 3, k=2, beam_width=4).equals(whole[whole["sequence"] <= 2])
+    assert rec.next_sequences(history, 3, k=4, beam_width=1).equals(whole)
+
+
+def test_values_of_a_column_are_indexed_once(rec):
+    genre = rec.catalogue.genres[0][0]
+    for spelling in (genre, genre.lower(), genre.upper(), [genre, genre.upper()]):
+        assert rec.popular_items(50, include={"genres": spelling}).equals(
+            rec.popular_items(50, include={"genres": genre})
+        )
+    for year in range(1800, 2100):
+        rec.popular_items(1, include={"year": year})
+    assert set(rec.catalogue._values) <= {"genres", "year", "title"}
