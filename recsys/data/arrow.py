@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from recsys import columns as names
 from recsys.data.ids import is_text, to_text
 from recsys.data.options import ReadOptions
-from recsys.data.tables import RawTable, SourceFile, select_columns, unused_columns
+from recsys.data.tables import RawTable, SourceFile, select_columns
 from recsys.errors import DataError
 
 _ACCEPTED: Final = {
@@ -52,17 +52,17 @@ def read_table(source: Any, options: ReadOptions = ReadOptions()) -> RawTable:
     table = None if isinstance(source, pd.DataFrame) else _to_table(source)
     available = _pandas_names(source) if table is None else table.column_names
     selected = select_columns(available, options, "the table")
-    positions = [*selected.values()]
+    positions = [*selected.positions.values()]
     if table is None:
         loaded, form = _load_pandas(source, available, positions)
     else:
         loaded, form = [table.column(i) for i in positions], "Arrow table"
     raw = RawTable(
-        dict(zip(selected, loaded, strict=True)),
+        dict(zip(selected.positions, loaded, strict=True)),
         [SourceFile("the table", len(source if table is None else table), format=form)],
-        {ours: available[i] for ours, i in selected.items()},
+        selected.source_names,
         has_types=True,
-        unused=unused_columns(available, selected),
+        unused=selected.unused,
     )
     return concat([raw])
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,17 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys import columns as names
-from recsys.data.dialect import (
-    SAMPLE_BYTES,
-    UNIT_SEPARATOR,
-    candidate_separators,
-    detect_encoding,
-    find_header,
-    require_encoding,
-)
-from recsys.data.files import READ_ERRORS, FileStore
 from recsys.data.ids import parse_integers, to_bool
-from recsys.data.layouts import TableFormat
 from recsys.errors import DataError
 from recsys.vocabulary import Vocabulary
 
@@ -91,70 +77,3 @@ def require_same_catalogue(model: pd.DataFrame, data: pd.DataFrame) -> None:
             f"the model is of another catalogue: it knows {first}, the data has {second}, "
             f"{n_shared:,} are in both"
         )
-
-
-def read_item_table(
-    files: FileStore, name: str, form: TableFormat, encoding: str | None = None
-) -> ItemTable:
-    """Read a table of items, all columns as text and without blank lines.
-
-    It is UTF-8, or else in `encoding` or Latin-1, if its layout may be.
-
-    Raises:
-        DataError: The file is broken, is not text of this format, or lacks a column.
-    """
-    source = files.describe(name)
-    try:
-        with files.open(name) as content:
-            table = _parse(content.read(), form, encoding, source)
-    except pd.errors.EmptyDataError as error:
-        raise DataError(f"{source}: the file is empty") from error
-    except READ_ERRORS as error:
-        raise DataError(f"{source}: cannot be read: {error}") from error
-    table.index += 2 if form.names is None else 1  # line numbers
-    table = table.dropna(how="all")
-    known = (names.ITEM_ID, names.TITLE, names.GENRES)
-    found = names.match(list(table.columns), known) if form.names is None else {}
-    renamed = {table.columns[positions[0]]: name for name, positions in found.items()}
-    table = table.rename(columns=renamed)
-    for column in (names.ITEM_ID, names.TITLE):
-        if column not in table:
-            raise DataError(f"{source}: no column {column!r}; name the columns item_id and title")
-    if form.flags:
-        is_set = table[list(form.flags)].to_numpy() == "1"
-        genres = ["|".join(np.array(form.flags)[row]) for row in is_set]
-        table = table[[names.ITEM_ID, names.TITLE]].assign(**{names.GENRES: genres})
-    return ItemTable(table, source)
-
-
-def _parse(data: bytes, form: TableFormat, declared: str | None, source: str) -> pd.DataFrame:
-    encoding = detect_encoding(io.BytesIO(data), form, None)
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
-        require_encoding(io.BytesIO(data), declared or encoding, source)
-        text = data.decode(declared or encoding)
-    found = None if form.names else find_header(text[:SAMPLE_BYTES], candidate_separators(form))
-    separator = found[0] if found else form.separator
-    if len(separator) > 1:  # pandas reads it ten times slower than one of a single byte
-        text, separator = text.replace(separator, UNIT_SEPARATOR), UNIT_SEPARATOR
-    options: dict[str, Any] = {
-        "sep": separator,
-        "dtype": str,
-        "keep_default_na": False,  # "Null" is a valid title
-        "na_values": [""],
-        "index_col": False,  # tolerate a separator at the end of each line
-        "skip_blank_lines": False,  # they count for line numbers
-    }
-    if form.names is not None:
-        options |= {"names": list(form.names), "header": None, "quoting": csv.QUOTE_NONE}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        try:
-            table: pd.DataFrame = pd.read_csv(io.StringIO(text), **options)
-        except pd.errors.ParserWarning as error:
-            raise DataError(
-                f"{source}: a line has more columns than the header; put titles with {separator!r} "
-                "in quotation marks"
-            ) from error
-    return table

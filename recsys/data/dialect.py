@@ -14,7 +14,7 @@ from itertools import chain
 from typing import IO, Final
 
 from recsys import columns as names
-from recsys.data.layouts import TableFormat
+from recsys.data.layouts import UTF8, TableFormat
 from recsys.data.options import ReadOptions
 from recsys.data.tables import COLUMNS
 from recsys.errors import ConfigError, DataError
@@ -30,6 +30,17 @@ _KINDS: Final = {",": "CSV", "\t": "TSV", " ": "text separated by spaces"}
 _NUMBER: Final = re.compile(r"\s*[-+]?[0-9][0-9.,:/TZeE+ -]*(UTC)?\s*")
 _PAIR: Final = 2
 """Columns of a file with only users and items; any separator may be between them."""
+
+_REFUSED: Final = {
+    r"[0-9]+:\s*[\r\n]": (
+        "has one block per item, as Netflix' raw files; write it as one table, "
+        """`awk -F: 'NF > 1 { item = $1; next } { print item "," $0 }'`, and """
+        'set columns = ["item_id", "user_id", "rating", "timestamp"]'
+    ),
+    r"'[^'\r\n]*'([,;|\t]'[^'\r\n]*')*[\r\n]": "is in single quotation marks; write double ones",
+    r"#|sep=": "is a comment, not the header; remove the line, or the # before the names",
+}
+"""What the first line of other files is like, and what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -56,47 +67,48 @@ class Dialect:
         return f"{kind}, {encoding}" + ("" if self.header_line else ", without a header")
 
 
-def detect_encoding(content: IO[bytes], form: TableFormat, declared: str | None) -> str:
+def detect_encoding(content: IO[bytes], fallback: str, declared: str | None = None) -> str:
     """Find the encoding of some text: as declared, by its byte order mark, or UTF-8.
 
-    Text that may be Latin-1 is Windows-1252, its superset, if it is not UTF-8 to its end.
+    It is `fallback` if it is not UTF-8 to its end.
 
     Raises:
         ConfigError: The declared encoding is unknown.
     """
     if declared is not None:
-        try:
-            name = codecs.lookup(declared).name
-        except LookupError as error:
-            raise ConfigError(
-                f"no encoding {declared!r}; name one such as utf-8, latin-1 or utf-16"
-            ) from error
-        return {"utf-8": "utf-8-sig", "iso8859-1": "latin-1"}.get(name, name)
+        return encoding_named(declared)
     start = content.read(1 << 20)
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     if 0 in start[:4]:  # without a mark
         return "utf-16-le" if start[1] == 0 else "utf-16-be"
-    if form.encoding == "latin-1":
+    if fallback != UTF8:
         blocks = chain([start], iter(lambda: content.read(1 << 20), b""))
         try:
-            deque(codecs.iterdecode(blocks, "utf-8"), maxlen=0)
+            deque(codecs.iterdecode(blocks, UTF8), maxlen=0)
         except UnicodeDecodeError:
-            return "windows-1252"
-    return "utf-8-sig"
+            return fallback
+    return UTF8
+
+
+def encoding_named(name: str) -> str:
+    """Python's name of an encoding; UTF-8 may have a mark."""
+    try:
+        known = codecs.lookup(name).name
+    except LookupError as error:
+        raise ConfigError(
+            f"no encoding {name!r}; name one such as utf-8, latin-1 or utf-16"
+        ) from error
+    return {"utf-8": UTF8, "iso8859-1": "latin-1"}.get(known, known)
 
 
 def require_encoding(content: IO[bytes], encoding: str, source: str) -> None:
     """Raise a DataError at the first byte of another encoding."""
-    decoder = codecs.getincrementaldecoder(encoding)()
-    line, is_end = 1, False
+    data = content.read()
     try:
-        while not is_end:
-            block = content.read(1 << 20)
-            is_end = not block
-            line += decoder.decode(block, final=is_end).count("\n")
+        data.decode(encoding)
     except UnicodeDecodeError as error:
-        line += error.object[: error.start].count(b"\n")
+        line = 1 + error.object[: error.start].decode(encoding, "ignore").count("\n")
         byte, name = error.object[error.start], encoding.removesuffix("-sig")
         raise DataError(
             f"{source}, line {line}: byte {byte:#04x} is not {name} text; name its encoding, such "
@@ -120,41 +132,35 @@ def detect_dialect(
     if len(sample) == SAMPLE_BYTES:  # the last line is cut off
         text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
     content = text.lstrip("\r\n")
-    if not content:
-        raise DataError(f"{source}: the file is empty")
-    line = 1 + len(re.findall(r"\r\n|\r|\n", text[: len(text) - len(content)]))
+    line = 1 + len(text[: len(text) - len(content)].splitlines())
     where = f"{source}, line {line}"
-    if re.match(r"[0-9]+:\s*[\r\n]", content):
+    for start, problem in _REFUSED.items():
+        if re.match(start, content):
+            raise DataError(f"{where}: {problem}")
+    separators = _candidates(form, options.separator)
+    separator = _find_header(content, separators, options)
+    columns: tuple[str, ...] = ()
+    if separator is None:
+        separator, columns = _split_without_header(content, separators, form, options, where)
+    rows = _split_lines(content, separator)
+    header = [] if columns else rows.pop(0)
+    columns = columns or tuple(map(_unquote, header))
+    if separator != " " and _has_blanks(header) and any(map(_has_blanks, rows[:1])):
+        raise DataError(f"{where}: there are blanks next to {separator!r}; remove them")
+    if not rows and len(sample) < SAMPLE_BYTES:
+        raise NoRowsError(f"{source}: there are no rows in it, only a header")
+    if header and _have_width(rows, len(columns) + 1):
         raise DataError(
-            f"{where}: has one block per item, as Netflix' raw files; write it as one table, "
-            f"""`awk -F: 'NF > 1 {{ item = $1; next }} {{ print item "," $0 }}'`, and """
-            'set columns = ["item_id", "user_id", "rating", "timestamp"]'
+            f"{where}: rows have {len(columns) + 1} columns, but the header has {len(columns)}; if "
+            "the first is a table index, write the table without it (pandas: index=False), else "
+            "name every column in the header"
         )
-    found = find_header(text, candidate_separators(form, options.separator), options)
-    separator, rows, columns = found or _split_without_header(text, form, options, where)
-    is_header = not columns
-    if all(re.fullmatch("'.*'", field) for field in rows[0]):
-        raise DataError(f"{where}: is in single quotation marks; write double ones")
-    has_quotes = separator in ",;"
-    if is_header:
-        header, *rows = rows
-        columns = tuple(map(_unquote, header))
-        if separator != " " and _has_blanks(header) and any(map(_has_blanks, rows[:1])):
-            raise DataError(f"{where}: there are blanks next to {separator!r}; remove them")
-        has_quotes |= columns != tuple(header)
-        if not rows and len(sample) < SAMPLE_BYTES:
-            raise NoRowsError(f"{source}: there are no rows in it, only a header")
-        if _have_width(rows, len(columns) + 1):
-            raise DataError(
-                f"{where}: rows have {len(columns) + 1} columns, but the header has "
-                f"{len(columns)}; if the first is a table index, write the table without it "
-                "(pandas: index=False), else name every column in the header"
-            )
-    has_quotes = has_quotes or _is_quoted(rows, separator, source)
-    return Dialect(encoding, separator, tuple(columns), line * is_header, has_quotes)
+    has_quotes = separator in ",;" or (header and columns != tuple(header))
+    has_quotes = has_quotes or _is_quoted(rows, separator)
+    return Dialect(encoding, separator, columns, line if header else 0, bool(has_quotes))
 
 
-def split_lines(text: str, separator: str) -> list[list[str]]:
+def _split_lines(text: str, separator: str) -> list[list[str]]:
     """The fields of the lines that are not blank, with their quotation marks."""
     end = rf"{re.escape(separator)}|\r\n|\r|\n|\Z"
     quoted = r'"(?:[^"]|"")*+"' if separator in ",;" else r'"(?:[^"\r\n]|"")*+"'
@@ -169,26 +175,7 @@ def split_lines(text: str, separator: str) -> list[list[str]]:
     return rows
 
 
-def _has_blanks(fields: Sequence[str]) -> bool:
-    return any(field != field.strip() for field in fields)
-
-
-def find_header(
-    text: str, separators: Sequence[str], options: ReadOptions = ReadOptions()
-) -> tuple[str, list[list[str]], Sequence[str]] | None:
-    """The separator by which the first line names columns of ids, and the fields of all lines."""
-    mapped = options.columns.values() if isinstance(options.columns, dict) else ()
-    for separator in separators:
-        rows = split_lines(text, separator)
-        first = [_unquote(field) for row in rows[:1] for field in row]
-        known = {*names.IDS} & names.match(first, COLUMNS).keys()
-        is_given = tuple(first) == options.columns
-        if len(first) > 1 and (known or is_given or set(mapped) & set(first)):
-            return separator, rows, ()
-    return None
-
-
-def candidate_separators(form: TableFormat, declared: str | None = None) -> Sequence[str]:
+def _candidates(form: TableFormat, declared: str | None) -> Sequence[str]:
     """The declared separator, or all that are known: first the one of the layout."""
     if declared is None:
         return form.separator, *(s for s in _SEPARATORS if s != form.separator)
@@ -198,28 +185,38 @@ def candidate_separators(form: TableFormat, declared: str | None = None) -> Sequ
     return (separator,)
 
 
+def _find_header(text: str, separators: Sequence[str], options: ReadOptions) -> str | None:
+    """The separator by which the first line names columns of ids, if it does."""
+    mapped = options.columns.values() if isinstance(options.columns, dict) else ()
+    for separator in separators:
+        first = [_unquote(field) for field in _split_lines(text, separator)[0]]
+        known = {*names.IDS} & names.match(first, COLUMNS).keys()
+        is_given = tuple(first) == options.columns
+        if len(first) > 1 and (known or is_given or set(mapped) & set(first)):
+            return separator
+    return None
+
+
 def _split_without_header(
-    text: str, form: TableFormat, options: ReadOptions, where: str
-) -> tuple[str, list[list[str]], Sequence[str]]:
-    """The separator, the fields of all lines, and the names of the columns.
+    text: str, separators: Sequence[str], form: TableFormat, options: ReadOptions, where: str
+) -> tuple[str, tuple[str, ...]]:
+    """The separator and the names of the columns.
 
     There are no names if the first line must be a header, with names that are not known.
     """
     given = options.columns if isinstance(options.columns, tuple) else ()
     expected = given or form.names or ()
-    separators = candidate_separators(form, options.separator)
-    tables = {separator: split_lines(text, separator) for separator in separators}
+    tables = {separator: _split_lines(text, separator) for separator in separators}
     fitting = [name for name, rows in tables.items() if _have_width(rows, len(expected))]
     if len(expected) > _PAIR and not given:  # as in MovieLens, and no other file
         fitting = [name for name in fitting if name == separators[0]]
     several = [name for name, rows in tables.items() if len(rows[0]) > 1]
     separator = (fitting or several or separators)[0]
     first, *others = tables[separator]
-    is_text = not any(map(is_number, first))
     numbers_follow = others and all(is_number(field) for row in others for field in row[:2])
-    if is_text and not given and (form.names is None or numbers_follow):
-        expected = ()
-    elif not fitting or (len(fitting) > 1 and (separator != form.separator or separator == " ")):
+    if not given and (form.names is None or numbers_follow) and not any(map(is_number, first)):
+        return separator, ()
+    if not fitting or (len(fitting) > 1 and (separator != form.separator or separator == " ")):
         wrong = f"may be separated by {' or '.join(map(repr, fitting))}"
         if not fitting:
             wrong = f"does not name the columns, and is not {separator.join(expected or COLUMNS)!r}"
@@ -228,10 +225,10 @@ def _split_without_header(
             'that is not used: columns = ["user_id", "item_id", "rating", "timestamp"], and choose '
             f"separator = {separator!r}; if a line is a user and many items, write one item a line"
         )
-    return separator, [first, *others], expected
+    return separator, expected
 
 
-def _is_quoted(rows: list[list[str]], separator: str, source: str) -> bool:
+def _is_quoted(rows: Sequence[Sequence[str]], separator: str) -> bool:
     """Whether quotation marks enclose fields: where these need them, or in whole columns.
 
     Otherwise a mark is text, as in `"Weird Al" Yankovic`. Where fields need them, any other mark
@@ -240,15 +237,10 @@ def _is_quoted(rows: list[list[str]], separator: str, source: str) -> bool:
     fields = [(i, field) for row in rows for i, field in enumerate(row) if field not in ("", "NA")]
     marked = [(i, field, _unquote(field)) for i, field in fields if field.startswith('"')]
     enclosed = [(i, text) for i, field, text in marked if text != field]
-    needless = {i for i, text in enclosed if '"' not in text and separator not in text}
-    mixed = needless & {i for i, field in fields if not field.startswith('"')}
-    is_needed = any('"' in text or separator in text for _, text in enclosed)
-    if is_needed and mixed:
-        raise DataError(
-            f"{source}: quotation marks enclose some fields of column {min(mixed) + 1} that do not "
-            "need them, but not others; quote all values of a column or none"
-        )
-    return is_needed or (bool(needless) and len(enclosed) == len(marked) and not mixed)
+    if any('"' in text or separator in text for _, text in enclosed):
+        return True
+    plain = {i for i, field in fields if not field.startswith('"')}
+    return 0 < len(enclosed) == len(marked) and plain.isdisjoint(i for i, _ in enclosed)
 
 
 def is_number(field: str) -> bool:
@@ -263,6 +255,10 @@ def _unquote(field: str) -> str:
     return field
 
 
-def _have_width(rows: list[list[str]], width: int) -> bool:
+def _has_blanks(fields: Sequence[str]) -> bool:
+    return any(field != field.strip() for field in fields)
+
+
+def _have_width(rows: Sequence[Sequence[str]], width: int) -> bool:
     """Whether most rows have a number of fields."""
     return 2 * sum(len(row) == width for row in rows) > len(rows)

@@ -10,6 +10,10 @@ from typing import Final
 
 from recsys import columns
 
+UTF8: Final = "utf-8-sig"
+"""UTF-8 with or without a byte order mark."""
+
+_LATIN1: Final = "windows-1252"  # its superset
 _RATING_COLUMNS = (columns.USER_ID, columns.ITEM_ID, columns.RATING, columns.TIMESTAMP)
 
 _ITEM_COLUMNS_100K = (columns.ITEM_ID, columns.TITLE, "released", "video_released", "url")
@@ -28,7 +32,8 @@ class TableFormat:
     separator: str = ","
     names: tuple[str, ...] | None = None
     """Column names in order; None if the first line is a header. Only then text may be quoted."""
-    encoding: str = "utf-8"
+    encoding: str = UTF8
+    """Encoding of text that is not UTF-8."""
     flags: tuple[str, ...] = ()
     """Trailing columns of zeros and ones whose names, joined by `|`, are the genres."""
 
@@ -51,17 +56,17 @@ class Layout:
 LAYOUTS: Final[dict[str, Layout]] = {
     "movielens": Layout(TableFormat(), "ratings.csv", scale=(0.5, 5.0)),
     "movielens-dat": Layout(
-        TableFormat("::", _RATING_COLUMNS, "latin-1"),
+        TableFormat("::", _RATING_COLUMNS, _LATIN1),
         "ratings.dat",
-        TableFormat("::", (columns.ITEM_ID, columns.TITLE, columns.GENRES), "latin-1"),
+        TableFormat("::", (columns.ITEM_ID, columns.TITLE, columns.GENRES), _LATIN1),
         "movies.dat",
         ".dat",
         scale=(0.5, 5.0),
     ),
     "movielens-100k": Layout(
-        TableFormat("\t", _RATING_COLUMNS, "latin-1"),
+        TableFormat("\t", _RATING_COLUMNS, _LATIN1),
         "u.data",
-        TableFormat("|", (*_ITEM_COLUMNS_100K, *_GENRES_100K), "latin-1", flags=_GENRES_100K),
+        TableFormat("|", (*_ITEM_COLUMNS_100K, *_GENRES_100K), _LATIN1, flags=_GENRES_100K),
         "u.item",
         ".data",
         scale=(1.0, 5.0),

@@ -38,6 +38,8 @@ class ParquetPart:
     """Text of the values in names of folders such as `user_id=007`."""
     source_names: Mapping[str, str] = field(default_factory=dict)
     """Names of the columns by ours; none for a part without rows."""
+    unused: Sequence[str] = ()
+    """Names of the columns that are not read."""
 
     @property
     def types(self) -> dict[str, pa.DataType]:
@@ -82,9 +84,7 @@ def read_parquet(detected: DetectedLayout, options: ReadOptions) -> RawTable:
         for part in parts:
             if part.source_names:
                 file = SourceFile(part.name, part.n_rows, format="Parquet")
-                used = part.source_names.values()
-                unused = [name for name in part.schema.names if name not in used]
-                tables.append(RawTable(part.read(), [file], part.source_names, True, unused))
+                tables.append(RawTable(part.read(), [file], part.source_names, True, part.unused))
     table = concat(tables)
     files = {file.name: file for file in table.files}
     empty = SourceFile("", 0, format="Parquet")
@@ -156,6 +156,5 @@ def _open_part(path: Path, detected: DetectedLayout, name: str) -> ParquetPart:
 
 
 def _select(part: ParquetPart, options: ReadOptions) -> ParquetPart:
-    available = part.schema.names
-    selected = select_columns(available, options, part.name)
-    return replace(part, source_names={ours: available[i] for ours, i in selected.items()})
+    selected = select_columns(part.schema.names, options, part.name)
+    return replace(part, source_names=selected.source_names, unused=selected.unused)

@@ -13,14 +13,13 @@ import pandas as pd
 
 from recsys.columns import MOVIELENS
 from recsys.data.arrow import ArrowStream, read_table
-from recsys.data.catalogue import read_item_table
 from recsys.data.detection import DetectedLayout, detect_layout
 from recsys.data.interactions import Interactions
 from recsys.data.layouts import LAYOUTS
 from recsys.data.options import Histories, ReadOptions, Repeats, TimeUnit, parse_options
 from recsys.data.profile import profile_log
 from recsys.data.quarantine import QuarantineFile, quarantine_file
-from recsys.data.readers import read_files
+from recsys.data.readers import read_files, read_item_table
 from recsys.data.report import ReportCallback, warn_on_report
 from recsys.data.validation import Checks, RowValidator
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -148,8 +148,17 @@ class EncodedTable:
         return self.ids[names.SESSION_ID if self.is_anonymous else names.USER_ID]
 
 
-def select_columns(available: Sequence[str], options: ReadOptions, source: str) -> dict[str, int]:
-    """Find the positions of the known columns among those of a source.
+class Selection(NamedTuple):
+    """Which columns of a source are read, by our names in the order of `COLUMNS`."""
+
+    positions: dict[str, int]
+    source_names: dict[str, str]
+    unused: list[str]
+    """Names of the columns that are not read."""
+
+
+def select_columns(available: Sequence[str], options: ReadOptions, source: str) -> Selection:
+    """Find the known columns among those of a source.
 
     Names that data sets use are recognised (see `recsys.columns.match`); `options.columns` maps
     others, or names all columns in order.
@@ -157,8 +166,9 @@ def select_columns(available: Sequence[str], options: ReadOptions, source: str) 
     Raises:
         DataError: A required column is missing, or several match the same known column.
     """
+    original, mapping = available, {}
     if isinstance(options.columns, tuple):
-        available, mapping = _named_in_order(available, options.columns, source), {}
+        available = _named_in_order(available, options.columns, source)
     else:
         mapping = options.columns
     _check_mapping(mapping, available, source)
@@ -189,7 +199,12 @@ def select_columns(available: Sequence[str], options: ReadOptions, source: str) 
             "them with columns=; if the first line is no header, columns = "
             '["user_id", "item_id", ...]'
         )
-    return {name: found[name][0] for name in COLUMNS if name in found}
+    chosen: dict[str, int] = {n: found[n][0] for n in COLUMNS if n in found}
+    return Selection(
+        chosen,
+        {name: original[position] for name, position in chosen.items()},
+        [n for i, n in enumerate(original) if i not in chosen.values() and n not in ("", "_")],
+    )
 
 
 def _check_mapping(mapping: Mapping[str, str], available: Sequence[str], source: str) -> None:
@@ -205,12 +220,6 @@ def _check_mapping(mapping: Mapping[str, str], available: Sequence[str], source:
             raise DataError(
                 f"{source}: no column {source_name!r} for {name} among {_quoted(available)}"
             )
-
-
-def unused_columns(available: Sequence[str], selected: Mapping[str, int]) -> list[str]:
-    """Names of the columns that are not read."""
-    used = set(selected.values())
-    return [name for i, name in enumerate(available) if i not in used and name not in ("", "_")]
 
 
 def _named_in_order(available: Sequence[str], given: Sequence[str], source: str) -> Sequence[str]:
@@ -232,9 +241,3 @@ def _named_in_order(available: Sequence[str], given: Sequence[str], source: str)
 
 def _quoted(values: Sequence[str] | Mapping[str, Any]) -> str:
     return ", ".join(map(repr, values)) or "none"
-
-
-def skip_gaps(gaps: NDArray[np.int64], ordinals: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The k-th positive integers that are not in `gaps`, for each k in `ordinals`."""
-    n_before: NDArray[np.int64] = np.searchsorted(gaps - np.arange(len(gaps)), ordinals, "right")
-    return ordinals + n_before

@@ -5,7 +5,7 @@ import pytest
 
 from recsys.data import DataWarning, read_ratings
 from recsys.data.options import ReadOptions
-from recsys.data.tables import select_columns, unused_columns
+from recsys.data.tables import select_columns
 from recsys.errors import DataError
 
 # Data set: its header, and the names of user, item, rating, time and session in it.
@@ -69,9 +69,8 @@ def test_the_names_of_well_known_data_sets_are_known(name):
     expected = available if expected is None else expected.split("," if "," in expected else None)
     expected = [*expected, *["-"] * (len(FIELDS) - len(expected))]
     selected = select_columns(available, ReadOptions(), "log.csv")
-    assert [available[selected[f]] if f in selected else "-" for f in FIELDS] == expected
-    unused = unused_columns(available, selected)
-    assert set(unused) == set(available) - set(expected)
+    assert [selected.source_names.get(field, "-") for field in FIELDS] == expected
+    assert set(selected.unused) == set(available) - set(expected)
     frame = pd.DataFrame([["1", "2", 3, 1_600_000_000, "a"]], columns=list(FIELDS))
     wide = pd.DataFrame({column: ["1"] for column in available})
     for field, column in zip(FIELDS, expected, strict=True):
@@ -103,7 +102,8 @@ def test_unclear_columns_are_refused(header, columns, message):
 
 def test_a_mapped_column_is_used_for_nothing_else():
     options = ReadOptions(columns={"user_id": "item"})
-    assert select_columns(["item", "movieId"], options, "") == {"user_id": 0, "item_id": 1}
+    selected = select_columns(["item", "movieId"], options, "")
+    assert selected.positions == {"user_id": 0, "item_id": 1}
 
 
 def test_a_list_of_columns_names_them_in_order():

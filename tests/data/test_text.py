@@ -1,6 +1,7 @@
 """Delimited text of any kind is read as it is meant, or refused with the way out."""
 
 import csv
+import gzip
 import io
 
 import numpy as np
@@ -95,8 +96,7 @@ def test_marks_of_both_kinds_in_tsv_are_refused(read):
     assert read("log.tsv", rows)[0]["user_id"] == ['a"b', "bob"]
     with pytest.raises(DataError, match="line 4: a quotation mark is not closed"):
         read("log.tsv", rows + '"cid\t3\n')
-    with pytest.raises(DataError, match="some fields of column 1 that do not need them"):
-        read("log.tsv", rows + '"bob"\t3\n')
+    assert read("log.tsv", rows + '"bob"\t3\n')[0]["user_id"] == ['a"b', "bob", "bob"]
 
 
 def test_quoted_columns_of_tsv_are_read(read):
@@ -167,6 +167,11 @@ REFUSED = {
         ["does not name the columns", "columns = ["],
     ),
     "netflix": ("data_1.txt", "1:\n1488844,3,2005-09-06\n", {}, ["one block per item", "awk"]),
+    "comment": ("log.csv", "\n# sales\nuser_id,item_id\n1,2\n", {}, ["line 2: is a comment"]),
+    "of Excel": ("log.csv", "sep=;\nuser_id;item_id\n1;2\n", {}, ["line 1: is a comment"]),
+    "gzip": ("log.csv", gzip.compress(b"user_id,item_id\n1,2\n"), {}, ["is no text, but", "*.gz"]),
+    "Excel": ("log.csv", b"PK\x03\x04\0", {}, ["is no text, but a zip archive or an Excel file"]),
+    "HTML": ("log.csv", "<!DOCTYPE html><p>404</p>\n", {}, ["is no text, but HTML", "again"]),
     "two separators": (
         "log.txt", "a b,c\nd e,f\n", {},
         ["separated by ' ' or ','", "separator = ' '"],
