@@ -103,6 +103,20 @@ class PerUserRatio(SplitConfig):
     """For `per_user_ratio`: share of each history for test."""
 
 
+class LastSession(SplitConfig):
+    """Hold out the last session of each user for test and the one before for validation."""
+
+    method: Literal["last_session"] = "last_session"
+
+
+class LastDays(SplitConfig):
+    """Hold out the sessions of the last days for test and of the days before for validation."""
+
+    method: Literal["last_days"] = "last_days"
+    days: int = Field(default=1, ge=1)
+    """For `last_days`: number of days held out per subset."""
+
+
 class DataConfig(ReadOptions):
     """Configuration of reading, filtering and splitting."""
 
@@ -114,7 +128,8 @@ class DataConfig(ReadOptions):
     """Which interactions to use."""
     # `--help` shows the default `method` of the last type.
     split: Annotated[
-        PerUserRatio | GlobalTimeCut | LeaveLastN | LeaveLastOut, Field(discriminator="method")
+        LastDays | LastSession | PerUserRatio | GlobalTimeCut | LeaveLastN | LeaveLastOut,
+        Field(discriminator="method"),
     ] = LeaveLastOut()
     """Which later interactions to hold out for validation and test."""
 

@@ -112,6 +112,15 @@ class Interactions:
             raise DataError(f"{operation} needs timestamps: the data has no column 'timestamp'")
         return self.timestamp
 
+    def require_sessions(self, operation: str) -> Sessions:
+        """Return the sessions, or raise a `DataError` that names the operation."""
+        if self.sessions is None:
+            raise DataError(
+                f"{operation} needs sessions: the data has no column 'session_id'; map one of "
+                "another name with columns=, or set session_gap"
+            )
+        return self.sessions
+
     def sequence(self) -> Interactions:
         """The rows that form the histories, without weights; of a log without events, all."""
         if self.weight is None and self.in_sequence is None:

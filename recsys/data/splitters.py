@@ -7,18 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data.interactions import Interactions, TimestampLike, format_time_range, to_unix
+from recsys.data.sessions import Sessions
 from recsys.errors import ConfigError, DataError
 
 Subset = Literal["validation", "test"]
 
+_DAY: Final = 86_400
+_MIN_SESSIONS: Final = 3
+
 EXCLUDED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
-"""Values of `Split.assignment`. They never decrease along the history of a user."""
+"""Values of `Split.assignment`. Apart from `EXCLUDED`, they never decrease along a history."""
 
 
 class ColdStart(NamedTuple):
@@ -53,8 +57,9 @@ class Split:
         interactions, assignment = self.interactions, self.assignment
         if assignment.shape != (len(interactions),):
             raise ValueError(f"assignment has shape {assignment.shape}, not {len(interactions)}")
-        same_user = interactions.user_index[1:] == interactions.user_index[:-1]
-        if np.any(same_user & (assignment[1:] < assignment[:-1])):
+        used = np.flatnonzero(assignment != EXCLUDED)
+        same_user = np.diff(interactions.user_index[used]) == 0
+        if np.any(same_user & (np.diff(assignment[used]) < 0)):
             raise ValueError("each user needs train rows first, then validation, then test")
         first = interactions.user_offsets[:-1][interactions.history_lengths > 0]
         if np.any(assignment[first] > TRAIN):
@@ -125,8 +130,12 @@ class Split:
         """Which targets belong to users or items without train rows."""
         train = self.train
         seen_items = np.bincount(train.item_index, minlength=train.n_items) > 0
+        user = np.arange(train.n_users)
+        if train.sessions is not None and train.histories == "session":
+            user = train.sessions.user_index
+        n_train = np.bincount(user, weights=train.history_lengths)
         return ColdStart(
-            users=train.history_lengths[self.users(subset)] == 0,
+            users=n_train[user[self.users(subset)]] == 0,
             items=~seen_items[self.targets(subset)],
         )
 
@@ -134,9 +143,11 @@ class Split:
         """Everything that must be equal for two results to be comparable."""
         users = self.users(subset)
         sha = hashlib.sha256(users.tobytes() + self.targets(subset).tobytes())
+        log = self.interactions
         return {
             "protocol": self.protocol,
             **self.parameters,
+            **({} if log.sessions is None else {"histories": log.histories}),
             "subset": subset,
             "n_items": self.interactions.n_items,
             "n_users": len(np.unique(users)),
@@ -197,9 +208,17 @@ def global_time_cut(
 
     Raises:
         ConfigError: An argument is not a point in time, or they are not in order.
-        DataError: There are no timestamps, or there is nothing before `validation_from`.
+        DataError: There are no timestamps, sessions overlap in the history of a user, or there is
+            nothing before `validation_from`.
     """
     timestamp = interactions.require_timestamps("global_time_cut")
+    is_backward = (np.diff(timestamp) < 0) & (np.diff(interactions.user_index) == 0)
+    if is_backward.any():
+        user = interactions.users.ids[interactions.user_index[is_backward.argmax()]]
+        raise DataError(
+            f"global_time_cut needs histories in order of time, and sessions of user {user} "
+            "overlap: use last_days, or set histories = 'session'"
+        )
     cuts = [to_unix(validation_from), to_unix(test_from)]
     if cuts[0] >= cuts[1]:
         raise ConfigError(
@@ -245,6 +264,87 @@ def per_user_ratio(interactions: Interactions, validation: float = 0.1, test: fl
     )
     assignment = _assign_counts(interactions, *counts)
     return Split(interactions, assignment, "per-user-ratio", parameters, empty_reason)
+
+
+def last_session(interactions: Interactions) -> Split:
+    """Hold out the last session of each user for test and the one before it for validation.
+
+    Each event of a held-out session but its first is a target. The first is excluded from train
+    and targets (`Split.excluded`), but is in the histories. Users with fewer than three sessions
+    have no targets. Targets are the same whether histories are sessions or users.
+
+    Raises:
+        DataError: There are no sessions, or no user has three.
+
+    Example:
+        >>> import pandas as pd
+        >>> from recsys.data import read_ratings
+        >>> table = pd.DataFrame({"user_id": 1, "session_id": [1, 1, 2, 2, 3, 3, 3]})
+        >>> log = read_ratings(table.assign(item_id=[10, 20, 30, 40, 50, 60, 70]))
+        >>> split = last_session(log)
+        >>> split.targets("validation").tolist(), split.targets("test").tolist()
+        ([3], [5, 6])
+        >>> [history.tolist() for history in split.histories("test")]
+        [[4], [4, 5]]
+    """
+    sessions = interactions.require_sessions("last_session")
+    owner = sessions.user_index[sessions.lengths > 0]
+    n_sessions = np.bincount(owner, minlength=len(sessions.users))
+    if n_sessions.max(initial=0) < _MIN_SESSIONS:
+        raise DataError("last_session: no user has three sessions; use last_days")
+    n_left = np.cumsum(n_sessions)[owner] - np.arange(len(owner))  # of the user, from this one
+    subsets = np.full(len(owner), TRAIN, dtype=np.int8)
+    subsets[(n_sessions[owner] >= _MIN_SESSIONS) & (n_left == 2)] = VALIDATION
+    subsets[(n_sessions[owner] >= _MIN_SESSIONS) & (n_left == 1)] = TEST
+    return _hold_out_sessions(interactions, sessions, subsets, "last-session", {})
+
+
+def last_days(interactions: Interactions, days: int = 1) -> Split:
+    """Hold out the sessions of the last days for test, and those of the days before for validation.
+
+    This is the protocol of GRU4Rec (Hidasi et al. 2016): a session belongs to the day, of 24 hours
+    back from the end of the log, in which it ends, and each event of a held-out session but its
+    first is predicted from those before it. If sessions of a user overlap, none is in an earlier
+    subset than one that starts before it. Targets are as those of `last_session`.
+
+    Raises:
+        ConfigError: `days` is less than one.
+        DataError: There are no sessions or no timestamps, or all sessions end in these days.
+    """
+    if days < 1:
+        raise ConfigError(f"last_days: days is {days}; it must be 1 or more")
+    sessions = interactions.require_sessions("last_days")
+    timestamp = interactions.require_timestamps("last_days")
+    has_rows = sessions.lengths > 0
+    end, owner = timestamp[sessions.offsets[1:][has_rows] - 1], sessions.user_index[has_rows]
+    age = end.max(initial=0) - end
+    subsets = np.where(
+        age <= days * _DAY, TEST, np.where(age <= 2 * days * _DAY, VALIDATION, TRAIN)
+    )
+    # The running maximum of each user: users are ascending, and count more than subsets.
+    subsets = np.maximum.accumulate(owner * (TEST + 1) + subsets) - owner * (TEST + 1)
+    if not np.any(subsets == TRAIN):
+        raise DataError(
+            f"last_days: no session ends before the last {2 * days} days; the timestamps are "
+            f"{format_time_range(timestamp)}"
+        )
+    return _hold_out_sessions(interactions, sessions, subsets, "last-days", {"days": int(days)})
+
+
+def _hold_out_sessions(
+    interactions: Interactions,
+    sessions: Sessions,
+    subsets: NDArray[np.integer],
+    protocol: str,
+    parameters: Mapping[str, str | int | float],
+) -> Split:
+    """Assign the rows of sessions to subsets, given those of the sessions that have rows."""
+    lengths = sessions.lengths[sessions.lengths > 0]
+    assignment = np.repeat(subsets, lengths).astype(np.int8)
+    first = np.cumsum(lengths) - lengths
+    assignment[first[subsets != TRAIN]] = EXCLUDED
+    empty_reason = "no session that is held out has two interactions"
+    return Split(interactions, assignment, protocol, parameters, empty_reason)
 
 
 def _assign_counts(
