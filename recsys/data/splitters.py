@@ -18,6 +18,9 @@ from recsys.errors import ConfigError, DataError
 
 Subset = Literal["validation", "test"]
 
+OVER_TARGETS: Final = {"mean": "over targets"}
+"""Parameter of a split whose metrics are means over targets instead of users."""
+
 _DAY: Final = 86_400
 _MIN_SESSIONS: Final = 3
 
@@ -130,7 +133,7 @@ class Split:
         """Which targets belong to users or items without train rows."""
         train = self.train
         seen_items = np.bincount(train.item_index, minlength=train.n_items) > 0
-        user = np.arange(train.n_users)
+        user = np.arange(train.n_users, dtype=np.int32)
         if train.sessions is not None and train.histories == "session":
             user = train.sessions.user_index
         n_train = np.bincount(user, weights=train.history_lengths)
@@ -344,6 +347,7 @@ def _hold_out_sessions(
     first = np.cumsum(lengths) - lengths
     assignment[first[subsets != TRAIN]] = EXCLUDED
     empty_reason = "no session that is held out has two interactions"
+    parameters = {**parameters, **OVER_TARGETS}
     return Split(interactions, assignment, protocol, parameters, empty_reason)
 
 

@@ -35,22 +35,38 @@ METRICS = {"hit_rate": hit_rate, "ndcg": ndcg, "mrr": mrr}
 TITLES = {"hit_rate": "HitRate", "ndcg": "NDCG", "mrr": "MRR"}
 """The display name of each of `METRICS`."""
 
+SESSION_TITLES = {**TITLES, "hit_rate": "Recall"}
+"""As the literature on sessions names them: with one target, recall is the hit rate."""
 
-def mean_by_user(values: Values, users: NDArray[Any]) -> Values:
-    """Average the values of each user, in order of first appearance, [n_users]."""
+
+def mean_by_user(values: Values, users: NDArray[Any], *, over_targets: bool = False) -> Values:
+    """Average the values of each user, in order of first appearance, [n_users].
+
+    With `over_targets`, the mean of the result is that over all targets instead: it has, for each
+    user, the mean and what the user adds to it, to first order (the linearised ratio estimator:
+    Särndal, Swensson & Wretman 1992, §5.6). So users are the units of all tests.
+    """
     codes, _ = pd.factorize(users)
-    return np.bincount(codes, weights=values) / np.bincount(codes)
+    sums, counts = np.bincount(codes, weights=values), np.bincount(codes)
+    if over_targets:
+        sums = values.mean() * counts.mean() + sums - values.mean() * counts
+        counts = counts.mean()
+    return sums / counts
 
 
-def mean_metrics(ranks: Ranks, users: NDArray[Any], ks: Sequence[int]) -> dict[str, float]:
+def mean_metrics(
+    ranks: Ranks, users: NDArray[Any], ks: Sequence[int], *, over_targets: bool = False
+) -> dict[str, float]:
     """Compute the mean of every metric at every cutoff, with keys such as `ndcg_at_10`.
 
-    The mean is taken over the targets of each user first, and then over users. `users` are those
-    of the targets, [n].
+    The mean is taken over the targets of each user first, and then over users; or over all targets.
+    `users` are those of the targets, [n].
     """
     codes, _ = pd.factorize(users)
     return {
-        f"{name}_at_{k}": float(mean_by_user(metric(ranks, k), codes).mean())
+        f"{name}_at_{k}": float(
+            mean_by_user(metric(ranks, k), codes, over_targets=over_targets).mean()
+        )
         for name, metric in METRICS.items()
         for k in ks
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from recsys.data import Interactions, Split
 from recsys.data.catalogue import require_same_catalogue
 from recsys.evaluation.metrics import METRICS, Values, mean_by_user
 from recsys.evaluation.ranking import CatalogueAdapter, Scorer
-from recsys.evaluation.report import Report, evaluate, require_comparable
+from recsys.evaluation.report import Report, evaluate, is_over_targets, require_comparable
 from recsys.evaluation.segments import segment_targets
 from recsys.evaluation.statistics import bootstrap_interval, randomization_p
 from recsys.vocabulary import Vocabulary
@@ -94,7 +95,8 @@ def promote_if_better(
     rule = rule or PromotionRule()
     metric, measure = f"{rule.metric}_at_{rule.k}", METRICS[rule.metric]
     values, users = measure(challenger.ranks, rule.k), challenger.users
-    mean = float(mean_by_user(values, users).mean())
+    average = partial(mean_by_user, over_targets=is_over_targets(split.parameters))
+    mean = float(average(values, users).mean())
     failed = []
     if (budget := rule.latency_budget_ms) is not None:
         if latency_ms is None:
@@ -111,10 +113,10 @@ def promote_if_better(
         failed.append("there is no target on which to compare the models")
         return Verdict(False, mean, None, metric, f"not compared{among}", tuple(failed))
     champion_values = measure(report.ranks, rule.k)
-    means = [mean_by_user(each[judged], users[judged]) for each in (values, champion_values)]
+    means = [average(each[judged], users[judged]) for each in (values, champion_values)]
     mean, champion_mean = (float(by_user.mean()) for by_user in means)
     differences = values - champion_values
-    by_user = mean_by_user(differences[judged], users[judged])
+    by_user = average(differences[judged], users[judged])
     improvement, p = float(by_user.mean()), randomization_p(by_user)
     low, high = bootstrap_interval(by_user)
     comparison = (
@@ -163,8 +165,9 @@ def _check_segments(
 
     The level of the intervals is adjusted for the number of segments (Bonferroni).
     """
+    average = partial(mean_by_user, over_targets=is_over_targets(split.parameters))
     segments = {
-        f"{name} {segment}": mean_by_user(differences[is_member], users[is_member])
+        f"{name} {segment}": average(differences[is_member], users[is_member])
         for name, categorical in segment_targets(split, "validation").items()
         for code, segment in enumerate(categorical.categories)
         if (is_member := judged & (categorical.codes == code)).any()

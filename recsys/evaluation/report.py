@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from recsys import columns
 from recsys.baselines import fit_popularity
 from recsys.data import Split, Subset
+from recsys.data.splitters import OVER_TARGETS
 from recsys.errors import BundleError, DataError
 from recsys.evaluation import metrics
-from recsys.evaluation.metrics import METRICS, TITLES
+from recsys.evaluation.metrics import METRICS, SESSION_TITLES, TITLES
 from recsys.evaluation.ranking import DotProductScorer, Scorer, rank
 from recsys.storage import read_arrays, read_json, require_new, write_arrays, write_json
 from recsys.vocabulary import Vocabulary
@@ -35,7 +36,8 @@ class Report:
     """The results of one model on the targets of a split."""
 
     metrics: Mapping[str, float]
-    """Means over users, each of the mean over their targets, with keys such as `ndcg_at_10`."""
+    """Means over users, each of the mean over their targets, with keys such as `ndcg_at_10`; or
+    over targets, if sessions are held out."""
     list_quality: Mapping[str, float]
     """Coverage, Gini index, popularity, novelty, serendipity and, with item vectors, diversity."""
     set_metrics: Mapping[str, float]
@@ -48,6 +50,11 @@ class Report:
     """External id of each target's user, [n]; a user with several targets is repeated."""
     fingerprint: Fingerprint
     """Reports are comparable if their fingerprints are equal."""
+
+    @property
+    def over_targets(self) -> bool:
+        """Whether means are over all targets instead of users."""
+        return is_over_targets(self.fingerprint)
 
     def to_frame(self) -> pd.DataFrame:
         """Return `user_id` and `rank` of each target; Parquet preserves the fingerprint too."""
@@ -83,19 +90,21 @@ def evaluate(
     _require_catalogue(model, split)
     mask_seen = excludes_seen(model, split)
     users, histories, targets = split.users(subset), split.histories(subset), split.targets(subset)
+    fingerprint = evaluation_fingerprint(split, subset)
+    over_targets = is_over_targets(fingerprint)
     ranks, top = rank(model, histories, targets, TOP_K, mask_seen=mask_seen)
     popularity = fit_popularity(split.train)
     popularity_ranks, _ = rank(popularity, histories, targets, mask_seen=mask_seen, max_rank=TOP_K)
     list_quality = metrics.list_quality(top, split.train, item_vectors)
     list_quality[f"serendipity_at_{TOP_K}"] = metrics.serendipity(ranks, popularity_ranks, TOP_K)
     return Report(
-        metrics=metrics.mean_metrics(ranks, users, ks),
+        metrics=metrics.mean_metrics(ranks, users, ks, over_targets=over_targets),
         list_quality=list_quality,
         set_metrics=metrics.set_metrics(top, users, targets, split.interactions.n_items),
         ranks=ranks,
         recommended=top,
         users=split.interactions.users.ids[users],
-        fingerprint=evaluation_fingerprint(split, subset),
+        fingerprint=fingerprint,
     )
 
 
@@ -116,7 +125,19 @@ def evaluate_metric(
     _require_catalogue(model, split)
     cases = split.histories(subset), split.targets(subset)
     ranks, _ = rank(model, *cases, mask_seen=excludes_seen(model, split), max_rank=int(k))
-    return float(metrics.mean_by_user(METRICS[name](ranks, int(k)), split.users(subset)).mean())
+    values, over_targets = METRICS[name](ranks, int(k)), is_over_targets(split.parameters)
+    by_user = metrics.mean_by_user(values, split.users(subset), over_targets=over_targets)
+    return float(by_user.mean())
+
+
+def is_over_targets(parameters: Fingerprint) -> bool:
+    """Whether metrics are means over all targets, given a fingerprint or a split's parameters."""
+    return OVER_TARGETS.items() <= parameters.items()
+
+
+def metric_titles(fingerprint: Fingerprint) -> Mapping[str, str]:
+    """The display name of each of `METRICS`; of a session split, those of the literature."""
+    return SESSION_TITLES if is_over_targets(fingerprint) else TITLES
 
 
 def excludes_seen(model: Scorer, split: Split) -> bool:
@@ -166,8 +187,9 @@ def comparison_table(reports: Mapping[str, Report], ks: Sequence[int] = CUTOFFS)
         ValueError: the reports are not comparable; names the first difference.
     """
     require_comparable({name: report.fingerprint for name, report in reports.items()})
+    titles = metric_titles(next(iter(reports.values())).fingerprint)
     rows = {
-        name: {f"{TITLES[key]}@{k}": report.metrics[f"{key}_at_{k}"] for key in METRICS for k in ks}
+        name: {f"{titles[key]}@{k}": report.metrics[f"{key}_at_{k}"] for key in METRICS for k in ks}
         for name, report in reports.items()
     }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")

@@ -59,7 +59,12 @@ def segment_metrics(
     """
     rows = [
         {"segmentation": name, "segment": str(segment), "n_targets": int(is_member.sum())}
-        | mean_metrics(report.ranks[is_member], report.users[is_member], ks)
+        | mean_metrics(
+            report.ranks[is_member],
+            report.users[is_member],
+            ks,
+            over_targets=report.over_targets,
+        )
         for name, categorical in segments.items()
         for code, segment in enumerate(categorical.categories)
         if (is_member := categorical.codes == code).any()

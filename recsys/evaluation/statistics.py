@@ -15,7 +15,7 @@ from scipy import stats
 
 from recsys import columns
 from recsys.evaluation.metrics import METRICS, Values, mean_by_user
-from recsys.evaluation.report import FINGERPRINT, require_comparable
+from recsys.evaluation.report import FINGERPRINT, is_over_targets, require_comparable
 
 RESAMPLES = 10_000
 
@@ -124,7 +124,8 @@ def confidence_intervals(ranks: pd.DataFrame, ks: Sequence[int]) -> pd.DataFrame
 
 def _metric_by_user(ranks: pd.DataFrame, metric: str, k: int) -> Values:
     values = METRICS[metric](ranks[columns.RANK].to_numpy(), k)
-    return mean_by_user(values, ranks[columns.USER_ID].to_numpy())
+    over_targets = is_over_targets(ranks.attrs.get(FINGERPRINT, {}))
+    return mean_by_user(values, ranks[columns.USER_ID].to_numpy(), over_targets=over_targets)
 
 
 def _resampled_means(values: Values, resamples: int, seed: int) -> Values:

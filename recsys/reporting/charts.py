@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from recsys.data import Split, Subset
 from recsys.evaluation import Report, segment_metrics, segment_targets
-from recsys.evaluation.metrics import METRICS, TITLES, mean_metrics
+from recsys.evaluation.metrics import mean_metrics
+from recsys.evaluation.report import metric_titles
 from recsys.evaluation.segments import popularity_deciles
 
 MAX_K = 50
@@ -54,11 +55,14 @@ def model_colours(models: Sequence[str]) -> dict[str, str]:
 def metrics_by_k(reports: Mapping[str, Report]) -> Charts:
     """Each metric by the length of the list, one line per model."""
     ks = [*range(1, MAX_K + 1)]
-    means = {m: mean_metrics(report.ranks, report.users, ks) for m, report in reports.items()}
+    means = {
+        model: mean_metrics(report.ranks, report.users, ks, over_targets=report.over_targets)
+        for model, report in reports.items()
+    }
     charts = {}
-    for name in METRICS:
+    for name, title in metric_titles(next(iter(reports.values())).fingerprint).items():
         lines = {model: (ks, [by_k[f"{name}_at_{k}"] for k in ks]) for model, by_k in means.items()}
-        charts[TITLES[name]] = _line_chart(lines, "k, length of the list", f"{TITLES[name]}@k")
+        charts[title] = _line_chart(lines, "k, length of the list", f"{title}@k")
     return charts
 
 

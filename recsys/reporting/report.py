@@ -14,8 +14,7 @@ from markupsafe import Markup
 from recsys import columns
 from recsys.data import Split, Subset
 from recsys.evaluation import Report, confidence_intervals, significance_table
-from recsys.evaluation.metrics import METRICS, TITLES
-from recsys.evaluation.report import TOP_K
+from recsys.evaluation.report import TOP_K, metric_titles
 from recsys.reporting import charts
 
 LIST_QUALITY = ("coverage", "gini", "popularity", "novelty", "diversity", "serendipity")
@@ -112,6 +111,7 @@ def report_page(
         subset=subset,
         n_targets=len(reports[reference].ranks),
         fingerprint=reports[reference].fingerprint,
+        over_targets=reports[reference].over_targets,
         colours=charts.model_colours(list(sorted_reports)),
         targets_line=charts.TARGETS,
         rows=rows,
@@ -134,7 +134,8 @@ def model_rows(reports: Mapping[str, Report], reference: str, k: int = TOP_K) ->
     differences = significance_table(reference, ranks, "ndcg", k)
     rows = []
     for name, report in reports.items():
-        table = confidence_intervals(ranks[name], [k])
+        ks = [k, 20] if report.over_targets else [k]
+        table = confidence_intervals(ranks[name], ks)
         difference = p = None
         if name != reference:
             difference = Estimate(*differences.loc[name, ["difference", "low", "high"]])
@@ -143,8 +144,9 @@ def model_rows(reports: Mapping[str, Report], reference: str, k: int = TOP_K) ->
             ModelRow(
                 model=name,
                 accuracy={
-                    f"{TITLES[metric]}@{k}": Estimate(*table.loc[f"{metric}_at_{k}"])
-                    for metric in METRICS
+                    f"{title}@{cutoff}": Estimate(*table.loc[f"{metric}_at_{cutoff}"])
+                    for cutoff in ks
+                    for metric, title in metric_titles(report.fingerprint).items()
                 },
                 difference=difference,
                 p=p,

@@ -22,7 +22,8 @@ _MAIN_STAGE = "session_model"
 """The stage that is tuned most: in run names, its settings have no prefix."""
 
 _METRICS = ("HitRate@10", "NDCG@10", "MRR@10")
-"""The metrics in the table of a run's description."""
+_SESSION_METRICS = ("Recall@20", "NDCG@10", "MRR@20")
+"""The metrics in the table of a run's description, and those where sessions are held out."""
 
 _RANK_BY = "NDCG@10"
 
@@ -88,7 +89,8 @@ def describe_results(table: pd.DataFrame, model: str) -> str:
     competitors = table.drop(index=model)
     if len(competitors):
         sentence += f"; {competitors.index[0]} has {competitors[_RANK_BY].iloc[0]:.4f}"
-    shown = [name for name in _METRICS if name in table]
+    wanted = _SESSION_METRICS if _SESSION_METRICS[0] in table else _METRICS
+    shown = [name for name in wanted if name in table]
     rows = [["model", *shown], ["---"] * (1 + len(shown))]
     for name, values in table[shown].iterrows():
         mark = "**" if name == model else ""
