@@ -43,7 +43,7 @@ from recsys.cooccurrence.planner import (
     split_rows,
 )
 from recsys.data import Checks, Finding, Interactions, ReadReport, read_ratings
-from recsys.data.arrow import choose_types, convert
+from recsys.data.arrow import common_type, convert
 from recsys.data.detection import detect_layout
 from recsys.data.options import parse_options
 from recsys.data.parquet import ParquetPart, open_parts
@@ -279,15 +279,10 @@ def row_groups(source: Path, columns: Mapping[str, str] | None) -> tuple[list[Ro
     filled = [part for part in parts if part.n_rows]
     if not filled:
         raise DataError(f"{source}: the file has no rows")
-    types = {}
-    for ours, kind in filled[0].types.items():
-        chosen = choose_types(ours, {part.where(ours): part.types[ours] for part in filled})
-        if len(chosen) > 1:  # depends on all values
-            raise DataError(
-                f"{filled[0].where(ours)} is of type {kind}, or of several types: a cluster count "
-                "needs 64-bit integers or text"
-            )
-        types[ours] = [pa.string()] if pa.types.is_dictionary(chosen[0]) else chosen
+    types = {
+        ours: common_type(ours, {part.where(ours): part.types[ours] for part in filled})
+        for ours in filled[0].source_names
+    }
     groups: list[RowGroupReader] = [
         partial(read_row_group, part, index, types)
         for part in filled
@@ -296,14 +291,12 @@ def row_groups(source: Path, columns: Mapping[str, str] | None) -> tuple[list[Ro
     return groups, sum(part.n_rows for part in filled)
 
 
-def read_row_group(
-    part: ParquetPart, index: int, types: Mapping[str, Sequence[pa.DataType]]
-) -> pa.Table:
+def read_row_group(part: ParquetPart, index: int, types: Mapping[str, pa.DataType]) -> pa.Table:
     """Read rows under our column names, with the same types in each row group."""
     columns = part.read([index])
     return pa.table(
         {
-            ours: convert(ours, {part.where(ours): column}, types[ours])[0]
+            ours: convert(ours, column, types[ours], part.where(ours))
             for ours, column in columns.items()
         }
     )

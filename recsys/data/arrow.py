@@ -20,18 +20,11 @@ from recsys.data.options import ReadOptions
 from recsys.data.tables import RawTable, SourceFile, select_columns
 from recsys.errors import DataError
 
-_ACCEPTED: Final = {
-    names.USER_ID: "ids are integers or text",
-    names.ITEM_ID: "ids are integers or text",
-    names.SESSION_ID: "ids are integers or text",
-    names.RATING: "ratings are numbers",
-    names.TIMESTAMP: "timestamps are times, numbers or text",
-}
 _SCALARS: Final = (
     str, int, float, decimal.Decimal, uuid.UUID, dt.date, np.number, np.bool_, np.datetime64,
 )  # fmt: skip
-_ENCODED: Final = pa.dictionary(pa.int32(), pa.string())
 _UNITS: Final = ("s", "ms", "us", "ns")
+_ENCODED: Final = pa.dictionary(pa.int32(), pa.string())
 _DIGITS: Final = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
 _ERRORS: Final = (pa.ArrowException, OverflowError, TypeError, ValueError)
 
@@ -54,7 +47,7 @@ def read_table(source: Any, options: ReadOptions = ReadOptions()) -> RawTable:
     selected = select_columns(available, options, "the table")
     positions = [*selected.positions.values()]
     if table is None:
-        loaded, form = _load_pandas(source, available, positions)
+        loaded, form = [_from_pandas(source, available, i) for i in positions], "pandas table"
     else:
         loaded, form = [table.column(i) for i in positions], "Arrow table"
     raw = RawTable(
@@ -95,42 +88,204 @@ def _pandas_names(frame: pd.DataFrame) -> list[str]:
     return [str(name) for name in [*frame.columns, *index]]
 
 
-def _load_pandas(
-    frame: pd.DataFrame, available: Sequence[str], positions: Sequence[int]
-) -> tuple[list[pa.ChunkedArray], str]:
-    """Some columns of a DataFrame, and the format."""
-    columns, form = [], "pandas table"
-    for i in positions:
-        if i >= len(frame.columns):
-            raise DataError(
-                f"the table: {available[i]!r} is its index, not a column; call reset_index() first"
-            )
-        array, types = _from_pandas(frame.iloc[:, i], f"column {available[i]!r}")
-        columns.append(pa.chunked_array(array if isinstance(array, pa.ChunkedArray) else [array]))
-        if len(types) > 1:
-            form += f"; {available[i]!r} holds {' and '.join(types)}, read as text"
-    return columns, form
-
-
-def _from_pandas(values: pd.Series[Any], column: str) -> tuple[Any, list[str]]:
-    """A column of a DataFrame, and the types of its objects if they became text."""
-    if isinstance(values.dtype, pd.DatetimeTZDtype):
-        values = values.dt.tz_convert(None)  # times without a zone are UTC
+def _from_pandas(frame: pd.DataFrame, available: Sequence[str], i: int) -> pa.ChunkedArray:
+    """One column of a DataFrame."""
+    if i >= len(frame.columns):
+        raise DataError(
+            f"the table: {available[i]!r} is its index, not a column; call reset_index() first"
+        )
+    values = frame.iloc[:, i]
     try:
         array = pa.array(values, from_pandas=True)
-        if values.dtype == object and pa.types.is_timestamp(plain_type(array.type)):
+        kind = array.type
+        if values.dtype == object and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
             # Arrow cuts objects to microseconds, or to the days of the first.
             times = pd.to_datetime(values, utc=True).dt.tz_convert(None)
             array = pa.array(times, from_pandas=True)
     except _ERRORS as error:
-        if values.dtype != object and not isinstance(values.dtype, pd.CategoricalDtype):
-            raise DataError(
-                f"the table, {column}: is of type {values.dtype}, which Arrow does not have; "
-                "convert it to integers, text or datetimes"
-            ) from error
-        array, types = objects_to_text([*values], lambda row: f"the table, row {row}, {column}")
-        return array, types
-    return array, []
+        raise DataError(
+            f"the table, column {available[i]!r}: is of type {values.dtype} and cannot be read as "
+            f"Arrow: {error}; convert it to integers, text or datetimes"
+        ) from error
+    return pa.chunked_array(array if isinstance(array, pa.ChunkedArray) else [array])
+
+
+def concat(tables: Sequence[RawTable]) -> RawTable:
+    """Join the parts of a log, whose columns get one type each; see `common_type`.
+
+    Raises:
+        DataError: The parts have different columns, or types that do not go together.
+    """
+    first = tables[0]
+    for table in tables[1:]:
+        require_same_columns(table.files[0].name, table.columns, first.files[0].name, first.columns)
+    joined = {}
+    for ours in first.columns:
+        parts = {table.where(ours): table.columns[ours] for table in tables}
+        if first.has_types:
+            columns = _convert_all(ours, parts)
+        elif len({part.type for part in parts.values()}) > 1:
+            columns = [to_text(part) for part in parts.values()]
+        else:
+            columns = [*parts.values()]
+        chunks = [chunk for column in columns for chunk in column.chunks]
+        joined[ours] = pa.chunked_array(chunks, columns[0].type)
+    files = [file for table in tables for file in table.files]
+    if first.has_types and len(tables) > 1:
+        files = [_tell_text(table, joined) for table in tables]
+    used = {name for table in tables for name in table.source_names.values()}
+    unused = dict.fromkeys(name for table in tables for name in table.unused if name not in used)
+    return RawTable(joined, files, first.source_names, first.has_types, [*unused])
+
+
+def _tell_text(table: RawTable, joined: Mapping[str, pa.ChunkedArray]) -> SourceFile:
+    """The file of a part, with its columns of numbers that are text in the whole log."""
+    told = [
+        f"{table.source_names[ours]!r} is {column.type}, read as text"
+        for ours, column in table.columns.items()
+        if is_text(joined[ours].type) and not _is_text(column.type)
+    ]
+    return replace(table.files[0], format="; ".join([table.files[0].format, *told]))
+
+
+def require_same_columns(
+    part: str, columns: Collection[str], first: str, of_first: Collection[str]
+) -> None:
+    """Refuse a part of a log that has other known columns than the first."""
+    if {*columns} != {*of_first}:
+        raise DataError(
+            f"{part}: has the columns {', '.join(columns)}, but {first} has {', '.join(of_first)}; "
+            "all parts of a log need the same: add what is missing, or choose with files="
+        )
+
+
+def common_type(ours: str, types: Mapping[str, pa.DataType]) -> pa.DataType:
+    """The type of one of our columns in all parts, given its types by location.
+
+    Ids are 64-bit integers, and ratings are numbers, unless they are text in some part. Times have
+    the finest unit, and those without a zone are UTC.
+
+    Raises:
+        DataError: A type is not supported, or times are of different kinds.
+    """
+    kinds: dict[pa.DataType, str] = {}
+    for where, kind in types.items():
+        kinds.setdefault(_type_as_read(ours, kind, where), where)
+    if len(kinds) > 1:
+        kinds.pop(pa.null(), None)
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    if all(map(pa.types.is_timestamp, kinds)):
+        return pa.timestamp(max((kind.unit for kind in kinds), key=_UNITS.index))
+    if kinds.keys() <= {pa.int64(), pa.float64()}:
+        return pa.int64()
+    if ours == names.TIMESTAMP:
+        first, second = [*kinds.values()][:2]
+        raise DataError(
+            f"{first}: is of type {types[first]}, but {second}: is of type {types[second]}; save "
+            "the times of all parts as one type"
+        )
+    return pa.large_string()
+
+
+def _type_as_read(ours: str, kind: pa.DataType, where: str) -> pa.DataType:
+    """The type as which a column of some type is read if it is alone."""
+    if pa.types.is_dictionary(kind):
+        return _type_as_read(ours, kind.value_type, where)
+    is_decimal = pa.types.is_decimal(kind)
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or is_decimal
+    if pa.types.is_null(kind):
+        return kind
+    if _is_text(kind) or (is_decimal and ours == names.TIMESTAMP):
+        return pa.large_string()
+    if ours == names.TIMESTAMP:
+        if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+            return pa.timestamp(getattr(kind, "unit", "s"))
+        if is_number:
+            return pa.float64() if pa.types.is_floating(kind) else pa.int64()
+        accepted = "timestamps are times, numbers or text"
+    elif ours == names.RATING:
+        if is_number or pa.types.is_boolean(kind):
+            return pa.float64()
+        accepted = "ratings are numbers"
+    else:
+        if is_number:
+            return pa.int64()
+        accepted = "ids are integers or text"
+    raise DataError(
+        f"{where}: is of type {kind}, but {accepted}; convert it, or name another column with "
+        f"columns = {{{ours} = ...}}"
+    )
+
+
+def _convert_all(ours: str, parts: Mapping[str, pa.ChunkedArray]) -> list[pa.ChunkedArray]:
+    """The parts of a column, by location, with one type: text for ids beyond 64 bits."""
+    target = common_type(ours, {where: part.type for where, part in parts.items()})
+    try:
+        return [convert(ours, part, target, where) for where, part in parts.items()]
+    except _TooLargeError:
+        return [convert(ours, part, pa.large_string(), where) for where, part in parts.items()]
+
+
+class _TooLargeError(DataError):
+    """Ids do not fit into 64 bits."""
+
+
+def convert(ours: str, column: pa.ChunkedArray, target: pa.DataType, where: str) -> pa.ChunkedArray:
+    """Convert a column at a location to the type that `common_type` has chosen.
+
+    Raises:
+        DataError: It holds other text than UTF-8, floats that may have lost digits, or values
+            that do not fit into this type.
+    """
+    kind = column.type
+    try:
+        column.validate(full=True)
+        if pa.types.is_dictionary(kind):
+            if is_text(kind.value_type):
+                column = column.cast(_ENCODED)  # Arrow decodes no other dictionary of views
+            column = column.cast(column.type.value_type)
+        if column.type == pa.uuid():
+            column = pa.chunked_array([*map(_uuid_to_text, column.chunks)], pa.large_string())
+        if pa.types.is_floating(column.type):
+            column = column.cast(pa.float64())
+            _require_digits(column, kind, ours, where)
+            column = pc.if_else(pc.is_nan(column), None, column)
+            if is_text(target) and ours in names.IDS:
+                column = column.cast(pa.int64())
+        if is_text(target):
+            return to_text(column)
+        return column.cast(target)
+    except pa.ArrowInvalid as error:
+        large = pa.types.is_decimal(column.type) or column.type == pa.uint64()
+        raise (_TooLargeError if large and ours in names.IDS else DataError)(
+            f"{where}: is of type {kind} and cannot be read as {target}: {error}; convert the "
+            "column to 64-bit integers or text"
+        ) from error
+
+
+def _require_digits(column: pa.ChunkedArray, kind: pa.DataType, ours: str, where: str) -> None:
+    """Refuse ids in floats, and times in small floats, so large that digits may be lost."""
+    digits = _DIGITS[kind.value_type if pa.types.is_dictionary(kind) else kind]
+    if ours == names.RATING or (ours == names.TIMESTAMP and digits == 53):
+        return
+    largest = pc.max(pc.abs(column.filter(pc.is_finite(column)))).as_py() or 0
+    if largest >= 2**digits:
+        raise DataError(
+            f"{where}: {largest:.0f} is stored as {kind}, which loses digits beyond {2**digits}; "
+            "save the column as 64-bit integers (in pandas, Int64) or text"
+        )
+
+
+def _uuid_to_text(chunk: pa.Array) -> pa.Array:
+    encoded = chunk.storage.dictionary_encode()
+    text = [str(uuid.UUID(bytes=value)) for value in encoded.dictionary.to_pylist()]
+    return pa.array(text, pa.large_string()).take(encoded.indices)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Whether values of a type are read as text."""
+    return is_text(kind.value_type if pa.types.is_dictionary(kind) else kind) or kind == pa.uuid()
 
 
 def objects_to_text(
@@ -155,193 +310,3 @@ def objects_to_text(
         is_whole = isinstance(value, (float, np.floating)) and value.is_integer()
         text.append(f"{value:.0f}" if is_whole else str(value))
     return pa.array(text, pa.string()), sorted(types)
-
-
-def concat(tables: Sequence[RawTable]) -> RawTable:
-    """Join the parts of a log, whose columns get one type each; see `choose_types`.
-
-    Raises:
-        DataError: The parts have different columns, or types that do not go together.
-    """
-    first = tables[0]
-    for table in tables[1:]:
-        require_same_columns(table.files[0].name, table.columns, first.files[0].name, first.columns)
-    joined = {}
-    for ours in first.columns:
-        parts = {table.where(ours): table.columns[ours] for table in tables}
-        types = {where: part.type for where, part in parts.items()}
-        if first.has_types:
-            columns = convert(ours, parts, choose_types(ours, types))
-        elif len({*types.values()}) > 1:
-            columns = [to_text(part) for part in parts.values()]
-        else:
-            columns = [*parts.values()]
-        chunks = [chunk for column in columns for chunk in column.chunks]
-        joined[ours] = pa.chunked_array(chunks, columns[0].type)
-    files = [file for table in tables for file in table.files]
-    if first.has_types and len(tables) > 1:
-        files = [_tell_changes(table, joined) for table in tables]
-    used = {name for table in tables for name in table.source_names.values()}
-    unused = dict.fromkeys(name for table in tables for name in table.unused if name not in used)
-    return RawTable(joined, files, first.source_names, first.has_types, [*unused])
-
-
-def _tell_changes(table: RawTable, joined: Mapping[str, pa.ChunkedArray]) -> SourceFile:
-    """The file of a part, with the columns whose type here is not that of the whole log."""
-    changes = [
-        f"{table.source_names[ours]!r} is {column.type}, read as "
-        f"{'text' if is_text(plain_type(joined[ours].type)) else joined[ours].type}"
-        for ours, column in table.columns.items()
-        if plain_type(column.type) != plain_type(joined[ours].type)
-    ]
-    return replace(table.files[0], format="; ".join([table.files[0].format, *changes]))
-
-
-def require_same_columns(
-    part: str, columns: Collection[str], first: str, of_first: Collection[str]
-) -> None:
-    """Refuse a part of a log that has other known columns than the first."""
-    if {*columns} != {*of_first}:
-        raise DataError(
-            f"{part}: has the columns {', '.join(columns)}, but {first} has {', '.join(of_first)}; "
-            "all parts of a log need the same: add what is missing, or choose with files="
-        )
-
-
-def choose_types(ours: str, types: Mapping[str, pa.DataType]) -> list[pa.DataType]:
-    """The type of one of our columns in all parts, given its types by location.
-
-    If there are several, the first that holds all values is meant. Ids and ratings that are text
-    in one part are text in all; times have the finest unit, and those without a zone are UTC.
-
-    Raises:
-        DataError: A type is not supported, or times are of different kinds.
-    """
-    kinds = _locate_types(ours, types)
-    has_text, has_times, has_floats, has_decimals = (
-        any(map(test, kinds))
-        for test in (is_text, pa.types.is_timestamp, pa.types.is_floating, pa.types.is_decimal)
-    )
-    is_wide = has_decimals or pa.uint64() in kinds or (has_floats and ours in names.IDS)
-    if has_text and ours in names.IDS and all(map(pa.types.is_dictionary, types.values())):
-        return [_ENCODED]  # much faster than to encode the text again
-    if len(kinds) == 1 and not is_wide:
-        return [*kinds]
-    if has_times and all(map(pa.types.is_timestamp, kinds)):
-        return [pa.timestamp(max((kind.unit for kind in kinds), key=_UNITS.index))]
-    if ours == names.TIMESTAMP and (has_times or has_text):
-        first, second = list(kinds.values())[:2]
-        raise DataError(
-            f"{first}: is of type {types[first]}, but {second}: is of type {types[second]}; save "
-            "the times of all parts as one type"
-        )
-    if has_text:
-        return [pa.large_string()]
-    if ours == names.RATING:
-        return [pa.float64()]
-    if not (is_wide or has_floats):
-        return [pa.int64()]
-    return [pa.int64(), *([] if has_decimals else [pa.float64()]), pa.large_string()]
-
-
-def _locate_types(ours: str, types: Mapping[str, pa.DataType]) -> dict[pa.DataType, str]:
-    """The plain types of a column, without null beside others, and where each comes first."""
-    kinds: dict[pa.DataType, str] = {}
-    for where, kind in types.items():
-        if not _is_accepted(ours, plain_type(kind)):
-            raise DataError(
-                f"{where}: is of type {kind}, but {_ACCEPTED[ours]}; convert it, or name another "
-                f"column with columns = {{{ours} = ...}}"
-            )
-        kinds.setdefault(plain_type(kind), where)
-    if len(kinds) > 1:
-        kinds.pop(pa.null(), None)
-    return kinds
-
-
-def convert(
-    ours: str, parts: Mapping[str, pa.ChunkedArray], targets: Sequence[pa.DataType]
-) -> list[pa.ChunkedArray]:
-    """Convert the parts of a column, by location, to the first of some types that fits all."""
-    plain = {where: _decode(column, ours, where) for where, column in parts.items()}
-    for target in targets[:-1]:
-        try:
-            return [column.cast(target) for column in plain.values()]
-        except pa.ArrowInvalid:
-            continue
-    return [_cast(column, targets[-1], where) for where, column in plain.items()]
-
-
-def _cast(column: pa.ChunkedArray, target: pa.DataType, where: str) -> pa.ChunkedArray:
-    try:
-        return to_text(column) if is_text(target) else column.cast(target)
-    except pa.ArrowException as error:
-        raise DataError(
-            f"{where}: cannot be read as {target}: {error}; convert the column"
-        ) from error
-
-
-def _decode(column: pa.ChunkedArray, ours: str, where: str) -> pa.ChunkedArray:
-    """A column of a plain type, with NaN as null."""
-    kind = column.type
-    try:
-        column.validate(full=True)
-    except pa.ArrowException as error:
-        raise DataError(f"{where}: cannot be read as {kind}: {error}") from error
-    if pa.types.is_dictionary(kind):
-        if is_text(kind.value_type):
-            column = column.cast(_ENCODED)
-            # A value that occurs twice would be two ids, and one that is null is none.
-            found = [chunk.dictionary for chunk in column.chunks]
-            if not any(f.null_count or len(f.unique()) < len(f) for f in found):
-                return column
-        column = column.cast(column.type.value_type)
-    if kind == pa.uuid():
-        chunks = [_uuid_to_text(chunk.storage) for chunk in column.chunks]
-        column = pa.chunked_array(chunks, pa.large_string())
-    if pa.types.is_floating(column.type):
-        _require_digits(column, ours, where)
-        column = column.cast(plain_type(column.type))
-        if pc.any(pc.is_nan(column)).as_py():
-            column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-    return column
-
-
-def _require_digits(column: pa.ChunkedArray, ours: str, where: str) -> None:
-    """Refuse ids in floats, and times in small floats, so large that digits may be lost."""
-    digits = _DIGITS[column.type]
-    if ours == names.RATING or (ours == names.TIMESTAMP and digits == 53):
-        return
-    values = column.cast(pa.float64())
-    largest = pc.max(pc.abs(values.filter(pc.is_finite(values)))).as_py() or 0
-    if largest >= 2**digits:
-        raise DataError(
-            f"{where}: {largest:.0f} is stored as {column.type}, which loses digits beyond "
-            f"{2**digits}; save the column as 64-bit integers (in pandas, Int64) or text"
-        )
-
-
-def _uuid_to_text(storage: pa.Array) -> pa.Array:
-    encoded = storage.dictionary_encode()
-    text = [str(uuid.UUID(bytes=value)) for value in encoded.dictionary.to_pylist()]
-    return pa.array(text, pa.large_string()).take(encoded.indices)
-
-
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type of the values in memory: of a dictionary, its values; of a date, its midnight."""
-    if pa.types.is_dictionary(kind):
-        return plain_type(kind.value_type)
-    if pa.types.is_date(kind):
-        return pa.timestamp("s" if kind == pa.date32() else "ms")
-    if is_text(kind) or kind == pa.uuid():
-        return pa.large_string()
-    return pa.float32() if kind == pa.float16() else kind
-
-
-def _is_accepted(ours: str, kind: pa.DataType) -> bool:
-    if pa.types.is_boolean(kind):
-        return ours == names.RATING
-    if pa.types.is_timestamp(kind):
-        return ours == names.TIMESTAMP
-    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    return is_number or pa.types.is_decimal(kind) or is_text(kind) or pa.types.is_null(kind)

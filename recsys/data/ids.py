@@ -158,10 +158,7 @@ def parse_integers(text: pa.Array) -> pa.Array:
 
 
 def encode_ids(column: pa.ChunkedArray, has_types: bool) -> EncodedColumn:
-    """Assign a code to each distinct id of a column of integers, floats or text, [n]."""
-    if pa.types.is_floating(column.type):
-        # Missing values make pandas turn integers into floats.
-        column, has_types = to_text(column), False
+    """Assign a code to each distinct id of a column of integers or text, [n]."""
     if not pa.types.is_integer(column.type):
         return _encode_values(column, has_types)
     bounds = pc.min_max(column)

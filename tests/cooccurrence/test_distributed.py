@@ -292,7 +292,7 @@ def test_a_threshold_above_all_ratings_is_rejected(client, small_log, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda log: log.astype({"user_id": float}), "'user_id' is of type double"),
+        (lambda log: log.assign(user_id=log["user_id"] + 0.5), "'user_id': is of type double"),
         (lambda log: log.drop(columns="item_id"), "no column 'item_id'"),
         (lambda log: log[:0], "the file has no rows"),
     ],

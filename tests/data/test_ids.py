@@ -167,13 +167,10 @@ def test_floats_that_may_have_lost_digits_are_refused(values):
         read(pd.DataFrame({"user_id": values, "item_id": [1, 2]}))
 
 
-def test_floats_with_fractions_are_never_rounded():
+def test_floats_with_fractions_are_refused():
     frame = pd.DataFrame({"user_id": [*np.arange(19.0), 2.5], "item_id": 1})
-    log, report = read(frame)
-    assert log.users.ids.tolist() == list(range(19))
-    assert report.quarantined["check"].tolist() == ["id_type"]
-    log, _ = read(frame, id_type="keep")
-    assert {"2", "2.5"} <= set(log.users.ids.tolist())
+    with pytest.raises(DataError, match=r"column 'user_id': is of type double .*2\.5.*convert"):
+        read(frame)
 
 
 @pytest.mark.parametrize("factor", [module._FACTOR, np.uint64(0)], ids=["usual", "all collide"])
