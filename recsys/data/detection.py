@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 import pyarrow.parquet as pq
 
@@ -19,7 +19,6 @@ from recsys.data.files import (
     base_name,
     is_hidden,
     natural_order,
-    number_months,
 )
 from recsys.data.layouts import LAYOUT_OF_SUFFIX, LAYOUTS
 from recsys.data.options import ReadOptions
@@ -39,15 +38,14 @@ _UNREADABLE: Final = re.compile(
 """Suffixes of files that may hold parts of a log, but are not read."""
 
 _TABLE_FORMATS: Final = {
-    "_delta_log": ("Delta Lake", "deltalake.DeltaTable({root!r}).to_pyarrow_table()"),
+    "_delta_log": "Delta Lake by deltalake.DeltaTable({0!r}).to_pyarrow_table()",
     "metadata/*.metadata.json*": (
-        "Iceberg",
-        "pyiceberg.table.StaticTable.from_metadata({found!r}).scan().to_arrow()",
+        "Iceberg by pyiceberg.table.StaticTable.from_metadata({1!r}).scan().to_arrow()"
     ),
-    ".hoodie": ("Hudi", "spark.read.format('hudi').load({root!r}).toArrow()"),
+    ".hoodie": "Hudi by spark.read.format('hudi').load({0!r}).toArrow()",
 }
-"""Formats of tables whose metadata say which files are live: what identifies a table, the
-name of the format, and an expression that reads it."""
+"""What identifies a table whose metadata say which files are live, and what reads its folder, or
+its latest metadata."""
 
 # Values of Hive partitions, UUIDs, numbers, dates and times (but not sizes such as 100k), hashes.
 _VARYING: Final = re.compile(
@@ -86,8 +84,7 @@ def detect_layout(path: Path, options: ReadOptions = ReadOptions()) -> DetectedL
     """
     if not (path.is_dir() or path.is_file()):
         raise DataError(
-            f"{path}: no such file, or a link that leads nowhere; name a folder of ratings, a zip "
-            "archive or a file"
+            f"{path}: no such file, or a link that leads nowhere; name a file or folder"
         )
     if options.layout not in (None, *LAYOUTS):
         raise DataError(f"no layout {options.layout!r}; the layouts are {', '.join(LAYOUTS)}")
@@ -109,12 +106,24 @@ def detect_layout(path: Path, options: ReadOptions = ReadOptions()) -> DetectedL
     if len(layouts) > 1:
         raise _ambiguous(files, ratings)
     layout = layouts.pop()
-    folders = {PurePosixPath(name).parent for name in ratings} | {PurePosixPath()}
+    return DetectedLayout(files, layout, ratings, _find_catalogue(files, layout, names, ratings))
+
+
+def _find_catalogue(
+    files: FileStore, layout: str, names: Sequence[str], ratings: Sequence[str]
+) -> str | None:
+    """The catalogue of all parts, or that of their folder if they are in a single one."""
     wanted = LAYOUTS[layout].catalogue_file
-    nearby = [n for n in names if base_name(n) == wanted and PurePosixPath(n).parent in folders]
-    # Of several, one for all parts, or else that of the latest part.
-    catalogue = min(reversed(nearby), key=lambda name: name.count("/"), default=None)
-    return DetectedLayout(files, layout, ratings, None if catalogue in ratings else catalogue)
+    folders = {PurePosixPath(name).parent for name in ratings}
+    found = [name for name in names if base_name(name) == wanted and name not in ratings]
+    top = [name for name in found if "/" not in name]
+    found = top or [name for name in found if PurePosixPath(name).parent in folders]
+    if len(found) > 1:
+        raise DataError(
+            f"{files.path}: {_listed(found)} are several catalogues of one log; write one for all "
+            f"parts to {files.path / wanted}, or choose the parts of one with files="
+        )
+    return found[0] if found else None
 
 
 def layout_of(name: str) -> str:
@@ -138,19 +147,18 @@ def _refuse_table_format(root: Path, names: Sequence[str], chosen: Sequence[str]
     """Raise a `DataError` if a chosen file belongs to a table with metadata of its own."""
     root = Path(os.path.realpath(root))
     folders = {folder for name in chosen for folder in Path(os.path.realpath(root / name)).parents}
-    for pattern, (kind, expression) in _TABLE_FORMATS.items():
+    for pattern, reader in _TABLE_FORMATS.items():
         found = [root / name for name in names if PurePosixPath(name).match(pattern)]
         found += [marker for folder in folders for marker in folder.glob(pattern)]
-        found = [marker for marker in found if marker.parents[pattern.count("/")] in folders]
-        if found:
-            marker = max(found, key=lambda marker: natural_order(str(marker)))  # the latest
+        for marker in sorted(found, key=lambda found: natural_order(str(found)), reverse=True):
             folder = marker.parents[pattern.count("/")]
-            table = expression.format(root=str(folder), found=str(marker))
-            raise DataError(
-                f"{folder}: is a table of {kind}, whose metadata say which files are live; read it "
-                f"in Python by read_ratings({table}), or export it by "
-                f"pyarrow.parquet.write_table({table}, 'ratings.parquet')"
-            )
+            if folder in folders:
+                kind, table = reader.format(str(folder), str(marker)).split(" by ")
+                raise DataError(
+                    f"{folder}: is a table of {kind}, whose metadata say which files are live; "
+                    f"read it in Python by read_ratings({table}), or export it by "
+                    f"pyarrow.parquet.write_table({table}, 'ratings.parquet')"
+                )
 
 
 def _choose(files: FileStore, names: list[str], options: ReadOptions) -> list[str]:
@@ -230,31 +238,27 @@ def _are_parts(names: Sequence[str]) -> bool:
     plain = {f"{PurePosixPath(name).parent}/{base_name(name)}" for name in names}
     if len(plain) < len(names):
         return False  # one is compressed to another
-    shapes = {_VARYING.sub("#", number_months(name)) for name in plain}
+    shapes = {_VARYING.sub("#", name.lower()) for name in plain}
     return len(names) == 1 or (len(shapes) == 1 and not _VARIANT.search(shapes.pop()))
 
 
 def _stem_shape(name: str) -> str:
     """A path without suffixes, and with `#` for what varies between parts."""
-    return _VARYING.sub("#", number_months(re.sub(r"\.[^/]*$", "", name)))
+    return _VARYING.sub("#", re.sub(r"\.[^/]*$", "", name.lower()))
 
 
 def _may_be_log(files: FileStore, name: str, options: ReadOptions) -> bool:
     """Whether a table has columns of users and items, or no header to tell."""
     form = LAYOUTS[options.layout or layout_of(name)].ratings
-    line = ""
     try:
         with files.open(name) as content:
             if _suffix(name) == ".parquet":
-                header = pq.read_schema(content).names
+                line, header = "", pq.read_schema(content).names
             else:
-                start = next(filter(bytes.strip, content), b"")[: 1 << 16]
-                # UTF-16 differs by its mark and by zeros, as far as names are ASCII.
-                line = start.decode("utf-8", "replace").replace("\0", "").strip("\ufeff\ufffd \r\n")
-                header = _names_in(line, options.separator)
+                line, header = _first_line(content, options.separator)
     except READ_ERRORS:
         return True  # reading it will say more
-    mapped = dict(options.columns) if isinstance(options.columns, dict) else {}
+    mapped = options.columns if isinstance(options.columns, dict) else {}
     found = {*columns.match(header, COLUMNS), *(ours for ours, n in mapped.items() if n in header)}
     if columns.ITEM_ID in found and {columns.USER_ID, columns.SESSION_ID} & found:
         return True
@@ -265,9 +269,12 @@ def _may_be_log(files: FileStore, name: str, options: ReadOptions) -> bool:
     return not has_header or any(map(is_number, header))
 
 
-def _names_in(line: str, separator: str | None) -> list[str]:
-    """The column names in the first line of a text file."""
+def _first_line(content: IO[bytes], separator: str | None) -> tuple[str, list[str]]:
+    """The first line of a text file, and the column names in it."""
+    start = next(filter(bytes.strip, content), b"")[: 1 << 16]
+    # UTF-16 differs by its mark and by zeros, as far as names are ASCII.
+    line = start.decode("utf-8", "replace").replace("\0", "").strip("\ufeff\ufffd \r\n")
     if line.startswith("{"):
-        return re.findall(r'"([^"]*)"\s*:', line)
+        return line, re.findall(r'"([^"]*)"\s*:', line)
     fields = re.split(re.escape(separator) if separator else r"::|[,;\t|]", line)
-    return [field.strip().strip('"') for field in fields]
+    return line, [field.strip().strip('"') for field in fields]

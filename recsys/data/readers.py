@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from recsys.data.jsonl import JsonFile
 from recsys.data.layouts import LAYOUTS, TableFormat
 from recsys.data.options import ReadOptions
 from recsys.data.parquet import read_parquet
+from recsys.data.report import DataWarning
 from recsys.data.tables import RawTable, SourceFile
 from recsys.errors import DataError
 
@@ -71,6 +73,15 @@ def read_item_table(
             raise DataError(
                 f"{file.source}: no column {column!r}; name the columns item_id and title"
             )
+    repeated = table.drop_duplicates([names.ITEM_ID, names.TITLE]).duplicated(names.ITEM_ID)
+    for line in repeated.index[repeated][:1]:
+        item = table.loc[line, names.ITEM_ID]
+        message = f"{repeated.sum():,} items have several titles, of which the first is used"
+        warnings.warn(
+            f"{file.source}, line {line}: {item!r} has another title than before; {message}",
+            DataWarning,
+            stacklevel=4,
+        )
     if form.flags:
         is_set = table[list(form.flags)].to_numpy() == "1"
         genres = ["|".join(np.array(form.flags)[row]) for row in is_set]

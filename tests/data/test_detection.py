@@ -79,7 +79,6 @@ ONE_LOG = [
     ["part-0.csv", "part-1.csv.gz"],
     ["year=2019/month=1/a.parquet", "year=2019/month=10/a.parquet", "year=2020/month=2/a.parquet"],
     ["country=de/part-0.parquet", "country=fr/part-0.parquet"],
-    ["2019-Oct.csv", "2019-Nov.csv", "2019-Dec.csv", "2020-Jan.csv"],
     ["part-00000-3b1f8c1a-5e7d-4a5b-9c3d-0123456789ab-c000.snappy.parquet",
      "part-00001-3b1f8c1a-5e7d-4a5b-9c3d-0123456789ab-c000.snappy.parquet",
      "part-00002-ffffffff-5e7d-4a5b-9c3d-0123456789ab-c000.snappy.parquet"],
@@ -93,6 +92,7 @@ ONE_LOG = [
 
 SEVERAL_LOGS = [
     ["train.csv", "valid.csv", "test.csv"],
+    ["2019-Oct.csv", "2019-Nov.csv"],
     ["train/ratings.csv", "test/ratings.csv"],
     ["split=train/a.parquet", "split=test/a.parquet"],
     ["a/ratings.dat", "b/ratings.dat"],
@@ -345,6 +345,18 @@ def test_a_single_file_has_the_catalogue_next_to_it(folder):
     assert detect_layout(folder).catalogue == "movies.csv"
     (folder / "movies.csv").unlink()
     assert detect_layout(folder).catalogue == "below/movies.csv"
+
+
+def test_several_catalogues_of_one_log_are_refused(folder):
+    for year in ("2019", "2020"):
+        put(folder, f"{year}/ratings.csv")
+        put(folder, f"{year}/movies.csv", f"item_id,title\n10,Heat of {year}\n")
+    refused(folder, r"2019/movies\.csv, 2020/movies\.csv are several catalogues of one log")
+    assert (
+        detect_layout(folder, ReadOptions(files="2019/ratings.csv")).catalogue == "2019/movies.csv"
+    )
+    put(folder, "movies.csv", "item_id,title\n10,Heat\n")
+    assert detect_layout(folder).catalogue == "movies.csv"
 
 
 @given(numbers=st.lists(st.integers(0, 10**6), min_size=2, max_size=9, unique=True))

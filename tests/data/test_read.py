@@ -199,7 +199,7 @@ def test_a_trailing_comma_is_refused_unless_the_header_has_one(write):
         ("movieId,title\n30,300\n", ["10", "300"]),
         ("movieId,title\n10,007\n30,Null\n", ["007", "Null"]),
         ("movieId,title\n10,NA\n30,1e5\n", ["NA", "1e5"]),
-        ("item_id,title\n10,Heat\n10,Cold\n30,Net\n", ["Heat", "Net"]),
+        ("item_id,title\n10,Heat\n10,Heat\n30,Net\n", ["Heat", "Net"]),
         ("movieId,title\n10,Heat\n20,Unseen\n30,Net\n", ["Heat", "Net"]),
     ],
 )
@@ -208,6 +208,13 @@ def test_items_without_a_title_get_their_id_as_title(write, movies, titles):
     catalogue = read_ratings(write(**contents)).catalogue
     assert catalogue["item_id"].tolist() == [10, 30]
     assert catalogue["title"].tolist() == titles
+
+
+def test_an_item_with_two_titles_is_told(write):
+    movies = "item_id,title\n10,Heat\n\n10,Cold\n30,Net\n30,Web\n"
+    with pytest.warns(DataWarning, match=r"movies\.csv, line 4: '10' has another.*; 2 items have"):
+        catalogue = read_ratings(write(ratings=RATINGS, movies=movies)).catalogue
+    assert catalogue["title"].tolist() == ["Heat", "Net"]
 
 
 def test_text_ids_find_their_titles(write):
