@@ -95,7 +95,7 @@ def _draw_histogram(ratings: dict[str, Any]) -> Table:
 
 def _example_rows(profile: LogProfile, report: ReadReport) -> Table:
     rows: list[Sequence[_Cell]] = [
-        [Text(name, "dim") for name in ("", "user", "item", "rating", "time")]
+        [Text(name, "dim") for name in ("", profile.histories, "item", "rating", "time")]
     ]
     for row in profile.examples:
         item, title, rating, time = (

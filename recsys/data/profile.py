@@ -36,6 +36,10 @@ class LogProfile:
 
     n_users: int
     n_items: int
+    n_sessions: int | None
+    """None if the log has no sessions. In an anonymous log, each has a user of its own."""
+    histories: str
+    """What a history is: all interactions of a `user`, or those of a `session`."""
     files: list[_Dict]
     """Files that were read in the same way, one after the other: `format`, `n_files`, `n_rows`
     (with malformed lines), and the names of the `first` and `last`."""
@@ -57,16 +61,22 @@ class LogProfile:
     """Whether these rows are used, and items may be recommended again."""
     examples: list[_Dict]
     """The first rows that are used: `file`, `unit` (`line` or `row`), `line`, `user_id`, `item_id`,
-    `title`, `rating` and `timestamp`."""
+    `title`, `rating` and `timestamp`. `user_id` is the id of the history."""
 
     def sections(self) -> dict[str, dict[str, str]]:
         """Properties of columns, ratings and times, for people."""
         columns = {use["name"]: "← {source_name}, {type}".format_map(use) for use in self.columns}
-        columns["user_id"] += f", {self.n_users:,} distinct"
-        columns["item_id"] += f", {self.n_items:,} distinct"
+        counts = {names.USER_ID: self.n_users, names.ITEM_ID: self.n_items}
+        for name in counts.keys() & columns.keys():
+            columns[name] += f", {counts[name]:,} distinct"
         columns["not used"] = ", ".join(self.unused_columns) or "none"
-        later = f"{_share(self.repeated_fraction)} a later row of the same user and item"
+        later = (
+            f"{_share(self.repeated_fraction)} a later row of the same {self.histories} and item"
+        )
         use = "items may be recommended again" if self.repeats else "the latest is used"
+        if self.n_sessions is not None:
+            unit = "its session" if self.histories == "session" else "the first of its user"
+            columns["sessions"] = f"{self.n_sessions:,}; a history begins with {unit}"
         columns["repeats"] = f"{later}; {use}" if self.repeated_fraction else later
         hint = "; if a column that is not used has them, map it with columns="
         hint = hint if self.unused_columns else ""
@@ -100,6 +110,7 @@ class LogProfile:
         rows = [(file.format_map(group), value.format_map(group)) for group in self.files]
         rows += self.describe().items()
         rows += [("users", f"{self.n_users:,}"), ("items", f"{self.n_items:,}")]
+        rows += [] if self.n_sessions is None else [("sessions", f"{self.n_sessions:,}")]
         place, value = "{file}, {unit} {line}", "{user_id}, {title}, {rating}, {timestamp}"
         rows += [(place.format_map(row), value.format_map(row)) for row in self.examples]
         return pd.DataFrame(rows, columns=["property", "value"])
@@ -131,8 +142,10 @@ def profile_log(
         repeated_fraction: Share of the valid rows with a later row of the same user and item.
     """
     return LogProfile(
-        n_users=log.n_users,
+        n_users=log.n_users if log.sessions is None else len(log.sessions.users),
         n_items=log.n_items,
+        n_sessions=None if log.sessions is None else len(log.sessions),
+        histories=log.histories,
         files=_group_files(source),
         columns=[
             {"name": name, "source_name": source_name, "type": _describe_type(name, log)}
@@ -163,9 +176,11 @@ def _group_files(source: RawTable) -> list[_Dict]:
 
 def _describe_type(name: str, log: Interactions) -> str:
     """The type of a column, and the reason if its ids are text."""
-    if name not in (names.USER_ID, names.ITEM_ID):
-        return "numbers" if name == names.RATING else "times"
-    ids = pa.array((log.users if name == names.USER_ID else log.items).ids)
+    plain = {names.RATING: "numbers", names.TIMESTAMP: "times", names.SESSION_ID: "ids"}
+    if name in plain:
+        return plain[name]
+    users = log.users if log.sessions is None else log.sessions.users
+    ids = pa.array((users if name == names.USER_ID else log.items).ids)
     if pa.types.is_integer(ids.type):
         return "integers"
     at = pc.index(pc.match_substring_regex(ids, "^(0|-?[1-9][0-9]{0,17})$"), False).as_py()

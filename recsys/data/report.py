@@ -113,6 +113,7 @@ class ReadReport:
             return str(self)
         used = f"{self.source}: {self.n_used:,} of {self.n_rows:,} rows are used"
         size = f"{self.profile.n_users:,} users, {self.profile.n_items:,} items"
+        size += f", {n:,} sessions" if (n := self.profile.n_sessions) is not None else ""
         lines = [f"{used}: {size}"]
         lines += [f"{name}: {value}" for name, value in self.profile.describe().items()]
         for policy, outcome in _OUTCOMES.items():

@@ -31,6 +31,8 @@ def write_recommendations(
 ) -> Path:
     """Write the k best items for every user with at least one interaction.
 
+    If histories are sessions, the history of a user is the latest session.
+
     The files `part-000000.parquet`, … have the columns `user_id`, `rank` (from 1), `item_id`,
     `title`, `score` and `probability`, sorted by user and rank. Items that the model does not know
     are removed from the histories.
@@ -44,6 +46,7 @@ def write_recommendations(
         chunk_size: Number of users that are scored at once and written to one file.
         on_file: Called with the number of files written and the total.
     """
+    interactions = interactions.latest_sessions()
     users = np.flatnonzero(interactions.history_lengths)
     starts = range(0, len(users), chunk_size)
     item_ids, user_ids = interactions.items.ids, interactions.users.ids

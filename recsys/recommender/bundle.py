@@ -128,7 +128,8 @@ class UserHistories:
     def from_interactions(
         cls, interactions: Interactions, model: NumpySessionModel
     ) -> UserHistories:
-        """All interactions of all users."""
+        """All interactions of all users; if histories are sessions, those of their latest."""
+        interactions = interactions.latest_sessions()
         vectors_UD = np.zeros((interactions.n_users, model.item_embeddings_ND.shape[1]), np.float32)
         users = np.flatnonzero(interactions.history_lengths > 0)
         by_length = users[np.argsort(interactions.history_lengths[users], kind="stable")]

@@ -75,8 +75,8 @@ def describe_data(split: Split, name: str) -> str:
     data = split.interactions
     n_validation, n_test = len(split.rows("validation")), len(split.rows("test"))
     return (
-        f"**Data**: {name}, {data.n_users:,} users, {data.n_items:,} items, {len(data):,} "
-        f"interactions, digest `{data.digest[:12]}`. {split.protocol}: "
+        f"**Data**: {name}, {data.n_users:,} {data.histories}s, {data.n_items:,} items, "
+        f"{len(data):,} interactions, digest `{data.digest[:12]}`. {split.protocol}: "
         f"{n_validation:,} validation and {n_test:,} test targets."
     )
 

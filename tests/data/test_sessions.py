@@ -152,6 +152,27 @@ def test_a_gap_that_is_no_time_is_refused(gap):
         read(LOG, session_gap=gap)
 
 
+@pytest.mark.parametrize("kind", ["user", "session"])
+def test_the_report_says_what_a_history_is(kind):
+    reports = []
+    table = pd.DataFrame(LOG, columns=["user_id", "visit", "item_id", "timestamp"])
+    log = read_ratings(table, histories=kind, on_report=reports.append)
+    profile = reports[0].profile
+    assert (profile.n_users, profile.n_sessions, profile.histories) == (2, 3, kind)
+    unit = {"user": "the first of its user", "session": "its session"}[kind]
+    assert f"sessions 3; a history begins with {unit}" in reports[0].summary()
+    assert "session_id ← visit, ids" in reports[0].summary()
+    assert "2 users, 5 items, 3 sessions" in reports[0].summary()
+    assert profile.examples[0]["user_id"] == log.users.ids[-1]
+
+
+def test_the_profile_of_an_anonymous_log_names_no_user():
+    reports = []
+    table = pd.DataFrame({"session": [1, 1, 2], "item_id": [1, 2, 1]})
+    read_ratings(table, on_report=reports.append)
+    assert "user_id" not in reports[0].profile.sections()["Columns"]
+
+
 def test_a_missing_session_is_quarantined():
     table = pd.DataFrame(LOG, columns=["user_id", "session_id", "item_id", "timestamp"])
     table.loc[0, "session_id"] = None

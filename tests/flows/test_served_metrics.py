@@ -11,7 +11,8 @@ from mlflow import MlflowClient
 
 from flows.train import train
 from recsys.config import CHAMPION_ALIAS
-from recsys.data import DataConfig, leave_last_out, read_ratings
+from recsys.data import DataConfig, read_ratings
+from recsys.data.config import LastDays, LastSession
 from recsys.data.synthetic import SyntheticConfig, write_sample
 from recsys.embeddings import EmbeddingConfig
 from recsys.sessions import SessionConfig
@@ -44,26 +45,46 @@ def write_films(folder):
                 ratings.write(f"{user},{item},4.0,{1_600_000_000 + item}\n")
 
 
+def write_sessions(folder):
+    """Sessions of 40 users over six days, some at the same time, each among ten of 40 items."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    rows = []
+    for session in range(200):
+        start, items = rng.integers(0, 6 * 86_400), rng.integers(4) * 10 + rng.permutation(10)
+        rows += [
+            (session % 40, session, items[step % 5], 10**9 + start + 600 * step)
+            for step in range(rng.integers(1, 7))
+        ]
+    frame = pd.DataFrame(rows, columns=["user_id", "session_id", "item_id", "timestamp"])
+    frame.to_csv(folder / "visits.csv", index=False)
+
+
 KINDS = {
-    "films": (write_films, "auto", False),
-    "plays": (write_plays, "auto", True),
-    "plays without repeats": (write_plays, "exclude", False),
+    "films": (write_films, DataConfig(), False),
+    "plays": (write_plays, DataConfig(), True),
+    "plays without repeats": (write_plays, DataConfig(repeats="exclude"), False),
+    "sessions": (write_sessions, DataConfig(split=LastDays()), False),
+    "sessions after earlier ones": (
+        write_sessions,
+        DataConfig(split=LastSession(), histories="user", repeats="allow"),
+        True,
+    ),
 }
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def trained(request, home):
     """A name, the settings of the data, and the metrics that the flow reports."""
-    write, repeats, is_repeating = KINDS[request.param]
+    write, data, is_repeating = KINDS[request.param]
     name = request.param.replace(" ", "-")
     write(home / name)
-    data = DataConfig(repeats=repeats)
     run_id = train(source=name, data=data, model_name=name, **SETTINGS)
     log = read_ratings(home / name, **data.read_options(), on_report=lambda report: None)
     assert log.repeats is is_repeating
     return (
         name,
-        leave_last_out(log),
+        data.split.apply(log),
         MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db").get_run(run_id).data.metrics,
     )
 
