@@ -114,8 +114,7 @@ def write_sample(
 ) -> Path:
     """Write synthetic ratings as MovieLens does: ratings.csv and movies.csv.
 
-    The folder is written atomically. `on_block` is called after each block of users with the number
-    of `ratings` so far.
+    All at once. `on_block` is called after each block of users with the number of `ratings` so far.
     """
     titles, movies = generate_movies(config)
     names = {ours: name for name, ours in columns.MOVIELENS.items()}

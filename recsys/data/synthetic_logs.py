@@ -26,7 +26,6 @@ from recsys import columns
 from recsys.config import Config
 from recsys.storage import atomic_folder
 
-SESSION_ID, EVENT = "session_id", "event"
 _Ints = NDArray[np.int64]
 _START, _HOUR, _DAY = 1_577_836_800, 3_600, 86_400  # 2020-01-01
 
@@ -75,13 +74,13 @@ def synthesise_log(config: LogConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
     user, session, timestamp = _sessions(config, kind, rng)
     item = _walk(config, kind, user, session, rng)
     ids = rng.permutation(config.n_items) + 1
-    names = columns.USER_ID, SESSION_ID, columns.ITEM_ID, EVENT, columns.TIMESTAMP
+    names = columns.USER_ID, columns.SESSION_ID, columns.ITEM_ID, columns.EVENT, columns.TIMESTAMP
     values = user + 1, session + 1, ids[item], "view", timestamp
     log = pd.DataFrame(dict(zip(names, values, strict=True)))
     if config.kind == "shop":
         log = _add_carts_and_purchases(log, rng)
     else:
-        log = log.drop(columns=[SESSION_ID, EVENT])
+        log = log.drop(columns=[columns.SESSION_ID, columns.EVENT])
     log = log.sort_values(columns.TIMESTAMP, kind="stable", ignore_index=True)
     size = kind.group_size
     titles = [kind.title.format(i // size + 1, i % size + 1) for i in range(config.n_items)]
@@ -154,7 +153,7 @@ def _walk(config: LogConfig, kind: _Kind, user: _Ints, session: _Ints, rng: Gene
 
 def _add_carts_and_purchases(views: pd.DataFrame, rng: Generator) -> pd.DataFrame:
     """Add carts, seconds after a view, and purchases, a minute after the last view of a session."""
-    end = views.groupby(SESSION_ID)[columns.TIMESTAMP].transform("last")
+    end = views.groupby(columns.SESSION_ID)[columns.TIMESTAMP].transform("last")
     carts = views[rng.random(len(views)) < 0.15].assign(event="cart")
     purchases = carts[rng.random(len(carts)) < 0.4].assign(event="purchase")
     carts[columns.TIMESTAMP] += rng.integers(1, 10, len(carts))
