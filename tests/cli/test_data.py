@@ -74,7 +74,7 @@ def test_synth_writes_logs_without_ratings(kind, pattern, tmp_path, monkeypatch,
     folder = tmp_path / "sample"
     assert synth("--kind", kind, *SMALL, folder, monkeypatch=monkeypatch) == 0
     assert re.fullmatch(pattern + re.escape(f"{folder}\n"), capsys.readouterr().out)
-    assert read_ratings(folder, repeats="allow").n_users == 20
+    assert read_ratings(folder, repeats="allow", histories="user").n_users == 20
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_a_cart_follows_its_view_and_a_purchase_its_cart(shop: pd.DataFrame) -> 
 def test_logs_are_read_as_they_are(kind: str, suffix: str, tmp_path: Path) -> None:
     config = LogConfig.model_validate({"kind": kind, **SMALL})
     log = write_log(tmp_path / "sample", config, suffix)
-    read = read_ratings(tmp_path / "sample", repeats="allow")
+    read = read_ratings(tmp_path / "sample", repeats="allow", histories="user")
     assert read.n_users == 50
     assert read.catalogue["title"].str.contains(", ").all()
     if kind == "music":
