@@ -79,12 +79,12 @@ class Runtime(Config):
     On CPU, the same seed, machine and number of threads give the same model.
     """
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` selects a GPU if there is one."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:(0|[1-9]\d?))?)$")
+    """`cpu`, `cuda`, or `cuda:1` for the second GPU. `auto` selects a GPU if there is one."""
 
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    """Precision in which the session model is trained. `auto` selects bf16 on a GPU and on a CPU
-    with bf16 instructions, else float32."""
+    """Precision in which the session model is trained. `auto` selects bf16 on a CPU with bf16
+    instructions, else float32. `bf16-mixed` needs a GPU of compute capability 8.0 or higher."""
 
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of all random number generators."""
@@ -96,23 +96,36 @@ class Runtime(Config):
         """Return the device to compute on.
 
         Raises:
-            ConfigError: `device` is "cuda" and there is no GPU.
+            ConfigError: there is no such GPU.
         """
         import torch
 
-        available = torch.cuda.is_available()
-        if self.device == "cuda" and not available:
-            raise ConfigError("device is 'cuda', but torch finds no GPU: use 'auto'")
-        return torch.device("cuda" if available and self.device != "cpu" else "cpu")
+        n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        auto = "cuda" if n_gpus else "cpu"
+        device = torch.device(auto if self.device == "auto" else self.device)
+        if device.type == "cuda" and (device.index or 0) >= n_gpus:
+            found = {0: "no GPU", 1: "one GPU"}.get(n_gpus, f"{n_gpus} GPUs")
+            raise ConfigError(f"device is {self.device!r}, but torch finds {found}: use 'auto'")
+        return device
 
     def torch_precision(self) -> Literal["32-true", "bf16-mixed"]:
-        """Return the precision by its name in Lightning Fabric."""
+        """Return the precision by its name in Lightning Fabric.
+
+        Raises:
+            ConfigError: there is no such GPU, or it does not compute in bf16.
+        """
         import torch
 
+        device = self.torch_device()
+        if device.type == "cuda":
+            if self.precision == "bf16-mixed" and torch.cuda.get_device_capability(device) < (8, 0):
+                raise ConfigError(
+                    f"precision is 'bf16-mixed', but the compute capability of {device} is below "
+                    "8.0: use '32-true'"
+                )
+            return "32-true" if self.precision == "auto" else self.precision
         if self.precision != "auto":
             return self.precision
-        if self.torch_device().type == "cuda":
-            return "bf16-mixed"
         # On a CPU without instructions for bf16, it is slower than float32. Older versions of torch
         # do not have this function.
         capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()

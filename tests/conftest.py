@@ -58,7 +58,10 @@ settings.load_profile("gate")
 def pytest_collection_modifyitems(items):
     # Flows wait for servers most of the time: if they start first, other tests use the cores.
     items.sort(key=lambda item: "flows" not in item.path.parts)
+    no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
     for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(no_gpu)
         tests = ROOT / "tests"
         if tests in item.path.parents and item.path.relative_to(tests).as_posix().startswith(SLOW):
             item.add_marker("slow")

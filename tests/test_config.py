@@ -42,49 +42,87 @@ def test_configurations_have_defaults_and_reject_unknown_keys(kind):
 
 @pytest.mark.parametrize(
     "setting",
-    [{"seed": -1}, {"seed": 2**32}, {"threads": 0}, {"device": "tpu"}, {"precision": "16"}],
+    [
+        {"seed": -1},
+        {"seed": 2**32},
+        {"threads": 0},
+        {"device": "tpu"},
+        {"device": "cuda:x"},
+        {"device": "cuda:100"},
+        {"precision": "16"},
+    ],
 )
 def test_invalid_runtimes_are_rejected(setting):
     with pytest.raises(ValidationError, match=next(iter(setting))):
         Runtime(**setting)
 
 
+@pytest.fixture
+def with_gpus(monkeypatch):
+    """Makes torch find some GPUs of a compute capability."""
+
+    def pretend(n_gpus, capability=(8, 0)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: n_gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+
+    return pretend
+
+
 @pytest.mark.parametrize(
-    ("device", "has_gpu", "expected"),
-    [("auto", True, "cuda"), ("auto", False, "cpu"), ("cpu", True, "cpu"), ("cuda", True, "cuda")],
+    ("device", "n_gpus", "expected"),
+    [
+        ("auto", 1, "cuda"),
+        ("auto", 0, "cpu"),
+        ("cpu", 1, "cpu"),
+        ("cuda", 1, "cuda"),
+        ("cuda:1", 2, "cuda:1"),
+    ],
 )
-def test_auto_selects_a_gpu_if_there_is_one(monkeypatch, device, has_gpu, expected):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+def test_auto_selects_a_gpu_if_there_is_one(with_gpus, device, n_gpus, expected):
+    with_gpus(n_gpus)
     assert Runtime(device=device).torch_device() == torch.device(expected)
 
 
-def test_missing_gpu_is_an_error(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="use 'auto'"):
-        Runtime(device="cuda").torch_device()
+@pytest.mark.parametrize(
+    ("device", "n_gpus", "found"),
+    [("cuda", 0, "no GPU"), ("cuda:1", 1, "one GPU"), ("cuda:2", 2, "2 GPUs")],
+)
+def test_missing_gpu_is_an_error(with_gpus, device, n_gpus, found):
+    with_gpus(n_gpus)
+    with pytest.raises(ConfigError, match=f"'{device}', but torch finds {found}: use 'auto'"):
+        Runtime(device=device).torch_device()
 
 
 @pytest.mark.parametrize(
-    ("precision", "has_gpu", "capabilities", "expected"),
+    ("precision", "n_gpus", "capabilities", "expected"),
     [
-        ("auto", True, {}, "bf16-mixed"),
-        ("auto", False, {"avx2": True, "avx512_bf16": False}, "32-true"),
-        ("auto", False, {"avx512_bf16": True}, "bf16-mixed"),
-        ("auto", False, {"amx_bf16": True}, "bf16-mixed"),
-        ("auto", False, None, "32-true"),
-        ("32-true", True, {"avx512_bf16": True}, "32-true"),
-        ("bf16-mixed", False, {}, "bf16-mixed"),
+        ("auto", 1, {"avx512_bf16": True}, "32-true"),
+        ("auto", 0, {"avx2": True, "avx512_bf16": False}, "32-true"),
+        ("auto", 0, {"avx512_bf16": True}, "bf16-mixed"),
+        ("auto", 0, {"amx_bf16": True}, "bf16-mixed"),
+        ("auto", 0, None, "32-true"),
+        ("32-true", 0, {"avx512_bf16": True}, "32-true"),
+        ("bf16-mixed", 1, {}, "bf16-mixed"),
+        ("bf16-mixed", 0, {}, "bf16-mixed"),
     ],
 )
 def test_precision_depends_on_the_device_unless_set(
-    monkeypatch, precision, has_gpu, capabilities, expected
+    monkeypatch, with_gpus, precision, n_gpus, capabilities, expected
 ):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    with_gpus(n_gpus)
     if capabilities is None:
         monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     else:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert Runtime(precision=precision).torch_precision() == expected
+
+
+def test_a_gpu_without_bf16_computes_in_float32(with_gpus):
+    with_gpus(1, capability=(7, 5))
+    assert Runtime().torch_precision() == "32-true"
+    with pytest.raises(ConfigError, match="capability of cuda is below 8"):
+        Runtime(precision="bf16-mixed").torch_precision()
 
 
 @pytest.fixture

@@ -78,7 +78,8 @@ def fit_session_model(
     if not interactions.repeats:
         _require_no_repeats(interactions)
     # Dropout uses torch's global generators: they are seeded here and restored afterwards.
-    devices = [torch.cuda.current_device()] if runtime.torch_device().type == "cuda" else []
+    device = runtime.torch_device()
+    devices = [device.index or 0] if device.type == "cuda" else []
     with runtime.limit_threads(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(runtime.seed)
         network = SessionNetwork(interactions.n_items, config, repeats=interactions.repeats)

@@ -201,10 +201,11 @@ class _Scorer(nn.Module):
 def export_scorer(model: SessionModel, path: Path, length: int = 50) -> Path:
     """Write the scoring of histories atomically as a `.pt2` file that runs without this library.
 
-    The file is for `torch.export.load` and AOTInductor. The program takes `items` (int64,
-    [B, length], padded at the end with `n_items`) and `lengths` (int64, [B], 1 to `length`) and
-    returns the log-probabilities of `SessionModel.score` (float32, [B, n_items]). B is dynamic;
-    `length`, the maximum length of a history, is fixed, because the steps are unrolled.
+    The file is for `torch.export.load` and AOTInductor, on the device of the model. The program
+    takes `items` (int64, [B, length], padded at the end with `n_items`) and `lengths` (int64, [B],
+    1 to `length`) and returns the log-probabilities of `SessionModel.score` (float32,
+    [B, n_items]). B is dynamic; `length`, the maximum length of a history, is fixed, because the
+    steps are unrolled.
     """
     require_new(path)
     scorer = _Scorer(model.network).eval()

@@ -7,6 +7,7 @@ N items.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -295,7 +296,9 @@ class FeedForward(nn.Module):
 def run_layer(layer: nn.Module, x_BLH: Tensor, hidden: Hidden | None) -> tuple[Tensor, Hidden]:
     """Run a recurrent layer; torch takes a pair of states for the LSTM only."""
     is_lstm = isinstance(layer, nn.LSTM)
-    y_BLH, after = layer(x_BLH, hidden[0] if hidden and not is_lstm else hidden)
+    # On a GPU, autocast would choose float16 instead of bf16, where small gradients become zero.
+    with torch.autocast("cuda", enabled=False) if x_BLH.is_cuda else nullcontext():
+        y_BLH, after = layer(x_BLH, hidden[0] if hidden and not is_lstm else hidden)
     return y_BLH, after if is_lstm else (after,)
 
 

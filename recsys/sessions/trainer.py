@@ -46,9 +46,10 @@ def new_fabric(runtime: Runtime) -> Fabric:
     # Fabric logs the requested precision.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    device = runtime.torch_device()
     fabric = Fabric(
-        accelerator=runtime.torch_device().type,
-        devices=world_size,
+        accelerator=device.type,
+        devices=world_size if device.index is None else [device.index],
         strategy="ddp" if world_size > 1 else "auto",
         precision=runtime.torch_precision(),
     )

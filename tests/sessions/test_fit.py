@@ -143,13 +143,6 @@ def test_a_diverging_loss_names_the_remedy():
         fit_session_model(cycles(), config, runtime=CPU)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-def test_a_gpu_learns_the_cycle():
-    model = fit_session_model(cycles(), LEARNING, runtime=Runtime(device="cuda"))
-    successors = [int(model.score([np.array([i], np.int32)])[0].argmax()) for i in range(12)]
-    assert successors == [(i + 1) % 12 for i in range(12)]
-
-
 SMALL = SessionConfig(embedding_dim=8, hidden_dim=12, epochs=4, warmup_steps=5, feed_forward=2)
 BARELY = SMALL.model_copy(update={"epochs": 1, "learning_rate": 1e-9})
 
