@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,7 +126,11 @@ def rank(
     accumulate: Callable[[Floats, RankAccumulator], None] = _accumulate_scores
     blas_threads = None
     if isinstance(scorer, DotProductScorer):
-        vectors = np.ascontiguousarray(scorer.item_vectors, dtype=np.float32)
+        vectors: NDArray[Any] = np.ascontiguousarray(scorer.item_vectors, dtype=np.float32)
+        if _has_copies(vectors):
+            # BLAS sums in an order that depends on the position in the matrix. Copies only tie if
+            # sums are exact to the last bit of the rounded score.
+            vectors = vectors.astype(np.float64)
         encode, accumulate = scorer.user_vectors, partial(accumulate_products, vectors)
         batch_size = batch_size or VECTOR_BATCH * n_threads
         blas_threads = 1 if n_threads > 1 else None
@@ -167,36 +171,38 @@ def measure_latency(
     return float(np.quantile(seconds, quantile) * 1000)
 
 
-def accumulate_products(vectors_ND: Floats, users_BD: Floats, accumulator: RankAccumulator) -> None:
+def accumulate_products(
+    vectors_ND: NDArray[Any], users_BD: Floats, accumulator: RankAccumulator
+) -> None:
     """Score histories by blocks of item vectors, as far as the accumulator needs it.
 
-    Matrix products of different shapes may sum in different orders. All blocks are padded to one
-    shape, so that a target scores exactly like an item with the same vector: a tie.
+    Sums have the precision of the item vectors; scores are rounded to single precision.
     """
-    with np.errstate(invalid="ignore"):  # NaN ranks last
+    users_BD = users_BD.astype(vectors_ND.dtype)
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN ranks last
         _set_target_scores(vectors_ND, users_BD, accumulator)
         for first in range(0, len(vectors_ND), ITEM_BLOCK):
             block = vectors_ND[first : first + ITEM_BLOCK]
-            accumulator.update(users_BD @ _pad(block).T, first, len(block))
+            scores = (users_BD @ block.T).astype(np.float32, copy=False)
+            accumulator.update(scores, first, len(block))
             active = accumulator.prune()
             if active is not None:
                 users_BD = users_BD[active]
                 _set_target_scores(vectors_ND, users_BD, accumulator)
 
 
-def _set_target_scores(vectors_ND: Floats, users_BD: Floats, accumulator: RankAccumulator) -> None:
-    targets = accumulator.active_targets
-    scores = np.empty(len(targets), dtype=np.float32)
-    for start in range(0, len(targets), ITEM_BLOCK):
-        items = targets[start : start + ITEM_BLOCK, None]
-        block = _pad(np.where(items < 0, np.float32(0), vectors_ND[items[:, 0]]))
-        scores[start : start + ITEM_BLOCK] = np.diagonal((users_BD @ block.T)[start:])
-    accumulator.set_target_scores(scores)
+def _set_target_scores(
+    vectors_ND: NDArray[Any], users_BD: NDArray[Any], accumulator: RankAccumulator
+) -> None:
+    vectors = vectors_ND[accumulator.active_targets]
+    accumulator.set_target_scores(np.einsum("bd,bd->b", users_BD, vectors).astype(np.float32))
 
 
-def _pad(block: Floats) -> Floats:
-    missing = ITEM_BLOCK - len(block)
-    return np.pad(block, ((0, missing), (0, 0))) if missing else block
+def _has_copies(vectors_ND: Floats) -> bool:
+    """Whether two vectors are equal; with a very small probability, true if none are."""
+    bits = (vectors_ND + np.float32(0)).view(np.uint32)  # there is no minus zero in the sum
+    factors = np.random.default_rng(0).integers(2**63, size=bits.shape[1], dtype=np.uint64) | 1
+    return len(np.unique(np.einsum("nd,d->n", bits, factors))) < len(bits)
 
 
 def _accumulate_scores(scores_BN: Floats, accumulator: RankAccumulator) -> None:
