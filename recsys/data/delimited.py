@@ -61,7 +61,7 @@ class DelimitedFile(TextFile):
             else:
                 value = pa.scalar(partitions[name], pa.string())
                 columns[known] = pa.chunked_array([pa.repeat(value, len(table))])
-        return self.to_table(columns, selection, str(self.dialect), typed=False)
+        return self.to_table(columns, selection, str(self.dialect))
 
     def read_text(self) -> pa.Table:
         """Read all columns as text, by the names in the file.
@@ -76,7 +76,10 @@ class DelimitedFile(TextFile):
         if self.malformed:
             line, text, reason = self.malformed[0]
             raise DataError(f"{self.source}, line {line}: {text[:60]!r} {reason}; correct the line")
-        return pa.table(dict(zip(self.dialect.names, table.columns, strict=True)))
+        columns: dict[str, pa.ChunkedArray] = {}
+        for name, column in zip(self.dialect.names, table.columns, strict=True):
+            columns.setdefault(name, column)
+        return pa.table(columns)
 
     def scanner(self, content: IO[bytes]) -> Scanner:  # noqa: D102
         form = self.dialect

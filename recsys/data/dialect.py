@@ -67,32 +67,32 @@ class Dialect:
         return f"{kind}, {encoding}" + ("" if self.header_line else ", without a header")
 
 
-def detect_encoding(content: IO[bytes], fallback: str, declared: str | None = None) -> str:
-    """Find the encoding of some text: as declared, by its byte order mark, or UTF-8.
+def detect_encoding(start: bytes, content: IO[bytes], fallback: str) -> str:
+    """The encoding of some text: UTF-16, or UTF-8, or `fallback` if it is not UTF-8 to its end.
 
-    It is `fallback` if it is not UTF-8 to its end.
-
-    Raises:
-        ConfigError: The declared encoding is unknown.
+    Args:
+        start: The beginning of the text.
+        content: The rest.
+        fallback: Another encoding; or UTF-8, and the rest is not read.
     """
-    if declared is not None:
-        return encoding_named(declared)
-    start = content.read(1 << 20)
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     if 0 in start[:4]:  # without a mark
         return "utf-16-le" if start[1] == 0 else "utf-16-be"
-    if fallback != UTF8:
-        blocks = chain([start], iter(lambda: content.read(1 << 20), b""))
-        try:
-            deque(codecs.iterdecode(blocks, UTF8), maxlen=0)
-        except UnicodeDecodeError:
-            return fallback
+    blocks = chain([start], iter(lambda: content.read(1 << 20), b"")) if fallback != UTF8 else ()
+    try:
+        deque(codecs.iterdecode(blocks, UTF8), maxlen=0)
+    except UnicodeDecodeError:
+        return fallback
     return UTF8
 
 
 def encoding_named(name: str) -> str:
-    """Python's name of an encoding; UTF-8 may have a mark."""
+    """Python's name of an encoding; UTF-8 may have a mark.
+
+    Raises:
+        ConfigError: It is unknown.
+    """
     try:
         known = codecs.lookup(name).name
     except LookupError as error:

@@ -19,6 +19,8 @@ _BLOCKS: Final = pyarrow.json.ReadOptions(block_size=16 << 20)
 class JsonFile(TextFile):
     """A file of JSON Lines, in which each field has values of one type."""
 
+    has_types = True
+
     def read(self) -> RawTable:
         """Read the known fields.
 
@@ -34,7 +36,7 @@ class JsonFile(TextFile):
             columns = {known: table[name] for known, name in selection.source_names.items()}
             for column in columns.values():
                 column.validate(full=True)  # Arrow accepts text that is not UTF-8
-        return self.to_table(columns, selection, "JSON Lines", typed=True)
+        return self.to_table(columns, selection, "JSON Lines")
 
     def _parse(self, text: Iterable[str] = ()) -> pa.Table:
         """Parse with the types that Arrow finds, or as text."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys import columns as names
-from recsys.data.dialect import SAMPLE_BYTES, detect_encoding, require_encoding
+from recsys.data.dialect import SAMPLE_BYTES, detect_encoding, encoding_named, require_encoding
 from recsys.data.files import READ_ERRORS, FileStore
 from recsys.data.layouts import UTF8, TableFormat
 from recsys.data.options import ReadOptions
@@ -112,6 +112,9 @@ class TextFile:
         options: What is declared about it.
     """
 
+    has_types = False
+    """Whether the format distinguishes text from numbers."""
+
     def __init__(
         self, files: FileStore, name: str, form: TableFormat, options: ReadOptions = ReadOptions()
     ) -> None:
@@ -129,10 +132,11 @@ class TextFile:
     def reading(self) -> Iterator[None]:
         """Find the encoding, and raise a `DataError` for whatever a broken file raises."""
         try:
-            with self.open() as content:
-                self.encoding = detect_encoding(content, self.form.encoding, self.options.encoding)
+            declared = self.options.encoding and encoding_named(self.options.encoding)
             with self.open() as content:
                 self.sample = content.read(SAMPLE_BYTES)
+                found = detect_encoding(self.sample, content, declared or self.form.encoding)
+            self.encoding = declared or found
             for start, kind in _NO_TEXT.items():
                 if self.sample.startswith(start):
                     raise DataError(f"{self.source}: is no text, but {kind}")
@@ -176,17 +180,12 @@ class TextFile:
         self.malformed = [(i, *reasons[line]) for i, line in found if line]
 
     def to_table(
-        self,
-        columns: Mapping[str, pa.ChunkedArray],
-        selection: Selection,
-        form: str,
-        *,
-        typed: bool,
+        self, columns: Mapping[str, pa.ChunkedArray], selection: Selection, form: str
     ) -> RawTable:
         """The table of this file, from the values of our columns."""
-        n_rows = len(columns[names.ITEM_ID])
-        file = SourceFile(self.source, n_rows, self.line_numbers, "line", self.malformed, form)
-        return RawTable(columns, [file], selection.source_names, typed, selection.unused)
+        n_rows, numbers = len(columns[names.ITEM_ID]), self.line_numbers
+        file = SourceFile(self.source, n_rows, numbers, "line", self.malformed, form)
+        return RawTable(columns, [file], selection.source_names, self.has_types, selection.unused)
 
     def line_numbers(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Numbers of the lines, from one, at which the rows at some positions begin."""
