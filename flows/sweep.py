@@ -59,10 +59,10 @@ def sweep(settings: Settings) -> str:
 @task(cache_policy=NO_CACHE, task_run_name="save inputs")
 def save_inputs(split: Split, run: tracking.Run) -> str:
     """Store the interactions where every trial can read them; returns their digest."""
-    digest = split.interactions.digest
-    save_interactions(split.interactions, cache_path("interactions", digest))
-    run.log_params({"interactions": digest})
-    return digest
+    log = split.interactions if split.log is None else split.log
+    save_interactions(log, cache_path("interactions", log.digest))
+    run.log_params({"interactions": log.digest})
+    return log.digest
 
 
 def trial_key(config: TrialConfig, digest: str, settings: Settings) -> str:
@@ -131,7 +131,7 @@ def _fit(
     if isinstance(config, EmbeddingConfig):
         child.log_config(embeddings=config)
         counting = settings.cooccurrence
-        counts = count_cooccurrence(split.train, counting.min_rating, window=counting.window)
+        counts = count_cooccurrence(split.positives, counting.min_rating, window=counting.window)
         fitted = fit_embeddings(counts, config, runtime=runtime, on_epoch=on_epoch)
         if fitted.loss_ratio is not None:
             child.log_metrics({"loss_ratio": fitted.loss_ratio})

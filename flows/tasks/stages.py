@@ -84,22 +84,22 @@ def fit_stages(
 def count(
     split: Split, config: co.CooccurrenceConfig, run: Run, earlier: str | None = None
 ) -> co.Cooccurrence:
-    """Count the co-occurrences in the training data, or load them from the cache.
+    """Count the co-occurrences of the positive interactions, or load them from the cache.
 
     Earlier counts, given by their key, are updated if they are still valid.
     """
     config = config.resolve(split.train)
-    key = _counts_key(split.train.digest, config)
+    key = _counts_key(split.positives.digest, config)
     folder = cache_path("counts", key)
 
     def write() -> None:
-        counts = _update(earlier, split.train, config) if earlier else None
+        counts = _update(earlier, split.positives, config) if earlier else None
         if counts is None:
             rating, target = config.min_rating, folder / COUNTS
-            co.count_cooccurrence(split.train, rating, window=config.window, folder=target)
+            co.count_cooccurrence(split.positives, rating, window=config.window, folder=target)
         else:
             co.save_cooccurrence(counts, folder / COUNTS)
-        save_interactions(split.train, folder / INTERACTIONS)
+        save_interactions(split.positives, folder / INTERACTIONS)
 
     with run.child("cooccurrence") as child:
         child.log_config(cooccurrence=config)
@@ -115,7 +115,7 @@ def _counts_key(interactions: str, config: co.CooccurrenceConfig) -> str:
 
 
 def _update(
-    earlier: str, train: Interactions, config: co.CooccurrenceConfig
+    earlier: str, positives: Interactions, config: co.CooccurrenceConfig
 ) -> co.Cooccurrence | None:
     """Earlier counts, updated; None if they are invalid or of other code or settings."""
     folder = cache_path("counts", earlier)
@@ -124,9 +124,11 @@ def _update(
         return None
     if earlier != _counts_key(verify_manifest(folder / INTERACTIONS)["digest"], config):
         return None
-    get_run_logger().info("Updating earlier counts; only changed users are counted.")
     counts = co.open_blocks(folder / COUNTS).load()
-    return co.update_cooccurrence(counts, load_interactions(folder / INTERACTIONS), train)
+    if counts.weights is not None or positives.weight is not None:
+        return None
+    get_run_logger().info("Updating earlier counts; only changed users are counted.")
+    return co.update_cooccurrence(counts, load_interactions(folder / INTERACTIONS), positives)
 
 
 def embed(
@@ -140,7 +142,7 @@ def embed(
     runtime, config = settings.runtime, settings.embeddings
     start = champion.embeddings if champion else None
     key = cache_key(
-        counts=_counts_key(split.train.digest, settings.cooccurrence),
+        counts=_counts_key(split.positives.digest, settings.cooccurrence),
         embeddings=config,
         start=start and start.digest,
         seed=runtime.seed,

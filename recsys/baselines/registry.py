@@ -137,5 +137,5 @@ def fit_baseline(
         raise ConfigError(
             f"`item_vectors` are of another catalogue: {len(item_vectors):,} for {train.items}"
         )
-    inputs = FitInputs(train, runtime or Runtime(), item_vectors)
+    inputs = FitInputs(train.sequence(), runtime or Runtime(), item_vectors)
     return fit_best(BASELINES[name], inputs, validate)

@@ -3,6 +3,7 @@
 manifest.json       what was counted, the blocks, size and SHA-256 of every file
 items.parquet       item ids in index order
 marginals.npz       users of each item, sums of the rows and columns of X
+weights.npz         sums of the weights of each item, if events have weights
 rows-….npz          CSR arrays of consecutive rows, in the narrowest integer types that fit
 """
 
@@ -20,7 +21,14 @@ from numpy.typing import NDArray
 
 from recsys import columns
 from recsys.cooccurrence.config import Window
-from recsys.cooccurrence.matrix import Cooccurrence, CountMetadata, Marginals, RowBlock, make_csr
+from recsys.cooccurrence.matrix import (
+    Cooccurrence,
+    CountMetadata,
+    EventWeights,
+    Marginals,
+    RowBlock,
+    make_csr,
+)
 from recsys.cooccurrence.planner import CountPlan
 from recsys.cooccurrence.topk import keep_top_k
 from recsys.cooccurrence.weightings import WeightingConfig, weight_block
@@ -57,11 +65,12 @@ class CooccurrenceBlocks(CountMetadata):
         """The blocks of X, in order."""
         for part in self.parts:
             arrays = read_arrays(self.folder / part)
-            counts = arrays["counts"].astype(np.int32 if self.window is None else np.int64)
+            is_set = self.window is None and self.weights is None
+            counts = arrays["counts"].astype(np.int32 if is_set else np.int64)
             offsets = arrays["offsets"]
             shape = (len(offsets) - 1, self.n_items)
             matrix = make_csr(counts, arrays["columns"].astype(np.int32), offsets, shape)
-            yield RowBlock(int(arrays["start"]), matrix).scaled(self.scale)
+            yield RowBlock(int(arrays["start"]), matrix).divided(self.divisor)
 
     def marginals(self) -> Marginals:
         """How often each item occurs."""
@@ -126,11 +135,12 @@ def save_cooccurrence(counts: Cooccurrence, folder: Path) -> CooccurrenceBlocks:
     """Write counts that are in memory, as one block; replaces an existing folder.
 
     Raises:
-        ConfigError: the counts are decayed, and therefore not whole numbers.
+        ConfigError: the counts are decayed or weighted, and therefore not whole numbers.
     """
-    if counts.window is not None and counts.window.is_decayed:
+    if counts.divisor != 1:
         raise ConfigError(
-            "decayed counts cannot be saved from memory: count them with folder=... instead"
+            "decayed or weighted counts cannot be saved from memory: count them with folder=... "
+            "instead"
         )
     with atomic_folder(folder) as tmp_path:
         block = write_block(tmp_path, RowBlock(0, counts.matrix))
@@ -164,9 +174,11 @@ def finalize_blocks(folder: Path, blocks: Iterable[WrittenBlock], metadata: Coun
     write_arrays(
         folder / "marginals.npz",
         item_counts=metadata.item_counts,
-        row_sums=row_sums * metadata.scale,
-        column_sums=column_sums * metadata.scale,
+        row_sums=row_sums / metadata.divisor,
+        column_sums=column_sums / metadata.divisor,
     )
+    if metadata.weights is not None:
+        write_arrays(folder / "weights.npz", **metadata.weights._asdict())
     ids = pd.DataFrame({columns.ITEM_ID: metadata.items.ids})
     ids.to_parquet(folder / "items.parquet", index=False)
     write_manifest(
@@ -195,6 +207,10 @@ def open_blocks(folder: Path | str, *, verify: bool = True) -> CooccurrenceBlock
         raise BundleError(f"{folder} contains {found!r}, not {FORMAT!r}")
     ids = pd.read_parquet(folder / "items.parquet")[columns.ITEM_ID]
     window = manifest["window"]
+    weights = None
+    if "weights.npz" in manifest["files"]:
+        arrays = read_arrays(folder / "weights.npz")
+        weights = EventWeights(int(arrays["per_unit"]), arrays["sums"], arrays["squares"])
     return CooccurrenceBlocks(
         folder=folder,
         parts=tuple(manifest["parts"]),
@@ -203,5 +219,6 @@ def open_blocks(folder: Path | str, *, verify: bool = True) -> CooccurrenceBlock
         min_rating=manifest["min_rating"],
         items=Vocabulary(ids.to_numpy()),
         window=None if window is None else Window(**window),
+        weights=weights,
         **read_arrays(folder / "marginals.npz"),
     )

@@ -45,9 +45,9 @@ class Window(Config):
         return self.decay != "none" or self.half_life_days is not None
 
     @property
-    def scale(self) -> float:
-        """Weights are multiples of this, so that sums are exact and independent of the order."""
-        return 2.0**-20 if self.is_decayed else 1.0
+    def divisor(self) -> int:
+        """Weights are whole numbers divided by this, so that sums do not depend on the order."""
+        return 2**20 if self.is_decayed else 1
 
 
 MinRating = float | Literal["auto"] | None

@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.cooccurrence import kernels
 from recsys.cooccurrence.config import Window
-from recsys.cooccurrence.matrix import CsrBuffers, RaggedArray
+from recsys.cooccurrence.matrix import CsrBuffers, EventWeights, RaggedArray
 from recsys.errors import DataError
 
 _SPARSE_ROW: Final = 6
 """A row is sparse if its entries, with repetitions, are less than a sixth of the catalogue."""
 _DAY: Final = 86_400.0
+_EXACT: Final = 2**53
+"""Integers below this are exact as float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +33,8 @@ class RowCounter:
     """Number of users of each item, [n_items]."""
     max_entries: NDArray[np.int64]
     """Upper bound of the number of entries of each row, [n_items]."""
-    index: kernels.SetIndex | kernels.WindowIndex
+    index: kernels.SetIndex | kernels.WindowIndex | kernels.WeightedIndex
+    weights: EventWeights | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -41,6 +45,8 @@ class RowCounter:
         """Count rows `start` to `stop`, columns ascending, zeros left out."""
         if isinstance(self.index, kernels.SetIndex):
             kernels.count_set_rows(start, stop, self.index, buffers)
+        elif isinstance(self.index, kernels.WeightedIndex):
+            kernels.count_weighted_rows(start, stop, self.index, buffers)
         else:
             kernels.count_window_rows(start, stop, self.index, buffers)
 
@@ -57,6 +63,40 @@ def set_counter(histories: RaggedArray, n_items: int, threads: int = 1) -> RowCo
     costs = kernels.row_costs(by_user, n_items)
     index = kernels.SetIndex(by_item, by_user, is_sparse=costs * _SPARSE_ROW < n_items - 1)
     return RowCounter(item_counts, np.minimum(costs, n_items - 1), index)
+
+
+def weighted_counter(
+    histories: RaggedArray, n_items: int, weight: NDArray[np.int64], per_unit: int
+) -> RowCounter:
+    """A counter of weighted sets: X_ij is Σ_u w_ui·w_uj.
+
+    w_ui is the largest weight of the events of user u with item i, in units of 1/`per_unit`.
+    """
+    n_users = len(histories.lengths)
+    pairs = np.repeat(np.arange(n_users), histories.lengths) * n_items + histories.values
+    order = np.argsort(pairs, kind="stable")
+    pairs, first = np.unique(pairs[order], return_index=True)
+    largest = np.maximum.reduceat(weight[order], first) if len(first) else weight
+    users, items = np.divmod(pairs, n_items)
+    matrix = sp.csr_array((largest, (users, items)), shape=(n_users, n_items))
+    by_user, by_item = (
+        kernels.WeightedRows(m.indptr.astype(np.int64), m.indices.astype(np.int32), m.data)
+        for m in (matrix, matrix.T.tocsr())
+    )
+    item_counts = np.diff(by_item.offsets)
+    sums, squares = (np.asarray(m.sum(axis=0), np.int64) for m in (matrix, matrix**2))
+    if n_users * int(largest.max(initial=0)) ** 2 >= _EXACT:
+        raise DataError(
+            f"the weights of events, in units of {1 / per_unit:g}, are too large to count "
+            f"{n_users:,} users exactly: give `events` smaller weights or fewer decimals"
+        )
+    costs = kernels.row_costs(RaggedArray(by_user.offsets, by_user.values), n_items)
+    return RowCounter(
+        item_counts,
+        np.minimum(costs, n_items - 1),
+        kernels.WeightedIndex(by_item, by_user),
+        EventWeights(per_unit, sums, squares),
+    )
 
 
 def sort_unique(histories: RaggedArray, n_items: int, threads: int = 1) -> RaggedArray:
@@ -115,4 +155,5 @@ def _decay_by_distance(window: Window) -> NDArray[np.int64]:
         "harmonic": 1.0 / distance,
         "linear": (window.size - distance + 1) / window.size,
     }[window.decay]
-    return np.rint(weights / window.scale).astype(np.int64)
+    whole: NDArray[np.int64] = np.rint(weights * window.divisor).astype(np.int64)
+    return whole

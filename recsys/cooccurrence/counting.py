@@ -53,7 +53,8 @@ def count_cooccurrence(
 ) -> Cooccurrence | CooccurrenceBlocks:
     """Count, for each pair of items, the users with positive interactions with both.
 
-    Without a window, a user counts once, even with several interactions with the same item.
+    Without a window, a user counts once, even with several interactions with the same item. If
+    events have weights, a user counts with the product of the largest weights of both items.
 
     Args:
         interactions: user histories.
@@ -71,7 +72,7 @@ def count_cooccurrence(
     Raises:
         DataError: there are no interactions, no rating reaches `min_rating`, or the window needs
             timestamps that the data does not have.
-        ConfigError: `memory_limit` is too low.
+        ConfigError: `memory_limit` is too low, or events have weights and there is a window.
 
     Example:
         >>> import pandas as pd
@@ -120,10 +121,10 @@ def count_neighbours(
     """
     config = weighting or WeightingConfig()
     plan = plan_count(interactions, min_rating, window=window, runtime=runtime)
-    marginals, scale = plan.marginals(), plan.metadata.scale
+    marginals, divisor = plan.marginals(), plan.metadata.divisor
 
     def neighbours_of(block: RowBlock) -> sp.csr_array:
-        return keep_top_k(weight_block(block.scaled(scale), marginals, config).matrix, k)
+        return keep_top_k(weight_block(block.divided(divisor), marginals, config).matrix, k)
 
     neighbours: sp.csr_array = sp.vstack(list(plan.map_blocks(neighbours_of)), format="csr")
     return neighbours

@@ -91,7 +91,8 @@ def count_on_cluster(
         min_rating: lowest rating of a positive interaction; by default 0.8 of the highest of the
             scale, such as 4 of 5. None counts every interaction, as does data without ratings.
         window: count pairs of interactions within a window instead.
-        columns: names of `user_id`, `item_id`, `rating` and `timestamp` in the source.
+        columns: names of `user_id`, `item_id`, `rating` and `timestamp` in the source. A column
+            with kinds of events is refused; `{"event": ""}` counts all rows alike.
         checks: how to handle invalid rows.
         memory_limit: approximate memory of one task. A worker runs as many tasks at once as it
             has threads, and the ratings are kept in the memory of all workers together.
@@ -277,6 +278,12 @@ def row_groups(source: Path, columns: Mapping[str, str] | None) -> tuple[list[Ro
     options = parse_options(columns={} if columns is None else columns)
     parts = open_parts(detected.files.path, detected, options)
     filled = [part for part in parts if part.n_rows]
+    for part in filled:
+        if names.EVENT in part.types:
+            raise ConfigError(
+                f"{part.where(names.EVENT)}: may give events weights, which a cluster does not "
+                'count; count on one machine, or count all rows alike with columns = {event = ""}'
+            )
     if not filled:
         raise DataError(f"{source}: the file has no rows")
     types = {

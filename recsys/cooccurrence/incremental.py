@@ -10,7 +10,7 @@ from recsys.config import Runtime
 from recsys.cooccurrence.matrix import Cooccurrence
 from recsys.cooccurrence.planner import plan_count, positive_events
 from recsys.data import Interactions
-from recsys.errors import DataError
+from recsys.errors import ConfigError, DataError
 
 
 def update_cooccurrence(
@@ -36,11 +36,14 @@ def update_cooccurrence(
     Raises:
         DataError: `counts` are not the counts of `old`, or `new` has no positive
             interactions.
+        ConfigError: events have weights.
     """
     if counts.items != old.items or counts.n_users != old.n_users:
         raise DataError(
             "the counts were not made from `old`: pass the interactions that were counted"
         )
+    if any(part is not None for part in (counts.weights, old.weight, new.weight)):
+        raise ConfigError("counts of events with weights cannot be updated: count `new` again")
     changed_old, changed_new = _changed_users(counts, old, new)
     before = _count(counts, old.filter(changed_old[old.user_index]), runtime)
     after = _count(counts, new.filter(changed_new[new.user_index]), runtime)

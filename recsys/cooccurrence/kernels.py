@@ -61,6 +61,23 @@ class SetIndex(NamedTuple):
     """Whether the row of an item has few entries, [n_items]."""
 
 
+class WeightedRows(NamedTuple):
+    """Rows of different lengths, whose values have weights."""
+
+    offsets: NDArray[np.int64]
+    values: NDArray[np.int32]
+    weights: NDArray[np.int64]
+
+
+class WeightedIndex(NamedTuple):
+    """What `count_weighted_rows` reads; see `counters.weighted_counter`."""
+
+    by_item: WeightedRows
+    """Users of each item."""
+    by_user: WeightedRows
+    """Items of each user."""
+
+
 class WindowIndex(NamedTuple):
     """What `count_window_rows` reads; see `counters.window_counter`."""
 
@@ -210,6 +227,24 @@ def count_set_rows(start: int, stop: int, index: SetIndex, buffers: CsrBuffers) 
         else:
             _scatter_counts(users, by_user, row)
             _mark_nonzero(row, marks)
+        row[item] = 0
+        marks[item >> 6] &= ~(np.uint64(1) << np.uint64(item & 63))
+        _compact_nonzero(row, marks, buffers, item - start)
+
+
+@compiled
+def count_weighted_rows(start: int, stop: int, index: WeightedIndex, buffers: CsrBuffers) -> None:
+    """Count rows `start` to `stop` of X from sets with weights."""
+    by_item, by_user = index.by_item, index.by_user
+    n_items = len(by_item.offsets) - 1
+    row, marks = np.zeros(n_items, np.int64), np.zeros((n_items + 63) // 64, np.uint64)
+    for item in range(start, stop):
+        for at in range(by_item.offsets[item], by_item.offsets[item + 1]):
+            user, weight = by_item.values[at], by_item.weights[at]
+            for other in range(by_user.offsets[user], by_user.offsets[user + 1]):
+                column = by_user.values[other]
+                row[column] += weight * by_user.weights[other]
+                marks[column >> 6] |= np.uint64(1) << np.uint64(column & 63)
         row[item] = 0
         marks[item >> 6] &= ~(np.uint64(1) << np.uint64(item & 63))
         _compact_nonzero(row, marks, buffers, item - start)

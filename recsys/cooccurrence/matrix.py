@@ -16,9 +16,9 @@ from recsys.vocabulary import Vocabulary
 class Marginals(NamedTuple):
     """How often each item occurs; weightings divide by this.
 
-    Without a window, an item occurs once for each of its users, and the total is the number of
-    users. With a window, it occurs once for each pair that it is part of, and the total is the
-    number of pairs (Levy & Goldberg 2014, §2).
+    Without a window, an item occurs once for each of its users, or as often as they weight it, and
+    the total is the number of users. With a window, it occurs once for each pair that it is part
+    of, and the total is the number of pairs (Levy & Goldberg 2014, §2).
     """
 
     rows: NDArray[np.float64]
@@ -26,6 +26,20 @@ class Marginals(NamedTuple):
     columns: NDArray[np.float64]
     """Occurrences of j as a column of X, [n_items]; equal to `rows` if X is symmetric."""
     total: float
+    squares: NDArray[np.float64] | None = None
+    """Σ_u w_ui², [n_items], the square of the length of an item's vector of users; None with a
+    window."""
+
+
+class EventWeights(NamedTuple):
+    """Weights w_ui of users and items, in whole units, so that sums are exact."""
+
+    per_unit: int
+    """Units in a weight of 1: 10 if the weights are 0.1, 0.5 and 1."""
+    sums: NDArray[np.int64]
+    """Σ_u w_ui in these units, [n_items]."""
+    squares: NDArray[np.int64]
+    """Σ_u w_ui² in squares of these units, [n_items]."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,6 +53,8 @@ class CountMetadata:
     items: Vocabulary
     window: Window | None = None
     """None if all pairs of a history count."""
+    weights: EventWeights | None = None
+    """None if all events count the same."""
 
     @property
     def n_items(self) -> int:
@@ -51,9 +67,11 @@ class CountMetadata:
         return self.window is None or self.window.direction == "symmetric"
 
     @property
-    def scale(self) -> float:
-        """Factor from the integers that are counted and stored to counts."""
-        return 1.0 if self.window is None else self.window.scale
+    def divisor(self) -> int:
+        """What the integers that are counted and stored are divided by to give counts."""
+        if self.weights is not None:
+            return self.weights.per_unit**2
+        return 1 if self.window is None else self.window.divisor
 
     def metadata(self) -> dict[str, Any]:
         """The fields of this class, by name."""
@@ -61,8 +79,11 @@ class CountMetadata:
 
     def set_marginals(self) -> Marginals:
         """The marginals of counts without a window."""
-        occurrences = self.item_counts.astype(np.float64)
-        return Marginals(occurrences, occurrences, float(self.n_users))
+        sums = squares = self.item_counts.astype(np.float64)
+        if self.weights is not None:
+            sums = self.weights.sums / self.weights.per_unit
+            squares = self.weights.squares / self.divisor
+        return Marginals(sums, sums, float(self.n_users), squares)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -71,8 +92,8 @@ class Cooccurrence(CountMetadata):
 
     matrix: sp.csr_array
     """X_ij, [n_items, n_items], zero diagonal, columns ascending. int32 and symmetric by default:
-    the number of users with both i and j. With a window int64, or float64 if decayed; symmetric
-    unless its direction is `forward`."""
+    the number of users with both i and j. float64 if events have weights. With a window int64, or
+    float64 if decayed; symmetric unless its direction is `forward`."""
 
     def marginals(self) -> Marginals:
         """How often each item occurs."""
@@ -131,9 +152,13 @@ class RowBlock:
         """A copy that owns its memory."""
         return RowBlock(self.start, self.matrix.copy())
 
-    def scaled(self, scale: float) -> RowBlock:
-        """The block with its counts multiplied by a factor; unchanged if that is one."""
-        return self if scale == 1.0 else RowBlock(self.start, self.matrix * scale)
+    def divided(self, divisor: int) -> RowBlock:
+        """The block with its counts divided, each rounded once; unchanged if that is by one."""
+        if divisor == 1:
+            return self
+        matrix = self.matrix.astype(np.float64)
+        matrix.data /= divisor  # scipy would multiply by 1 / divisor, and round twice
+        return RowBlock(self.start, matrix)
 
 
 def make_csr(

@@ -25,6 +25,7 @@ from recsys.cooccurrence.matrix import (
     make_csr,
 )
 from recsys.data import Interactions
+from recsys.data.options import WEIGHT_DECIMALS
 from recsys.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class PositiveEvents(NamedTuple):
     """Items of each user, oldest first."""
     timestamp: NDArray[np.int64] | None
     """Time of each event in seconds, [n]; None if unknown."""
+    weight: NDArray[np.float32] | None = None
+    """How much each event counts, [n]; None if all count 1."""
 
 
 def positive_events(
@@ -68,21 +71,42 @@ def positive_events(
 ) -> PositiveEvents:
     """Select the interactions that count: those rated `min_rating` or higher, or all of them.
 
+    Events of weight 0 do not count.
+
     Raises:
         DataError: there are none. Not raised if `allow_empty`.
     """
     if not len(interactions) and not allow_empty:
         raise DataError("there are no interactions to count")
     offsets, items = interactions.user_offsets, interactions.item_index
-    timestamp = interactions.timestamp
+    timestamp, weight = interactions.timestamp, interactions.weight
+    mask = np.ones(len(items), np.bool_) if weight is None else weight > 0
     if min_rating is not None and interactions.rating is not None:
-        mask = interactions.rating >= min_rating
+        mask &= interactions.rating >= min_rating
         if not mask.any() and not allow_empty:
             raise no_positives_error(min_rating, interactions.rating.max())
+    if not mask.any() and not allow_empty:
+        raise DataError("no event counts: give one of its kinds a weight above 0 with events=")
+    if not mask.all():
         offsets = np.concatenate([[0], np.cumsum(mask)])[offsets]
         items = items[mask]
         timestamp = None if timestamp is None else timestamp[mask]
-    return PositiveEvents(RaggedArray(offsets, items), timestamp)
+        weight = None if weight is None else weight[mask]
+    return PositiveEvents(RaggedArray(offsets, items), timestamp, weight)
+
+
+def to_whole(weight: NDArray[np.float32]) -> tuple[NDArray[np.int64], int]:
+    """Weights as whole numbers, [n], of the largest unit that fits, and its number in 1.
+
+    Raises:
+        DataError: a weight has more than four decimals.
+    """
+    distinct, code = np.unique(weight, return_inverse=True)
+    for per_unit in (10**decimals for decimals in range(WEIGHT_DECIMALS + 1)):
+        whole = np.rint(distinct.astype(np.float64) * per_unit).astype(np.int64)
+        if np.array_equal((whole / per_unit).astype(np.float32), distinct):
+            return whole[code], per_unit
+    raise DataError(f"a weight of events has more than {WEIGHT_DECIMALS} decimals: round it")
 
 
 def no_positives_error(min_rating: float | None, highest: float) -> DataError:
@@ -182,17 +206,17 @@ class CountPlan:
         Blocks are released as they are copied into the result, and the pages of the result are
         allocated as they are filled, so that the counts are never in memory twice.
         """
-        n_items, scale = self.metadata.n_items, self.metadata.scale
+        n_items, divisor = self.metadata.n_items, self.metadata.divisor
         blocks = deque(self.map_blocks(RowBlock.copy))
         lengths = [np.diff(block.matrix.indptr) for block in blocks]
         offsets = np.concatenate([[0], *lengths]).cumsum(dtype=np.int64)
         columns = np.empty(offsets[-1], np.int32)
-        counts = np.empty(offsets[-1], self.counter.dtype if scale == 1.0 else np.float64)
+        counts = np.empty(offsets[-1], self.counter.dtype if divisor == 1 else np.float64)
         while blocks:
             block = blocks.popleft()
             part = slice(offsets[block.start], offsets[block.stop])
             columns[part] = block.matrix.indices
-            counts[part] = block.scaled(scale).matrix.data
+            counts[part] = block.divided(divisor).matrix.data
         return make_csr(counts, columns, offsets, (n_items, n_items))
 
     def marginals(self) -> Marginals:
@@ -205,8 +229,8 @@ class CountPlan:
         ):
             rows[start : start + len(row_sums)] = row_sums
             columns += column_sums
-        scale = self.metadata.scale
-        return Marginals(rows * scale, columns * scale, float(rows.sum()) * scale)
+        divisor = self.metadata.divisor
+        return Marginals(rows / divisor, columns / divisor, float(rows.sum()) / divisor)
 
     def estimate(self) -> tuple[int, int]:
         """Expected bytes of memory: the peak while counting, and the matrix in addition.
@@ -234,16 +258,24 @@ def plan_count(
     allow_empty: bool = False,
 ) -> CountPlan:
     """Plan a count; the arguments and errors are those of `count_cooccurrence`."""
-    from recsys.cooccurrence.counters import set_counter, window_counter
+    from recsys.cooccurrence.counters import set_counter, weighted_counter, window_counter
 
     min_rating = resolve_min_rating(min_rating, interactions)
-    histories, timestamp = positive_events(interactions, min_rating, allow_empty=allow_empty)
+    positive = positive_events(interactions, min_rating, allow_empty=allow_empty)
+    histories, timestamp, weight = positive
+    if window is not None and weight is not None:
+        raise ConfigError(
+            "a window counts pairs of events without weights: leave window out, or count "
+            "`interactions.sequence()`, the events that form the histories"
+        )
     n_users, n_items = interactions.n_users, interactions.n_items
     threads = available_threads(runtime)
-    event_bytes = 17 if window is None else 48
+    event_bytes = 64 if weight is not None else 17 if window is None else 48
     fixed_bytes = event_bytes * len(histories.values) + 32 * n_users + 64 * n_items
     block_entries = entries_per_block(memory_limit, fixed_bytes, n_items, threads)
-    if window is None:
+    if weight is not None:
+        counter = weighted_counter(histories, n_items, *to_whole(weight))
+    elif window is None:
         counter = set_counter(histories, n_items, threads)
     else:
         counter = window_counter(histories, n_items, window, timestamp)
@@ -253,5 +285,6 @@ def plan_count(
         min_rating=None if interactions.rating is None else min_rating,
         items=interactions.items,
         window=window,
+        weights=counter.weights,
     )
     return CountPlan(counter, metadata, threads, block_entries, fixed_bytes)

@@ -1,9 +1,10 @@
 """Weightings of the counts: similarities and association measures.
 
 In the formulas, x = X_ij, a and b are the occurrences of i and j, and N is the total
-(`recsys.cooccurrence.Marginals`). A formula is applied where x > 0; other entries stay empty.
-The diagonal is empty too, so no item is its own neighbour. An empty entry means zero, except for
-`pmi`, where it means −∞.
+(`recsys.cooccurrence.Marginals`): numbers of users. If events have weights, the occurrences are
+Σ_u w_ui, but for the cosine and the Jaccard index of vectors Σ_u w_ui². A formula is applied
+where x > 0; other entries stay empty. The diagonal is empty too, so no item is its own neighbour.
+An empty entry means zero, except for `pmi`, where it means −∞.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def sqrt(cells: Cells) -> Floats:
 
 
 def cosine(cells: Cells) -> Floats:
-    """Cosine of the sets of users, x / √(a b): Salton & McGill 1983; Ochiai 1957."""
+    """Cosine of the sets or vectors of users, x / √(a b): Salton & McGill 1983; Ochiai 1957."""
     return cells.x / np.sqrt(cells.a * cells.b)
 
 
@@ -156,7 +157,10 @@ def weight_block(block: RowBlock, marginals: Marginals, config: WeightingConfig)
     x = matrix.data[supported].astype(np.float64)
     columns = matrix.indices[supported]
     rows = np.repeat(np.arange(block.start, block.stop), lengths)[supported]
-    a, b = marginals.rows[rows], marginals.columns[columns]
+    left, right = marginals.rows, marginals.columns
+    if config.name in ("cosine", "jaccard") and marginals.squares is not None:
+        left = right = marginals.squares
+    a, b = left[rows], right[columns]
     weights = WEIGHTINGS[config.name](Cells(x, a, b, marginals.total, config.shift))
     if config.shrinkage:
         weights = weights * (x / (x + config.shrinkage))

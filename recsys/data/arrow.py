@@ -194,10 +194,11 @@ def _type_as_read(ours: str, kind: pa.DataType, where: str) -> pa.DataType:
         return _type_as_read(ours, kind.value_type, where)
     is_decimal = pa.types.is_decimal(kind)
     is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or is_decimal
-    if pa.types.is_null(kind):
-        return kind
-    if _is_text(kind) or (is_decimal and ours == names.TIMESTAMP):
+    is_code = ours == names.EVENT and pa.types.is_integer(kind)
+    if _is_text(kind) or (is_decimal and ours == names.TIMESTAMP) or is_code:
         return pa.large_string()
+    if pa.types.is_null(kind) or ours == names.EVENT:  # of another type, it is not used
+        return kind
     if ours == names.TIMESTAMP:
         if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
             return pa.timestamp(getattr(kind, "unit", "s"))

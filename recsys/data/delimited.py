@@ -27,6 +27,7 @@ _TYPES: Final = {
     names.SESSION_ID: (pa.int32(), pa.int64(), pa.string()),
     names.RATING: (pa.float32(), pa.string()),
     names.TIMESTAMP: (pa.int64(), pa.string()),
+    names.EVENT: (pa.dictionary(pa.int32(), pa.string()), pa.string()),
 }
 """Types of each column, the fastest first."""
 

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import IO, Final
 
 from recsys import columns as names
-from recsys.data.layouts import UTF8, TableFormat
+from recsys.data.layouts import RATING_COLUMNS, UTF8, TableFormat
 from recsys.data.options import ReadOptions
 from recsys.data.tables import COLUMNS
 from recsys.errors import ConfigError, DataError
@@ -219,7 +219,8 @@ def _split_without_header(
     if not fitting or (len(fitting) > 1 and (separator != form.separator or separator == " ")):
         wrong = f"may be separated by {' or '.join(map(repr, fitting))}"
         if not fitting:
-            wrong = f"does not name the columns, and is not {separator.join(expected or COLUMNS)!r}"
+            usual = separator.join(expected or RATING_COLUMNS)
+            wrong = f"does not name the columns, and is not {usual!r}"
         raise DataError(
             f'{where}: {separator.join(first)!r} {wrong}; name all columns in order, "_" for one '
             'that is not used: columns = ["user_id", "item_id", "rating", "timestamp"], and choose '

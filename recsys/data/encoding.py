@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recsys import columns as names
 from recsys.config import available_threads
 from recsys.data.catalogue import ItemTable, build_catalogue
+from recsys.data.events import parse_events
 from recsys.data.ids import EncodedColumn, encode_ids
 from recsys.data.interactions import Interactions, lengths_to_offsets
 from recsys.data.options import ReadOptions, parse_gap
@@ -64,6 +65,7 @@ def encode(table: RawTable, options: ReadOptions = ReadOptions()) -> EncodedTabl
         rating = pool.submit(parse_ratings, columns.get(names.RATING), options)
         describe = partial(table.describe, column=names.TIMESTAMP)
         timestamp = pool.submit(parse_times, columns.get(names.TIMESTAMP), options, describe)
+        event = pool.submit(parse_events, columns.get(names.EVENT), options)
     encoded = {name: column.result() for name, column in ids.items()}
     times = timestamp.result()
     if options.session_gap and times is not None and times.description == POSITIONS:
@@ -71,7 +73,7 @@ def encode(table: RawTable, options: ReadOptions = ReadOptions()) -> EncodedTabl
             f"{table.where(names.TIMESTAMP)}: session_gap needs points in time, and these are "
             "positions; declare time_unit, or name another column with columns="
         )
-    return EncodedTable(encoded, rating.result(), times)
+    return EncodedTable(encoded, rating.result(), times, event.result())
 
 
 def _require_sessions(table: RawTable, options: ReadOptions) -> None:
@@ -114,7 +116,12 @@ def build_interactions(
     item_id, times = table.ids[names.ITEM_ID], table.timestamp
     item_index, items = _to_dense(item_id, select(item_id.codes))
     order, offsets, users, sessions = _sort_histories(table, select, options)
-    rating = select(table.rating)
+    rating, weight, in_sequence = select(table.rating), None, None
+    if table.event is not None:
+        weight = gather(select(table.event.row_weights), order)
+        in_sequence = gather(select(table.event.rows_in_sequence), order)
+        in_sequence = None if in_sequence.all() else in_sequence
+        weight = None if in_sequence is None and (weight == 1).all() else weight
     interactions = Interactions(
         user_index=np.repeat(np.arange(len(users), dtype=np.int32), np.diff(offsets)),
         item_index=gather(item_index, order),
@@ -126,6 +133,8 @@ def build_interactions(
         catalogue=build_catalogue(items, item_table),
         scale=scale or find_scale(rating),
         sessions=sessions,
+        weight=weight,
+        in_sequence=in_sequence,
     )
     return interactions, order if selected is None else selected[order]
 
@@ -234,15 +243,21 @@ def _sort_slices(
 
 
 @_compile
-def has_later_duplicate(item_index: _Codes, offsets: _Ints, n_items: int) -> NDArray[np.bool_]:
-    """Which rows, [n], have a later row of the same user and item; sorted by user and time."""
+def has_later_duplicate(
+    item_index: _Codes, offsets: _Ints, n_items: int, in_sequence: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which rows, [n], have a later row of the same user and item in the sequence.
+
+    Rows are sorted by user and time.
+    """
     duplicate = np.zeros(len(item_index), dtype=np.bool_)
     last_user = np.full(n_items, -1, dtype=np.int64)
     for user in range(len(offsets) - 1):
         for row in range(offsets[user + 1] - 1, offsets[user] - 1, -1):
             item = item_index[row]
             duplicate[row] = last_user[item] == user
-            last_user[item] = user
+            if in_sequence[row]:
+                last_user[item] = user
     return duplicate
 
 

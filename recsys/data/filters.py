@@ -57,7 +57,8 @@ def k_core(
     """Keep users and items that have a minimum number of interactions with each other.
 
     Rows are removed until every remaining user and item has its minimum (Seidman 1983, "Network
-    structure and minimum degree"). A minimum of 1 has no effect.
+    structure and minimum degree"). A minimum of 1 has no effect. Only rows that form histories are
+    counted.
 
     Raises:
         DataError: Nothing is left.
@@ -71,11 +72,15 @@ def k_core(
         ([1, 2], [7, 8], 2, 2)
     """
     users, items = interactions.user_index, interactions.item_index
-    mask = np.ones(len(users), dtype=np.bool_)
+    mask, counted = np.ones(len(users), dtype=np.bool_), interactions.in_sequence
+    least_user, least_item = (
+        n if n > 1 else 0 for n in (min_user_interactions, min_item_interactions)
+    )
     rounds = 0
     while True:
-        frequent_user = np.bincount(users) >= min_user_interactions
-        frequent_item = np.bincount(items) >= min_item_interactions
+        counts = None if counted is None else counted[mask]
+        frequent_user = np.bincount(users, counts) >= least_user
+        frequent_item = np.bincount(items, counts) >= least_item
         selected = frequent_user[users] & frequent_item[items]
         if selected.all():
             break

@@ -14,7 +14,7 @@ UTF8: Final = "utf-8-sig"
 """UTF-8 with or without a byte order mark."""
 
 _LATIN1: Final = "windows-1252"  # its superset
-_RATING_COLUMNS = (columns.USER_ID, columns.ITEM_ID, columns.RATING, columns.TIMESTAMP)
+RATING_COLUMNS: Final = (columns.USER_ID, columns.ITEM_ID, columns.RATING, columns.TIMESTAMP)
 
 _ITEM_COLUMNS_100K = (columns.ITEM_ID, columns.TITLE, "released", "video_released", "url")
 # u.item ends with one column of zeros and ones per genre, in this order.
@@ -56,7 +56,7 @@ class Layout:
 LAYOUTS: Final[dict[str, Layout]] = {
     "movielens": Layout(TableFormat(), "ratings.csv", scale=(0.5, 5.0)),
     "movielens-dat": Layout(
-        TableFormat("::", _RATING_COLUMNS, _LATIN1),
+        TableFormat("::", RATING_COLUMNS, _LATIN1),
         "ratings.dat",
         TableFormat("::", (columns.ITEM_ID, columns.TITLE, columns.GENRES), _LATIN1),
         "movies.dat",
@@ -64,12 +64,24 @@ LAYOUTS: Final[dict[str, Layout]] = {
         scale=(0.5, 5.0),
     ),
     "movielens-100k": Layout(
-        TableFormat("\t", _RATING_COLUMNS, _LATIN1),
+        TableFormat("\t", RATING_COLUMNS, _LATIN1),
         "u.data",
         TableFormat("|", (*_ITEM_COLUMNS_100K, *_GENRES_100K), _LATIN1, flags=_GENRES_100K),
         "u.item",
         ".data",
         scale=(1.0, 5.0),
+    ),
+    "taobao": Layout(
+        TableFormat(
+            names=(
+                columns.USER_ID,
+                columns.ITEM_ID,
+                "category_id",
+                columns.EVENT,
+                columns.TIMESTAMP,
+            )
+        ),
+        "userbehavior.csv",
     ),
     "parquet": Layout(TableFormat(), suffix=".parquet"),
     "csv": Layout(TableFormat(), suffix=".csv"),

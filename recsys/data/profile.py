@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys import columns as names
+from recsys.data.events import Events
 from recsys.data.interactions import Interactions
 from recsys.data.tables import RawTable, Times
 
@@ -55,6 +56,9 @@ class LogProfile:
     """`unit`, which is how they were understood, `first`, `median` and `last` in ISO 8601, and
     `tied_fraction`, the share of rows at the same time as the row before of their user. None if the
     log has no times: rows are in chronological order."""
+    events: list[_Dict] | None
+    """`kind`, `n_rows`, `weight` (how much each counts for the co-occurrences) and `in_sequence`
+    (whether they form the histories). None if the log has no kinds of events."""
     repeated_fraction: float
     """Share of the valid rows that have a later row of the same user and item."""
     repeats: bool
@@ -80,7 +84,8 @@ class LogProfile:
         columns["repeats"] = f"{later}; {use}" if self.repeated_fraction else later
         hint = "; if a column that is not used has them, map it with columns="
         hint = hint if self.unused_columns else ""
-        ratings = {"none:": f"every row is positive{hint}"}
+        positive = "events say how much a row counts" if self.events else "every row is positive"
+        ratings = {"none:": f"{positive}{hint}"}
         if self.ratings:
             ratings = {"range": "{lowest:g} to {highest:g}".format_map(self.ratings)}
             if self.ratings["scale"]:
@@ -95,7 +100,13 @@ class LogProfile:
             times["ties"] = (
                 f"{_share(self.times['tied_fraction'])} the time of the user's row before"
             )
-        return {"Columns": columns, "Ratings": ratings, "Times": times}
+        events = {
+            role["kind"]: "{n_rows:,} rows, each counts {weight:g}, ".format_map(role)
+            + ("in the histories" if role["in_sequence"] else "not in the histories")
+            for role in self.events or ()
+        }
+        sections = {"Columns": columns, "Events": events, "Ratings": ratings, "Times": times}
+        return {title: section for title, section in sections.items() if section}
 
     def describe(self) -> dict[str, str]:
         """Each section in a line."""
@@ -128,6 +139,7 @@ def _share(fraction: float) -> str:
 def profile_log(
     source: RawTable,
     times: Times | None,
+    events: Events | None,
     log: Interactions,
     positions: _Ints,
     repeated_fraction: float,
@@ -137,6 +149,7 @@ def profile_log(
     Args:
         source: The source; its columns are not needed.
         times: Its times, [n_rows].
+        events: Its kinds of events, [n_rows].
         log: The interactions.
         positions: The row of the source of each interaction, [n].
         repeated_fraction: Share of the valid rows with a later row of the same user and item.
@@ -154,6 +167,7 @@ def profile_log(
         unused_columns=list(source.unused),
         ratings=_profile_ratings(log),
         times=None if times is None or not len(log) else _profile_times(log, times, positions),
+        events=None if events is None else events.roles(positions),
         repeated_fraction=repeated_fraction,
         repeats=log.repeats,
         examples=_examples(source, times, log, positions),
@@ -177,6 +191,7 @@ def _group_files(source: RawTable) -> list[_Dict]:
 def _describe_type(name: str, log: Interactions) -> str:
     """The type of a column, and the reason if its ids are text."""
     plain = {names.RATING: "numbers", names.TIMESTAMP: "times", names.SESSION_ID: "ids"}
+    plain[names.EVENT] = "kinds of events"
     if name in plain:
         return plain[name]
     users = log.users if log.sessions is None else log.sessions.users

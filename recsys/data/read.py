@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from recsys.columns import MOVIELENS
@@ -21,6 +22,7 @@ from recsys.data.profile import profile_log
 from recsys.data.quarantine import QuarantineFile, quarantine_file
 from recsys.data.readers import read_files, read_item_table
 from recsys.data.report import ReportCallback, warn_on_report
+from recsys.data.tables import drop_other_events
 from recsys.data.validation import Checks, RowValidator
 
 _MIN_REPEATED: Final = 0.1
@@ -130,20 +132,23 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
         if quarantine_path is not None:
             quarantine = QuarantineFile(Path(quarantine_path))
             quarantine.check()
-        validator = RowValidator(read_table(source, options), "the table", checks)
+        validator = RowValidator(
+            drop_other_events(read_table(source, options), options), "the table", checks
+        )
     # Validate single rows, sort the valid ones, and validate them together.
     encoded = encode(validator.table, options)
     encoded, mask = validator.apply_rules(encoded)
     log, positions = build_interactions(
         encoded, mask, validator.item_table, validator.scale, options
     )
-    duplicate = has_later_duplicate(log.item_index, log.user_offsets, log.n_items)
-    repeated = float(duplicate.mean()) if len(log) else 0.0
+    forms_history = np.ones(len(log), np.bool_) if log.in_sequence is None else log.in_sequence
+    duplicate = has_later_duplicate(log.item_index, log.user_offsets, log.n_items, forms_history)
+    repeated = float(duplicate[forms_history].mean()) if forms_history.any() else 0.0
     reason = f"has a later row of the same {log.histories} and item"
     if allows_repeats(options.repeats, log, repeated):
         log = replace(log, repeats=True)
     elif validator.apply_policy("duplicate", positions[duplicate], reason):
-        log, positions = log.filter(~duplicate), positions[~duplicate]
+        log, positions = keep_largest_weights(log).filter(~duplicate), positions[~duplicate]
     single = (log.history_lengths == 1)[log.user_index]
     reason = f"is the only row of its {log.histories}"
     if validator.apply_policy("single_event", positions[single], reason):
@@ -153,10 +158,24 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
     on_report(
         replace(
             report,
-            make_profile=partial(profile_log, table, encoded.timestamp, log, positions, repeated),
+            make_profile=partial(
+                profile_log, table, encoded.timestamp, encoded.event, log, positions, repeated
+            ),
         )
     )
     return log
+
+
+def keep_largest_weights(log: Interactions) -> Interactions:
+    """Give each row the largest weight that its user has given the item so far.
+
+    The latest row of a user and item then stands for all of them.
+    """
+    if log.weight is None:
+        return log
+    pairs = log.user_index.astype(np.int64) * log.n_items + log.item_index
+    weight = pd.Series(log.weight).groupby(pairs, sort=False).cummax()
+    return replace(log, weight=weight.to_numpy(np.float32))
 
 
 def allows_repeats(repeats: Repeats, log: Interactions, repeated: float) -> bool:
@@ -172,7 +191,7 @@ def _open(
     """Read files; return what validates their rows."""
     files, layout = detected.files, LAYOUTS[detected.name]
     name = files.describe(detected.ratings[0]) if len(detected.ratings) == 1 else str(path)
-    table = read_files(detected, options)
+    table = drop_other_events(read_files(detected, options), options)
     item_table = None
     if detected.catalogue is not None:
         item_table = read_item_table(files, detected.catalogue, layout.catalogue, options.encoding)

@@ -40,13 +40,15 @@ class Split:
     """Interactions to train on, and later interactions of the same log to predict.
 
     The item of a held-out row is a target; its history is everything that the user did before it,
-    including earlier targets. Models train on `train` only.
+    including earlier targets. Models train on `train` only, and co-occurrences are counted from
+    `positives`.
 
     Raises:
         ValueError: The rows of a user are in another order, or a target has no history.
     """
 
     interactions: Interactions
+    """The rows that form the histories."""
     assignment: NDArray[np.int8]
     """Subset of each row, [n_rows]: `TRAIN`, `VALIDATION`, `TEST` or `EXCLUDED`."""
     protocol: str
@@ -55,6 +57,10 @@ class Split:
     """Parameters of the split, for the fingerprint."""
     empty_reason: str = "there are no targets"
     """Why there are no targets, if there are none, for error messages."""
+    log: Interactions | None = None
+    """All rows, of which `interactions` are the sequence; None if they are all."""
+    known_before: int | None = None
+    """Time, in seconds since 1970, from which on nothing is trained on; None if there is none."""
 
     def __post_init__(self) -> None:
         interactions, assignment = self.interactions, self.assignment
@@ -74,6 +80,25 @@ class Split:
         return self.interactions.filter(self.assignment == TRAIN)
 
     @cached_property
+    def positives(self) -> Interactions:
+        """The rows to count co-occurrences from: `train`, and events that form no history.
+
+        Of these, those that come before the first target of their user.
+        """
+        log = self.log
+        if log is None or (log.weight is None and log.in_sequence is None):
+            return self.train
+        forms_history = np.ones(len(log), np.bool_) if log.in_sequence is None else log.in_sequence
+        is_target = np.zeros(len(log), np.int64)
+        is_target[forms_history] = self.assignment > TRAIN
+        n_before = np.concatenate([[0], is_target.cumsum()])
+        mask = n_before[:-1] == n_before[log.user_offsets[log.user_index]]
+        if self.known_before is not None and log.timestamp is not None:
+            mask &= log.timestamp < self.known_before
+        mask[forms_history] = self.assignment == TRAIN
+        return log.filter(mask)
+
+    @cached_property
     def excluded(self) -> NDArray[np.int64]:
         """Row numbers that are neither in train nor targets, ascending."""
         return np.flatnonzero(self.assignment == EXCLUDED)
@@ -90,7 +115,7 @@ class Split:
         matched by external ids. Of an item that a user repeats, the first rows are taken for those
         that are in `earlier`, as many as it has.
         """
-        log = self.interactions
+        log, earlier = self.interactions, earlier.sequence()
         users = log.users.indices(earlier.users.ids)[earlier.user_index].astype(np.int64)
         items = log.items.indices(earlier.items.ids)[earlier.item_index]
         known = (users >= 0) & (items >= 0)
@@ -195,9 +220,10 @@ def leave_last_n(interactions: Interactions, n: int) -> Split:
     if n < 1:
         raise ConfigError(f"leave_last_n: n is {n}; it must be 1 or more")
     empty_reason = f"no user has the {2 * n + 1} interactions that leave_last_n(n={n}) needs"
+    log, interactions = interactions, interactions.sequence()
     counts = np.where(interactions.history_lengths > 2 * n, n, 0)
     assignment = _assign_counts(interactions, counts, counts)
-    return Split(interactions, assignment, "leave-last-n", {"n": int(n)}, empty_reason)
+    return Split(interactions, assignment, "leave-last-n", {"n": int(n)}, empty_reason, log)
 
 
 def global_time_cut(
@@ -214,6 +240,7 @@ def global_time_cut(
         DataError: There are no timestamps, sessions overlap in the history of a user, or there is
             nothing before `validation_from`.
     """
+    log, interactions = interactions, interactions.sequence()
     timestamp = interactions.require_timestamps("global_time_cut")
     is_backward = (np.diff(timestamp) < 0) & (np.diff(interactions.user_index) == 0)
     if is_backward.any():
@@ -239,7 +266,8 @@ def global_time_cut(
         f"no interaction after validation_from={validation_from} and test_from={test_from} has a "
         f"history; {time_range}"
     )
-    return Split(interactions, assignment, "global-time-cut", parameters, empty_reason)
+    kind = "global-time-cut"
+    return Split(interactions, assignment, kind, parameters, empty_reason, log, cuts[0])
 
 
 def per_user_ratio(interactions: Interactions, validation: float = 0.1, test: float = 0.1) -> Split:
@@ -258,6 +286,7 @@ def per_user_ratio(interactions: Interactions, validation: float = 0.1, test: fl
             f"per_user_ratio: validation={validation} and test={test} must be 0 or more and add "
             "up to less than 1"
         )
+    log, interactions = interactions, interactions.sequence()
     lengths = interactions.history_lengths
     possible = range(int(lengths.max(initial=0)) + 1)
     counts = [np.array([int(ratio * n) for n in possible], np.int64)[lengths] for ratio in ratios]
@@ -266,7 +295,7 @@ def per_user_ratio(interactions: Interactions, validation: float = 0.1, test: fl
         f"no history is long enough for a target with validation={validation} and test={test}"
     )
     assignment = _assign_counts(interactions, *counts)
-    return Split(interactions, assignment, "per-user-ratio", parameters, empty_reason)
+    return Split(interactions, assignment, "per-user-ratio", parameters, empty_reason, log)
 
 
 def last_session(interactions: Interactions) -> Split:

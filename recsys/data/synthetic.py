@@ -24,7 +24,7 @@ from pydantic import Field, model_validator
 from recsys import columns
 from recsys.callbacks import EpochCallback, no_op
 from recsys.config import Config
-from recsys.data.tables import COLUMNS
+from recsys.data.layouts import RATING_COLUMNS
 from recsys.storage import atomic_folder
 
 _Ints = NDArray[np.int64]
@@ -131,7 +131,7 @@ def write_parquet(
 ) -> Path:
     """Write ratings.parquet, a row group per block of users, and movies.csv; see `write_sample`."""
     titles, movies = generate_movies(config)
-    schema = pa.schema(zip(COLUMNS, ("int64", "int64", "float64", "int64"), strict=False))
+    schema = pa.schema(zip(RATING_COLUMNS, ("int64", "int64", "float64", "int64"), strict=True))
     with atomic_folder(folder) as tmp_path:
         movies.to_csv(tmp_path / "movies.csv", index=False)
         with pq.ParquetWriter(tmp_path / "ratings.parquet", schema, compression="zstd") as writer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -12,12 +12,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys import columns as names
+from recsys.data.events import Events, are_kinds
 from recsys.data.ids import EncodedColumn, to_text
 from recsys.data.options import ReadOptions
 from recsys.errors import DataError
 
 COLUMNS: Final = (
-    names.USER_ID, names.ITEM_ID, names.RATING, names.TIMESTAMP, names.SESSION_ID
+    names.USER_ID, names.ITEM_ID, names.RATING, names.TIMESTAMP, names.SESSION_ID, names.EVENT
 )  # fmt: skip
 """The columns that are read; others are ignored."""
 
@@ -136,6 +137,7 @@ class EncodedTable:
     rating: NDArray[np.float32] | None
     """[n]; NaN if it cannot be parsed."""
     timestamp: Times | None
+    event: Events | None = None
 
     @property
     def is_anonymous(self) -> bool:
@@ -146,6 +148,19 @@ class EncodedTable:
     def user_id(self) -> EncodedColumn:
         """The users; in an anonymous log, every session is one."""
         return self.ids[names.SESSION_ID if self.is_anonymous else names.USER_ID]
+
+
+def drop_other_events(table: RawTable, options: ReadOptions) -> RawTable:
+    """The table without a column that only its name made one of kinds of events."""
+    column = table.columns.get(names.EVENT)
+    if column is None or names.EVENT in options.columns:
+        return table
+    name = table.source_names[names.EVENT]
+    if are_kinds(column, name, options):
+        return table
+    columns, source_names = dict(table.columns), dict(table.source_names)
+    del columns[names.EVENT], source_names[names.EVENT]
+    return replace(table, columns=columns, source_names=source_names, unused=[*table.unused, name])
 
 
 class Selection(NamedTuple):

@@ -80,6 +80,10 @@ class Checks(Config):
     ten years and than three times the distance between them."""
     unknown_item: LenientPolicy = "keep"
     """An item that is missing from the catalogue, if there is one; its title is its id."""
+    unknown_event: Policy = "error"
+    """A kind of event that is not in `events` and not a usual word, or none."""
+    unused_event: Policy = "quarantine"
+    """A kind of event that neither counts nor is in the histories."""
     duplicate: Policy = "quarantine"
     """A row with a later row of the same user and item, unless items repeat; the latest is
     used. If histories are sessions, of the same session and item."""
@@ -139,6 +143,11 @@ def _rules(table: EncodedTable, scale: tuple[float, float] | None, now: int) -> 
         if (is_near := is_near_the_others(times)) is not None:
             message = "is many years away from the other times"
             yield column, "outlying_time", ~is_near, message, REMEDY
+    if (event := table.event) is not None:
+        weight, column = event.row_weights, names.EVENT
+        yield column, "unknown_event", np.isnan(weight), "is no known kind of event", event.remedy
+        is_unused = (weight == 0) & ~event.rows_in_sequence
+        yield column, "unused_event", is_unused, "does not count and is in no history", "set events"
 
 
 class RowValidator:

@@ -116,6 +116,7 @@ def ppmi_embeddings(
         DataError: No two items co-occur within the window more often than by chance.
     """
     runtime = runtime or Runtime()
+    interactions = interactions.sequence()
     counts = count_cooccurrence(interactions, None, window=Window(size=size), runtime=runtime)
     ppmi = weight(counts, WeightingConfig(name="ppmi"))
     if not ppmi.nnz:

@@ -46,7 +46,7 @@ def write_recommendations(
         chunk_size: Number of users that are scored at once and written to one file.
         on_file: Called with the number of files written and the total.
     """
-    interactions = interactions.latest_sessions()
+    interactions = interactions.sequence().latest_sessions()
     users = np.flatnonzero(interactions.history_lengths)
     starts = range(0, len(users), chunk_size)
     item_ids, user_ids = interactions.items.ids, interactions.users.ids

@@ -88,8 +88,8 @@ class PairCounts:
 
     @classmethod
     def from_cooccurrence(cls, cooccurrence: Cooccurrence) -> PairCounts | None:
-        """The largest counts. None if counts are not numbers of users (windows)."""
-        if cooccurrence.window is not None:
+        """The largest counts. None if counts are not numbers of users (windows, weights)."""
+        if cooccurrence.window is not None or cooccurrence.weights is not None:
             return None
         from recsys.cooccurrence import keep_top_k
 
@@ -129,7 +129,7 @@ class UserHistories:
         cls, interactions: Interactions, model: NumpySessionModel
     ) -> UserHistories:
         """All interactions of all users; if histories are sessions, those of their latest."""
-        interactions = interactions.latest_sessions()
+        interactions = interactions.sequence().latest_sessions()
         vectors_UD = np.zeros((interactions.n_users, model.item_embeddings_ND.shape[1]), np.float32)
         users = np.flatnonzero(interactions.history_lengths > 0)
         by_length = users[np.argsort(interactions.history_lengths[users], kind="stable")]

@@ -66,6 +66,7 @@ def fit_session_model(
             another training.
         TrainingError: the loss is not finite, or the checkpoint cannot be read.
     """
+    interactions = interactions.sequence()
     config = (config or SessionConfig()).resolve(len(interactions))
     runtime = runtime or Runtime()
     if not (interactions.history_lengths > 1).any():
@@ -113,6 +114,7 @@ def training_digest(
 
     Trainings with the same digest can share a checkpoint folder.
     """
+    interactions = interactions.sequence()
     config = config.resolve(len(interactions))
     identity = _identity(interactions, config, item_embeddings, start, runtime or Runtime())
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

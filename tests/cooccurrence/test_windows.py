@@ -143,7 +143,7 @@ def test_only_positive_interactions_take_up_positions(small_log):
 
 def test_marginals_count_pairs():
     counts = count_cooccurrence(log_of([[0, 1, 2]]), window=Window(size=1, direction="forward"))
-    rows, columns, total = counts.marginals()
+    rows, columns, total, _ = counts.marginals()
     assert rows.tolist() == [1, 1, 0, 0, 0]
     assert columns.tolist() == [0, 1, 1, 0, 0]
     assert total == 2

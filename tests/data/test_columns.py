@@ -31,7 +31,7 @@ HEADERS = {
         "review_id,user_id,business_id,stars,useful,date",
         "user_id business_id stars date",
     ),
-    "RetailRocket": ("timestamp,visitorid,event,itemid", "visitorid itemid - timestamp"),
+    "RetailRocket": ("timestamp,visitorid,event,itemid", "visitorid itemid - timestamp - event"),
     "Last.fm": ("userid,artist,plays", "userid artist - -"),
     "HetRec": ("userID,artistID,weight", "userID artistID - -"),
     "Goodreads": (
@@ -47,7 +47,7 @@ HEADERS = {
     ),
     "REES46": (
         "event_time,event_type,product_id,brand,price,user_id,user_session",
-        "user_id product_id - event_time user_session",
+        "user_id product_id - event_time user_session event_type",
     ),
     "Book-Crossing": ("User-ID,ISBN,Book-Rating", "User-ID ISBN Book-Rating -"),
     "MyAnimeList": ("username,anime_id,my_score,my_last_updated", None),
@@ -59,7 +59,7 @@ HEADERS = {
     ),
     "exact names win": ("user_id,visitorid,item_id,asin,score,rating", "user_id item_id rating -"),
 }
-FIELDS = ("user_id", "item_id", "rating", "timestamp", "session_id")
+FIELDS = ("user_id", "item_id", "rating", "timestamp", "session_id", "event")
 
 
 @pytest.mark.parametrize("name", HEADERS)
@@ -71,7 +71,7 @@ def test_the_names_of_well_known_data_sets_are_known(name):
     selected = select_columns(available, ReadOptions(), "log.csv")
     assert [selected.source_names.get(field, "-") for field in FIELDS] == expected
     assert set(selected.unused) == set(available) - set(expected)
-    frame = pd.DataFrame([["1", "2", 3, 1_600_000_000, "a"]], columns=list(FIELDS))
+    frame = pd.DataFrame([["1", "2", 3, 1_600_000_000, "a", "view"]], columns=list(FIELDS))
     wide = pd.DataFrame({column: ["1"] for column in available})
     for field, column in zip(FIELDS, expected, strict=True):
         if column != "-":

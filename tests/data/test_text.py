@@ -261,8 +261,9 @@ def test_lines_are_numbered_over_many_blocks(read):
 def test_columns_without_a_header_are_named_in_order(read):
     names = ("user_id", "item_id", "_", "behavior", "timestamp")
     values, table = read("UserBehavior.csv", "1,22,3,pv,15\n1,23,3,pv,16\n", columns=names)
-    assert values == {"user_id": ["1", "1"], "item_id": ["22", "23"], "timestamp": ["15", "16"]}
-    assert table.unused == ["behavior"]
+    ids = {"user_id": ["1", "1"], "item_id": ["22", "23"]}
+    assert values == {**ids, "timestamp": ["15", "16"], "event": ["pv", "pv"]}
+    assert table.unused == []
     assert table.files[0].format == "CSV, UTF-8, without a header"
     values, _ = read("log.txt", "9;a,b\n8;c\n", columns=("user_id", "item_id"))
     assert values["item_id"] == ["a,b", "c"]

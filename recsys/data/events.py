@@ -1,0 +1,137 @@
+"""Kinds of events, such as views and purchases: how much each counts, and which form histories."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys.columns import EVENT, normalize
+from recsys.data.ids import EncodedColumn, encode_ids, is_text, to_text
+from recsys.data.options import ReadOptions
+from recsys.errors import DataError
+
+_WORDS: Final = {
+    0.1: "view pageview productview detailview productdetailview viewitem itemview viewproduct "
+    "pv click clk clickitem detail details visit browse open",
+    0.5: "cart addtocart addcart tocart addtobasket basket fav favorite favourite addtofavorites "
+    "like wishlist addtowishlist collect bookmark save checkout begincheckout",
+    1.0: "purchase purchased buy bought order ordered orderitem transaction sale conversion "
+    "play listen stream watch",
+    0.0: "removefromcart removecart removefromwishlist impression exposure",
+}
+_KNOWN: Final = {word: weight for weight, words in _WORDS.items() for word in words.split()}
+"""Weights of usual kinds, as `normalize` writes them."""
+
+_VIEWS: Final = frozenset(_WORDS[0.1].split())
+_AMBIGUOUS: Final = ("kind", "type")
+"""Names of columns that hold kinds of events only if one of these is known."""
+_MAX_KINDS: Final = 50
+
+
+# eq=False: comparing arrays element by element gives no single answer.
+@dataclass(frozen=True, eq=False)
+class Events:
+    """The kind of each row, and what each kind is for."""
+
+    codes: NDArray[np.int32]
+    """Index into `kinds` of each row, [n]; -1 if it has none."""
+    kinds: tuple[str, ...]
+    weights: NDArray[np.float32]
+    """How much each kind counts, [n_kinds]; NaN if it is neither given nor known."""
+    in_sequence: NDArray[np.bool_]
+    """Which kinds form the histories, [n_kinds]."""
+
+    @cached_property
+    def row_weights(self) -> NDArray[np.float32]:
+        """How much each row counts, [n]; NaN if that is not known."""
+        return np.append(self.weights, np.float32(np.nan))[self.codes]
+
+    @cached_property
+    def rows_in_sequence(self) -> NDArray[np.bool_]:
+        """Which rows form the histories, [n]."""
+        return np.append(self.in_sequence, False)[self.codes]
+
+    @property
+    def remedy(self) -> str:
+        """The setting that gives the kinds that are not known a weight."""
+        pairs = zip(self.kinds, self.weights.tolist(), strict=True)
+        entries = [
+            f"{k!r} = {'...' if math.isnan(weight) else f'{weight:g}'}" for k, weight in pairs
+        ]
+        return f"set how much each kind counts, events = {{{', '.join(entries)}}}"
+
+    def roles(self, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """The `kind`, `n_rows`, `weight` and `in_sequence` of each kind among some rows."""
+        counts = np.bincount(self.codes[rows], minlength=len(self.kinds))
+        values = counts.tolist(), self.weights.tolist(), self.in_sequence.tolist()
+        return [
+            {"kind": kind, "n_rows": n, "weight": float(f"{weight:g}"), "in_sequence": is_in}
+            for kind, n, weight, is_in in zip(self.kinds, *values, strict=True)
+        ]
+
+
+def encode_kinds(column: pa.ChunkedArray) -> EncodedColumn:
+    """Encode a column of text or integers; kinds are text."""
+    is_encoded = pa.types.is_dictionary(column.type) and is_text(column.type.value_type)
+    return encode_ids(column if is_encoded else to_text(column), has_types=False)
+
+
+def are_kinds(column: pa.ChunkedArray, name: str, options: ReadOptions) -> bool:
+    """Whether a column with a usual name for kinds of events has few distinct ones.
+
+    Of those whose name may mean something else, one must be known or in the options.
+    """
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (is_text(kind) or pa.types.is_integer(kind)):
+        return False
+    kinds = _kinds(encode_kinds(column))
+    known = {*_KNOWN, *map(normalize, (*options.events, *options.sequence_events))}
+    is_known = normalize(name) not in _AMBIGUOUS or not known.isdisjoint(map(normalize, kinds))
+    return 0 < len(kinds) <= _MAX_KINDS and is_known
+
+
+def _kinds(encoded: EncodedColumn) -> list[str]:
+    distinct = encoded.distinct.cast(pa.string()).to_pylist()
+    return [kind for kind, is_id in zip(distinct, encoded.is_id, strict=True) if is_id]
+
+
+def parse_events(column: pa.ChunkedArray | None, options: ReadOptions) -> Events | None:
+    """The kind of each row, [n], and the weights and roles that the options give the kinds.
+
+    A single kind counts 1 unless the options give it a weight.
+
+    Raises:
+        DataError: None of the kinds of `sequence_events` occurs.
+    """
+    if column is None:
+        return None
+    encoded = encode_kinds(column)
+    found = _kinds(encoded)
+    code_of = np.full(len(encoded.distinct) + 1, -1, dtype=np.int32)
+    code_of[np.flatnonzero(encoded.is_id)] = np.arange(len(found))
+    given = {normalize(kind): weight for kind, weight in options.events.items()}
+    default = _KNOWN if len(found) > 1 else dict.fromkeys(map(normalize, found), 1.0)
+    weights = default | given
+    plain = [normalize(kind) for kind in found]
+    chosen = frozenset(map(normalize, options.sequence_events))
+    if chosen and chosen.isdisjoint(plain):
+        raise DataError(
+            f"no event is of a kind in sequence_events = {[*options.sequence_events]}; the kinds "
+            f"in column {EVENT!r} are {', '.join(map(repr, found))}"
+        )
+    counted = frozenset(kind for kind in plain if weights.get(kind, 0) > 0)
+    chosen = chosen or _VIEWS.intersection(plain) or counted
+    unseen = [kind for kind in options.events if normalize(kind) not in plain]
+    plain += map(normalize, unseen)
+    return Events(
+        code_of[encoded.codes],
+        (*found, *unseen),
+        np.array([weights.get(kind, np.nan) for kind in plain], dtype=np.float32),
+        np.array([kind in chosen for kind in plain], dtype=np.bool_),
+    )
