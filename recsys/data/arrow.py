@@ -18,6 +18,7 @@ from recsys import columns as names
 from recsys.data.ids import is_text, to_text
 from recsys.data.options import ReadOptions
 from recsys.data.tables import RawTable, SourceFile, select_columns
+from recsys.data.time_text import DECIMAL
 from recsys.errors import DataError
 
 _SCALARS: Final = (
@@ -195,7 +196,7 @@ def _type_as_read(ours: str, kind: pa.DataType, where: str) -> pa.DataType:
     is_decimal = pa.types.is_decimal(kind)
     is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or is_decimal
     is_code = ours == names.EVENT and pa.types.is_integer(kind)
-    if _is_text(kind) or (is_decimal and ours == names.TIMESTAMP) or is_code:
+    if _is_text(kind) or is_code:
         return pa.large_string()
     if pa.types.is_null(kind) or ours == names.EVENT:  # of another type, it is not used
         return kind
@@ -203,7 +204,8 @@ def _type_as_read(ours: str, kind: pa.DataType, where: str) -> pa.DataType:
         if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
             return pa.timestamp(getattr(kind, "unit", "s"))
         if is_number:
-            return pa.float64() if pa.types.is_floating(kind) else pa.int64()
+            is_float = pa.types.is_floating(kind)
+            return DECIMAL if is_decimal else pa.float64() if is_float else pa.int64()
         accepted = "timestamps are times, numbers or text"
     elif ours == names.RATING:
         if is_number or pa.types.is_boolean(kind):

@@ -21,12 +21,11 @@ from recsys.data.ratings import find_scale, parse_ratings
 from recsys.data.sessions import (
     Sessions,
     cut_at_gaps,
-    format_starts,
     name_sessions,
     number_sessions,
 )
 from recsys.data.tables import EncodedTable, RawTable
-from recsys.data.times import POSITIONS, parse_times
+from recsys.data.times import POSITIONS, format_times, parse_times
 from recsys.errors import DataError
 from recsys.vocabulary import Vocabulary
 
@@ -159,10 +158,10 @@ def _sort_histories(
             return order, offsets, users, sessions
         if times is None or options.session_gap is None:
             return order, offsets, users, None
-        longest = parse_gap(options.session_gap) * times.per_second // 10**9
+        longest = parse_gap(options.session_gap)
         user_index, ticks = gather(user_index, order), select(times.ticks)[order]
         offsets = cut_at_gaps(user_index, ticks, longest)
-        starts = format_starts(ticks[offsets[:-1]], times.per_second)
+        starts = format_times(ticks[offsets[:-1]])
         sessions = Sessions(offsets, user_index[offsets[:-1]], users)
         session_ids = name_sessions(sessions, starts)
     if options.histories == "user":

@@ -16,6 +16,7 @@ from recsys import columns as names
 from recsys.data.events import Events
 from recsys.data.interactions import Interactions
 from recsys.data.tables import RawTable, Times
+from recsys.data.times import format_times
 
 N_EXAMPLES: Final = 3
 """Rows that are shown as they were understood."""
@@ -237,21 +238,17 @@ def _bin_edges(lowest: np.float32, highest: np.float32) -> NDArray[np.float32]:
 
 
 def _profile_times(log: Interactions, times: Times, positions: _Ints) -> _Dict:
-    seconds = np.quantile(times.seconds[positions], [0, 0.5, 1], method="lower")
+    seconds = np.quantile(times.seconds[positions], [0, 0.5, 1], method="lower").astype(np.int64)
     is_tied = (np.diff(times.ticks[positions]) == 0) & (np.diff(log.user_index) == 0)
     return {
         "unit": times.description,
-        **dict(zip(("first", "median", "last"), (_to_iso(t, 1) for t in seconds), strict=True)),
+        **dict(zip(("first", "median", "last"), _to_iso(seconds * 10**9), strict=True)),
         "tied_fraction": np.count_nonzero(is_tied) / len(log),
     }
 
 
-def _to_iso(ticks: np.int64, per_second: int) -> str:
-    """Format a time in ISO 8601, in UTC; fractions of a second only if there are some."""
-    if ticks % per_second == 0:
-        ticks, per_second = ticks // per_second, 1
-    unit = {1: "s", 1_000: "ms", 1_000_000: "us", 1_000_000_000: "ns"}[per_second]
-    return f"{np.datetime64(int(ticks), unit)}Z"  # type: ignore[call-overload]
+def _to_iso(ticks: _Ints) -> list[str]:
+    return [f"{time}Z" for time in format_times(ticks)]
 
 
 def _examples(
@@ -263,7 +260,7 @@ def _examples(
     examples = []
     for row, file, line in zip(rows, *source.locations(positions[rows]), strict=True):
         user, item = log.user_index[row], log.item_index[row]
-        time = None if times is None else _to_iso(times.ticks[positions[row]], times.per_second)
+        time = None if times is None else _to_iso(times.ticks[positions[[row]]])[0]
         examples.append(
             {
                 "file": file,

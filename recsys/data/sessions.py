@@ -118,11 +118,3 @@ def name_sessions(sessions: Sessions, ids: NDArray[Any]) -> Vocabulary:
             "sessions contain '/': replace it"
         )
     return Vocabulary(np.array(text, dtype=object))
-
-
-def format_starts(ticks: _Ints, per_second: int) -> NDArray[np.str_]:
-    """Starts of sessions, [n], as text in ISO 8601, with fractions of a second where not zero."""
-    unit = {1: "s", 1_000: "ms", 1_000_000: "us", 1_000_000_000: "ns"}[per_second]
-    times = ticks.astype(f"datetime64[{unit}]")
-    whole = np.datetime_as_string(times.astype("datetime64[s]"))
-    return np.where(ticks % per_second == 0, whole, np.datetime_as_string(times))

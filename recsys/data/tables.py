@@ -109,12 +109,10 @@ class RawTable:
 # eq=False: comparing arrays element by element gives no single answer.
 @dataclass(frozen=True, eq=False)
 class Times:
-    """Points in time at the resolution of their source."""
+    """Points in time."""
 
     ticks: NDArray[np.int64]
-    """Since 1970, UTC, [n]; `INVALID` if it cannot be parsed."""
-    per_second: int
-    """Ticks per second: 1, 1000, 1000000 or 1000000000."""
+    """Nanoseconds since 1970, UTC, [n]; `INVALID` if it cannot be parsed."""
     description: str
     """How they were understood, for people: `milliseconds since 1970`."""
     rounded: NDArray[np.bool_] | None = None
@@ -123,9 +121,7 @@ class Times:
     @cached_property
     def seconds(self) -> NDArray[np.int64]:
         """Whole seconds since 1970, rounded down, [n]; `INVALID` stays."""
-        if self.per_second == 1:
-            return self.ticks
-        return np.where(self.ticks == INVALID, INVALID, self.ticks // self.per_second)
+        return np.where(self.ticks == INVALID, INVALID, self.ticks // 10**9)
 
 
 @dataclass(frozen=True, eq=False)

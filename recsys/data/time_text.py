@@ -1,14 +1,13 @@
-"""Points in time from text: Arrow casts the most common form, and Python parses the others."""
+"""Times from text: Arrow casts the usual forms in blocks, and Python parses other dates."""
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -17,112 +16,130 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.config import available_threads
+from recsys.data.ids import to_bool
 from recsys.data.tables import INVALID
 
+DECIMAL: Final = pa.decimal128(37, 9)
+"""Type of numbers with exact fractions."""
+
+Parts = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Whole parts, rounded down, of numbers or of seconds since 1970, [n], `INVALID` if there are none,
+and billionths, [n], or [1] if all are zero."""
+
 _BLOCK: Final = 1 << 14
+_FRACTION: Final = pa.decimal128(9, 9)
+_BILLION: Final = pa.scalar(Decimal(10**9))
+_LARGEST: Final = pa.scalar(Decimal(2**63), DECIMAL)
 
+_NUMBER: Final = r"^[+-]?([0-9]{1,19}(\.[0-9]*)?([eE]\+?0?[0-9])?|[0-9](\.[0-9]*)?[eE]\+?1[0-8])$"
 _ISO: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?)?"
-_FORMS: Final = (
-    ("^-?[1-9][0-9]{0,17}$", pa.int64()),
-    ("^([1-7]?[0-9]{1,9}[.][0-9]{1,6}|[1-7]?[0-9]{1,12}[.][0-9]{1,3})$", pa.float64()),
-    (f"{_ISO}$", pa.timestamp("s")),
-    (f"{_ISO}(Z|[+-][0-9]{{2}}:?[0-9]{{2}})$", pa.timestamp("s", "UTC")),
-)
-"""Text that Arrow can cast exactly, and to what; the unit of times may be finer."""
-
-_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,19}(\.[0-9]*)?([eE]\+?[0-9]{1,2})?")
-_DATE: Final = re.compile(
-    r"([0-9]{4})(?:[-/.]([0-9]{1,2})[-/.]([0-9]{1,2})|([0-9]{2})([0-9]{2}))"
-    r"(?:[Tt ] *([0-9]{1,2}):?([0-9]{2})(?::?([0-9]{2})(?:[.,]([0-9]+))?)?)?"
-    r" *(?:[Zz]|([+-])([01][0-9]|2[0-3]):?([0-5][0-9])?)? *(?:UTC|GMT)?"
-)
-_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001
-_NOTHING: Final = (INVALID, 0, 0, -1)
+_FORMS: Final = {
+    f"{_ISO}$": pa.timestamp("ns"),
+    f"{_ISO}(Z|[+-][0-9]{{2}}:?[0-9]{{2}})$": pa.timestamp("ns", "UTC"),
+}
+"""Dates that Arrow can cast, and to what."""
+_SHORT: Final = r"^[+-]?[0-9](\.[0-9]{0,6})?[eE]\+?(0?9|1[258])$"
+"""Seconds, milliseconds and so on without three digits or more."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def cast_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Cast text, [n], to timestamps, integers or floats, as most of its first rows suggest.
+def are_numbers(column: pa.ChunkedArray) -> bool:
+    """Whether most of the first values of text are numbers."""
+    sample = pc.utf8_trim_whitespace(column.slice(0, 1000).drop_null())
+    return 2 * int(to_bool(pc.match_substring_regex(sample, _NUMBER)).sum()) > len(sample)
 
-    What has another form is null.
+
+def parse_numbers(column: pa.ChunkedArray) -> Parts:
+    """Parse text, [n], as numbers of at most 19 digits."""
+    return _map_blocks(_parse_numbers, column)
+
+
+def parse_dates(column: pa.ChunkedArray) -> Parts:
+    """Parse text, [n], as dates that begin with the year."""
+    return _map_blocks(_parse_dates, column)
+
+
+def split_numbers(values: pa.Array | pa.ChunkedArray) -> Parts:
+    """Split decimals or integers, [n]; those that do not fit into 64 bits are `INVALID`."""
+    if pa.types.is_decimal(values.type):
+        values = values.cast(DECIMAL)
+        values = pc.if_else(pc.less(pc.abs(values), _LARGEST), values, None)
+        floor = pc.floor(values)
+        rest = pc.multiply(pc.subtract(values, floor).cast(_FRACTION), _BILLION)
+        return _to_int64(floor), rest.cast(pa.int64()).fill_null(0).to_numpy()
+    if values.type == pa.uint64():
+        values = pc.if_else(pc.less(values, pa.scalar(2**63, pa.uint64())), values, None)
+    return _to_int64(values), np.zeros(1, np.int64)
+
+
+def _to_int64(values: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
+    integers: NDArray[np.int64] = values.cast(pa.int64()).fill_null(INVALID).to_numpy()
+    return integers
+
+
+def find_rounded(column: pa.ChunkedArray) -> NDArray[np.bool_] | None:
+    """Which numbers, [n], in scientific notation lack three digits down to seconds; None if few do.
+
+    Programs leave out zeros at the end, so that one of 1000 numbers lacks three digits anyway.
     """
-    values = column.slice(0, 1000).drop_null().to_pylist()
-    values = [value.replace("/", "-").removesuffix(" UTC") for value in values]
-    pattern, kind = max(_FORMS, key=lambda form: len([v for v in values if re.match(form[0], v)]))
-    if pa.types.is_timestamp(kind):
-        fractions = (re.search(r":[0-9]{2}[.]([0-9]+)", value) for value in values)
-        digits = max((len(match[1]) for match in fractions if match), default=0)
-        kind = pa.timestamp(("s", "ms", "us", "ns")[min(-(-digits // 3), 3)], kind.tz)
+    is_short = to_bool(pc.match_substring_regex(column, _SHORT))
+    n_scientific = to_bool(pc.match_substring_regex(column, "[0-9.][eE][+0-9]")).sum()
+    return is_short if 100 * is_short.sum() > n_scientific else None
+
+
+def _map_blocks(parse: Callable[[pa.Array], Parts], column: pa.ChunkedArray) -> Parts:
+    """Parse blocks of text in threads, so that odd values slow down their own block only."""
     blocks = [
         chunk.slice(start, _BLOCK)
         for chunk in column.chunks
         for start in range(0, len(chunk), _BLOCK)
     ]
     with ThreadPoolExecutor(available_threads()) as pool:
-        return pa.chunked_array(pool.map(partial(_cast, kind=kind, pattern=pattern), blocks), kind)
+        parts = [np.broadcast_arrays(*part) for part in pool.map(parse, blocks)]
+    whole, billionths = np.concatenate([np.empty((2, 0), np.int64), *parts], axis=1)
+    return whole, billionths
 
 
-def _cast(block: pa.Array, kind: pa.DataType, pattern: str) -> pa.Array:
+def _parse_numbers(block: pa.Array) -> Parts:
+    with suppress(pa.ArrowInvalid):
+        return split_numbers(block.cast(pa.int64()))
+    text = pc.utf8_trim_whitespace(block)
+    text = pc.if_else(pc.match_substring_regex(text, _NUMBER), text, None)
+    return split_numbers(text.cast(DECIMAL, safe=False))
+
+
+def _parse_dates(block: pa.Array) -> Parts:
     first = block[0].as_py() or ""
     if "/" in first or first.endswith(" UTC"):
         block = pc.replace_substring(pc.replace_substring(block, "/", "-"), " UTC", "")
-    with suppress(pa.ArrowInvalid):
-        if kind != pa.float64():  # a float may have lost digits
-            return block.cast(kind)
-    with suppress(pa.ArrowInvalid):
-        return pc.if_else(pc.match_substring_regex(block, pattern), block, None).cast(kind)
-    return pa.nulls(len(block), kind)
+    for kind in _FORMS.values():
+        with suppress(pa.ArrowInvalid):
+            return _split_nanoseconds(block.cast(kind))
+    nanoseconds = pa.nulls(len(block), pa.int64())
+    for pattern, kind in _FORMS.items():
+        text = pc.if_else(pc.match_substring_regex(block, pattern), block, None)
+        with suppress(pa.ArrowInvalid):
+            nanoseconds = pc.coalesce(nanoseconds, text.cast(kind).cast(pa.int64()))
+    whole, billionths = _split_nanoseconds(nanoseconds)
+    odd = np.flatnonzero(to_bool(pc.and_(nanoseconds.is_null(), block.is_valid())))
+    parsed = [*map(_parse_date, block.take(pa.array(odd)).to_pylist())]
+    whole[odd], billionths[odd] = np.array(parsed, np.int64).reshape(-1, 2).T
+    return whole, billionths
 
 
-def parse_text(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Parse text, [n], each distinct value once.
-
-    Returns:
-        What `parse_value` returns, [4, n], but at the end whether a number has lost digits.
-    """
-    encoded = column.combine_chunks().dictionary_encode()
-    values = [parse_value(text) for text in encoded.dictionary.to_pylist()]
-    fields = np.array(values, np.int64).T[:, encoded.indices]
-    lost = fields[3][fields[3] >= 0]
-    # Programs leave out zeros at the end: one of ten numbers lacks a digit, one of 1000 three.
-    are_three = (lost >= 3).sum() > 0.01 * len(lost)
-    limit = 1 if (lost >= 1).sum() > 0.3 * len(lost) else 3 if are_three else 99
-    fields[3] = fields[3] >= limit
-    return fields
+def _split_nanoseconds(times: pa.Array) -> Parts:
+    ticks = _to_int64(times)
+    whole, billionths = np.divmod(ticks, 10**9)
+    return np.where(ticks == INVALID, INVALID, whole), billionths
 
 
-def parse_value(text: str) -> tuple[int, int, int, int]:
-    """Parse a date that begins with the year, or a number.
-
-    Returns:
-        Whole part, rounded down, and billionths: of the number, or of the seconds since 1970 in
-        UTC; `INVALID` if the text is neither. Nanoseconds of the unit of dates; 0 for numbers. How
-        many digits, down to seconds, scientific notation lacks; -1 in other notations.
-    """
-    text = text.strip()
-    if _NUMBER.fullmatch(text):
-        return _parse_number(text)
-    if not (match := _DATE.fullmatch(text)):
-        return _NOTHING
-    year, month, day, month2, day2, *clock, fraction, sign, hours, minutes = match.groups("0")
+def _parse_date(text: str) -> tuple[int, int]:
+    """Seconds since 1970 and billionths of a date that begins with the year; else `INVALID`."""
+    text = re.sub(r"(?<![\d.,])(\d)(?!\d)", r"0\1", text.strip().removesuffix(" UTC"))
+    text = re.sub(r" (?=[+-]\d\d:?\d\d$)", "", text).replace("/", "-")
     try:
-        date = map(int, (year, int(month) or month2, int(day) or day2, *clock))
-        time = datetime(*date) - _EPOCH  # type: ignore[arg-type]  # noqa: DTZ001
+        time = datetime.fromisoformat(text)
     except ValueError:
-        return _NOTHING
-    offset = (int(hours) * 60 + int(minutes)) * (-60 if sign == "-" else 60)
-    seconds = time.days * 86_400 + time.seconds - offset
-    return seconds, int(f"{fraction:0<9}"[:9]), 10**9, -1
-
-
-def _parse_number(text: str) -> tuple[int, int, int, int]:
-    number = Decimal(text)
-    whole = math.floor(number)
-    if abs(whole) >= 2**63:
-        return _NOTHING
-    lost = -1
-    if "e" in text.lower():
-        # Of milliseconds and finer units, the digits down to seconds are needed.
-        finer = max(0, (len(str(abs(whole))) - 10) // 3 * 3)
-        is_whole_hour = whole % (3600 * 10**finer) == 0
-        lost = 0 if is_whole_hour else max(int(number.as_tuple().exponent) - finer, 0)
-    return whole, int((number - whole) * 10**9), 0, lost
+        return INVALID, 0
+    since = (time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH
+    return since.days * 86_400 + since.seconds, since.microseconds * 1000

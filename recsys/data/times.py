@@ -1,4 +1,4 @@
-"""Points in time from columns of any type, at the resolution of their source."""
+"""Points in time, in nanoseconds since 1970, from columns of any type."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from typing import Final
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.data.ids import is_text
 from recsys.data.options import TIME_UNITS, ReadOptions
 from recsys.data.tables import INVALID, Times
-from recsys.data.time_text import cast_text, parse_text
+from recsys.data.time_text import (
+    Parts,
+    are_numbers,
+    find_rounded,
+    parse_dates,
+    parse_numbers,
+    split_numbers,
+)
 from recsys.errors import ConfigError, DataError
 
 _Ints = NDArray[np.int64]
@@ -25,6 +31,7 @@ _DAY: Final = 86_400
 _TEN_YEARS: Final = 3_653 * _DAY
 _YEAR_1980: Final = 315_532_800
 _YEAR_1990: Final = 631_152_000
+_YEAR_1995: Final = 788_918_400
 _YEAR_2101: Final = 4_133_980_800
 
 _NANOSECONDS: Final = {
@@ -42,18 +49,19 @@ _EXCEL_1970: Final = 25_569
 POSITIONS: Final = "positions, not points in time"
 """Description of times that only give an order."""
 
-_SIZES: Final = np.outer([1, 10**3, 10**6, 10**9], [_YEAR_1990, _YEAR_2101]).ravel()
-"""First and last numbers that are plausible as seconds, as milliseconds and so on."""
-_SIZES[-2] = 788_918_400 * 10**9  # of 1995: ticks of .NET, since the year 1, would be of 1990
-_FORMS: Final = {
+_PLAUSIBLE: Final = {
+    "s": (_YEAR_1990, _YEAR_2101),
+    "ms": (_YEAR_1990 * 10**3, _YEAR_2101 * 10**3),
+    "us": (_YEAR_1990 * 10**6, _YEAR_2101 * 10**6),
+    "ns": (_YEAR_1995 * 10**9, _YEAR_2101 * 10**9),  # ticks of .NET, since the year 1, are less
     "excel": (32_874, 54_790),  # 1990 to 2050
-    r"\1-01-01": (1900, 2101),
-    r"\1-\2-\3": (19000101, 21010101),
-    r"\1-\2-\3 \4:\5": (190001010000, 210101010000),
-    r"\1-\2-\3 \4:\5:\6": (19000101000000, 21010101000000),
-    r"\1-\2-\3 \4:\5:\6.\7": (19000101000000000, 21010101000000000),
+    "%Y": (1900, 2101),
+    "%Y%m%d": (19000101, 21010101),
+    "%Y%m%d%H%M": (190001010000, 210101010000),
+    "%Y%m%d%H%M%S": (19000101000000, 21010101000000),
+    "%Y%m%d%H%M%S%f": (19000101000000000, 21010101000000000),  # with milliseconds
 }
-"""Other forms of dates as numbers, how to write them as text, and where they are plausible."""
+"""Units and formats of numbers, and where these are plausible, the end excluded."""
 
 _EXAMPLES: Final = (
     *map("".join, product(("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y"), ("", " %H:%M", " %H:%M:%S"))),
@@ -80,8 +88,6 @@ def parse_times(
     """
     if column is None:
         return None
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
     locate = describe or (lambda row: f"row {row}, column 'timestamp': {column[row].as_py()!r}")
     times = _parse(column, options, locate)
     if column.null_count < len(column) and not (times.ticks != INVALID).any():
@@ -95,20 +101,26 @@ def parse_times(
 def _parse(column: pa.ChunkedArray, options: ReadOptions, locate: Describe) -> Times:
     kind, types, unit = column.type, pa.types, options.time_unit
     if options.time_format is not None:
-        return _parse_format(column.cast(pa.large_string()).combine_chunks(), options.time_format)
-    if is_text(kind) or types.is_decimal(kind):
-        return _parse_text(column.cast(pa.large_string()), options, locate)
-    if types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind):
-        return _read_numbers(*_to_numbers(column), unit, locate)
-    if types.is_date(kind) and unit is None:
-        column = column.cast(pa.timestamp("s" if kind == pa.date32() else "ms"))
-        return replace(_parse(column, options, locate), description="dates, read as UTC")
+        told = f"dates as {options.time_format}, in UTC where there is no time zone"
+        return _parse_format(column.cast(pa.large_string()), options.time_format, told)
+    if is_text(kind):
+        column = column.cast(pa.large_string())
+        if unit is None and not are_numbers(column):
+            return _to_times(parse_dates(column), _NANOSECONDS["s"], _ISO)
+        times = _read_numbers(parse_numbers(column), unit, locate)
+        return replace(times, rounded=find_rounded(column))
+    if types.is_integer(kind) or types.is_decimal(kind) or types.is_null(kind):
+        return _read_numbers(split_numbers(column), unit, locate)
+    if types.is_floating(kind):
+        return _read_numbers(_split_floats(column), unit, locate)
     if types.is_timestamp(kind) and unit is None:
-        ticks, per_second = _to_ints(column), 10**9 // _NANOSECONDS[kind.unit]
         zone = f"with time zone {kind.tz}" if kind.tz else "without a time zone, read as UTC"
-        if 0 < ticks.max(initial=0) < 31 * _DAY * per_second:
-            zone += "; all are in January 1970, as if numbers were converted with a wrong unit"
-        return Times(ticks, per_second, f"timestamps {zone}")
+        parts = split_numbers(column.cast(pa.int64()))
+        times = _to_times(parts, _NANOSECONDS[kind.unit], f"timestamps {zone}")
+        if not 0 < times.ticks.max(initial=0) < 31 * _DAY * 10**9:
+            return times
+        wrong = "; all are in January 1970, as if numbers were converted with a wrong unit"
+        return replace(times, description=times.description + wrong)
     wrong = "points in time" if unit is None else "numbers; remove time_unit"
     raise DataError(
         f"{locate(0)}: the column is of type {kind} and does not hold {wrong}, or name another "
@@ -116,54 +128,21 @@ def _parse(column: pa.ChunkedArray, options: ReadOptions, locate: Describe) -> T
     )
 
 
-def _parse_format(column: pa.Array, form: str) -> Times:
+def _parse_format(text: pa.ChunkedArray, form: str, description: str) -> Times:
     """Parse text with a format of `strptime`, each distinct value once."""
-    encoded = column.dictionary_encode()
-    text = encoded.dictionary.to_pandas()
+    encoded = text.combine_chunks().dictionary_encode()
+    distinct = encoded.dictionary.to_pandas()
     try:
-        times = pd.Series(pd.to_datetime(text, format=form, utc=True, errors="coerce"))
+        times = pd.Series(pd.to_datetime(distinct, format=form, utc=True, errors="coerce"))
     except ValueError as error:
         raise ConfigError(f"time_format {form!r} is not a format of strptime: {error}") from error
-    distinct = times.dt.tz_localize(None).to_numpy("datetime64[us]").astype(np.int64)
-    per_second = 10**6 if (distinct[distinct != INVALID] % 10**6).any() else 1
-    distinct = np.where(distinct == INVALID, INVALID, distinct // (10**6 // per_second))
-    ticks = np.append(distinct, INVALID)[np.array(encoded.indices.fill_null(len(distinct)))]
-    return Times(ticks, per_second, f"dates as {form}, in UTC where there is no time zone")
+    microseconds = times.dt.tz_localize(None).to_numpy("datetime64[us]").astype(np.int64)
+    rows = np.array(encoded.indices.fill_null(len(distinct)))
+    parts = np.append(microseconds, INVALID)[rows], np.zeros(1, np.int64)
+    return _to_times(parts, _NANOSECONDS["us"], description)
 
 
-def _parse_text(column: pa.ChunkedArray, options: ReadOptions, locate: Describe) -> Times:
-    """Parse text that holds dates, numbers, or both."""
-    cast = cast_text(column)
-    is_odd = pc.and_(cast.is_null(), column.is_valid())
-    unit_of_dates = _NANOSECONDS[cast.type.unit] if pa.types.is_timestamp(cast.type) else 0
-    if not pc.any(is_odd).as_py():
-        times = _parse(cast, options, locate)
-        return replace(times, description=_ISO) if unit_of_dates else times
-    fields = np.stack(np.broadcast_arrays(*_to_numbers(cast), unit_of_dates, 0))
-    fields[:, np.flatnonzero(is_odd)] = parse_text(column.filter(is_odd))
-    whole, billionths, units, is_rounded = fields
-    is_number = units == 0
-    units = np.where(is_number, _sizes(whole), units)
-    is_valid = whole != INVALID
-    is_plausible = is_valid & (units > 0)
-    is_most = 2 * np.count_nonzero(is_plausible) > np.count_nonzero(is_valid)
-    if options.time_unit is None and is_most and not is_number.all():
-        times = _to_times(np.where(is_plausible, whole, INVALID), billionths, units, _ISO)
-        if n_numbers := np.count_nonzero(is_number & is_plausible):
-            times = replace(times, description=f"{_ISO}; {n_numbers:,} are numbers since 1970")
-    else:
-        numbers = np.where(is_number, whole, INVALID)
-        times = _read_numbers(numbers, billionths, options.time_unit, locate)
-    return replace(times, rounded=is_rounded > 0) if is_rounded.any() else times
-
-
-def _to_numbers(column: pa.ChunkedArray) -> tuple[_Ints, _Ints]:
-    """Convert integers, floats or timestamps, [n], to whole parts, rounded down, and billionths.
-
-    Billionths are [n], or [1] if there are none.
-    """
-    if not pa.types.is_floating(column.type):
-        return _to_ints(column), np.zeros(1, np.int64)
+def _split_floats(column: pa.ChunkedArray) -> Parts:
     values = column.cast(pa.float64()).fill_null(np.nan).to_numpy()
     is_valid = np.abs(values) < 2.0**63  # false for NaN
     values = np.where(is_valid, values, 0)
@@ -174,40 +153,26 @@ def _to_numbers(column: pa.ChunkedArray) -> tuple[_Ints, _Ints]:
     return np.where(is_valid, floor.astype(np.int64), INVALID), billionths
 
 
-def _to_ints(column: pa.ChunkedArray) -> _Ints:
-    """Convert integers or timestamps, [n], to int64; `INVALID` if missing or too large."""
-    if column.type == pa.uint64():
-        column = pc.if_else(pc.less(column, pa.scalar(2**63, pa.uint64())), column, None)
-    column = column.cast(pa.int64())
-    values: _Ints = (column.fill_null(INVALID) if column.null_count else column).to_numpy()
-    return values
-
-
-def _read_numbers(whole: _Ints, billionths: _Ints, unit: str | None, locate: Describe) -> Times:
-    """Convert numbers, [n], to points in time, by their unit or by what most of them can be."""
+def _read_numbers(parts: Parts, unit: str | None, locate: Describe) -> Times:
+    """Convert numbers to points in time, by their unit or by what most of them can be."""
+    whole, billionths = parts
     sample = whole[whole != INVALID]
     sample = sample[:: max(1, len(sample) >> 16)]
     if unit is not None or not len(sample):
-        return _read_unit(whole, billionths, unit or "s")
-    for form, (low, end) in _FORMS.items():
+        return _read_unit(parts, unit or "s")
+    for form, (low, end) in _PLAUSIBLE.items():
         if 2 * np.count_nonzero((sample >= low) & (sample < end)) > len(sample):
             if form == "excel":
-                return _read_unit(whole, billionths, form)
+                return _read_unit(parts, form)
+            if form in _NANOSECONDS:
+                return _read_by_size(parts, form)
             is_other = (whole < low) | (whole >= end) | (billionths > 0)
-            encoded = pa.array(whole, mask=is_other).dictionary_encode()
-            text = encoded.dictionary.cast(pa.large_string())
-            text = pc.replace_substring_regex(text, "(....)(..)?(..)?(..)?(..)?(..)?(...)?", form)
-            times = _parse_text(pa.chunked_array([text]), ReadOptions(), locate)
-            rows = np.array(encoded.indices.fill_null(len(text)))
+            text = pa.array(whole, mask=is_other).cast(pa.large_string())
             told = f"dates such as {sample[0]}, read as UTC"
-            return replace(times, ticks=np.append(times.ticks, INVALID)[rows], description=told)
-    sizes = _sizes(sample)
-    if 2 * np.count_nonzero(sizes) > len(sample):
-        counts = {unit: np.count_nonzero(sizes == _NANOSECONDS[unit]) for unit in _NANOSECONDS}
-        return _read_by_size(whole, billionths, max(counts, key=lambda unit: counts[unit]))
+            return _parse_format(pa.chunked_array([text]), form, told)
     if np.quantile(np.abs(sample), 0.75) < 10_000:
-        ticks = np.where(billionths == 0, whole, INVALID)
-        return Times(ticks, 1, POSITIONS)
+        parts = np.where(billionths == 0, whole, INVALID), np.zeros(1, np.int64)
+        return _to_times(parts, _NANOSECONDS["s"], POSITIONS)
     median = int(np.sort(sample)[len(sample) // 2])
     raise DataError(
         f"{locate(int(np.flatnonzero(whole == median)[0]))} is not from 1990 to 2100 in seconds, "
@@ -215,60 +180,61 @@ def _read_numbers(whole: _Ints, billionths: _Ints, unit: str | None, locate: Des
     )
 
 
-def _sizes(whole: _Ints) -> _Ints:
-    """Nanoseconds of the unit, up to seconds, in which numbers, [n], are plausible; 0 if none."""
-    units = np.array([0, 10**9, 0, 10**6, 0, 10**3, 0, 1, 0])
-    return units[np.searchsorted(_SIZES, whole, side="right")]
-
-
-def _read_by_size(whole: _Ints, billionths: _Ints, main: str) -> Times:
-    """Read each number, [n], in the unit in which it is plausible, and others in the main one."""
-    nanoseconds = _NANOSECONDS[main]
-    if (_sizes(np.array([whole.min(), whole.max()])) == nanoseconds).all():
-        return _read_unit(whole, billionths, main)
-    units = _sizes(whole)
-    units[units == 0] = nanoseconds
-    n_others = np.count_nonzero(units != nanoseconds)
-    others = f"; {n_others:,} in other units" if n_others else ""
-    return _to_times(whole, billionths, units, f"{_NAMES[main]}{others}")
-
-
-def _read_unit(whole: _Ints, billionths: _Ints, unit: str) -> Times:
+def _read_unit(parts: Parts, unit: str) -> Times:
+    whole, billionths = parts
     if unit == "excel":
         whole = np.where(whole == INVALID, INVALID, whole - _EXCEL_1970)
-    return _to_times(whole, billionths, np.array(_NANOSECONDS[unit]), _NAMES[unit])
+    return _to_times((whole, billionths), _NANOSECONDS[unit], _NAMES[unit])
 
 
-def _to_times(whole: _Ints, billionths: _Ints, units: _Ints, description: str) -> Times:
-    """Convert numbers, [n], of units in nanoseconds, to the coarsest ticks that hold them exactly.
+def _read_by_size(parts: Parts, main: str) -> Times:
+    """Read each number in the unit in which it is plausible, and others in the main one."""
+    whole, _ = parts
+    low, end = _PLAUSIBLE[main]
+    if low <= whole.min() and whole.max() < end:
+        return _read_unit(parts, main)
+    units = np.full(len(whole), _NANOSECONDS[main])
+    for unit in ("s", "ms", "us", "ns"):
+        low, end = _PLAUSIBLE[unit]
+        units[(whole >= low) & (whole < end)] = _NANOSECONDS[unit]
+    n_others = np.count_nonzero(units != _NANOSECONDS[main])
+    others = f"; {n_others:,} in other units" if n_others else ""
+    return _to_times(parts, units, f"{_NAMES[main]}{others}")
+
+
+def _to_times(parts: Parts, units: _Ints | int, description: str) -> Times:
+    """Convert numbers of units in nanoseconds; times before 1677 or after 2262 are at these ends.
 
     Fractions of minutes, hours and days are rounded to milliseconds.
     """
-    per_second = max(1, 10**9 // int(units[units > 0].min()))
-    grid = np.where(units > 10**9, 10**6, 1)
-    rest = np.rint(billionths * (units / 10**9) / grid).astype(np.int64) * grid
-    while (rest % (10**9 // per_second)).any():
-        per_second *= 1000
-    factor = np.maximum(per_second * units // 10**9, 1)
-    if (factor > 1).any() or rest.any():
-        limit = (2**63 - 1) // factor - 1
-        fits = (whole >= -limit) & (whole <= limit)
-        ticks = np.where(fits, whole, 0) * factor + rest // (10**9 // per_second)
-        whole = np.where(fits, ticks, INVALID)
-    return Times(whole, per_second, description)
+    whole, billionths = parts
+    limit = (2**63 - 1) // units - 1
+    ticks = np.clip(whole, -limit, limit) * units
+    if billionths.any():
+        grid = np.where(np.asarray(units) > 10**9, 10**6, 1)
+        ticks += np.rint(billionths * (units / 10**9) / grid).astype(np.int64) * grid
+    return Times(np.where(whole == INVALID, INVALID, ticks), description)
+
+
+def format_times(ticks: _Ints) -> NDArray[np.str_]:
+    """Nanoseconds since 1970 in ISO 8601, [n]; fractions of a second only where there are some."""
+    units = (("s", 10**9), ("ms", 10**6), ("us", 10**3), ("ns", 1))
+    unit, size = next(pair for pair in units if not (ticks % pair[1]).any())
+    whole = np.datetime_as_string((ticks // 10**9).astype("datetime64[s]"))
+    times = (ticks // size).astype(f"datetime64[{unit}]")
+    return np.where(ticks % 10**9 == 0, whole, np.datetime_as_string(times))
 
 
 def _remedy(value: object) -> str:
     """What to declare so that times can be read, with an example for a value that is not read."""
+    text = str(value).strip()
+    times = {form: pd.to_datetime(text, format=form, errors="coerce") for form in _EXAMPLES}
+    name, found = "time_format", [form for form in times if not pd.isna(times[form])]
     if isinstance(value, int | float):
-        name = "time_unit"
-        seconds = {unit: value * _NANOSECONDS[unit] / 10**9 for unit in _NANOSECONDS}
-        usual = ("s", "ms", "us", "D")
-        found = [unit for unit in usual if _YEAR_1990 <= seconds[unit] < _YEAR_2101]
-    else:
-        name, text = "time_format", str(value).strip()
-        times = {form: pd.to_datetime(text, format=form, errors="coerce") for form in _EXAMPLES}
-        found = [form for form in times if not pd.isna(times[form])]
+        seconds = {unit: value * _NANOSECONDS[unit] / 10**9 for unit in ("s", "ms", "us", "D")}
+        name, found = "time_unit", [u for u in seconds if _YEAR_1990 <= seconds[u] < _YEAR_2101]
+        if 190001 <= value <= 210012:
+            name, found = "time_format", ["%Y%m"]
     example = f", such as {name} = {' or '.join(map(repr, found))}" if found else ""
     return (
         f"declare time_unit ({', '.join(TIME_UNITS)}) for numbers, or time_format, as of "
