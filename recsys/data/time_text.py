@@ -101,8 +101,9 @@ def _map_blocks(parse: Callable[[pa.Array], Parts], column: pa.ChunkedArray) -> 
 
 
 def _parse_numbers(block: pa.Array) -> Parts:
-    with suppress(pa.ArrowInvalid):
-        return split_numbers(block.cast(pa.int64()))
+    with suppress(pa.ArrowInvalid):  # to fail takes long
+        if re.fullmatch("-?[0-9]+", block[0].as_py() or ""):
+            return split_numbers(block.cast(pa.int64()))
     text = pc.utf8_trim_whitespace(block)
     text = pc.if_else(pc.match_substring_regex(text, _NUMBER), text, None)
     return split_numbers(text.cast(DECIMAL, safe=False))
@@ -112,9 +113,10 @@ def _parse_dates(block: pa.Array) -> Parts:
     first = block[0].as_py() or ""
     if "/" in first or first.endswith(" UTC"):
         block = pc.replace_substring(pc.replace_substring(block, "/", "-"), " UTC", "")
-    for kind in _FORMS.values():
+    for pattern, kind in _FORMS.items():
         with suppress(pa.ArrowInvalid):
-            return _split_nanoseconds(block.cast(kind))
+            if re.match(pattern, block[0].as_py() or ""):
+                return _split_nanoseconds(block.cast(kind))
     nanoseconds = pa.nulls(len(block), pa.int64())
     for pattern, kind in _FORMS.items():
         text = pc.if_else(pc.match_substring_regex(block, pattern), block, None)
