@@ -13,10 +13,10 @@ SERVER_ENV := DO_NOT_TRACK=true PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0
 .PHONY: help run server deploy worker test quick lint types imports unit ui
 
 help:
-	@echo "make run [DATA=folder-or-file] [CONFIG=file.toml]   train, compare, register"
+	@echo "make run [DATA=folder-or-file] [CONFIG=file.toml] [ARGS=options]   train, compare, register"
 	@echo "make ui [PORT=5000]                                 the MLflow UI over the local store"
 	@echo "make server                                         start Prefect and MLflow on 127.0.0.1"
-	@echo "make deploy [CONFIG=file.toml]                      create the deployments of prefect.yaml"
+	@echo "make deploy [DATA=folder-or-file] [CONFIG=file.toml]   create the deployments of prefect.yaml"
 	@echo "make worker                                         run the deployments"
 	@echo "make quick                                          lint and the fast tests, in under a minute"
 	@echo "make test                                           every check"
@@ -27,7 +27,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 run: $(INSTALLED)
-	$(BIN)/python -m flows.train $(if $(DATA),--source '$(DATA)') $(if $(CONFIG),--config '$(CONFIG)')
+	$(BIN)/python -m flows.train $(if $(DATA),--source '$(DATA)') $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 
 ui: $(INSTALLED)
 	@test -e mlflow/mlflow.db || { echo "no runs yet: make run"; exit 1; }
@@ -37,7 +37,7 @@ server: $(INSTALLED)
 	exec $(BIN)/python -m flows.dev_servers --prefect-port $(PREFECT_PORT) --mlflow-port $(PORT)
 
 deploy: $(INSTALLED)
-	$(SERVER_ENV) $(BIN)/python -m flows.deploy $(if $(CONFIG),--config '$(CONFIG)')
+	$(SERVER_ENV) $(BIN)/python -m flows.deploy $(if $(DATA),--source '$(DATA)') $(if $(CONFIG),--config '$(CONFIG)')
 
 # The worker starts flows as `python`: the virtual environment must come first in PATH.
 worker: $(INSTALLED)

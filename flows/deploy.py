@@ -16,6 +16,7 @@ from prefect.flows import load_flow_from_entrypoint
 
 from flows.cli import friendly_errors
 from flows.settings import Settings, read_settings
+from recsys.data.detection import detect_layout
 
 AUTOMATIONS = Path(__file__).with_name("automations.yaml")
 
@@ -44,12 +45,16 @@ def replace_automation(description: dict[str, Any]) -> None:
 def main(
     file: Annotated[Path, typer.Option(help="The deployments.")] = Path("prefect.yaml"),
     config: Annotated[Path | None, typer.Option(help="TOML settings of all deployments.")] = None,
+    source: Annotated[str | None, typer.Option(help="Ratings; else those of the champion.")] = None,
 ) -> None:
     """Deploy to the server that PREFECT_API_URL names."""
     prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
     pool = ["work-pool", "create", "recsys", "--type", "process", "--overwrite"]
     with friendly_errors(), tempfile.TemporaryDirectory() as folder:
-        deployments = configure(yaml.safe_load(file.read_text()), read_settings(config))
+        settings = read_settings(config, {"source": source} if source else {})
+        if settings.source is not None:
+            detect_layout(Path(settings.source), settings.data)
+        deployments = configure(yaml.safe_load(file.read_text()), settings)
         configured = Path(folder) / "prefect.yaml"
         configured.write_text(yaml.safe_dump(deployments))
         for command in (pool, ["deploy", "--all", "--prefect-file", str(configured)]):

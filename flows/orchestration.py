@@ -142,6 +142,7 @@ def training_run(
         held = lock.acquire()
     with held, tracking.start_run(name, experiment) as run:
         run.log_config(data=settings.data, **configs)
+        tracking.tag_data_config(run, settings.data)
         yield run
 
 

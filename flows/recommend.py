@@ -12,9 +12,10 @@ from flows.cache import hash_files
 from flows.cli import main
 from flows.orchestration import create_markdown, io_task, markdown_list, pipeline_flow, progress
 from flows.settings import Settings
-from flows.tasks.data import read_filtered
+from flows.tasks.data import follow, read_filtered
 from recsys import tracking
-from recsys.errors import DataError, TrackingError
+from recsys.data.catalogue import require_same_catalogue
+from recsys.errors import TrackingError
 from recsys.loading import load_recommender
 from recsys.recommender.batch import is_up_to_date, write_recommendations
 
@@ -25,45 +26,41 @@ def recommend(settings: Settings) -> str:
 
     Nothing is written if the folder already has the results of this champion, these ratings and k.
     """
-    source, inputs = resolve_inputs(settings)
+    settings, inputs = resolve_inputs(settings)
     day = settings.day or datetime.now(UTC).date()
     target = (settings.output_dir or Path("data/recommendations")) / f"day={day}"
     if is_up_to_date(target, k=settings.k, metadata=inputs):
         get_run_logger().info("%s is up to date.", target)
     else:
-        write(source, settings, target, inputs)
+        write(settings, target, inputs)
         items = markdown_list({"k": settings.k, **inputs})
         create_markdown("recommendations", f"Recommendations in {target}", items)
     return str(target)
 
 
 @io_task("resolve inputs", timeout_seconds=3600)
-def resolve_inputs(settings: Settings) -> tuple[str, dict[str, str]]:
-    """The ratings, and everything that the recommendations depend on."""
-    name, source = settings.model_name, settings.source
+def resolve_inputs(settings: Settings) -> tuple[Settings, dict[str, str]]:
+    """The settings with the ratings, and everything that the recommendations depend on."""
+    name = settings.model_name
     champion = tracking.find_champion(name)
     if champion is None:
         raise TrackingError(f"{name!r} has no champion: run the flow `train` first")
-    if source is None:
-        source = champion.source
-        if source is None or not Path(source).exists():
-            raise DataError(
-                f"the ratings that the champion of {name!r} was trained on are not available "
-                f"({source or 'their location was not recorded'}): set `source`"
-            )
-    return source, {
+    settings = settings if settings.source else follow(champion, settings)
+    return settings, {
         "model": f"models:/{name}/{champion.version}",
-        "source": hash_files(Path(source), settings.data),
+        "source": hash_files(Path(str(settings.source)), settings.data),
         "data": settings.data.model_dump_json(),
     }
 
 
 @io_task("write recommendations", timeout_seconds=6 * 3600)
-def write(source: str, settings: Settings, target: Path, inputs: dict[str, str]) -> None:
+def write(settings: Settings, target: Path, inputs: dict[str, str]) -> None:
     """Score every user with the champion and write the folder atomically."""
     recommender = load_recommender(inputs["model"])
     log = get_run_logger()
+    source = str(settings.source)
     interactions, _ = read_filtered(source, settings.data, lambda report: log.info("%s", report))
+    require_same_catalogue(recommender.bundle.catalogue, interactions.catalogue)
     with progress("recommendations", 100, "") as show:
         write_recommendations(
             recommender,

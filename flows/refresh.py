@@ -7,13 +7,12 @@ import sys
 from prefect import get_run_logger
 from prefect.events import emit_event
 
-from flows.cache import cache_path
 from flows.cli import main
 from flows.orchestration import create_markdown, flow_parameters, pipeline_flow, training_run
 from flows.settings import Settings
 from flows.tasks.data import drop_leaked_targets, input_hash, read, resolve_source
-from flows.tasks.registry import find_champion, register_and_promote
-from flows.tasks.stages import INTERACTIONS, Champion, fit_stages
+from flows.tasks.registry import find_champion, register_and_promote, require_catalogue
+from flows.tasks.stages import Champion, fit_stages
 from flows.train import train
 from recsys import tracking
 from recsys.cooccurrence import CooccurrenceConfig
@@ -28,9 +27,8 @@ def refresh(settings: Settings) -> str | None:
     is trained from scratch. The settings `cooccurrence`, `embeddings` and `session_model` apply
     only to that first training: a challenger has those of the champion.
     """
-    source = resolve_source(settings.source)
-    settings = settings.model_copy(update={"source": source})
-    champion = find_champion(settings.model_name)
+    source, settings = resolve_source(settings)
+    champion = find_champion(settings)
     if champion is None:
         run_id = train(**flow_parameters(train, settings))
         return _finish(settings, "promoted", run_id)
@@ -48,12 +46,13 @@ def refresh(settings: Settings) -> str | None:
         settings = _with_champion_settings(settings, champion)
         stages = ("cooccurrence", "embeddings", "session_model")
         run.log_config(**{name: getattr(settings, name) for name in stages})
-        counts = champion.counts and cache_path("counts", champion.counts)
-        trained_on = counts / INTERACTIONS if counts else None
-        split = drop_leaked_targets(read(source, settings.data, run), trained_on, run)
+        split = read(source, settings.data, run)
+        require_catalogue(champion, split, settings)
+        if champion.learned is not None:
+            split = drop_leaked_targets(split, champion.learned, run)
         trained = fit_stages(split, settings, run, champion)
         run.log_reports(trained.reports)
-        verdict = register_and_promote(trained, champion, settings, run)
+        verdict = register_and_promote(trained, settings, run)
     return _finish(settings, "promoted" if verdict.promoted else "rejected", run.run_id)
 
 

@@ -50,19 +50,20 @@ class SearchSpace(Config):
         return self
 
     def trials(self) -> dict[str, TrialConfig]:
-        """All combinations by name, each validated.
+        """All combinations by name, each validated. Names begin with the settings that differ.
 
         Example:
             >>> space = SearchSpace(embeddings={"dim": [8, 16]}, session_model={"cell": ["gru"]})
             >>> list(space.trials())
-            ['embeddings dim=8', 'embeddings dim=16', 'session_model cell=gru']
+            ['dim=8 embeddings', 'dim=16 embeddings', 'session_model']
         """
         trials: dict[str, TrialConfig] = {}
         grids = [("embeddings", self.embeddings), ("session_model", self.session_model)]
         for stage, choices in grids:
             for values in product(*choices.values()) if choices else ():
                 given = dict(zip(choices, values, strict=True))
-                name = " ".join([stage, *(f"{name}={value}" for name, value in given.items())])
+                differing = [f"{key}={value}" for key, value in given.items() if choices[key][1:]]
+                name = " ".join([*differing, stage])
                 config_class = EmbeddingConfig if stage == "embeddings" else SessionConfig
                 try:
                     trials[name] = config_class.model_validate(given)
@@ -75,8 +76,9 @@ class Settings(Config):
     """The settings of all flows; each flow has some of them as parameters."""
 
     source: str | None = None
-    """A folder or file of ratings. By default `recommend` uses the champion's training data;
-    other flows use MovieLens latest-small, or a synthetic sample if there is no network."""
+    """A folder or file of ratings. By default the one that the champion was trained on, read in the
+    same way unless `data` is set; without a champion MovieLens latest-small or, for the very first
+    training, a synthetic sample if there is no network."""
 
     data: DataConfig = DataConfig()
     """How the ratings are read, validated, filtered and split."""
@@ -95,6 +97,10 @@ class Settings(Config):
 
     promotion: PromotionRule = PromotionRule()
     """What a new model must show to become champion."""
+
+    replace_champion: bool = False
+    """Make the new model champion without comparing it: for a champion that cannot be loaded, is of
+    another catalogue, or has learned the validation targets."""
 
     warm_start: WarmStart = WarmStart()
     """How `refresh` continues from the champion."""

@@ -35,7 +35,8 @@ SHOWN = (f"validation_{PRIMARY_METRIC}", "validation_hit_rate_at_10", "loss_rati
 
 
 @pipeline_flow(
-    "source", "data", "cooccurrence", "search", "runtime", "parallel", "cluster", "experiment"
+    *("source", "data", "cooccurrence", "search", "runtime"),
+    *("parallel", "cluster", "experiment", "model_name"),
 )
 def sweep(settings: Settings) -> str:
     """Run every trial of a search space; returns the id of the MLflow run.
@@ -43,7 +44,8 @@ def sweep(settings: Settings) -> str:
     Trials that any sweep has completed on the same data are not run again, so that an interrupted
     sweep resumes.
     """
-    source, trials = resolve_source(settings.source), settings.search.trials()
+    source, settings = resolve_source(settings)
+    trials = settings.search.trials()
     with training_run("sweep", source, settings, "search", "cooccurrence", "runtime") as run:
         digest = save_inputs(read(source, settings.data, run), run)
         keys = {name: trial_key(config, digest, settings) for name, config in trials.items()}

@@ -8,7 +8,7 @@ from flows.cli import main
 from flows.orchestration import pipeline_flow, training_run
 from flows.settings import Settings
 from flows.tasks.data import input_hash, read, resolve_source
-from flows.tasks.registry import find_champion, register_and_promote
+from flows.tasks.registry import find_champion, register_and_promote, require_catalogue
 from flows.tasks.stages import Reports, compare, evaluate_baseline, fit_stages
 from recsys import tracking
 from recsys.baselines import default_baselines
@@ -17,21 +17,24 @@ STAGES = ("cooccurrence", "embeddings", "session_model", "runtime", "promotion")
 
 
 @pipeline_flow(
-    "source", "data", *STAGES, "include_user_histories", "experiment", "model_name"
-)  # fmt: skip
+    *("source", "data", *STAGES),
+    *("replace_champion", "include_user_histories", "experiment", "model_name"),
+)
 def train(settings: Settings) -> str:
     """Train, evaluate and register a recommender; returns the id of the MLflow run."""
-    source = resolve_source(settings.source)
+    source, settings = resolve_source(settings)
+    champion = find_champion(settings)  # before the training, which takes long
     with training_run("train", source, settings, *STAGES) as run:
         tracking.tag_inputs(run, input_hash(source, settings))
         split = read(source, settings.data, run)
+        require_catalogue(champion, split, settings)
         trained = fit_stages(split, settings, run)
         model = settings.session_model.cell
         by_model: dict[str, Reports] = {model: trained.reports}
         for name in default_baselines(split.train):
             by_model[name] = evaluate_baseline(name, trained, settings.runtime, run)
         compare(by_model, model, split, run)
-        register_and_promote(trained, find_champion(settings.model_name), settings, run)
+        register_and_promote(trained, settings, run)
     return run.run_id
 
 

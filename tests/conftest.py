@@ -120,6 +120,19 @@ def bundle():
     return make_bundle(catalogue, embeddings, SessionModel(network.eval(), log.items), {}, {})
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """The database of an empty local store, to be copied: creating one takes seconds."""
+    from recsys.tracking.store import connect  # slow to import
+
+    folder = tmp_path_factory.mktemp("template")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        connect(create=True)
+    return folder / "mlflow" / "mlflow.db"
+
+
 @pytest.fixture
 def start_recsys():
     """Starts the command line in a process of its own, after an optional patch of the code."""

@@ -5,24 +5,73 @@ from __future__ import annotations
 from logging import INFO, WARNING
 from pathlib import Path
 
-from prefect import get_run_logger
+from prefect import get_run_logger, runtime
 
 from flows.cache import DATA_DIR, cache_key, hash_files
 from flows.orchestration import create_markdown, io_task
 from flows.settings import Settings
 from recsys import data as rd
-from recsys.data.public import default_source
+from recsys import tracking
+from recsys.data.public import DEFAULT_SOURCE, SAMPLE, default_source, fetch
 from recsys.data.report import ReportCallback
-from recsys.errors import BundleError, DataError
-from recsys.tracking import Run, describe_data
+from recsys.errors import DataError
+from recsys.tracking import ChampionVersion, Run, describe_data
 
 SUBSETS: tuple[rd.Subset, ...] = ("validation", "test")
 
 
 @io_task("resolve source", timeout_seconds=7200)
-def resolve_source(source: str | None) -> str:
-    """The given source, else MovieLens latest-small, else a synthetic sample."""
-    return source or str(default_source(DATA_DIR, notify=get_run_logger().info))
+def resolve_source(settings: Settings) -> tuple[str, Settings]:
+    """The source of the ratings, and the settings with it.
+
+    It is the given one, else that of the champion, else MovieLens latest-small; a synthetic sample
+    only if no version of the model was registered. A champion of the sample is replaced, but not
+    by a deployment.
+
+    Raises:
+        DataError: the champion's ratings are not available, or a deployment has neither a source
+            nor a champion.
+    """
+    name, source = settings.model_name, settings.source
+    champion = None if source else tracking.find_champion(name)
+    if champion and (runtime.deployment.id or not is_sample(champion.source)):
+        settings = follow(champion, settings)
+    elif not source:
+        if runtime.deployment.id:
+            raise DataError(
+                f"there is no source, and no champion {name!r} whose source would be used: deploy "
+                "with one (`make deploy DATA=…`), or train a model first (`make run DATA=…`)"
+            )
+        notify = get_run_logger().info
+        if champion or not tracking.has_versions(name):
+            found = default_source(DATA_DIR, notify)
+        else:
+            found = fetch(DEFAULT_SOURCE, DATA_DIR, notify=notify)
+        settings = settings.model_copy(update={"source": str(found)})
+    return str(settings.source), settings
+
+
+def is_sample(source: str | None) -> bool:
+    """Whether a source is the synthetic sample."""
+    return source is not None and Path(source) == DATA_DIR / SAMPLE
+
+
+def follow(champion: ChampionVersion, settings: Settings) -> Settings:
+    """The settings with the source of the champion, read in the same way unless `data` is set.
+
+    Raises:
+        DataError: the champion's ratings are not available.
+    """
+    source, name = champion.source, settings.model_name
+    if source is None or not Path(source).exists():
+        raise DataError(
+            f"the ratings that the champion of {name!r} was trained on are not available "
+            f"({source or 'their location was not recorded'}): set `source`"
+        )
+    data = settings.data
+    if champion.data_config and data == rd.DataConfig():
+        data = rd.DataConfig.model_validate_json(champion.data_config)
+    return settings.model_copy(update={"source": source, "data": data})
 
 
 @io_task("hash inputs", timeout_seconds=3600)
@@ -68,30 +117,15 @@ def read_filtered(
 
 
 @io_task("drop leaked targets", timeout_seconds=3600)
-def drop_leaked_targets(split: rd.Split, trained_on: Path | None, run: Run) -> rd.Split:
+def drop_leaked_targets(split: rd.Split, learned: rd.Interactions, run: Run) -> rd.Split:
     """Remove the targets that the champion was trained on, which would inflate its metrics.
 
-    `trained_on` has the interactions that the champion was trained on; None if it is unknown.
+    `learned` has the interactions that it was trained on.
 
     Raises:
         DataError: no validation or no test target is left.
     """
-    log = get_run_logger()
-    try:
-        earlier = rd.load_interactions(trained_on) if trained_on else None
-        reason = "its run recorded no counts"
-    except BundleError as error:
-        earlier, reason = None, str(error)
-    if earlier is None:
-        message = f"Cannot determine whether the champion was trained on the targets: {reason}."
-        log.warning("%s", message)
-        consequence = (
-            "If it was, its metrics are too high, and a better challenger may not be promoted. "
-            "The flow `train` records its data, so that the next `refresh` can check."
-        )
-        create_markdown("leaked-targets", "Targets were not checked", message, consequence)
-        return split
-    fair = split.without_leakage(earlier)
+    fair = split.without_leakage(learned)
     leaked = {name: len(split.rows(name)) - len(fair.rows(name)) for name in SUBSETS}
     run.log_metrics({f"{name}_leaked_targets": n for name, n in leaked.items()})
     if not any(leaked.values()):
@@ -103,7 +137,10 @@ def drop_leaked_targets(split: rd.Split, trained_on: Path | None, run: Run) -> r
         "interactions for targets now have enough."
     )
     if not all(len(fair.rows(name)) for name in SUBSETS):
-        raise DataError(f"{message} Too few targets are left: run the flow `train` instead")
-    log.warning("%s These are used for training only.", message)
+        raise DataError(
+            f"{message} Too few targets are left: run the flow `train` instead, with "
+            "`replace_champion` if its model is to replace the champion"
+        )
+    get_run_logger().warning("%s These are used for training only.", message)
     create_markdown("leaked-targets", "Leaked targets", message)
     return fair

@@ -7,11 +7,15 @@ from pathlib import Path
 
 from prefect import get_run_logger
 
+from flows.cache import cache_path
 from flows.orchestration import create_markdown, io_task, run_link
 from flows.settings import Settings
-from flows.tasks.stages import Champion, Trained
+from flows.tasks.data import is_sample
+from flows.tasks.stages import INTERACTIONS, Champion, Trained
 from recsys import tracking
-from recsys.errors import BundleError, TrackingError
+from recsys.data import Split, load_interactions
+from recsys.data.catalogue import require_same_catalogue
+from recsys.errors import BundleError, DataError, TrackingError
 from recsys.evaluation import Verdict, measure_latency, promote_if_better
 from recsys.loading import load_recommender
 from recsys.recommender.bundle import make_bundle, save_bundle
@@ -19,43 +23,85 @@ from recsys.recommender.scoring import ItemScorer
 from recsys.sessions import from_torch
 from recsys.tracking import Run
 
+_UNKNOWN = "Cannot determine whether the champion was trained on the validation targets"
+_CONSEQUENCE = (
+    "If it was, its metrics are too high, and a better challenger may not be promoted. A champion "
+    "trained from now on records its data."
+)
+
 
 @io_task("find champion", timeout_seconds=600)
-def find_champion(model_name: str) -> Champion | None:
-    """The champion; None if there is none, or if it cannot be loaded."""
-    found = tracking.find_champion(model_name)
+def find_champion(settings: Settings) -> Champion | None:
+    """The champion; None if there is none, or if it is to be replaced without a comparison.
+
+    A champion of the synthetic sample is replaced by one of other data.
+
+    Raises:
+        BundleError: it cannot be loaded, which does not mean that there is none.
+    """
+    name, log = settings.model_name, get_run_logger()
+    found = tracking.find_champion(name)
     if found is None:
         return None
-    try:
-        bundle = load_recommender(f"models:/{model_name}/{found.version}").bundle
-    except (BundleError, TrackingError) as error:
-        message = "The champion, version %s, cannot be loaded: %s"
-        get_run_logger().warning(message, found.version, error)
+    is_stand_in = is_sample(found.source) and not is_sample(settings.source)
+    if settings.replace_champion or is_stand_in:
+        log.warning(
+            "The champion, version %s of %s, is replaced by any model.", found.version, name
+        )
         return None
-    return Champion(found.version, bundle, found.params.get("counts"))
+    try:
+        bundle = load_recommender(f"models:/{name}/{found.version}").bundle
+    except (BundleError, TrackingError) as error:
+        raise BundleError(
+            f"the champion, version {found.version} of {name!r}, cannot be loaded: {error}; "
+            "restore it, or replace it by setting `replace_champion` (--replace-champion)"
+        ) from error
+    learned, counts = None, found.params.get("counts")
+    try:
+        learned = load_interactions(cache_path("counts", counts) / INTERACTIONS) if counts else None
+        reason = "its run recorded no counts"
+    except BundleError as error:
+        reason = str(error)
+    if learned is None:
+        log.warning("%s: %s. %s", _UNKNOWN, reason, _CONSEQUENCE)
+    return Champion(found.version, bundle, counts, learned)
 
 
-def register_and_promote(
-    trained: Trained, champion: Champion | None, settings: Settings, run: Run
-) -> Verdict:
+def require_catalogue(champion: Champion | None, split: Split, settings: Settings) -> None:
+    """Raise a `DataError` if the champion is of another catalogue than the data."""
+    if champion is None:
+        return
+    try:
+        require_same_catalogue(champion.bundle.catalogue, split.interactions.catalogue)
+    except DataError as error:
+        raise DataError(
+            f"the champion, version {champion.version} of {settings.model_name!r}: {error}; train "
+            "under another name by setting `model_name`, or replace the champion by setting "
+            "`replace_champion` (--replace-champion)"
+        ) from error
+
+
+def register_and_promote(trained: Trained, settings: Settings, run: Run) -> Verdict:
     """Save and register a bundle, and make it champion if the promotion rule allows."""
     name, rule, split = settings.model_name, settings.promotion, trained.split
     save(trained, settings, run)
-    present = latency = None
+    present = learned = latency = None
+    champion = find_champion(settings)  # another one may have been promoted in the meantime
     if champion is not None:
-        bundle = champion.bundle
+        bundle, learned = champion.bundle, champion.learned
         present = ItemScorer(bundle.embeddings, bundle.weights), bundle.catalogue
     if rule.latency_budget_ms is not None:
         served = ItemScorer(trained.embeddings, from_torch(trained.model))
         latency = measure_latency(served, split.histories("validation"))
     report = trained.reports["validation"]
-    verdict = promote_if_better(report, present, split, rule, latency_ms=latency)
+    verdict = promote_if_better(report, present, split, rule, learned=learned, latency_ms=latency)
     version = register(verdict, name, run)
     get_run_logger().info("%s version %s: %s", name, version, verdict)
     create_markdown(
         "decision",
         f"{name} version {version}: {'promoted' if verdict.promoted else 'not promoted'}",
         str(verdict),
+        *([f"{_UNKNOWN}. {_CONSEQUENCE}"] if champion and learned is None else []),
         f"Previous champion: {champion.version if champion else 'none'}. Run: {run_link(run)}",
     )
     return verdict
@@ -78,6 +124,7 @@ def save(trained: Trained, settings: Settings, run: Run) -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         tracking.log_bundle(run, save_bundle(bundle, Path(folder) / tracking.BUNDLE))
+    load_recommender(f"runs:/{run.run_id}")  # what cannot be loaded is not registered
 
 
 @io_task("register model", timeout_seconds=600)

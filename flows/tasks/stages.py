@@ -55,6 +55,8 @@ class Champion:
     bundle: Bundle
     counts: str | None
     """The cache key of its counts."""
+    learned: Interactions | None
+    """What it was trained on; None if that is unknown."""
 
 
 @dataclass(frozen=True)
@@ -308,7 +310,7 @@ def count_distributed(settings: Settings) -> str:
 
     from recsys.cooccurrence.distributed import count_on_cluster
 
-    source, config = resolve_source(settings.source), settings.cooccurrence
+    (source, _), config = resolve_source(settings), settings.cooccurrence
     folder = settings.output_dir or Path("data/counts")
     with ExitStack() as stack:
         local = {"n_workers": settings.parallel, "threads_per_worker": 1, "dashboard_address": None}

@@ -19,6 +19,8 @@ from recsys.errors import ConfigError, DownloadError, NetworkError, requires
 from recsys.storage import atomic_folder
 
 DEFAULT_SOURCE: Final = "ml-latest-small"
+SAMPLE: Final = "synthetic-sample"
+"""Folder of the synthetic ratings that replace it without a network."""
 
 _TIMEOUT: tuple[float, float] = (10.0, 30.0)
 """Seconds to wait for a connection, and for the next bytes."""
@@ -111,7 +113,7 @@ def default_source(
     try:
         return fetch(DEFAULT_SOURCE, folder, notify=notify, sources=sources)
     except NetworkError as error:
-        sample = folder / "synthetic-sample"
+        sample = folder / SAMPLE
         if not sample.is_dir():
             write_sample(sample)
         reason = " ".join(str(error).split())

@@ -320,7 +320,7 @@ def _read(folder: Path, files: set[str]) -> Bundle:
         read_arrays(folder / name) if name in files else None
         for name in (_PAIR_COUNTS, _USER_HISTORIES)
     )
-    return Bundle(
+    bundle = Bundle(
         catalogue=catalogue,
         embeddings=ItemEmbeddings(vectors, items, **config["embeddings_fit"]),
         neighbour_index=neighbours["index"],
@@ -331,3 +331,47 @@ def _read(folder: Path, files: set[str]) -> Bundle:
         pair_counts=None if counts is None else PairCounts(**counts),
         user_histories=None if histories is None else UserHistories.from_arrays(histories),
     )
+    _require_valid(bundle)
+    return bundle
+
+
+def _require_valid(bundle: Bundle) -> None:
+    """Raise a ValueError if an array has another size, is not finite, or an index is out of range.
+
+    The shapes of the session model's parameters are checked by `Weights.require_shapes`.
+    """
+    n, vectors = len(bundle.items), bundle.embeddings.vectors
+    index, cosine = bundle.neighbour_index, bundle.neighbour_cosine
+    if vectors.ndim != 2 or index.ndim != 2 or {len(vectors), len(index)} != {n}:
+        raise ValueError(f"the embeddings or the neighbours are not those of {n:,} items")
+    if index.shape != cosine.shape:
+        raise ValueError(f"there are {index.shape} neighbours, but {cosine.shape} cosines")
+    numbers = {"embeddings": vectors, "cosines": cosine, **bundle.weights.arrays}
+    _require_indices("neighbours", index, -1, n)
+    if (pairs := bundle.pair_counts) is not None:
+        _require_indices("co-occurrence counts", pairs.partners, 0, n)
+        _require_offsets(
+            "co-occurrence counts", pairs.offsets, len(pairs.is_complete), pairs.counts
+        )
+        _require_offsets("co-occurrence counts", pairs.offsets, n, pairs.partners)
+    if (users := bundle.user_histories) is not None:
+        _require_indices("histories", users.item_index, 0, n)
+        _require_offsets("histories", users.offsets, len(users.users), users.item_index)
+        _require_offsets("histories", users.offsets, len(users.state_vectors), users.item_index)
+        numbers["state vectors"] = users.state_vectors
+    for name, array in numbers.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name!r} has values that are not finite numbers")
+
+
+def _require_indices(name: str, index: NDArray[np.integer], lowest: int, n_items: int) -> None:
+    if index.size and not (index.min() >= lowest and index.max() < n_items):
+        raise ValueError(f"the {name} have an index that is not that of one of {n_items:,} items")
+
+
+def _require_offsets(
+    name: str, offsets: NDArray[np.int64], n_rows: int, entries: NDArray[Any]
+) -> None:
+    fits = len(offsets) == n_rows + 1 and offsets[0] == 0 and offsets[-1] == len(entries)
+    if not fits or (np.diff(offsets) < 0).any():
+        raise ValueError(f"the offsets of the {name} do not fit {n_rows:,} rows")

@@ -30,6 +30,7 @@ from recsys.storage import MANIFEST, sha256_of
 from recsys.vocabulary import ID
 
 _EMPTY = np.empty(0, dtype=np.int32)
+_N_PROBES = 10
 
 
 class Recommender:
@@ -64,17 +65,37 @@ class Recommender:
         """Load and verify a bundle folder.
 
         Raises:
-            BundleError: The bundle is missing, incomplete, modified or of an unknown format.
+            BundleError: The bundle is missing, incomplete, modified, invalid or of an unknown
+                format, or its model does not answer.
         """
         folder, digest = Path(folder).absolute(), ""
         with suppress(OSError):  # which load_bundle explains
             digest = sha256_of(folder / MANIFEST)
-        return cls(load_bundle(folder), folder, digest)
+        recommender = cls(load_bundle(folder), folder, digest)
+        recommender._require_answers(folder)
+        return recommender
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._folder is not None and self._folder.is_dir():
             return _load_same, (self._folder, self._digest, self.version)
         return type(self), (self.bundle,), {"version": self.version}
+
+    def _require_answers(self, folder: str | Path) -> None:
+        """Refuse a model that has nothing to recommend after one of ten histories."""
+        ids = self.bundle.items.ids
+        if len(ids) < 3:  # a history may have all items
+            return
+        first = np.unique(np.linspace(0, len(ids) - 1, _N_PROBES).astype(int)).tolist()
+        histories = [
+            ids[start : start + 1 + probe % 2].tolist() for probe, start in enumerate(first)
+        ]
+        answers = self.recommend_batch(histories, k=1)
+        n_answers = int(np.isfinite(answers[columns.SCORE]).sum())
+        if n_answers < len(histories):
+            raise BundleError(
+                f"{folder}: the model answers {n_answers} of {len(histories)} histories; its "
+                "training may have diverged: use an earlier version, or train again"
+            )
 
     def __repr__(self) -> str:
         histories = self.bundle.user_histories

@@ -64,7 +64,7 @@ def fit_session_model(
         ConfigError: the number of `item_embeddings` is not that of the items; the architecture of
             `start` differs; `patience` is set without `validate`; or the checkpoint belongs to
             another training.
-        TrainingError: the loss is not finite, or the checkpoint cannot be read.
+        TrainingError: the training diverges, or the checkpoint cannot be read.
     """
     interactions = interactions.sequence()
     config = (config or SessionConfig()).resolve(len(interactions))

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 Validate = Callable[[SessionModel], Mapping[str, float]]
 """Computes metrics of a model on validation data; `ndcg_at_10` selects the best epoch."""
 
+_DIVERGED = 3.0  # times the loss of a random guess; training begins near 1
+
 
 def new_fabric(runtime: Runtime) -> Fabric:
     """The processes of a training; each holds all data and trains on a shard of the batches.
@@ -145,19 +147,26 @@ class Trainer:
             sums[1] += n_targets
         reduced: Any = self.fabric.all_reduce(sums, reduce_op="sum")
         total, total_targets = reduced.tolist()
-        if not math.isfinite(total):
-            saved = ""
-            if self.folder and epoch > 1:
-                saved = f"; {self.folder / CHECKPOINT} holds the state after epoch {epoch - 1}"
-            raise TrainingError(
-                f"the loss is {total / total_targets} in epoch {epoch}: lower learning_rate "
-                f"(now {config.learning_rate:g}){saved}"
-            )
+        self._require_convergence(total / total_targets, epoch)
         return {
             "train_loss": total / total_targets,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "interactions_per_second": total_targets / (time.perf_counter() - started),
         }
+
+    def _require_convergence(self, loss: float, epoch: int) -> None:
+        uniform = math.log(self.model.n_items)
+        fault = ""
+        if not loss <= _DIVERGED * max(uniform, 1.0):  # also true for NaN
+            fault = f"the loss is {loss:.4g} in epoch {epoch}, that of a random guess {uniform:.4g}"
+        elif not all(p.isfinite().all() for p in self.model.network.parameters()):
+            fault = f"the parameters are not finite numbers after epoch {epoch}"
+        if fault:
+            saved = ""
+            if self.folder and epoch > 1:
+                saved = f"; {self.folder / CHECKPOINT} holds the state after epoch {epoch - 1}"
+            rate = self.config.learning_rate
+            raise TrainingError(f"{fault}: lower learning_rate (now {rate:g}){saved}")
 
     def _train_step(self, *batch: NDArray[np.int64]) -> Tensor:
         """One gradient step on the items and contexts of a batch; returns its mean loss."""

@@ -1,6 +1,14 @@
 from .descriptions import describe_data, experiment_name, flatten, run_name
-from .registry import ChampionVersion, find_champion, log_bundle, promote, register
-from .runs import Run, find_by_inputs, learning_curves, open_run, start_run, tag_inputs
+from .registry import ChampionVersion, find_champion, has_versions, log_bundle, promote, register
+from .runs import (
+    Run,
+    find_by_inputs,
+    learning_curves,
+    open_run,
+    start_run,
+    tag_data_config,
+    tag_inputs,
+)
 from .store import BUNDLE, fetch_bundle, version_of
 
 __all__ = [
@@ -13,6 +21,7 @@ __all__ = [
     "find_by_inputs",
     "find_champion",
     "flatten",
+    "has_versions",
     "learning_curves",
     "log_bundle",
     "open_run",
@@ -20,6 +29,7 @@ __all__ = [
     "register",
     "run_name",
     "start_run",
+    "tag_data_config",
     "tag_inputs",
     "version_of",
 ]

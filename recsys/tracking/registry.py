@@ -15,6 +15,7 @@ from pathlib import Path
 
 import mlflow.pyfunc
 from mlflow.entities import LoggedModelOutput
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
@@ -23,7 +24,7 @@ from recsys.recommender.bundle import load_bundle
 from recsys.storage import installed_versions
 from recsys.tracking import pyfunc
 from recsys.tracking.descriptions import describe_model
-from recsys.tracking.runs import Run
+from recsys.tracking.runs import DATA_CONFIG_TAG, Run
 from recsys.tracking.store import BUNDLE, connect, model_id_of
 
 CHALLENGER_ALIAS = "challenger"
@@ -44,6 +45,8 @@ class ChampionVersion:
     params: Mapping[str, str]
     source: str | None = None
     """Folder or file of its training data; None if it was not recorded."""
+    data_config: str | None = None
+    """How that was read, as JSON; None if it was not recorded."""
 
 
 def log_bundle(run: Run, folder: Path) -> str:
@@ -120,7 +123,18 @@ def find_champion(model_name: str) -> ChampionVersion | None:
     if not models or CHAMPION_ALIAS not in models[0].aliases:
         return None
     version = str(models[0].aliases[CHAMPION_ALIAS])  # an integer in a local store
-    run = client.get_run(str(client.get_model_version(model_name, version).run_id))
+    try:
+        run = client.get_run(str(client.get_model_version(model_name, version).run_id))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return ChampionVersion(version, {})  # its run was removed
     datasets = run.inputs.dataset_inputs if run.inputs else []
     source = str(json.loads(datasets[0].dataset.source)["uri"]) if datasets else None
-    return ChampionVersion(version, dict(run.data.params), source)
+    config = run.data.tags.get(DATA_CONFIG_TAG)
+    return ChampionVersion(version, dict(run.data.params), source, config)
+
+
+def has_versions(model_name: str) -> bool:
+    """Whether any version of a model was registered."""
+    return bool(connect(create=True).search_model_versions(f"name = '{model_name}'", max_results=1))

@@ -30,7 +30,7 @@ from mlflow.utils.git_utils import get_git_commit
 from pydantic import BaseModel
 
 from recsys.config import Runtime
-from recsys.data import Interactions, Subset
+from recsys.data import DataConfig, Interactions, Subset
 from recsys.errors import TrackingError
 from recsys.evaluation import Report
 from recsys.storage import installed_versions
@@ -44,6 +44,7 @@ _FLUSH_SECONDS = 2.0
 """Age at which a batch of metrics is sent: one request costs as much for 1,000 metrics as for 1."""
 
 _INPUTS_TAG = "recsys.inputs"
+DATA_CONFIG_TAG = "recsys.data_config"
 CACHE_TAG = "recsys.cache"
 PROCESS_TAG = "recsys.process"
 """Host and process id of the process that records a run."""
@@ -158,8 +159,8 @@ class Run:
         self.set_tags({"protocol": protocol, "protocol_fingerprint": digest})
         with tempfile.TemporaryDirectory() as folder:
             for subset, report in reports.items():
-                metrics = {**report.metrics, **report.set_metrics, **report.list_quality}
-                self.log_metrics({f"{subset}_{name}": value for name, value in metrics.items()})
+                values = {**report.metrics, **report.set_metrics, **report.list_quality}
+                self.log_metrics({f"{subset}_{name}": round(x, 6) for name, x in values.items()})
                 report.to_frame().to_parquet(Path(folder) / f"{subset}.parquet", index=False)
             self.client.log_artifacts(self.run_id, folder, "ranks")
 
@@ -255,6 +256,11 @@ def _program_tags() -> dict[str, str]:
 def tag_inputs(run: Run, digest: str) -> None:
     """Tag a run with the digest of its data and settings, for `find_by_inputs`."""
     run.set_tags({_INPUTS_TAG: digest})
+
+
+def tag_data_config(run: Run, config: DataConfig) -> None:
+    """Record how the data of a run is read, so that later runs read it in the same way."""
+    run.set_tags({DATA_CONFIG_TAG: config.model_dump_json()})
 
 
 def find_by_inputs(digest: str) -> tuple[str, dict[str, float]] | None:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from flows.cli import main, parse_settings
 from flows.deploy import AUTOMATIONS, configure
+from flows.deploy import main as deploy
 from flows.orchestration import flow_parameters
 from flows.recommend import recommend
 from flows.refresh import refresh
@@ -240,6 +241,17 @@ def test_all_deployments_have_the_settings_of_one_file(config, deployments):
 def test_deployments_without_a_file_have_the_defaults(deployments):
     configured = configure(deployments, read_settings(None))
     assert all(deployment["parameters"] == {} for deployment in configured["deployments"])
+
+
+def test_a_source_is_deployed_with_every_flow(deployments):
+    configured = configure(deployments, Settings(source="films"))
+    assert [each["parameters"] for each in configured["deployments"]] == [{"source": "films"}] * 4
+
+
+def test_a_source_that_does_not_exist_is_not_deployed(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit, match="no such file"):
+        deploy(source=str(tmp_path / "gone"))
 
 
 def test_heartbeats_are_more_frequent_than_the_automation_expects(deployments):

@@ -275,6 +275,7 @@ def test_the_champion_recommends(run_ids):
 
 
 def test_a_damaged_champion_and_damaged_embeddings_are_replaced(client, run_ids, caplog):
+    """The champion only if that is wanted: to be unreadable is not to be absent."""
     champion = client.get_model_version_by_alias("recsys", "champion")
     files = Path(champion.source.removeprefix("file://"))
     weights = files / "artifacts/bundle/session_model.safetensors"
@@ -283,7 +284,12 @@ def test_a_damaged_champion_and_damaged_embeddings_are_replaced(client, run_ids,
     with pytest.raises(BundleError, match="altered or damaged"):
         load_recommender("models:/recsys@champion")
     damage_cache("embeddings")
-    run_id = train.with_options(flow_run_name="embeddings")(source="sample", **SETTINGS)
+    versions = len(client.search_model_versions("name='recsys'"))
+    with pytest.raises(BundleError, match=r"session_model\.safetensors.* or replace it"):
+        train(source="sample", **SETTINGS)
+    assert len(client.search_model_versions("name='recsys'")) == versions
+    again = train.with_options(flow_run_name="embeddings")
+    run_id = again(source="sample", replace_champion=True, **SETTINGS)
     check_recomputed("embeddings", "embeddings", caplog.messages)
     replaced = client.get_model_version_by_alias("recsys", "champion")
     assert replaced.version > champion.version

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import BundleError
+from recsys.recommender import Recommender
 from recsys.recommender.bundle import load_bundle, save_bundle
 from recsys.storage import read_json, write_json, write_manifest
 
@@ -186,3 +188,69 @@ def test_file_with_invalid_content_is_rejected(full_folder, name):
     write_manifest(full_folder, format_version=1)
     with pytest.raises(BundleError, match="has invalid content"):
         load_bundle(full_folder)
+
+
+def damaged(part, name, change):
+    """A change of an array, of a copy that keeps the rest."""
+
+    def apply(bundle):
+        whole = bundle if part is None else getattr(bundle, part)
+        array = np.array(getattr(whole, name))
+        changed = dataclasses.replace(whole, **{name: change(array)})
+        return changed if part is None else dataclasses.replace(bundle, **{part: changed})
+
+    return apply
+
+
+def put(value):
+    def change(array):
+        array.flat[-1] = value
+        return array
+
+    return change
+
+
+def drop_last(array):
+    return array[:-1]
+
+
+def with_nan_weights(bundle):
+    arrays = dict(bundle.weights.arrays)
+    arrays["item_bias"] = np.full_like(arrays["item_bias"], np.nan)
+    return dataclasses.replace(bundle, weights=dataclasses.replace(bundle.weights, arrays=arrays))
+
+
+INVALID = {
+    "NaN weights": (with_nan_weights, "'item_bias' has values that are not finite"),
+    "infinite vectors": (damaged("embeddings", "vectors", put(np.inf)), "'embeddings' has values"),
+    "too few vectors": (damaged("embeddings", "vectors", drop_last), "not those of 50 items"),
+    "too few neighbours": (damaged(None, "neighbour_index", drop_last), "not those of 50 items"),
+    "too few cosines": (damaged(None, "neighbour_cosine", drop_last), "but .* cosines"),
+    "NaN cosine": (damaged(None, "neighbour_cosine", put(np.nan)), "'cosines' has values"),
+    "no such neighbour": (damaged(None, "neighbour_index", put(50)), "neighbours have an index"),
+    "no such partner": (damaged("pair_counts", "partners", put(-1)), "counts have an index"),
+    "too few counts": (damaged("pair_counts", "counts", drop_last), "counts do not fit 50 rows"),
+    "too few rows": (damaged("pair_counts", "offsets", drop_last), "do not fit 50 rows"),
+    "no such item": (damaged("user_histories", "item_index", put(50)), "histories have an index"),
+    "too few histories": (damaged("user_histories", "offsets", drop_last), "histories do not fit"),
+    "too few states": (damaged("user_histories", "state_vectors", drop_last), "do not fit 59 rows"),
+}
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_arrays_that_no_answer_can_be_computed_from_are_rejected(full, tmp_path, name):
+    damage, reason = INVALID[name]
+    folder = save_bundle(damage(full), tmp_path / "bundle")
+    with pytest.raises(BundleError, match=f"has invalid content: .*{reason}"):
+        load_bundle(folder)
+
+
+def test_a_model_without_answers_is_not_loaded(bundle, tmp_path):
+    """All of its numbers are finite, but the logits overflow."""
+    arrays = dict(bundle.weights.arrays)
+    arrays["item_embeddings.weight"] = np.full_like(arrays["item_embeddings.weight"], 1e38)
+    arrays["output.weight"] = np.full_like(arrays["output.weight"], 1e38)
+    weights = dataclasses.replace(bundle.weights, arrays=arrays)
+    folder = save_bundle(dataclasses.replace(bundle, weights=weights), tmp_path / "bundle")
+    with np.errstate(all="ignore"), pytest.raises(BundleError, match="answers 0 of 10 histories"):
+        Recommender.load(folder)

@@ -120,6 +120,24 @@ def test_embeddings_of_another_catalogue_are_rejected():
         fit_session_model(cycles(), TINY, item_embeddings=np.ones((5, 4), np.float32), runtime=CPU)
 
 
+def diverged(**settings):
+    config = TINY.model_copy(update={"warmup_steps": 0, "gradient_clip": 1e9, **settings})
+    with pytest.raises(TrainingError, match=r"lower learning_rate \(now") as stopped:
+        fit_session_model(cycles(), config, runtime=CPU)
+    return str(stopped.value)
+
+
+def test_a_training_that_diverges_stops():
+    assert "the loss is" in (message := diverged(learning_rate=30.0, epochs=20))
+    assert "that of a random guess 2.485" in message
+
+
+def test_a_last_step_that_gives_no_numbers_stops():
+    """The only loss is that before the step."""
+    message = diverged(learning_rate=1e39, epochs=1, batch_size=1000)
+    assert "the parameters are not finite numbers after epoch 1" in message
+
+
 def test_random_init_ignores_embeddings():
     interactions = cycles()
     embeddings = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from flows.dev_servers import mlflow_server
-from recsys.tracking.store import connect
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ROOT / "mlflow/server.env"
@@ -24,17 +23,6 @@ def home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    """The database of an empty local store, to be copied: creating one takes seconds."""
-    folder = tmp_path_factory.mktemp("template")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        connect(create=True)
-    return folder / "mlflow" / "mlflow.db"
 
 
 @pytest.fixture

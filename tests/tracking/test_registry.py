@@ -17,7 +17,16 @@ from packaging.utils import canonicalize_name
 from recsys.errors import BundleError, TrackingError
 from recsys.loading import load_recommender
 from recsys.recommender.bundle import save_bundle
-from recsys.tracking import fetch_bundle, find_champion, log_bundle, promote, register, start_run
+from recsys.tracking import (
+    ChampionVersion,
+    fetch_bundle,
+    find_champion,
+    has_versions,
+    log_bundle,
+    promote,
+    register,
+    start_run,
+)
 from recsys.tracking import store as tracking_store
 from recsys.tracking.registry import REQUIREMENTS
 
@@ -115,6 +124,17 @@ def test_challenger_is_the_latest_version_that_is_not_champion(store, folder):
     assert "load_recommender" in run.client.get_registered_model("recsys").description
     note = run.client.get_run(run.run_id).data.tags["mlflow.note.content"]
     assert "**Version 2 of recsys**: the second: no better." in note
+
+
+def test_a_champion_whose_run_was_removed_is_still_the_champion(store, folder):
+    assert not has_versions("recsys")
+    with start_run("pipeline", "e") as run:
+        log_bundle(run, folder)
+        promote(run, "recsys", register(run, "recsys", "the first"))
+    assert has_versions("recsys")
+    with closing(sqlite3.connect("mlflow/mlflow.db")) as database, database:
+        database.execute("DELETE FROM runs")
+    assert find_champion("recsys") == ChampionVersion("1", {})
 
 
 def test_loading_a_model_runs_none_of_its_code(store, bundle, folder, tmp_path):
