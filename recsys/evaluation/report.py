@@ -161,10 +161,10 @@ def excludes_seen(model: Scorer, split: Split) -> bool:
 def evaluation_fingerprint(split: Split, subset: Subset) -> Fingerprint:
     """Return what two comparable results have in common: data, split, targets and ranking."""
     return {
+        "mean": "over users",  # unless the split says otherwise
         **split.fingerprint(subset),
         "seen_items": "ranked" if split.interactions.repeats else "masked, except the target",
         "ties": "lower item index first",
-        "means": "over the targets of each user, then over users",
     }
 
 
