@@ -102,7 +102,8 @@ def test_targets_that_the_champion_was_trained_on_are_dropped(champion, client, 
     assert len(pd.read_parquet(ranks)) == 73
     with pytest.raises(DataError, match=r"80 of 80 validation targets.* run the flow `train`"):
         refresh(learned := without_last("sample", 80))
-    waiting = train(learned, cooccurrence=COUNTING, session_model=SessionConfig(epochs=1))
+    brief = {"embeddings": EmbeddingConfig(dim=8), "session_model": SessionConfig(epochs=1)}
+    waiting = train(learned, cooccurrence=COUNTING, **brief)
     (version,) = [v for v in client.search_model_versions("name='recsys'") if v.run_id == waiting]
     assert "not compared on 0 of 80 targets" in version.description
     assert client.get_model_version_by_alias("recsys", "champion").run_id != waiting
@@ -207,7 +208,7 @@ def test_a_sweep_that_is_stopped_leaves_no_process_behind(home, client, stop):
         start_new_session=True,
     )
     deadline = time.monotonic() + 300
-    while not any("session_model" in name for name, _ in running(client) - before):
+    while "session_model" not in {name for name, _ in running(client) - before}:
         assert process.poll() is None, "the sweep ended by itself"
         assert time.monotonic() < deadline, "no trial was started"
         time.sleep(0.2)
