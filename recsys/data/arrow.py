@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import decimal
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys import columns as names
-from recsys.data.ids import is_text, to_text
+from recsys.data.ids import is_text
 from recsys.data.options import ReadOptions
 from recsys.data.tables import RawTable, SourceFile, select_columns
 from recsys.data.time_text import DECIMAL
 from recsys.errors import DataError
 
-_SCALARS: Final = (
-    str, int, float, decimal.Decimal, uuid.UUID, dt.date, np.number, np.bool_, np.datetime64,
-)  # fmt: skip
 _UNITS: Final = ("s", "ms", "us", "ns")
 _ENCODED: Final = pa.dictionary(pa.int32(), pa.string())
 _DIGITS: Final = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
@@ -96,6 +90,8 @@ def _from_pandas(frame: pd.DataFrame, available: Sequence[str], i: int) -> pa.Ch
             f"the table: {available[i]!r} is its index, not a column; call reset_index() first"
         )
     values = frame.iloc[:, i]
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        values = values.dt.tz_convert(None)
     try:
         array = pa.array(values, from_pandas=True)
         kind = array.type
@@ -126,7 +122,7 @@ def concat(tables: Sequence[RawTable]) -> RawTable:
         if first.has_types:
             columns = _convert_all(ours, parts)
         elif len({part.type for part in parts.values()}) > 1:
-            columns = [to_text(part) for part in parts.values()]
+            columns = [part.cast(pa.large_string()) for part in parts.values()]
         else:
             columns = [*parts.values()]
         chunks = [chunk for column in columns for chunk in column.chunks]
@@ -254,10 +250,8 @@ def convert(ours: str, column: pa.ChunkedArray, target: pa.DataType, where: str)
             column = column.cast(pa.float64())
             _require_digits(column, kind, ours, where)
             column = pc.if_else(pc.is_nan(column), None, column)
-            if is_text(target) and ours in names.IDS:
-                column = column.cast(pa.int64())
-        if is_text(target):
-            return to_text(column)
+        if is_text(target) and ours in names.IDS and not _is_text(kind):
+            column = column.cast(pa.decimal256(76, 0))  # 10 for 10.0 and 10.00
         return column.cast(target)
     except pa.ArrowInvalid as error:
         large = pa.types.is_decimal(column.type) or column.type == pa.uint64()
@@ -289,27 +283,3 @@ def _uuid_to_text(chunk: pa.Array) -> pa.Array:
 def _is_text(kind: pa.DataType) -> bool:
     """Whether values of a type are read as text."""
     return is_text(kind.value_type if pa.types.is_dictionary(kind) else kind) or kind == pa.uuid()
-
-
-def objects_to_text(
-    values: Sequence[Any], where: Callable[[int], str]
-) -> tuple[pa.Array, list[str]]:
-    """Objects of several types as text, and the names of their types.
-
-    `True` and `1` stay two values, `1.0` and `1` are one. `where` gives the location of a value.
-    """
-    text: list[str | None] = []
-    types = set()
-    for row, value in enumerate(values):
-        if pd.api.types.is_scalar(value) and pd.isna(value):
-            text.append(None)
-            continue
-        if not isinstance(value, _SCALARS):
-            raise DataError(
-                f"{where(row)}: {value!r} is of type {type(value).__name__}; convert the column "
-                "to numbers or text, or name another one with columns="
-            )
-        types.add(type(value).__name__)
-        is_whole = isinstance(value, (float, np.floating)) and value.is_integer()
-        text.append(f"{value:.0f}" if is_whole else str(value))
-    return pa.array(text, pa.string()), sorted(types)

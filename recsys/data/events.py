@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.columns import EVENT, normalize
-from recsys.data.ids import EncodedColumn, encode_ids, is_text, to_text
+from recsys.data.ids import EncodedColumn, encode_ids, is_text
 from recsys.data.options import ReadOptions
 from recsys.errors import DataError
 
@@ -79,7 +79,7 @@ class Events:
 def encode_kinds(column: pa.ChunkedArray) -> EncodedColumn:
     """Encode a column of text or integers; kinds are text."""
     is_encoded = pa.types.is_dictionary(column.type) and is_text(column.type.value_type)
-    return encode_ids(column if is_encoded else to_text(column), has_types=False)
+    return encode_ids(column if is_encoded else column.cast(pa.large_string()), has_types=False)
 
 
 def are_kinds(column: pa.ChunkedArray, name: str, options: ReadOptions) -> bool:

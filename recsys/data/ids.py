@@ -242,16 +242,6 @@ def is_text(kind: pa.DataType) -> bool:
     return kind in (pa.string(), pa.large_string(), pa.string_view())
 
 
-def to_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Values as text, and numbers in full: `10` for 10.0."""
-    if not pa.types.is_floating(values.type):
-        return values.cast(pa.large_string())
-    encoded = values.dictionary_encode().combine_chunks()
-    distinct = encoded.dictionary.to_numpy()
-    text = [np.format_float_positional(value, trim="-") for value in distinct]
-    return pa.chunked_array([pa.array(text, pa.large_string()).take(encoded.indices)])
-
-
 def _matches(text: pa.Array, pattern: str) -> _Mask:
     return to_bool(pc.match_substring_regex(text, pattern))
 

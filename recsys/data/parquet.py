@@ -14,7 +14,7 @@ import pyarrow.parquet
 from recsys.data.arrow import concat, require_same_columns
 from recsys.data.detection import DetectedLayout
 from recsys.data.files import READ_ERRORS
-from recsys.data.ids import parse_integer, to_text
+from recsys.data.ids import parse_integer
 from recsys.data.options import ReadOptions
 from recsys.data.quarantine import MARK
 from recsys.data.tables import RawTable, SourceFile, select_columns
@@ -46,6 +46,11 @@ class ParquetPart:
         """Types of the columns, by our names."""
         return {ours: self.schema.field(name).type for ours, name in self.source_names.items()}
 
+    @property
+    def file(self) -> SourceFile:
+        """How the file is told."""
+        return SourceFile(self.name, self.n_rows, format="Parquet")
+
     def where(self, ours: str) -> str:
         """The location of one of our columns, for messages."""
         return f"{self.name}, column {self.source_names[ours]!r}"
@@ -70,6 +75,10 @@ class ParquetPart:
                 columns[ours] = pa.chunked_array([pa.repeat(value, len(table))])
         return columns
 
+    def read_table(self) -> RawTable:
+        """Read the file."""
+        return RawTable(self.read(), [self.file], self.source_names, True, self.unused)
+
 
 def read_parquet(detected: DetectedLayout, options: ReadOptions) -> RawTable:
     """Read the known columns of Parquet files.
@@ -78,19 +87,12 @@ def read_parquet(detected: DetectedLayout, options: ReadOptions) -> RawTable:
         DataError: A file is broken, lacks a column that others have, or has another type that
             does not go together with theirs.
     """
-    tables = []
     with detected.files.extracted(detected.ratings) as folder:
         parts = open_parts(folder, detected, options)
-        for part in parts:
-            if part.source_names:
-                file = SourceFile(part.name, part.n_rows, format="Parquet")
-                tables.append(RawTable(part.read(), [file], part.source_names, True, part.unused))
+        tables = [part.read_table() for part in parts if part.source_names]
+    empty = [part.file for part in parts if not part.source_names]
     table = concat(tables)
-    files = {file.name: file for file in table.files}
-    empty = SourceFile("", 0, format="Parquet")
-    return replace(
-        table, files=[files.get(part.name, replace(empty, name=part.name)) for part in parts]
-    )
+    return replace(table, files=[*table.files, *empty])
 
 
 def open_parts(folder: Path, detected: DetectedLayout, options: ReadOptions) -> list[ParquetPart]:
@@ -125,8 +127,9 @@ def check_partition(
     """Refuse a column that differs from the value in the name of its folder."""
     if name not in partitions:
         return
-    distinct = pa.chunked_array([column.unique()])
-    for value, text in zip(distinct.to_pylist(), to_text(distinct).to_pylist(), strict=True):
+    distinct = column.unique()
+    texts = distinct.cast(pa.string()).to_pylist()  # 3 for 3.0
+    for value, text in zip(distinct.to_pylist(), texts, strict=True):
         if partitions[name] not in (text, str(value)):
             raise DataError(
                 f"{where}: holds {value!r} in a folder {name}={partitions[name]}; remove the "

@@ -68,6 +68,12 @@ class LogProfile:
     """The first rows that are used: `file`, `unit` (`line` or `row`), `line`, `user_id`, `item_id`,
     `title`, `rating` and `timestamp`. `user_id` is the id of the history."""
 
+    @property
+    def size(self) -> dict[str, int]:
+        """Numbers of users, items and, if there are any, sessions."""
+        size = {"users": self.n_users, "items": self.n_items, "sessions": self.n_sessions}
+        return {name: n for name, n in size.items() if n is not None}
+
     def sections(self) -> dict[str, dict[str, str]]:
         """Properties of columns, ratings and times, for people."""
         columns = {use["name"]: "← {source_name}, {type}".format_map(use) for use in self.columns}
@@ -121,8 +127,7 @@ class LogProfile:
         file, value = "files from {first}", "{n_files} × {format}"
         rows = [(file.format_map(group), value.format_map(group)) for group in self.files]
         rows += self.describe().items()
-        rows += [("users", f"{self.n_users:,}"), ("items", f"{self.n_items:,}")]
-        rows += [] if self.n_sessions is None else [("sessions", f"{self.n_sessions:,}")]
+        rows += [(name, f"{n:,}") for name, n in self.size.items()]
         place, value = "{file}, {unit} {line}", "{user_id}, {title}, {rating}, {timestamp}"
         rows += [(place.format_map(row), value.format_map(row)) for row in self.examples]
         return pd.DataFrame(rows, columns=["property", "value"])

@@ -111,17 +111,10 @@ class ReadReport:
         """Describe what was read in a few lines, for logs."""
         if self.profile is None:
             return str(self)
-        used = f"{self.source}: {self.n_used:,} of {self.n_rows:,} rows are used"
-        size = f"{self.profile.n_users:,} users, {self.profile.n_items:,} items"
-        size += f", {n:,} sessions" if (n := self.profile.n_sessions) is not None else ""
-        lines = [f"{used}: {size}"]
-        lines += [f"{name}: {value}" for name, value in self.profile.describe().items()]
-        for policy, outcome in _OUTCOMES.items():
-            counts = [f"{f.n_rows:,} {f.check}" for f in self.findings if f.policy == policy]
-            is_written = policy == "quarantine" and self.quarantine_path is not None
-            place = f", in {self.quarantine_path}" if is_written else ""
-            lines += [f"{outcome}: {', '.join(counts)}{place}"] if counts else []
-        return "\n  ".join(lines)
+        used, *others = self._parts()
+        size = ", ".join(f"{n:,} {name}" for name, n in self.profile.size.items())
+        lines = [f"{name}: {value}" for name, value in self.profile.describe().items()]
+        return "\n  ".join([f"{used}: {size}", *lines, "; ".join(others)]).rstrip()
 
     def to_dict(self) -> dict[str, Any]:
         """Describe what was read, for JSON."""
@@ -142,13 +135,16 @@ class ReadReport:
         return pd.DataFrame(rows, columns=["check", "policy", "rows", "first"])
 
     def __str__(self) -> str:
+        return "; ".join(self._parts())
+
+    def _parts(self) -> list[str]:
         parts = [f"{self.source}: {self.n_used:,} of {self.n_rows:,} rows are used"]
         parts += [str(finding) for finding in self.findings]
         if self.quarantine_path is not None:
             parts.append(f"quarantined rows are in {self.quarantine_path}")
         if not self.has_timestamps:
             parts.append("no timestamps: rows are assumed to be in chronological order")
-        return "; ".join(parts)
+        return parts
 
 
 ReportCallback = Callable[[ReadReport], None]

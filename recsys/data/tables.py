@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsys import columns as names
 from recsys.data.events import Events, are_kinds
-from recsys.data.ids import EncodedColumn, to_text
+from recsys.data.ids import EncodedColumn
 from recsys.data.options import ReadOptions
 from recsys.errors import DataError
 
@@ -89,7 +89,8 @@ class RawTable:
         for name, column in self.columns.items():
             rows = column.filter(mask)
             # A dictionary would also have the values of the other rows.
-            columns[name] = to_text(rows) if pa.types.is_dictionary(rows.type) else rows
+            is_encoded = pa.types.is_dictionary(rows.type)
+            columns[name] = rows.cast(rows.type.value_type) if is_encoded else rows
         return pa.table(columns)
 
     def _locate(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

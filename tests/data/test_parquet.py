@@ -208,7 +208,7 @@ def test_parts_without_rows_are_told_and_decide_nothing(write):
     assert interactions.users.ids.tolist() == [1]
     assert report.n_rows == 2
     table = read_parquet(detect_layout(folder), ReadOptions())
-    assert [file.n_rows for file in table.files] == [0, 2, 0]
+    assert [file.n_rows for file in table.files] == [2, 0, 0]
     assert sum(1 for _ in row_groups(folder, None)[0]) == 1
 
 
