@@ -19,6 +19,7 @@ from recsys.data.files import (
     base_name,
     is_hidden,
     natural_order,
+    number_months,
 )
 from recsys.data.layouts import LAYOUT_OF_SUFFIX, LAYOUTS
 from recsys.data.options import ReadOptions
@@ -238,13 +239,13 @@ def _are_parts(names: Sequence[str]) -> bool:
     plain = {f"{PurePosixPath(name).parent}/{base_name(name)}" for name in names}
     if len(plain) < len(names):
         return False  # one is compressed to another
-    shapes = {_VARYING.sub("#", name.lower()) for name in plain}
+    shapes = {_VARYING.sub("#", number_months(name)) for name in plain}
     return len(names) == 1 or (len(shapes) == 1 and not _VARIANT.search(shapes.pop()))
 
 
 def _stem_shape(name: str) -> str:
     """A path without suffixes, and with `#` for what varies between parts."""
-    return _VARYING.sub("#", re.sub(r"\.[^/]*$", "", name.lower()))
+    return _VARYING.sub("#", number_months(re.sub(r"\.[^/]*$", "", name)))
 
 
 def _may_be_log(files: FileStore, name: str, options: ReadOptions) -> bool:

@@ -46,6 +46,10 @@ _DECOMPRESSORS: Final[dict[str, Any]] = {
     ".zst": lambda file: pa.CompressedInputStream(file, "zstd"),
 }
 
+_MONTHS: Final = (
+    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class FileStore:
@@ -129,7 +133,13 @@ def base_name(name: str) -> str:
     return path.stem if path.suffix in _DECOMPRESSORS else path.name
 
 
+def number_months(name: str) -> str:
+    """Replace abbreviated months by numbers: `2019-Oct` becomes `2019-10`."""
+    month = rf"(?<![a-z])(?:{'|'.join(_MONTHS)})(?![a-z])"
+    return re.sub(month, lambda m: f"{_MONTHS.index(m[0]) + 1:02}", name.lower())
+
+
 def natural_order(name: str) -> tuple[list[list[str | int]], str]:
-    """Sort key of paths: `log-2` comes before `log-10`."""
-    parts = [re.split("([0-9]+)", part) for part in name.lower().split("/")]
+    """Sort key of paths: `log-2` comes before `log-10`, and `2019-Oct` before `2019-Dec`."""
+    parts = [re.split("([0-9]+)", part) for part in number_months(name).split("/")]
     return [[int(run) if i % 2 else run for i, run in enumerate(part)] for part in parts], name

@@ -79,6 +79,7 @@ ONE_LOG = [
     ["part-0.csv", "part-1.csv.gz"],
     ["year=2019/month=1/a.parquet", "year=2019/month=10/a.parquet", "year=2020/month=2/a.parquet"],
     ["country=de/part-0.parquet", "country=fr/part-0.parquet"],
+    ["2019-Oct.csv", "2019-Nov.csv", "2019-Dec.csv", "2020-Jan.csv"],
     ["part-00000-3b1f8c1a-5e7d-4a5b-9c3d-0123456789ab-c000.snappy.parquet",
      "part-00001-3b1f8c1a-5e7d-4a5b-9c3d-0123456789ab-c000.snappy.parquet",
      "part-00002-ffffffff-5e7d-4a5b-9c3d-0123456789ab-c000.snappy.parquet"],
@@ -92,7 +93,6 @@ ONE_LOG = [
 
 SEVERAL_LOGS = [
     ["train.csv", "valid.csv", "test.csv"],
-    ["2019-Oct.csv", "2019-Nov.csv"],
     ["train/ratings.csv", "test/ratings.csv"],
     ["split=train/a.parquet", "split=test/a.parquet"],
     ["a/ratings.dat", "b/ratings.dat"],

@@ -95,7 +95,7 @@ def test_rees46_is_read_as_it_comes(tmp_path):
         ]
         (tmp_path / f"2019-{month}.csv").write_text(REES46 + "".join(lines))
     reports = []
-    log = read_ratings(tmp_path, files="2019-*.csv", on_report=reports.append)
+    log = read_ratings(tmp_path, on_report=reports.append)
     assert rows_of(log) == [
         (session, 44600062, 0.1, True),
         (session, 3900821, 0.1, True),
