@@ -14,6 +14,7 @@ from recsys.config import CHAMPION_ALIAS
 from recsys.data import DataConfig, read_ratings
 from recsys.data.config import LastDays, LastSession
 from recsys.data.synthetic import SyntheticConfig, write_sample
+from recsys.data.synthetic_logs import LogConfig, write_log
 from recsys.embeddings import EmbeddingConfig
 from recsys.sessions import SessionConfig
 
@@ -60,6 +61,11 @@ def write_sessions(folder):
     frame.to_csv(folder / "visits.csv", index=False)
 
 
+def write_shop(folder):
+    """Views, carts and purchases, of which views form the histories."""
+    write_log(folder, LogConfig(kind="shop", n_users=60, n_items=40))
+
+
 KINDS = {
     "films": (write_films, DataConfig(), False),
     "plays": (write_plays, DataConfig(), True),
@@ -70,6 +76,7 @@ KINDS = {
         DataConfig(split=LastSession(), histories="user", repeats="allow"),
         True,
     ),
+    "shop": (write_shop, DataConfig(histories="user", repeats="allow"), True),
 }
 
 
@@ -82,6 +89,7 @@ def trained(request, home):
     run_id = train(source=name, data=data, model_name=name, **SETTINGS)
     log = read_ratings(home / name, **data.read_options(), on_report=lambda report: None)
     assert log.repeats is is_repeating
+    assert (log.weight is not None) is (name == "shop")
     return (
         name,
         data.split.apply(log),
