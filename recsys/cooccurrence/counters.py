@@ -79,24 +79,19 @@ def weighted_counter(
     largest = np.maximum.reduceat(weight[order], first) if len(first) else weight
     users, items = np.divmod(pairs, n_items)
     matrix = sp.csr_array((largest, (users, items)), shape=(n_users, n_items))
+    turned = matrix.T.tocsr()
     by_user, by_item = (
-        kernels.WeightedRows(m.indptr.astype(np.int64), m.indices.astype(np.int32), m.data)
-        for m in (matrix, matrix.T.tocsr())
+        RaggedArray(m.indptr.astype(np.int64), m.indices.astype(np.int32)) for m in (matrix, turned)
     )
-    item_counts = np.diff(by_item.offsets)
     sums, squares = (np.asarray(m.sum(axis=0), np.int64) for m in (matrix, matrix**2))
     if n_users * int(largest.max(initial=0)) ** 2 >= _EXACT:
         raise DataError(
             f"the weights of events, in units of {1 / per_unit:g}, are too large to count "
             f"{n_users:,} users exactly: give `events` smaller weights or fewer decimals"
         )
-    costs = kernels.row_costs(RaggedArray(by_user.offsets, by_user.values), n_items)
-    return RowCounter(
-        item_counts,
-        np.minimum(costs, n_items - 1),
-        kernels.WeightedIndex(by_item, by_user),
-        EventWeights(per_unit, sums, squares),
-    )
+    max_entries = np.minimum(kernels.row_costs(by_user, n_items), n_items - 1)
+    index = kernels.WeightedIndex(by_item, by_user, turned.data, matrix.data)
+    return RowCounter(by_item.lengths, max_entries, index, EventWeights(per_unit, sums, squares))
 
 
 def sort_unique(histories: RaggedArray, n_items: int, threads: int = 1) -> RaggedArray:

@@ -61,21 +61,17 @@ class SetIndex(NamedTuple):
     """Whether the row of an item has few entries, [n_items]."""
 
 
-class WeightedRows(NamedTuple):
-    """Rows of different lengths, whose values have weights."""
-
-    offsets: NDArray[np.int64]
-    values: NDArray[np.int32]
-    weights: NDArray[np.int64]
-
-
 class WeightedIndex(NamedTuple):
     """What `count_weighted_rows` reads; see `counters.weighted_counter`."""
 
-    by_item: WeightedRows
+    by_item: RaggedArray
     """Users of each item."""
-    by_user: WeightedRows
+    by_user: RaggedArray
     """Items of each user."""
+    user_weights: NDArray[np.int64]
+    """Weight of each value of `by_item`."""
+    item_weights: NDArray[np.int64]
+    """Weight of each value of `by_user`."""
 
 
 class WindowIndex(NamedTuple):
@@ -240,10 +236,10 @@ def count_weighted_rows(start: int, stop: int, index: WeightedIndex, buffers: Cs
     row, marks = np.zeros(n_items, np.int64), np.zeros((n_items + 63) // 64, np.uint64)
     for item in range(start, stop):
         for at in range(by_item.offsets[item], by_item.offsets[item + 1]):
-            user, weight = by_item.values[at], by_item.weights[at]
+            user, weight = by_item.values[at], index.user_weights[at]
             for other in range(by_user.offsets[user], by_user.offsets[user + 1]):
                 column = by_user.values[other]
-                row[column] += weight * by_user.weights[other]
+                row[column] += weight * index.item_weights[other]
                 marks[column >> 6] |= np.uint64(1) << np.uint64(column & 63)
         row[item] = 0
         marks[item >> 6] &= ~(np.uint64(1) << np.uint64(item & 63))

@@ -16,6 +16,7 @@ UTF8: Final = "utf-8-sig"
 _LATIN1: Final = "windows-1252"  # its superset
 RATING_COLUMNS: Final = (columns.USER_ID, columns.ITEM_ID, columns.RATING, columns.TIMESTAMP)
 
+_TAOBAO_COLUMNS = ("user_id", "item_id", "category_id", "event", "timestamp")
 _ITEM_COLUMNS_100K = (columns.ITEM_ID, columns.TITLE, "released", "video_released", "url")
 # u.item ends with one column of zeros and ones per genre, in this order.
 _GENRES_100K = (
@@ -72,15 +73,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
         scale=(1.0, 5.0),
     ),
     "taobao": Layout(
-        TableFormat(
-            names=(
-                columns.USER_ID,
-                columns.ITEM_ID,
-                "category_id",
-                columns.EVENT,
-                columns.TIMESTAMP,
-            )
-        ),
+        TableFormat(names=_TAOBAO_COLUMNS),
         "userbehavior.csv",
     ),
     "parquet": Layout(TableFormat(), suffix=".parquet"),

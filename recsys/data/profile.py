@@ -108,7 +108,7 @@ class LogProfile:
                 f"{_share(self.times['tied_fraction'])} the time of the user's row before"
             )
         events = {
-            role["kind"]: "{n_rows:,} rows, each counts {weight:g}, ".format_map(role)
+            role["kind"]: "rows: {n_rows:,}, weight: {weight:g}, ".format_map(role)
             + ("in the histories" if role["in_sequence"] else "not in the histories")
             for role in self.events or ()
         }

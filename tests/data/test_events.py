@@ -79,7 +79,7 @@ def test_retailrocket_is_read_as_it_comes(tmp_path):
         {"kind": "addtocart", "n_rows": 1, "weight": 0.5, "in_sequence": False},
         {"kind": "transaction", "n_rows": 1, "weight": 1.0, "in_sequence": False},
     ]
-    assert "view 3 rows, each counts 0.1, in the histories" in reports[0].summary()
+    assert "view rows: 3, weight: 0.1, in the histories" in reports[0].summary()
     assert "events" in reports[0].profile.table()["property"].tolist()
 
 
