@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from recsys.serving.config import ServingConfig
 app = typer.Typer()
 
 _DEFAULTS = ServingConfig()
+_KEY_VARIABLE = "RECSYS_API_KEY"
 
 
 def _setting(name: str) -> Any:
@@ -31,7 +33,7 @@ def serve(
     api_key: Annotated[
         str | None,
         typer.Option(
-            envvar="RECSYS_API_KEY",
+            envvar=_KEY_VARIABLE,
             help="Key that clients send as `Authorization: Bearer …`. Prefer the environment "
             "variable: other users of this machine can read command lines.",
         ),
@@ -44,6 +46,9 @@ def serve(
     max_sessions: Annotated[int, _setting("max_sessions")] = _DEFAULTS.max_sessions,
     session_ttl: Annotated[float, _setting("session_ttl")] = _DEFAULTS.session_ttl,
     poll_interval: Annotated[float, _setting("poll_interval")] = _DEFAULTS.poll_interval,
+    max_connections: Annotated[int, _setting("max_connections")] = _DEFAULTS.max_connections,
+    hosts: Annotated[str, _setting("hosts")] = _DEFAULTS.hosts,
+    origins: Annotated[str, _setting("origins")] = _DEFAULTS.origins,
     proxies: Annotated[str, _setting("proxies")] = _DEFAULTS.proxies,
     log_level: Annotated[str, _setting("log_level")] = _DEFAULTS.log_level,
 ) -> None:
@@ -57,7 +62,10 @@ def serve(
     from recsys.loading import AutoReloader
 
     try:
-        config = ServingConfig.model_validate(options | {"api_key": api_key or None})
+        # Typer takes an empty variable for a missing one, which would publish the server.
+        config = ServingConfig.model_validate(
+            options | {"api_key": os.environ.get(_KEY_VARIABLE) if api_key is None else api_key}
+        )
     except ValidationError as error:
         # Not str(error), which contains the values: one may be the key.
         faults = (f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())

@@ -15,7 +15,7 @@ from recsys.forks import renew_after_fork
 from recsys.recommender.catalogue import Catalogue, Item, Unknown
 from recsys.recommender.filters import ItemFilter, RecommendOptions
 from recsys.recommender.results import Recommendations, ranking_table
-from recsys.recommender.scoring import ItemScorer
+from recsys.recommender.scoring import ItemScorer, RankedItems
 from recsys.sessions.numpy_model import State
 
 MAX_STATE_BYTES = 256 * 2**20
@@ -105,13 +105,16 @@ class Session:
         options = RecommendOptions.resolve(
             self._catalogue, k, include, exclude, *weights, exclude_seen, unknown
         )
+        return ranking_table(self._catalogue, self.rank(options))
+
+    def rank(self, options: RecommendOptions) -> RankedItems:
+        """The next items, ranked."""
         with self._cache.lock(self._key):
             state = self._pop_state()
             logits_N = self._scorer.model.logits(state)
             self._cache.put(self._key, state)
             history = np.array(self._history, dtype=np.int32)
-        ranked = self._scorer.rank(logits_N[None], [history], options)
-        return ranking_table(self._catalogue, ranked)
+        return self._scorer.rank(logits_N[None], [history], options)
 
     def _pop_state(self) -> State:
         """Take the state out of the cache, or compute it from the history if it was evicted."""

@@ -1,6 +1,6 @@
 """The ASGI application and its endpoints.
 
-Endpoints that take about a millisecond run in the event loop. Slower ones run in a thread.
+The event loop validates requests and looks items up; everything else is computed in threads.
 """
 
 from __future__ import annotations
@@ -13,19 +13,23 @@ from itertools import groupby
 from typing import Annotated, Any
 
 import orjson
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.cors import CORSMiddleware
 
 from recsys import columns
-from recsys.recommender import Recommendations, Recommender
+from recsys.recommender import Item, Recommendations, Recommender
+from recsys.recommender.filters import RecommendOptions
+from recsys.recommender.results import ranking_records
 from recsys.serving import schemas
-from recsys.serving.config import ServingConfig
+from recsys.serving.config import ServingConfig, listed
 from recsys.serving.errors import Problem, ProblemError, error_responses, register_error_handlers
 from recsys.serving.middleware import LimitsMiddleware, ObservabilityMiddleware, requires_key
 from recsys.serving.schemas import MAX_K, MAX_TEXT
-from recsys.serving.state import AppState, LoadedModel, get_state
+from recsys.serving.state import AppState, Check, LoadedModel, get_model, get_state
 
 _STATIC = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -33,6 +37,8 @@ _STATIC = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/map.js": ("map.js", "text/javascript; charset=utf-8"),
 }
+_THREADS = 8
+"""Threads that answer requests; more would compete with the event loop for Python's lock."""
 _ITEM = (columns.RANK, columns.ITEM_ID, columns.TITLE)
 _GET_ERRORS = error_responses(401, 422, 429, 503)
 _POST_ERRORS = error_responses(404, 409, 400, 408, 413, 401, 422, 429, 503)
@@ -44,9 +50,9 @@ _v1 = APIRouter(prefix="/v1", tags=["recommendations"])
 SessionID = Annotated[
     str,
     Path(
-        pattern=r"^[A-Za-z0-9_-]{1,64}$",
-        description="Letters, digits, `_` and `-`. Use an id that cannot be guessed.",
-        examples=["5f0c2e6a-6a0c-4e4d-9f6b-0d8f3c1d2b7a"],
+        pattern=r"^[A-Za-z0-9_-]{22}$",
+        description="The id that `POST /v1/sessions` returned.",
+        examples=["Drmhze6EPcv0fN_81Bj-nA"],
     ),
 ]
 
@@ -76,6 +82,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         state.open()
+        current_default_thread_limiter().total_tokens = _THREADS
         try:
             yield
         finally:
@@ -90,77 +97,103 @@ def create_app(
         app.add_api_route(path, _static_file(name, media_type), include_in_schema=False)
     register_error_handlers(app)
     app.add_middleware(LimitsMiddleware, config=config, metrics=state.metrics)
+    if origins := listed(config.origins):
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            expose_headers=["Retry-After", "X-Model-Version", "X-Request-ID"],
+        )
     app.add_middleware(ObservabilityMiddleware, metrics=state.metrics)
     openapi = cache(partial(_openapi, app, has_key=config.api_key is not None))
     app.openapi = openapi  # type: ignore[method-assign]
     return app
 
 
-@_v1.post("/next", response_model=schemas.Items[schemas.NextItem], responses=_POST_ERRORS)
+@_v1.post("/next", response_model=schemas.NextResponse, responses=_POST_ERRORS)
 async def next_items(request: Request, body: schemas.NextRequest) -> Response:
     """Recommend the next items of a history; for an empty history, popular items."""
-    state = get_state(request)
-    model = state.model
-    options = _ranking_options(model, body)
-    if options["exclude"] or options["include"] is not None:
-        records = model.recommender.next_items(body.history, **options).as_records()
-    else:
-        del options["exclude"], options["include"]
-        records = await state.batcher.next_items(model.recommender, body.history, **options)
-    return _json({"items": records})
+    state, model = get_state(request), get_model(request)
+    ignored = await _ignored(request, body, body.history)
+    options = await _options(model, body)
+    history = model.recommender.catalogue.history_indices(body.history, unknown="ignore")
+    records = await state.batcher.next_items(model.recommender, history, options)
+    return _json({"items": orjson.Fragment(records), "ignored": ignored})
 
 
 @_v1.post("/similar", response_model=schemas.Items[schemas.SimilarItem], responses=_POST_ERRORS)
 async def similar_items(request: Request, body: schemas.SimilarRequest) -> Response:
     """Find similar items."""
-    model = get_state(request).model
-    result = model.recommender.similar_items(
-        body.item, body.k, diversity=body.diversity, **_filters(model, body)
-    )
-    return _json({"items": result.as_records()})
+    model = get_model(request)
+    await _require_known(request, [body.item], body.include, body.exclude)
+    filters = _filters(model, body)
+
+    def answer() -> Response:
+        result = model.recommender.similar_items(
+            body.item, body.k, diversity=body.diversity, **filters
+        )
+        return _json({"items": result.as_records()})
+
+    return await run_in_threadpool(answer)
 
 
 @_v1.post("/sequences", response_model=schemas.SequencesResponse, responses=_POST_ERRORS)
 async def sequences(request: Request, body: schemas.SequencesRequest) -> Response:
     """Find the most probable sequences of next items."""
-    model = get_state(request).model
-    result = await run_in_threadpool(
-        model.recommender.next_sequences,
-        body.history,
-        body.length,
-        beam_width=body.beam_width,
-        **_filters(model, body),
-    )
-    found = [
-        {
-            columns.PROBABILITY: rows[0][columns.PROBABILITY],
-            "items": [_select(row, *_ITEM, columns.SCORE) for row in rows],
-        }
-        for rows in _grouped(result, "sequence")
-    ]
-    return _json({"sequences": found})
+    model = get_model(request)
+    ignored = await _ignored(request, body, body.history)
+    filters = _filters(model, body)
+
+    def answer(_: Check) -> Response:
+        result = model.recommender.next_sequences(
+            body.history,
+            body.length,
+            k=body.k,
+            beam_width=body.beam_width,
+            unknown="ignore",
+            **filters,
+        )
+        found = [
+            {
+                columns.PROBABILITY: rows[0][columns.PROBABILITY],
+                "items": [_select(row, *_ITEM, columns.SCORE) for row in rows],
+            }
+            for rows in _grouped(result, "sequence")
+        ]
+        return _json({"sequences": found, "ignored": ignored})
+
+    return await get_state(request).slow.run(request, answer)
 
 
-@_v1.post("/explain", response_model=schemas.Items[schemas.ExplainedItem], responses=_POST_ERRORS)
+@_v1.post("/explain", response_model=schemas.ExplainResponse, responses=_POST_ERRORS)
 async def explain(request: Request, body: schemas.ExplainRequest) -> Response:
     """Explain recommendations by the items of the history that contribute to them."""
-    recommender = get_state(request).model.recommender
-    result = await run_in_threadpool(recommender.explain, body.history, body.items, body.k)
-    explained = [
-        {
-            **_select(rows[0], columns.ITEM_ID, columns.TITLE, "sentence"),
-            "contributions": [
-                {
-                    columns.ITEM_ID: row["because_item_id"],
-                    columns.TITLE: row["because_title"],
-                    **_select(row, columns.RANK, columns.SCORE, "cooccurrence"),
-                }
-                for row in rows
-            ],
-        }
-        for rows in _grouped(result, columns.ITEM_ID)
-    ]
-    return _json({"items": explained})
+    recommender = get_model(request).recommender
+    ignored = await _ignored(request, body, body.history)
+    await _require_known(request, body.items or [])
+
+    def answer(check: Check) -> Response:
+        result = recommender.explain(
+            body.history, body.items, body.k, unknown="ignore", on_batch=check
+        )
+        explained = [
+            {
+                **_select(rows[0], columns.ITEM_ID, columns.TITLE, "sentence"),
+                "contributions": [
+                    {
+                        columns.ITEM_ID: row["because_item_id"],
+                        columns.TITLE: row["because_title"],
+                        **_select(row, columns.RANK, columns.SCORE, "cooccurrence"),
+                    }
+                    for row in rows
+                ],
+            }
+            for rows in _grouped(result, columns.ITEM_ID)
+        ]
+        return _json({"items": explained, "ignored": ignored})
+
+    return await get_state(request).slow.run(request, answer)
 
 
 @_v1.get("/items", response_model=schemas.Items[schemas.FoundItem], responses=_GET_ERRORS)
@@ -173,8 +206,18 @@ async def search(
     k: Annotated[int, Query(ge=1, le=MAX_K, description="Maximum number of items.")] = 10,
 ) -> Response:
     """Search by title, tolerating typos; without a query, the most popular items."""
-    result = await run_in_threadpool(get_state(request).model.recommender.search, query, k)
-    return _json({"items": result.as_records()})
+    recommender = get_model(request).recommender
+
+    def answer(_: Check) -> Response:
+        return _json({"items": recommender.search(query, k).as_records()})
+
+    return await get_state(request).slow.run(request, answer)
+
+
+@_v1.get("/genres", response_model=schemas.Genres, responses=_GET_ERRORS)
+async def genres(request: Request) -> Response:
+    """All genres, for filters."""
+    return _json({"genres": sorted(get_model(request).genres.values())})
 
 
 @_v1.get("/map", response_model=schemas.Items[schemas.MapPoint], responses=_GET_ERRORS)
@@ -183,16 +226,28 @@ async def item_map(
     k: Annotated[int, Query(ge=1, le=5000, description="Number of items.")] = 1000,
 ) -> Response:
     """A two-dimensional map of the most popular items, by the similarity of their embeddings."""
-    points = get_state(request).model.item_map
-    return _json({"items": points.locate(points.popular[:k])})
+    points = get_model(request).item_map
+    return await run_in_threadpool(lambda: _json({"items": points.locate(points.popular[:k])}))
 
 
 @_v1.post("/map", response_model=schemas.Items[schemas.MapPoint], responses=_POST_ERRORS)
 async def map_points(request: Request, body: schemas.MapRequest) -> Response:
     """Locate items on the map. Items without an embedding are omitted."""
-    model = get_state(request).model
-    indices = [model.recommender.index_of(item) for item in body.items]
-    return _json({"items": model.item_map.locate(indices)})
+    model = get_model(request)
+    await _require_known(request, body.items)
+    indices = model.recommender.catalogue.indices("items", body.items)
+    return await run_in_threadpool(lambda: _json({"items": model.item_map.locate(indices)}))
+
+
+@_v1.post(
+    "/sessions", status_code=201, response_model=schemas.SessionState, responses=_SESSION_ERRORS
+)
+def create_session(request: Request) -> Response:
+    """Create an empty session. Its id gives access to it."""
+    session_id = get_state(request).sessions.create()
+    response = _json({"session_id": session_id, "n_events": 0, "history": []})
+    response.status_code, response.headers["Location"] = 201, f"/v1/sessions/{session_id}"
+    return response
 
 
 @_v1.post(
@@ -201,17 +256,26 @@ async def map_points(request: Request, body: schemas.MapRequest) -> Response:
 async def add_event(
     request: Request, session_id: SessionID, body: schemas.EventRequest
 ) -> Response:
-    """Add an event to a session and recommend the next items. The first event creates it."""
-    state = get_state(request)
-    model = state.model
-    options = _ranking_options(model, body)
-    session, n_events = state.sessions.add(model.recommender, session_id, body.item)
-    records = session.next_items(**options).as_records()
-    return _json({"session_id": session_id, "n_events": n_events, "items": records})
+    """Add an event to a session and recommend the next items."""
+    state, model = get_state(request), get_model(request)
+    ignored = await _ignored(request, body, [body.item])
+    options = await _options(model, body)
+
+    def answer() -> Response:
+        item = None if ignored else body.item
+        found = state.sessions.add(model.recommender, session_id, item)
+        if found is None:
+            raise _unknown_session()
+        session, n_events = found
+        records = ranking_records(model.recommender.catalogue, session.rank(options))
+        content = {"session_id": session_id, "n_events": n_events}
+        return _json({**content, "items": records, "ignored": ignored})
+
+    return await run_in_threadpool(answer)
 
 
 @_v1.get("/sessions/{session_id}", response_model=schemas.SessionState, responses=_SESSION_ERRORS)
-async def get_session(request: Request, session_id: SessionID) -> Response:
+def get_session(request: Request, session_id: SessionID) -> Response:
     """The content of a session."""
     record = get_state(request).sessions.get(session_id)
     if record is None:
@@ -220,7 +284,7 @@ async def get_session(request: Request, session_id: SessionID) -> Response:
 
 
 @_v1.delete("/sessions/{session_id}", status_code=204, responses=_SESSION_ERRORS)
-async def delete_session(request: Request, session_id: SessionID) -> Response:
+def delete_session(request: Request, session_id: SessionID) -> Response:
     """Delete a session."""
     if not get_state(request).sessions.delete(session_id):
         raise _unknown_session()
@@ -236,12 +300,12 @@ async def healthz() -> Response:
 @_operation.get("/readyz", response_model=schemas.Ready)
 async def readyz(request: Request) -> Response:
     """Whether requests are answered, and by which model."""
-    state = get_state(request)
-    model = state.model
+    model = get_model(request)
     return _json(
         {
             "status": "ready",
-            "source": state.source,
+            "source": get_state(request).source,
+            "version": model.recommender.version,
             "n_items": len(model.recommender.catalogue),
             "loaded_at": model.loaded_at.isoformat(timespec="seconds"),
         }
@@ -253,7 +317,7 @@ async def readyz(request: Request) -> Response:
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}}, **error_responses(401, 429, 503)},
 )
-async def metrics(request: Request) -> Response:
+def metrics(request: Request) -> Response:
     """Metrics for Prometheus."""
     state = get_state(request)
     state.metrics.sessions.set(len(state.sessions))
@@ -264,14 +328,37 @@ def _json(content: dict[str, Any]) -> Response:
     return Response(orjson.dumps(content, default=str), media_type="application/json")
 
 
+async def _ignored(request: Request, body: schemas.UnknownItems, history: list[Item]) -> list[Item]:
+    """The unknown items of a history, which are left out.
+
+    Raises:
+        UnknownItemError: There are some, and the request does not ignore them.
+    """
+    if body.unknown == "raise":
+        filters = (getattr(body, name, None) for name in ("include", "exclude"))
+        await _require_known(request, history, *filters)
+    return get_model(request).unknown_items(history)
+
+
+async def _require_known(request: Request, *lists: schemas.FilterField | None) -> None:
+    """Raise the error of the first unknown item, in a thread: it finds the closest titles."""
+    model = get_model(request)
+    if unknown := model.unknown_items(*lists):
+        await get_state(request).slow.run(request, lambda _: model.recommender.index_of(unknown[0]))
+
+
 def _filters(model: LoadedModel, body: schemas.FilteredRequest) -> dict[str, Any]:
     include = None if body.include is None else model.item_filter(body.include)
     return {"include": include, "exclude": model.item_filter(body.exclude)}
 
 
-def _ranking_options(model: LoadedModel, body: schemas.RankedRequest) -> dict[str, Any]:
+async def _options(model: LoadedModel, body: schemas.RankedRequest) -> RecommendOptions:
     names = ("k", "diversity", "popularity_weight", "embedding_weight", "exclude_seen")
-    return {name: getattr(body, name) for name in names} | _filters(model, body)
+    options = {name: getattr(body, name) for name in names} | _filters(model, body)
+    resolve = partial(RecommendOptions.resolve, model.recommender.catalogue, unknown="ignore")
+    if body.include is None and not body.exclude:
+        return resolve(**options)
+    return await run_in_threadpool(resolve, **options)
 
 
 def _select(row: dict[str, Any], *names: str) -> dict[str, Any]:

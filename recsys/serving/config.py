@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from ipaddress import ip_network
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
 from recsys.config import POLL_INTERVAL, Config
 
 METRICS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable that prometheus_client reads on import: where workers share metrics."""
+
+
+def listed(value: str) -> list[str]:
+    """The parts of a comma-separated setting."""
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _key(value: SecretStr | str) -> str:
+    """A key as it is compared: without white space around it, as HTTP sends values of headers."""
+    key = (value if isinstance(value, str) else value.get_secret_value()).strip()
+    if len(key) < 16 or not (key.isascii() and key.isprintable()):
+        raise ValueError("a key must have at least 16 characters, all of them printable ASCII")
+    return key
 
 
 class ServingConfig(Config):
@@ -22,15 +36,22 @@ class ServingConfig(Config):
     workers: int = Field(1, ge=1, le=64)
     """Number of worker processes."""
     proxies: str = ""
-    """Comma-separated addresses of proxies whose `X-Forwarded-For` is trusted."""
+    """Comma-separated addresses or networks of proxies whose `X-Forwarded-For` is trusted."""
+    hosts: str = ""
+    """Comma-separated host names under which requests are answered. Empty allows any."""
+    origins: str = ""
+    """Comma-separated origins whose pages may send requests (CORS), such as https://example.org."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """`info` logs every request, `warning` only problems."""
-    api_key: SecretStr | None = Field(None, min_length=16)
+    api_key: Annotated[SecretStr, BeforeValidator(_key)] | None = None
     """Key that clients send as `Authorization: Bearer …`. None disables authentication."""
     max_body_bytes: int = Field(256 * 1024, ge=1024)
     """Maximum size of a request body in bytes. Larger requests get status 413."""
     body_timeout: float = Field(10.0, gt=0)
-    """Seconds in which a request body must arrive. Slower requests get status 408."""
+    """Seconds in which a request must arrive. Slower bodies get status 408; connections are closed
+    five seconds later."""
+    max_connections: int = Field(900, ge=1)
+    """Maximum number of connections per worker. More are closed at once."""
     max_concurrency: int = Field(200, ge=1)
     """Maximum number of concurrent requests per worker. More get status 503."""
     rate: float | None = Field(None, gt=0)
@@ -45,3 +66,10 @@ class ServingConfig(Config):
     """SQLite file in which workers share their sessions."""
     poll_interval: float = Field(POLL_INTERVAL, gt=0)
     """Seconds between two checks for a new champion."""
+
+    @field_validator("proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        for proxy in listed(value):
+            ip_network(proxy, strict=False)  # not `*`: then clients choose their address
+        return value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -13,10 +14,26 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from recsys.errors import QueryError, UnknownItemError
 
 MEDIA_TYPE = "application/problem+json"
+
+_METHODS = ("DELETE", "GET", "POST")
+_TYPE = re.compile(r"\[|^(int|constrained-str|GenreFilter)$")
+_WORDS = (
+    (r"^(Input|List|String) should", "must"),
+    (" after validation", ""),
+    ("a valid (list|number)", r"a \1"),
+    ("a valid string", "text"),
+    ("a valid integer", "an integer"),
+    ("a valid boolean", "true or false"),
+    ("a valid dictionary .*", "an object"),
+    ("^Field required", "is required"),
+    ("^Extra inputs are not permitted", "there is no such field"),
+    ("^must match pattern .*", "is not the id of a session"),
+)
 
 
 class Problem(BaseModel):
@@ -33,9 +50,11 @@ class Problem(BaseModel):
 class ProblemError(Exception):
     """An error with the response that reports it."""
 
-    def __init__(self, status: int, code: str, detail: str) -> None:
+    def __init__(
+        self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
-        self.response = problem(status, code, detail)
+        self.response = problem(status, code, detail, headers)
 
 
 def problem(
@@ -65,7 +84,33 @@ def register_error_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, _to_response)
 
 
-async def _to_response(_: Request, error: Exception) -> Response:
+def describe_faults(faults: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Validation errors in words: each field once, with all that it may be."""
+    messages: dict[str, dict[str, None]] = {}
+    for fault in faults:
+        # A location starts with the part of the request and names types of unions.
+        parts = [str(part) for part in fault["loc"][1:] if not _TYPE.search(str(part))]
+        message = fault["msg"].removeprefix("Value error, ")
+        for pattern, words in _WORDS:
+            message = re.sub(pattern, words, message)
+        messages.setdefault(".".join(parts), {})[message] = None
+    return [
+        f"{field}: {', or '.join(found)}" if field else ", or ".join(found)
+        for field, found in messages.items()
+    ]
+
+
+def _allowed_methods(request: Request) -> str:
+    """The methods that any route answers for the requested path."""
+    scopes = {method: {**request.scope, "method": method} for method in _METHODS}
+    return ", ".join(
+        method
+        for method, scope in scopes.items()
+        if any(route.matches(scope)[0] == Match.FULL for route in request.app.routes)
+    )
+
+
+async def _to_response(request: Request, error: Exception) -> Response:
     match error:
         case ProblemError():
             return error.response
@@ -75,11 +120,11 @@ async def _to_response(_: Request, error: Exception) -> Response:
             return problem(409, "invalid-query", str(error))
         case RequestValidationError():
             # Without the input values: they may be long, and they are personal data.
-            errors = [
-                f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
-                for fault in error.errors()
-            ]
+            errors = describe_faults(error.errors())
             return problem(422, "invalid-request", errors[0], errors=errors)
+        case HTTPException(status_code=405):
+            detail = f"{request.url.path} does not answer {request.method}"
+            return problem(405, "method-not-allowed", detail, {"Allow": _allowed_methods(request)})
         case HTTPException():
             code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
             return problem(error.status_code, code, str(error.detail), error.headers)

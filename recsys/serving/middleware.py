@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from urllib.parse import quote
 
 from prometheus_client import (
     CollectorRegistry,
@@ -27,7 +28,7 @@ from prometheus_client import (
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from recsys.serving.config import METRICS_DIR_VARIABLE, ServingConfig
+from recsys.serving.config import METRICS_DIR_VARIABLE, ServingConfig, listed
 from recsys.serving.errors import problem
 
 LOGGER = logging.getLogger("recsys.serving")
@@ -51,6 +52,9 @@ _SECURITY_HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
+VERSION_KEY = "recsys.version"
+"""Key of an ASGI scope: the version of the model that answers the request."""
+_PORT = re.compile(r":\d+$")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -114,6 +118,11 @@ class ObservabilityMiddleware:
                     *_SECURITY_HEADERS,
                     (b"x-request-id", request_id),
                 ]
+                if VERSION_KEY in scope:
+                    version = quote(scope[VERSION_KEY], safe=" ").encode()
+                    message["headers"].append((b"x-model-version", version))
+                if scope["path"].startswith("/v1/sessions"):
+                    message["headers"].append((b"cache-control", b"no-store"))
             await send(message)
 
         try:
@@ -173,6 +182,7 @@ class LimitsMiddleware:
         self._config = config
         self._metrics = metrics
         self._in_flight = 0
+        self._hosts = {host.lower() for host in listed(config.hosts)}
         key = config.api_key
         self._key = None if key is None else key.get_secret_value().encode()
         self._rate = None if config.rate is None else RateLimiter(config.rate, config.burst)
@@ -195,6 +205,9 @@ class LimitsMiddleware:
             self._metrics.in_flight.dec()
 
     def _rejection(self, scope: Scope) -> Response | None:
+        host = _PORT.sub("", _header(scope, b"host").decode("latin-1")).lower()
+        if self._hosts and host not in self._hosts:
+            return problem(421, "wrong-host", "the server does not answer under this host name")
         wait = 0.0 if self._rate is None else self._rate.acquire(_client(scope) or "")
         if wait:
             return problem(

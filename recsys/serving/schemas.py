@@ -6,7 +6,7 @@ models document them in OpenAPI, and the tests validate responses against them.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
@@ -65,7 +65,17 @@ class ListRequest(FilteredRequest):
     )
 
 
-class RankedRequest(ListRequest):
+class UnknownItems(BaseModel):
+    """What to do with items of a history that the model does not know."""
+
+    unknown: Literal["ignore", "raise"] = Field(
+        "ignore",
+        description="`ignore` leaves out unknown items of the history, which the response lists, "
+        "and of the filters; `raise` is status 404.",
+    )
+
+
+class RankedRequest(ListRequest, UnknownItems):
     """Options of the ranking of next items."""
 
     popularity_weight: UnitInterval = Field(
@@ -106,17 +116,22 @@ class SimilarRequest(ListRequest):
     item: ItemName
 
 
-class SequencesRequest(FilteredRequest):
+class SequencesRequest(FilteredRequest, UnknownItems):
     """A history to continue by sequences."""
 
     model_config = _request(history=_HISTORY, length=3, beam_width=4)
 
     history: ItemNames = Field([], description=_OLDEST_FIRST)
     length: _Integer = Field(5, ge=1, le=20, description="Number of items of each sequence.")
-    beam_width: _Integer = Field(8, ge=1, le=32, description="Maximum number of sequences.")
+    k: Annotated[_Integer, Field(ge=1, le=32)] | None = Field(
+        None, description="Maximum number of sequences; null for `beam_width`."
+    )
+    beam_width: _Integer = Field(
+        8, ge=1, le=32, description="Sequences kept at each step, at least `k`."
+    )
 
 
-class ExplainRequest(BaseModel):
+class ExplainRequest(UnknownItems):
     """Recommended items to explain by a history."""
 
     model_config = _request(history=_HISTORY, items=["Casino (1995)"], k=2)
@@ -181,7 +196,17 @@ class FoundItem(RankedItem):
     score: float = Field(description="1 for an exact match, lower for less similar titles.")
 
 
-class SessionResponse(Items[NextItem]):
+class WithIgnored(BaseModel):
+    """Items of the request that were left out."""
+
+    ignored: list[int | str] = Field(description="Items that the model does not know.")
+
+
+class NextResponse(Items[NextItem], WithIgnored):
+    """The next items."""
+
+
+class SessionResponse(NextResponse):
     """The next items of a session."""
 
     session_id: str
@@ -209,7 +234,7 @@ class SequenceResponse(BaseModel):
     items: list[SequenceItem]
 
 
-class SequencesResponse(BaseModel):
+class SequencesResponse(WithIgnored):
     """Sequences of next items, most probable first."""
 
     sequences: list[SequenceResponse]
@@ -231,6 +256,16 @@ class ExplainedItem(ItemResponse):
     contributions: list[ContributionResponse]
 
 
+class ExplainResponse(Items[ExplainedItem], WithIgnored):
+    """The contributions to each item."""
+
+
+class Genres(BaseModel):
+    """Genres as the catalogue has them."""
+
+    genres: list[str]
+
+
 class MapPoint(ItemResponse):
     """An item on the map."""
 
@@ -249,5 +284,6 @@ class Ready(Health):
     """The status of the server and the model it uses."""
 
     source: str
+    version: str = Field(description="Also the header `X-Model-Version` of each response.")
     n_items: int
     loaded_at: str

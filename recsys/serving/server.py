@@ -14,9 +14,11 @@ import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any
 
 import uvicorn
@@ -29,6 +31,8 @@ from recsys.serving.config import METRICS_DIR_VARIABLE, ServingConfig
 
 _LOGGER = logging.getLogger("recsys.serving")
 _BACKLOG = 2048
+_GRACE = 5.0
+"""Seconds in which a client reads the response to a request that took too long to arrive."""
 _SHUTDOWN_TIMEOUT = 15
 """Seconds that running requests have to finish after a stop signal."""
 
@@ -45,7 +49,7 @@ def serve(current: Callable[[], Recommender], config: ServingConfig, source: str
         ConfigError: The address cannot be bound, or the system cannot share a port.
     """
     configure_logging(config.log_level)
-    host, workers, proxies = config.host, config.workers, config.proxies
+    host, workers = config.host, config.workers
     is_local = host in ("localhost", "::1") or host.startswith("127.")
     if not is_local and config.api_key is None:
         _LOGGER.warning("listening on %s without an API key: anyone can send requests", host)
@@ -67,9 +71,9 @@ def serve(current: Callable[[], Recommender], config: ServingConfig, source: str
         if not (os.environ.get("OMP_NUM_THREADS") or os.environ.get("OPENBLAS_NUM_THREADS")):
             stack.enter_context(threadpool_limits(limits=1, user_api="blas"))
         if workers > 1:
-            _supervise(app, sockets, proxies)
+            _supervise(app, sockets, config)
         else:
-            _run(app, sockets[0], proxies)
+            _run(app, sockets[0], config)
 
 
 def _bind(host: str, port: int, workers: int) -> list[socket.socket]:
@@ -99,10 +103,12 @@ def _bind(host: str, port: int, workers: int) -> list[socket.socket]:
     return sockets
 
 
-def _run(app: FastAPI, sock: socket.socket, proxies: str) -> None:
+def _run(app: FastAPI, sock: socket.socket, settings: ServingConfig) -> None:
     """Serve in this process."""
+    proxies = settings.proxies
     config = uvicorn.Config(
         app,
+        http=_limited_protocol(settings),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -118,31 +124,71 @@ def _run(app: FastAPI, sock: socket.socket, proxies: str) -> None:
     uvicorn.Server(config).run([sock])
 
 
-def _supervise(app: FastAPI, sockets: list[socket.socket], proxies: str) -> None:
+def _limited_protocol(settings: ServingConfig) -> Any:
+    """The HTTP protocol. Where there is no httptools, h11 limits only the size of headers."""
+    if sys.platform == "win32":
+        return "h11"
+    from resource import RLIMIT_NOFILE, getrlimit
+
+    from recsys.serving.protocol import LimitedProtocol
+
+    return partial(
+        LimitedProtocol,
+        seconds=settings.body_timeout + _GRACE,
+        max_body_bytes=settings.max_body_bytes,
+        max_connections=min(settings.max_connections, max(1, getrlimit(RLIMIT_NOFILE)[0] - 100)),
+    )
+
+
+def _work(app: FastAPI, sockets: list[socket.socket], number: int, config: ServingConfig) -> None:
+    """Serve in a worker process, until the parent stops it or dies."""
+    for other in sockets[:number] + sockets[number + 1 :]:
+        other.close()  # else the port would accept connections after its worker has stopped
+
+    def stop_with_parent() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=stop_with_parent, daemon=True).start()
+    _run(app, sockets[number], config)
+
+
+def _supervise(app: FastAPI, sockets: list[socket.socket], config: ServingConfig) -> None:
     """Run workers that are forked from this process and share the model's memory.
 
     A worker that dies is replaced. Its socket stays open, so that connections wait.
     """
+    from prometheus_client.multiprocess import mark_process_dead
+
     context, is_stopping = multiprocessing.get_context("fork"), False
 
     def stop(*_: object) -> None:
         nonlocal is_stopping
         is_stopping = True
 
-    def start(sock: socket.socket) -> BaseProcess:
-        worker = context.Process(target=_run, args=(app, sock, proxies), daemon=True)
+    def start(number: int) -> BaseProcess:
+        worker = context.Process(target=_work, args=(app, sockets, number, config), daemon=True)
         worker.start()
         return worker
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    workers = [start(sock) for sock in sockets]
+    workers = [start(number) for number in range(len(sockets))]
     while not is_stopping:
         time.sleep(0.2)
         for index, worker in enumerate(workers):
-            if not worker.is_alive() and not is_stopping:
+            if not worker.is_alive():
                 _LOGGER.error("worker %s exited with %s", worker.pid, worker.exitcode)
-                workers[index] = start(sockets[index])
+                mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+                workers[index] = start(index)
+    for sock in sockets:
+        sock.close()
+    _stop(workers)
+
+
+def _stop(workers: list[BaseProcess]) -> None:
     for worker in workers:
         worker.terminate()
     for worker in workers:

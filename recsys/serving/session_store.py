@@ -6,11 +6,13 @@ states of the session model, which can be recomputed at any time.
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import RLock
 from weakref import WeakKeyDictionary
 
 import orjson
@@ -35,7 +37,7 @@ class SessionRecord:
 
 
 class SessionStore:
-    """Sessions by id.
+    """Sessions by id. Threads and processes can share them.
 
     Args:
         path: SQLite file, or `:memory:`.
@@ -54,7 +56,8 @@ class SessionStore:
         self._caches = WeakKeyDictionary[Recommender, OrderedDict[str, tuple[int, Session]]]()
         self._n_created = 0
         # Sessions need not survive a crash of the machine, so writes do not wait for the disk.
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
+        self._lock = RLock()
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = OFF")
         self._db.execute(
@@ -64,76 +67,89 @@ class SessionStore:
         self._db.execute("CREATE INDEX IF NOT EXISTS by_use ON sessions (used)")
 
     def __len__(self) -> int:
-        count: int = self._db.execute(
-            "SELECT count(*) FROM sessions WHERE used > ?", (self._clock() - self.ttl,)
-        ).fetchone()[0]
+        query = "SELECT count(*) FROM sessions WHERE used > ?"
+        with self._lock:
+            count: int = self._db.execute(query, (self._clock() - self.ttl,)).fetchone()[0]
         return min(count, self.max_sessions)
 
     def close(self) -> None:
         """Close the database."""
         self._db.close()
 
+    def create(self) -> str:
+        """Create an empty session. Returns its id, which cannot be guessed."""
+        session_id = secrets.token_urlsafe(16)
+        with self._lock:
+            row = (session_id, 0, orjson.dumps([]), self._clock())
+            self._db.execute("INSERT INTO sessions VALUES (?, ?, ?, ?)", row)
+            self._purge()
+        return session_id
+
     def get(self, session_id: str) -> SessionRecord | None:
         """The content of a session. None if it does not exist or has expired."""
-        row = self._db.execute(
-            "SELECT n_events, history FROM sessions WHERE session_id = ? AND used > ?",
-            (session_id, self._clock() - self.ttl),
-        ).fetchone()
+        query = "SELECT n_events, history FROM sessions WHERE session_id = ? AND used > ?"
+        with self._lock:
+            row = self._db.execute(query, (session_id, self._clock() - self.ttl)).fetchone()
         return None if row is None else SessionRecord(row[0], orjson.loads(row[1]))
 
     def delete(self, session_id: str) -> bool:
         """Delete a session. Returns whether it existed."""
-        for cache in self._caches.values():
-            cache.pop(session_id, None)
-        deleted = self._db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
-        return deleted.rowcount > 0
+        with self._lock:
+            for cache in self._caches.values():
+                cache.pop(session_id, None)
+            query = "DELETE FROM sessions WHERE session_id = ?"
+            return self._db.execute(query, (session_id,)).rowcount > 0
 
-    def add(self, recommender: Recommender, session_id: str, item: Item) -> tuple[Session, int]:
-        """Add an event to a session, which is created by its first event.
+    def add(
+        self, recommender: Recommender, session_id: str, item: Item | None
+    ) -> tuple[Session, int] | None:
+        """Add an event to a session.
+
+        Args:
+            recommender: The recommender.
+            session_id: The id of the session.
+            item: The item of the event; None adds no event.
 
         Returns:
-            The session, recomputed if `recommender` has changed, and its number of events.
+            The session, recomputed if `recommender` has changed, and its number of events. None if
+            it does not exist or has expired.
 
         Raises:
             UnknownItemError: The recommender has no such item. The session is not changed.
         """
-        index = recommender.index_of(item)
-        item_id: Item = recommender.catalogue.ids[index : index + 1].tolist()[0]
-        self._db.execute("BEGIN IMMEDIATE")  # serialises the events of all workers
-        try:
-            before = self.get(session_id) or SessionRecord(0, [])
-            history = [*before.history, item_id][-MAX_HISTORY:]
-            self._db.execute(
-                "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)",
-                (session_id, before.n_events + 1, orjson.dumps(history), self._clock()),
-            )
-            if not before.n_events:
-                self._purge()
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        session = self._session(recommender, session_id, before)
-        session.add(item_id)
-        n_events = before.n_events + 1
-        cache = self._caches.setdefault(recommender, OrderedDict())
-        cache[session_id] = (n_events, session)
-        if len(cache) > _MAX_CACHED:
-            cache.popitem(last=False)
+        index = [] if item is None else [recommender.index_of(item)]
+        new: list[Item] = recommender.catalogue.ids[index].tolist()
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")  # serialises the events of all workers
+            try:
+                before = self.get(session_id)
+                if before is not None:
+                    n_events = before.n_events + len(new)
+                    history = [*before.history, *new][-MAX_HISTORY:]
+                    self._db.execute(
+                        "UPDATE sessions SET n_events = ?, history = ?, used = ? "
+                        "WHERE session_id = ?",
+                        (n_events, orjson.dumps(history), self._clock(), session_id),
+                    )
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            if before is None:
+                return None
+            cache = self._caches.setdefault(recommender, OrderedDict())
+            n_cached, session = cache.pop(session_id, (0, None))
+        # A cached session is valid unless another worker has added an event, or it has become much
+        # longer than the stored history.
+        if session is None or n_cached != before.n_events or len(session) >= 2 * MAX_HISTORY:
+            session = recommender.session(before.history, unknown="ignore")
+        for item_id in new:
+            session.add(item_id)
+        with self._lock:
+            cache[session_id] = (n_events, session)
+            if len(cache) > _MAX_CACHED:
+                cache.popitem(last=False)
         return session, n_events
-
-    def _session(self, recommender: Recommender, session_id: str, record: SessionRecord) -> Session:
-        """The session from the cache, or created from its history.
-
-        A cached session is valid unless the model has changed, another worker has added an event,
-        or it has become much longer than the stored history.
-        """
-        cache = self._caches.setdefault(recommender, OrderedDict())
-        n_events, session = cache.pop(session_id, (0, None))
-        is_valid = n_events == record.n_events
-        if session is not None and is_valid and len(session) < 2 * MAX_HISTORY:
-            return session
-        return recommender.session([i for i in record.history if i in recommender.bundle.items])
 
     def _purge(self) -> None:
         """Delete expired and surplus sessions, on every `_PURGE_EVERY`-th new session."""

@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import chain, groupby
-from threading import Thread
-from typing import Any, TypeAlias
+from itertools import pairwise
+from threading import Event, Thread
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+import orjson
+from numpy.typing import NDArray
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from recsys import columns
 from recsys.embeddings.projection import pca_plane
 from recsys.recommender import Item, Recommender
+from recsys.recommender.filters import RecommendOptions
+from recsys.recommender.results import ranking_records
+from recsys.recommender.scoring import RankedItems
 from recsys.serving.config import ServingConfig
 from recsys.serving.errors import ProblemError
-from recsys.serving.middleware import Metrics
+from recsys.serving.middleware import VERSION_KEY, Metrics
 from recsys.serving.schemas import FilterField, GenreFilter
 from recsys.serving.session_store import SessionStore
 
 _MAX_BATCH = 64
-"""Histories per batch, so that the event loop is blocked for a few milliseconds at most."""
+"""Histories per batch."""
+
+_SLOW_THREADS, _MAX_SLOW = 2, 16
+_WATCH_INTERVAL = 0.1
+"""Seconds between two looks whether a client has left."""
 
 _MAP_FIT_ITEMS = 2000
 _MAP_PERCENTILES = (1.0, 99.0)
 """Percentiles of the coordinates at the edges of the map; outliers are drawn at the edge."""
 
 Records: TypeAlias = list[dict[str, Any]]
+Check: TypeAlias = Callable[[], None]
+"""Raises if the client of a request has left."""
+_T = TypeVar("_T")
 
 
 class ItemMap:
@@ -80,8 +93,18 @@ class LoadedModel:
     def from_recommender(cls, recommender: Recommender) -> LoadedModel:
         """Compute everything that the first request would otherwise wait for."""
         recommender.search("a title")  # builds the search index
-        genres = chain.from_iterable(recommender.catalogue.genres)
+        catalogue = recommender.catalogue
+        catalogue.knows("a title")  # and that of titles
+        genres = [genre for genres in catalogue.genres for genre in genres]
+        if genres:
+            catalogue.values(columns.GENRES)
         return cls(recommender, ItemMap(recommender), {genre.casefold(): genre for genre in genres})
+
+    def unknown_items(self, *lists: Iterable[Item] | GenreFilter | None) -> list[Item]:
+        """The items of lists that the model does not know."""
+        given = [items for items in lists if not isinstance(items, GenreFilter | None)]
+        knows = self.recommender.catalogue.knows
+        return list(dict.fromkeys(item for items in given for item in items if not knows(item)))
 
     def item_filter(self, item_filter: FilterField) -> list[Item] | dict[str, list[str]]:
         """Convert a filter of the API to one of the recommender.
@@ -99,63 +122,105 @@ class LoadedModel:
         return {columns.GENRES: item_filter.genres}
 
 
-_Pending: TypeAlias = tuple[Sequence[Item], "asyncio.Future[Records]"]
+class Threads:
+    """Runs work in a few threads, so that the event loop answers at once whatever is computed.
+
+    Args:
+        n_threads: Number of threads.
+        max_waiting: Requests that run or wait; more get status 503.
+    """
+
+    def __init__(self, n_threads: int, max_waiting: int) -> None:
+        self._max_waiting = max_waiting
+        self._waiting = 0
+        self._free = asyncio.Semaphore(n_threads)
+
+    async def run(self, request: Request, work: Callable[[Check], _T]) -> _T:
+        """Run `work(check)`; `check()` raises if the client has left.
+
+        Raises:
+            ProblemError: Too many requests wait, or the client has left.
+        """
+        if self._waiting >= self._max_waiting:
+            detail = "too many slow requests: retry in some seconds"
+            raise ProblemError(503, "overloaded", detail, {"Retry-After": "5"})
+        has_left = Event()
+
+        def check() -> None:
+            if has_left.is_set():
+                raise ProblemError(408, "client-left", "the client has closed the connection")
+
+        async def watch() -> None:
+            while not await request.is_disconnected():
+                await asyncio.sleep(_WATCH_INTERVAL)
+            has_left.set()
+
+        self._waiting += 1
+        watcher = asyncio.create_task(watch())
+        try:
+            async with self._free:
+                check()
+                return await run_in_threadpool(work, check)
+        finally:
+            watcher.cancel()
+            self._waiting -= 1
+
+
+_Key: TypeAlias = tuple[Recommender, Hashable]
+_Pending: TypeAlias = tuple[NDArray[np.int32], "asyncio.Future[bytes]"]
 """A history and its result."""
 
 
 class MicroBatcher:
-    """Answers `next_items` requests that arrive at the same time as one batch.
+    """Answers requests for next items that arrive while others are computed as one batch.
 
     Encoding a history reads all weights of the session model at every step; a batch reads them
-    only once. A single request is not delayed.
+    only once. One batch is computed at a time, in a thread.
     """
 
     def __init__(self) -> None:
-        self._pending: dict[tuple[Recommender, tuple[Any, ...]], list[_Pending]] = {}
+        self._pending: dict[_Key, tuple[RecommendOptions, list[_Pending]]] = {}
+        self._task: asyncio.Task[None] | None = None
 
     async def next_items(
-        self, recommender: Recommender, history: Sequence[Item], **options: float | None
-    ) -> Records:
-        """The records of `Recommender.next_items`.
-
-        Raises:
-            UnknownItemError: The history contains an unknown item.
-        """
-        for item in history:
-            recommender.index_of(item)  # an error here does not affect the rest of the batch
-        loop = asyncio.get_running_loop()
-        if not self._pending:
-            loop.call_soon(self._run)  # after the requests that have already arrived
-        result: asyncio.Future[Records] = loop.create_future()
-        key = (recommender, tuple(options.items()))
-        self._pending.setdefault(key, []).append((history, result))
+        self, recommender: Recommender, history: NDArray[np.int32], options: RecommendOptions
+    ) -> bytes:
+        """The records of `Recommender.next_items`, for item indices, as JSON."""
+        result: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        fields = tuple(vars(options).values())
+        key = recommender, fields if options.allowed is None else options
+        self._pending.setdefault(key, (options, []))[1].append((history, result))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
         return await result
 
-    def _run(self) -> None:
-        groups, self._pending = self._pending, {}
-        for (recommender, options), requests in groups.items():
+    async def _run(self) -> None:
+        while self._pending:
+            key = next(iter(self._pending))
+            options, requests = self._pending.pop(key)
             for start in range(0, len(requests), _MAX_BATCH):
                 batch = [(h, r) for h, r in requests[start : start + _MAX_BATCH] if not r.done()]
                 try:
-                    answers = _next_items(recommender, [h for h, _ in batch], dict(options))
+                    histories = [history for history, _ in batch]
+                    answers = await run_in_threadpool(_next_items, key[0], histories, options)
                 except Exception as error:  # noqa: BLE001, raised by each waiting request
                     for _, result in batch:
-                        result.set_exception(error)
+                        if not result.done():
+                            result.set_exception(error)
                     continue
                 for (_, result), records in zip(batch, answers, strict=True):
-                    result.set_result(records)
+                    if not result.done():
+                        result.set_result(records)
 
 
 def _next_items(
-    recommender: Recommender, histories: list[Sequence[Item]], options: dict[str, Any]
-) -> list[Records]:
-    if len(histories) == 1:
-        return [recommender.next_items(histories[0], **options).as_records()]
-    results: list[Records] = [[] for _ in histories]
-    rows = recommender.recommend_batch(histories, **options).as_records()
-    for row, records in groupby(rows, key=lambda record: int(record.pop("row"))):
-        results[row] = list(records)
-    return results
+    recommender: Recommender, histories: list[NDArray[np.int32]], options: RecommendOptions
+) -> list[bytes]:
+    scorer = recommender.scorer
+    ranked = scorer.rank_batch(scorer.encode_batch(histories), histories, options)
+    bounds = np.searchsorted(ranked.row, np.arange(len(histories) + 1)).tolist()
+    parts = (RankedItems._make(part[a:b] for part in ranked) for a, b in pairwise(bounds))
+    return [orjson.dumps(ranking_records(recommender.catalogue, part)) for part in parts]
 
 
 class AppState:
@@ -169,6 +234,7 @@ class AppState:
         self.config = config
         self.metrics = Metrics()
         self.batcher = MicroBatcher()
+        self.slow = Threads(_SLOW_THREADS, _MAX_SLOW)
         self._model = LoadedModel.from_recommender(current())
         self._latest = self._model.recommender
         self._loader = Thread()
@@ -210,3 +276,10 @@ class AppState:
 def get_state(request: Request) -> AppState:
     """The state of the application that received a request."""
     return request.app.state.recsys  # type: ignore[no-any-return]
+
+
+def get_model(request: Request) -> LoadedModel:
+    """The model to answer a request with; its version is sent in the response."""
+    model = get_state(request).model
+    request.scope[VERSION_KEY] = model.recommender.version
+    return model

@@ -2,9 +2,11 @@
 
 import asyncio
 
+import orjson
 import pytest
 
 from recsys.errors import UnknownItemError
+from recsys.recommender.filters import RecommendOptions
 from recsys.serving import state
 from recsys.serving.state import MicroBatcher
 
@@ -13,9 +15,13 @@ def request_all(rec, *requests):
     """Results of concurrent requests; errors are returned."""
     batcher = MicroBatcher()
 
+    async def ask(history, options):
+        index = rec.catalogue.history_indices(history)
+        options = RecommendOptions.resolve(rec.catalogue, **options)
+        return orjson.loads(await batcher.next_items(rec, index, options))
+
     async def all_at_once():
-        results = [batcher.next_items(rec, history, **options) for history, options in requests]
-        return await asyncio.gather(*results, return_exceptions=True)
+        return await asyncio.gather(*(ask(*each) for each in requests), return_exceptions=True)
 
     return asyncio.run(all_at_once())
 
@@ -35,10 +41,8 @@ def test_batched_requests_equal_single_requests(rec, monkeypatch):
 
 def test_concurrent_requests_are_one_batch(rec, monkeypatch):
     sizes = []
-    whole = rec.recommend_batch
-    monkeypatch.setattr(
-        rec, "recommend_batch", lambda h, **w: sizes.append(len(h)) or whole(h, **w)
-    )
+    whole = rec.scorer.encode_batch
+    monkeypatch.setattr(rec.scorer, "encode_batch", lambda h: sizes.append(len(h)) or whole(h))
     request_all(rec, *[([item], {"k": 2}) for item in rec.catalogue.ids[:5].tolist()])
     assert sizes == [5]
 
@@ -58,10 +62,14 @@ def test_invalid_request_does_not_affect_the_batch(rec):
 
 
 def test_error_of_a_batch_is_raised_by_all_its_requests(rec, monkeypatch):
-    def broken(*_, **__):
-        raise MemoryError
+    whole = rec.scorer.rank_batch
 
-    monkeypatch.setattr(rec, "recommend_batch", broken)
+    def broken(query, histories, options):
+        if options.k == 2:
+            raise MemoryError
+        return whole(query, histories, options)
+
+    monkeypatch.setattr(rec.scorer, "rank_batch", broken)
     answers = request_all(rec, ([], {"k": 2}), ([], {"k": 2}), ([], {"k": 3}))
     assert [type(each) for each in answers[:2]] == [MemoryError, MemoryError]
     assert len(answers[2]) == 3

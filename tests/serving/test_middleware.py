@@ -6,8 +6,10 @@ import socket
 import sys
 
 import pytest
+from pydantic import ValidationError
 
 from recsys.errors import ConfigError
+from recsys.serving.config import ServingConfig
 from recsys.serving.middleware import RateLimiter
 from recsys.serving.server import JSONFormatter, _bind
 
@@ -75,9 +77,9 @@ def test_logs_are_json_without_histories(client, caplog, rec):
     caplog.set_level(logging.INFO, logger="recsys.serving")
     title = rec.catalogue.titles[4]
     client.post("/v1/next", json={"history": [title]}, headers={"x-request-id": "abc"})
-    client.post("/v1/next", json={"history": [f"{title} no"]})
+    client.post("/v1/next", json={"history": [f"{title} no"], "unknown": "raise"})
     client.get("/v1/items", params={"query": title})
-    client.get("/v1/sessions/secret-session")
+    client.get("/v1/sessions/" + "secret-session_1234567"[:22])
     lines = [json.loads(JSONFormatter().format(record)) for record in caplog.records]
     requests = [line for line in lines if line["event"] == "request"]
     assert [(line["route"], line["status"]) for line in requests] == [
@@ -132,3 +134,39 @@ def test_address_in_use():
         for workers in (1, 2):
             with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}"):
                 _bind("127.0.0.1", port, workers)
+
+
+def test_white_space_around_keys_is_no_part_of_them(limited):
+    client = limited(api_key=f" {KEY}\n")
+    for sent in (KEY, f"{KEY} "):
+        headers = {"Authorization": f"Bearer {sent}"}
+        assert client.get("/v1/items", headers=headers).status_code == 200
+
+
+def test_only_listed_hosts_are_answered(limited):
+    client = limited(hosts="Films.example, testserver")
+    for host, status in (
+        ("films.example:8000", 200),
+        ("testserver", 200),
+        ("evil.example", 421),
+        ("", 421),
+    ):
+        assert client.get("/v1/items", headers={"host": host}).status_code == status
+
+
+def test_pages_of_listed_origins_may_send_requests(limited):
+    client = limited(origins="https://films.example", api_key=KEY)
+    asked = {"origin": "https://films.example", "access-control-request-method": "POST"}
+    asked["access-control-request-headers"] = "authorization,content-type"
+    allowed = client.options("/v1/next", headers=asked)
+    assert allowed.headers["access-control-allow-origin"] == "https://films.example"
+    refused = client.options("/v1/next", headers=asked | {"origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in refused.headers
+    assert "access-control-allow-origin" not in limited().get("/", headers=asked).headers
+
+
+@pytest.mark.parametrize("proxies", ["*", "127.0.0.1, proxy"])
+def test_proxies_are_addresses(proxies):
+    with pytest.raises(ValidationError, match="does not appear to be an IPv4 or IPv6 network"):
+        ServingConfig(proxies=proxies)
+    assert ServingConfig(proxies="10.0.0.0/8, ::1").proxies

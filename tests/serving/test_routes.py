@@ -1,8 +1,14 @@
 """The endpoints against the library."""
 
-import pytest
+import gc
+import weakref
+from dataclasses import replace
 
-from recsys.serving import schemas
+import pytest
+from fastapi.testclient import TestClient
+
+from recsys.recommender import Recommender
+from recsys.serving import create_app, schemas
 
 
 def titles(rec, *indices):
@@ -17,8 +23,10 @@ def test_next(client, rec):
     ):
         response = client.post("/v1/next", json={"history": history, **options})
         assert response.status_code == 200
-        assert response.json() == {"items": rec.next_items(history, **options).as_records()}
-        schemas.Items[schemas.NextItem].model_validate(response.json())
+        expected = rec.next_items(history, **options).as_records()
+        assert response.json() == {"items": expected, "ignored": []}
+        assert response.headers["x-model-version"] == rec.version
+        schemas.NextResponse.model_validate(response.json())
 
 
 def test_empty_history_returns_popular_items(client, rec):
@@ -52,7 +60,9 @@ def test_sequences_are_nested(client, rec):
         [row["title"] for row in rows if row["sequence"] == n] for n in (1, 2)
     ]
     assert sequences[0]["probability"] == rows[0]["probability"]
-    schemas.SequencesResponse.model_validate({"sequences": sequences})
+    schemas.SequencesResponse.model_validate({"sequences": sequences, "ignored": []})
+    one = client.post("/v1/sequences", json={**body, "k": 1}).json()["sequences"]
+    assert one == sequences[:1]
 
 
 def test_explanations_are_nested(client, rec):
@@ -82,7 +92,10 @@ def test_search_tolerates_typos(client, rec):
 
 
 def test_session_events(client, rec):
-    path = "/v1/sessions/one"
+    created = client.post("/v1/sessions")
+    assert created.status_code == 201
+    schemas.SessionState.model_validate(created.json())
+    path = created.headers["location"]
     for n, index in enumerate((4, 7, 2), start=1):
         body = {"item": titles(rec, index)[0], "k": 5}
         response = client.post(f"{path}/events", json=body).json()
@@ -120,7 +133,12 @@ def test_map(client, rec):
         ("/v1/explain", {"history": []}, 422, "history"),
         ("/v1/similar", {}, 422, "item"),
         ("/v1/similar", {"item": 10**18}, 404, "no item"),
-        ("/v1/sessions/a b/events", {"item": 1}, 422, "session_id"),
+        ("/v1/sessions/a b/events", {"item": 1}, 422, "session_id: is not the id of a session"),
+        ("/v1/next", {"history": [1.5]}, 422, "history.0: must be an integer, or must be text"),
+        ("/v1/next", {"exclude": 5}, 422, "exclude: must be a list, or must be an object"),
+        ("/v1/next", {"k": "many"}, 422, "k: must be an integer"),
+        ("/v1/next", {"films": []}, 422, "films: there is no such field"),
+        ("/v1/similar", {}, 422, "item: is required"),
         ("/v1/nothing", {}, 404, "Not Found"),
     ],
 )
@@ -135,7 +153,7 @@ def test_invalid_requests_are_problems(client, path, body, status, message):
 
 def test_unknown_title(client, rec):
     wanted = rec.catalogue.titles[4]
-    response = client.post("/v1/next", json={"history": [wanted[:-2]]})
+    response = client.post("/v1/next", json={"history": [wanted[:-2]], "unknown": "raise"})
     assert response.status_code == 404
     assert response.json()["closest"][0] == wanted
 
@@ -151,21 +169,94 @@ def test_malformed_json(client, body):
 
 
 def test_session_continues_with_a_new_recommender(bundle):
-    from dataclasses import replace
-
-    from fastapi.testclient import TestClient
-
-    from recsys.recommender import Recommender
-    from recsys.serving import create_app
-
     renamed = bundle.catalogue.assign(title=bundle.catalogue["title"] + " again")
     now = [Recommender(bundle)]
     with TestClient(create_app(lambda: now[0])) as client:
         item = bundle.catalogue["item_id"].tolist()[4]
-        client.post("/v1/sessions/a/events", json={"item": item})
+        path = client.post("/v1/sessions").headers["location"] + "/events"
+        client.post(path, json={"item": item})
         now[0] = Recommender(replace(bundle, catalogue=renamed))
         client.get("/readyz")  # starts the preparation of the new model
         client.app.state.recsys._loader.join(30)
-        response = client.post("/v1/sessions/a/events", json={"item": item}).json()
+        response = client.post(path, json={"item": item}).json()
         assert response["n_events"] == 2
         assert all(row["title"].endswith(" again") for row in response["items"])
+
+
+def test_unknown_items_of_a_history_are_ignored(client, rec):
+    known, new = titles(rec, 4, 7), "A film newer than the model"
+    for path, given in (
+        ("/v1/next", {}),
+        ("/v1/sequences", {"length": 2}),
+        ("/v1/explain", {"items": titles(rec, 1)}),
+    ):
+        whole = client.post(path, json={"history": known, **given}).json()
+        answer = client.post(path, json={"history": [*known, new, 10**9], **given}).json()
+        assert answer == {**whole, "ignored": [new, 10**9]}
+        body = {"history": [*known, new], "unknown": "raise", **given}
+        assert client.post(path, json=body).status_code == 404
+    excluded = client.post("/v1/next", json={"history": known, "exclude": [new]}).json()
+    assert excluded == client.post("/v1/next", json={"history": known}).json()
+
+
+def test_event_of_an_unknown_item(client, rec):
+    path = client.post("/v1/sessions").headers["location"] + "/events"
+    client.post(path, json={"item": titles(rec, 4)[0]})
+    body = {"item": "A film newer than the model"}
+    answer = client.post(path, json=body).json()
+    assert (answer["n_events"], answer["ignored"]) == (1, [body["item"]])
+    assert answer["items"] == rec.next_items(titles(rec, 4)).as_records()
+    assert client.post(path, json={**body, "unknown": "raise"}).status_code == 404
+
+
+def test_sessions_are_created_by_the_server(client, rec):
+    body = {"item": titles(rec, 4)[0]}
+    for session_id in ("a" * 22, "one", "x" * 64):
+        response = client.post(f"/v1/sessions/{session_id}/events", json=body)
+        assert response.status_code in (404, 422)
+        assert response.headers["cache-control"] == "no-store"
+
+
+def test_text_of_digits_is_an_id(client, rec):
+    item = rec.catalogue.ids[4].item()
+    answers = [client.post("/v1/similar", json={"item": i}).json() for i in (item, str(item))]
+    assert answers[0] == answers[1]
+
+
+def test_genres(client, rec):
+    found = client.get("/v1/genres").json()["genres"]
+    assert found == sorted({genre for genres in rec.catalogue.genres for genre in genres})
+
+
+def test_allow_lists_all_methods(client):
+    for method, path, allowed in (
+        ("PUT", "/v1/sessions/" + "a" * 22, "DELETE, GET"),
+        ("DELETE", "/v1/map", "GET, POST"),
+        ("GET", "/v1/next", "POST"),
+    ):
+        response = client.request(method, path)
+        assert response.status_code == 405
+        assert response.headers["allow"] == allowed
+
+
+def test_readyz_names_the_model(client, rec):
+    ready = client.get("/readyz")
+    schemas.Ready.model_validate(ready.json())
+    assert ready.json()["version"] == ready.headers["x-model-version"] == rec.version
+
+
+def test_a_replaced_model_is_freed(bundle):
+    now = [Recommender(bundle)]
+    freed = []
+    weakref.finalize(now[0], freed.append, 1)
+    weakref.finalize(now[0].catalogue, freed.append, 2)
+    with TestClient(create_app(lambda: now[0])) as client:
+        path = client.post("/v1/sessions").headers["location"] + "/events"
+        client.post(path, json={"item": bundle.catalogue["item_id"].tolist()[4]})
+        client.post("/v1/next", json={})
+        now[0] = Recommender(bundle)
+        client.get("/readyz")
+        client.app.state.recsys._loader.join(30)
+        client.get("/readyz")
+        gc.collect()
+        assert sorted(freed) == [1, 2]

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 
 import httpx
@@ -31,7 +32,7 @@ def serving(folder, *options, key=""):
         [sys.executable, "-c", command, "serve", str(folder), "--port", "0", *options],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "RECSYS_API_KEY": key, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"} | ({"RECSYS_API_KEY": key} if key else {}),
     )
     lines = []
     try:
@@ -55,8 +56,9 @@ def test_workers_share_port_sessions_and_metrics(bundle, folder):
     with serving(folder, "--workers", "2", "--host", "0.0.0.0") as (url, process, lines):
         assert any("without an API key" in line["event"] for line in lines)
         counts = []
+        created = httpx.post(f"{local(url)}/v1/sessions", timeout=60)
         for item in ids[:8]:  # one connection each, so that both workers get some
-            path = f"{local(url)}/v1/sessions/one/events"
+            path = f"{local(url)}{created.headers['location']}/events"
             counts.append(httpx.post(path, json={"item": item}, timeout=60).json()["n_events"])
         assert counts == list(range(1, 9))
         output = httpx.get(f"{local(url)}/metrics", timeout=60).text
@@ -65,7 +67,7 @@ def test_workers_share_port_sessions_and_metrics(bundle, folder):
         log = [json.loads(line) for line in process.stderr]
         assert process.wait(60) == 0
         assert sum(line["event"].startswith("Finished server process") for line in log) == 2
-        assert sum(line["event"] == "request" for line in log) == 9
+        assert sum(line["event"] == "request" for line in log) == 10
 
 
 def test_no_warning_with_an_api_key(folder):
@@ -116,3 +118,64 @@ def test_blas_is_limited_to_one_thread_by_default(rec, value, threads, monkeypat
         server.serve(lambda: rec, ServingConfig(port=0), source="a test")
     assert seen
     assert set(seen) == {threads}
+
+
+def is_refused(url):
+    try:
+        return httpx.get(f"{local(url)}/healthz", timeout=30).status_code != 200
+    except httpx.TimeoutException:
+        raise AssertionError("a connection hangs") from None
+    except httpx.TransportError:
+        return True
+
+
+def wait_until(true, seconds=60.0):
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_workers_end_when_their_parent_is_killed(folder):
+    with serving(folder, "--workers", "2") as (url, process, _):
+        wait_until(lambda: not is_refused(url))
+        process.kill()
+        wait_until(lambda: is_refused(url))
+
+
+def test_dead_workers_leave_no_gauges_and_stopping_ends_all_connections(folder):
+    with serving(folder, "--workers", "2") as (url, process, _):
+        wait_until(lambda: not is_refused(url))
+        worker = next(
+            line["process"]
+            for line in map(json.loads, process.stderr)
+            if line["event"].startswith("Started server process")
+        )
+        os.kill(worker, signal.SIGKILL)
+        log = map(json.loads, process.stderr)
+        assert any(line["event"].startswith(f"worker {worker} exited") for line in log)
+        wait_until(lambda: not is_refused(url))
+        with httpx.Client(base_url=local(url)) as client, httpx.Client() as idle:
+            client.get("/readyz")
+            idle.get(f"{local(url)}/healthz")
+            text = client.get("/metrics").text
+            assert "recsys_requests_in_flight 1.0" in text
+            process.send_signal(signal.SIGTERM)
+            wait_until(lambda: is_refused(url))
+        assert process.wait(60) == 0
+
+
+def test_the_module_is_the_command():
+    command = [sys.executable, "-m", "recsys.cli", "--help"]
+    assert "serve" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("key", ["", "  ", "short", "k" * 15 + "\n", "ключ" * 5])
+def test_an_unusable_key_is_no_missing_key(folder, key, capsys, monkeypatch):
+    from recsys.cli.main import main
+
+    monkeypatch.setenv("RECSYS_API_KEY", key)
+    monkeypatch.setattr(sys, "argv", ["recsys", "serve", str(folder)])
+    with pytest.raises(SystemExit):
+        main()
+    assert "api_key: Value error, a key must have at least 16" in capsys.readouterr().err
