@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys.callbacks import EpochCallback, History, compose, no_op
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def _print_to_stderr(line: str) -> None:
@@ -133,21 +136,27 @@ def output_console() -> Console:
     return console if console.is_terminal else Console(width=200)
 
 
+def printable(text: str, replace: Callable[[re.Match[str]], str] = lambda _: "\ufffd") -> str:
+    """Replace control characters, which a terminal would obey, and those that reorder text."""
+    return _CONTROL.sub(replace, text)
+
+
 def print_table(frame: pd.DataFrame, title: str) -> None:
     """Print a frame to standard output, with numbers right-aligned and with four decimals."""
     console = output_console()
     # Not as the title of the table, which would wrap it to the table's width.
-    console.print(Text(title), soft_wrap=True)
+    console.print(Text(printable(title)), soft_wrap=True)
     wide = console.width >= 110  # else "NDCG@10" takes two lines, so that nine metrics fit
     padding = (0, 1) if wide else 0
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=padding)
     # Text, because rich would interpret a title such as "[rec] (2007)" as markup.
     for name in frame:
-        heading = str(name) if wide else str(name).replace("@", "\n@")
+        heading = printable(str(name) if wide else str(name).replace("@", "\n@"))
         is_number = pd.api.types.is_numeric_dtype(frame[name])
         table.add_column(Text(heading), justify="right" if is_number else "left")
     for row in frame.itertuples(index=False):
-        table.add_row(*(Text(_number_text(x) if isinstance(x, float) else str(x)) for x in row))
+        cells = (_number_text(x) if isinstance(x, float) else printable(str(x)) for x in row)
+        table.add_row(*map(Text, cells))
     console.print(table)
 
 

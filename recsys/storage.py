@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
@@ -39,7 +41,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
     with _temporary_folder(target) as folder:
         tmp_path = Path(folder, target.name)
         yield tmp_path
-        _flush_to_disk(tmp_path)
+        _finish([tmp_path], Path(folder))
         tmp_path.replace(target)
 
 
@@ -60,9 +62,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         tmp_path = Path(folder, "new")
         tmp_path.mkdir()
         yield tmp_path
-        for path in tmp_path.rglob("*"):
-            if path.is_file():
-                _flush_to_disk(path)
+        _finish([path for path in tmp_path.rglob("*") if path.is_file()], Path(folder))
         if target.exists():
             target.replace(Path(folder, "old"))
         tmp_path.replace(target)
@@ -98,9 +98,16 @@ def _temporary_folder(target: Path) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent, ignore_cleanup_errors=True)
 
 
-def _flush_to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def _finish(paths: Iterable[Path], folder: Path) -> None:
+    """Write files to the disk, readable as the umask says: safetensors ignores it."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        probe = Path(name, "probe")
+        probe.touch()
+        mode = probe.stat().st_mode
+    for path in paths:
+        path.chmod(mode)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def installed_versions(*distributions: str) -> dict[str, str]:
@@ -122,13 +129,15 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        BundleError: the file is missing or does not contain a JSON object.
+        BundleError: the file is missing, cannot be read, or does not contain a JSON object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BundleError(f"{path} is missing") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
         raise BundleError(f"{path} holds a {type(content).__name__}, not a JSON object")
@@ -142,9 +151,41 @@ def write_arrays(path: Path, **arrays: np.ndarray[Any, Any]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """Read the named arrays of an `.npz` file. Object arrays are refused."""
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    """Read the named arrays of an `.npz` file that `write_arrays` wrote.
+
+    The sizes that it declares are compared with that of the file before memory is allocated.
+
+    Raises:
+        BundleError: the file is missing or damaged, compressed, or contains objects.
+    """
+    try:
+        with ZipFile(path) as archive:
+            return _read_members(archive, path.stat().st_size)
+    except Exception as error:  # zipfile and numpy raise many kinds
+        raise BundleError(f"{path} cannot be read: {error or type(error).__name__}") from error
+
+
+def _read_members(archive: ZipFile, n_bytes: int) -> dict[str, np.ndarray[Any, Any]]:
+    members = archive.infolist()
+    if sum(member.file_size for member in members) > n_bytes:
+        raise ValueError("its arrays are larger than the file")
+    return {
+        member.filename.removesuffix(".npy"): _read_array(archive, member) for member in members
+    }
+
+
+def _read_array(archive: ZipFile, member: ZipInfo) -> np.ndarray[Any, Any]:
+    with archive.open(member) as file:
+        if np.lib.format.read_magic(file) == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        else:
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        size = math.prod(shape) * dtype.itemsize
+        if dtype.hasobject or not dtype.itemsize or size != member.file_size - file.tell():
+            raise ValueError(f"{member.filename} holds objects, or has another size")
+        file.seek(0)
+        array: np.ndarray[Any, Any] = np.lib.format.read_array(file, allow_pickle=False)
+        return array
 
 
 def write_manifest(folder: Path, *, manifest: str = MANIFEST, **metadata: Any) -> None:
@@ -179,15 +220,22 @@ def verify_manifest(folder: Path, manifest: str = MANIFEST) -> dict[str, Any]:
     """
     content = _read_manifest(folder, manifest)
     for name, recorded in content["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise BundleError(f"{path} is listed in {manifest} but missing")
-        # Refuse "../name" and links: a verified file is inside the folder.
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise BundleError(f"{path} is outside of {folder}")
-        if sha256_of(path) != recorded["sha256"]:
-            raise BundleError(
-                f"{path} does not match its SHA-256 in {manifest}: it was altered or damaged; "
-                "save or download it again"
-            )
+        try:
+            _verify(folder, name, recorded["sha256"], manifest)
+        except OSError as error:
+            raise BundleError(f"{folder / name} cannot be read: {error}") from error
     return content
+
+
+def _verify(folder: Path, name: str, sha256: object, manifest: str) -> None:
+    path = folder / name
+    if not path.is_file():
+        raise BundleError(f"{path} is listed in {manifest} but missing")
+    # Refuse "../name" and links: a verified file is inside the folder.
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise BundleError(f"{path} is outside of {folder}")
+    if sha256_of(path) != sha256:
+        raise BundleError(
+            f"{path} does not match its SHA-256 in {manifest}: it was altered or damaged; "
+            "save or download it again"
+        )

@@ -32,6 +32,7 @@ SLOW = (
     "embeddings/test_fit.py",
     "embeddings/test_optimum.py",
     "flows/",
+    "recommender/test_hostile.py",
     "reporting/",
     "serving/test_openapi.py",
     "serving/test_page.py",

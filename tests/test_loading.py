@@ -105,3 +105,12 @@ def test_forked_process_reloads_too(bundle, folder):
         child.start()
         assert answers.get(timeout=30) == "New"
         child.join()
+
+
+def test_a_relative_path_survives_a_change_of_folder(bundle, folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    with AutoReloader(folder.name, poll_interval=3600) as reloader:
+        monkeypatch.chdir("/")
+        save_bundle(renamed(bundle, "New"), folder)
+        assert reloader.poll()
+        assert first_title(reloader) == "New"

@@ -175,7 +175,7 @@ def test_object_arrays_are_refused(tmp_path):
         write_arrays(tmp_path / "x.npz", objects=objects)
     assert names(tmp_path) == []
     np.savez(tmp_path / "x.npz", objects=objects)
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(BundleError, match=r"objects\.npy holds objects"):
         read_arrays(tmp_path / "x.npz")
 
 

@@ -28,5 +28,7 @@ def main() -> None:
     try:
         app()
     except RecsysError as error:
-        print(f"error: {error}", file=sys.stderr)
+        from recsys.console import printable  # imports pandas: not for `recsys --help`
+
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)

@@ -111,9 +111,10 @@ def _title(recommender: Recommender, item: Item) -> str:
 
 
 def _print(answer: pd.DataFrame, title: str, as_json: bool) -> None:
-    if as_json:
-        print(answer.to_json(orient="records", indent=2, force_ascii=False))
-        return
-    from recsys.console import print_table
+    from recsys.console import print_table, printable
 
-    print_table(answer, title)
+    if as_json:
+        text = answer.to_json(orient="records", indent=2, force_ascii=False)
+        print(printable(text, lambda found: f"\\u{ord(found[0]):04x}"))
+    else:
+        print_table(answer, title)

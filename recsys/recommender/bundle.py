@@ -21,18 +21,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from recsys import columns
 from recsys.embeddings import ItemEmbeddings
-from recsys.errors import BundleError, UnknownUserError
+from recsys.errors import BundleError, QueryError, UnknownUserError
 from recsys.sessions import NumpySessionModel, SessionConfig, Weights, from_torch, to_torch
 from recsys.storage import (
     MANIFEST,
@@ -69,6 +70,9 @@ _REQUIRED = {
     "neighbours.npz",
     "session_model.safetensors",
 }
+_MAX_CATALOGUE_BYTES, _MAX_ITEM_BYTES = 2**20, 4096
+"""The catalogue may have this size, and this much for each item."""
+
 _PAIR_COUNTS, _USER_HISTORIES = "cooccurrence.npz", "user_histories.npz"
 _ENCODE_BATCH = 256
 
@@ -149,10 +153,15 @@ class UserHistories:
 
         Raises:
             UnknownUserError: A user has no history here.
+            QueryError: An id is neither an integer nor text.
         """
-        users = self.users.indices(np.array(user_ids, dtype=object))
+        ids = [user.item() if isinstance(user, np.generic) else user for user in user_ids]
+        for user in ids:
+            if isinstance(user, bool) or not isinstance(user, int | str):
+                raise QueryError(f"{user!r} is a {type(user).__name__}, not the id of a user")
+        users = self.users.indices(ids)
         if (users < 0).any():
-            unknown = user_ids[int(np.argmax(users < 0))]
+            unknown = ids[int(np.argmax(users < 0))]
             raise UnknownUserError(f"the bundle has no history of user {unknown!r}")
         return users
 
@@ -300,20 +309,54 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{folder / missing[0]} is missing from {MANIFEST}")
     try:
         return _read(folder, set(manifest["files"]))
-    except (KeyError, TypeError, ValueError, SafetensorError, OSError, BadZipFile) as error:
-        raise BundleError(f"{folder} has invalid content: {error}") from error
+    except BundleError:
+        raise
+    except Exception as error:  # the libraries raise many kinds, MemoryError among them
+        message = f"{type(error).__name__}: {error}"
+        raise BundleError(f"{folder} has invalid content: {message}") from error
+
+
+def _read_catalogue(path: Path, n_items: int) -> pd.DataFrame:
+    """Read the catalogue, if it has this many rows and its size is plausible."""
+    metadata = pq.read_metadata(path)
+    limit = _MAX_CATALOGUE_BYTES + _MAX_ITEM_BYTES * n_items
+    declared = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
+    leaves = [metadata.schema.column(n) for n in range(metadata.num_columns)]
+    is_flat = all(leaf.max_repetition_level == 0 and leaf.length <= 1024 for leaf in leaves)
+    if metadata.num_rows != n_items or declared > limit or not is_flat:
+        raise BundleError(
+            f"{path} declares {metadata.num_rows:,} items of {declared:,} bytes; expected "
+            f"{n_items:,} items in columns without lists, and at most {limit:,} bytes"
+        )
+    # A value that occurs often is stored once: the sizes are known before text is repeated.
+    text = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    table = pq.read_table(path, read_dictionary=text)
+    if (size := sum(map(_decoded_size, table.itercolumns()))) > limit:
+        raise BundleError(f"{path} has {size:,} bytes of text; expected at most {limit:,}")
+    catalogue = pd.read_parquet(path)
+    if not {columns.ITEM_ID, columns.TITLE} <= set(catalogue):
+        raise BundleError(f"{path} has no column {columns.ITEM_ID!r} or {columns.TITLE!r}")
+    return catalogue
+
+
+def _decoded_size(column: pa.ChunkedArray) -> int:
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    lengths = (pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks)
+    return sum(pc.sum(length).as_py() or 0 for length in lengths)
 
 
 def _read(folder: Path, files: set[str]) -> Bundle:
     config = read_json(folder / "config.json")
-    catalogue = pd.read_parquet(folder / "items.parquet")
-    items = Vocabulary(catalogue[columns.ITEM_ID].to_numpy())
     weights = Weights(
         SessionConfig.model_validate(config["session_model"]),
         load_file(folder / "session_model.safetensors"),
         config["repeats"],
     )
-    weights.require_shapes(len(items))
+    n_items = len(weights.arrays["item_bias"])
+    weights.require_shapes(n_items)
+    catalogue = _read_catalogue(folder / "items.parquet", n_items)
+    items = Vocabulary(catalogue[columns.ITEM_ID].to_numpy())
     neighbours = read_arrays(folder / "neighbours.npz")
     vectors = load_file(folder / "embeddings.safetensors")["vectors"]
     counts, histories = (

@@ -51,7 +51,10 @@ def item_list(name: str, value: object) -> list[Any]:
         raise QueryError(f"{name} is {value!r}: it must be a list of ids or titles")
     if isinstance(value, np.ndarray):
         return value.ravel().tolist()
-    return value if isinstance(value, list) else list(value)
+    try:
+        return value if isinstance(value, list) else list(value)
+    except Exception as error:
+        raise QueryError(f"{name} cannot be read as a list: {error!r}") from error
 
 
 class Catalogue:
@@ -131,7 +134,7 @@ class Catalogue:
 
     def indices(self, name: str, items: object, unknown: Unknown = "raise") -> NDArray[np.int32]:
         """The indices of several items, [n]; `name` is the argument's name in error messages."""
-        if unknown not in ("raise", "ignore"):
+        if not isinstance(unknown, str) or unknown not in ("raise", "ignore"):
             raise QueryError(f"unknown is {unknown!r}: it must be 'raise' or 'ignore'")
         values = item_list(name, items)
         if set(map(type, values)) <= {int, str}:

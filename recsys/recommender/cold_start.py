@@ -65,7 +65,7 @@ def new_item_vector(
     genres: Sequence[str],
 ) -> Floats:
     """The vector of an item that is not in the catalogue, from its counts or its genres, [E]."""
-    if not co_counts:
+    if isinstance(co_counts, Mapping) and not co_counts:
         names = [str(genre) for genre in item_list("genres", genres)]
         if not names:
             raise QueryError("co_counts and genres are both empty: pass one of them")
@@ -73,8 +73,11 @@ def new_item_vector(
     from scipy.sparse import csr_array
 
     counts = np.zeros((1, len(catalogue)), dtype=np.float64)
+    if not isinstance(co_counts, Mapping):
+        raise QueryError(f"co_counts is a {type(co_counts).__name__}: pass a mapping from items")
     for item, count in co_counts.items():
-        if not np.isfinite(count) or count < 0:
+        is_number = isinstance(count, int | float | np.integer | np.floating)
+        if not is_number or not 0 <= count < np.inf:
             raise QueryError(f"co_counts[{item!r}] is {count!r}: it must be a number of users")
         counts[0, catalogue.index_of(item)] = count
     vector_E: Floats = fold_in(scorer.embeddings.vectors, csr_array(counts))[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sized
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -92,7 +92,7 @@ def _allowed(
     catalogue: Catalogue, include: object, exclude: object, unknown: Unknown
 ) -> NDArray[np.bool_] | None:
     allowed_N = None if include is None else _mask(catalogue, "include", include, unknown)
-    if isinstance(exclude, Sized) and not isinstance(exclude, str) and not len(exclude):
+    if exclude is None or (isinstance(exclude, Mapping | list | tuple) and not exclude):
         return allowed_N
     excluded_N = _mask(catalogue, "exclude", exclude, unknown)
     return ~excluded_N if allowed_N is None else allowed_N & ~excluded_N

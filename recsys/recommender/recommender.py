@@ -169,7 +169,9 @@ class Recommender:
         is the mean of the items of these genres, weighted by the number of genres that they share.
         """
         options = self._options(k, include, exclude, diversity)
-        vector_E = new_item_vector(self.scorer, self.catalogue, co_counts or {}, genres)
+        vector_E = new_item_vector(
+            self.scorer, self.catalogue, {} if co_counts is None else co_counts, genres
+        )
         return score_table(self.catalogue, *nearest_to(self.scorer, vector_E, options))
 
     def next_items(

@@ -123,7 +123,7 @@ class SequencesRequest(FilteredRequest, UnknownItems):
 
     history: ItemNames = Field([], description=_OLDEST_FIRST)
     length: _Integer = Field(5, ge=1, le=20, description="Number of items of each sequence.")
-    k: Annotated[_Integer, Field(ge=1, le=32)] | None = Field(
+    k: Annotated[StrictInt, Field(ge=1, le=32), BeforeValidator(_integer)] | None = Field(
         None, description="Maximum number of sequences; null for `beam_width`."
     )
     beam_width: _Integer = Field(

@@ -39,6 +39,8 @@ class Weights:
 
     def require_shapes(self, n_items: int) -> None:
         """Raise ValueError unless the arrays match the configuration and the catalogue."""
+        if self.config.n_layers > len(self.arrays):  # it may be any number in a damaged file
+            raise ValueError(f"there are no parameters of {self.config.n_layers:,} layers")
         expected = parameter_shapes(self.config, n_items)
         for name in sorted(expected.keys() | self.arrays.keys()):
             found = self.arrays[name].shape if name in self.arrays else None

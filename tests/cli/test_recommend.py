@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,21 @@ def test_errors_are_printed_in_one_line(bundle, folder, tmp_path):
         assert message in done.stderr
         assert done.stderr.count("\n") == 1
         assert not done.stdout
+
+
+def test_control_characters_never_reach_the_terminal(bundle, tmp_path):
+    evil = "\x1b]0;owned\x07\x9b31m\u202eevil\r"
+    catalogue = bundle.catalogue.assign(title=evil + bundle.catalogue["title"])
+    folder = save_bundle(replace(bundle, catalogue=catalogue), tmp_path / "bundle")
+    items = bundle.catalogue["item_id"].tolist()
+    for command in (
+        ("next", items[0]),
+        ("search", "evil"),
+        ("explain", items[0], "--item", items[1]),
+        ("similar", "evil nonsense"),
+    ):
+        for more in ((), ("--json",)):
+            done = recsys(*command, "--model", folder, *more)
+            assert not set("\x1b\x07\x9b\u202e\r") & set(done.stdout + done.stderr)
+    found = recsys("search", "evil", "--model", folder, "--json").stdout
+    assert all(row["title"].startswith(evil) for row in json.loads(found))

@@ -1,5 +1,6 @@
 """Errors of invalid arguments."""
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -252,3 +253,41 @@ def test_each_method_accepts_only_its_options(rec, method):
         else:
             with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
                 ask(rec, **{name: value})
+
+
+WRONG = [
+    {}, [[]], [None], {"genres": []}, {"genres": {}}, {"genres": [[1]]}, {"genres": None}, b"x", 1j,
+    {"genres": np.array([1, 2])}, {"genres": pd.Series([1])}, {"item_id": [1, 2]}, {None: 1}, pd.NA,
+    np.array(5), np.array([1.5]), np.datetime64("now"), pd.DataFrame({"a": [1]}), object(), int,
+    lambda: 1, lambda _: 1 / 0, lambda table: table, (x for x in [1 / 3]), "\ud800", ["9" * 5000],
+    [2**70], [True], {1: np.inf}, {"x": 1}, {(1,): 2}, pd.Series([1, 2]), -(2**70), np.bool_(True),
+]  # fmt: skip
+CALLS = {
+    "search": ["query", "k", "include"],
+    "popular_items": ["k", "include", "exclude"],
+    "similar_items": ["item", "k", "diversity"],
+    "similar_to_new_item": ["co_counts", "genres", "k"],
+    "next_items": ["history", "k", "embedding_weight", "exclude_seen", "unknown", "exclude"],
+    "recommend_user": ["user_id", "k"],
+    "recommend_users": ["user_ids", "k"],
+    "recommend_batch": ["histories", "unknown"],
+    "next_sequences": ["history", "length", "k", "beam_width"],
+    "explain": ["history", "items", "k", "unknown"],
+    "session": ["history", "unknown"],
+    "index_of": ["item"],
+}
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_every_wrong_argument_is_a_query_error(rec, names, method):
+    needed = {
+        "similar_items": {"item": names[0]},
+        "similar_to_new_item": {"genres": rec.catalogue.genres[0]},
+        "recommend_user": {"user_id": user_of(rec)},
+        "recommend_batch": {"histories": [names]},
+        "explain": {"history": names},
+    }.get(method, {})
+    for argument in CALLS[method]:
+        for value in WRONG:
+            with contextlib.suppress(QueryError):
+                getattr(rec, method)(**{**needed, argument: value})

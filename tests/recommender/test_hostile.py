@@ -1,0 +1,233 @@
+"""Bundles that were written to do harm: each is refused as a bundle, without much memory."""
+
+import io
+import json
+import multiprocessing
+import os
+import resource
+import struct
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from recsys.recommender import Recommender
+from recsys.recommender.bundle import save_bundle
+from recsys.storage import MANIFEST, read_json, write_manifest
+
+ALLOWED = 2**30
+"""Bytes of address space that a refusal may take."""
+
+
+def npy(shape, dtype="<f4", content=b""):
+    file = io.BytesIO()
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_2_0(file, header)
+    return file.getvalue() + content
+
+
+def archive(*members, compression=zipfile.ZIP_STORED):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as written:
+        for name, content in members:
+            written.writestr(f"{name}.npy", content)
+    return file.getvalue()
+
+
+def compressed():
+    file = io.BytesIO()
+    np.savez_compressed(file, index=np.zeros((50, 100_000), np.int32), cosine=np.zeros(5))
+    return file.getvalue()
+
+
+def pickled():
+    file = io.BytesIO()
+    np.savez(file, index=np.array([{}], dtype=object), cosine=np.zeros(3))
+    return file.getvalue()
+
+
+def encrypted():
+    start = b"PK\x01\x02\x14\x03\x14\x00"
+    return archive(("index", npy((1,)))).replace(start + b"\x00", start + b"\x01")
+
+
+def overlapping():
+    """Ten members that are the same bytes of the file."""
+    content = bytearray(archive(*[(f"{n}", npy((250,), content=bytes(1000))) for n in range(10)]))
+    start = 0
+    while (start := content.find(b"PK\x01\x02", start)) >= 0:
+        content[start + 42 : start + 46] = bytes(4)
+        start += 46
+    return bytes(content)
+
+
+def config(**changes):
+    def change(folder):
+        content = read_json(folder / "config.json")
+        content["session_model"].update(changes)
+        (folder / "config.json").write_text(json.dumps(content))
+
+    return change
+
+
+def parquet(**options):
+    def write(folder):
+        n = options.get("n", 50)
+        columns = {"item_id": np.zeros(n, np.int64), "title": np.full(n, "a", object)}
+        columns |= {name: values for name, values in options.items() if name != "n"}
+        pq.write_table(pa.table(columns), folder / "items.parquet", compression="zstd")
+
+    return write
+
+
+def frame(**columns):
+    return lambda folder: pd.DataFrame(columns).to_parquet(folder / "items.parquet")
+
+
+def tensors(name, **changes):
+    def write(folder):
+        arrays = load_file(folder / name)
+        save_file({**arrays, **changes}, folder / name)
+
+    return write
+
+
+def tensor_header(header, size=None):
+    def write(folder):
+        content = json.dumps(header).encode()
+        length = struct.pack("<Q", len(content) if size is None else size)
+        (folder / "embeddings.safetensors").write_bytes(length + content + bytes(64))
+
+    return write
+
+
+def file(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def manifest(**changes):
+    def write(folder):
+        content = read_json(folder / MANIFEST)
+        files = {**content["files"], **changes.get("files", {})}
+        (folder / MANIFEST).write_text(json.dumps({**content, **changes, "files": files}))
+
+    return write
+
+
+NEIGHBOURS, F4 = "neighbours.npz", {"dtype": "F32", "data_offsets": [0, 64]}
+DEEP = b'{"a":' * 100_000
+HOSTILE = {
+    "npz of a huge shape": file(NEIGHBOURS, archive(("index", npy((10**12,))))),
+    "npz of a huge number": file(NEIGHBOURS, archive(("index", npy((10**40, 2))))),
+    "npz of a negative shape": file(NEIGHBOURS, archive(("index", npy((-1, -4))))),
+    "npz of empty values": file(NEIGHBOURS, archive(("index", npy((10**9,), "<U0")))),
+    "npz of huge values": file(NEIGHBOURS, archive(("index", npy((1,), "<U500000000")))),
+    "npz with a wrong header": file(NEIGHBOURS, archive(("index", b"\x93NUMPY\x02\x00\xff"))),
+    "npz with a deep header": file(NEIGHBOURS, archive(("index", npy((1,))[:10] + b"(" * 60_000))),
+    "npz without a header": file(NEIGHBOURS, archive(("index", b"x"))),
+    "npz, compressed": file(NEIGHBOURS, compressed()),
+    "npz, pickled": file(NEIGHBOURS, pickled()),
+    "npz, overlapping": file(NEIGHBOURS, overlapping()),
+    "npz, empty": file(NEIGHBOURS, archive()),
+    "npz, no zip": file(NEIGHBOURS, b"PK\x05\x06"),
+    "npz, encrypted": file(NEIGHBOURS, encrypted()),
+    "histories of a huge shape": file("user_histories.npz", archive(("users", npy((10**12,))))),
+    "counts without arrays": file("cooccurrence.npz", archive(("counts", npy((0,))))),
+    "config, deep": file("config.json", DEEP),
+    "config, digits": file("config.json", b'{"a": ' + b"9" * 5000 + b"}"),
+    "config, list": file("config.json", b"[]"),
+    "config, no text": file("config.json", b"\xff\xfe"),
+    "config, empty": file("config.json", b"{}"),
+    "config, null": file("config.json", b'{"session_model": null, "repeats": 0}'),
+    "many layers": config(n_layers=10**8),
+    "a wide layer": config(hidden_dim=10**12),
+    "a wide embedding": config(embedding_dim=10**12),
+    "many half-lives": config(ema_half_lives=[1.0] * 100_000),
+    "no cell": config(cell="none"),
+    "metrics, deep": file("metrics.json", DEEP),
+    "parquet of many rows": parquet(n=5_000_000),
+    "parquet of long text": parquet(more=["x" * 10**6] * 50),
+    "parquet of long ids": parquet(item_id=["x" * 10**6] * 50),
+    "parquet of lists": parquet(more=[[0] * 10**5] * 50),
+    "parquet of a fixed size": parquet(more=pa.array([b"x" * 10**6] * 50, pa.binary(10**6))),
+    "parquet, no title": frame(item_id=range(50)),
+    "parquet, no id": frame(title=["a"] * 50),
+    "parquet, repeated ids": parquet(),
+    "parquet, damaged": file("items.parquet", b"PAR1" + b"\xff" * 100 + b"PAR1"),
+    "parquet, empty": file("items.parquet", b""),
+    "tensors, long header": tensor_header({}, 2**62),
+    "tensors, huge shape": tensor_header({"vectors": F4 | {"shape": [10**12, 8]}}),
+    "tensors, overflow": tensor_header({"vectors": F4 | {"shape": [2**62, 2**62]}}),
+    "tensors, beyond the end": tensor_header({"vectors": F4 | {"data_offsets": [0, 256]}}),
+    "tensors, unknown type": tensor_header({"vectors": F4 | {"shape": [32], "dtype": "BF17"}}),
+    "tensors, bfloat16": tensor_header({"vectors": F4 | {"shape": [32], "dtype": "BF16"}}),
+    "tensors, no name": tensor_header({}),
+    "tensors, no object": tensor_header([]),
+    "no popularity": lambda f: save_file({"a": np.zeros(2)}, f / "session_model.safetensors"),
+    "another shape": tensors("session_model.safetensors", item_bias=np.zeros((50, 2), np.float32)),
+    "a scalar": tensors("session_model.safetensors", item_bias=np.zeros((), np.float32)),
+}
+MANIFESTS = {
+    "manifest, deep": file(MANIFEST, DEEP),
+    "manifest, list": file(MANIFEST, b'{"files": []}'),
+    "manifest, null": file(MANIFEST, b'{"files": null}'),
+    "manifest, numbers": file(MANIFEST, b'{"files": {"a": 1}}'),
+    "manifest, zero byte": manifest(files={"a\0b": {"sha256": ""}}),
+    "manifest, surrogate": manifest(files={"\ud800": {"sha256": ""}}),
+    "manifest, long name": manifest(files={"a" * 5000: {"sha256": ""}}),
+    "manifest, parent": manifest(files={"../../etc/passwd": {"sha256": ""}}),
+    "manifest, no digest": manifest(files={"items.parquet": {"sha256": 5}}),
+    "manifest, format": manifest(format_version={"a": []}),
+}
+
+
+def load_limited(folder, answer):
+    """Load with little address space; the answer is the name of the error."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (used + ALLOWED, -1))
+    try:
+        Recommender.load(folder)
+        answer.put("loaded")
+    except Exception as error:  # noqa: BLE001, the parent asserts its kind
+        answer.put(f"{type(error).__name__}: {error}"[:300])
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
+@pytest.mark.parametrize("kind", [*HOSTILE, *MANIFESTS])
+def test_a_hostile_bundle_is_refused(full, tmp_path, kind):
+    folder = save_bundle(full, tmp_path / "bundle")
+    if kind in HOSTILE:
+        HOSTILE[kind](folder)
+        write_manifest(folder, format_version=1)
+    else:
+        MANIFESTS[kind](folder)
+    context = multiprocessing.get_context("fork")
+    answer = context.SimpleQueue()
+    child = context.Process(target=load_limited, args=(folder, answer))
+    child.start()
+    child.join(60)
+    assert child.exitcode is not None, "loading does not end"
+    assert not answer.empty(), "the process died"
+    assert answer.get().startswith("BundleError: ")
+
+
+def test_files_are_readable_as_the_umask_says(full, tmp_path):
+    before = os.umask(0o027)
+    try:
+        folder = save_bundle(full, tmp_path / "bundle")
+    finally:
+        os.umask(before)
+    assert {oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {"0o640"}
+    assert oct(folder.stat().st_mode & 0o777) == "0o750"
+
+
+def test_the_largest_plausible_catalogue_is_loaded(full, tmp_path):
+    catalogue = full.catalogue.assign(plot=["p" * 4000] * len(full.items))
+    folder = save_bundle(replace(full, catalogue=catalogue), tmp_path / "bundle")
+    assert Recommender.load(folder).catalogue.table["plot"].str.len().eq(4000).all()
