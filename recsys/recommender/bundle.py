@@ -353,7 +353,7 @@ def _read(folder: Path, files: set[str]) -> Bundle:
         load_file(folder / "session_model.safetensors"),
         config["repeats"],
     )
-    n_items = len(weights.arrays["item_bias"])
+    n_items = len(weights.arrays["item_embeddings.weight"]) - 1
     weights.require_shapes(n_items)
     catalogue = _read_catalogue(folder / "items.parquet", n_items)
     items = Vocabulary(catalogue[columns.ITEM_ID].to_numpy())
