@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -40,20 +40,12 @@ class Recommendations(pd.DataFrame):
 
     def as_records(self) -> list[dict[str, Any]]:
         """One dictionary of plain Python values per row, for JSON. Missing values are None."""
-        return to_records({str(name): column.to_numpy() for name, column in self.items()})
+        return _to_records([str(name) for name in self], self.to_numpy(dtype=object).tolist())
 
 
-def to_records(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One dictionary of plain Python values per row. Missing values are None."""
-    rows = zip(*map(_to_python, columns.values()), strict=True)
-    return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
-def _to_python(column: Any) -> list[Any]:
-    values: list[Any] = column.tolist()
-    if isinstance(column, np.ndarray) and column.dtype.kind in "iub":
-        return values
-    return [None if value is pd.NA or value != value else value for value in values]
+def _to_records(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
+    values = ([None if v is pd.NA or v != v else v for v in row] for row in rows)
+    return [dict(zip(names, row, strict=True)) for row in values]
 
 
 def ranking_table(
@@ -66,7 +58,9 @@ def ranking_table(
 
 def ranking_records(catalogue: Catalogue, ranked: RankedItems) -> list[dict[str, Any]]:
     """`ranking_table(...).as_records()` without creating a frame, which takes longer."""
-    return to_records(_ranking_columns(catalogue, ranked))
+    named = _ranking_columns(catalogue, ranked)
+    rows = zip(*(column.tolist() for column in named.values()), strict=True)
+    return _to_records(list(named), rows)
 
 
 def _ranking_columns(catalogue: Catalogue, ranked: RankedItems) -> dict[str, NDArray[Any]]:
