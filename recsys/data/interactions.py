@@ -183,9 +183,9 @@ class Interactions:
         """Binary matrix of which user has which item, int32, [n_users, n_items]."""
         ones = np.ones(len(self), dtype=np.int32)
         shape = (self.n_users, self.n_items)
-        # scipy sorts the columns of each row in place, and histories must stay ordered by time.
-        items = self.item_index.copy()
-        matrix = sp.csr_array((ones, items, self.user_offsets), shape=shape)
+        # scipy sorts and joins the entries of a row in place, and histories must stay as they are.
+        arrays = ones, self.item_index.copy(), self.user_offsets.copy()
+        matrix = sp.csr_array(arrays, shape=shape)
         matrix.sum_duplicates()
         matrix.data[:] = 1
         return matrix

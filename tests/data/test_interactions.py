@@ -99,11 +99,13 @@ def test_the_matrix_has_a_one_where_a_row_is_repeated(small_log):
     assert twice.user_item_matrix().toarray()[:, 0].tolist() == [1, 1, 1]
 
 
-def test_the_matrix_does_not_reorder_histories():
-    items = [30, 10, 20]
-    interactions = read_ratings(pd.DataFrame({"user_id": [1, 1, 1], "item_id": items}))
+@pytest.mark.parametrize("items", [[30, 10, 20], [30, 10, 30, 10]])
+def test_the_matrix_does_not_change_histories(items):
+    table = pd.DataFrame({"user_id": [1] * len(items) + [2], "item_id": [*items, 10]})
+    interactions = read_ratings(table, repeats="allow")
     interactions.user_item_matrix()
     assert interactions.items.ids[interactions.history(0)].tolist() == items
+    assert interactions.user_offsets.tolist() == [0, len(items), len(items) + 1]
 
 
 def test_equal_data_has_an_equal_digest(small_log):
