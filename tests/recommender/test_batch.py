@@ -7,8 +7,6 @@ import pytest
 from recsys.data import read_ratings
 from recsys.recommender import Recommender
 from recsys.recommender.batch import is_up_to_date, write_recommendations
-from recsys.recommender.bundle import UserHistories
-from recsys.sessions import from_torch
 
 METADATA = {"model": "models:/recsys/1"}
 
@@ -49,9 +47,6 @@ def test_the_history_of_a_user_is_the_latest_session(bundle, tmp_path):
     table = pd.read_parquet(write_recommendations(rec, log, tmp_path / "day", k=2))
     assert table["user_id"].tolist() == [1, 1, 2, 2]
     assert table["item_id"].tolist()[:2] == rec.next_items(known[1:], k=2)["item_id"].tolist()
-    histories = UserHistories.from_interactions(log, from_torch(bundle.session_model))
-    assert histories.users.ids.tolist() == [1, 2]
-    assert [histories.history(user).tolist() for user in (0, 1)] == [[1, 2], [0]]
 
 
 def test_users_without_interactions_get_no_rows(bundle, log, tmp_path):

@@ -7,11 +7,15 @@ import signal
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from recsys.data import read_ratings
 from recsys.errors import BundleError
 from recsys.recommender import Recommender
-from recsys.recommender.bundle import load_bundle, save_bundle
+from recsys.recommender.bundle import UserHistories, load_bundle, save_bundle
+from recsys.sessions import from_torch
+from recsys.sessions.numpy_model import NumpySessionModel
 from recsys.storage import read_json, write_json, write_manifest
 
 FILES = (
@@ -35,6 +39,17 @@ def test_round_trip(bundle, tmp_path):
     assert loaded.items == bundle.items
     assert loaded.catalogue.equals(bundle.catalogue)
     assert loaded.metrics == bundle.metrics
+
+
+def test_the_history_of_a_user_is_the_latest_session(full):
+    rows = [(1, "a", 10), (1, "b", 11), (1, "b", 12), (2, "c", 10)]
+    log = read_ratings(pd.DataFrame(rows, columns=["user_id", "session_id", "item_id"]))
+    model = NumpySessionModel(from_torch(full.session_model))
+    histories = UserHistories.from_interactions(log, model)
+    assert histories.users.ids.tolist() == [1, 2]
+    assert [histories.history(user).tolist() for user in (0, 1)] == [[1, 2], [0]]
+    expected = model.encode_batch([np.array([1, 2], np.int32)])
+    assert np.array_equal(histories.state_vectors[:1], expected)
 
 
 def test_folder_contains_exactly_the_documented_files(bundle, tmp_path):
