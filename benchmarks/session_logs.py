@@ -95,7 +95,7 @@ def main() -> None:
                 f"{len(split.rows('test')):,} targets; {time.process_time() - start:.0f} s of CPU"
             )
         table = pd.concat(tables, axis=1, names=["histories"])
-        print(f"\n{table.to_markdown(floatfmt='.4f') if False else table.round(4).to_string()}\n")
+        print(f"\n{table.round(4).to_string()}\n")
 
 
 if __name__ == "__main__":
