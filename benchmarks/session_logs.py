@@ -6,8 +6,9 @@
 Logs are those of `recsys data synth --kind shop` and `--kind music`: of the shop, the views with
 their column of sessions; the plays of music are cut at gaps of 30 minutes. The targets are the same
 rows for both kinds of histories: the events of held-out sessions but the first of each. Repeats are
-allowed. The whole catalogue is ranked. The settings of the baselines, and the learning rate and epoch
-of the LSTM, are chosen by NDCG@10 of the validation targets; the tables are of the test targets.
+allowed. The whole catalogue is ranked. The settings of the baselines, and the learning rate and
+epoch of the LSTM, are chosen by NDCG@10 of the validation targets; the tables are of the test
+targets.
 """
 
 from __future__ import annotations
