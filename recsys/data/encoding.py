@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from recsys import columns as names
@@ -16,7 +17,7 @@ from recsys.data.catalogue import ItemTable, build_catalogue
 from recsys.data.events import parse_events
 from recsys.data.ids import EncodedColumn, encode_ids
 from recsys.data.interactions import Interactions, lengths_to_offsets
-from recsys.data.options import ReadOptions, parse_gap
+from recsys.data.options import ReadOptions
 from recsys.data.ratings import find_scale, parse_ratings
 from recsys.data.sessions import (
     Sessions,
@@ -24,7 +25,7 @@ from recsys.data.sessions import (
     name_sessions,
     number_sessions,
 )
-from recsys.data.tables import EncodedTable, RawTable
+from recsys.data.tables import EncodedTable, RawTable, Times
 from recsys.data.times import POSITIONS, format_times, parse_times
 from recsys.errors import DataError
 from recsys.vocabulary import Vocabulary
@@ -54,7 +55,6 @@ def encode(table: RawTable, options: ReadOptions = ReadOptions()) -> EncodedTabl
         DataError: The table lacks what `session_gap` or `histories` need.
     """
     columns = table.columns
-    _require_sessions(table, options)
     with ThreadPoolExecutor() as pool:
         ids = {
             name: pool.submit(encode_ids, columns[name], table.has_types)
@@ -67,30 +67,28 @@ def encode(table: RawTable, options: ReadOptions = ReadOptions()) -> EncodedTabl
         event = pool.submit(parse_events, columns.get(names.EVENT), options)
     encoded = {name: column.result() for name, column in ids.items()}
     times = timestamp.result()
-    if options.session_gap and times is not None and times.description == POSITIONS:
-        raise DataError(
-            f"{table.where(names.TIMESTAMP)}: session_gap needs points in time, and these are "
-            "positions; declare time_unit, or name another column with columns="
-        )
+    _require_sessions(table, times, options)
     return EncodedTable(encoded, rating.result(), times, event.result())
 
 
-def _require_sessions(table: RawTable, options: ReadOptions) -> None:
+def _require_sessions(table: RawTable, times: Times | None, options: ReadOptions) -> None:
     """Raise a `DataError` if the log lacks the sessions that are wanted, or has two kinds."""
-    if options.session_gap and names.SESSION_ID in table.columns:
-        raise DataError(
-            f"{table.where(names.SESSION_ID)}: has the sessions, but session_gap is set, too; "
-            'remove it, or ignore the column with columns = {session_id = ""}'
+    gap, has_column = options.session_gap, names.SESSION_ID in table.columns
+    problem = ""
+    if gap and has_column:
+        name, remedy = table.source_names[names.SESSION_ID], 'columns = {session_id = ""}'
+        problem = (
+            f"column {name!r} has sessions, but session_gap is set: remove it, or set {remedy}"
         )
-    if options.session_gap and names.TIMESTAMP not in table.columns:
-        raise DataError(f"{table.files[0].name}: session_gap needs a column 'timestamp'")
-    if options.histories == "session" and not (
-        options.session_gap or names.SESSION_ID in table.columns
-    ):
-        raise DataError(
-            f"{table.files[0].name}: histories = 'session' needs session_gap or a column "
-            "'session_id'; map one of another name with columns="
+    elif gap and (times is None or times.description == POSITIONS):
+        problem = "session_gap needs a column 'timestamp' with points in time"
+    elif options.histories == "session" and not (gap or has_column):
+        problem = (
+            "histories = 'session' needs session_gap or a column 'session_id'; map one of another "
+            "name with columns="
         )
+    if problem:
+        raise DataError(f"{table.files[0].name}: {problem}")
 
 
 def build_interactions(
@@ -158,7 +156,7 @@ def _sort_histories(
             return order, offsets, users, sessions
         if times is None or options.session_gap is None:
             return order, offsets, users, None
-        longest = parse_gap(options.session_gap)
+        longest = pd.Timedelta(options.session_gap).value  # nanoseconds, as ticks
         user_index, ticks = gather(user_index, order), select(times.ticks)[order]
         offsets = cut_at_gaps(user_index, ticks, longest)
         starts = format_times(ticks[offsets[:-1]])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
 import pandas as pd
@@ -96,16 +95,10 @@ class ReadOptions(Config):
     @field_validator("session_gap")
     @classmethod
     def _check_gap(cls, gap: str | None) -> str | None:
-        if gap is not None and parse_gap(gap) <= 0:
+        has_unit = gap is not None and re.search("[A-Za-z:]", gap)
+        if gap is not None and not (has_unit and pd.to_timedelta(gap, errors="coerce").value > 0):
             raise ValueError(f"{gap!r} is not a positive time with a unit, such as 30min or 1h")
         return gap
-
-
-def parse_gap(text: str) -> int:
-    """Nanoseconds of a time such as `30min`; 0 if it is none, or has no unit."""
-    with suppress(ValueError):
-        return 0 if re.fullmatch("[-+0-9. ]*", text) else int(pd.Timedelta(text).value)
-    return 0
 
 
 def parse_options(**settings: Any) -> ReadOptions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,25 +54,17 @@ class Sessions:
         )
 
 
-class SessionsOfColumn(NamedTuple):
-    """Sessions from a column of their ids, in order of user and start."""
+def number_sessions(
+    user: _Codes, session: _Codes, ticks: _Ints | None
+) -> tuple[_Codes, _Codes, _Codes]:
+    """Find the distinct pairs of a user and the id of a session, in order of user and start.
 
-    session_of_row: _Codes
-    """[n]."""
-    user_index: _Codes
-    """Whose session it is, [n_sessions]."""
-    id_index: _Codes
-    """Index of its id, [n_sessions]. Users may have sessions of the same id."""
-
-
-def number_sessions(user: _Codes, session: _Codes, ticks: _Ints | None) -> SessionsOfColumn:
-    """Find the sessions of a column: the distinct pairs of a user and the id of a session.
-
-    A session starts with its earliest row, or with its first if there are no times.
+    A session starts with its earliest row, or with its first if there are no times. Returns the
+    number of the session of each row, [n], and the user and id of each session, [n_sessions].
 
     Example:
         >>> user, session = np.array([0, 1, 0, 0]), np.array([5, 5, 4, 5])
-        >>> number_sessions(user, session, np.array([30, 10, 20, 40])).session_of_row.tolist()
+        >>> number_sessions(user, session, np.array([30, 10, 20, 40]))[0].tolist()
         [1, 2, 0, 1]
     """
     n_ids = int(session.max(initial=0)) + 1
@@ -86,7 +78,7 @@ def number_sessions(user: _Codes, session: _Codes, ticks: _Ints | None) -> Sessi
     order = np.lexsort((start, owner))
     rank = np.empty(len(order), dtype=np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
-    return SessionsOfColumn(rank[code], owner[order], id_index[order])
+    return rank[code], owner[order], id_index[order]
 
 
 def cut_at_gaps(user: _Codes, ticks: _Ints, longest: int) -> _Ints:
@@ -112,9 +104,6 @@ def name_sessions(sessions: Sessions, ids: NDArray[Any]) -> Vocabulary:
         return Vocabulary(ids)
     owners = sessions.users.ids[sessions.user_index].tolist()
     text = [f"{owner}/{session}" for owner, session in zip(owners, ids.tolist(), strict=True)]
-    if (is_repeated := pd.Series(text).duplicated()).any():
-        raise DataError(
-            f"two sessions would be called {text[is_repeated.argmax()]!r}, because ids of users or "
-            "sessions contain '/': replace it"
-        )
+    if (is_repeated := pd.Series(text).duplicated()).any():  # ids contain '/', too
+        raise DataError(f"two sessions would be called {text[is_repeated.argmax()]!r}: rename one")
     return Vocabulary(np.array(text, dtype=object))

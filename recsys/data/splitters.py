@@ -307,17 +307,6 @@ def last_session(interactions: Interactions) -> Split:
 
     Raises:
         DataError: There are no sessions, or no user has three.
-
-    Example:
-        >>> import pandas as pd
-        >>> from recsys.data import read_ratings
-        >>> table = pd.DataFrame({"user_id": 1, "session_id": [1, 1, 2, 2, 3, 3, 3]})
-        >>> log = read_ratings(table.assign(item_id=[10, 20, 30, 40, 50, 60, 70]))
-        >>> split = last_session(log)
-        >>> split.targets("validation").tolist(), split.targets("test").tolist()
-        ([3], [5, 6])
-        >>> [history.tolist() for history in split.histories("test")]
-        [[4], [4, 5]]
     """
     sessions = interactions.require_sessions("last_session")
     owner = sessions.user_index[sessions.lengths > 0]

@@ -130,7 +130,11 @@ def test_repeats_and_single_rows_are_those_of_a_history():
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
-        ("user_id session_id item_id timestamp", {"session_gap": "1h"}, "but session_gap is set"),
+        (
+            "user_id session_id item_id timestamp",
+            {"session_gap": "1h"},
+            "'session_id' has sessions, but",
+        ),
         ("user_id a item_id b", {"session_gap": "1h"}, "session_gap needs a column 'timestamp'"),
         ("user_id a item_id b", {"histories": "session"}, "'session' needs session_gap or a col"),
     ],
@@ -142,7 +146,9 @@ def test_sessions_that_are_not_there_are_refused(names, options, message):
 
 def test_a_gap_needs_points_in_time():
     table = pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2], "timestamp": [1, 2]})
-    with pytest.raises(DataError, match="column 'timestamp': session_gap needs points in time"):
+    with pytest.raises(
+        DataError, match="session_gap needs a column 'timestamp' with points in time"
+    ):
         read_ratings(table, session_gap="1h")
 
 
