@@ -65,6 +65,15 @@ def get(
         raise typer.Exit(130) from None  # 128 + SIGINT, as of a shell
 
 
+def _parse_numbers(texts: list[str] | None) -> list[float]:
+    """Parse `-1`, `-1,-2` and `[-1, -2]`."""
+    parts = [part for text in texts or () for part in text.strip("[] ").split(",")]
+    try:
+        return [float(part) for part in parts]
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}; give numbers, such as -1,-2") from error
+
+
 @app.command()
 def check(
     source: Annotated[Path, typer.Argument(help="A folder, file or zip archive of ratings.")],
@@ -85,7 +94,10 @@ def check(
         typer.Option(help="Whether a user may have an item more than once."),
     ] = None,
     missing_ratings: Annotated[
-        list[float] | None, typer.Option(help="A number that stands for no rating: -1.")
+        list[str] | None,
+        typer.Option(
+            help="Numbers that stand for no rating: -1 or [-1,-2].", callback=_parse_numbers
+        ),
     ] = None,
     session_gap: Annotated[
         str | None, typer.Option(help="Time without interactions that ends a session: 30min.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
@@ -20,7 +20,6 @@ from recsys.errors import DataError
 
 _UNITS: Final = ("s", "ms", "us", "ns")
 _ENCODED: Final = pa.dictionary(pa.int32(), pa.string())
-_DIGITS: Final = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
 _ERRORS: Final = (pa.ArrowException, OverflowError, TypeError, ValueError)
 
 
@@ -191,6 +190,7 @@ def _type_as_read(ours: str, kind: pa.DataType, where: str) -> pa.DataType:
         return _type_as_read(ours, kind.value_type, where)
     is_decimal = pa.types.is_decimal(kind)
     is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or is_decimal
+    is_small = kind in (pa.float16(), pa.float32())  # with seven digits at most
     is_code = ours == names.EVENT and pa.types.is_integer(kind)
     if _is_text(kind) or is_code:
         return pa.large_string()
@@ -199,7 +199,7 @@ def _type_as_read(ours: str, kind: pa.DataType, where: str) -> pa.DataType:
     if ours == names.TIMESTAMP:
         if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
             return pa.timestamp(getattr(kind, "unit", "s"))
-        if is_number:
+        if is_number and not is_small:
             is_float = pa.types.is_floating(kind)
             return DECIMAL if is_decimal else pa.float64() if is_float else pa.int64()
         accepted = "timestamps are times, numbers or text"
@@ -208,7 +208,7 @@ def _type_as_read(ours: str, kind: pa.DataType, where: str) -> pa.DataType:
             return pa.float64()
         accepted = "ratings are numbers"
     else:
-        if is_number:
+        if is_number and not is_small:
             return pa.int64()
         accepted = "ids are integers or text"
     raise DataError(
@@ -244,12 +244,14 @@ def convert(ours: str, column: pa.ChunkedArray, target: pa.DataType, where: str)
             if is_text(kind.value_type):
                 column = column.cast(_ENCODED)  # Arrow decodes no other dictionary of views
             column = column.cast(column.type.value_type)
-        if column.type == pa.uuid():
-            column = pa.chunked_array([*map(_uuid_to_text, column.chunks)], pa.large_string())
         if pa.types.is_floating(column.type):
-            column = column.cast(pa.float64())
-            _require_digits(column, kind, ours, where)
-            column = pc.if_else(pc.is_nan(column), None, column)
+            column = pc.if_else(pc.is_nan(column), None, column.cast(pa.float64()))
+            largest = pc.max(pc.abs(column)).as_py() or 0
+            if ours in names.IDS and 2**53 <= largest < math.inf:
+                raise DataError(
+                    f"{where}: {largest:.0f} is stored as {kind}, which loses digits beyond "
+                    f"{2**53}; save the column as 64-bit integers (in pandas, Int64) or text"
+                )
         if is_text(target) and ours in names.IDS and not _is_text(kind):
             column = column.cast(pa.decimal256(76, 0))  # 10 for 10.0 and 10.00
         return column.cast(target)
@@ -261,25 +263,6 @@ def convert(ours: str, column: pa.ChunkedArray, target: pa.DataType, where: str)
         ) from error
 
 
-def _require_digits(column: pa.ChunkedArray, kind: pa.DataType, ours: str, where: str) -> None:
-    """Refuse ids in floats, and times in small floats, so large that digits may be lost."""
-    digits = _DIGITS[kind.value_type if pa.types.is_dictionary(kind) else kind]
-    if ours == names.RATING or (ours == names.TIMESTAMP and digits == 53):
-        return
-    largest = pc.max(pc.abs(column.filter(pc.is_finite(column)))).as_py() or 0
-    if largest >= 2**digits:
-        raise DataError(
-            f"{where}: {largest:.0f} is stored as {kind}, which loses digits beyond {2**digits}; "
-            "save the column as 64-bit integers (in pandas, Int64) or text"
-        )
-
-
-def _uuid_to_text(chunk: pa.Array) -> pa.Array:
-    encoded = chunk.storage.dictionary_encode()
-    text = [str(uuid.UUID(bytes=value)) for value in encoded.dictionary.to_pylist()]
-    return pa.array(text, pa.large_string()).take(encoded.indices)
-
-
 def _is_text(kind: pa.DataType) -> bool:
     """Whether values of a type are read as text."""
-    return is_text(kind.value_type if pa.types.is_dictionary(kind) else kind) or kind == pa.uuid()
+    return is_text(kind.value_type if pa.types.is_dictionary(kind) else kind)

@@ -27,12 +27,13 @@ _LONGEST_GAP: Final = 0.8
 """The highest rating is that of the scale, unless it is above this share of the next of `_TOPS`."""
 
 _NINES: Final = (9, 99, 999, 9999, 99999)
+_USUAL: Final = {-1, -2, *(-value for value in _NINES)}
 
 
 class Sentinel(NamedTuple):
-    """A value that probably stands for something else than a rating."""
+    """Values that probably stand for something else than a rating."""
 
-    value: float
+    numbers: list[float]
     low: float
     """The lowest of the other ratings."""
     high: float
@@ -40,10 +41,11 @@ class Sentinel(NamedTuple):
     @property
     def remedy(self) -> str:
         """The settings that say what it means."""
-        is_rating = f"scale = [0, {self.high:g}]" if self.value == 0 else "sentinel_rating=keep"
+        is_rating = f"scale = [0, {self.high:g}]" if self.numbers == [0] else "sentinel_rating=keep"
+        values = ", ".join(f"{value:g}" for value in self.numbers)
         return (
-            f"if it stands for a missing rating, set missing_ratings = [{self.value:g}]; if it is "
-            f"a rating, set {is_rating}"
+            f"if it stands for a missing rating, set missing_ratings = [{values}]; if it is a "
+            f"rating, set {is_rating}"
         )
 
 
@@ -86,18 +88,23 @@ def _parse_text(values: Sequence[str]) -> list[float]:
 
 
 def find_sentinel(rating: _Ratings) -> Sentinel | None:
-    """Find a value outside of all other ratings that is usual for a missing one, if there is any.
+    """Find values outside of all other ratings that are usual for a missing one, if there are any.
 
-    It is a negative whole number where the others are not negative and reach above 1; zero where
-    the others are several whole numbers from 1, the highest 3 to 10; or 9, 99 and so on, also
-    negative, where the others are at most half as large.
+    It is a negative whole number, or a pair such as -1 and -2, where the others are not negative
+    and reach above 1 (but no scale from -2 to 2); zero where the others are several whole numbers
+    from 1, the highest 3 to 10; or 9, 99 and so on, also negative, where the others are at most
+    half as large.
     """
     rating = rating[np.isfinite(rating)]
-    for value in (float(rating.min(initial=np.inf)), float(rating.max(initial=-np.inf))):
-        if value in _NINES or (value <= 0 and value.is_integer()):
-            others = rating[rating != value]
-            if len(others) and _is_outside(value, others, len(rating) - len(others)):
-                return Sentinel(value, float(others.min()), float(others.max()))
+    low, high = float(rating.min(initial=np.inf)), float(rating.max(initial=-np.inf))
+    negative = np.unique(rating[rating < 0]).tolist()
+    is_pair = len(negative) == 2 and low != -high and _USUAL.issuperset(negative)
+    candidates = [negative] if is_pair else []
+    for values in [*candidates, [low], [high]]:
+        if all(value in _NINES or (value <= 0 and value.is_integer()) for value in values):
+            others = rating[~np.isin(rating, values)]
+            if len(others) and _is_outside(values[0], others, len(rating) - len(others)):
+                return Sentinel(values, float(others.min()), float(others.max()))
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -228,6 +229,11 @@ def format_times(ticks: _Ints) -> NDArray[np.str_]:
 def _remedy(value: object) -> str:
     """What to declare so that times can be read, with an example for a value that is not read."""
     text = str(value).strip()
+    if re.fullmatch("[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?", text):
+        return (
+            "it is a time of day: join it with the date in one column, or use the date alone with "
+            'columns = {timestamp = "..."}'
+        )
     times = {form: pd.to_datetime(text, format=form, errors="coerce") for form in _EXAMPLES}
     name, found = "time_format", [form for form in times if not pd.isna(times[form])]
     if isinstance(value, int | float):

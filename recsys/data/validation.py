@@ -129,7 +129,7 @@ def _rules(table: EncodedTable, scale: tuple[float, float] | None, now: int) -> 
         yield column, "rating_scale", is_off, message, "set scale="
     elif rating is not None and (found := find_sentinel(rating)) is not None:
         message = f"is outside of the other ratings, from {found.low:g} to {found.high:g}"
-        yield column, "sentinel_rating", rating == found.value, message, found.remedy
+        yield column, "sentinel_rating", np.isin(rating, found.numbers), message, found.remedy
     column = names.TIMESTAMP
     if times is not None:
         is_time = times.ticks != INVALID

@@ -127,7 +127,7 @@ def test_the_command_to_train_has_the_same_options(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("visitor;film;stars;when\n1;10;7;1.2.2020\n1;11;-1;1.2.2020\n")
     columns = "user_id=visitor,item_id=film,rating=stars"
-    options = ["--columns", columns, "--time-format", "%d.%m.%Y", "--missing-ratings", "-1"]
+    options = ["--columns", columns, "--time-format", "%d.%m.%Y", "--missing-ratings", "[-1]"]
     options += ["--checks", "future_time=keep,duplicate=error", "--repeats", "allow"]
     done = check(path, *options, "--columns", "timestamp=when", "--scale", 1, 10)
     assert done.exit_code == 0, done.output

@@ -133,7 +133,6 @@ def test_numbers_that_lost_digits_are_told(tmp_path):
         ([Decimal(FIRST), Decimal(2)], [2, FIRST]),
         (np.array([2**64 - 1, 1], dtype=np.uint64), ["1", str(2**64 - 1)]),
         (["NULL", "7"], ["7", "NULL"]),  # text of a typed source is text
-        (np.array([1, 2], dtype=np.float32), [1, 2]),
     ],
     ids=repr,
 )
@@ -163,7 +162,7 @@ def test_values_that_are_not_ids_are_refused(tmp_path, ids, kind):
 
 @pytest.mark.parametrize("values", [[2.0**53, 1.0], np.array([2**24 + 2, 1], dtype=np.float32)])
 def test_floats_that_may_have_lost_digits_are_refused(values):
-    with pytest.raises(DataError, match=r"column 'user_id': .* is (a float|stored).* integers"):
+    with pytest.raises(DataError, match=r"column 'user_id': .* (of type float|stored).* integers"):
         read(pd.DataFrame({"user_id": values, "item_id": [1, 2]}))
 
 

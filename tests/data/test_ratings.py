@@ -70,7 +70,6 @@ def test_missing_ratings_are_declared():
     [
         ([5, 3, -1, 4], -1),
         ([0.5, 3, -2, 4], -2),
-        ([8, 3, -99, -1], -99),
         ([1, 2, 0, 3], 0),
         ([10, 7, 0, 3, 0], 0),
         ([1, 5, 99, 4], 99),
@@ -82,7 +81,7 @@ def test_missing_ratings_are_declared():
     ],
 )
 def test_a_value_outside_of_all_others_is_refused(ratings, value):
-    assert find_sentinel(np.array(ratings, dtype=np.float32)).value == value
+    assert find_sentinel(np.array(ratings, dtype=np.float32)).numbers == [value]
     with pytest.raises(DataError) as caught:
         read(ratings)
     message = str(caught.value)
@@ -99,6 +98,15 @@ def test_a_value_outside_of_all_others_is_refused(ratings, value):
     others = [rating for rating in ratings if rating != value]
     log, _ = read(ratings, {"missing_ratings": [value]}, sentinel_rating="keep")
     assert sorted(log.rating.tolist()) == sorted(others)
+
+
+def test_two_negative_values_are_told_at_once():
+    with pytest.raises(
+        DataError, match=r"row 2.*: -99.*2 such rows.* missing_ratings = \[-99, -1\]"
+    ):
+        read([8, 3, -99, -1])
+    assert find_sentinel(np.array([-2, -1, 0, 1, 2], dtype=np.float32)) is None
+    assert find_sentinel(np.array([-2, -1, 1, 5], dtype=np.float32)).numbers == [-2, -1]
 
 
 def test_the_remedies_for_zero_are_both_ways_out():

@@ -277,6 +277,13 @@ def test_lost_digits_are_an_error_unless_kept(tmp_path):
     assert report.metrics()["rounded_time_rows"] == 3
 
 
+def test_a_time_of_day_next_to_a_date_is_refused(tmp_path):
+    (tmp_path / "log.csv").write_text("user_id,item_id,date,time\n1,10,2020-07-04,12:30:15\n")
+    message = "line 2, column 'timestamp': '12:30:15' .* it is a time of day: join it with the date"
+    with pytest.raises(DataError, match=message):
+        read_ratings(tmp_path / "log.csv")
+
+
 def test_a_refused_time_names_file_line_and_column(tmp_path):
     with pytest.raises(
         DataError, match=r"log.csv, line 3, column 'timestamp': 18448 is not from 1990 to 2100"
