@@ -21,9 +21,10 @@ help:
 	@echo "make quick                                          lint and the fast tests, in under a minute"
 	@echo "make test                                           every check"
 
+# Modules are compiled when they are first imported: few of them are.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 
 run: $(INSTALLED)

@@ -23,7 +23,18 @@ def run(*command, check=True, **options):
 
 def install(python, requirement):
     constraints = ROOT / "constraints.txt"
-    run(python, "-m", "pip", "install", "--quiet", "-c", constraints, requirement, cwd=ROOT)
+    run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-compile",
+        "-c",
+        constraints,
+        requirement,
+        cwd=ROOT,
+    )
 
 
 @pytest.fixture(scope="module")
