@@ -83,16 +83,20 @@ class Split:
     def positives(self) -> Interactions:
         """The rows to count co-occurrences from: `train`, and events that form no history.
 
-        Of these, those that come before the first target of their user.
+        Of these, those that come before the first row of their user that is held out.
         """
         log = self.log
         if log is None or (log.weight is None and log.in_sequence is None):
             return self.train
         forms_history = np.ones(len(log), np.bool_) if log.in_sequence is None else log.in_sequence
-        is_target = np.zeros(len(log), np.int64)
-        is_target[forms_history] = self.assignment > TRAIN
-        n_before = np.concatenate([[0], is_target.cumsum()])
-        mask = n_before[:-1] == n_before[log.user_offsets[log.user_index]]
+        is_held_out = np.zeros(len(log), np.int64)
+        is_held_out[forms_history] = self.assignment != TRAIN
+        n_before = np.concatenate([[0], is_held_out.cumsum()])
+        first = log.user_offsets[log.user_index]
+        if log.sessions is not None and self.parameters.items() >= OVER_TARGETS.items():
+            owner = np.repeat(log.sessions.user_index, log.sessions.lengths)
+            first = np.searchsorted(owner, owner)  # of all sessions of the user
+        mask = n_before[:-1] == n_before[first]
         if self.known_before is not None and log.timestamp is not None:
             mask &= log.timestamp < self.known_before
         mask[forms_history] = self.assignment == TRAIN
@@ -308,6 +312,7 @@ def last_session(interactions: Interactions) -> Split:
     Raises:
         DataError: There are no sessions, or no user has three.
     """
+    log, interactions = interactions, interactions.sequence()
     sessions = interactions.require_sessions("last_session")
     owner = sessions.user_index[sessions.lengths > 0]
     n_sessions = np.bincount(owner, minlength=len(sessions.users))
@@ -317,7 +322,7 @@ def last_session(interactions: Interactions) -> Split:
     subsets = np.full(len(owner), TRAIN, dtype=np.int8)
     subsets[(n_sessions[owner] >= _MIN_SESSIONS) & (n_left == 2)] = VALIDATION
     subsets[(n_sessions[owner] >= _MIN_SESSIONS) & (n_left == 1)] = TEST
-    return _hold_out_sessions(interactions, sessions, subsets, "last-session", {})
+    return _hold_out_sessions(log, sessions, subsets, "last-session", {})
 
 
 def last_days(interactions: Interactions, days: int = 1) -> Split:
@@ -334,6 +339,7 @@ def last_days(interactions: Interactions, days: int = 1) -> Split:
     """
     if days < 1:
         raise ConfigError(f"last_days: days is {days}; it must be 1 or more")
+    log, interactions = interactions, interactions.sequence()
     sessions = interactions.require_sessions("last_days")
     timestamp = interactions.require_timestamps("last_days")
     has_rows = sessions.lengths > 0
@@ -349,24 +355,25 @@ def last_days(interactions: Interactions, days: int = 1) -> Split:
             f"last_days: no session ends before the last {2 * days} days; the timestamps are "
             f"{format_time_range(timestamp)}"
         )
-    return _hold_out_sessions(interactions, sessions, subsets, "last-days", {"days": int(days)})
+    split = _hold_out_sessions(log, sessions, subsets, "last-days", {"days": int(days)})
+    return replace(split, known_before=int(end.max()) - 2 * days * _DAY)
 
 
 def _hold_out_sessions(
-    interactions: Interactions,
+    log: Interactions,
     sessions: Sessions,
     subsets: NDArray[np.integer],
     protocol: str,
     parameters: Mapping[str, str | int | float],
 ) -> Split:
-    """Assign the rows of sessions to subsets, given those of the sessions that have rows."""
+    """Assign the rows of the sequence to subsets, given those of its sessions with rows."""
     lengths = sessions.lengths[sessions.lengths > 0]
     assignment = np.repeat(subsets, lengths).astype(np.int8)
     first = np.cumsum(lengths) - lengths
     assignment[first[subsets != TRAIN]] = EXCLUDED
     empty_reason = "no session that is held out has two interactions"
     parameters = {**parameters, **OVER_TARGETS}
-    return Split(interactions, assignment, protocol, parameters, empty_reason)
+    return Split(log.sequence(), assignment, protocol, parameters, empty_reason, log)
 
 
 def _assign_counts(

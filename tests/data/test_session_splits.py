@@ -116,6 +116,29 @@ def test_users_of_earlier_sessions_are_not_cold():
         assert cold.items.tolist() == [True, False]
 
 
+@pytest.mark.parametrize("kind", ["session", "user"])
+@pytest.mark.parametrize("split", [last_session, last_days])
+def test_only_events_before_the_held_out_sessions_count(kind, split):
+    """Carts count in sessions before those that are held out; views form the histories."""
+    rows = [
+        ("ann", s, i, s * DAY + i, event)
+        for s in range(5)
+        for i, event in enumerate(["view", "cart", "view", "cart"])
+    ]
+    rows += [("ann", 9, 8, 5 * DAY, "cart"), ("bob", 20, 1, 7, "view"), ("bob", 20, 2, 8, "cart")]
+    names = "user_id session_id item_id timestamp event"
+    made = split(read(rows, kind, names))
+    assert len(made.interactions) == 11
+    times = made.positives.timestamp - TIMES
+    n_train = {"last_session": 3, "last_days": 2}[split.__name__]
+    expected = [s * DAY + i for s in range(n_train) for i in range(4)]
+    assert times.tolist() == [*expected, 7, 8]
+    assert (made.train.timestamp - TIMES).tolist() == [
+        *(t for t in expected if t % DAY in (0, 2)),
+        7,
+    ]
+
+
 def test_the_settings_name_the_splits():
     log = read(FOUR)
     split = DataConfig.model_validate({"split": {"method": "last_session"}}).split.apply(log)
