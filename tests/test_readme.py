@@ -36,8 +36,8 @@ def test_settings_of_the_readme_are_valid():
 
 def test_settings_of_the_data_page_are_valid():
     text = (README_FOLDER / "docs" / "data.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
-    data = Settings.model_validate(tomllib.loads(block)).data
+    found = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    *_, data = (Settings.model_validate(tomllib.loads(block)).data for block in found)
     assert data.split.method == "global_time_cut"
     assert data.checks.duplicate == "error"
 
