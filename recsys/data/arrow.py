@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import pandas as pd
@@ -63,12 +62,10 @@ def _to_table(source: Any) -> pa.Table:
                 f"the table, of type {type(source).__name__}, cannot be read as Arrow: {error}; "
                 "pass a table with the needed columns only"
             ) from error
-    remedy = "pass a path, a pandas DataFrame or a table that supports Arrow"
-    if hasattr(source, "collect"):
-        remedy = "call collect() first"
-    elif hasattr(source, "__dataframe__"):
-        remedy = "convert it to pandas or Arrow first"
-    raise DataError(f"the source is of type {type(source).__name__}: {remedy}")
+    raise DataError(
+        f"the source is of type {type(source).__name__}: pass a path, a pandas DataFrame or a "
+        "table that supports Arrow; call collect() first on one that is lazy"
+    )
 
 
 def _pandas_names(frame: pd.DataFrame) -> list[str]:
@@ -127,21 +124,9 @@ def concat(tables: Sequence[RawTable]) -> RawTable:
         chunks = [chunk for column in columns for chunk in column.chunks]
         joined[ours] = pa.chunked_array(chunks, columns[0].type)
     files = [file for table in tables for file in table.files]
-    if first.has_types and len(tables) > 1:
-        files = [_tell_text(table, joined) for table in tables]
     used = {name for table in tables for name in table.source_names.values()}
     unused = dict.fromkeys(name for table in tables for name in table.unused if name not in used)
     return RawTable(joined, files, first.source_names, first.has_types, [*unused])
-
-
-def _tell_text(table: RawTable, joined: Mapping[str, pa.ChunkedArray]) -> SourceFile:
-    """The file of a part, with its columns of numbers that are text in the whole log."""
-    told = [
-        f"{table.source_names[ours]!r} is {column.type}, read as text"
-        for ours, column in table.columns.items()
-        if is_text(joined[ours].type) and not _is_text(column.type)
-    ]
-    return replace(table.files[0], format="; ".join([table.files[0].format, *told]))
 
 
 def require_same_columns(

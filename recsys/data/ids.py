@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -25,10 +25,10 @@ MISSING_MARKERS: Final = (
 
 _CONTROL: Final = r"[\p{Cc}\p{Zl}\p{Zp}]"
 
-_INT64: Final = np.iinfo(np.int64)
+_LOWEST: Final = pa.scalar(Decimal(-(2**63)), pa.decimal128(19, 0))
+_HIGHEST: Final = pa.scalar(Decimal(2**63 - 1), pa.decimal128(19, 0))
 _LONG: Final = "^(0[0-9]+|[1-9][0-9]{18}|1[0-8][0-9]{18})$"
 """Digits with zeros before them, or as many as an unsigned integer of 64 bits has."""
-_INTEGER: Final = re.compile(r"(0|-?[1-9][0-9]{0,14})\.0+|0|-?[1-9][0-9]{0,18}")
 
 _DIRECT_RANGE: Final = 1 << 24
 """Integer ids that span at most this range are encoded by subtraction, others by lookup."""
@@ -138,23 +138,18 @@ class EncodedColumn:
         return codes[order], ids.to_numpy()
 
 
-def parse_integer(text: str) -> int | None:
-    """Parse a canonical integer of 64 bits, such as `7`, `-7` and `7.0`; None for other text.
+def parse_integers(text: pa.Array) -> pa.Array:
+    """Parse canonical integers of 64 bits, such as `7`, `-7` and `7.0`; others are null.
 
     Not canonical are `007`, `+7`, `-0` and `7e3`. A float of more than 15 digits may be rounded.
     """
-    if _INTEGER.fullmatch(text) is None:
-        return None
-    value = int(text.partition(".")[0])
-    return value if _INT64.min <= value <= _INT64.max else None
-
-
-def parse_integers(text: pa.Array) -> pa.Array:
-    """Parse canonical integers as int64; others are null. See `parse_integer`."""
     if not _matches(text, r"^-?[0-9]+(\.0+)?$").any():
         return pa.nulls(len(text), pa.int64())
-    values = (None if value is None else parse_integer(value) for value in text.to_pylist())
-    return pa.array(values, pa.int64())
+    plain = pc.replace_substring_regex(text, r"^(0|-?[1-9][0-9]{0,14})\.0+$", r"\1")
+    is_integer = pc.match_substring_regex(plain, "^(0|-?[1-9][0-9]{0,18})$")
+    values = pc.if_else(is_integer, plain, None).cast(pa.decimal128(19, 0))
+    fits = pc.and_(pc.greater_equal(values, _LOWEST), pc.less_equal(values, _HIGHEST))
+    return pc.if_else(fits, values, None).cast(pa.int64())
 
 
 def encode_ids(column: pa.ChunkedArray, has_types: bool) -> EncodedColumn:

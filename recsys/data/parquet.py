@@ -14,7 +14,7 @@ import pyarrow.parquet
 from recsys.data.arrow import concat, require_same_columns
 from recsys.data.detection import DetectedLayout
 from recsys.data.files import READ_ERRORS
-from recsys.data.ids import parse_integer
+from recsys.data.ids import parse_integers
 from recsys.data.options import ReadOptions
 from recsys.data.quarantine import MARK
 from recsys.data.tables import RawTable, SourceFile, select_columns
@@ -117,8 +117,8 @@ def partition_values(name: str) -> dict[str, str | None]:
 
 
 def _partition_scalar(text: str | None) -> pa.Scalar:
-    integer = None if text is None else parse_integer(text)
-    return pa.scalar(text if integer is None else integer)
+    integer = parse_integers(pa.array([text], pa.string()))[0]
+    return integer if integer.is_valid else pa.scalar(text)
 
 
 def check_partition(

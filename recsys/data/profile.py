@@ -262,20 +262,17 @@ def _examples(
     """The first rows of the source that are used."""
     n = min(N_EXAMPLES, len(log))
     rows = np.argpartition(positions, np.arange(n))[:n]
-    examples = []
-    for row, file, line in zip(rows, *source.locations(positions[rows]), strict=True):
-        user, item = log.user_index[row], log.item_index[row]
-        time = None if times is None else _to_iso(times.ticks[positions[[row]]])[0]
-        examples.append(
-            {
-                "file": file,
-                "unit": source.files[0].unit,
-                "line": int(line),
-                "user_id": log.users.ids[user : user + 1].tolist()[0],
-                "item_id": log.items.ids[item : item + 1].tolist()[0],
-                "title": str(log.catalogue[names.TITLE].iloc[item]),
-                "rating": None if log.rating is None else float(str(log.rating[row])),
-                "timestamp": time,
-            }
-        )
-    return examples
+    files, lines = source.locations(positions[rows])
+    items = log.item_index[rows]
+    nothing = [None] * n
+    columns = {
+        "file": files,
+        "unit": [source.files[0].unit] * n,
+        "line": lines.tolist(),
+        "user_id": log.users.ids[log.user_index[rows]].tolist(),
+        "item_id": log.items.ids[items].tolist(),
+        "title": [str(title) for title in log.catalogue[names.TITLE].iloc[items]],
+        "rating": nothing if log.rating is None else [float(str(r)) for r in log.rating[rows]],
+        "timestamp": nothing if times is None else _to_iso(times.ticks[positions[rows]]),
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

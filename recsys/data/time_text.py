@@ -44,9 +44,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def are_numbers(column: pa.ChunkedArray) -> bool:
-    """Whether most of the first values of text are numbers."""
+    """Whether half of the first values of text, or more, are numbers."""
     sample = pc.utf8_trim_whitespace(column.slice(0, 1000).drop_null())
-    return 2 * int(to_bool(pc.match_substring_regex(sample, _NUMBER)).sum()) > len(sample)
+    return 2 * int(to_bool(pc.match_substring_regex(sample, _NUMBER)).sum()) >= len(sample)
 
 
 def parse_numbers(column: pa.ChunkedArray) -> Parts:

@@ -254,11 +254,11 @@ def test_the_report_names_the_format_and_what_is_not_used():
         ({"user_id": [1]}, "the source is of type dict: pass a path"),
         (None, "the source is of type NoneType: pass a path"),
         (b"log.csv", "the source is of type bytes: pass a path"),
-        (pl.LazyFrame({"user_id": [1]}), "LazyFrame: call collect"),
+        (pl.LazyFrame({"user_id": [1]}), "LazyFrame: .*call collect"),
         (pl.Series([1]), "the table, of type Series, cannot be read as Arrow"),
         (pd.Series([1]), "the table, of type Series, cannot be read as Arrow"),
         (pa.chunked_array([[1]]), "the table, of type ChunkedArray, cannot be read as Arrow"),
-        (type("Frame", (), {"__dataframe__": None})(), "Frame: convert it to pandas or Arrow"),
+        (type("Frame", (), {"__dataframe__": None})(), "Frame: pass a path, a pandas DataFrame"),
     ],
     ids=lambda value: type(value).__name__,
 )
