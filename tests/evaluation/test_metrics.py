@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from implicit.cpu.matrix_factorization_base import MatrixFactorizationBase
 from implicit.evaluation import ranking_metrics_at_k
 
-from recsys.data import read_ratings
-from recsys.evaluation import rank
+from recsys.baselines import fit_popularity
+from recsys.data import leave_last_out, read_ratings
+from recsys.evaluation import evaluate, rank
 from recsys.evaluation.metrics import (
     METRICS,
     TITLES,
@@ -327,3 +328,13 @@ def test_list_quality_names_the_length_of_the_lists():
     assert list_quality(SHORT_LISTS, train, vectors) == pytest.approx(
         expected | {"diversity_at_2": 1}
     )
+
+
+def test_a_user_who_repeats_an_item_counts_once():
+    rows = [("a", item) for item in "xxxyxy"] + [("b", item) for item in "xzxx"]
+    log = read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"]), repeats="allow")
+    split = leave_last_out(log)  # of a, xxxy is in train; of b, xz
+    quality = evaluate(fit_popularity(split.train), split).list_quality
+    # Both lists are x, y, z: x has both users, y and z one of two.
+    assert quality["popularity_at_10"] == pytest.approx((1 + 1 / 2 + 1 / 2) / 3)
+    assert quality["novelty_at_10"] == pytest.approx((0 + 1 + 1) / 3)
