@@ -24,6 +24,9 @@ from recsys.vocabulary import Vocabulary
 
 FORMAT: Final = "recsys interactions, version 1"
 
+_OPTIONAL: Final = ("weight", "in_sequence", "is_return")
+"""Columns that few logs have."""
+
 TimestampLike = int | str | datetime
 """Seconds since 1970, text such as `2015-03-31` or `2015-03-31 12:00`, or a datetime. Values
 without a time zone are UTC."""
@@ -61,6 +64,9 @@ class Interactions:
     """How much each row counts for the co-occurrences, [n]; None if all count 1."""
     in_sequence: NDArray[np.bool_] | None = None
     """Which rows form the histories, [n]; None if all do."""
+    is_return: NDArray[np.bool_] | None = None
+    """Rows that stand for an item that the user already had, [n]; None if there are none. They are
+    no targets: where repeats are excluded, no answer has an item of the history."""
     sessions: Sessions | None = None
     """The sessions of the log, if it has some."""
 
@@ -139,6 +145,7 @@ class Interactions:
             timestamp=None if self.timestamp is None else self.timestamp[mask],
             user_offsets=lengths_to_offsets(lengths),
             weight=None if self.weight is None else self.weight[mask],
+            is_return=None if self.is_return is None else self.is_return[mask],
             in_sequence=None if self.in_sequence is None else self.in_sequence[mask],
             sessions=None if self.sessions is None else self.sessions.filter(mask),
         )
@@ -200,7 +207,7 @@ class Interactions:
             sha.update(repr(vocabulary.ids.tolist()).encode())
         if self.repeats:
             sha.update(b"repeats")
-        for name in ("weight", "in_sequence"):
+        for name in _OPTIONAL:
             if (array := getattr(self, name)) is not None:
                 sha.update(name.encode() + array.tobytes())
         if self.sessions is not None:
@@ -215,7 +222,7 @@ def _check_rows(log: Interactions) -> None:
     n, item, time, offsets = len(log), log.item_index, log.timestamp, log.user_offsets
     lengths = np.diff(offsets)
     fits = len(lengths) == log.n_users and offsets[0] == 0 and offsets[-1] == n
-    columns = (log.user_index, log.rating, time, log.weight, log.in_sequence)
+    columns = (log.user_index, log.rating, time, log.weight, log.in_sequence, log.is_return)
     differs = [column is not None and len(column) != n for column in columns]
     if not fits or any(differs) or (lengths < 0).any():
         raise DataError(f"interactions: the columns or user_offsets do not fit {n:,} items")
@@ -265,7 +272,7 @@ def save_interactions(interactions: Interactions, folder: Path) -> Path:
     `users.parquet` (user ids in index order), `catalogue.parquet` (items in index order) and, if
     there are sessions, `sessions.parquet` (user id and number of rows of each, in order).
     """
-    names = "user_index", "item_index", "rating", "timestamp", "weight", "in_sequence"
+    names = "user_index", "item_index", "rating", "timestamp", *_OPTIONAL
     arrays = {n: array for n in names if (array := getattr(interactions, n)) is not None}
     with atomic_folder(folder) as tmp_path:
         write_arrays(tmp_path / "events.npz", **arrays)
@@ -317,8 +324,7 @@ def load_interactions(folder: Path) -> Interactions:
         catalogue=catalogue,
         scale=None if scale is None else (scale[0], scale[1]),
         repeats=manifest.get("repeats", False),
-        weight=events.get("weight"),
-        in_sequence=events.get("in_sequence"),
+        **{name: events.get(name) for name in _OPTIONAL},
         sessions=sessions,
     )
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from recsys.columns import MOVIELENS
 from recsys.data.arrow import ArrowStream, read_table
@@ -148,7 +149,8 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
     if allows_repeats(options.repeats, log, repeated):
         log = replace(log, repeats=True)
     elif validator.apply_policy("duplicate", positions[duplicate], reason):
-        log, positions = keep_largest_weights(log).filter(~duplicate), positions[~duplicate]
+        log = mark_returns(keep_largest_weights(log), duplicate & forms_history)
+        log, positions = log.filter(~duplicate), positions[~duplicate]
     single = (log.history_lengths == 1)[log.user_index]
     reason = f"is the only row of its {log.histories}"
     if validator.apply_policy("single_event", positions[single], reason):
@@ -176,6 +178,17 @@ def keep_largest_weights(log: Interactions) -> Interactions:
     pairs = log.user_index.astype(np.int64) * log.n_items + log.item_index
     weight = pd.Series(log.weight).groupby(pairs, sort=False).cummax()
     return replace(log, weight=weight.to_numpy(np.float32))
+
+
+def mark_returns(log: Interactions, duplicate: NDArray[np.bool_]) -> Interactions:
+    """Mark the rows of pairs of user and item that have a duplicate; of ratings, none.
+
+    A later rating corrects the earlier one.
+    """
+    if log.rating is not None or not duplicate.any():
+        return log
+    pairs = log.user_index.astype(np.int64) * log.n_items + log.item_index
+    return replace(log, is_return=np.isin(pairs, pairs[duplicate]))
 
 
 def allows_repeats(repeats: Repeats, log: Interactions, repeated: float) -> bool:

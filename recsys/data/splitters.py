@@ -39,9 +39,9 @@ class ColdStart(NamedTuple):
 class Split:
     """Interactions to train on, and later interactions of the same log to predict.
 
-    The item of a held-out row is a target; its history is everything that the user did before it,
-    including earlier targets. Models train on `train` only, and co-occurrences are counted from
-    `positives`.
+    The item of a held-out row is a target, unless the row `is_return`; its history is everything
+    that the user did before it, including earlier targets. Models train on `train` only, and
+    co-occurrences are counted from `positives`.
 
     Raises:
         ValueError: The rows of a user are in another order, or a target has no history.
@@ -105,7 +105,13 @@ class Split:
     @cached_property
     def excluded(self) -> NDArray[np.int64]:
         """Row numbers that are neither in train nor targets, ascending."""
-        return np.flatnonzero(self.assignment == EXCLUDED)
+        return np.flatnonzero((self.assignment != TRAIN) & ~self._is_target)
+
+    @cached_property
+    def _is_target(self) -> NDArray[np.bool_]:
+        is_return = self.interactions.is_return
+        is_held_out = self.assignment > TRAIN
+        return is_held_out if is_return is None else is_held_out & ~is_return
 
     def with_filters(self, parameters: Mapping[str, str | int | float]) -> Split:
         """Return the same split with the filters applied before it in its fingerprint."""
@@ -142,7 +148,7 @@ class Split:
     def rows(self, subset: Subset) -> NDArray[np.int64]:
         """Row number of each target, ascending, [n]."""
         value = VALIDATION if subset == "validation" else TEST
-        return np.flatnonzero(self.assignment == value)
+        return np.flatnonzero((self.assignment == value) & self._is_target)
 
     def users(self, subset: Subset) -> NDArray[np.int64]:
         """User index of each target, ascending, [n]; a user occurs once per target."""

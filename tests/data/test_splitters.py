@@ -5,8 +5,10 @@ from recsys.data import (
     global_time_cut,
     leave_last_n,
     leave_last_out,
+    load_interactions,
     per_user_ratio,
     read_ratings,
+    save_interactions,
 )
 from recsys.errors import ConfigError, DataError
 
@@ -161,3 +163,21 @@ def test_an_empty_train_set_is_an_error(log):
     reach = "from 1970-01-01T00:00:01 to 1970-01-01T00:00:09"
     with pytest.raises(DataError, match=rf"before validation_from \(1\).*{reach}"):
         global_time_cut(log, validation_from=1, test_from=5)
+
+
+def test_returns_to_an_item_are_no_targets_where_repeats_are_excluded(tmp_path):
+    plays = {"ann": "abac", "bob": "abca", "eve": "abc"}
+    rows = [(user, item) for user, items in plays.items() for item in items]
+    table = pd.DataFrame(rows, columns=["user_id", "item_id"])
+    log = read_ratings(table, repeats="exclude", on_report=lambda report: None)
+    for kept in (log, load_interactions(save_interactions(log, tmp_path / "log"))):
+        split = leave_last_out(kept)
+        # The last row of bob is the latest of two of the same item.
+        assert split.users("test").tolist() == [0, 2]
+        assert [history.tolist() for history in split.histories("test")] == [[1, 0], [0, 1]]
+        assert split.users("validation").tolist() == [1, 2]  # that of ann is a return too
+        assert split.excluded.tolist() == [1, 5]
+    assert leave_last_out(read_ratings(table, repeats="allow")).users("test").tolist() == [0, 1, 2]
+    rated = read_ratings(table.assign(rating=4.0), on_report=lambda report: None)
+    assert rated.is_return is None  # a later rating corrects the earlier one
+    assert leave_last_out(rated).users("test").tolist() == [0, 1, 2]
