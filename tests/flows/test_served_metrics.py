@@ -25,14 +25,15 @@ SETTINGS = {
 
 
 def write_plays(folder):
-    """Plays of 50 listeners, each of whom returns to a few of 40 songs."""
+    """Plays of 50 listeners who return to a few of 40 songs; every other ends with a new one."""
     rng = np.random.default_rng(0)
     folder.mkdir()
     rows = []
     for user in range(50):
-        favourites = rng.permutation(40)[:5]
+        new, *favourites = rng.permutation(40)[:6]
         n_plays = int(rng.integers(2, 25))
         rows += [(user, rng.choice(favourites), 10**9 + time) for time in range(n_plays)]
+        rows += [(user, new, 10**9 + n_plays)] * (user % 2)
     frame = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
     frame.to_csv(folder / "plays.csv", index=False)
 
@@ -119,7 +120,7 @@ def test_reported_metrics_are_those_of_the_answers(trained, url):
             answer = client.post("/v1/next", json=body).raise_for_status().json()
             items = [item["item_id"] for item in answer["items"]]
             gains.append(items.index(ids[target]) + 1 if ids[target] in items else math.inf)
-    assert len(gains) > 40
+    assert len(gains) > 20
     for k in (5, 10, 20):  # MLflow has six decimals
         hits = [rank <= k for rank in gains]
         ndcg = [hit / math.log2(rank + 1) for hit, rank in zip(hits, gains, strict=True)]
