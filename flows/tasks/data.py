@@ -89,7 +89,8 @@ def read(source: str, config: rd.DataConfig, run: Run) -> rd.Split:
         child.log_config(data=config)
 
         def on_report(report: rd.ReadReport) -> None:
-            log.log(WARNING if report.n_rows != report.n_used else INFO, "%s", report.summary())
+            is_odd = report.n_rows != report.n_used or report.notes
+            log.log(WARNING if is_odd else INFO, "%s", report.summary())
             child.log_metrics(report.metrics())
             child.log_table(report.table(), "checks")
             child.log_json(report.to_dict(), "profile")

@@ -37,6 +37,7 @@ def print_page(report: ReadReport, source: Path, given: Mapping[str, Any]) -> No
         name: [_grid(section.items(), "lw")] for name, section in profile.sections().items()
     }
     findings = [line for finding in report.findings for line in _describe_finding(finding, report)]
+    findings += [_text(note, "yellow") for note in report.notes]
     if profile.ratings:
         properties["Ratings"].append(_draw_histogram(profile.ratings))
     sections: dict[str, Iterable[Text | Table]] = {

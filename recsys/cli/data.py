@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -143,11 +146,8 @@ def check(
         if len(files) > 1:
             raise ConfigError("--files was given twice: name all files by one pattern")
         settings["files"] = files[0]
-    if columns:
-        names = ",".join(columns)
-        settings["columns"] = _pairs(names) if "=" in names else names.split(",")
-    if events:
-        settings["events"] = _pairs(",".join(events))
+    for name in {"columns", "events", "sequence_events"} & settings.keys():
+        settings[name] = _parse_setting(settings[name], float if name == "events" else str)
     policies = _pairs(",".join(checks or ()))
     if scale:
         policies["scale"] = scale
@@ -245,6 +245,25 @@ def _write_log(folder: Path, settings: dict[str, Any], file_format: str) -> str:
 
 def _print_json(content: dict[str, Any]) -> None:
     print(json.dumps(content, ensure_ascii=False, indent=2))
+
+
+def _parse_setting(
+    texts: list[str], convert: Callable[[str], Any] = str
+) -> dict[str, Any] | list[Any]:
+    """Parse `a,b` or `NAME=VALUE,NAME=VALUE`, and both as JSON or as in a settings file."""
+    text = ",".join(texts).strip()
+    if text.startswith(("[", "{")):
+        for parse in (json.loads, lambda text: tomllib.loads(f"_ = {text}")["_"]):
+            with suppress(ValueError):
+                parsed: dict[str, Any] | list[Any] = parse(text)
+                return parsed
+        raise ConfigError(f"{text!r} is neither JSON nor a value of TOML")
+    if "=" not in text:
+        return text.split(",")
+    try:
+        return {name: convert(value) for name, value in _pairs(text).items()}
+    except ValueError as error:
+        raise ConfigError(f"{text}: {error}; give numbers, such as view=0.1") from error
 
 
 def _pairs(text: str) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.columns import EVENT, normalize
+from recsys.config import did_you_mean
 from recsys.data.ids import EncodedColumn, encode_ids, is_text
-from recsys.data.options import ReadOptions
+from recsys.data.options import ReadOptions, normalize_kind
 from recsys.errors import DataError
 
 _WORDS: Final = {
@@ -26,12 +28,13 @@ _WORDS: Final = {
     0.0: "removefromcart removecart removefromwishlist impression exposure",
 }
 _KNOWN: Final = {word: weight for weight, words in _WORDS.items() for word in words.split()}
-"""Weights of usual kinds, as `normalize` writes them."""
+"""Weights of usual kinds, as `normalize_kind` writes them."""
 
 _VIEWS: Final = frozenset(_WORDS[0.1].split())
-_AMBIGUOUS: Final = ("kind", "type")
+_AMBIGUOUS: Final = ("action", "kind", "type")
 """Names of columns that hold kinds of events only if one of these is known."""
 _MAX_KINDS: Final = 50
+_MAX_SHOWN: Final = 5
 
 
 # eq=False: comparing arrays element by element gives no single answer.
@@ -46,6 +49,8 @@ class Events:
     """How much each kind counts, [n_kinds]; NaN if it is neither given nor known."""
     in_sequence: NDArray[np.bool_]
     """Which kinds form the histories, [n_kinds]."""
+    notes: tuple[str, ...] = ()
+    """Which kinds of the options no row has."""
 
     @cached_property
     def row_weights(self) -> NDArray[np.float32]:
@@ -59,12 +64,15 @@ class Events:
 
     @property
     def remedy(self) -> str:
-        """The setting that gives the kinds that are not known a weight."""
+        """The settings that give the kinds that are not known a weight, or ignore all kinds."""
         pairs = zip(self.kinds, self.weights.tolist(), strict=True)
         entries = [
             f"{k!r} = {'...' if math.isnan(weight) else f'{weight:g}'}" for k, weight in pairs
         ]
-        return f"set how much each kind counts, events = {{{', '.join(entries)}}}"
+        return (
+            f"set how much each kind counts, events = {{{', '.join(entries)}}}, or read the log "
+            'without kinds, columns = {event = ""}'
+        )
 
     def roles(self, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
         """The `kind`, `n_rows`, `weight` and `in_sequence` of each kind among some rows."""
@@ -77,23 +85,32 @@ class Events:
 
 
 def encode_kinds(column: pa.ChunkedArray) -> EncodedColumn:
-    """Encode a column of text or integers; kinds are text."""
+    """Encode a column of text or numbers; kinds are text."""
     is_encoded = pa.types.is_dictionary(column.type) and is_text(column.type.value_type)
     return encode_ids(column if is_encoded else column.cast(pa.large_string()), has_types=False)
 
 
-def are_kinds(column: pa.ChunkedArray, name: str, options: ReadOptions) -> bool:
-    """Whether a column with a usual name for kinds of events has few distinct ones.
+def why_no_kinds(column: pa.ChunkedArray, name: str, options: ReadOptions) -> str:
+    """Why a column with a usual name for kinds of events has something else; empty if it has them.
 
     Of those whose name may mean something else, one must be known or in the options.
     """
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (is_text(kind) or pa.types.is_integer(kind)):
-        return False
+    if not (is_text(kind) or pa.types.is_integer(kind) or _is_whole(column)):
+        return f"holds {kind}, not text or whole numbers"
     kinds = _kinds(encode_kinds(column))
-    known = {*_KNOWN, *map(normalize, (*options.events, *options.sequence_events))}
-    is_known = normalize(name) not in _AMBIGUOUS or not known.isdisjoint(map(normalize, kinds))
-    return 0 < len(kinds) <= _MAX_KINDS and is_known
+    known = {*_KNOWN, *map(normalize_kind, (*options.events, *options.sequence_events))}
+    if not 0 < len(kinds) <= _MAX_KINDS:
+        return f"has {len(kinds):,} kinds, not 1 to {_MAX_KINDS}"
+    if normalize(name) in _AMBIGUOUS and known.isdisjoint(map(normalize_kind, kinds)):
+        return f"has no known kind, but {', '.join(map(repr, kinds[:_MAX_SHOWN]))}"
+    return ""
+
+
+def _is_whole(column: pa.ChunkedArray) -> bool:
+    """Whether a column holds floats without decimals, as integers with missing values become."""
+    is_float = pa.types.is_floating(column.type)
+    return is_float and pc.all(pc.equal(pc.floor(column), column)).as_py() is True
 
 
 def _kinds(encoded: EncodedColumn) -> list[str]:
@@ -115,23 +132,30 @@ def parse_events(column: pa.ChunkedArray | None, options: ReadOptions) -> Events
     found = _kinds(encoded)
     code_of = np.full(len(encoded.distinct) + 1, -1, dtype=np.int32)
     code_of[np.flatnonzero(encoded.is_id)] = np.arange(len(found))
-    given = {normalize(kind): weight for kind, weight in options.events.items()}
-    default = _KNOWN if len(found) > 1 else dict.fromkeys(map(normalize, found), 1.0)
-    weights = default | given
-    plain = [normalize(kind) for kind in found]
-    chosen = frozenset(map(normalize, options.sequence_events))
+    plain = [normalize_kind(kind) for kind in found]
+    given = {normalize_kind(kind): weight for kind, weight in options.events.items()}
+    weights = (_KNOWN if len({*plain}) > 1 else dict.fromkeys(plain, 1.0)) | given
+    chosen = frozenset(map(normalize_kind, options.sequence_events))
+    unseen = {
+        kind: f"no row is of the kind {kind!r} in {setting}{did_you_mean(kind, found)}"
+        for setting, kinds in (
+            ("events", options.events),
+            ("sequence_events", options.sequence_events),
+        )
+        for kind in kinds
+        if normalize_kind(kind) not in plain
+    }
     if chosen and chosen.isdisjoint(plain):
         raise DataError(
-            f"no event is of a kind in sequence_events = {[*options.sequence_events]}; the kinds "
-            f"in column {EVENT!r} are {', '.join(map(repr, found))}"
+            f"{unseen[options.sequence_events[0]]}; the kinds in column {EVENT!r} are "
+            f"{', '.join(map(repr, found))}"
         )
     counted = frozenset(kind for kind in plain if weights.get(kind, 0) > 0)
     chosen = chosen or _VIEWS.intersection(plain) or counted
-    unseen = [kind for kind in options.events if normalize(kind) not in plain]
-    plain += map(normalize, unseen)
     return Events(
         code_of[encoded.codes],
-        (*found, *unseen),
+        tuple(found),
         np.array([weights.get(kind, np.nan) for kind in plain], dtype=np.float32),
         np.array([kind in chosen for kind in plain], dtype=np.bool_),
+        tuple(unseen.values()),
     )

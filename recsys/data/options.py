@@ -8,7 +8,6 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 import pandas as pd
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from recsys.columns import normalize
 from recsys.config import Config, format_validation_error
 from recsys.errors import ConfigError
 
@@ -35,6 +34,16 @@ Histories = Literal["auto", "user", "session"]
 where the log has them."""
 
 TIME_UNITS: Final[tuple[TimeUnit, ...]] = get_args(TimeUnit)
+
+
+def normalize_kind(kind: str) -> str:
+    """A kind of event without case, separators between letters and decimals of a whole number.
+
+    >>> normalize_kind("add_to_cart") == normalize_kind("AddToCart"), normalize_kind("-1.0")
+    (True, '-1')
+    """
+    whole = re.sub(r"^([-+]?\d+)\.0+$", r"\1", kind.strip())
+    return re.sub(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])", "", whole).casefold()
 
 
 class ReadOptions(Config):
@@ -82,8 +91,8 @@ class ReadOptions(Config):
     @model_validator(mode="after")
     def _check_events(self) -> Self:
         for kinds in (self.events, self.sequence_events):
-            if len({*map(normalize, kinds)}) < len(kinds):
-                raise ValueError(f"{', '.join(kinds)}: two are equal but for case and punctuation")
+            if len({*map(normalize_kind, kinds)}) < len(kinds):
+                raise ValueError(f"{', '.join(kinds)}: two are equal but for case and separators")
         return self
 
     @model_validator(mode="after")

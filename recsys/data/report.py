@@ -72,6 +72,8 @@ class ReadReport:
     n_used: int
     """Rows in the interactions."""
     findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Settings that no row is affected by, and what may be meant."""
     has_timestamps: bool = True
     """False if the rows are assumed to be in chronological order."""
     quarantined_table: pa.Table = field(default_factory=lambda: pa.table({}), repr=False)
@@ -125,6 +127,7 @@ class ReadReport:
             "n_used": self.n_used,
             "n_invalid": self.n_invalid,
             **profile,
+            "notes": [*self.notes],
             "findings": [asdict(finding) for finding in self.findings],
             "quarantine_path": self.quarantine_path and str(self.quarantine_path),
         }
@@ -140,6 +143,7 @@ class ReadReport:
     def _parts(self) -> list[str]:
         parts = [f"{self.source}: {self.n_used:,} of {self.n_rows:,} rows are used"]
         parts += [str(finding) for finding in self.findings]
+        parts += self.notes
         if self.quarantine_path is not None:
             parts.append(f"quarantined rows are in {self.quarantine_path}")
         if not self.has_timestamps:
@@ -151,6 +155,6 @@ ReportCallback = Callable[[ReadReport], None]
 
 
 def warn_on_report(report: ReadReport) -> None:
-    """Issue a `DataWarning` if rows were left out or their order was assumed."""
-    if report.n_rows != report.n_used or not report.has_timestamps:
+    """Issue a `DataWarning` if there are notes, or rows were left out or their order assumed."""
+    if report.n_rows != report.n_used or report.notes or not report.has_timestamps:
         warnings.warn(str(report), DataWarning, stacklevel=3)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys import columns as names
-from recsys.data.events import Events, are_kinds
+from recsys.data.events import Events, why_no_kinds
 from recsys.data.ids import EncodedColumn
 from recsys.data.options import ReadOptions
 from recsys.errors import DataError
@@ -148,16 +148,32 @@ class EncodedTable:
 
 
 def drop_other_events(table: RawTable, options: ReadOptions) -> RawTable:
-    """The table without a column that only its name made one of kinds of events."""
-    column = table.columns.get(names.EVENT)
-    if column is None or names.EVENT in options.columns:
-        return table
-    name = table.source_names[names.EVENT]
-    if are_kinds(column, name, options):
-        return table
-    columns, source_names = dict(table.columns), dict(table.source_names)
-    del columns[names.EVENT], source_names[names.EVENT]
-    return replace(table, columns=columns, source_names=source_names, unused=[*table.unused, name])
+    """The table without a column that only its name made one of kinds of events.
+
+    Raises:
+        DataError: `options` say what kinds of events are for, but no column has any.
+    """
+    column, name, reason = table.columns.get(names.EVENT), "", ""
+    needed = [setting for setting in ("events", "sequence_events") if getattr(options, setting)]
+    if column is not None:
+        name = table.source_names[names.EVENT]
+        reason = why_no_kinds(column, name, options)
+        is_mapped = names.EVENT in options.columns
+        if not reason or (is_mapped and not pa.types.is_nested(column.type)):
+            return table
+        needed += ["columns"] if is_mapped else []
+    if needed:
+        found = f", but column {name!r} {reason}" if reason else ""
+        raise DataError(
+            f"{table.files[0].name}: {needed[0]} needs a column 'event'{found}; name it with "
+            'columns = {event = "..."}'
+        )
+    rest, source_names = (
+        {ours: value for ours, value in values.items() if ours != names.EVENT}
+        for values in (table.columns, table.source_names)
+    )
+    unused = [*table.unused, name] if name else table.unused
+    return replace(table, columns=rest, source_names=source_names, unused=unused)
 
 
 class Selection(NamedTuple):

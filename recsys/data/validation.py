@@ -41,6 +41,7 @@ _Mask = NDArray[np.bool_]
 _SAMPLE: Final = 1 << 12
 _TIMES_FROM: Final = 1e8
 """Ratings above this are probably seconds since 1970."""
+_SESSION_REMEDY: Final = 'set columns = {user_id = ""} for histories of sessions without users'
 _ID_REMEDY: Final = f"{REMEDY}, or set id_type=keep in checks if ids are text"
 
 
@@ -115,7 +116,9 @@ about them."""
 def _rules(table: EncodedTable, scale: tuple[float, float] | None, now: int) -> Iterator[Rule]:
     """Judge all values by all rules, in order."""
     for column, ids in table.ids.items():
-        yield column, "missing_id", ~ids.rows_where(ids.is_id), "is not an id", REMEDY
+        has_other = column == names.USER_ID and names.SESSION_ID in table.ids
+        remedy = f"{REMEDY}, or {_SESSION_REMEDY}" if has_other else REMEDY
+        yield column, "missing_id", ~ids.rows_where(ids.is_id), "is not an id", remedy
     column, rating, times = names.RATING, table.rating, table.timestamp
     if rating is not None:
         remedy = 'set columns = {rating = ""} to use all rows without ratings'
@@ -173,6 +176,7 @@ class RowValidator:
         self.usual_scale = usual_scale
         """The scale of the layout, if it has one."""
         self.findings: list[Finding] = []
+        self.notes: tuple[str, ...] = ()
         self.reasons: list[tuple[str, str]] = []
         """Check and reason of rows that are left out."""
         self.reason_of_row = np.full(table.n_rows, -1, dtype=np.int8)
@@ -201,6 +205,7 @@ class RowValidator:
             raise DataError(f"{self.source}: the ratings look like times; map them with columns=")
         self.scale = settle_scale(table.rating, self.checks.scale, self.usual_scale)
         now = math.ceil(time.time()) if self.checks.now is None else to_unix(self.checks.now)
+        self.notes = () if table.event is None else table.event.notes
         for rule in _rules(table, self.scale, now):
             self._apply(*rule)
         ids = {name: self._settle_ids(name, column) for name, column in table.ids.items()}
@@ -269,6 +274,7 @@ class RowValidator:
             n_rows=self.n_rows,
             n_used=n_used,
             findings=tuple(self.findings),
+            notes=self.notes,
             has_timestamps=has_timestamps,
             quarantined_table=quarantined,
             quarantine_path=quarantine.path if quarantine and len(quarantined) else None,

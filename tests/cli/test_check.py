@@ -11,6 +11,7 @@ from flows.cli import parse_settings
 from flows.train import train
 from recsys.cli.main import app
 from recsys.data.options import ReadOptions
+from recsys.errors import ConfigError
 
 HEADER = "userId,movieId,rating,timestamp"
 
@@ -140,6 +141,38 @@ def test_the_command_to_train_has_the_same_options(tmp_path):
     assert settings.data.repeats == "allow"
     assert settings.data.checks.scale == (1, 10)
     assert (settings.data.checks.duplicate, settings.data.checks.future_time) == ("error", "keep")
+
+
+def test_options_as_messages_and_the_command_to_train_show_them(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,film,event\n1,10,look\n1,11,buy\n2,10,buy\n")
+    for columns, events, kinds in (
+        ("item_id=film", "look=0.3,buy=1", "buy"),
+        ('{"item_id": "film"}', '{"look": 0.3, "buy": 1}', '["buy"]'),
+        ('{item_id = "film"}', "{'look' = 0.3, 'buy' = 1}", "['buy']"),
+    ):
+        options = ["--columns", columns, "--events", events, "--sequence-events", kinds]
+        done = check(path, *options)
+        assert done.exit_code == 0, done.output
+        command = shlex.split(sections(done.stdout)["Result"][-1])
+        assert json.loads(command[command.index("--data.events") + 1]) == {"look": 0.3, "buy": 1}
+        data = parse_settings(train, command[2:]).data
+        assert (data.columns, data.sequence_events) == ({"item_id": "film"}, ("buy",))
+    done = check(path, "--columns", '["user_id", "film", "item_id"]')
+    assert "the columns already have names" in str(done.exception)
+    done = check(path, "--columns", '{item_id = "film", event = ""}')
+    assert "not used event" in sections(done.stdout)["Columns"]
+    for option, message in (("{a", "neither JSON nor"), ("a=x", "give numbers, such as view=0.1")):
+        done = check(path, "--columns", "item_id=film", "--events", option)
+        assert isinstance(done.exception, ConfigError)
+        assert message in str(done.exception)
+
+
+def test_a_setting_that_no_row_is_affected_by_is_shown(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,event\n1,10,view\n1,11,buy\n")
+    page = sections(check(path, "--events", "veiw=0.3").stdout)
+    assert page["Checks"] == ["no row is of the kind 'veiw' in events; did you mean 'view'?"]
 
 
 def test_columns_without_a_header_are_named_in_order(tmp_path):

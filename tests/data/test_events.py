@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from recsys.data import (
     Checks,
+    DataWarning,
     global_time_cut,
     k_core,
     leave_last_n,
@@ -116,13 +117,15 @@ def test_taobao_is_read_as_it_comes(tmp_path):
         assert log.timestamp.tolist() == [1511544070, 1511561733, 1511561734, 1511561735]
 
 
-def test_settings_give_weights_and_the_sequence_without_case_and_punctuation():
+def test_settings_give_weights_and_the_sequence_without_case_and_separators():
     rows = [(1, 1, "View"), (1, 2, "add-to-cart"), (1, 3, "PEEK"), (1, 4, "buy")]
     events = {"view": 0, "Peek": 0.25}
     log = read(rows, events=events, sequence_events=["addToCart", "BUY"])
     assert rows_of(log) == [(1, 2, 0.5, True), (1, 3, 0.25, False), (1, 4, 1.0, True)]
-    with pytest.raises(DataError, match=r"sequence_events = \['like'\]; the kinds .*'View', 'add-"):
+    with pytest.raises(DataError, match=r"'like' in sequence_events; the kinds .*'View', 'add-"):
         read(rows, events=events, sequence_events=["like"])
+    with pytest.raises(DataError, match="'biew' in sequence_events; did you mean 'View'"):
+        read(rows, events=events, sequence_events=["biew"])
     with pytest.raises(ConfigError, match="more than 4 decimals"):
         read(rows, events={"view": 0.00001})
     with pytest.raises(ConfigError, match="greater than or equal to 0"):
@@ -141,7 +144,8 @@ def test_a_kind_that_is_not_known_is_refused_or_left_out():
     rows = [(1, 1, "view"), (1, 2, "peek"), (1, 3, None), (1, 4, "buy")]
     message = (
         r"row 1, column 'event': 'peek' is no known kind of event \(unknown_event, 2 such rows\); "
-        r"set how much each kind counts, events = \{'view' = 0.1, 'peek' = \.\.\., 'buy' = 1\}"
+        r"set how much each kind counts, events = \{'view' = 0.1, 'peek' = \.\.\., 'buy' = 1\}, "
+        r'or read the log without kinds, columns = \{event = ""\}'
     )
     with pytest.raises(DataError, match=message):
         read(rows)
@@ -159,6 +163,7 @@ def test_a_log_with_one_kind_has_no_weights(kind):
     assert (log.weight, log.in_sequence) == (None, None)
     assert log.digest == plain.digest
     assert log.sequence() is log
+    assert read([(1, 1, kind), (1, 2, kind.upper()), (2, 1, kind)]).weight is None
     assert rows_of(read(rows, events={kind: 0.5}))[0] == (1, 1, 0.5, True)
 
 
@@ -166,6 +171,9 @@ def test_a_log_with_one_kind_has_no_weights(kind):
     ("column", "values"),
     [
         ("type", ["film", "series", "film"]),
+        ("action", [0, 1, 0]),
+        ("action", ["comedy", "drama", "comedy"]),
+        ("event", [True, False, True]),
         ("event", [0.5, 1.5, 2.5]),
         ("action", [["a"], ["b"], ["a"]]),
         ("kind", [None, None, None]),
@@ -185,6 +193,65 @@ def test_a_column_with_many_values_is_not_used_unless_it_is_named():
     with pytest.raises(DataError, match="'concert 0' is no known kind of event"):
         read(rows, columns={"event": "event"})
     assert read(rows[:3], columns={"event": ""}).weight is None
+
+
+@pytest.mark.parametrize("setting", [{"events": {"view": 1}}, {"sequence_events": ["view"]}])
+@pytest.mark.parametrize(
+    ("column", "values", "reason"),
+    [
+        ("what", ["view", "buy"], "'; name it with columns"),
+        ("event", [0.5, 1.5], "', but column 'event' holds double, not text or whole numbers"),
+        ("event", [True, False], "', but column 'event' holds bool, "),
+        ("event", [["view"], ["buy"]], "', but column 'event' holds list"),
+        ("event", [f"concert {i}" for i in range(51)], "', but column 'event' has 51 kinds"),
+        ("type", ["film", "song"], "', but column 'type' has no known kind, but 'film', 'song'; "),
+    ],
+)
+def test_settings_without_a_column_of_kinds_are_refused(tmp_path, setting, column, values, reason):
+    table = pd.DataFrame({"user_id": 1, "item_id": range(len(values)), column: values})
+    table.to_parquet(tmp_path / "log.parquet")
+    for source in (table, tmp_path / "log.parquet"):
+        with pytest.raises(DataError, match=f"{next(iter(setting))} needs a column 'event{reason}"):
+            read_ratings(source, **setting)
+    if isinstance(values[0], list):
+        with pytest.raises(DataError, match=f"columns needs a column 'event{reason}"):
+            read_ratings(table, columns={"event": column})
+
+
+def test_a_kind_of_the_settings_that_no_row_has_is_told():
+    rows, reports = [(1, 1, "view"), (1, 2, "buy")], []
+    settings = {"events": {"veiw": 0.3, "cart": 0.5}, "sequence_events": ["buy", "views"]}
+    log = read(rows, reports, **settings)
+    assert rows_of(log) == [(1, 1, 0.1, False), (1, 2, 1.0, True)]
+    assert reports[0].notes == (
+        "no row is of the kind 'veiw' in events; did you mean 'view'?",
+        "no row is of the kind 'cart' in events",
+        "no row is of the kind 'views' in sequence_events; did you mean 'view'?",
+    )
+    assert reports[0].notes[0] in reports[0].summary()
+    assert reports[0].to_dict()["notes"] == [*reports[0].notes]
+    with pytest.warns(DataWarning, match="'veiw' in events"):
+        read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id", "event"]), **settings)
+
+
+def test_signs_and_other_characters_tell_kinds_apart():
+    rows = [(1, 1, "1"), (1, 2, "-1"), (1, 3, "+"), (1, 4, "-"), (1, 5, "page view"), (1, 6, "a_1")]
+    events = {"1": 0.1, "-1": 0.2, "+": 0.3, "-": 0.4, "PageView": 0.5, "a_1": 0.6}
+    log = read(rows, events=events)
+    assert [row[2] for row in rows_of(log)] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    with pytest.raises(DataError, match="'-1' is no known kind"):
+        read([(1, 1, 1), (1, 2, -1)], events={"1": 0.1})
+
+
+def test_whole_floats_are_kinds(tmp_path):
+    table = pd.DataFrame({"user_id": 1, "item_id": range(4), "behavior_type": [1, None, 2, -1]})
+    table.to_csv(tmp_path / "log.csv", index=False)
+    settings = {
+        "events": {"1": 0.1, "2": 1, "-1": 0.5}, "checks": Checks(unknown_event="quarantine")
+    }  # fmt: skip
+    for source in (table, tmp_path / "log.csv"):
+        log = read_ratings(source, **settings, on_report=lambda report: None)
+        assert [row[1:3] for row in rows_of(log)] == [(0, 0.1), (2, 1), (3, 0.5)]
 
 
 def test_integers_are_kinds(tmp_path):

@@ -303,3 +303,19 @@ def test_sessions_that_do_not_fit_are_refused(change, message):
     log = read([*rows, ("bob", "c", 1, 0)], histories="user")
     with pytest.raises(DataError, match=message):
         replace(log, sessions=Sessions(**{**vars(log.sessions), **change}))
+
+
+def test_mostly_missing_users_name_the_setting_for_sessions_alone(tmp_path):
+    path = tmp_path / "train-item-views.csv"
+    rows = ["1;NA;81766;526309", "1;NA;31331;1031018", "2;5;9654;75848", "2;NA;32627;2408"]
+    lines = ["sessionId;userId;itemId;timeframe;eventdate", *(f"{r};2016-05-09" for r in rows)]
+    path.write_text("\n".join(lines))
+    remedy = (
+        r'75% of the rows are invalid.*missing_id.*set columns = \{user_id = ""\} for histories'
+    )
+    with pytest.raises(DataError, match=remedy):
+        read_ratings(path)
+    reports = []
+    log = read_ratings(path, columns={"user_id": ""}, on_report=reports.append)
+    assert log.users.ids.tolist() == [1, 2]
+    assert reports[0].profile.unused_columns == ["userId", "timeframe"]
