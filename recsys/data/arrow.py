@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +21,7 @@ from recsys.errors import DataError
 
 _UNITS: Final = ("s", "ms", "us", "ns")
 _ENCODED: Final = pa.dictionary(pa.int32(), pa.string())
+_DATES: Final = (dt.date, np.datetime64)
 _ERRORS: Final = (pa.ArrowException, OverflowError, TypeError, ValueError)
 
 
@@ -89,18 +92,23 @@ def _from_pandas(frame: pd.DataFrame, available: Sequence[str], i: int) -> pa.Ch
     if isinstance(values.dtype, pd.DatetimeTZDtype):
         values = values.dt.tz_convert(None)
     try:
+        if values.dtype == object and isinstance(next(iter(values.dropna()), None), _DATES):
+            values = _to_datetimes(values)
         array = pa.array(values, from_pandas=True)
-        kind = array.type
-        if values.dtype == object and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-            # Arrow cuts objects to microseconds, or to the days of the first.
-            times = pd.to_datetime(values, utc=True).dt.tz_convert(None)
-            array = pa.array(times, from_pandas=True)
     except _ERRORS as error:
         raise DataError(
             f"the table, column {available[i]!r}: is of type {values.dtype} and cannot be read as "
             f"Arrow: {error}; convert it to integers, text or datetimes"
         ) from error
     return pa.chunked_array(array if isinstance(array, pa.ChunkedArray) else [array])
+
+
+def _to_datetimes(objects: pd.Series) -> pd.Series:
+    """Dates and times, which Arrow cuts to microseconds, or to the days of the first."""
+    for value in objects.dropna():
+        if not isinstance(value, _DATES):
+            raise TypeError(f"{value!r} is not a date, as others are")
+    return pd.to_datetime(objects, utc=True).dt.tz_convert(None)
 
 
 def concat(tables: Sequence[RawTable]) -> RawTable:
@@ -144,7 +152,8 @@ def common_type(ours: str, types: Mapping[str, pa.DataType]) -> pa.DataType:
     """The type of one of our columns in all parts, given its types by location.
 
     Ids are 64-bit integers, and ratings are numbers, unless they are text in some part. Times have
-    the finest unit, and those without a zone are UTC.
+    the finest unit, and those without a zone are UTC; times as numbers of several types are
+    decimals.
 
     Raises:
         DataError: A type is not supported, or times are of different kinds.
@@ -158,15 +167,15 @@ def common_type(ours: str, types: Mapping[str, pa.DataType]) -> pa.DataType:
         return next(iter(kinds))
     if all(map(pa.types.is_timestamp, kinds)):
         return pa.timestamp(max((kind.unit for kind in kinds), key=_UNITS.index))
-    if kinds.keys() <= {pa.int64(), pa.float64()}:
-        return pa.int64()
     if ours == names.TIMESTAMP:
+        if kinds.keys() <= {pa.int64(), pa.float64(), DECIMAL}:
+            return DECIMAL
         first, second = [*kinds.values()][:2]
         raise DataError(
             f"{first}: is of type {types[first]}, but {second}: is of type {types[second]}; save "
             "the times of all parts as one type"
         )
-    return pa.large_string()
+    return pa.int64() if kinds.keys() == {pa.int64(), pa.float64()} else pa.large_string()
 
 
 def _type_as_read(ours: str, kind: pa.DataType, where: str) -> pa.DataType:
@@ -237,8 +246,16 @@ def convert(ours: str, column: pa.ChunkedArray, target: pa.DataType, where: str)
                     f"{where}: {largest:.0f} is stored as {kind}, which loses digits beyond "
                     f"{2**53}; save the column as 64-bit integers (in pandas, Int64) or text"
                 )
+            if target == DECIMAL:  # with the digits that Python prints
+                is_small = pc.less(pc.abs(column), 2.0**63)
+                column = pc.if_else(is_small, column, None).cast(pa.large_string())
+                return column.cast(DECIMAL, safe=False)
+        if pa.types.is_decimal32(column.type) or pa.types.is_decimal64(column.type):
+            column = column.cast(pa.decimal128(38, column.type.scale))  # others become no integers
         if is_text(target) and ours in names.IDS and not _is_text(kind):
-            column = column.cast(pa.decimal256(76, 0))  # 10 for 10.0 and 10.00
+            # 10 for 10.0 and 10.00; floats would be rounded to decimals
+            is_float = pa.types.is_floating(column.type)
+            column = column.cast(pa.int64() if is_float else pa.decimal256(76, 0))
         return column.cast(target)
     except pa.ArrowInvalid as error:
         large = pa.types.is_decimal(column.type) or column.type == pa.uint64()

@@ -33,6 +33,9 @@ _TYPES: Final = {
 
 _BLOCK_BYTES: Final = 4 << 20
 
+_FIELD_CHARACTERS: Final = 16 << 20
+"""The longest field that is read where quotation marks enclose line breaks."""
+
 
 class DelimitedFile(TextFile):
     """A file of delimited text, with or without a header."""
@@ -95,7 +98,7 @@ class DelimitedFile(TextFile):
         The result has the positions as names. Lines with another number of columns are skipped.
         """
         remaining = {position: [*kinds] for position, kinds in types.items()}
-        ids = [position for position, kinds in types.items() if pa.int32() in kinds]
+        integers = [position for position, kinds in types.items() if pa.int64() in kinds]
         sources: list[Callable[[], IO[bytes]]] = [self.open]
         if len(self.sample) == SAMPLE_BYTES and not self.encoding.startswith("utf-16"):
             # The first lines tell most types.
@@ -103,8 +106,8 @@ class DelimitedFile(TextFile):
         try:
             for open_content in sources:
                 table, scanner, skipped = self._parse_with_arrow(remaining, open_content)
-                if scanner.has_padding and any(len(remaining[i]) > 1 for i in ids):
-                    remaining |= {i: [pa.string()] for i in ids}  # integers would lose characters
+                if scanner.has_padding and any(len(remaining[i]) > 1 for i in integers):
+                    remaining |= {i: [pa.string()] for i in integers}  # which would lose characters
                     table, scanner, skipped = self._parse_with_arrow(remaining, open_content)
         except (UncertainQuotesError, pa.ArrowInvalid):
             return self._parse_with_csv([*types])
@@ -167,6 +170,7 @@ class DelimitedFile(TextFile):
         )
         columns: dict[str, list[str | None]] = {str(i): [] for i in positions}
         tables, self.malformed, self.gaps, start = [], [], gaps, 1
+        usual_limit = csv.field_size_limit(_FIELD_CHARACTERS)
         try:
             for fields in reader:
                 is_row = len(fields) == len(dialect.names) and start > dialect.header_line
@@ -187,6 +191,8 @@ class DelimitedFile(TextFile):
                 f"{self.source}, line {start}: a quotation mark is not closed, or not at the end "
                 f"of its column; close or double it ({error})"
             ) from error
+        finally:
+            csv.field_size_limit(usual_limit)
         return pa.concat_tables([*tables, _take(columns)])
 
     def _lines(self) -> Iterator[str]:

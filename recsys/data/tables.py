@@ -76,7 +76,7 @@ class RawTable:
         location = f"{file}, {self.files[0].unit} {line}"
         if not column:
             return location
-        value = self.columns[column][position].as_py()
+        value = to_python(self.columns[column][position])
         return f"{location}, column {column!r}: {'(empty)' if value is None else repr(value)}"
 
     def rows(self, positions: NDArray[np.int64]) -> pa.Table:
@@ -105,6 +105,14 @@ class RawTable:
                 lines[first:last] = file.lines_of(positions[first:last] - (end - file.n_rows))
             first = last
         return files, lines
+
+
+def to_python(value: pa.Scalar) -> Any:
+    """The value as an object of Python; text for times outside of its years, 1 to 9999."""
+    try:
+        return value.as_py()
+    except OverflowError:
+        return f"{value.value} {value.type.unit} since 1970"
 
 
 # eq=False: comparing arrays element by element gives no single answer.

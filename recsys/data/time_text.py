@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.config import available_threads
-from recsys.data.ids import to_bool
+from recsys.data.ids import MISSING_MARKERS, to_bool
 from recsys.data.tables import INVALID
 
 DECIMAL: Final = pa.decimal128(37, 9)
@@ -32,20 +32,32 @@ _BILLION: Final = pa.scalar(Decimal(10**9))
 _LARGEST: Final = pa.scalar(Decimal(2**63), DECIMAL)
 
 _NUMBER: Final = r"^[+-]?([0-9]{1,19}(\.[0-9]*)?([eE]\+?0?[0-9])?|[0-9](\.[0-9]*)?[eE]\+?1[0-8])$"
-_ISO: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?)?"
+_DAY: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_CLOCK: Final = "[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?"
 _FORMS: Final = {
-    f"{_ISO}$": pa.timestamp("ns"),
-    f"{_ISO}(Z|[+-][0-9]{{2}}:?[0-9]{{2}})$": pa.timestamp("ns", "UTC"),
+    f"{_DAY}({_CLOCK})?$": pa.timestamp("ns"),
+    f"{_DAY}{_CLOCK}(Z|[+-][0-9]{{2}}:?[0-9]{{2}})$": pa.timestamp("ns", "UTC"),
 }
 """Dates that Arrow can cast, and to what."""
+_DATE: Final = re.compile(
+    r"([0-9]{4}([-/]?)[0-9]{2}\2[0-9]{2})"
+    r"(?:[Tt ]([0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:[.,][0-9]+)?)?)?)"
+    r"(?:(?<![Tt ][0-9]{2}) ?(Z|[+-][0-9]{2}(?::?[0-9]{2})?))?)?"
+)
+"""A day, its separator, a time of day and, after minutes at least, a time zone."""
 _SHORT: Final = r"^[+-]?[0-9](\.[0-9]{0,6})?[eE]\+?(0?9|1[258])$"
 """Seconds, milliseconds and so on without three digits or more."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def are_numbers(column: pa.ChunkedArray) -> bool:
-    """Whether half of the first values of text, or more, are numbers."""
-    sample = pc.utf8_trim_whitespace(column.slice(0, 1000).drop_null())
+    """Whether half of the first values of text that are not missing, or more, are numbers."""
+    markers = pa.array(MISSING_MARKERS, pa.large_string())
+    for n_rows in (1000, len(column)):
+        text = pc.utf8_trim_whitespace(column.slice(0, n_rows).drop_null())
+        sample = text.filter(pc.invert(pc.is_in(text, markers))).slice(0, 1000)
+        if 2 * len(sample) >= n_rows:
+            break
     return 2 * int(to_bool(pc.match_substring_regex(sample, _NUMBER)).sum()) >= len(sample)
 
 
@@ -102,7 +114,8 @@ def _map_blocks(parse: Callable[[pa.Array], Parts], column: pa.ChunkedArray) -> 
 
 def _parse_numbers(block: pa.Array) -> Parts:
     with suppress(pa.ArrowInvalid):  # to fail takes long
-        if re.fullmatch("-?[0-9]+", block[0].as_py() or ""):
+        is_hex = pc.or_(pc.match_substring(block, "x"), pc.match_substring(block, "X"))
+        if re.fullmatch("-?[0-9]+", block[0].as_py() or "") and not pc.any(is_hex).as_py():
             return split_numbers(block.cast(pa.int64()))
     text = pc.utf8_trim_whitespace(block)
     text = pc.if_else(pc.match_substring_regex(text, _NUMBER), text, None)
@@ -112,10 +125,11 @@ def _parse_numbers(block: pa.Array) -> Parts:
 def _parse_dates(block: pa.Array) -> Parts:
     first = block[0].as_py() or ""
     if "/" in first or first.endswith(" UTC"):
-        block = pc.replace_substring(pc.replace_substring(block, "/", "-"), " UTC", "")
+        block = pc.replace_substring(block, "/", "-", max_replacements=2)
+        block = pc.replace_substring(block, " UTC", "")
     for pattern, kind in _FORMS.items():
         with suppress(pa.ArrowInvalid):
-            if re.match(pattern, block[0].as_py() or ""):
+            if re.match(pattern, block[0].as_py() or "") and (not kind.tz or _have_minutes(block)):
                 return _split_nanoseconds(block.cast(kind))
     nanoseconds = pa.nulls(len(block), pa.int64())
     for pattern, kind in _FORMS.items():
@@ -129,6 +143,11 @@ def _parse_dates(block: pa.Array) -> Parts:
     return whole, billionths
 
 
+def _have_minutes(dates: pa.Array) -> bool:
+    """Whether all dates have minutes; Arrow takes those of `2020-07-04 12-05` for a time zone."""
+    return pc.all(pc.equal(pc.utf8_slice_codeunits(dates, 13, 14), ":")).as_py() is not False
+
+
 def _split_nanoseconds(times: pa.Array) -> Parts:
     ticks = _to_int64(times)
     whole, billionths = np.divmod(ticks, 10**9)
@@ -138,10 +157,14 @@ def _split_nanoseconds(times: pa.Array) -> Parts:
 def _parse_date(text: str) -> tuple[int, int]:
     """Seconds since 1970 and billionths of a date that begins with the year; else `INVALID`."""
     text = re.sub(r"(?<![\d.,])(\d)(?!\d)", r"0\1", text.strip().removesuffix(" UTC"))
-    text = re.sub(r" (?=[+-]\d\d:?\d\d$)", "", text).replace("/", "-")
+    if (found := _DATE.fullmatch(text)) is None:
+        return INVALID, 0
+    day, separator, clock, zone = found.groups(default="")
+    clock, _, fraction = clock.replace(",", ".").partition(".")
     try:
-        time = datetime.fromisoformat(text)
+        day = day.replace(separator or "-", "-")
+        time = datetime.fromisoformat(f"{day}T{clock or '00'}{zone or 'Z'}")
     except ValueError:
         return INVALID, 0
-    since = (time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH
-    return since.days * 86_400 + since.seconds, since.microseconds * 1000
+    since = time - _EPOCH
+    return since.days * 86_400 + since.seconds, int(f"{fraction:0<9.9}")  # Python has six digits

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recsys.data.ids import is_text
 from recsys.data.options import TIME_UNITS, ReadOptions
-from recsys.data.tables import INVALID, Times
+from recsys.data.tables import INVALID, Times, to_python
 from recsys.data.time_text import (
     Parts,
     are_numbers,
@@ -44,6 +44,7 @@ _NAMES: Final = {
     "ns": "nanoseconds since 1970", "min": "minutes since 1970", "h": "hours since 1970",
     "D": "days since 1970", "excel": "Excel's day numbers, read as UTC",
 }  # fmt: skip
+_BY_SIZE: Final = ("s", "ms", "us", "ns")
 _ISO: Final = "ISO 8601, in UTC where there is no time zone"
 _EXCEL_1970: Final = 25_569
 
@@ -89,13 +90,13 @@ def parse_times(
     """
     if column is None:
         return None
-    locate = describe or (lambda row: f"row {row}, column 'timestamp': {column[row].as_py()!r}")
+    locate = describe or (lambda row: f"row {row}, column 'timestamp': {to_python(column[row])!r}")
     times = _parse(column, options, locate)
     if column.null_count < len(column) and not (times.ticks != INVALID).any():
         row = next(row for row, value in enumerate(column) if value.is_valid)
         declared = options.time_unit or options.time_format
         wrong = f"does not fit {declared!r}" if declared else "is not a time that can be read"
-        raise DataError(f"{locate(row)} {wrong}; {_remedy(column[row].as_py())}")
+        raise DataError(f"{locate(row)} {wrong}; {_remedy(to_python(column[row]))}")
     return times
 
 
@@ -137,10 +138,10 @@ def _parse_format(text: pa.ChunkedArray, form: str, description: str) -> Times:
         times = pd.Series(pd.to_datetime(distinct, format=form, utc=True, errors="coerce"))
     except ValueError as error:
         raise ConfigError(f"time_format {form!r} is not a format of strptime: {error}") from error
-    microseconds = times.dt.tz_localize(None).to_numpy("datetime64[us]").astype(np.int64)
+    ticks = times.dt.tz_localize(None).to_numpy().astype(np.int64)
     rows = np.array(encoded.indices.fill_null(len(distinct)))
-    parts = np.append(microseconds, INVALID)[rows], np.zeros(1, np.int64)
-    return _to_times(parts, _NANOSECONDS["us"], description)
+    parts = np.append(ticks, INVALID)[rows], np.zeros(1, np.int64)
+    return _to_times(parts, _NANOSECONDS[times.dt.unit], description)
 
 
 def _split_floats(column: pa.ChunkedArray) -> Parts:
@@ -161,12 +162,14 @@ def _read_numbers(parts: Parts, unit: str | None, locate: Describe) -> Times:
     sample = sample[:: max(1, len(sample) >> 16)]
     if unit is not None or not len(sample):
         return _read_unit(parts, unit or "s")
+    fits = {form: (sample >= low) & (sample < end) for form, (low, end) in _PLAUSIBLE.items()}
+    n_of = {unit: np.count_nonzero(fits[unit]) for unit in _BY_SIZE}
+    if 2 * sum(n_of.values()) > len(sample):
+        return _read_by_size(parts, max(n_of, key=n_of.__getitem__))
     for form, (low, end) in _PLAUSIBLE.items():
-        if 2 * np.count_nonzero((sample >= low) & (sample < end)) > len(sample):
+        if 2 * np.count_nonzero(fits[form]) > len(sample):
             if form == "excel":
                 return _read_unit(parts, form)
-            if form in _NANOSECONDS:
-                return _read_by_size(parts, form)
             is_other = (whole < low) | (whole >= end) | (billionths > 0)
             text = pa.array(whole, mask=is_other).cast(pa.large_string())
             told = f"dates such as {sample[0]}, read as UTC"
@@ -174,7 +177,8 @@ def _read_numbers(parts: Parts, unit: str | None, locate: Describe) -> Times:
     if np.quantile(np.abs(sample), 0.75) < 10_000:
         parts = np.where(billionths == 0, whole, INVALID), np.zeros(1, np.int64)
         return _to_times(parts, _NANOSECONDS["s"], POSITIONS)
-    median = int(np.sort(sample)[len(sample) // 2])
+    others = np.sort(sample[~np.any([fits[unit] for unit in _BY_SIZE], axis=0)])
+    median = int(others[len(others) // 2])
     raise DataError(
         f"{locate(int(np.flatnonzero(whole == median)[0]))} is not from 1990 to 2100 in seconds, "
         f"milliseconds, microseconds or nanoseconds since 1970; {_remedy(median)}"
@@ -195,7 +199,7 @@ def _read_by_size(parts: Parts, main: str) -> Times:
     if low <= whole.min() and whole.max() < end:
         return _read_unit(parts, main)
     units = np.full(len(whole), _NANOSECONDS[main])
-    for unit in ("s", "ms", "us", "ns"):
+    for unit in _BY_SIZE:
         low, end = _PLAUSIBLE[unit]
         units[(whole >= low) & (whole < end)] = _NANOSECONDS[unit]
     n_others = np.count_nonzero(units != _NANOSECONDS[main])

@@ -49,6 +49,8 @@ def ids_of(*values, kind=None):
         (pa.decimal128(38, 0), [Decimal(10), Decimal(2)], [2, 10]),
         (pa.decimal128(4, 2), [Decimal("10.00"), Decimal("2.00")], [2, 10]),
         (pa.decimal256(60, 0), [Decimal(10**30), Decimal(2)], [str(10**30), "2"]),
+        (pa.decimal32(4, 0), [Decimal(10), Decimal(2)], [2, 10]),
+        (pa.decimal64(4, 2), [Decimal("10.00"), Decimal("2.00")], [2, 10]),
         (pa.string(), ["007", "7"], ["007", "7"]),
         (pa.large_string(), ["007", "7"], ["007", "7"]),
         (pa.string_view(), ["007", "7"], ["007", "7"]),
@@ -367,6 +369,13 @@ def test_times_as_objects_keep_their_resolution():
     days = [dt.date(2020, 7, 4), dt.date(2020, 7, 5), None]
     frame["timestamp"] = pd.Series(days, dtype=object)
     assert read(frame, repeats="allow")[0].timestamp.tolist() == [1593820800, 1593907200]
+    mixed = [NOON.replace(tzinfo=None), dt.date(2020, 7, 5), None]
+    for objects in (mixed, mixed[::-1]):
+        frame["timestamp"] = pd.Series(objects, dtype=object)
+        assert read(frame, repeats="allow")[0].timestamp.tolist() == [1593864000, 1593907200]
+    frame["timestamp"] = pd.Series([days[0], 5, None], dtype=object)
+    with pytest.raises(DataError, match=r"column 'timestamp': .* 5 is not a date, as others are"):
+        read(frame)
 
 
 def test_the_source_is_never_modified():

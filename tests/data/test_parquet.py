@@ -153,6 +153,18 @@ def test_numbers_that_fit_no_type_are_text(write):
     assert read(folder)[0].users.ids.tolist() == expected
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [pa.array([1.5, 2.4]), pa.array([1.5, 2.4]).dictionary_encode(), [Decimal("1.5"), Decimal(2)]],
+    ids=["float", "dictionary", "decimal"],
+)
+@pytest.mark.parametrize("other", [["2", "3"], pa.array([2**64 - 1, 3], pa.uint64()), [2, 3]])
+@pytest.mark.parametrize("order", [1, -1])
+def test_ids_with_fractions_are_refused_whatever_the_others_are(write, odd, other, order):
+    folder = write(*[rows(user_id=odd), rows(user_id=other)][::order])
+    refused(folder, r"column 'user_id': is of type .* and cannot be read as .*convert the column")
+
+
 def test_ratings_of_several_types_are_numbers(write):
     folder = write(
         rows(user_id=[1, 1], rating=pa.array([4, 5], pa.int8())),
@@ -195,6 +207,18 @@ def test_integers_and_whole_floats_are_exact_times(write):
     folder = write(rows(timestamp=times), rows(user_id=[2, 2], timestamp=[1.0, None]))
     table = read_parquet(detect_layout(folder), ReadOptions())
     assert table.columns["timestamp"].to_pylist() == [*times, 1, None]
+
+
+def test_integers_floats_and_decimals_are_exact_times(write):
+    folder = write(
+        rows(timestamp=[1593864000, 1593864001]),
+        rows(user_id=[2, 2], timestamp=[1593864000.438, 1e300]),
+        rows(user_id=[3, 3], timestamp=[Decimal("1593864000.000000001"), None]),
+    )
+    table = read_parquet(detect_layout(folder), ReadOptions())
+    given = ["1593864000", "1593864001", "1593864000.438", None, "1593864000.000000001", None]
+    assert table.columns["timestamp"].to_pylist() == [v and Decimal(v) for v in given]
+    assert read(folder)[0].timestamp.tolist() == [1593864000, 1593864001, 1593864000, 1593864000]
 
 
 def test_parts_without_rows_are_told_and_decide_nothing(write):

@@ -54,6 +54,13 @@ def test_quoted_line_breaks_are_read(read):
     assert table.files[0].lines_of(pd.Series([0, 1, 2, 3]).to_numpy()).tolist() == [2, 4, 6, 8]
 
 
+def test_long_columns_with_line_breaks_are_read(read):
+    limit = csv.field_size_limit()
+    values, _ = read("log.csv", f'user_id,item_id,text\n1,2,"{"long " * 100_000}\ntext"\n3,4,\n')
+    assert values == {"user_id": ["1", "3"], "item_id": ["2", "4"]}
+    assert csv.field_size_limit() == limit
+
+
 def test_a_log_whose_texts_all_have_line_breaks_is_read(read):
     rows = "".join(f'u{row},i{row},"fine,\nreally, fine"\n' for row in range(9))
     values, table = read("log.csv", "user_id,item_id,review\n" + rows)

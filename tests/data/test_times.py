@@ -65,6 +65,13 @@ def test_numbers_of_several_sizes_are_read_row_by_row():
     times = parse([1593878903, 1593878902000, 1593878901000, 1593878900000])
     assert times.seconds.tolist() == [1593878903, 1593878902, 1593878901, 1593878900]
     assert times.description == "milliseconds since 1970; 1 in other units"
+    times = parse([1593878903, 1593878902000])
+    assert times.seconds.tolist() == [1593878903, 1593878902]
+    assert times.description == "seconds since 1970; 1 in other units"
+    times = parse([1593878903, 1593878902000, 1593878901000000, 7])
+    assert times.seconds.tolist() == [1593878903, 1593878902, 1593878901, 7]
+    with pytest.raises(DataError, match=r"row 1, .* 20200704 is not from 1990 to 2100 in seconds"):
+        parse([1593878903, 20200704])
     times = parse([1593878903, 1593878903, 1593878903000000001])
     assert written(times)[2] == "2020-07-04T16:08:23.000000001"
 
@@ -84,6 +91,9 @@ TEXT = [
     ("2014-04-07 10:51:09.250 UTC", "2014-04-07T10:51:09.250"),
     ("20140407T105109Z", "2014-04-07T10:51:09"),
     (" 2014-04-07T10:51:09 ", "2014-04-07T10:51:09"),
+    ("2014-04-07 10:51:09.000000009 +02:00", "2014-04-07T08:51:09.000000009"),
+    ("2014-4-7 9:05:00.0000000091 UTC", "2014-04-07T09:05:00.000000009"),
+    ("2014-04-07 10", "2014-04-07T10:00:00"),
     ("1.396867869E+09", "2014-04-07T10:51:09"),
     ("1396867869.277123456", "2014-04-07T10:51:09.277123456"),
 ]
@@ -109,12 +119,53 @@ def test_dates_among_numbers_and_numbers_among_dates_are_invalid():
 @pytest.mark.parametrize(
     "text",
     ["2014-02-30", "2014-13-01", "2014-04-07T24:00", "2014-04-07T10:60", "2014-04-07 10:51:09x",
-     "2014-04-07T10:51:09+25:00", "noon", "07.04.2014", "20", "9" * 30, "", "nan", "2014-04"],
+     "2014-04-07T10:51:09+25:00", "2014-W15-1", "2014-04-07+02:00", "2014-04-07-05:00",
+     "2014-04-07 12-05", "2014-4-7-1", "2014-04-07_10:51", "2014-04/07", "201447", "noon",
+     "07.04.2014", "20", "9" * 30, "", "nan", "2014-04"],
 )  # fmt: skip
-def test_other_text_is_invalid_and_changes_no_other_row(text):
-    assert written(parse(["2014-04-07", text, "2014-04-08"])) == [
-        "2014-04-07T00:00:00", None, "2014-04-08T00:00:00"
+@pytest.mark.parametrize("zone", ["", " 10:51:09Z"])
+def test_other_text_is_invalid_and_changes_no_other_row(text, zone):
+    clock = "T10:51:09" if zone else "T00:00:00"
+    assert written(parse([f"2014-04-07{zone}", text, f"2014-04-08{zone}"])) == [
+        f"2014-04-07{clock}", None, f"2014-04-08{clock}"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ["2014-02-30", "9999-12-31", "0001-01-01", "2014-04-07 9:05", "x"])
+@pytest.mark.parametrize("zone", ["", "+00:00"])
+def test_odd_dates_cost_no_other_row_its_nanoseconds(odd, zone):
+    fine = [f"2014-04-07 10:51:09.00000000{digit}{zone}" for digit in (9, 1, 5)]
+    assert written(parse([fine[0], odd, *fine[1:]]))[::2] == written(parse([fine[0], fine[1]]))
+    assert written(parse([odd, *fine]))[1:] == written(parse(fine))
+    assert written(parse(fine))[0] == "2014-04-07T10:51:09.000000009"
+
+
+@pytest.mark.parametrize("missing", [None, "", " ", "NULL"])
+def test_many_missing_values_decide_nothing(missing):
+    dates = parse([missing] * 1000 + ["2014-04-07"])
+    assert written(dates)[-2:] == [None, "2014-04-07T00:00:00"]
+    assert written(parse([missing] * 1000 + ["1396867869"]))[-1] == "2014-04-07T10:51:09"
+
+
+def test_hexadecimal_text_is_no_number(tmp_path):
+    assert written(parse(["1593878903", "0x5F5E1000", "1593878903"])) == [
+        "2020-07-04T16:08:23", None, "2020-07-04T16:08:23"
+    ]  # fmt: skip
+    interactions, report = read(tmp_path, "1,1,1593878903", "1,2,0x5F5E1000", "1,3,1593878904")
+    assert interactions.timestamp.tolist() == [1593878903, 1593878904]
+    assert [(f.check, f.n_rows) for f in report.findings] == [("bad_timestamp", 1)]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+def test_times_outside_of_the_years_of_python_are_in_the_future_or_the_past(unit):
+    rows = {"user_id": [1] * 5, "item_id": [1, 2, 3, 4, 5]}
+    times = pa.array([NOON] * 3, pa.timestamp(unit)).cast(pa.int64()).to_pylist()
+    times = pa.array([*times, 2**62, -(2**62)]).cast(pa.timestamp(unit))
+    reports = []
+    read_ratings(pa.table({**rows, "timestamp": times}), on_report=reports.append)
+    findings = {f.check: f.examples[0] for f in reports[0].findings}
+    assert findings.keys() == {"negative_time", "future_time"}
+    assert f"'{2**62} {unit} since 1970' is in the future" in findings["future_time"]
 
 
 NOON = dt.datetime(2020, 7, 4, 12, tzinfo=UTC)
@@ -163,6 +214,8 @@ def test_other_types_are_refused(values):
         (["Mon Apr 07 10:51:09 +0200 2014"], {"time_format": "%a %b %d %H:%M:%S %z %Y"},
          "2014-04-07T08:51:09"),
         ([20200704], {"time_format": "%Y%m%d"}, "2020-07-04T00:00:00"),
+        (["04.07.2020 12:30:00.000000009"], {"time_format": "%d.%m.%Y %H:%M:%S.%f"},
+         "2020-07-04T12:30:00.000000009"),
         (["07/04/2020 1:02:03.25 PM"], {"time_format": "%m/%d/%Y %I:%M:%S.%f %p"},
          "2020-07-04T13:02:03.250"),
     ],
