@@ -103,14 +103,16 @@ def why_no_kinds(column: pa.ChunkedArray, name: str, options: ReadOptions) -> st
     if not 0 < len(kinds) <= _MAX_KINDS:
         return f"has {len(kinds):,} kinds, not 1 to {_MAX_KINDS}"
     if normalize(name) in _AMBIGUOUS and known.isdisjoint(map(normalize_kind, kinds)):
-        return f"has no known kind, but {', '.join(map(repr, kinds[:_MAX_SHOWN]))}"
+        return f"has no known kind ({', '.join(map(repr, kinds[:_MAX_SHOWN]))})"
     return ""
 
 
 def _is_whole(column: pa.ChunkedArray) -> bool:
     """Whether a column holds floats without decimals, as integers with missing values become."""
-    is_float = pa.types.is_floating(column.type)
-    return is_float and pc.all(pc.equal(pc.floor(column), column)).as_py() is True
+    if not pa.types.is_floating(column.type):
+        return False
+    is_whole = pc.or_(pc.equal(pc.floor(column), column), pc.is_nan(column))
+    return pc.all(is_whole).as_py() is True
 
 
 def _kinds(encoded: EncodedColumn) -> list[str]:
