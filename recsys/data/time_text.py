@@ -114,8 +114,7 @@ def _map_blocks(parse: Callable[[pa.Array], Parts], column: pa.ChunkedArray) -> 
 
 def _parse_numbers(block: pa.Array) -> Parts:
     with suppress(pa.ArrowInvalid):  # to fail takes long
-        is_hex = pc.or_(pc.match_substring(block, "x"), pc.match_substring(block, "X"))
-        if re.fullmatch("-?[0-9]+", block[0].as_py() or "") and not pc.any(is_hex).as_py():
+        if pc.all(pc.ascii_is_decimal(block)).as_py():  # Arrow also casts hexadecimal text
             return split_numbers(block.cast(pa.int64()))
     text = pc.utf8_trim_whitespace(block)
     text = pc.if_else(pc.match_substring_regex(text, _NUMBER), text, None)
@@ -145,7 +144,7 @@ def _parse_dates(block: pa.Array) -> Parts:
 
 def _have_minutes(dates: pa.Array) -> bool:
     """Whether all dates have minutes; Arrow takes those of `2020-07-04 12-05` for a time zone."""
-    return pc.all(pc.equal(pc.utf8_slice_codeunits(dates, 13, 14), ":")).as_py() is not False
+    return pc.all(pc.equal(pc.find_substring(dates, ":"), 13)).as_py() is not False
 
 
 def _split_nanoseconds(times: pa.Array) -> Parts:
