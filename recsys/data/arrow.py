@@ -256,6 +256,8 @@ def convert(ours: str, column: pa.ChunkedArray, target: pa.DataType, where: str)
             # 10 for 10.0 and 10.00; floats would be rounded to decimals
             is_float = pa.types.is_floating(column.type)
             column = column.cast(pa.int64() if is_float else pa.decimal256(76, 0))
+        if pa.types.is_timestamp(target):
+            column = _clip_times(column, target.unit)
         return column.cast(target)
     except pa.ArrowInvalid as error:
         large = pa.types.is_decimal(column.type) or column.type == pa.uint64()
@@ -263,6 +265,18 @@ def convert(ours: str, column: pa.ChunkedArray, target: pa.DataType, where: str)
             f"{where}: is of type {kind} and cannot be read as {target}: {error}; convert the "
             "column to 64-bit integers or text"
         ) from error
+
+
+def _clip_times(column: pa.ChunkedArray, unit: str) -> pa.ChunkedArray:
+    """Times, those that do not fit into a finer unit at the ends of what does."""
+    kind = pa.timestamp(getattr(column.type, "unit", "s"))
+    finer = _UNITS.index(unit) - _UNITS.index(kind.unit)
+    if finer <= 0:
+        return column
+    most = (2**63 - 1) // 1000**finer
+    ticks = column.cast(kind).cast(pa.int64())
+    ticks = pc.min_element_wise(ticks, most, skip_nulls=False)
+    return pc.max_element_wise(ticks, -most, skip_nulls=False).cast(kind)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -202,6 +202,19 @@ def test_times_of_different_kinds_are_refused(write, first, second):
     refused(write(rows(timestamp=first), rows(timestamp=second)), message)
 
 
+def test_times_beyond_the_finest_unit_are_at_its_ends(write):
+    far = pa.array([2**60, None], pa.int64()).cast(pa.timestamp("us"))
+    days = pa.array([-(2**31), 1], pa.int32()).cast(pa.date32())
+    folder = write(
+        rows(timestamp=pa.array([NOON] * 2, pa.timestamp("ns"))),
+        rows(user_id=[2, 2], timestamp=far),
+        rows(user_id=[3, 3], timestamp=days),
+    )
+    table = read_parquet(detect_layout(folder), ReadOptions())
+    years = table.columns["timestamp"].to_numpy().astype("datetime64[Y]")
+    assert years.astype(str).tolist() == ["2020", "2020", "2262", "NaT", "1677", "1970"]
+
+
 def test_integers_and_whole_floats_are_exact_times(write):
     times = [1593864000_000_000_001, 1593864000_000_000_003]
     folder = write(rows(timestamp=times), rows(user_id=[2, 2], timestamp=[1.0, None]))
