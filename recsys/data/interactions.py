@@ -112,6 +112,11 @@ class Interactions:
         """Item indices of one user, oldest first, [length]."""
         return self.item_index[self.user_offsets[user] : self.user_offsets[user + 1]]
 
+    def pairs(self) -> NDArray[np.int64]:
+        """The user and item of each row as one number, `user_index * n_items + item_index`, [n]."""
+        pairs: NDArray[np.int64] = self.user_index.astype(np.int64) * self.n_items + self.item_index
+        return pairs
+
     def require_timestamps(self, operation: str) -> NDArray[np.int64]:
         """Return the timestamps, [n], or raise a `DataError` that names the operation."""
         if self.timestamp is None:

@@ -175,8 +175,7 @@ def keep_largest_weights(log: Interactions) -> Interactions:
     """
     if log.weight is None:
         return log
-    pairs = log.user_index.astype(np.int64) * log.n_items + log.item_index
-    weight = pd.Series(log.weight).groupby(pairs, sort=False).cummax()
+    weight = pd.Series(log.weight).groupby(log.pairs(), sort=False).cummax()
     return replace(log, weight=weight.to_numpy(np.float32))
 
 
@@ -187,7 +186,7 @@ def mark_returns(log: Interactions, duplicate: NDArray[np.bool_]) -> Interaction
     """
     if log.rating is not None or not duplicate.any():
         return log
-    pairs = log.user_index.astype(np.int64) * log.n_items + log.item_index
+    pairs = log.pairs()
     return replace(log, is_return=np.isin(pairs, pairs[duplicate]))
 
 

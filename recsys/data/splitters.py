@@ -130,7 +130,7 @@ class Split:
         items = log.items.indices(earlier.items.ids)[earlier.item_index]
         known = (users >= 0) & (items >= 0)
         trained_on = users[known] * log.n_items + items[known]
-        pairs = log.user_index.astype(np.int64) * log.n_items + log.item_index
+        pairs = log.pairs()
         # How many rows of the same pair come before each row, and how many `earlier` has.
         order = np.argsort(pairs, kind="stable")
         n_before = np.empty(len(log), dtype=np.int64)

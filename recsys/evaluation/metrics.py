@@ -186,10 +186,9 @@ def list_quality(
     Diversity needs item vectors.
     """
     n_users = max(int(np.count_nonzero(train.history_lengths)), 1)
-    items = train.item_index
+    items: NDArray[np.integer] = train.item_index
     if train.repeats:  # a user counts once
-        pairs = np.unique(train.user_index.astype(np.int64) * train.n_items + items)
-        items = pairs % train.n_items
+        items = np.unique(train.pairs()) % train.n_items
     popularity = np.bincount(items, minlength=train.n_items) / n_users
     values = {
         "coverage": coverage(recommended, train.n_items),

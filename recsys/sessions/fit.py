@@ -121,9 +121,8 @@ def training_digest(
 
 
 def _require_no_repeats(interactions: Interactions) -> None:
-    keys = interactions.user_index.astype(np.int64) * interactions.n_items + interactions.item_index
-    values, counts = np.unique(keys, return_counts=True)
-    if len(values) < len(keys):
+    values, counts = np.unique(interactions.pairs(), return_counts=True)
+    if len(values) < len(interactions):
         user, item = divmod(int(values[counts > 1][0]), interactions.n_items)
         raise DataError(
             f"user {interactions.users.ids[user]} has more than one interaction with item "
