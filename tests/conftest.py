@@ -31,6 +31,7 @@ SLOW = (
     "data/test_text.py",
     "embeddings/test_fit.py",
     "embeddings/test_optimum.py",
+    "faults/",
     "flows/",
     "recommender/test_hostile.py",
     "reporting/",
@@ -54,6 +55,12 @@ collect_ignore = ["typing"]  # only type checkers read it
 # The same examples in every run, and no time limit, which a busy machine would exceed.
 settings.register_profile("gate", deadline=None, derandomize=True, max_examples=50, database=None)
 settings.load_profile("gate")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--chaos", action="store_true", help="run the long forms of the tests in tests/faults"
+    )
 
 
 def pytest_collection_modifyitems(items):
