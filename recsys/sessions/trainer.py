@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import os
@@ -57,9 +58,16 @@ def new_fabric(runtime: Runtime) -> Fabric:
     )
     if world_size > 1:
         fabric.launch()
+        atexit.register(leave_process_group)
         # Dropout differs between processes; the order of the data does not.
         torch.manual_seed(runtime.seed + fabric.global_rank)
     return fabric
+
+
+def leave_process_group() -> None:
+    """Stop the threads of the process group: a process may abort if it exits while they run."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def shard(batches: list[Chunks], rank: int, world_size: int) -> list[Chunks]:
