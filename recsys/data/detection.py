@@ -114,15 +114,15 @@ def _find_catalogue(
     files: FileStore, layout: str, names: Sequence[str], ratings: Sequence[str]
 ) -> str | None:
     """The catalogue of all parts, or that of their folder if they are in a single one."""
-    wanted = LAYOUTS[layout].catalogue_file
+    wanted = LAYOUTS[layout].catalogue_files
     folders = {PurePosixPath(name).parent for name in ratings}
-    found = [name for name in names if base_name(name) == wanted and name not in ratings]
+    found = [name for name in names if base_name(name) in wanted and name not in ratings]
     top = [name for name in found if "/" not in name]
     found = top or [name for name in found if PurePosixPath(name).parent in folders]
     if len(found) > 1:
         raise DataError(
             f"{files.path}: {_listed(found)} are several catalogues of one log; write one for all "
-            f"parts to {files.path / wanted}, or choose the parts of one with files="
+            f"parts to {files.path / wanted[0]}, or choose the parts of one with files="
         )
     return found[0] if found else None
 

@@ -47,7 +47,7 @@ class Layout:
     ratings_file: str | None = None
     """File name that identifies the layout; None if any name will do."""
     catalogue: TableFormat = TableFormat()
-    catalogue_file: str = "movies.csv"
+    catalogue_files: tuple[str, ...] = ("items.csv", "movies.csv")
     suffix: str = ""
     """Suffix of the ratings files for which the layout is the default."""
     scale: tuple[float, float] | None = None
@@ -60,7 +60,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
         TableFormat("::", RATING_COLUMNS, _LATIN1),
         "ratings.dat",
         TableFormat("::", (columns.ITEM_ID, columns.TITLE, columns.GENRES), _LATIN1),
-        "movies.dat",
+        ("movies.dat",),
         ".dat",
         scale=(0.5, 5.0),
     ),
@@ -68,7 +68,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
         TableFormat("\t", RATING_COLUMNS, _LATIN1),
         "u.data",
         TableFormat("|", (*_ITEM_COLUMNS_100K, *_GENRES_100K), _LATIN1, flags=_GENRES_100K),
-        "u.item",
+        ("u.item",),
         ".data",
         scale=(1.0, 5.0),
     ),

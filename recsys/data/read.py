@@ -59,9 +59,10 @@ def read_ratings(
         source: A folder, a file or a zip archive with text or Parquet, where `.gz` files are
             decompressed; or a pandas DataFrame, or a table of any library that supports Arrow, such
             as polars, DuckDB or pyarrow. MovieLens' `ratings.csv`, `ratings.dat` and `u.data` are
-            recognised by name, with `movies.csv`, `movies.dat` or `u.item` next to them; so are
-            `.csv`, `.tsv`, `.jsonl` and `.parquet`, `.txt` with one `user item` pair per line, and
-            folders of part files of one kind, with or without Hive partitions.
+            recognised by name; so are `.csv`, `.tsv`, `.jsonl` and `.parquet`, `.txt` with one
+            `user item` pair per line, and folders of part files of one kind, with or without Hive
+            partitions. Titles are read from `items.csv` or `movies.csv` next to them, or from
+            MovieLens' `movies.dat` and `u.item`.
         columns: Names in the source of the columns `user_id`, `item_id`, `rating`, `timestamp`,
             `event` and `session_id`, such as `{"user_id": "visitor"}`. Names of common data sets
             are recognised. Only items and users, or items and sessions, are required; without

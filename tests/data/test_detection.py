@@ -338,7 +338,15 @@ def test_tables_with_metadata_of_their_own_are_refused(folder, marker, kind, rem
 
 def test_a_single_file_has_the_catalogue_next_to_it(folder):
     put(folder, "log.csv")
+    put(folder, "items.csv", "item_id,title\n10,Heat\n20,Ran\n")
+    assert detect_layout(folder / "log.csv").catalogue == "items.csv"
+    assert read_ratings(folder / "log.csv", on_report=print).catalogue["title"].tolist() == [
+        "Heat",
+        "Ran",
+    ]
     put(folder, "movies.csv", "item_id,title\n10,Heat\n20,Ran\n")
+    refused(folder, r"items\.csv, movies\.csv are several catalogues of one log")
+    (folder / "items.csv").unlink()
     put(folder, "below/movies.csv")
     assert detect_layout(folder / "log.csv").catalogue == "movies.csv"
     os.rename(folder / "log.csv", folder / "below" / "log.csv")  # noqa: PTH104
