@@ -10,7 +10,7 @@ PREFECT_PORT ?= 4200
 SERVER_ENV := DO_NOT_TRACK=true PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:$(PREFECT_PORT)/api} \
 	RECSYS_MLFLOW_UI=$${RECSYS_MLFLOW_UI:-http://127.0.0.1:$(PORT)}
 
-.PHONY: help run server deploy worker test quick lint types imports unit ui chaos
+.PHONY: help run server deploy worker test quick lint types imports unit docs ui chaos
 
 help:
 	@echo "make run [DATA=folder-or-file] [CONFIG=file.toml] [ARGS=options]   train, compare, register"
@@ -21,6 +21,7 @@ help:
 	@echo "make quick                                          lint and the fast tests, in under a minute"
 	@echo "make test                                           every check"
 	@echo "make chaos                                          the long tests of docs/reliability.md, about 30 minutes"
+	@echo "make docs                                           build the documentation into build/site"
 
 # Modules are compiled when they are first imported: few of them are.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -72,3 +73,8 @@ unit: $(INSTALLED)
 chaos: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[chaos]'
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --durations=20 --chaos tests/faults
+
+# Strict: a broken link, a page outside the navigation or an undocumented public name fails.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"

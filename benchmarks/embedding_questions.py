@@ -1,6 +1,6 @@
-"""Draw the figures of docs/embeddings.md and print its tables.
+"""Draw the figures of docs/benchmarks/embeddings.md and print its tables.
 
-python benchmarks/embedding_questions.py data/ml-latest-small docs/embeddings
+python benchmarks/embedding_questions.py data/ml-latest-small docs/images
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 -- Load for wrk: requests the next ten items after ten random items, different for every request.
 --
--- docs/serving.md has the commands. The environment variable FILMS is a file of ids, one per line;
+-- docs/benchmarks/serving.md has the commands. The environment variable FILMS is a file of ids, one per line;
 -- PAUSE is the mean pause of a connection after a response, in milliseconds.
 
 local films = {}

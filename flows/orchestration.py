@@ -38,7 +38,7 @@ _UPDATE_SECONDS = 2.0
 _HOW_TO_CONTINUE = (
     "Start it again with the same parameters (*Retry* here, or `prefect deployment run`). Cached "
     "results are reused and training resumes after the latest epoch. Nothing that is in use has "
-    "changed. See `docs/operations.md`."
+    "changed. See `docs/how-to/operate.md`."
 )
 
 

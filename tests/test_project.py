@@ -54,14 +54,14 @@ def test_every_extra_that_is_named_exists():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
-    sources = [ROOT / "README.md", *(ROOT / "recsys").rglob("*.py"), *ROOT.glob("docs/*.md")]
+    sources = [ROOT / "README.md", *(ROOT / "recsys").rglob("*.py"), *ROOT.glob("docs/**/*.md")]
     text = "\n".join(source.read_text(encoding="utf-8") for source in sources)
     named = {name for names in re.findall(r"\.\[([a-z,]+)\]'", text) for name in names.split(",")}
     assert named <= set(extras)
 
 
 def test_no_text_installs_another_project_of_the_same_name():
-    sources = [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+    sources = [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
     for folder in ("recsys", "flows", "tests", "examples"):
         sources += [path for path in (ROOT / folder).rglob("*.py") if path != Path(__file__)]
     pattern = re.compile(r"\binstall\b[^\n]{0,20}\brecsys\b(?!-pipeline)")

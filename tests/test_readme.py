@@ -35,7 +35,7 @@ def test_settings_of_the_readme_are_valid():
 
 
 def test_settings_of_the_data_page_are_valid():
-    text = (README_FOLDER / "docs" / "data.md").read_text(encoding="utf-8")
+    text = (README_FOLDER / "docs" / "reference" / "input.md").read_text(encoding="utf-8")
     found = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
     *_, data = (Settings.model_validate(tomllib.loads(block)).data for block in found)
     assert data.split.method == "global_time_cut"
@@ -87,7 +87,7 @@ def test_queries_of_the_readme_run(recommender_of_shown_films):
 def test_examples_of_the_recommending_page_run(recommender_of_shown_films, tmp_path):
     rec = recommender_of_shown_films
     folder = save_bundle(rec.bundle, tmp_path / "bundle")
-    text = (README_FOLDER / "docs" / "recommending.md").read_text(encoding="utf-8")
+    text = (README_FOLDER / "docs" / "how-to" / "recommend.md").read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
     exec(code.replace("models:/recsys@champion", str(folder)), {"recsys": recsys})
 
@@ -98,7 +98,7 @@ def test_relative_links_exist(path):
 
 
 def test_page_of_data_check_is_as_the_docs_show_it(tmp_path, monkeypatch):
-    text = (README_FOLDER / "docs" / "data.md").read_text(encoding="utf-8")
+    text = (README_FOLDER / "docs" / "how-to" / "data.md").read_text(encoding="utf-8")
     text = text.partition("## See how a log is read")[2].partition("On a terminal")[0]
     rows, _, page = text.partition("`log.csv`,\n")[2].partition("it prints\n")
     folder = tmp_path / "data" / "shop"

@@ -28,7 +28,7 @@ Histories: TypeAlias = Sequence[NDArray[np.integer]]
 
 SINGLE_ITEM_WEIGHT = 0.2
 """Default weight of the embeddings after a single interaction; it is zero for longer histories.
-See docs/recommending.md for the measurements."""
+See docs/benchmarks/serving.md for the measurements."""
 
 RECENT_ITEMS = 10
 """Number of latest interactions that the embeddings' score takes into account."""
