@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys import columns
 from recsys.config import CHAMPION
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from recsys.recommender import Item, Recommender
+    from recsys.recommender import Recommender
 
 app = typer.Typer()
 
@@ -41,7 +41,7 @@ def next_(
 ) -> None:
     """Recommend the next items after HISTORY."""
     recommender = _load(model)
-    titles = ", ".join(_title(recommender, item) for item in history)
+    titles = _titles(recommender, history, as_json)
     answer = recommender.next_items(history, k, exclude_seen=exclude_seen)
     _print(answer, f"Next after {titles}", as_json)
 
@@ -55,8 +55,8 @@ def similar(
 ) -> None:
     """List the items most similar to ITEM."""
     recommender = _load(model)
-    answer = recommender.similar_items(item, k)
-    _print(answer, f"Similar to {_title(recommender, item)}", as_json)
+    title = _titles(recommender, [item], as_json)
+    _print(recommender.similar_items(item, k), f"Similar to {title}", as_json)
 
 
 @app.command()
@@ -79,7 +79,9 @@ def explain(
     as_json: AsJSON = False,
 ) -> None:
     """List the items of HISTORY that contribute most to the recommendation of another."""
-    answer = _load(model).explain(history, item, k)
+    recommender = _load(model)
+    _titles(recommender, [*history, item], as_json)
+    answer = recommender.explain(history, item, k)
     if as_json:
         _print(answer, "", as_json)
         return
@@ -96,8 +98,10 @@ def sequences(
     as_json: AsJSON = False,
 ) -> None:
     """List the most probable sequences of items after HISTORY."""
-    answer = _load(model).next_sequences(history, length, k=k)
-    _print(answer, "The most probable sequences", as_json)
+    recommender = _load(model)
+    titles = _titles(recommender, history, as_json)
+    answer = recommender.next_sequences(history, length, k=k)
+    _print(answer, f"The most probable sequences after {titles}", as_json)
 
 
 def _load(model: str) -> Recommender:
@@ -106,8 +110,16 @@ def _load(model: str) -> Recommender:
     return load_recommender(model)
 
 
-def _title(recommender: Recommender, item: Item) -> str:
-    return str(recommender.bundle.catalogue[columns.TITLE].iloc[recommender.index_of(item)])
+def _titles(recommender: Recommender, items: list[str], as_json: bool) -> str:
+    """The titles of items for a heading; with --json, those written differently go to stderr."""
+    from recsys.console import printable
+
+    catalogue = recommender.catalogue
+    titles = [catalogue.titles[recommender.index_of(item)] for item in items]
+    for item, title in zip(items, titles, strict=True):
+        if as_json and not catalogue.is_exact(item):
+            print(printable(f"{item!r} is {title!r}"), file=sys.stderr)
+    return ", ".join(titles)
 
 
 def _print(answer: pd.DataFrame, title: str, as_json: bool) -> None:

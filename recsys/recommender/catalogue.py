@@ -18,7 +18,7 @@ from recsys import columns
 from recsys.cooccurrence import top_k
 from recsys.errors import QueryError, UnknownItemError
 from recsys.forks import lazy
-from recsys.titles import display_title
+from recsys.titles import TitleIndex, display_title
 from recsys.vocabulary import ID, Vocabulary
 
 Item: TypeAlias = ID
@@ -34,6 +34,9 @@ _SEPARATOR = "|"
 """Separates the values of a multi-valued attribute, such as MovieLens' genres."""
 
 _NUMBER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+
+_MAX_LISTED = 10
+"""Items that the error of an ambiguous title lists."""
 
 _MIN_SIMILARITY = 60.0
 """Percentage of similarity below which a title does not match a query."""
@@ -86,7 +89,7 @@ class Catalogue:
         return [str(v).split(_SEPARATOR) if v and not pd.isna(v) else [] for v in values]
 
     def index_of(self, item: Item) -> int:
-        """The index of an item given by id or by title (case-insensitive).
+        """The index of an item given by id or by title, as people write it; see `TitleIndex`.
 
         Where ids are numbers, text of digits is an id if there is such an id.
 
@@ -98,10 +101,7 @@ class Catalogue:
         if len(matches) == 1:
             return matches[0]
         if matches:
-            ids = ", ".join(repr(self.ids.tolist()[index]) for index in matches)
-            raise UnknownItemError(
-                f"{item!r} is the title of {len(matches)} items: use an id, {ids}", item
-            )
+            raise self._ambiguous(str(item), matches)
         if not isinstance(item, str) and str(item) in self.items:
             raise UnknownItemError(
                 f"no item has the id {item}: ids are text here, and there is an item with the id "
@@ -112,9 +112,23 @@ class Catalogue:
         hint = f"; did you mean {', '.join(map(repr, closest))}?" if closest else ""
         raise UnknownItemError(f"no item has the id or title {str(item)!r}{hint}", item, closest)
 
+    def _ambiguous(self, title: str, matches: Sequence[int]) -> UnknownItemError:
+        """The error of a title of several items, which lists the most popular ones."""
+        ranked = sorted(matches, key=lambda index: -self._popularity_N[index])[:_MAX_LISTED]
+        titles = tuple(self.titles[ranked].tolist())
+        ids = self.ids[ranked].tolist()
+        listed = ", ".join(f"{i!r} is {name!r}" for i, name in zip(ids, titles, strict=True))
+        more = f", and {len(matches) - len(ranked):,} more" if len(matches) > len(ranked) else ""
+        message = f"{title!r} is the title of {len(matches):,} items: use an id; {listed}{more}"
+        return UnknownItemError(message, title, titles)
+
     def knows(self, item: Item) -> bool:
         """Whether exactly one item has this id or title."""
         return len(self._matches(item)) == 1
+
+    def is_exact(self, item: Item) -> bool:
+        """Whether this is an integer, an id, or a title except for its case."""
+        return not isinstance(item, str) or bool(self._matches_exactly(item))
 
     def _matches(self, item: Item) -> Sequence[int]:
         if isinstance(item, np.generic):
@@ -124,13 +138,17 @@ class Catalogue:
                 f"{item!r} is a {type(item).__name__}: an item is given by its id (a number or "
                 "text, as in the ratings) or by its title"
             )
-        if item in self.items:
-            return [self.items.index(item)]
         if isinstance(item, int):
-            return ()
-        if self.ids.dtype == np.int64 and _NUMBER.fullmatch(item) and int(item) in self.items:
-            return [self.items.index(int(item))]
-        return self._index_by_title.get(item.casefold(), ())
+            return (self.items.index(item),) if item in self.items else ()
+        return self._matches_exactly(item) or self._title_index.find(item)
+
+    def _matches_exactly(self, text: str) -> Sequence[int]:
+        """The items with this id, or with this title except for its case."""
+        if text in self.items:
+            return (self.items.index(text),)
+        if self.ids.dtype == np.int64 and _NUMBER.fullmatch(text) and int(text) in self.items:
+            return (self.items.index(int(text)),)
+        return self._index_by_title.get(text.casefold(), ())
 
     def indices(self, name: str, items: object, unknown: Unknown = "raise") -> NDArray[np.int32]:
         """The indices of several items, [n]; `name` is the argument's name in error messages."""
@@ -208,6 +226,10 @@ class Catalogue:
         for index, title in enumerate(self.titles.tolist()):
             by_title[title.casefold()].append(index)
         return by_title
+
+    @lazy
+    def _title_index(self) -> TitleIndex:
+        return TitleIndex(self.titles.tolist())
 
     @lazy
     def _search(self) -> TitleSearch:

@@ -12,10 +12,12 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Annotated, Any
 
+import numpy as np
 import orjson
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from fastapi.openapi.utils import get_openapi
+from numpy.typing import NDArray
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
@@ -29,7 +31,14 @@ from recsys.serving.config import ServingConfig, listed
 from recsys.serving.errors import Problem, ProblemError, error_responses, register_error_handlers
 from recsys.serving.middleware import LimitsMiddleware, ObservabilityMiddleware, requires_key
 from recsys.serving.schemas import MAX_K, MAX_TEXT
-from recsys.serving.state import AppState, Check, LoadedModel, get_model, get_state
+from recsys.serving.state import (
+    AppState,
+    Check,
+    LoadedModel,
+    get_model,
+    get_state,
+    item_record,
+)
 
 _STATIC = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -115,14 +124,13 @@ def create_app(
 async def next_items(request: Request, body: schemas.NextRequest) -> Response:
     """Recommend the next items of a history; for an empty history, popular items."""
     state, model = get_state(request), get_model(request)
-    ignored = await _ignored(request, body, body.history)
+    history, notes = await _resolve(request, model, body, body.history)
     options = await _options(model, body)
-    history = model.recommender.catalogue.history_indices(body.history, unknown="ignore")
     records = await state.batcher.next_items(model.recommender, history, options)
-    return _json({"items": orjson.Fragment(records), "ignored": ignored})
+    return _json({"items": orjson.Fragment(records), **notes})
 
 
-@_v1.post("/similar", response_model=schemas.Items[schemas.SimilarItem], responses=_POST_ERRORS)
+@_v1.post("/similar", response_model=schemas.SimilarResponse, responses=_POST_ERRORS)
 async def similar_items(request: Request, body: schemas.SimilarRequest) -> Response:
     """Find similar items."""
     model = get_model(request)
@@ -130,10 +138,10 @@ async def similar_items(request: Request, body: schemas.SimilarRequest) -> Respo
     filters = _filters(model, body)
 
     def answer() -> Response:
-        result = model.recommender.similar_items(
-            body.item, body.k, diversity=body.diversity, **filters
-        )
-        return _json({"items": result.as_records()})
+        recommender = model.recommender
+        result = recommender.similar_items(body.item, body.k, diversity=body.diversity, **filters)
+        item = item_record(recommender.catalogue, recommender.index_of(body.item))
+        return _json({"item": item, "items": result.as_records()})
 
     return await run_in_threadpool(answer)
 
@@ -142,12 +150,12 @@ async def similar_items(request: Request, body: schemas.SimilarRequest) -> Respo
 async def sequences(request: Request, body: schemas.SequencesRequest) -> Response:
     """Find the most probable sequences of next items."""
     model = get_model(request)
-    ignored = await _ignored(request, body, body.history)
+    history, notes = await _resolve(request, model, body, body.history)
     filters = _filters(model, body)
 
     def answer(_: Check) -> Response:
         result = model.recommender.next_sequences(
-            body.history,
+            model.recommender.catalogue.ids[history].tolist(),
             body.length,
             k=body.k,
             beam_width=body.beam_width,
@@ -161,7 +169,7 @@ async def sequences(request: Request, body: schemas.SequencesRequest) -> Respons
             }
             for rows in _grouped(result, "sequence")
         ]
-        return _json({"sequences": found, "ignored": ignored})
+        return _json({"sequences": found, **notes})
 
     return await get_state(request).slow.run(request, answer)
 
@@ -169,14 +177,14 @@ async def sequences(request: Request, body: schemas.SequencesRequest) -> Respons
 @_v1.post("/explain", response_model=schemas.ExplainResponse, responses=_POST_ERRORS)
 async def explain(request: Request, body: schemas.ExplainRequest) -> Response:
     """Explain recommendations by the items of the history that contribute to them."""
-    recommender = get_model(request).recommender
-    ignored = await _ignored(request, body, body.history)
+    model = get_model(request)
+    recommender = model.recommender
+    history, notes = await _resolve(request, model, body, body.history)
     await _require_known(request, body.items or [])
 
     def answer(check: Check) -> Response:
-        result = recommender.explain(
-            body.history, body.items, body.k, unknown="ignore", on_batch=check
-        )
+        ids = recommender.catalogue.ids[history].tolist()
+        result = recommender.explain(ids, body.items, body.k, on_batch=check)
         explained = [
             {
                 **_select(rows[0], columns.ITEM_ID, columns.TITLE, "sentence"),
@@ -191,7 +199,7 @@ async def explain(request: Request, body: schemas.ExplainRequest) -> Response:
             }
             for rows in _grouped(result, columns.ITEM_ID)
         ]
-        return _json({"items": explained, "ignored": ignored})
+        return _json({"items": explained, **notes})
 
     return await get_state(request).slow.run(request, answer)
 
@@ -258,18 +266,18 @@ async def add_event(
 ) -> Response:
     """Add an event to a session and recommend the next items."""
     state, model = get_state(request), get_model(request)
-    ignored = await _ignored(request, body, [body.item])
+    indices, notes = await _resolve(request, model, body, [body.item])
     options = await _options(model, body)
+    item = next(iter(model.recommender.catalogue.ids[indices].tolist()), None)
 
     def answer() -> Response:
-        item = None if ignored else body.item
         found = state.sessions.add(model.recommender, session_id, item)
         if found is None:
             raise _unknown_session()
         session, n_events = found
         records = ranking_records(model.recommender.catalogue, session.rank(options))
         content = {"session_id": session_id, "n_events": n_events}
-        return _json({**content, "items": records, "ignored": ignored})
+        return _json({**content, "items": records, **notes})
 
     return await run_in_threadpool(answer)
 
@@ -328,8 +336,10 @@ def _json(content: dict[str, Any]) -> Response:
     return Response(orjson.dumps(content, default=str), media_type="application/json")
 
 
-async def _ignored(request: Request, body: schemas.UnknownItems, history: list[Item]) -> list[Item]:
-    """The unknown items of a history, which are left out.
+async def _resolve(
+    request: Request, model: LoadedModel, body: schemas.UnknownItems, history: list[Item]
+) -> tuple[NDArray[np.int32], dict[str, Any]]:
+    """The indices of the known items of a history, and what the response says of the others.
 
     Raises:
         UnknownItemError: There are some, and the request does not ignore them.
@@ -337,13 +347,20 @@ async def _ignored(request: Request, body: schemas.UnknownItems, history: list[I
     if body.unknown == "raise":
         filters = (getattr(body, name, None) for name in ("include", "exclude"))
         await _require_known(request, history, *filters)
-    return get_model(request).unknown_items(history)
+    if all(map(model.recommender.catalogue.is_exact, history)):
+        return model.resolve(history)
+    return await run_in_threadpool(model.resolve, history)
 
 
 async def _require_known(request: Request, *lists: schemas.FilterField | None) -> None:
     """Raise the error of the first unknown item, in a thread: it finds the closest titles."""
     model = get_model(request)
-    if unknown := model.unknown_items(*lists):
+    given = [item for items in lists if isinstance(items, list) for item in items]
+    if all(map(model.recommender.catalogue.is_exact, given)):
+        unknown = model.unknown_items(given)
+    else:
+        unknown = await run_in_threadpool(model.unknown_items, given)
+    if unknown:
         await get_state(request).slow.run(request, lambda _: model.recommender.index_of(unknown[0]))
 
 

@@ -188,6 +188,12 @@ class NextItem(RankedItem):
     probability: float = Field(description="Probability of the session model.")
 
 
+class SimilarResponse(Items[SimilarItem]):
+    """The items similar to an item."""
+
+    item: ItemResponse
+
+
 class FoundItem(RankedItem):
     """An item that matches a query, with all columns of the catalogue."""
 
@@ -196,13 +202,24 @@ class FoundItem(RankedItem):
     score: float = Field(description="1 for an exact match, lower for less similar titles.")
 
 
-class WithIgnored(BaseModel):
-    """Items of the request that were left out."""
+class MatchedItem(ItemResponse):
+    """An item that was given by its title, written differently."""
 
-    ignored: list[int | str] = Field(description="Items that the model does not know.")
+    query: str
 
 
-class NextResponse(Items[NextItem], WithIgnored):
+class HistoryNotes(BaseModel):
+    """How the history of the request was understood."""
+
+    ignored: list[int | str] = Field(
+        description="Items that the model does not know, or titles of several; they are left out."
+    )
+    matched: list[MatchedItem] = Field(
+        description="The items of titles that are written differently in the catalogue."
+    )
+
+
+class NextResponse(Items[NextItem], HistoryNotes):
     """The next items."""
 
 
@@ -234,7 +251,7 @@ class SequenceResponse(BaseModel):
     items: list[SequenceItem]
 
 
-class SequencesResponse(WithIgnored):
+class SequencesResponse(HistoryNotes):
     """Sequences of next items, most probable first."""
 
     sequences: list[SequenceResponse]
@@ -256,7 +273,7 @@ class ExplainedItem(ItemResponse):
     contributions: list[ContributionResponse]
 
 
-class ExplainResponse(Items[ExplainedItem], WithIgnored):
+class ExplainResponse(Items[ExplainedItem], HistoryNotes):
     """The contributions to each item."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -19,6 +19,7 @@ from starlette.requests import Request
 from recsys import columns
 from recsys.embeddings.projection import pca_plane
 from recsys.recommender import Item, Recommender
+from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.filters import RecommendOptions
 from recsys.recommender.results import ranking_records
 from recsys.recommender.scoring import RankedItems
@@ -100,11 +101,23 @@ class LoadedModel:
             catalogue.values(columns.GENRES)
         return cls(recommender, ItemMap(recommender), {genre.casefold(): genre for genre in genres})
 
-    def unknown_items(self, *lists: Iterable[Item] | GenreFilter | None) -> list[Item]:
-        """The items of lists that the model does not know."""
-        given = [items for items in lists if not isinstance(items, GenreFilter | None)]
-        knows = self.recommender.catalogue.knows
-        return list(dict.fromkeys(item for items in given for item in items if not knows(item)))
+    def unknown_items(self, items: Iterable[Item]) -> list[Item]:
+        """The items that the model does not know."""
+        return [item for item in items if not self.recommender.catalogue.knows(item)]
+
+    def resolve(self, history: Sequence[Item]) -> tuple[NDArray[np.int32], dict[str, Any]]:
+        """The indices of the known items of a history, and what the response says of the others."""
+        catalogue = self.recommender.catalogue
+        names = list(dict.fromkeys(history))
+        found = {name: catalogue.index_of(name) for name in names if catalogue.knows(name)}
+        matched = [
+            {"query": name, **item_record(catalogue, index)}
+            for name, index in found.items()
+            if not catalogue.is_exact(name)
+        ]
+        indices = [found[name] for name in history if name in found]
+        ignored = [name for name in names if name not in found]
+        return np.array(indices, dtype=np.int32), {"ignored": ignored, "matched": matched}
 
     def item_filter(self, item_filter: FilterField) -> list[Item] | dict[str, list[str]]:
         """Convert a filter of the API to one of the recommender.
@@ -120,6 +133,11 @@ class LoadedModel:
                 detail = f"no item has the genre {genre!r}; the genres are {known}"
                 raise ProblemError(404, "unknown-genre", detail)
         return {columns.GENRES: item_filter.genres}
+
+
+def item_record(catalogue: Catalogue, index: int) -> dict[str, Any]:
+    """The id and the title of an item."""
+    return {columns.ITEM_ID: catalogue.ids.item(index), columns.TITLE: catalogue.titles[index]}
 
 
 class Threads:

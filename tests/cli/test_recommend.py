@@ -47,6 +47,9 @@ def test_similar_accepts_titles_and_ids(bundle, folder):
     assert by_title.returncode == 0, by_title.stderr
     assert by_title.stdout == recsys("similar", item, "--model", folder, "--json").stdout
     assert len(json.loads(by_title.stdout)) == 10
+    written = recsys("similar", title[:-7].upper(), "--model", folder, "--json")
+    assert written.stdout == by_title.stdout
+    assert written.stderr == f"{title[:-7].upper()!r} is {title!r}\n"
 
 
 def test_search_explain_and_sequences(bundle, folder):

@@ -61,6 +61,7 @@ def test_digits_are_an_id_where_ids_are_numbers(rec, names):
     assert other.index_of("0" + str(names[0])) == 8
     with pytest.raises(UnknownItemError, match="no item has the id or title '1917'"):
         other.index_of(1917)
+    assert other.index_of("1 9 1 7") == 3
     with pytest.raises(UnknownItemError, match="'99999999999999999999'"):
         rec.index_of("9" * 20)
 

@@ -64,7 +64,7 @@ def test_similar_items_have_the_highest_cosines(rec):
 def test_unknown_title(rec):
     name = title(rec, 4)
     with pytest.raises(UnknownItemError, match="did you mean") as caught:
-        rec.similar_items(name[:-3])
+        rec.similar_items(f"{name[:-8]}x")
     assert repr(name) in str(caught.value)
     with pytest.raises(UnknownItemError, match=r"no item has the id or title 'zzzzqqqq'$"):
         rec.similar_items("zzzzqqqq")
@@ -77,8 +77,13 @@ def test_ambiguous_title(bundle):
     catalogue.loc[[2, 5], "title"] = "Twins (1988)"
     twins = Recommender(replace(bundle, catalogue=catalogue))
     ids = catalogue["item_id"].tolist()
-    with pytest.raises(UnknownItemError, match=f"title of 2 items: use an id, {ids[2]}, {ids[5]}"):
-        twins.similar_items("Twins (1988)")
+    for name in ("Twins (1988)", "twins"):
+        with pytest.raises(UnknownItemError, match="title of 2 items: use an id; ") as caught:
+            twins.similar_items(name)
+        for item in (ids[2], ids[5]):
+            assert f"{item} is 'Twins (1988)'" in str(caught.value)
+        assert caught.value.closest == ("Twins (1988)",) * 2
+        assert twins.next_items([ids[2], name], unknown="ignore").equals(twins.next_items([ids[2]]))
     assert len(twins.similar_items(ids[2])) > 0
 
 

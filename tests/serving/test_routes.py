@@ -24,7 +24,7 @@ def test_next(client, rec):
         response = client.post("/v1/next", json={"history": history, **options})
         assert response.status_code == 200
         expected = rec.next_items(history, **options).as_records()
-        assert response.json() == {"items": expected, "ignored": []}
+        assert response.json() == {"items": expected, "ignored": [], "matched": []}
         assert response.headers["x-model-version"] == rec.version
         schemas.NextResponse.model_validate(response.json())
 
@@ -49,7 +49,8 @@ def test_filters_by_items_or_genres(client, rec):
 def test_similar(client, rec):
     response = client.post("/v1/similar", json={"item": titles(rec, 4)[0], "k": 4}).json()
     assert response["items"] == rec.similar_items(titles(rec, 4)[0], 4).as_records()
-    schemas.Items[schemas.SimilarItem].model_validate(response)
+    assert response["item"] == {"item_id": rec.catalogue.ids[4], "title": titles(rec, 4)[0]}
+    schemas.SimilarResponse.model_validate(response)
 
 
 def test_sequences_are_nested(client, rec):
@@ -60,7 +61,7 @@ def test_sequences_are_nested(client, rec):
         [row["title"] for row in rows if row["sequence"] == n] for n in (1, 2)
     ]
     assert sequences[0]["probability"] == rows[0]["probability"]
-    schemas.SequencesResponse.model_validate({"sequences": sequences, "ignored": []})
+    schemas.SequencesResponse.model_validate({"sequences": sequences, "ignored": [], "matched": []})
     one = client.post("/v1/sequences", json={**body, "k": 1}).json()["sequences"]
     assert one == sequences[:1]
 
@@ -197,6 +198,25 @@ def test_unknown_items_of_a_history_are_ignored(client, rec):
         assert client.post(path, json=body).status_code == 404
     excluded = client.post("/v1/next", json={"history": known, "exclude": [new]}).json()
     assert excluded == client.post("/v1/next", json={"history": known}).json()
+
+
+def test_titles_may_be_written_differently(client, rec):
+    (title,), item = titles(rec, 4), rec.catalogue.ids[4].item()
+    written = f"  {title[:-7].upper()} "
+    matched = [{"query": written, "item_id": item, "title": title}]
+    for path, given in (
+        ("/v1/next", {}),
+        ("/v1/sequences", {"length": 2}),
+        ("/v1/explain", {"items": titles(rec, 1)}),
+    ):
+        whole = client.post(path, json={"history": [item, *titles(rec, 7)], **given}).json()
+        body = {"history": [written, *titles(rec, 7)], "unknown": "raise", **given}
+        assert client.post(path, json=body).json() == {**whole, "matched": matched}
+    path = client.post("/v1/sessions").headers["location"]
+    answer = client.post(f"{path}/events", json={"item": written}).json()
+    assert answer["matched"] == matched
+    assert client.get(path).json()["history"] == [item]
+    assert client.post("/v1/similar", json={"item": written}).json()["item"]["item_id"] == item
 
 
 def test_event_of_an_unknown_item(client, rec):
