@@ -14,39 +14,67 @@ class RecsysError(Exception):
 
 
 class ConfigError(RecsysError):
-    """A setting is invalid, or this machine or this data does not support it."""
+    """A setting is invalid, or this machine or this data does not support it.
+
+    Change the setting that the message names, or install the package that it names.
+    """
 
 
 class DataError(RecsysError):
-    """The input data is invalid."""
+    """The input data is invalid.
+
+    The message names file, line, column and value. Correct them, or declare how to read them with
+    the option that it names. `recsys data check` shows how a log is read.
+    """
 
 
 class DownloadError(RecsysError):
-    """A public data set could not be downloaded or has unexpected content."""
+    """A public data set could not be downloaded or has unexpected content.
+
+    Try again later, or download it by hand and give its path.
+    """
 
 
 class NetworkError(DownloadError):
-    """A server could not be reached or did not send a complete response."""
+    """A server could not be reached or did not send a complete response.
+
+    Check the connection and the address, and try again. Flows do so three times.
+    """
 
 
 class BundleError(RecsysError):
-    """A saved folder is missing, incomplete, altered, or of an unknown format."""
+    """A saved folder is missing, incomplete, altered, or of an unknown format.
+
+    Copy the whole folder again from where it was written, or make it again. Files of a folder must
+    not be edited.
+    """
 
 
 class TrainingError(RecsysError):
-    """A fit failed; the message says which setting to change."""
+    """A fit failed, for example because the loss is no longer a finite number.
+
+    Change the setting that the message names.
+    """
 
 
 class TrackingError(RecsysError):
-    """A run or a registered model was not found or could not be recorded."""
+    """A run or a registered model was not found or could not be recorded.
+
+    Check the name and `MLFLOW_TRACKING_URI`. Train first if there is no model yet.
+    """
 
 
 class QueryError(RecsysError, ValueError):
-    """An argument of a query is invalid; the message names it."""
+    """An argument of a query is invalid; the message names it.
+
+    Correct the argument. It is also a `ValueError`.
+    """
 
 
 class UnknownItemError(QueryError):
     """No item, or more than one, has this id or title.
+
+    Use one of the titles of `closest`, an id, or `unknown="ignore"`.
 
     Args:
         message: the error message.
@@ -61,7 +89,10 @@ class UnknownItemError(QueryError):
 
 
 class UnknownUserError(QueryError):
-    """The bundle has no history of this user."""
+    """The bundle has no history of this user.
+
+    Train with `include_user_histories`, or pass the history to `next_items`.
+    """
 
 
 @contextmanager

@@ -34,14 +34,6 @@ def test_settings_of_the_readme_are_valid():
     assert settings.data.filters.min_user_interactions == 5
 
 
-def test_settings_of_the_data_page_are_valid():
-    text = (README_FOLDER / "docs" / "reference" / "input.md").read_text(encoding="utf-8")
-    found = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
-    *_, data = (Settings.model_validate(tomllib.loads(block)).data for block in found)
-    assert data.split.method == "global_time_cut"
-    assert data.checks.duplicate == "error"
-
-
 def test_table_of_the_readme_is_readable(tmp_path):
     lines = re.search(
         r"((?:^    .*\n)*^    user_id,.*\n(?:^    .*\n)+)", README, flags=re.MULTILINE

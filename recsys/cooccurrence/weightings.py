@@ -129,6 +129,7 @@ _ASSOCIATIONS = lift, pmi, ppmi, shifted_ppmi, lmi
 WEIGHTINGS: Mapping[str, Callable[[Cells], Floats]] = {
     formula.__name__: formula for formula in (*_SIMILARITIES, *_ASSOCIATIONS)
 }
+"""The formulas by name, as `WeightingConfig.name` has them."""
 
 
 def weight(counts: Cooccurrence, config: WeightingConfig | None = None) -> sp.csr_array:

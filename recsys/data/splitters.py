@@ -17,6 +17,7 @@ from recsys.data.sessions import Sessions
 from recsys.errors import ConfigError, DataError
 
 Subset = Literal["validation", "test"]
+"""The held-out part of a split."""
 
 OVER_TARGETS: Final = {"mean": "over targets"}
 """Parameter of a split whose metrics are means over targets instead of users."""

@@ -22,7 +22,8 @@ from recsys.evaluation.segments import segment_targets
 from recsys.evaluation.statistics import bootstrap_interval, randomization_p
 from recsys.vocabulary import Vocabulary
 
-PRIMARY_METRIC = "ndcg_at_10"  # on the validation targets, to choose between models
+PRIMARY_METRIC = "ndcg_at_10"
+"""The metric on the validation targets by which models are chosen."""
 
 
 class PromotionRule(Config):
