@@ -19,7 +19,11 @@ from typing import Any, NoReturn
 import httpx
 from prefect import Flow
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
 from pydantic import Field, create_model
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
@@ -28,6 +32,9 @@ from flows.settings import Settings, read_settings
 from recsys.config import did_you_mean
 from recsys.data.detection import detect_layout
 from recsys.errors import ConfigError, NetworkError, RecsysError
+
+START_SECONDS = 90
+"""How long Prefect's temporary server may take to start, at least: the first time half a minute."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -117,13 +124,20 @@ def prefect_api() -> Iterator[None]:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        with get_client(sync_client=True) as client:
+        current = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
+        patience = {PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: max(current, START_SECONDS)}
+        with temporary_settings(patience), get_client(sync_client=True) as client:
             address = str(client.api_url)
             client.hello()
     except httpx.HTTPError as error:
         raise NetworkError(
             f"the Prefect server at {address} does not respond ({error}): start it with "
             "`make server`, or unset PREFECT_API_URL to run without it"
+        ) from error
+    except RuntimeError as error:  # of Prefect, which adds the output of the server
+        raise NetworkError(
+            f"Prefect's temporary server did not start ({error}); try again, or wait longer with "
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
         ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -95,6 +95,19 @@ class UnknownUserError(QueryError):
     """
 
 
+def require_type(value: object, kind: type, source: str) -> None:
+    """Raise a `DataError` if an argument is of another stage, such as a table for `Interactions`.
+
+    Args:
+        value: the argument.
+        kind: what it must be.
+        source: what returns such a value.
+    """
+    if not isinstance(value, kind):
+        name = type(value).__name__
+        raise DataError(f"expected {kind.__name__}, as {source} returns, but got {name}")
+
+
 @contextmanager
 def requires(extra: str) -> Iterator[None]:
     """Report a missing optional dependency with the command that installs it.

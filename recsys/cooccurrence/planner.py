@@ -26,7 +26,7 @@ from recsys.cooccurrence.matrix import (
 )
 from recsys.data import Interactions
 from recsys.data.options import WEIGHT_DECIMALS
-from recsys.errors import ConfigError, DataError
+from recsys.errors import ConfigError, DataError, require_type
 
 if TYPE_CHECKING:
     from recsys.cooccurrence.counters import RowCounter
@@ -260,6 +260,7 @@ def plan_count(
     """Plan a count; the arguments and errors are those of `count_cooccurrence`."""
     from recsys.cooccurrence.counters import set_counter, weighted_counter, window_counter
 
+    require_type(interactions, Interactions, "read_ratings")
     min_rating = resolve_min_rating(min_rating, interactions)
     positive = positive_events(interactions, min_rating, allow_empty=allow_empty)
     histories, timestamp, weight = positive

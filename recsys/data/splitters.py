@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.data.interactions import Interactions, TimestampLike, format_time_range, to_unix
 from recsys.data.sessions import Sessions
-from recsys.errors import ConfigError, DataError
+from recsys.errors import ConfigError, DataError, require_type
 
 Subset = Literal["validation", "test"]
 """The held-out part of a split."""
@@ -231,7 +231,7 @@ def leave_last_n(interactions: Interactions, n: int) -> Split:
     if n < 1:
         raise ConfigError(f"leave_last_n: n is {n}; it must be 1 or more")
     empty_reason = f"no user has the {2 * n + 1} interactions that leave_last_n(n={n}) needs"
-    log, interactions = interactions, interactions.sequence()
+    log, interactions = interactions, _sequence(interactions)
     counts = np.where(interactions.history_lengths > 2 * n, n, 0)
     assignment = _assign_counts(interactions, counts, counts)
     return Split(interactions, assignment, "leave-last-n", {"n": int(n)}, empty_reason, log)
@@ -251,7 +251,7 @@ def global_time_cut(
         DataError: There are no timestamps, sessions overlap in the history of a user, or there is
             nothing before `validation_from`.
     """
-    log, interactions = interactions, interactions.sequence()
+    log, interactions = interactions, _sequence(interactions)
     timestamp = interactions.require_timestamps("global_time_cut")
     is_backward = (np.diff(timestamp) < 0) & (np.diff(interactions.user_index) == 0)
     if is_backward.any():
@@ -297,7 +297,7 @@ def per_user_ratio(interactions: Interactions, validation: float = 0.1, test: fl
             f"per_user_ratio: validation={validation} and test={test} must be 0 or more and add "
             "up to less than 1"
         )
-    log, interactions = interactions, interactions.sequence()
+    log, interactions = interactions, _sequence(interactions)
     lengths = interactions.history_lengths
     possible = range(int(lengths.max(initial=0)) + 1)
     counts = [np.array([int(ratio * n) for n in possible], np.int64)[lengths] for ratio in ratios]
@@ -319,7 +319,7 @@ def last_session(interactions: Interactions) -> Split:
     Raises:
         DataError: There are no sessions, or no user has three.
     """
-    log, interactions = interactions, interactions.sequence()
+    log, interactions = interactions, _sequence(interactions)
     sessions = interactions.require_sessions("last_session")
     owner = sessions.user_index[sessions.lengths > 0]
     n_sessions = np.bincount(owner, minlength=len(sessions.users))
@@ -346,7 +346,7 @@ def last_days(interactions: Interactions, days: int = 1) -> Split:
     """
     if days < 1:
         raise ConfigError(f"last_days: days is {days}; it must be 1 or more")
-    log, interactions = interactions, interactions.sequence()
+    log, interactions = interactions, _sequence(interactions)
     sessions = interactions.require_sessions("last_days")
     timestamp = interactions.require_timestamps("last_days")
     has_rows = sessions.lengths > 0
@@ -364,6 +364,11 @@ def last_days(interactions: Interactions, days: int = 1) -> Split:
         )
     split = _hold_out_sessions(log, sessions, subsets, "last-days", {"days": int(days)})
     return replace(split, known_before=int(end.max()) - 2 * days * _DAY)
+
+
+def _sequence(interactions: Interactions) -> Interactions:
+    require_type(interactions, Interactions, "read_ratings")
+    return interactions.sequence()
 
 
 def _hold_out_sessions(

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from recsys.cooccurrence import Cooccurrence, CooccurrenceBlocks, WeightedBlocks
 from recsys.embeddings.config import PairWeights
-from recsys.errors import ConfigError, DataError
+from recsys.errors import ConfigError, DataError, require_type
 from recsys.vocabulary import Vocabulary
 
 RowBlocks = Iterable[tuple[int, sp.csr_array]]
@@ -108,6 +108,8 @@ class PairMatrix:
         elif isinstance(counts, Iterator):
             raise DataError("X is an iterator, which can be read only once: pass a list of blocks")
         else:
+            if not isinstance(counts, Iterable):
+                require_type(counts, Cooccurrence, "count_cooccurrence")
             row_blocks = counts
             self._read = lambda: row_blocks
         self._scan()

@@ -15,7 +15,7 @@ from recsys import columns
 from recsys.baselines import fit_popularity
 from recsys.data import Split, Subset
 from recsys.data.splitters import OVER_TARGETS
-from recsys.errors import BundleError, DataError
+from recsys.errors import BundleError, DataError, require_type
 from recsys.evaluation import metrics
 from recsys.evaluation.metrics import METRICS, SESSION_TITLES, TITLES
 from recsys.evaluation.ranking import DotProductScorer, Scorer, rank
@@ -245,5 +245,6 @@ def _require_catalogue(model: Scorer, split: Split) -> None:
 
 
 def _require_targets(split: Split, subset: Subset) -> None:
+    require_type(split, Split, "leave_last_out")
     if not len(split.rows(subset)):
         raise DataError(f"no {subset} targets to evaluate: {split.empty_reason}")

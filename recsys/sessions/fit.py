@@ -15,7 +15,7 @@ from torch import Tensor
 from recsys.callbacks import EpochCallback, no_op
 from recsys.config import Runtime
 from recsys.data import Interactions
-from recsys.errors import ConfigError, DataError
+from recsys.errors import ConfigError, DataError, require_type
 from recsys.sessions.config import SessionConfig
 from recsys.sessions.model import SessionModel
 from recsys.sessions.network import SessionNetwork
@@ -66,6 +66,7 @@ def fit_session_model(
             another training.
         TrainingError: the training diverges, or the checkpoint cannot be read.
     """
+    require_type(interactions, Interactions, "read_ratings")
     interactions = interactions.sequence()
     config = (config or SessionConfig()).resolve(len(interactions))
     runtime = runtime or Runtime()

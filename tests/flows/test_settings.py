@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect.settings import get_current_settings
 from pydantic import ValidationError
 
 from flows.cli import main, parse_settings
@@ -260,3 +261,15 @@ def test_heartbeats_are_more_frequent_than_the_automation_expects(deployments):
         environment = deployment["work_pool"]["job_variables"]["env"]
         heartbeat = float(environment["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
         assert heartbeat < within / 2, "or running flows would be marked as crashed"
+
+
+def test_a_temporary_server_that_does_not_start_is_an_error(monkeypatch, tmp_path):
+    def time_out(**options):  # as Prefect does, after this time
+        seconds = get_current_settings().server.ephemeral.startup_timeout_seconds
+        raise RuntimeError(f"Timed out after {seconds} s")
+
+    (tmp_path / "log.csv").write_text("user_id,item_id\n1,2\n")
+    monkeypatch.setattr("flows.cli.get_client", time_out)
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # would stay set in this process
+    with pytest.raises(SystemExit, match=r"error: .* did not start \(Timed out after 90 s\)"):
+        main(["train", "--source", str(tmp_path / "log.csv")])
