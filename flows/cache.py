@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -97,6 +98,7 @@ def run_cached(
         run.set_tags({"cached_from": folder.as_posix()})
     elif folder.exists():
         get_run_logger().warning("The cached result is invalid and is computed again: %s", fault)
+        discard(folder)
 
     @task(cache_policy=NO_CACHE, task_run_name=name, tags=tags)
     def compute() -> State[None] | None:
@@ -109,7 +111,15 @@ def run_cached(
     return fault is None
 
 
-def find_fault(folder: Path, parts: tuple[str, ...]) -> BundleError | None:
+def discard(folder: Path) -> None:
+    """Remove a cached result: a folder whose manifest is damaged would not be replaced."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
+
+
+def find_fault(folder: Path, parts: tuple[str, ...] = ("",)) -> BundleError | None:
     """The first mismatch between the parts of a folder and their manifests."""
     try:
         for part in parts:

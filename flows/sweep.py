@@ -16,7 +16,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from flows.cache import cache_key, cache_path, source_hash
+from flows.cache import cache_key, cache_path, discard, find_fault, source_hash
 from flows.cli import main
 from flows.orchestration import TRAINING, pipeline_flow, run_link, training_run
 from flows.settings import Settings, TrialConfig
@@ -62,7 +62,10 @@ def sweep(settings: Settings) -> str:
 def save_inputs(split: Split, run: tracking.Run) -> str:
     """Store the interactions where every trial can read them; returns their digest."""
     log = split.interactions if split.log is None else split.log
-    save_interactions(log, cache_path("interactions", log.digest))
+    folder = cache_path("interactions", log.digest)
+    if find_fault(folder):
+        discard(folder)
+        save_interactions(log, folder)
     run.log_params({"interactions": log.digest})
     return log.digest
 

@@ -2,7 +2,7 @@
 
 Everything is written to a temporary path in the folder of its target and then moved, so that a
 killed process leaves no partial file. A manifest records the size and SHA-256 of each file of a
-folder and is checked on reading. Nothing is pickled.
+folder, and the SHA-256 of its own content. It is checked on reading. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 from recsys.errors import BundleError, ConfigError
 
 MANIFEST = "manifest.json"
+_DIGEST = "sha256"
 
 
 def sha256_of(path: Path) -> str:
@@ -198,7 +199,21 @@ def write_manifest(folder: Path, *, manifest: str = MANIFEST, **metadata: Any) -
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path != folder / manifest
     }
-    write_json(folder / manifest, {**metadata, "files": files})
+    write_json(folder / manifest, with_digest({**metadata, "files": files}))
+
+
+def with_digest(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a manifest with `sha256`, the hash of everything else in it."""
+    content = {name: value for name, value in content.items() if name != _DIGEST}
+    return {**content, _DIGEST: _digest_of(content)}
+
+
+def _digest_of(content: Mapping[str, Any]) -> str | None:
+    try:
+        text = json.dumps(content, sort_keys=True)
+    except RecursionError:  # not from `write_manifest`
+        return None
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read_manifest(folder: Path, manifest: str) -> dict[str, Any]:
@@ -212,13 +227,18 @@ def _read_manifest(folder: Path, manifest: str) -> dict[str, Any]:
 
 
 def verify_manifest(folder: Path, manifest: str = MANIFEST) -> dict[str, Any]:
-    """Check every file of `folder` against its manifest and return the manifest.
+    """Check a manifest, and every file of `folder` against it, and return the manifest.
 
     Raises:
-        BundleError: the manifest is missing or invalid, or a file is missing, outside of the
-            folder, or altered.
+        BundleError: the manifest is missing, invalid or altered, or a file is missing, outside of
+            the folder, or altered.
     """
     content = _read_manifest(folder, manifest)
+    if content.pop(_DIGEST, "") != _digest_of(content):
+        raise BundleError(
+            f"{folder / manifest} does not match its own SHA-256: it was altered or damaged, or is "
+            "of an older version of recsys; save or download it again"
+        )
     for name, recorded in content["files"].items():
         try:
             _verify(folder, name, recorded["sha256"], manifest)

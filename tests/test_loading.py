@@ -8,7 +8,7 @@ import pytest
 from recsys.errors import BundleError
 from recsys.loading import AutoReloader
 from recsys.recommender.bundle import save_bundle
-from recsys.storage import read_json, write_json
+from recsys.storage import read_json, with_digest, write_json
 
 
 @pytest.fixture
@@ -56,7 +56,8 @@ def test_invalid_bundle_is_logged_and_not_used(bundle, folder, tmp_path, caplog,
             shutil.rmtree(folder)
         elif damage == "newer":
             manifest = read_json(folder / "manifest.json")
-            write_json(folder / "manifest.json", {**manifest, "format_version": 99})
+            newer = with_digest({**manifest, "format_version": 99})
+            write_json(folder / "manifest.json", newer)
         else:
             content = bytearray((folder / "embeddings.safetensors").read_bytes())
             content[-1] ^= 1

@@ -189,6 +189,10 @@ def folder(tmp_path):
     return folder
 
 
+def change(manifest):
+    write_json(manifest, {**read_json(manifest), "format_version": 2})
+
+
 def test_a_manifest_lists_every_file_and_the_metadata(folder):
     manifest = verify_manifest(folder)
     assert manifest == {
@@ -214,8 +218,9 @@ def test_a_manifest_written_again_does_not_list_itself(folder):
         (lambda folder: (folder / "y").write_bytes(b"!"), "y .*altered or damaged"),
         (lambda folder: (folder / "manifest.json").unlink(), r"manifest\.json is missing"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "not valid JSON"),
+        (lambda folder: change(folder / "manifest.json"), r"manifest\.json .*its own SHA-256"),
     ],
-    ids=["missing", "same length", "cut short", "grown", "no manifest", "manifest cut short"],
+    ids=["missing", "same", "cut short", "grown", "no manifest", "cut manifest", "metadata"],
 )
 def test_damage_is_reported_with_the_file(folder, damage, match):
     damage(folder)

@@ -312,7 +312,7 @@ def load_interactions(folder: Path) -> Interactions:
     catalogue = pd.read_parquet(folder / "catalogue.parquet")
     lengths = np.bincount(events["user_index"], minlength=len(users))
     sessions = None
-    if (folder / "sessions.parquet").exists():
+    if "sessions.parquet" in manifest["files"]:
         table = pd.read_parquet(folder / "sessions.parquet")
         owner, ids = pd.factorize(table[columns.USER_ID].to_numpy())
         offsets = lengths_to_offsets(table["n_rows"].to_numpy())

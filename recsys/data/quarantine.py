@@ -56,7 +56,7 @@ class QuarantineFile:
             return
         owner = source_of(target)
         if owner is None:
-            raise self._refused("exists and is not a quarantine file")
+            raise self._refused("exists and is not a quarantine file, or is damaged")
         is_default = str(_absolute(self.path)) == self.source + QUARANTINE_SUFFIX
         has_moved = is_default and not os.path.lexists(owner)  # together with its source
         if Path(os.path.realpath(owner)) not in own and not has_moved:

@@ -52,7 +52,7 @@ def connect(*, create: bool = False) -> MlflowClient:
     """Return a client for the store.
 
     Raises:
-        TrackingError: the local store does not exist and is not to be created.
+        TrackingError: the local store does not exist and is not to be created, or is damaged.
         ConfigError: MLflow is not installed.
     """
     database = DATABASE.resolve()
@@ -67,8 +67,26 @@ def connect(*, create: bool = False) -> MlflowClient:
         return MlflowClient()
     if not database.exists():
         _create_database(database)
+    _require_intact(database)
     uri = f"sqlite:///{database}"
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _require_intact(database: Path) -> None:
+    """Raise a `TrackingError` if a file is not an SQLite database or was cut."""
+    try:
+        with closing(_open_read_only(database)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.OperationalError:
+        return  # such as a lock: MLflow waits and tries again
+    except sqlite3.DatabaseError as error:
+        raise TrackingError(
+            f"{database} is damaged ({error}): restore a copy, or move it away to begin anew"
+        ) from error
+
+
+def _open_read_only(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)
 
 
 def _create_database(database: Path) -> None:
@@ -169,7 +187,7 @@ def _query_database(uri: str) -> tuple[str, str] | None:
     if database is None:
         return None
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as file:
+        with closing(_open_read_only(database)) as file:
             rows = file.execute(_RUN_QUERY if is_run else _MODEL_QUERY, values).fetchall()
     except sqlite3.Error:
         return None

@@ -21,6 +21,7 @@ from recsys.cooccurrence.planner import (
     plan_count,
 )
 from recsys.errors import BundleError, ConfigError
+from recsys.storage import write_manifest
 
 ONE = Runtime(threads=1)
 WINDOWS = [None, Window(size=2), Window(size=4, direction="forward", decay="linear")]
@@ -68,7 +69,7 @@ def test_a_damaged_block_is_rejected(skewed, tmp_path):
 
 
 def test_a_folder_of_another_format_is_rejected(tmp_path):
-    (tmp_path / "manifest.json").write_text('{"format": "soup", "files": {}}')
+    write_manifest(tmp_path, format="soup")
     with pytest.raises(BundleError, match="contains 'soup', not 'recsys co-occurrence blocks"):
         open_blocks(tmp_path)
 

@@ -16,7 +16,7 @@ from recsys.recommender import Recommender
 from recsys.recommender.bundle import UserHistories, load_bundle, save_bundle
 from recsys.sessions import from_torch
 from recsys.sessions.numpy_model import NumpySessionModel
-from recsys.storage import read_json, write_json, write_manifest
+from recsys.storage import read_json, with_digest, write_json, write_manifest
 
 FILES = (
     "config.json",
@@ -86,7 +86,7 @@ def test_missing_manifest_is_rejected(bundle, tmp_path):
 def test_unknown_format_is_rejected(bundle, tmp_path):
     folder = save_bundle(bundle, tmp_path / "bundle")
     manifest = json.loads((folder / "manifest.json").read_text())
-    write_json(folder / "manifest.json", manifest | {"format_version": 99})
+    write_json(folder / "manifest.json", with_digest(manifest | {"format_version": 99}))
     with pytest.raises(BundleError, match=r"format 99.*reads format 1: upgrade"):
         load_bundle(folder)
 
@@ -158,7 +158,7 @@ def test_manifest_with_files_outside_the_folder_is_rejected(full_folder, name):
     (full_folder.parent / "outside.npz").write_bytes(b"")
     manifest = read_json(full_folder / "manifest.json")
     manifest["files"][name] = {"bytes": 0, "sha256": ""}
-    write_json(full_folder / "manifest.json", manifest)
+    write_json(full_folder / "manifest.json", with_digest(manifest))
     with pytest.raises(BundleError, match=r"is outside of|is missing"):
         load_bundle(full_folder)
 
@@ -166,7 +166,7 @@ def test_manifest_with_files_outside_the_folder_is_rejected(full_folder, name):
 def test_file_missing_from_the_manifest_is_rejected(full_folder):
     manifest = read_json(full_folder / "manifest.json")
     del manifest["files"]["items.parquet"]
-    write_json(full_folder / "manifest.json", manifest)
+    write_json(full_folder / "manifest.json", with_digest(manifest))
     with pytest.raises(BundleError, match=r"items\.parquet is missing from manifest"):
         load_bundle(full_folder)
 
@@ -174,7 +174,7 @@ def test_file_missing_from_the_manifest_is_rejected(full_folder):
 @pytest.mark.parametrize("version", [2, 0, None, "1", [1], True])
 def test_other_format_versions_are_rejected(full_folder, version):
     manifest = read_json(full_folder / "manifest.json")
-    write_json(full_folder / "manifest.json", manifest | {"format_version": version})
+    write_json(full_folder / "manifest.json", with_digest(manifest | {"format_version": version}))
     with pytest.raises(BundleError, match="this version of recsys reads format 1"):
         load_bundle(full_folder)
 

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from recsys.recommender import Recommender
 from recsys.recommender.bundle import save_bundle
-from recsys.storage import MANIFEST, read_json, write_manifest
+from recsys.storage import MANIFEST, read_json, with_digest, write_manifest
 
 ALLOWED = 2**30
 """Bytes of address space that a refusal may take."""
@@ -115,7 +115,8 @@ def manifest(**changes):
     def write(folder):
         content = read_json(folder / MANIFEST)
         files = {**content["files"], **changes.get("files", {})}
-        (folder / MANIFEST).write_text(json.dumps({**content, **changes, "files": files}))
+        content = with_digest({**content, **changes, "files": files})
+        (folder / MANIFEST).write_text(json.dumps(content))
 
     return write
 
