@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,6 @@ from inspect import Parameter, Signature
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
-from filelock import FileLock, Timeout
 from prefect import Flow, Task, artifacts, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
@@ -24,6 +24,7 @@ from recsys import tracking
 from recsys.callbacks import EpochCallback, compose
 from recsys.console import progress_bar
 from recsys.errors import NetworkError, RecsysError
+from recsys.tracking.gc import cache_lock
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -122,25 +123,32 @@ def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> boo
 
 
 @contextmanager
+def training_lock() -> Iterator[None]:
+    """Keep other runs of this machine from training, once those in progress have finished.
+
+    Temporary files, those of MLflow included, are in the cache meanwhile: what a killed run left
+    there is removed by the next one.
+    """
+    with cache_lock(CACHE_DIR, get_run_logger().info) as folder:
+        before, tempfile.tempdir = tempfile.tempdir, str(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
+@contextmanager
 def training_run(
     kind: str, source: str, settings: Settings, *stages: str
 ) -> Iterator[tracking.Run]:
-    """An MLflow run during which no other run trains on this machine.
+    """An MLflow run.
 
     It records `data` and the settings of `stages`. Its name has `kind` and non-default values.
     """
     configs = {name: getattr(settings, name) for name in stages}
     name = tracking.run_name(kind, configs)
     experiment = settings.experiment or tracking.experiment_name(source, settings.data)
-    CACHE_DIR.mkdir(parents=True, exist_ok=True)
-    # The operating system releases the lock of a process that was killed.
-    lock = FileLock(CACHE_DIR / "training.lock")
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        get_run_logger().info("Another training run is in progress; waiting for it to finish.")
-        held = lock.acquire()
-    with held, tracking.start_run(name, experiment) as run:
+    with tracking.start_run(name, experiment) as run:
         run.log_config(data=settings.data, **configs)
         tracking.tag_data_config(run, settings.data)
         yield run

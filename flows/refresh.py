@@ -8,7 +8,13 @@ from prefect import get_run_logger
 from prefect.events import emit_event
 
 from flows.cli import main
-from flows.orchestration import create_markdown, flow_parameters, pipeline_flow, training_run
+from flows.orchestration import (
+    create_markdown,
+    flow_parameters,
+    pipeline_flow,
+    training_lock,
+    training_run,
+)
 from flows.settings import Settings
 from flows.tasks.data import drop_leaked_targets, input_hash, read, resolve_source
 from flows.tasks.registry import find_champion, register_and_promote, require_catalogue
@@ -28,10 +34,16 @@ def refresh(settings: Settings) -> str | None:
     only to that first training: a challenger has those of the champion.
     """
     source, settings = resolve_source(settings)
-    champion = find_champion(settings)
-    if champion is None:
-        run_id = train(**flow_parameters(train, settings))
-        return _finish(settings, "promoted", run_id)
+    with training_lock():  # a run that this one has waited for may have promoted another model
+        champion = find_champion(settings)
+        if champion is not None:
+            return _challenge(champion, source, settings)
+    run_id = train(**flow_parameters(train, settings))
+    return _finish(settings, "promoted", run_id)
+
+
+def _challenge(champion: Champion, source: str, settings: Settings) -> str | None:
+    """Train a challenger, unless the ratings have not changed."""
     inputs = input_hash(source, settings)
     if known := tracking.find_by_inputs(inputs):
         run_id, _ = known
@@ -40,6 +52,10 @@ def refresh(settings: Settings) -> str | None:
         create_markdown("decision", title, f"`{source}` has not changed.")
         _finish(settings, "no_change", run_id)
         return None
+    if champion.inputs == inputs and champion.run_id is not None:
+        get_run_logger().info("Run %s stopped after its model was promoted.", champion.run_id)
+        tracking.finish_run(champion.run_id)
+        return _finish(settings, "promoted", champion.run_id)
     recorded = ("warm_start", "runtime", "promotion")
     with training_run("refresh", source, settings, *recorded) as run:
         tracking.tag_inputs(run, inputs)

@@ -18,7 +18,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 
 from flows.cache import cache_key, cache_path, discard, find_fault, source_hash
 from flows.cli import main
-from flows.orchestration import TRAINING, pipeline_flow, run_link, training_run
+from flows.orchestration import TRAINING, pipeline_flow, run_link, training_lock, training_run
 from flows.settings import Settings, TrialConfig
 from flows.tasks.data import read, resolve_source
 from flows.tasks.stages import validation_metrics
@@ -46,7 +46,8 @@ def sweep(settings: Settings) -> str:
     """
     source, settings = resolve_source(settings)
     trials = settings.search.trials()
-    with training_run("sweep", source, settings, "search", "cooccurrence", "runtime") as run:
+    recorded = ("search", "cooccurrence", "runtime")
+    with training_lock(), training_run("sweep", source, settings, *recorded) as run:
         digest = save_inputs(read(source, settings.data, run), run)
         keys = {name: trial_key(config, digest, settings) for name, config in trials.items()}
         cached = {name for name, key in keys.items() if tracking.find_by_inputs(key)}
@@ -85,7 +86,7 @@ def trial_key(config: TrialConfig, digest: str, settings: Settings) -> str:
 
 
 def _task_runner(parallel: int, cluster: str | None) -> TaskRunner[Any]:
-    """Processes instead of threads, which would share torch's random number generators."""
+    """Processes instead of threads, which would share the interpreter."""
     if cluster is not None:
         from prefect_dask.task_runners import DaskTaskRunner
 
@@ -148,6 +149,8 @@ def _fit(
         split.train,
         config,
         item_embeddings=vectors,
+        embeddings_key=key,  # their bits depend on the number of threads
+        notify=get_run_logger().info,
         runtime=runtime,
         on_epoch=on_epoch,
         validate=lambda model: validation_metrics(model, split),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from flows.cli import main
-from flows.orchestration import pipeline_flow, training_run
+from flows.orchestration import pipeline_flow, training_lock, training_run
 from flows.settings import Settings
 from flows.tasks.data import input_hash, read, resolve_source
 from flows.tasks.registry import find_champion, register_and_promote, require_catalogue
@@ -23,18 +23,19 @@ STAGES = ("cooccurrence", "embeddings", "session_model", "runtime", "promotion")
 def train(settings: Settings) -> str:
     """Train, evaluate and register a recommender; returns the id of the MLflow run."""
     source, settings = resolve_source(settings)
-    champion = find_champion(settings)  # before the training, which takes long
-    with training_run("train", source, settings, *STAGES) as run:
-        tracking.tag_inputs(run, input_hash(source, settings))
-        split = read(source, settings.data, run)
-        require_catalogue(champion, split, settings)
-        trained = fit_stages(split, settings, run)
-        model = settings.session_model.cell
-        by_model: dict[str, Reports] = {model: trained.reports}
-        for name in default_baselines(split.train):
-            by_model[name] = evaluate_baseline(name, trained, settings.runtime, run)
-        compare(by_model, model, split, run)
-        register_and_promote(trained, settings, run)
+    with training_lock():
+        champion = find_champion(settings)  # before the training, which takes long
+        with training_run("train", source, settings, *STAGES) as run:
+            tracking.tag_inputs(run, input_hash(source, settings))
+            split = read(source, settings.data, run)
+            require_catalogue(champion, split, settings)
+            trained = fit_stages(split, settings, run)
+            model = settings.session_model.cell
+            by_model: dict[str, Reports] = {model: trained.reports}
+            for name in default_baselines(split.train):
+                by_model[name] = evaluate_baseline(name, trained, settings.runtime, run)
+            compare(by_model, model, split, run)
+            register_and_promote(trained, settings, run)
     return run.run_id
 
 

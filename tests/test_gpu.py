@@ -79,8 +79,9 @@ def gpu(request, monkeypatch):
     strategy = SingleDeviceStrategy(torch.device("cuda:0"), accelerator=CPUAccelerator())
     monkeypatch.setattr(trainer, "new_fabric", lambda runtime: Fabric(strategy=strategy))
     monkeypatch.setattr(CPUAccelerator, "setup_device", lambda self, device: None)
-    answers = {"is_available": True, "device_count": 1, "set_rng_state": None}
-    answers["get_rng_state"] = torch.get_rng_state()
+    generator = torch.Generator()
+    monkeypatch.setattr(torch, "Generator", lambda _device="cpu": generator.clone_state())
+    answers = {"is_available": True, "device_count": 1}
     for name, answer in answers.items():
         monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
     with PretendedGPU():

@@ -64,7 +64,7 @@ def find_champion(settings: Settings) -> Champion | None:
         reason = str(error)
     if learned is None:
         log.warning("%s: %s. %s", _UNKNOWN, reason, _CONSEQUENCE)
-    return Champion(found.version, bundle, counts, learned)
+    return Champion(found.version, bundle, counts, learned, found.run_id, found.inputs)
 
 
 def require_catalogue(champion: Champion | None, split: Split, settings: Settings) -> None:
@@ -130,6 +130,7 @@ def save(trained: Trained, settings: Settings, run: Run) -> None:
 @io_task("register model", timeout_seconds=600)
 def register(verdict: Verdict, model_name: str, run: Run) -> str:
     """Register the bundle of a run, and set the champion alias if it was promoted."""
+    run.flush()  # whatever happens after the promotion, its figures are recorded
     version = tracking.register(run, model_name, str(verdict))
     if verdict.promoted:
         tracking.promote(run, model_name, version)

@@ -57,6 +57,10 @@ class Champion:
     """The cache key of its counts."""
     learned: Interactions | None
     """What it was trained on; None if that is unknown."""
+    run_id: str | None = None
+    """The run that made it; None if that was removed."""
+    inputs: str | None = None
+    """The hash of that run's inputs; see `input_hash`."""
 
 
 @dataclass(frozen=True)
@@ -143,16 +147,7 @@ def embed(
     """Fit the embeddings, or load them from the cache; draw their loss and the item map."""
     runtime, config = settings.runtime, settings.embeddings
     start = champion.embeddings if champion else None
-    key = cache_key(
-        counts=_counts_key(split.positives.digest, settings.cooccurrence),
-        embeddings=config,
-        start=start and start.digest,
-        seed=runtime.seed,
-        precision=runtime.torch_precision(),
-        device=runtime.torch_device().type,
-        source=source_hash(),
-    )
-    folder = cache_path("embeddings", key)
+    folder = cache_path("embeddings", _embeddings_key(split, settings, champion))
     with run.child("embeddings") as child:
         child.log_config(embeddings=config, runtime=runtime)
 
@@ -177,6 +172,19 @@ def embed(
     return embeddings
 
 
+def _embeddings_key(split: Split, settings: Settings, champion: Bundle | None) -> str:
+    runtime = settings.runtime
+    return cache_key(
+        counts=_counts_key(split.positives.digest, settings.cooccurrence),
+        embeddings=settings.embeddings,
+        start=champion and champion.embeddings.digest,
+        seed=runtime.seed,
+        precision=runtime.torch_precision(),
+        device=runtime.torch_device().type,
+        source=source_hash(),
+    )
+
+
 @task(cache_policy=NO_CACHE, task_run_name="train session model", tags=[TRAINING])
 def train_session_model(
     split: Split,
@@ -194,11 +202,13 @@ def train_session_model(
     start = champion.session_model if champion else None
     with run.child(name) as child, progress(name, config.epochs, ev.PRIMARY_METRIC) as show:
         child.log_config(session_model=config, runtime=runtime)
-        vectors = embeddings.vectors
+        vectors, vectors_key = embeddings.vectors, _embeddings_key(split, settings, champion)
         if config.item_embedding_init == "ppmi" and start is None:
             dim = config.embedding_dim or embeddings.dim
             vectors = emb.ppmi_embeddings(split.train, dim, runtime=runtime)
-        inputs: Any = {"item_embeddings": vectors, "start": start, "runtime": runtime}
+            vectors_key = cache_key(ppmi=dim)  # of the data and seed of the training
+        # Not the bits of the vectors, which depend on the number of threads.
+        inputs: Any = {"embeddings_key": vectors_key, "start": start, "runtime": runtime}
         key = cache_key(
             training=training_digest(split.train, config, **inputs),
             targets=split.fingerprint("validation"),  # which select the best epoch
@@ -209,7 +219,9 @@ def train_session_model(
         model = fit_session_model(
             split.train,
             config,
+            item_embeddings=vectors,
             **inputs,
+            notify=get_run_logger().info,
             # The parent run has the curves too: MLflow overlays those of several parent runs.
             on_epoch=compose(history, child.on_epoch, run.on_epoch, show),
             validate=lambda model: validation_metrics(model, split),

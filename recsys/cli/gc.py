@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,14 +35,23 @@ def gc(
     Versions with an alias, such as the champion and the challenger, are always kept, with the runs
     that they came from. Runs that were not recorded by recsys are ignored.
     """
-    import pandas as pd
-
-    from recsys.console import print_table
     from recsys.tracking.store import connect
 
     client = connect()
     with requires("flows"):
         from recsys.tracking import gc as runs
+
+    with ExitStack() as stack:
+        if yes:  # not while a training reads or writes what is to be removed
+            stack.enter_context(runs.cache_lock(cache, partial(print, file=sys.stderr)))
+        _gc(client, days, keep, cache, yes)
+
+
+def _gc(client: Any, days: int, keep: int, cache: Path, yes: bool) -> None:
+    import pandas as pd
+
+    from recsys.console import print_table
+    from recsys.tracking import gc as runs
 
     before = datetime.now(UTC) - timedelta(days=days)
     to_remove, to_keep = runs.select_runs(client, before, keep)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from recsys.sessions.network import SessionNetwork
 from recsys.sessions.trainer import Trainer, Validate
 from recsys.vocabulary import Vocabulary
 
+_logger = logging.getLogger(__name__)
+
 PER_ITEM = ("item_embeddings.weight", "item_bias")
 """The parameters with one row per item; rows past the last item are padding."""
 
@@ -36,6 +40,8 @@ def fit_session_model(
     on_epoch: EpochCallback = no_op,
     validate: Validate | None = None,
     checkpoint: Path | None = None,
+    embeddings_key: str | None = None,
+    notify: Callable[[str], object] = _logger.info,
 ) -> SessionModel:
     """Train a recurrent network to predict each interaction from those before it.
 
@@ -56,7 +62,12 @@ def fit_session_model(
         validate: called after each epoch with the current model.
         checkpoint: folder for the state of the training, written after each epoch. If it holds a
             checkpoint, training resumes from it: `on_epoch` is called for the epochs done, and
-            the result on a CPU is bit-identical to that of an uninterrupted training.
+            the result on a CPU is bit-identical to that of an uninterrupted training. A damaged
+            checkpoint is renamed to `training.safetensors.damaged`, and training starts again.
+        embeddings_key: identifies `item_embeddings` in the checkpoint, by default their SHA-256.
+            Their bits depend on the number of threads that computed them. A hash of what they
+            were computed from does not.
+        notify: called with one line: after which epoch training resumes, or why it does not.
 
     Raises:
         DataError: no user has two interactions, or an item repeats, although the interactions say
@@ -64,7 +75,7 @@ def fit_session_model(
         ConfigError: the number of `item_embeddings` is not that of the items; the architecture of
             `start` differs; `patience` is set without `validate`; or the checkpoint belongs to
             another training.
-        TrainingError: the training diverges, or the checkpoint cannot be read.
+        TrainingError: the training diverges, or the file of the checkpoint cannot be read.
     """
     require_type(interactions, Interactions, "read_ratings")
     interactions = interactions.sequence()
@@ -79,12 +90,10 @@ def fit_session_model(
         )
     if not interactions.repeats:
         _require_no_repeats(interactions)
-    # Dropout uses torch's global generators: they are seeded here and restored afterwards.
-    device = runtime.torch_device()
-    devices = [device.index or 0] if device.type == "cuda" else []
-    with runtime.limit_threads(), torch.random.fork_rng(devices=devices):
-        torch.manual_seed(runtime.seed)
-        network = SessionNetwork(interactions.n_items, config, repeats=interactions.repeats)
+    with runtime.limit_threads():
+        # Torch initializes modules with its global generator; all of it is replaced below.
+        with torch.random.fork_rng(devices=[]):
+            network = SessionNetwork(interactions.n_items, config, repeats=interactions.repeats)
         counts = np.bincount(interactions.item_index, minlength=interactions.n_items)
         generator = torch.Generator().manual_seed(runtime.seed)
         network.reset_parameters(generator, torch.from_numpy(counts).float())
@@ -97,9 +106,10 @@ def fit_session_model(
                     "items: pass the embeddings fitted on the same interactions"
                 )
             network.load_item_embeddings(torch.from_numpy(item_embeddings))
-        identity = _identity(interactions, config, item_embeddings, start, runtime)
+        key = embeddings_key or _sha256(item_embeddings)
+        identity = _identity(interactions, config, key, start, runtime)
         model = SessionModel(network, interactions.items)
-        trainer = Trainer(model, interactions, runtime, identity=identity, checkpoint=checkpoint)
+        trainer = Trainer(model, interactions, runtime, identity, checkpoint, notify)
         return trainer.run(on_epoch, validate)
 
 
@@ -110,6 +120,7 @@ def training_digest(
     item_embeddings: NDArray[np.float32] | None = None,
     start: SessionModel | None = None,
     runtime: Runtime | None = None,
+    embeddings_key: str | None = None,
 ) -> str:
     """Hex SHA-256 of the inputs of `fit_session_model` that determine the result.
 
@@ -117,7 +128,8 @@ def training_digest(
     """
     interactions = interactions.sequence()
     config = config.resolve(len(interactions))
-    identity = _identity(interactions, config, item_embeddings, start, runtime or Runtime())
+    key = embeddings_key or _sha256(item_embeddings)
+    identity = _identity(interactions, config, key, start, runtime or Runtime())
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
@@ -134,26 +146,28 @@ def _require_no_repeats(interactions: Interactions) -> None:
 def _identity(
     interactions: Interactions,
     config: SessionConfig,
-    item_embeddings: NDArray[np.float32] | None,
+    embeddings_key: str | None,
     start: SessionModel | None,
     runtime: Runtime,
 ) -> dict[str, Any]:
     """What must be equal for a training to resume another one's checkpoint."""
-    start_digest = embeddings_digest = None
+    start_digest = None
     if start is not None:
         state = sorted(start.network.state_dict().items())
         parts = [name.encode() + x.cpu().contiguous().numpy().tobytes() for name, x in state]
         start_digest = hashlib.sha256(b"".join(parts)).hexdigest()
-    if item_embeddings is not None:
-        embeddings_digest = hashlib.sha256(item_embeddings.tobytes()).hexdigest()
     return {
         "start": start_digest,
         "data": interactions.digest,
-        "item_embeddings": embeddings_digest,
+        "item_embeddings": embeddings_key,
         "precision": runtime.torch_precision(),
         "seed": runtime.seed,
         **config.model_dump(mode="json"),
     }
+
+
+def _sha256(array: NDArray[np.float32] | None) -> str | None:
+    return None if array is None else hashlib.sha256(array.tobytes()).hexdigest()
 
 
 @torch.no_grad()

@@ -44,8 +44,9 @@ class NextItemLoss(nn.Module):
         network, config = self.network, self.config
         parameters = network.output_embeddings, network.item_bias, targets_M
         if self.is_sampled:
+            popularity, generator = network.log_popularity, network.generator
             return sampled_cross_entropy(
-                query_MD, *parameters, network.log_popularity, config.n_negatives, seen
+                query_MD, *parameters, popularity, config.n_negatives, seen, generator
             ).mean()
         return full_cross_entropy(query_MD, *parameters, config.label_smoothing, seen)
 
@@ -183,6 +184,7 @@ def sampled_cross_entropy(
     log_popularity_N: Tensor,
     n_negatives: int,
     seen: SeenMask | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """Sampled loss of each prediction, [M]: log Z − s_y with Z estimated from K drawn items.
 
@@ -195,8 +197,9 @@ def sampled_cross_entropy(
     """
     n_items = len(item_bias_N)
     half, device = n_negatives // 2, targets_M.device
-    uniform = torch.randint(n_items, (n_negatives - half,), device=device)
-    popular = targets_M[torch.randint(len(targets_M), (half,), device=device)]
+    options: Any = {"device": device, "generator": generator}
+    uniform = torch.randint(n_items, (n_negatives - half,), **options)
+    popular = targets_M[torch.randint(len(targets_M), (half,), **options)]
     drawn_U, counts_U = torch.unique(torch.cat([uniform, popular]), return_counts=True)
     log_q_U = torch.logaddexp(
         log_popularity_N[drawn_U] + math.log(0.5),

@@ -65,6 +65,9 @@ class SessionNetwork(nn.Module):
     repeats: bool
     """Whether an item of the history may come next; otherwise it has probability zero."""
 
+    generator: torch.Generator | None = None
+    """Draws the dropout masks; None means torch's global generator."""
+
     def __init__(self, n_items: int, config: SessionConfig, *, repeats: bool = False) -> None:
         super().__init__()
         if config.embedding_dim is None or config.input_dropout is None:
@@ -142,16 +145,18 @@ class SessionNetwork(nn.Module):
         """`step` without the head, for callers that need the output of some steps only."""
         embedded_BLD = self.item_embeddings(items_BL)
         if self.training and self.config.item_dropout:
-            mask_BL1 = dropout_mask(embedded_BLD[:, :, :1], self.config.item_dropout)
+            mask_BL1 = dropout_mask(
+                embedded_BLD[:, :, :1], self.config.item_dropout, self.generator
+            )
             embedded_BLD = embedded_BLD * mask_BL1
         normed_BLD = self.input_norm(embedded_BLD)
-        input_BLD = variational_dropout(normed_BLD, self.config.input_dropout, self.training)
+        input_BLD = self._dropout(normed_BLD, self.config.input_dropout)
         x_BLH = input_BLD
         hidden: list[Hidden] = []
         for index, layer in enumerate(self.layers):
             y_BLH, after = run_layer(layer, x_BLH, state.hidden[index] if state else None)
             hidden.append(after)
-            y_BLH = variational_dropout(y_BLH, self.config.output_dropout, self.training)
+            y_BLH = self._dropout(y_BLH, self.config.output_dropout)
             x_BLH = x_BLH + y_BLH if index else y_BLH
         emas, past = (state.emas, state.past) if state else (None, None)
         known_BTH = x_BLH if past is None else torch.cat([past, x_BLH], dim=1)
@@ -163,7 +168,8 @@ class SessionNetwork(nn.Module):
     def head(self, steps: Steps, step_B: Tensor | None = None) -> Tensor:
         """The query vectors of all steps, [B, L, D], or of one, without dropout, [B, D]."""
         states = steps.states if step_B is None else select_step(steps.states, step_B)
-        query: Tensor = self.ema_features(steps.inputs, steps.emas, step_B) + self.output(states)
+        emas: Tensor = self.ema_features(steps.inputs, steps.emas, step_B, self.generator)
+        query: Tensor = emas + self.output(states)
         if self.attention is not None:
             query = query + self.attention(steps.states, steps.known, step_B)
         if self.feed_forward is not None:
@@ -173,6 +179,9 @@ class SessionNetwork(nn.Module):
     def logits(self, query_BD: Tensor) -> Tensor:
         """Scores of all items for query vectors, [B, N]."""
         return nn.functional.linear(query_BD, self.output_embeddings, self.item_bias)
+
+    def _dropout(self, x_BLD: Tensor, rate: float | None) -> Tensor:
+        return variational_dropout(x_BLD, rate, self.training, self.generator)
 
     @property
     def output_embeddings(self) -> Tensor:
@@ -199,7 +208,11 @@ class EMAFeatures(nn.Module):
         self.register_buffer("decay", decay.float(), persistent=False)  # [K]
 
     def forward(
-        self, input_BLD: Tensor, emas_BKD: Tensor | None, step_B: Tensor | None = None
+        self,
+        input_BLD: Tensor,
+        emas_BKD: Tensor | None,
+        step_B: Tensor | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """The output at each step, [B, L, D], or at one step, without dropout, [B, D]."""
         if step_B is not None:
@@ -214,7 +227,7 @@ class EMAFeatures(nn.Module):
             past_weights_KL = self.decay[:, None] ** (steps_L + 1)
             emas_BKLD = emas_BKLD + past_weights_KL[:, :, None] * emas_BKD[:, :, None]
         features_BLF = torch.cat([input_BLD, *emas_BKLD.to(input_BLD.dtype).unbind(1)], dim=2)
-        features_BLF = variational_dropout(features_BLF, self.dropout, self.training)
+        features_BLF = variational_dropout(features_BLF, self.dropout, self.training, generator)
         return nn.functional.linear(features_BLF, self.weight)
 
     def after(self, input_BLD: Tensor, emas_BKD: Tensor | None) -> Tensor:
@@ -307,11 +320,14 @@ def select_step(x_BLF: Tensor, step_B: Tensor) -> Tensor:
     return x_BLF[torch.arange(x_BLF.shape[0], device=x_BLF.device), step_B]
 
 
-def variational_dropout(x_BLD: Tensor, rate: float | None, training: bool) -> Tensor:
+def variational_dropout(
+    x_BLD: Tensor, rate: float | None, training: bool, generator: torch.Generator | None = None
+) -> Tensor:
     """Dropout with one mask for all steps of a sequence (Gal & Ghahramani 2016)."""
-    return x_BLD * dropout_mask(x_BLD[:, :1], rate) if rate and training else x_BLD
+    return x_BLD * dropout_mask(x_BLD[:, :1], rate, generator) if rate and training else x_BLD
 
 
-def dropout_mask(like: Tensor, rate: float) -> Tensor:
+def dropout_mask(like: Tensor, rate: float, generator: torch.Generator | None = None) -> Tensor:
     """Zero with probability `rate`, else 1 / (1 − rate)."""
-    return (torch.rand_like(like) >= rate).to(like.dtype) / (1.0 - rate)
+    uniform = torch.rand(like.shape, dtype=like.dtype, device=like.device, generator=generator)
+    return (uniform >= rate).to(like.dtype) / (1.0 - rate)

@@ -6,6 +6,7 @@ import atexit
 import logging
 import math
 import os
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -22,7 +23,14 @@ from recsys.config import Runtime
 from recsys.data import Interactions
 from recsys.errors import ConfigError, TrainingError
 from recsys.sessions.batches import Chunks, collate, training_batches
-from recsys.sessions.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from recsys.sessions.checkpoint import (
+    CHECKPOINT,
+    DAMAGED,
+    Checkpoint,
+    DamagedCheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+)
 from recsys.sessions.config import SessionConfig
 from recsys.sessions.loss import NextItemLoss
 from recsys.sessions.model import SessionModel
@@ -33,6 +41,10 @@ if TYPE_CHECKING:
 
 Validate = Callable[[SessionModel], Mapping[str, float]]
 """Computes metrics of a model on validation data; `ndcg_at_10` selects the best epoch."""
+
+_logger = logging.getLogger(__name__)
+
+_BACKWARD = threading.Lock()  # Fabric notes in a global variable that it runs
 
 _DIVERGED = 3.0  # times the loss of a random guess; training begins near 1
 
@@ -59,8 +71,6 @@ def new_fabric(runtime: Runtime) -> Fabric:
     if world_size > 1:
         fabric.launch()
         atexit.register(leave_process_group)
-        # Dropout differs between processes; the order of the data does not.
-        torch.manual_seed(runtime.seed + fabric.global_rank)
     return fabric
 
 
@@ -80,6 +90,7 @@ class Trainer:
     """One training of a model with an initialized network, which is trained in place.
 
     `identity` must be equal in a checkpoint to resume from it. `checkpoint` is its folder.
+    `notify` is told whether training resumes.
     """
 
     def __init__(
@@ -89,15 +100,21 @@ class Trainer:
         runtime: Runtime,
         identity: Mapping[str, Any],
         checkpoint: Path | None,
+        notify: Callable[[str], object] = _logger.info,
     ) -> None:
         self.model = model
         self.interactions = interactions
         self.config = model.config
         self.identity = identity
         self.folder = checkpoint
+        self.notify = notify
         self.fabric = new_fabric(runtime)
         self.device = self.fabric.device
         self.rng = np.random.default_rng(runtime.seed)
+        # Dropout differs between processes; the order of the data does not.
+        self.generator = torch.Generator(self.device)
+        self.generator.manual_seed(runtime.seed + self.fabric.global_rank)
+        model.network.generator = self.generator
         self.raw_optimizer = new_optimizer(model.network)
         self.loss, self.optimizer = self.fabric.setup(
             NextItemLoss(model.network, model.config), self.raw_optimizer
@@ -121,6 +138,7 @@ class Trainer:
         if self.best_parameters:
             self.model.network.load_state_dict(self.best_parameters)
         self.model.network.eval()
+        self.model.network.generator = None
         return self.model
 
     def _is_finished(self) -> bool:
@@ -181,7 +199,8 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss: Tensor = self.loss(*(torch.from_numpy(array).to(self.device) for array in batch))
         fabric, clip = self.fabric, self.config.gradient_clip
-        fabric.backward(loss)
+        with _BACKWARD:
+            fabric.backward(loss)
         # The loss is checked once per epoch.
         fabric.clip_gradients(self.loss, self.optimizer, max_norm=clip, error_if_nonfinite=False)
         self.optimizer.step()
@@ -191,14 +210,11 @@ class Trainer:
     def _save(self) -> None:
         if self.folder is None or self.fabric.global_rank != 0:
             return
-        random = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state(self.device)
         optimizer = self.raw_optimizer.state_dict()["state"]
         groups = {
             "network": self.model.network.state_dict(),
             "best": self.best_parameters,
-            "random": random,
+            "random": {"generator": self.generator.get_state()},
             **{f"optimizer.{index}": named for index, named in optimizer.items()},
         }
         metadata = {
@@ -212,7 +228,7 @@ class Trainer:
 
     def _resume(self) -> None:
         """Restore the state from the checkpoint, if there is one."""
-        checkpoint = load_checkpoint(self.folder) if self.folder else None
+        checkpoint = self._load_checkpoint(self.folder) if self.folder else None
         if checkpoint is None:
             return
         groups, metadata = checkpoint
@@ -230,13 +246,29 @@ class Trainer:
             state[int(index)][name] = tensor
         self.raw_optimizer.load_state_dict(self.raw_optimizer.state_dict() | {"state": state})
         if self.fabric.global_rank == 0:
-            torch.set_rng_state(groups["random"]["cpu"])
-            if self.device.type == "cuda" and "cuda" in groups["random"]:
-                torch.cuda.set_rng_state(groups["random"]["cuda"], self.device)
+            self.generator.set_state(groups["random"]["generator"])
         self.rng.bit_generator.state = metadata["data_order"]
         self.step = metadata["step"]
         self.epochs, self.best_epoch = metadata["epochs"], metadata["best_epoch"]
         self.best_parameters = groups["best"]
+        self._tell(f"Training resumes after epoch {len(self.epochs)} of {self.config.epochs}.")
+
+    def _load_checkpoint(self, folder: Path) -> Checkpoint | None:
+        """The checkpoint of a folder, if there is one; a damaged one is renamed."""
+        reason = f"there is no checkpoint in {folder}"
+        try:
+            if checkpoint := load_checkpoint(folder):
+                return checkpoint
+        except DamagedCheckpointError as error:
+            reason = f"{error}; it was renamed to {DAMAGED}"
+            if self.fabric.global_rank == 0:
+                (folder / CHECKPOINT).replace(folder / DAMAGED)
+        self._tell(f"Training starts from the first epoch: {reason}.")
+        return None
+
+    def _tell(self, message: str) -> None:
+        if self.fabric.global_rank == 0:
+            self.notify(message)
 
 
 def new_optimizer(network: SessionNetwork) -> torch.optim.AdamW:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
@@ -29,6 +33,31 @@ from recsys.errors import TrackingError
 from recsys.tracking.runs import CACHE_TAG, PROCESS_TAG
 
 _TREES_PER_PROCESS = 20  # whose ids are arguments of one `mlflow gc`
+
+_TEMPORARY = re.compile(r"\..+[.-]\w{8}")
+"""Names of temporary folders; what a process did not move away, or remove, it left behind."""
+
+
+@contextmanager
+def cache_lock(cache: Path, notify: Callable[[str], object]) -> Iterator[Path]:
+    """Keep other processes of this machine from training on, or removing, cached results.
+
+    Waits while another process does, and says so. Removes the temporary folders of killed
+    processes, and yields a new one. The operating system releases the lock of a killed process.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(cache / "training.lock")
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        notify(f"Another process trains or removes results (it holds {lock.lock_file}); waiting.")
+        held = lock.acquire()
+    with held:
+        for path in list(cache.rglob(".*")):
+            if path.is_dir() and _TEMPORARY.fullmatch(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=".run-", dir=cache.resolve()) as folder:
+            yield Path(folder)
 
 
 @dataclass(frozen=True)
@@ -113,7 +142,7 @@ def old_folders(
     in_use = {value for run in runs for value in run.data.params.values()}
     in_use |= {Path(run.data.tags.get(CACHE_TAG, "")).name for run in runs}
     old = []
-    digest = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{64}\..*")  # hidden ones are of killed processes
+    digest = re.compile(r"[0-9a-f]{64}")
     folders = [path for path in cache.glob("*/*") if path.is_dir() and digest.fullmatch(path.name)]
     for folder in sorted(folders):
         content = list(folder.rglob("*"))

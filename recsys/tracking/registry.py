@@ -24,7 +24,7 @@ from recsys.recommender.bundle import load_bundle
 from recsys.storage import installed_versions
 from recsys.tracking import pyfunc
 from recsys.tracking.descriptions import describe_model
-from recsys.tracking.runs import DATA_CONFIG_TAG, Run
+from recsys.tracking.runs import DATA_CONFIG_TAG, INPUTS_TAG, Run
 from recsys.tracking.store import BUNDLE, connect, model_id_of
 
 CHALLENGER_ALIAS = "challenger"
@@ -47,6 +47,10 @@ class ChampionVersion:
     """Folder or file of its training data; None if it was not recorded."""
     data_config: str | None = None
     """How that was read, as JSON; None if it was not recorded."""
+    run_id: str | None = None
+    """The run; None if it was removed."""
+    inputs: str | None = None
+    """The digest of its data and settings, of `tag_inputs`."""
 
 
 def log_bundle(run: Run, folder: Path) -> str:
@@ -94,7 +98,11 @@ def register(run: Run, model_name: str, description: str) -> str:
     client = run.client
     model_id = model_id_of(client, run.run_id)
     if not client.search_registered_models(f"name = '{model_name}'"):
-        client.create_registered_model(model_name, description=describe_model(model_name))
+        try:
+            client.create_registered_model(model_name, description=describe_model(model_name))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # by another process, just now
+                raise
     source = client.get_logged_model(model_id).artifact_location
     created = client.create_model_version(
         model_name, source, run.run_id, description=description, model_id=model_id
@@ -132,7 +140,8 @@ def find_champion(model_name: str) -> ChampionVersion | None:
     datasets = run.inputs.dataset_inputs if run.inputs else []
     source = str(json.loads(datasets[0].dataset.source)["uri"]) if datasets else None
     config = run.data.tags.get(DATA_CONFIG_TAG)
-    return ChampionVersion(version, dict(run.data.params), source, config)
+    inputs = run.data.tags.get(INPUTS_TAG)
+    return ChampionVersion(version, dict(run.data.params), source, config, run.info.run_id, inputs)
 
 
 def has_versions(model_name: str) -> bool:

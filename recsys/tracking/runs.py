@@ -21,6 +21,7 @@ import pandas as pd
 import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Run as MlflowRun
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 _FLUSH_SECONDS = 2.0
 """Age at which a batch of metrics is sent: one request costs as much for 1,000 metrics as for 1."""
 
-_INPUTS_TAG = "recsys.inputs"
+INPUTS_TAG = "recsys.inputs"
 DATA_CONFIG_TAG = "recsys.data_config"
 CACHE_TAG = "recsys.cache"
 PROCESS_TAG = "recsys.process"
@@ -169,7 +170,7 @@ class Run:
 def start_run(name: str, experiment: str) -> Iterator[Run]:
     """Open a top-level run for the duration of the block.
 
-    Runs left open by a killed process of this machine are closed first. If
+    Runs left open by killed processes of this machine are closed first. If
     `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` is true, the load of the machine is logged too, every
     `MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL` seconds.
 
@@ -178,7 +179,7 @@ def start_run(name: str, experiment: str) -> Iterator[Run]:
     """
     client = connect(create=True)
     experiment_id = get_or_create_experiment(client, experiment)
-    _close_abandoned(client, experiment_id)
+    _close_abandoned(client)
     with _open(client, experiment_id, name, {}) as run, ExitStack() as stack:
         if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
             monitor = SystemMetricsMonitor(run.run_id, tracking_uri=client.tracking_uri)
@@ -233,12 +234,21 @@ def get_or_create_experiment(client: MlflowClient, name: str) -> str:
     return str(experiment.experiment_id)
 
 
-def _close_abandoned(client: MlflowClient, experiment_id: str) -> None:
+def _close_abandoned(client: MlflowClient) -> None:
     """Mark runs as killed whose process on this machine no longer exists."""
-    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    for run in client.search_runs(experiments, "attributes.status = 'RUNNING'"):
         host, _, pid = run.data.tags.get(PROCESS_TAG, "").rpartition(":")
-        if host == platform.node() and pid.isdigit() and not psutil.pid_exists(int(pid)):
+        if host == platform.node() and pid.isdigit() and not _is_alive(int(pid), run):
             client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _is_alive(pid: int, run: MlflowRun) -> bool:
+    """Whether the process that recorded a run exists; its id may belong to a later process."""
+    try:
+        return bool(1000 * psutil.Process(pid).create_time() <= run.info.start_time)
+    except psutil.NoSuchProcess:
+        return False
 
 
 @cache
@@ -255,7 +265,7 @@ def _program_tags() -> dict[str, str]:
 
 def tag_inputs(run: Run, digest: str) -> None:
     """Tag a run with the digest of its data and settings, for `find_by_inputs`."""
-    run.set_tags({_INPUTS_TAG: digest})
+    run.set_tags({INPUTS_TAG: digest})
 
 
 def tag_data_config(run: Run, config: DataConfig) -> None:
@@ -263,12 +273,17 @@ def tag_data_config(run: Run, config: DataConfig) -> None:
     run.set_tags({DATA_CONFIG_TAG: config.model_dump_json()})
 
 
+def finish_run(run_id: str) -> None:
+    """Mark a run as finished whose process was killed after all its work was done."""
+    connect().set_terminated(run_id, "FINISHED")
+
+
 def find_by_inputs(digest: str) -> tuple[str, dict[str, float]] | None:
     """Return id and metrics of the latest finished run with these inputs; None if there is none."""
     client = connect(create=True)
     runs = client.search_runs(
         [experiment.experiment_id for experiment in client.search_experiments()],
-        f"attributes.status = 'FINISHED' and tags.`{_INPUTS_TAG}` = '{digest}'",
+        f"attributes.status = 'FINISHED' and tags.`{INPUTS_TAG}` = '{digest}'",
         max_results=1,
         order_by=["attributes.start_time DESC"],
     )

@@ -20,7 +20,7 @@ KINDS = {
 """Every kind of network, by how it differs from the plain one."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def cpu():
     return Runtime(device="cpu", threads=1)
 
@@ -52,7 +52,7 @@ def untrained():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def cycles():
     """Each user goes through the same cycle of items once, from different starts."""
     rows = [(u, (u + step) % 12) for u in range(30) for step in range(12)]

@@ -15,7 +15,12 @@ import torch
 from recsys.config import Runtime
 from recsys.errors import ConfigError, TrainingError
 from recsys.sessions import SessionConfig, fit_session_model
-from recsys.sessions.checkpoint import CHECKPOINT
+from recsys.sessions.checkpoint import (
+    CHECKPOINT,
+    DAMAGED,
+    DamagedCheckpointError,
+    load_checkpoint,
+)
 
 CONFIG = SessionConfig(embedding_dim=8, hidden_dim=12, epochs=5, batch_size=4, warmup_steps=5)
 
@@ -166,10 +171,73 @@ def test_a_checkpoint_of_another_training_is_rejected(tmp_path, cycles, cpu):
         fit_session_model(cycles, CONFIG, runtime=cpu, checkpoint=tmp_path, item_embeddings=vectors)
 
 
-def test_a_damaged_checkpoint_is_reported(tmp_path, cycles, cpu):
-    (tmp_path / CHECKPOINT).write_bytes(b"nonsense")
-    with pytest.raises(TrainingError, match="cannot be read as a checkpoint"):
-        fit_session_model(cycles, CONFIG, runtime=cpu, checkpoint=tmp_path)
+@pytest.fixture(scope="module")
+def checkpoint_bytes(tmp_path_factory, cycles, cpu):
+    """The checkpoint of a training that was interrupted after its second epoch."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    interrupted_fit(cycles, cpu, folder, 2)
+    return (folder / CHECKPOINT).read_bytes()
+
+
+def damages(data, rng, n):
+    """Copies of a file with a bit flipped, cut short, overwritten, or extended."""
+    for position in rng.integers(len(data), size=n).tolist():
+        flipped = bytearray(data)
+        flipped[position] ^= 1 << rng.integers(8)
+        yield bytes(flipped)
+        yield data[:position]
+        yield data[:position] + bytes(len(data) - position)
+    yield from (b"", b"nonsense", data + b"0")
+
+
+def test_no_damage_goes_unnoticed(tmp_path, checkpoint_bytes):
+    path = tmp_path / CHECKPOINT
+    path.write_bytes(checkpoint_bytes)
+    groups, metadata = load_checkpoint(tmp_path)
+    n_noticed = 0
+    for data in damages(checkpoint_bytes, np.random.default_rng(0), 100):
+        path.write_bytes(data)
+        try:
+            found, found_metadata = load_checkpoint(tmp_path)
+        except DamagedCheckpointError:
+            n_noticed += 1
+            continue
+        # Neither a space in the header nor the end of the padding changes what is read.
+        assert found_metadata == metadata
+        for group, tensors in groups.items():
+            assert_equal(tensors, found[group])
+    assert n_noticed > 290
+
+
+@pytest.mark.parametrize("what", ["flipped", "cut short"])
+def test_a_damaged_checkpoint_is_set_aside(tmp_path, cycles, cpu, checkpoint_bytes, what):
+    path = tmp_path / CHECKPOINT
+    data = bytearray(checkpoint_bytes)
+    data[-40] ^= 1
+    path.write_bytes(data if what == "flipped" else data[:-100])
+    damaged, messages = path.read_bytes(), []
+    options = {"runtime": cpu, "checkpoint": tmp_path, "notify": messages.append}
+    model = fit_session_model(cycles, CONFIG, **options)
+    (message,) = messages
+    assert message.startswith(f"Training starts from the first epoch: {path} ")
+    assert message.endswith("; it was renamed to training.safetensors.damaged.")
+    assert (tmp_path / DAMAGED).read_bytes() == damaged
+    uninterrupted = fit_session_model(cycles, CONFIG, runtime=cpu)
+    assert_equal(uninterrupted.network.state_dict(), model.network.state_dict())
+    load_checkpoint(tmp_path)
+
+
+def test_what_is_resumed_is_told(tmp_path, cycles, cpu, checkpoint_bytes):
+    def messages():
+        told = []
+        fit_session_model(cycles, CONFIG, runtime=cpu, checkpoint=tmp_path, notify=told.append)
+        return told
+
+    start = f"Training starts from the first epoch: there is no checkpoint in {tmp_path}."
+    assert messages() == [start]
+    assert messages() == ["Training resumes after epoch 5 of 5."]
+    (tmp_path / CHECKPOINT).write_bytes(checkpoint_bytes)
+    assert messages() == ["Training resumes after epoch 2 of 5."]
 
 
 def test_a_diverging_loss_keeps_the_last_good_checkpoint(tmp_path, cycles, cpu):

@@ -5,9 +5,11 @@ import platform
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import torch
 
 from recsys.baselines import fit_popularity
@@ -16,6 +18,7 @@ from recsys.data import leave_last_n
 from recsys.evaluation import evaluate
 from recsys.tracking import start_run
 from recsys.tracking.descriptions import describe_data, describe_results
+from recsys.tracking.runs import PROCESS_TAG
 
 ROOT = Path(__file__).parents[2]
 
@@ -116,3 +119,25 @@ def test_system_metrics_are_logged_on_request(store, monkeypatch):
             time.sleep(0.1)
     assert "system/cpu_utilization_percentage" in metrics
     assert "system/system_memory_usage_megabytes" in metrics
+
+
+def test_runs_of_processes_that_no_longer_exist_are_closed(store):
+    """In whatever experiment, and even if the id of the process belongs to a later one."""
+    with start_run("alive", "first") as alive:
+        create = partial(alive.client.create_run, alive.experiment_id)
+        with subprocess.Popen(["true"]) as gone:
+            pass
+        ids = [create(tags={PROCESS_TAG: f"{platform.node()}:{gone.pid}"}).info.run_id]
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as later:
+            began = int(1000 * psutil.Process(later.pid).create_time())
+            process, other = (f"{host}:{later.pid}" for host in (platform.node(), "another-host"))
+            ids += [
+                create(start_time=began - 1000, tags={PROCESS_TAG: process}).info.run_id,
+                create(start_time=began + 1000, tags={PROCESS_TAG: process}).info.run_id,
+                create(start_time=began - 1000, tags={PROCESS_TAG: other}).info.run_id,
+            ]
+            with start_run("next", "second"):
+                statuses = [alive.client.get_run(run_id).info.status for run_id in ids]
+            later.communicate(b"\n")
+        assert statuses == ["KILLED", "KILLED", "RUNNING", "RUNNING"]
+        assert alive.client.get_run(alive.run_id).info.status == "RUNNING"
