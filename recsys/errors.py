@@ -10,7 +10,13 @@ from contextlib import contextmanager
 
 
 class RecsysError(Exception):
-    """Base class of all exceptions that recsys raises."""
+    """Base class of all exceptions that recsys raises.
+
+    The message is one line: line ends, which messages of other libraries have, become spaces.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(" ".join(part.strip() for part in message.splitlines()))
 
 
 class ConfigError(RecsysError):

@@ -13,3 +13,10 @@ def chaos(request):
 def trials(chaos):
     """A function (short, long) that returns the number of repetitions of this run."""
     return lambda short, long: long if chaos else short
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the figures that tests recorded with `record_property`."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in getattr(report, "user_properties", ()):
+            terminalreporter.write_line(f"{name}: {value}")
