@@ -11,13 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [["-c", "import mlflow; print(mlflow.__file__)"], ["-m", "probe"]],
-    ids=["-c", "-m"],
-)
+FIND = "import importlib.util; print(importlib.util.find_spec('mlflow').origin)"
+
+
+@pytest.mark.parametrize("command", [["-c", FIND], ["-m", "probe"]], ids=["-c", "-m"])
 def test_mlflow_is_the_library_and_not_the_folder(command, tmp_path):
-    (tmp_path / "probe.py").write_text("import mlflow; print(mlflow.__file__)")
+    (tmp_path / "probe.py").write_text(FIND)
     found = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
