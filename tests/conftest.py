@@ -43,6 +43,7 @@ SLOW = (
     "sessions/test_options.py",
     "sessions/test_resume.py",
     "test_installation.py",
+    "test_pages.py",
     "test_project.py",
     "test_readme.py",
     "test_types.py",

@@ -39,7 +39,7 @@ def fit_session_model(
     runtime: Runtime | None = None,
     on_epoch: EpochCallback = no_op,
     validate: Validate | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     embeddings_key: str | None = None,
     notify: Callable[[str], object] = _logger.info,
 ) -> SessionModel:
@@ -109,7 +109,8 @@ def fit_session_model(
         key = embeddings_key or _sha256(item_embeddings)
         identity = _identity(interactions, config, key, start, runtime)
         model = SessionModel(network, interactions.items)
-        trainer = Trainer(model, interactions, runtime, identity, checkpoint, notify)
+        folder = None if checkpoint is None else Path(checkpoint)
+        trainer = Trainer(model, interactions, runtime, identity, folder, notify)
         return trainer.run(on_epoch, validate)
 
 

@@ -176,7 +176,14 @@ def _look_up(uri: str) -> tuple[str, str]:
             version = str(client.get_model_version_by_alias(name, alias).version)
         return version, client.get_model_version_download_uri(name, version).rstrip("/")
     except (MlflowException, OSError) as error:
-        raise TrackingError(f"{uri} cannot be loaded: {error}") from error
+        known = _known_models(client) if "Registered Model with name" in str(error) else ""
+        raise TrackingError(f"{uri} cannot be loaded: {error}{known}") from error
+
+
+def _known_models(client: MlflowClient) -> str:
+    """The names of the registered models, for the message about one that does not exist."""
+    names = [model.name for model in client.search_registered_models(max_results=10)]
+    return f"; the registered models are {', '.join(names)}" if names else "; there is none"
 
 
 def _query_database(uri: str) -> tuple[str, str] | None:
