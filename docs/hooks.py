@@ -318,9 +318,8 @@ def public_names() -> str:
     rows = []
     for each in _public()["recsys"]:
         summary = each.docstring.value.partition("\n\n")[0]
-        package = ".".join(each.path.split(".")[:2])
-        rows.append((f"[`{each.name}`][{each.path}]", f"`{package}`", summary))
-    return table(("name", "from", ""), rows)
+        rows.append((f"[`{each.name}`][{each.path}]", summary))
+    return table(("name", ""), rows)
 
 
 def bundle() -> str:

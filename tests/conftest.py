@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,8 +16,10 @@ from recsys.cooccurrence import count_cooccurrence
 from recsys.data import leave_last_out, read_ratings
 from recsys.data.synthetic import SyntheticConfig, synthesise_ratings, write_sample
 from recsys.embeddings import EmbeddingConfig, fit_embeddings
+from recsys.recommender import Recommender
 from recsys.recommender.bundle import make_bundle
 from recsys.sessions import SessionConfig, SessionModel, SessionNetwork
+from recsys.vocabulary import Vocabulary
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,6 +45,7 @@ SLOW = (
     "sessions/test_model.py",
     "sessions/test_options.py",
     "sessions/test_resume.py",
+    "test_docs.py",
     "test_installation.py",
     "test_pages.py",
     "test_project.py",
@@ -127,6 +131,17 @@ def bundle():
     network = SessionNetwork(log.n_items, SessionConfig(embedding_dim=8, hidden_dim=8).resolve(0))
     network.reset_parameters(torch.Generator().manual_seed(0), torch.ones(log.n_items))
     return make_bundle(catalogue, embeddings, SessionModel(network.eval(), log.items), {}, {})
+
+
+@pytest.fixture(scope="session")
+def recommender_of_shown_films(bundle):
+    """A recommender of the small bundle that knows the films of the documentation."""
+    shown = {"Toy Story (1995)": 1, "Apollo 13 (1995)": 150, "Heat (1995)": 6, "Casino (1995)": 16}
+    ids = [*shown.values(), *range(1000, 1000 + len(bundle.catalogue) - len(shown))]
+    titles = [*shown, *bundle.catalogue["title"][len(shown) :]]
+    catalogue = bundle.catalogue.assign(item_id=ids, title=titles)
+    embeddings = replace(bundle.embeddings, items=Vocabulary(catalogue["item_id"].to_numpy()))
+    return Recommender(replace(bundle, catalogue=catalogue, embeddings=embeddings))
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ from mkdocs.config import load_config
 
 import recsys
 from flows.settings import Settings
+from recsys.data.synthetic import SyntheticConfig, synthesise_ratings, write_sample
+from recsys.recommender.bundle import save_bundle
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -24,7 +26,7 @@ def blocks(path, language):
 
 def pages_with(language):
     pages = [path for path in sorted(DOCS.rglob("*.md")) if blocks(path, language)]
-    return pytest.mark.parametrize("path", pages, ids=lambda path: str(path.relative_to(DOCS)))
+    return pytest.mark.parametrize("path", pages, ids=lambda path: path.name)
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +80,23 @@ def test_the_reference_lists_what_the_code_defines(site):
 def test_settings_on_the_pages_are_valid(path):
     for block in blocks(path, "toml"):
         Settings.model_validate(tomllib.loads(block))
+
+
+EXECUTED = (
+    "how-to/migrate.md",
+    "how-to/new-items.md",
+    "how-to/recommend.md",
+    "how-to/stages.md",
+    "reference/errors.md",
+)
+
+
+@pytest.mark.parametrize("page", EXECUTED)
+def test_examples_of_the_page_run(page, recommender_of_shown_films, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = SyntheticConfig(n_users=30, n_items=40, mean_events=12)
+    write_sample(Path("data/ml-latest-small"), config)
+    ratings, _ = synthesise_ratings(config)
+    save_bundle(recommender_of_shown_films.bundle, Path("bundle"))
+    code = "\n".join(blocks(DOCS / page, "python")).replace("models:/recsys@champion", "bundle")
+    exec(code, {"recsys": recsys, "rec": recommender_of_shown_films, "ratings": ratings})

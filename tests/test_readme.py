@@ -1,22 +1,14 @@
 """The examples of the README and the docs run."""
 
 import re
-import tomllib
-from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 from typer.testing import CliRunner
 
-import recsys
-from flows.settings import Settings
 from recsys.cli.main import app
 from recsys.data import read_ratings
-from recsys.data.synthetic import SyntheticConfig, write_sample
-from recsys.recommender import Recommender
-from recsys.recommender.bundle import save_bundle
-from recsys.vocabulary import Vocabulary
 
 README_FOLDER = Path(__file__).parents[1]
 README = (README_FOLDER / "README.md").read_text(encoding="utf-8")
@@ -24,14 +16,6 @@ README = (README_FOLDER / "README.md").read_text(encoding="utf-8")
 
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
-def test_settings_of_the_readme_are_valid():
-    (text,) = blocks("toml")
-    settings = Settings.model_validate(tomllib.loads(text))
-    assert settings.model_name == "books"
-    assert settings.session_model.epochs == 12
-    assert settings.data.filters.min_user_interactions == 5
 
 
 def test_table_of_the_readme_is_readable(tmp_path):
@@ -45,26 +29,6 @@ def test_table_of_the_readme_is_readable(tmp_path):
     assert ratings.items.ids[ratings.history(0)].tolist() == ["tt0112384", "tt0113277"]
 
 
-def test_stages_of_the_readme_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    write_sample(
-        Path("data/ml-latest-small"), SyntheticConfig(n_users=60, n_items=80, mean_events=20)
-    )
-    (stages,) = [block for block in blocks("python") if "read_ratings" in block]
-    exec(stages, {"recsys": recsys})
-    assert 0 <= float(capsys.readouterr().out) <= 1
-
-
-@pytest.fixture
-def recommender_of_shown_films(bundle):
-    shown = {"Toy Story (1995)": 1, "Apollo 13 (1995)": 150, "Heat (1995)": 6, "Casino (1995)": 16}
-    ids = [*shown.values(), *range(1000, 1000 + len(bundle.catalogue) - len(shown))]
-    titles = [*shown, *bundle.catalogue["title"][len(shown) :]]
-    catalogue = bundle.catalogue.assign(item_id=ids, title=titles)
-    embeddings = replace(bundle.embeddings, items=Vocabulary(catalogue["item_id"].to_numpy()))
-    return Recommender(replace(bundle, catalogue=catalogue, embeddings=embeddings))
-
-
 def test_queries_of_the_readme_run(recommender_of_shown_films):
     rec = recommender_of_shown_films
     (block,) = [block for block in blocks("python") if "load_recommender" in block]
@@ -74,14 +38,6 @@ def test_queries_of_the_readme_run(recommender_of_shown_films):
         answer = eval(call, {"rec": rec})
         assert {"rank", "item_id", "title", "score"} <= set(answer)
         assert len(answer) == (2 if "explain" in call else 10)
-
-
-def test_examples_of_the_recommending_page_run(recommender_of_shown_films, tmp_path):
-    rec = recommender_of_shown_films
-    folder = save_bundle(rec.bundle, tmp_path / "bundle")
-    text = (README_FOLDER / "docs" / "how-to" / "recommend.md").read_text(encoding="utf-8")
-    code = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
-    exec(code.replace("models:/recsys@champion", str(folder)), {"recsys": recsys})
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\(([^)#:]+)\)", README))
