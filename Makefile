@@ -10,7 +10,7 @@ PREFECT_PORT ?= 4200
 SERVER_ENV := DO_NOT_TRACK=true PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:$(PREFECT_PORT)/api} \
 	RECSYS_MLFLOW_UI=$${RECSYS_MLFLOW_UI:-http://127.0.0.1:$(PORT)}
 
-.PHONY: help run server deploy worker test quick lint types imports unit docs ui chaos
+.PHONY: help run server deploy worker test quick lint types imports unit docs ui chaos sbom
 
 help:
 	@echo "make run [DATA=folder-or-file] [CONFIG=file.toml] [ARGS=options]   train, compare, register"
@@ -20,6 +20,7 @@ help:
 	@echo "make worker                                         run the deployments"
 	@echo "make quick                                          lint and the fast tests, in under a minute"
 	@echo "make test                                           every check"
+	@echo "make sbom                                           write sbom.json: what is installed, with SHA-256"
 	@echo "make chaos                                          the long tests of docs/reliability.md, about 30 minutes"
 	@echo "make docs                                           build the documentation into build/site"
 
@@ -68,6 +69,11 @@ imports: $(INSTALLED)
 # busy, because tests of flows wait for servers.
 unit: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
+
+# A file for pip: it names what an installation fetches, from where and with which SHA-256.
+sbom: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed \
+		--report sbom.json -c constraints.txt '.[ann,dask,flows,serve]'
 
 # The long forms of the tests in tests/faults: see docs/reliability.md.
 chaos: $(INSTALLED)
