@@ -29,9 +29,10 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
 from flows.orchestration import flow_parameters
 from flows.settings import Settings, read_settings
+from recsys.cli.examples import EXAMPLES
 from recsys.config import did_you_mean
 from recsys.data.detection import detect_layout
-from recsys.errors import ConfigError, NetworkError, RecsysError
+from recsys.errors import ConfigError, ExitCode, NetworkError, RecsysError
 
 START_SECONDS = 90
 """How long Prefect's temporary server may take to start, at least: the first time half a minute."""
@@ -61,6 +62,7 @@ def parse_settings(flow: Flow[..., Any], arguments: Sequence[str]) -> Settings:
         usage="%(prog)s [--config FILE.toml] [--source PATH] [OPTIONS]",
         description=str(flow.description).partition("\n\n")[0],
         allow_abbrev=False,
+        epilog=f"Example: {EXAMPLES[flow.name][0]}" if flow.name in EXAMPLES else None,
     )
     source: CliSettingsSource[Any] = CliSettingsSource(
         options,
@@ -101,10 +103,11 @@ def friendly_errors() -> Iterator[None]:
     try:
         yield
     except RecsysError as error:
-        sys.exit(f"error: {error}")
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(ExitCode.ERROR)
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted. The next run resumes after the latest epoch.\n")
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(ExitCode.INTERRUPTED)
 
 
 def _drop_traceback(record: logging.LogRecord) -> bool:
@@ -121,7 +124,7 @@ def prefect_api() -> Iterator[None]:
     all of its processes, and a flow that cannot report its end to the server retries for minutes.
     Prefect stops the server when this program exits normally; SIGTERM is handled as such an exit.
     """
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.TERMINATED))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         current = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()

@@ -7,6 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The exit status of every command."""
+
+    OK = 0
+    """All is well."""
+    ERROR = 1
+    """The request was refused or failed: standard error says why, in one line. Also: `data check`
+    left out invalid rows; `doctor` found an error."""
+    USAGE = 2
+    """The command line is invalid: no such command or option, or a wrong value."""
+    INTERRUPTED = 130
+    """Interrupted by Ctrl-C."""
+    TERMINATED = 143
+    """A flow was ended by SIGTERM."""
 
 
 class RecsysError(Exception):

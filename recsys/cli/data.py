@@ -14,7 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from recsys.config import format_validation_error
-from recsys.errors import ConfigError, RecsysError
+from recsys.errors import ConfigError, ExitCode, RecsysError
 
 app = typer.Typer(
     help="List, download, check and generate data sets.",
@@ -65,7 +65,7 @@ def get(
         print(fetch(name, folder, sources=public_sources()))
     except KeyboardInterrupt:
         print("interrupted: nothing was downloaded", file=sys.stderr)
-        raise typer.Exit(130) from None  # 128 + SIGINT, as of a shell
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 def _parse_numbers(texts: list[str] | None) -> list[float]:
@@ -160,13 +160,13 @@ def check(
         if not as_json:
             raise
         _print_json({"source": str(source), "error": str(error)})
-        raise typer.Exit(1) from error
+        raise typer.Exit(ExitCode.ERROR) from error
     (report,) = reports
     if as_json:
         _print_json(report.to_dict())
     else:
         print_page(report, source, given)
-    raise typer.Exit(1 if report.n_invalid or not report.n_used else 0)
+    raise typer.Exit(ExitCode.ERROR if report.n_invalid or not report.n_used else ExitCode.OK)
 
 
 @app.command()

@@ -7,18 +7,22 @@ import sys
 
 import typer
 
-from recsys.cli import data, gc, recommend, serve, train
-from recsys.errors import RecsysError
+from recsys.cli import data, doctor, gc, recommend, runs, serve, train
+from recsys.cli.examples import epilog
+from recsys.errors import ExitCode, RecsysError
 
 app = typer.Typer(
     help="Train recommenders from logs of ratings, serve them and query them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(data.app, name="data")
-for part in (train, serve, recommend, gc):
+for part in (train, runs, serve, recommend, gc, doctor):
     app.add_typer(part.app)
+for part in (data, train, runs, serve, recommend, gc, doctor):
+    for command in part.app.registered_commands:
+        name = command.name or getattr(command.callback, "__name__", "")
+        command.epilog = epilog(f"data {name}" if part is data else name)
 
 
 def main() -> None:
@@ -31,4 +35,4 @@ def main() -> None:
         from recsys.console import printable  # imports pandas: not for `recsys --help`
 
         print(f"error: {printable(str(error))}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(ExitCode.ERROR)

@@ -160,7 +160,7 @@ def _mark_deleted(client: MlflowClient, tree: RunTree) -> list[str]:
         name = tree.root.info.run_name
         raise TrackingError(f"run {name!r} is in use: one of its versions has an alias")
     for run_id in tree.run_ids:
-        for version in _pages(client.search_model_versions, f"run_id = '{run_id}'"):
+        for version in pages(client.search_model_versions, f"run_id = '{run_id}'"):
             client.delete_model_version(version.name, str(version.version))
     models = _models(client, tree)
     for files in _artifacts(client, tree, models):
@@ -199,15 +199,15 @@ def _aliased_runs(client: MlflowClient) -> set[str]:
     """Return the ids of the runs from which versions with an alias were registered."""
     return {
         str(client.get_model_version(model.name, str(version)).run_id)
-        for model in _pages(client.search_registered_models)
+        for model in pages(client.search_registered_models)
         for version in set(model.aliases.values())
     }
 
 
 def _run_trees(client: MlflowClient) -> Iterator[RunTree]:
     """Group all runs of all experiments by their top-level run."""
-    experiments = [experiment.experiment_id for experiment in _pages(client.search_experiments)]
-    found = _pages(client.search_runs, experiments, run_view_type=ViewType.ALL)
+    experiments = [experiment.experiment_id for experiment in pages(client.search_experiments)]
+    found = pages(client.search_runs, experiments, run_view_type=ViewType.ALL)
     runs = {run.info.run_id: run for run in found}
     trees: dict[str, list[MlflowRun]] = defaultdict(list)
     for run_id, run in runs.items():
@@ -220,7 +220,7 @@ def _run_trees(client: MlflowClient) -> Iterator[RunTree]:
 
 
 def _models(client: MlflowClient, tree: RunTree) -> list[Any]:
-    models = _pages(client.search_logged_models, [tree.root.info.experiment_id])
+    models = pages(client.search_logged_models, [tree.root.info.experiment_id])
     return [model for model in models if model.source_run_id in tree.run_ids]
 
 
@@ -237,7 +237,7 @@ def _size(files: Any, path: str | None = None) -> int:
     )
 
 
-def _pages(search: Callable[..., Any], *args: Any, **options: Any) -> Iterator[Any]:
+def pages(search: Callable[..., Any], *args: Any, **options: Any) -> Iterator[Any]:
     """Iterate over all results of a search that takes a `page_token`."""
     page = search(*args, **options)
     yield from page

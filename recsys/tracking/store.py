@@ -159,6 +159,23 @@ def model_id_of(client: MlflowClient, run_id: str) -> str:
     return str(outputs.model_outputs[-1].model_id)
 
 
+def model_run(client: MlflowClient, uri: str) -> str:
+    """Return the id of the run that a registered version came from.
+
+    Args:
+        client: the store.
+        uri: `models:/<name>@<alias>` or `models:/<name>/<version>`.
+
+    Raises:
+        TrackingError: the model or version does not exist, or it came from no run.
+    """
+    version, _ = _look_up(uri)
+    run_id = client.get_model_version(_parse_model_uri(uri)[0], version).run_id
+    if not run_id:
+        raise TrackingError(f"{uri} came from no run")
+    return str(run_id)
+
+
 def _look_up(uri: str) -> tuple[str, str]:
     """Return the version (of a run: the model's id) and the location of a model."""
     found = _query_database(uri)

@@ -1,5 +1,8 @@
+import re
+import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,12 +11,15 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from flows.cli import parse_settings
+from recsys.cli.examples import EXAMPLES
 from recsys.cli.main import app
+from recsys.errors import ExitCode
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    *("data", "train", "refresh", "sweep", "recommend", "serve"),
-    *("next", "similar", "search", "explain", "sequences", "gc"),
+    *("data", "train", "refresh", "sweep", "recommend", "compare", "report", "serve"),
+    *("next", "similar", "search", "explain", "sequences", "gc", "doctor"),
 ]
 FLOWS = ["train", "refresh", "sweep", "recommend"]
 
@@ -25,7 +31,58 @@ def test_help_lists_the_commands_in_the_order_of_use():
     assert [output.index(f" {name} ") for name in COMMANDS]
 
 
-@pytest.mark.parametrize("command", ["", "data", "serve", "next", "gc"])
+def commands_of(group, path=()):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands_of(command, (*path, name))
+        else:
+            yield " ".join([*path, name]), command
+
+
+def test_help_of_every_command_has_examples_that_are_valid():
+    commands = dict(commands_of(get_command(app)))
+    assert set(commands) == set(EXAMPLES)
+    for name, command in commands.items():
+        for example in EXAMPLES[name]:
+            words = shlex.split(example)
+            assert words[: 1 + len(name.split())] == ["recsys", *name.split()]
+            command.make_context(name, words[1 + len(name.split()) :])
+        if name not in FLOWS:
+            output = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "200"})
+            assert all(example in output.stdout for example in EXAMPLES[name])
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_help_of_flows_has_an_example_that_is_valid(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("search.toml").touch()
+    flow = getattr(import_module(f"flows.{name}"), name)
+    (example,) = EXAMPLES[name]
+    parse_settings(flow, shlex.split(example)[2:])
+    with pytest.raises(SystemExit):
+        parse_settings(flow, ["--help"])
+    assert example in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "completions"),
+    [("recsys d", ["data", "doctor"]), ("recsys serve --po", ["--port", "--poll-interval"])],
+)
+def test_the_shell_completes_commands_and_options(line, completions):
+    words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    done = CliRunner().invoke(
+        app, prog_name="recsys", env={"_RECSYS_COMPLETE": "complete_bash", **words}
+    )
+    assert done.stdout.split() == completions
+
+
+def test_the_docs_list_the_exit_codes():
+    text = (ROOT / "docs" / "how-to" / "command-line.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", text, flags=re.MULTILINE)
+    assert [int(code) for code, _ in rows] == [code.value for code in ExitCode]
+
+
+@pytest.mark.parametrize("command", ["", "data", "serve", "next", "gc", "doctor", "compare"])
 def test_help_imports_no_heavy_library(command):
     code = (
         "import sys; from typer.testing import CliRunner; from recsys.cli.main import app\n"
