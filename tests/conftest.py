@@ -157,6 +157,15 @@ def empty_database(tmp_path_factory):
     return folder / "mlflow" / "mlflow.db"
 
 
+@pytest.fixture(scope="session")
+def prefect_server():
+    """Prefect's own temporary server and database; slow to start on a busy machine."""
+    from prefect.testing.utilities import prefect_test_harness  # slow to import
+
+    with prefect_test_harness(server_startup_timeout=300):
+        yield
+
+
 @pytest.fixture
 def start_recsys():
     """Starts the command line in a process of its own, after an optional patch of the code."""

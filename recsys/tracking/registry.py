@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow.pyfunc
+from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -111,17 +112,24 @@ def register(run: Run, model_name: str, description: str) -> str:
     # The UI reads this tag to link the run and its model with the version.
     versions = json.dumps([{"name": model_name, "version": version}])
     client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: versions})
-    client.set_registered_model_alias(model_name, CHALLENGER_ALIAS, version)
+    _set_alias(client, model_name, CHALLENGER_ALIAS, version)
     run.add_note(f"**Version {version} of {model_name}**: {description}.")
     return version
 
 
 def promote(run: Run, model_name: str, version: str) -> None:
     """Make a version the champion."""
-    run.client.set_registered_model_alias(model_name, CHAMPION_ALIAS, version)
+    _set_alias(run.client, model_name, CHAMPION_ALIAS, version)
     aliases = run.client.get_registered_model(model_name).aliases
     if str(aliases.get(CHALLENGER_ALIAS)) == version:
         run.client.delete_registered_model_alias(model_name, CHALLENGER_ALIAS)
+
+
+def _set_alias(client: MlflowClient, model_name: str, alias: str, version: str) -> None:
+    try:
+        client.set_registered_model_alias(model_name, alias, version)
+    except MlflowException:  # another process has created the alias since MLflow looked for it
+        client.set_registered_model_alias(model_name, alias, version)
 
 
 def find_champion(model_name: str) -> ChampionVersion | None:

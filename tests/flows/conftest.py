@@ -6,16 +6,8 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
-from prefect.testing.utilities import prefect_test_harness
 
 from recsys.data.synthetic import SyntheticConfig, write_sample
-
-
-@pytest.fixture(scope="session")
-def prefect_server():
-    """Prefect's own temporary server and database; slow to start on a busy machine."""
-    with prefect_test_harness(server_startup_timeout=300):
-        yield
 
 
 @pytest.fixture(scope="module")

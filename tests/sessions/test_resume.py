@@ -227,6 +227,16 @@ def test_a_damaged_checkpoint_is_set_aside(tmp_path, cycles, cpu, checkpoint_byt
     load_checkpoint(tmp_path)
 
 
+def test_vectors_with_a_key_may_differ_in_their_last_bits(tmp_path, cycles, cpu):
+    """As those of another number of threads do."""
+    vectors = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)
+    told = []
+    for one in (vectors, np.nextafter(vectors, np.float32(9))):
+        options = {"item_embeddings": one, "embeddings_key": "ppmi", "notify": told.append}
+        fit_session_model(cycles, CONFIG, runtime=cpu, checkpoint=tmp_path, **options)
+    assert told[1] == "Training resumes after epoch 5 of 5."
+
+
 def test_what_is_resumed_is_told(tmp_path, cycles, cpu, checkpoint_bytes):
     def messages():
         told = []

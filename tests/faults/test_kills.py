@@ -1,0 +1,130 @@
+"""A killed run damages nothing in use, and the next one completes with the same result."""
+
+import os
+import random
+import shutil
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+
+STAGES = {
+    "counting": ("flows.tasks.stages", "save_interactions", 1),
+    "embedding": ("recsys.embeddings", "save_embeddings", 1),
+    "training": ("recsys.sessions.trainer", "save_checkpoint", 2),
+    "evaluating": ("flows.tasks.stages", "evaluate_subsets", 1),
+    "saving": ("recsys.tracking", "log_bundle", 1),
+    "registering": ("recsys.tracking", "register", 1),
+    "promoting": ("recsys.tracking", "promote", 1),
+    "promoted": ("flows.tasks.registry", "create_markdown", 1),
+}
+"""Functions at whose call, by its number, a run is killed: in order, each after another step."""
+
+
+class Disturbed:
+    """A project with a champion, and what an undisturbed run makes of it."""
+
+    def __init__(self, project):
+        self.project = project
+        self.before, self.expected, self.seconds = {}, {}, {}
+        for command in ("train", "refresh"):
+            self.before[command] = project.folder.with_name(command)
+            shutil.copytree(project.folder, self.before[command])
+            started = time.monotonic()
+            assert project.run(command) == 0, project.log()
+            self.seconds[command] = time.monotonic() - started
+            self.expected[command] = project.state()
+
+    def reset(self, command):
+        """Make the folder what it was before a command."""
+        shutil.rmtree(self.project.folder)
+        shutil.copytree(self.before[command], self.project.folder)
+
+    def run_for(self, command, seconds):
+        """Run for some time, then kill the process and its children."""
+        process = self.project.start(command)
+        process.join(seconds)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.join()
+
+    def check_killed(self, command):
+        """All registered bundles are whole, and the champion, the old or the new one, answers."""
+        state = self.project.state()
+        if command == "refresh" or state["champion"] is not None:
+            assert state["answer"] in [self.expected[c]["answer"] for c in ("train", command)]
+
+    def complete(self, command):
+        """The result is that of an undisturbed run, and nothing is left of the killed one."""
+        assert self.project.run(command) == 0, self.project.log()
+        state, expected = self.project.state(), self.expected[command]
+        assert latest(state) == latest(expected)
+        assert state["answer"] == expected["answer"]
+        assert state["running"] == 0
+        assert state["litter"] == []
+
+
+def latest(state):
+    """The files of the latest version, by their SHA-256."""
+    return state["files"][max(state["files"], key=int)]
+
+
+@pytest.fixture(scope="module")
+def disturbed(new_project, trials):
+    """As many projects as runs at a time."""
+    projects = [new_project() for _ in range(trials(1, 2))]
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(Disturbed, projects))
+
+
+def test_undisturbed_runs_promote(disturbed):
+    """Otherwise the tests below would not cover a promotion."""
+    expected = disturbed[0].expected
+    assert [expected[command]["champion"] for command in ("train", "refresh")] == [1, 2]
+
+
+SHORT = ("counting", "training", "registering", "promoted")
+
+
+@pytest.mark.parametrize("command", ["refresh", "train"])
+def test_a_run_killed_at_each_stage_in_turn_is_completed(disturbed, chaos, command):
+    if not chaos and command == "train":
+        pytest.skip("its stages are those of refresh: runs with --chaos")
+    one = disturbed[0]
+    one.reset(command)
+    for stage in STAGES if chaos else SHORT:
+        assert one.project.run(command, STAGES[stage]) == -signal.SIGKILL, one.project.log()
+        one.check_killed(command)
+    one.complete(command)
+
+
+def test_a_training_resumes_under_another_number_of_threads(disturbed, chaos):
+    if not chaos:
+        pytest.skip("runs with --chaos")
+    one = disturbed[0]
+    one.reset("train")
+    one.project.run("train", STAGES["training"])  # before its second checkpoint
+    one.project.run("train", STAGES["evaluating"], ["--runtime.threads", "2"])
+    assert "Training resumes after epoch 1 of 2." in one.project.log()
+
+
+def test_a_run_killed_at_any_instant_is_completed(disturbed, trials, chaos):
+    """The first run is killed after a random time; the next one is not."""
+    if not chaos:
+        pytest.skip("runs with --chaos")
+
+    def check(one, seeds):
+        for seed in seeds:
+            rng = random.Random(seed)
+            command = rng.choice(["train", "refresh", "refresh"])
+            one.reset(command)
+            one.run_for(command, rng.uniform(0, one.seconds[command]))
+            one.check_killed(command)
+            one.complete(command)
+
+    seeds, n = range(trials(0, 100)), len(disturbed)
+    with ThreadPoolExecutor(n) as pool:
+        list(pool.map(check, disturbed, [seeds[i::n] for i in range(n)]))
