@@ -82,5 +82,5 @@ chaos: $(INSTALLED)
 
 # Strict: a broken link, a page outside the navigation or an undocumented public name fails.
 docs: $(INSTALLED)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 RUN_NOTEBOOKS=true $(BIN)/mkdocs build --strict
 	@echo "build/site/index.html"

@@ -47,6 +47,7 @@ SLOW = (
     "sessions/test_resume.py",
     "test_docs.py",
     "test_installation.py",
+    "test_notebook.py",
     "test_pages.py",
     "test_project.py",
     "test_readme.py",
