@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import PathDistribution, distribution
@@ -124,3 +125,32 @@ def test_the_server_answers_with_its_extra_alone(wheel, folder, tmp_path):
         finally:
             server.terminate()
             server.wait(timeout=30)
+
+
+def find_python(version):
+    """The interpreter of a version of Python on the path or in pyenv, if there is one."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    installed = [str(path) for path in sorted(root.glob(f"versions/{version}.*/bin/python"))]
+    return next(iter(installed), None) or shutil.which(f"python{version}")
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+def test_the_source_distribution_answers_on_every_python(version, folder, tmp_path, request):
+    if not request.config.getoption("--chaos"):
+        pytest.skip("installs from the package index, for minutes: --chaos")
+    interpreter = find_python(version)
+    if interpreter is None:
+        pytest.skip(f"there is no Python {version}")
+    run(interpreter, "-m", "venv", tmp_path / "env")
+    python = tmp_path / "env" / "bin" / "python"
+    pip = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt"]
+    done = run(*pip, "hatchling", check=False)
+    if done.returncode:
+        pytest.skip(f"no packages can be had: {done.stderr.strip()[-200:]}")
+    run(python, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path / "dist", cwd=ROOT)
+    (archive,) = (tmp_path / "dist").glob("recsys_pipeline-*.tar.gz")
+    run(*pip, archive)
+    answer = run(
+        *(python.with_name("recsys"), "search", "", "--model", folder, "--json"), cwd=tmp_path
+    )
+    assert len(json.loads(answer.stdout)) == 10
