@@ -94,7 +94,7 @@ EXECUTED = (
 @pytest.mark.parametrize("page", EXECUTED)
 def test_examples_of_the_page_run(page, recommender_of_shown_films, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = SyntheticConfig(n_users=30, n_items=40, mean_events=12)
+    config = SyntheticConfig(n_users=60, n_items=80, mean_events=20)
     write_sample(Path("data/ml-latest-small"), config)
     ratings, _ = synthesise_ratings(config)
     save_bundle(recommender_of_shown_films.bundle, Path("bundle"))
