@@ -151,23 +151,28 @@ def write_arrays(path: Path, **arrays: np.ndarray[Any, Any]) -> None:
         np.savez(tmp_path, allow_pickle=False, **arrays)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+def read_arrays(path: Path, *required: str) -> dict[str, np.ndarray[Any, Any]]:
     """Read the named arrays of an `.npz` file that `write_arrays` wrote.
 
     The sizes that it declares are compared with that of the file before memory is allocated.
 
     Raises:
-        BundleError: the file is missing or damaged, compressed, or contains objects.
+        BundleError: the file is missing or damaged, compressed, contains objects, or lacks a
+            required array.
     """
     try:
         with ZipFile(path) as archive:
-            return _read_members(archive, path.stat().st_size)
+            return _read_members(archive, path.stat().st_size, required)
     except Exception as error:  # zipfile and numpy raise many kinds
         raise BundleError(f"{path} cannot be read: {error or type(error).__name__}") from error
 
 
-def _read_members(archive: ZipFile, n_bytes: int) -> dict[str, np.ndarray[Any, Any]]:
+def _read_members(
+    archive: ZipFile, n_bytes: int, required: Iterable[str]
+) -> dict[str, np.ndarray[Any, Any]]:
     members = archive.infolist()
+    if missing := {f"{name}.npy" for name in required} - {member.filename for member in members}:
+        raise ValueError(f"it has no {min(missing)}")
     if sum(member.file_size for member in members) > n_bytes:
         raise ValueError("its arrays are larger than the file")
     return {

@@ -64,7 +64,7 @@ class CooccurrenceBlocks(CountMetadata):
     def __iter__(self) -> Iterator[RowBlock]:
         """The blocks of X, in order."""
         for part in self.parts:
-            arrays = read_arrays(self.folder / part)
+            arrays = read_arrays(self.folder / part, "start", "offsets", "columns", "counts")
             is_set = self.window is None and self.weights is None
             counts = arrays["counts"].astype(np.int32 if is_set else np.int64)
             offsets = arrays["offsets"]
