@@ -4,3 +4,5 @@ import os
 
 # Before Prefect is imported: its client would send telemetry.
 os.environ.setdefault("DO_NOT_TRACK", "true")
+# A call of an API that does not answer is repeated after 2, 4 and 8 seconds, then given up.
+os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")

@@ -21,6 +21,7 @@ from prefect.states import Completed
 from pydantic import BaseModel
 
 import recsys
+from flows.best_effort import run_limited
 from recsys.data.detection import detect_layout
 from recsys.data.options import ReadOptions
 from recsys.errors import BundleError
@@ -107,7 +108,7 @@ def run_cached(
         write()
         return None
 
-    compute()
+    run_limited(compute)
     return fault is None
 
 

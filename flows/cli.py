@@ -1,4 +1,4 @@
-"""The command line of the flows: `recsys train`, `refresh`, `sweep` and `recommend`.
+"""The command line of the flows: `recsys train`, `refresh`, `sweep`, `recommend` and `sync`.
 
 The options are generated from the fields of `Settings`, such as `--session-model.epochs 8`.
 """
@@ -47,7 +47,13 @@ def main(argv: Sequence[str]) -> None:
         if settings.source is not None:  # before servers are started
             detect_layout(Path(settings.source), settings.data)
         with prefect_api():
-            flow(**flow_parameters(flow, settings))
+            try:
+                flow(**flow_parameters(flow, settings))
+            except httpx.HTTPError as error:
+                if not getattr(flow.fn, "is_finished", False):
+                    raise NetworkError(f"the Prefect server does not answer: {error}") from error
+                message = f"The run is complete; the Prefect server did not record it: {error}"
+                sys.stderr.write(f"{message}\n")
 
 
 def parse_settings(flow: Flow[..., Any], arguments: Sequence[str]) -> Settings:

@@ -6,11 +6,12 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from inspect import Parameter, Signature
 from typing import Any, ParamSpec, TypeVar, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import httpx
 from prefect import Flow, Task, artifacts, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
@@ -18,6 +19,7 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
 from prefect.tasks import exponential_backoff
 
+from flows.best_effort import try_prefect
 from flows.cache import CACHE_DIR
 from flows.settings import Settings
 from recsys import tracking
@@ -59,7 +61,9 @@ def pipeline_flow(*names: str) -> Callable[[Callable[[Settings], R]], Flow[..., 
 
     def decorate(function: Callable[[Settings], R]) -> Flow[..., R]:
         def run(*args: Any, **kwargs: Any) -> R:
-            return function(Settings(**signature.bind(*args, **kwargs).arguments))
+            result = function(Settings(**signature.bind(*args, **kwargs).arguments))
+            vars(run)["is_finished"] = True  # for the command line, if Prefect does not answer
+            return result
 
         vars(run).update(__signature__=signature, __module__=function.__module__)
         run.__name__ = run.__qualname__ = function.__name__
@@ -99,7 +103,7 @@ def report_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
         data="\n\n".join(paragraphs),
         flow_run_id=flow_run.id,
     )
-    with get_client(sync_client=True) as client:
+    with get_client(sync_client=True) as client, suppress(httpx.HTTPError):
         client.create_artifact(artifact)
 
 
@@ -143,12 +147,14 @@ def training_run(
 ) -> Iterator[tracking.Run]:
     """An MLflow run.
 
-    It records `data` and the settings of `stages`. Its name has `kind` and non-default values.
+    If MLflow does not answer, the run is kept in `mlflow/pending`, from where `recsys sync` sends
+    it. It records `data` and the settings of `stages`. Its name has `kind` and non-default values.
     """
     configs = {name: getattr(settings, name) for name in stages}
     name = tracking.run_name(kind, configs)
     experiment = settings.experiment or tracking.experiment_name(source, settings.data)
-    with tracking.start_run(name, experiment) as run:
+    pending = tracking.PENDING / uuid4().hex
+    with tracking.start_run(name, experiment, pending) as run:
         run.log_config(data=settings.data, **configs)
         tracking.tag_data_config(run, settings.data)
         yield run
@@ -156,7 +162,8 @@ def training_run(
 
 def create_markdown(key: str, title: str, *paragraphs: str) -> None:
     """Create a Markdown artifact; its key is made of lower-case letters and dashes."""
-    artifacts.create_markdown_artifact(key=key, markdown="\n\n".join([f"# {title}", *paragraphs]))
+    text = "\n\n".join([f"# {title}", *paragraphs])
+    try_prefect(artifacts.create_markdown_artifact, key=key, markdown=text)
 
 
 def markdown_list(items: Mapping[str, Any]) -> str:
@@ -169,6 +176,8 @@ def run_link(run: tracking.Run) -> str:
 
     RECSYS_MLFLOW_UI is the address, if it is not the tracking URI.
     """
+    if run.pending is not None:
+        return f"`{run.run_id}`"
     address = os.environ.get("RECSYS_MLFLOW_UI") or run.client.tracking_uri
     if not address.startswith("http"):
         return f"`{run.run_id}`"
@@ -182,16 +191,18 @@ def progress(description: str, epochs: int, metric: str) -> Iterator[EpochCallba
 
     Yields an `on_epoch(epoch, metrics)`. Nothing is logged if `metric` is empty.
     """
-    artifact = cast("UUID", artifacts.create_progress_artifact(0.0, description=description))
+    create = artifacts.create_progress_artifact
+    artifact = cast("UUID | None", try_prefect(create, 0.0, description=description))
     updated = time.monotonic()
 
     def update(epoch: int, _metrics: Mapping[str, float]) -> None:
         nonlocal updated
-        if time.monotonic() - updated > _UPDATE_SECONDS:
-            artifacts.update_progress_artifact(artifact, 100 * epoch / epochs)
+        if artifact and time.monotonic() - updated > _UPDATE_SECONDS:
+            try_prefect(artifacts.update_progress_artifact, artifact, 100 * epoch / epochs)
             updated = time.monotonic()
 
     print_line = get_run_logger().info if metric else None
     with progress_bar(description, epochs, metric, print_line=print_line) as show:
         yield compose(show, update)
-    artifacts.update_progress_artifact(artifact, 100.0)
+    if artifact:
+        try_prefect(artifacts.update_progress_artifact, artifact, 100.0)

@@ -17,7 +17,8 @@ from flows.orchestration import (
 )
 from flows.settings import Settings
 from flows.tasks.data import drop_leaked_targets, input_hash, read, resolve_source
-from flows.tasks.registry import find_champion, register_and_promote, require_catalogue
+from flows.tasks.pending import register_and_promote, send_if_pending
+from flows.tasks.registry import find_champion, require_catalogue
 from flows.tasks.stages import Champion, fit_stages
 from flows.train import train
 from recsys import tracking
@@ -69,7 +70,9 @@ def _challenge(champion: Champion, source: str, settings: Settings) -> str | Non
         trained = fit_stages(split, settings, run, champion)
         run.log_reports(trained.reports)
         verdict = register_and_promote(trained, settings, run)
-    return _finish(settings, "promoted" if verdict.promoted else "rejected", run.run_id)
+    run_id, verdict = send_if_pending(run, verdict)
+    outcome = "waiting" if verdict is None else "promoted" if verdict.promoted else "rejected"
+    return _finish(settings, outcome, run_id)
 
 
 def _with_champion_settings(settings: Settings, champion: Champion) -> Settings:

@@ -16,6 +16,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from flows.best_effort import try_prefect
 from flows.cache import cache_key, cache_path, discard, find_fault, source_hash
 from flows.cli import main
 from flows.orchestration import TRAINING, pipeline_flow, run_link, training_lock, training_run
@@ -189,7 +190,9 @@ def _compare(keys: dict[str, str], cached: set[str], run: tracking.Run) -> None:
         rows.append({"trial": name, **{k: metrics.get(k) for k in SHOWN}, "status": status})
     table = results_frame(rows, by=SHOWN[0])
     run.log_table(table, "trials")
-    create_table_artifact(key="sweep", table=to_records(table), description=f"Run: {run_link(run)}")
+    description = f"Run: {run_link(run)}"
+    records = to_records(table)
+    try_prefect(create_table_artifact, key="sweep", table=records, description=description)
     print_table(table.reset_index(), "Trials, validation targets, whole catalogue ranked")
 
 

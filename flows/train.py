@@ -8,7 +8,8 @@ from flows.cli import main
 from flows.orchestration import pipeline_flow, training_lock, training_run
 from flows.settings import Settings
 from flows.tasks.data import input_hash, read, resolve_source
-from flows.tasks.registry import find_champion, register_and_promote, require_catalogue
+from flows.tasks.pending import register_and_promote, send_if_pending
+from flows.tasks.registry import find_champion_later, require_catalogue
 from flows.tasks.stages import Reports, compare, evaluate_baseline, fit_stages
 from recsys import tracking
 from recsys.baselines import default_baselines
@@ -21,10 +22,13 @@ STAGES = ("cooccurrence", "embeddings", "session_model", "runtime", "promotion")
     *("replace_champion", "include_user_histories", "experiment", "model_name"),
 )
 def train(settings: Settings) -> str:
-    """Train, evaluate and register a recommender; returns the id of the MLflow run."""
+    """Train, evaluate and register a recommender; returns the id of the MLflow run.
+
+    If MLflow does not answer, everything is kept in `mlflow/pending` for the flow `sync`.
+    """
     source, settings = resolve_source(settings)
     with training_lock():
-        champion = find_champion(settings)  # before the training, which takes long
+        champion = find_champion_later(settings)  # before the training, which takes long
         with training_run("train", source, settings, *STAGES) as run:
             tracking.tag_inputs(run, input_hash(source, settings))
             split = read(source, settings.data, run)
@@ -35,8 +39,8 @@ def train(settings: Settings) -> str:
             for name in default_baselines(split.train):
                 by_model[name] = evaluate_baseline(name, trained, settings.runtime, run)
             compare(by_model, model, split, run)
-            register_and_promote(trained, settings, run)
-    return run.run_id
+            verdict = register_and_promote(trained, settings, run)
+        return send_if_pending(run, verdict).run_id
 
 
 if __name__ == "__main__":

@@ -59,9 +59,16 @@ class DownloadError(RecsysError):
 
 
 class NetworkError(DownloadError):
-    """A server could not be reached or did not send a complete response.
+    """A server or database could not be reached or did not send a complete response.
 
     Check the connection and the address, and try again. Flows do so three times.
+    """
+
+
+class StorageError(RecsysError):
+    """A file cannot be written: the disk is full, or the path is read-only or of another user.
+
+    Make room, or write to another folder. Nothing is left half-written.
     """
 
 

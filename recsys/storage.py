@@ -7,11 +7,15 @@ folder, and the SHA-256 of its own content. It is checked on reading. Nothing is
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
+import re
+import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -21,10 +25,57 @@ from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
-from recsys.errors import BundleError, ConfigError
+from recsys.errors import BundleError, ConfigError, RecsysError, StorageError
 
 MANIFEST = "manifest.json"
 _DIGEST = "sha256"
+
+_FULL = "make room, and start again"
+_DENIED = "make it writable for this user, or name another folder"
+_FULL_DISK = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`), and start again",
+}
+_REMEDIES = {
+    **_FULL_DISK,
+    errno.EROFS: _DENIED,
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.ENOTDIR: "a folder of its path is a file: name another folder",
+    errno.EIO: "check the disk",
+}
+_ERROR_NUMBER = re.compile(r"os error (\d+)")
+"""How the errors of safetensors, which are no `OSError`, end."""
+
+
+def error_number(error: BaseException) -> int | None:
+    """Return the `errno` of an error, or of the error that caused it; None if there is none."""
+    if isinstance(error, OSError):
+        return error.errno
+    if found := _ERROR_NUMBER.search(str(error)):
+        return int(found[1])
+    return None if error.__cause__ is None else error_number(error.__cause__)
+
+
+@contextmanager
+def writing(target: Path | str) -> Iterator[None]:
+    """Report that a file cannot be written in one line that names it.
+
+    Raises:
+        StorageError: the disk is full, or the path is read-only, of another user or unreadable.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, RecsysError) and not isinstance(error, StorageError):
+            raise
+        # A file of a folder that is being written is reported as the folder.
+        number = error_number(error)
+        if number not in _REMEDIES or not (number in _FULL_DISK or _concerns(error, Path(target))):
+            raise
+        reason = os.strerror(number)
+        raise StorageError(f"{target} cannot be written: {reason}; {_REMEDIES[number]}") from error
 
 
 def sha256_of(path: Path) -> str:
@@ -33,13 +84,45 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def require_space(needs: Mapping[Path, int]) -> None:
+    """Refuse to start what cannot end: raise a `StorageError` if a disk has too little room.
+
+    Args:
+        needs: the bytes that are written to each folder, at least. Folders need not exist.
+    """
+    by_disk: dict[int, list[tuple[Path, int]]] = defaultdict(list)
+    for folder, n_bytes in needs.items():
+        path = folder.absolute()
+        existing = next(parent for parent in [path, *path.parents] if parent.exists())
+        by_disk[existing.stat().st_dev].append((existing, n_bytes))
+    for wanted in by_disk.values():
+        folder, total = wanted[0][0], sum(n_bytes for _, n_bytes in wanted)
+        if (free := shutil.disk_usage(folder).free) < total:
+            raise StorageError(
+                f"{folder}: {free / 1e6:,.1f} MB are free, and at least {total / 1e6:,.1f} MB are "
+                "needed: make room, and start again"
+            )
+
+
+def _concerns(error: Exception, target: Path) -> bool:
+    """Whether an error is about a target, its folder or a parent of it, not a file that is read."""
+    name = getattr(error, "filename", None)
+    if not isinstance(name, str):
+        return True
+    path, target = Path(name).absolute(), target.absolute()
+    return path.is_relative_to(target.parent) or target.is_relative_to(path)
+
+
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
     """Write a file atomically: it is moved to `target` if the block ends without an error.
 
     Missing parent folders are created. Yields a temporary path to write to, of the same name.
+
+    Raises:
+        StorageError: The disk is full, or the path cannot be written.
     """
-    with _temporary_folder(target) as folder:
+    with writing(target), _temporary_folder(target) as folder:
         tmp_path = Path(folder, target.name)
         yield tmp_path
         _finish([tmp_path], Path(folder))
@@ -56,10 +139,11 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
     Raises:
         ConfigError: There is a file at the path, or a folder with other files.
+        StorageError: The disk is full, or the path cannot be written.
     """
     target = Path(os.path.realpath(target))
     _require_own(target)
-    with _temporary_folder(target) as folder:
+    with writing(target), _temporary_folder(target) as folder:
         tmp_path = Path(folder, "new")
         tmp_path.mkdir()
         yield tmp_path

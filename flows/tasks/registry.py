@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from prefect import get_run_logger
@@ -15,12 +14,11 @@ from flows.tasks.stages import INTERACTIONS, Champion, Trained
 from recsys import tracking
 from recsys.data import Split, load_interactions
 from recsys.data.catalogue import require_same_catalogue
-from recsys.errors import BundleError, DataError, TrackingError
-from recsys.evaluation import Verdict, measure_latency, promote_if_better
+from recsys.errors import BundleError, DataError, NetworkError, TrackingError
+from recsys.evaluation import Report, Verdict, measure_latency, promote_if_better
 from recsys.loading import load_recommender
 from recsys.recommender.bundle import make_bundle, save_bundle
 from recsys.recommender.scoring import ItemScorer
-from recsys.sessions import from_torch
 from recsys.tracking import Run
 
 _UNKNOWN = "Cannot determine whether the champion was trained on the validation targets"
@@ -81,19 +79,28 @@ def require_catalogue(champion: Champion | None, split: Split, settings: Setting
         ) from error
 
 
-def register_and_promote(trained: Trained, settings: Settings, run: Run) -> Verdict:
-    """Save and register a bundle, and make it champion if the promotion rule allows."""
-    name, rule, split = settings.model_name, settings.promotion, trained.split
-    save(trained, settings, run)
+def find_champion_later(settings: Settings) -> Champion | None:
+    """The champion; None also if MLflow does not answer: `release` looks for it again."""
+    try:
+        return find_champion(settings)
+    except NetworkError as error:
+        get_run_logger().warning("%s. The training does not need it, and goes on.", error)
+        return None
+
+
+def release(report: Report, split: Split, settings: Settings, run: Run) -> Verdict:
+    """Register the bundle of a run, and make it champion if the promotion rule allows."""
+    name, rule = settings.model_name, settings.promotion
+    new = load_recommender(f"runs:/{run.run_id}").bundle  # what cannot be loaded is not registered
     present = learned = latency = None
     champion = find_champion(settings)  # another one may have been promoted in the meantime
+    require_catalogue(champion, split, settings)
     if champion is not None:
         bundle, learned = champion.bundle, champion.learned
         present = ItemScorer(bundle.embeddings, bundle.weights), bundle.catalogue
     if rule.latency_budget_ms is not None:
-        served = ItemScorer(trained.embeddings, from_torch(trained.model))
+        served = ItemScorer(new.embeddings, new.weights)
         latency = measure_latency(served, split.histories("validation"))
-    report = trained.reports["validation"]
     verdict = promote_if_better(report, present, split, rule, learned=learned, latency_ms=latency)
     version = register(verdict, name, run)
     get_run_logger().info("%s version %s: %s", name, version, verdict)
@@ -108,8 +115,8 @@ def register_and_promote(trained: Trained, settings: Settings, run: Run) -> Verd
 
 
 @io_task("save bundle", timeout_seconds=1800)
-def save(trained: Trained, settings: Settings, run: Run) -> None:
-    """Store the bundle with the run."""
+def save(trained: Trained, settings: Settings, folder: Path) -> Path:
+    """Write the bundle to a new folder."""
     interactions = trained.split.interactions
     counting = settings.cooccurrence.resolve(trained.split.train)
     configs = {"cooccurrence": counting, "embeddings": settings.embeddings}
@@ -122,9 +129,13 @@ def save(trained: Trained, settings: Settings, run: Run) -> None:
         cooccurrence=trained.counts,
         interactions=interactions if settings.include_user_histories else None,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        tracking.log_bundle(run, save_bundle(bundle, Path(folder) / tracking.BUNDLE))
-    load_recommender(f"runs:/{run.run_id}")  # what cannot be loaded is not registered
+    return save_bundle(bundle, folder / tracking.BUNDLE)
+
+
+@io_task("log model", timeout_seconds=1800)
+def log_model(bundle: Path, run: Run) -> None:
+    """Store a bundle with its run."""
+    tracking.log_bundle(run, bundle)
 
 
 @io_task("register model", timeout_seconds=600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.cache import cache_key, cache_path, find_fault, run_cached, source_hash
+from flows.best_effort import run_limited, try_prefect
+from flows.cache import CACHE_DIR, cache_key, cache_path, find_fault, run_cached, source_hash
 from flows.orchestration import (
     TRAINING,
     create_markdown,
@@ -25,6 +27,7 @@ from flows.tasks.data import SUBSETS, resolve_source
 from recsys import cooccurrence as co
 from recsys import embeddings as emb
 from recsys import evaluation as ev
+from recsys import tracking
 from recsys.baselines import fit_baseline
 from recsys.callbacks import History, compose
 from recsys.config import Runtime
@@ -34,7 +37,14 @@ from recsys.recommender.bundle import Bundle
 from recsys.recommender.scoring import ItemScorer
 from recsys.reporting import item_map_figure, item_map_page, loss_curve, report_page
 from recsys.sessions import SessionModel, fit_session_model, from_torch, training_digest
-from recsys.storage import atomic_folder, read_json, verify_manifest, write_json, write_manifest
+from recsys.storage import (
+    atomic_folder,
+    read_json,
+    require_space,
+    verify_manifest,
+    write_json,
+    write_manifest,
+)
 from recsys.tracking import Run, learning_curves
 from recsys.tracking.descriptions import flatten
 
@@ -79,12 +89,33 @@ def fit_stages(
 ) -> Trained:
     """Count, embed and train the session model, from scratch or starting from the champion."""
     earlier, start = (champion.counts, champion.bundle) if champion else (None, None)
+    require_space(bytes_needed(split, settings))
     counting = settings.cooccurrence.resolve(split.train)
     settings = settings.model_copy(update={"cooccurrence": counting})
     counts = count(split, settings.cooccurrence, run, earlier)
     embeddings = embed(counts, split, settings, run, start)
-    model, reports = train_session_model(split, embeddings, settings, run, start)
+    model, reports = run_limited(train_session_model, split, embeddings, settings, run, start)
     return Trained(split, counts, embeddings, model, reports)
+
+
+def bytes_needed(split: Split, settings: Settings) -> dict[Path, int]:
+    """What a training writes at least, by folder; counts and item maps come on top.
+
+    The checkpoint holds the parameters twice and the two moments of the optimizer. The previous one
+    is removed after the next is complete. The bundle is written to a temporary folder, copied into
+    a model there, and stored.
+    """
+    per_item = (
+        settings.embeddings.dim,
+        settings.session_model.resolve(len(split.train)).embedding_dim,
+    )
+    vectors, session = (4 * split.interactions.n_items * (dim or 0) for dim in per_item)
+    bundle = vectors + session
+    return {
+        CACHE_DIR: vectors + 8 * session,
+        Path(tempfile.gettempdir()): 2 * bundle,
+        tracking.PENDING: bundle,  # or next to it, in the local store
+    }
 
 
 def count(
@@ -308,7 +339,8 @@ def compare(by_model: dict[str, Reports], model: str, split: Split, run: Run) ->
     page = report_page(tests, split, reference=model, curves=learning_curves(run))
     run.log_html(page, "report")
     description = f"{_TITLE}. Run: {run_link(run)}"
-    create_table_artifact(key="models", table=to_records(table), description=description)
+    records = to_records(table)
+    try_prefect(create_table_artifact, key="models", table=records, description=description)
     print_table(table.reset_index(), _TITLE)
 
 

@@ -20,6 +20,7 @@ EXAMPLES: Final[Mapping[str, Sequence[str]]] = {
     "refresh": ["recsys refresh --source data/ml-latest-small"],
     "sweep": ["recsys sweep --config search.toml --parallel 2"],
     "recommend": ["recsys recommend -k 20 --output-dir data/recommendations"],
+    "sync": ["recsys sync"],
     "compare": [
         "recsys compare 3f2a91 models:/recsys@champion",
         "recsys compare 3f2a91 90beb1 77c0de --subset validation --json",

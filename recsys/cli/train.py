@@ -1,4 +1,4 @@
-"""`recsys train`, `refresh`, `sweep` and `recommend`: the same as `python -m flows.<command>`."""
+"""`recsys train`, `refresh`, `sweep`, `recommend`, `sync`: as `python -m flows.<command>`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _FLOWS: Final = {
     "refresh": "Update the champion with new ratings.",
     "sweep": "Compare all combinations of some settings.",
     "recommend": "Write recommendations for every user.",
+    "sync": "Send the runs that were recorded while MLflow did not answer.",
 }
 
 

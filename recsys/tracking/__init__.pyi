@@ -1,5 +1,13 @@
 from .descriptions import describe_data, experiment_name, flatten, run_name
-from .registry import ChampionVersion, find_champion, has_versions, log_bundle, promote, register
+from .journal import PENDING, replay
+from .registry import (
+    ChampionVersion,
+    find_champion,
+    has_versions,
+    log_bundle,
+    promote,
+    register,
+)
 from .runs import (
     Run,
     find_by_inputs,
@@ -14,6 +22,7 @@ from .store import BUNDLE, fetch_bundle, version_of
 
 __all__ = [
     "BUNDLE",
+    "PENDING",
     "ChampionVersion",
     "Run",
     "describe_data",
@@ -29,6 +38,7 @@ __all__ = [
     "open_run",
     "promote",
     "register",
+    "replay",
     "run_name",
     "start_run",
     "tag_data_config",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,13 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from recsys.config import CHAMPION_ALIAS
-from recsys.recommender.bundle import load_bundle
-from recsys.storage import installed_versions
+from recsys.errors import RecsysError
+from recsys.recommender.bundle import Bundle, load_bundle
+from recsys.storage import installed_versions, writing
 from recsys.tracking import pyfunc
 from recsys.tracking.descriptions import describe_model
 from recsys.tracking.runs import DATA_CONFIG_TAG, INPUTS_TAG, Run
@@ -61,14 +64,30 @@ def log_bundle(run: Run, folder: Path) -> str:
 
     Raises:
         BundleError: the folder does not contain a complete bundle.
+        NetworkError: the store does not answer. What it took of the model is removed if possible.
+        StorageError: the disk is full, likewise.
     """
     bundle = load_bundle(folder)
     created = run.client.create_logged_model(
         run.experiment_id, "recommender", source_run_id=run.run_id, model_type="recommender"
     )
     model_id = str(created.model_id)
+    try:
+        _log_files(run, bundle, folder, model_id)
+    except BaseException:
+        # Best effort: what fails is the store itself. The rest of a model cannot be registered.
+        with suppress(RecsysError, MlflowException, OSError):
+            get_artifact_repository(created.artifact_location).delete_artifacts()
+            run.client.delete_logged_model(model_id)
+        raise
+    run.client.finalize_logged_model(model_id, "READY")
+    run.client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)])
+    return model_id
+
+
+def _log_files(run: Run, bundle: Bundle, folder: Path, model_id: str) -> None:
     versions = installed_versions(*REQUIREMENTS)
-    with tempfile.TemporaryDirectory() as tmp_folder:
+    with writing(tempfile.gettempdir()), tempfile.TemporaryDirectory() as tmp_folder:
         mlflow.pyfunc.save_model(
             path=f"{tmp_folder}/model",
             python_model=pyfunc.__file__,
@@ -80,9 +99,6 @@ def log_bundle(run: Run, folder: Path) -> str:
             mlflow_model=Model(run_id=run.run_id, model_id=model_id, model_uuid=model_id),
         )
         run.client.log_model_artifacts(model_id, f"{tmp_folder}/model")
-    run.client.finalize_logged_model(model_id, "READY")
-    run.client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)])
-    return model_id
 
 
 def register(run: Run, model_name: str, description: str) -> str:

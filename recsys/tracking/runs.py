@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import platform
@@ -11,7 +10,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,10 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import psutil
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
-from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils import mlflow_tags
@@ -32,17 +29,21 @@ from pydantic import BaseModel
 
 from recsys.config import Runtime
 from recsys.data import DataConfig, Interactions, Subset
-from recsys.errors import TrackingError
+from recsys.errors import NetworkError, StorageError
 from recsys.evaluation import Report
-from recsys.storage import installed_versions
+from recsys.storage import installed_versions, writing
 from recsys.tracking import descriptions
-from recsys.tracking.store import ARTIFACTS, DATABASE, connect, is_local
+from recsys.tracking.journal import Point, Recorder
+from recsys.tracking.store import connect
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FLUSH_SECONDS = 2.0
 """Age at which a batch of metrics is sent: one request costs as much for 1,000 metrics as for 1."""
+
+_CURVES = {"relative_loss", "train_loss", "ndcg_at_10"}
+"""Metrics of an epoch that the report page shows."""
 
 INPUTS_TAG = "recsys.inputs"
 DATA_CONFIG_TAG = "recsys.data_config"
@@ -58,16 +59,38 @@ class Run:
     There is no global active run, so that runs of several threads cannot be mixed up.
     """
 
-    client: MlflowClient
-    experiment_id: str
+    recorder: Recorder
     run_id: str
-    _pending: list[Metric] = field(default_factory=list, init=False)
+    _note: str | None = None
+    children: dict[str, Run] = field(default_factory=dict, init=False)
+    curves: dict[str, dict[int, float]] = field(default_factory=dict, init=False)
+    """Metrics by epoch."""
+    _points: list[Point] = field(default_factory=list, init=False)
     _flushed_at: float = field(default_factory=time.monotonic, init=False)
+    _tables: list[dict[str, str]] = field(default_factory=list, init=False)
 
-    def child(self, name: str) -> AbstractContextManager[Run]:
+    @property
+    def client(self) -> MlflowClient:
+        """A client for the store; raises a `NetworkError` once the store did not answer."""
+        return self.recorder.client
+
+    @property
+    def pending(self) -> Path | None:
+        """The folder of what the store, which does not answer, did not take; None if it has all."""
+        return None if self.recorder.error is None else self.recorder.folder
+
+    @property
+    def experiment_id(self) -> str:
+        """The id of the run's experiment."""
+        return self.recorder.experiment_id
+
+    @contextmanager
+    def child(self, name: str) -> Iterator[Run]:
         """Open a child run for the duration of the block."""
         tags = {mlflow_tags.MLFLOW_PARENT_RUN_ID: self.run_id}
-        return _open(self.client, self.experiment_id, name, tags)
+        with _open(self.recorder, name, tags) as child:
+            self.children[name] = child
+            yield child
 
     def log_config(self, **configs: BaseModel) -> None:
         """Log every field of the configurations, such as `session_model.epochs`."""
@@ -79,11 +102,12 @@ class Run:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters."""
-        self.client.log_batch(self.run_id, params=[Param(k, str(v)) for k, v in params.items()])
+        values = {name: str(value) for name, value in params.items()}
+        self.recorder.write(self.run_id, "log_batch", params=values)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, by which runs can be searched."""
-        self.client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        self.recorder.write(self.run_id, "log_batch", tags=dict(tags))
 
     def tag_cache(self, folder: Path) -> None:
         """Record the folder of the run's cached result, so that `gc` keeps it with the run."""
@@ -91,13 +115,13 @@ class Run:
 
     def add_note(self, text: str) -> None:
         """Add a paragraph of Markdown at the top of the description."""
-        note = self.client.get_run(self.run_id).data.tags.get(mlflow_tags.MLFLOW_RUN_NOTE)
-        self.set_tags({mlflow_tags.MLFLOW_RUN_NOTE: text if note is None else f"{text}\n\n{note}"})
+        self._note = text if self._note is None else f"{text}\n\n{self._note}"
+        self.set_tags({mlflow_tags.MLFLOW_RUN_NOTE: self._note})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log metrics. They reach the store within seconds, or when the run ends."""
         now = int(time.time() * 1000)
-        self._pending += [Metric(name, float(value), now, step) for name, value in metrics.items()]
+        self._points += [(name, float(value), now, step) for name, value in metrics.items()]
         if time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
             self.flush()
 
@@ -107,12 +131,14 @@ class Run:
         The UI groups charts by the part of the name before the slash.
         """
         self.log_metrics({f"epoch/{name}": x for name, x in metrics.items()}, epoch)
+        for name, value in metrics.items():
+            self.curves.setdefault(name, {})[epoch] = float(value)
 
     def flush(self) -> None:
         """Send all pending metrics."""
-        while self._pending:
-            batch, self._pending = self._pending[:1000], self._pending[1000:]  # MLflow's maximum
-            self.client.log_batch(self.run_id, metrics=batch)
+        while self._points:
+            batch, self._points = self._points[:1000], self._points[1000:]  # MLflow's maximum
+            self.recorder.write(self.run_id, "log_batch", metrics=batch)
         self._flushed_at = time.monotonic()
 
     def log_dataset(self, interactions: Interactions, name: str, source: str) -> None:
@@ -123,28 +149,47 @@ class Run:
             "n_interactions": len(interactions),
             "rated": interactions.rating is not None,
         }
-        digest = interactions.digest[:36]  # MLflow's maximum length
-        source = json.dumps({"uri": source})
-        dataset = Dataset(name, digest, "local", source, profile=json.dumps(profile))
-        context = InputTag(mlflow_tags.MLFLOW_DATASET_CONTEXT, "training")
-        self.client.log_inputs(self.run_id, [DatasetInput(dataset, [context])])
+        self.recorder.write(
+            self.run_id,
+            "log_dataset",
+            name=name,
+            digest=interactions.digest[:36],  # MLflow's maximum length
+            source=json.dumps({"uri": source}),
+            profile=json.dumps(profile),
+        )
         self.set_tags({"data_digest": interactions.digest})
+
+    @contextmanager
+    def _files(self, path: str | None = None) -> Iterator[Path]:
+        """A temporary folder, whose files are logged at the end of the block."""
+        with tempfile.TemporaryDirectory() as folder:
+            with writing(folder):
+                yield Path(folder)
+            self.recorder.write(self.run_id, "log_files", folder=folder, path=path)
 
     def log_figure(self, figure: Figure, name: str) -> None:
         """Log a figure as `<name>.png`. The UI compares images only at the top level."""
-        self.client.log_figure(self.run_id, figure, f"{name}.png")
+        with self._files() as folder:
+            figure.savefig(folder / f"{name}.png")
 
     def log_html(self, html: str, name: str) -> None:
         """Log a web page as `<name>.html`."""
-        self.client.log_text(self.run_id, html, f"{name}.html")
+        with self._files() as folder:
+            (folder / f"{name}.html").write_text(html, encoding="utf-8")
 
     def log_json(self, value: Mapping[str, Any], name: str) -> None:
         """Log a value as a JSON file."""
-        self.client.log_dict(self.run_id, dict(value), f"{name}.json")
+        with self._files() as folder:
+            (folder / f"{name}.json").write_text(json.dumps(value, indent=2), encoding="utf-8")
 
     def log_table(self, table: pd.DataFrame, name: str) -> None:
-        """Log a table with its index as `<name>.json`."""
-        self.client.log_table(self.run_id, table.reset_index(), f"{name}.json")
+        """Log a table with its index as `<name>.json`, which the UI shows as a table."""
+        with self._files() as folder:
+            table.reset_index().to_json(
+                folder / f"{name}.json", orient="split", index=False, date_format="iso"
+            )
+        self._tables.append({"path": f"{name}.json", "type": "table"})
+        self.set_tags({mlflow_tags.MLFLOW_LOGGED_ARTIFACTS: json.dumps(self._tables)})
 
     def log_comparison(self, table: pd.DataFrame, model: str) -> None:
         """Log `evaluation.comparison_table` and describe the rank of a model in it."""
@@ -158,31 +203,38 @@ class Run:
         serialized = json.dumps(fingerprints, sort_keys=True).encode()
         digest = hashlib.sha256(serialized).hexdigest()[:16]
         self.set_tags({"protocol": protocol, "protocol_fingerprint": digest})
-        with tempfile.TemporaryDirectory() as folder:
+        with self._files("ranks") as folder:
             for subset, report in reports.items():
                 values = {**report.metrics, **report.set_metrics, **report.list_quality}
                 self.log_metrics({f"{subset}_{name}": round(x, 6) for name, x in values.items()})
-                report.to_frame().to_parquet(Path(folder) / f"{subset}.parquet", index=False)
-            self.client.log_artifacts(self.run_id, folder, "ranks")
+                report.to_frame().to_parquet(folder / f"{subset}.parquet", index=False)
 
 
 @contextmanager
-def start_run(name: str, experiment: str) -> Iterator[Run]:
+def start_run(name: str, experiment: str, pending: Path | None = None) -> Iterator[Run]:
     """Open a top-level run for the duration of the block.
 
     Runs left open by killed processes of this machine are closed first. If
     `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` is true, the load of the machine is logged too, every
     `MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL` seconds.
 
+    Args:
+        name: the name of the run.
+        experiment: the name of the experiment.
+        pending: a new folder. From when on the store does not answer, the run is written to it.
+
     Raises:
         TrackingError: the experiment was deleted.
+        NetworkError: the store does not answer, and there is no folder for what it did not take.
     """
-    client = connect(create=True)
-    experiment_id = get_or_create_experiment(client, experiment)
-    _close_abandoned(client)
-    with _open(client, experiment_id, name, {}) as run, ExitStack() as stack:
-        if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
-            monitor = SystemMetricsMonitor(run.run_id, tracking_uri=client.tracking_uri)
+    recorder = Recorder(experiment, pending)
+    try:
+        _close_abandoned(recorder.client)
+    except NetworkError as error:
+        recorder.defer(error)
+    with _open(recorder, name, {}) as run, ExitStack() as stack:
+        if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get() and recorder.error is None:
+            monitor = SystemMetricsMonitor(run.run_id, tracking_uri=run.client.tracking_uri)
             monitor.start()
             stack.callback(monitor.finish)
         yield run
@@ -191,47 +243,30 @@ def start_run(name: str, experiment: str) -> Iterator[Run]:
 def open_run(run_id: str) -> Run:
     """Return a run started elsewhere, such as in another process. It is not ended here."""
     client = connect()
-    return Run(client, client.get_run(run_id).info.experiment_id, run_id)
+    found = client.get_run(run_id)
+    experiment = client.get_experiment(found.info.experiment_id).name
+    note = found.data.tags.get(mlflow_tags.MLFLOW_RUN_NOTE)
+    return Run(Recorder(experiment), run_id, note)
 
 
 @contextmanager
-def _open(
-    client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str]
-) -> Iterator[Run]:
+def _open(recorder: Recorder, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
     process = {PROCESS_TAG: f"{platform.node()}:{os.getpid()}"}
     tags = {**_program_tags(), **resolve_tags(), **process, **tags}
-    created = client.create_run(experiment_id, run_name=name, tags=tags)
-    run = Run(client, experiment_id, created.info.run_id)
+    run = Run(recorder, recorder.create_run(name, tags))
     status = "KILLED"  # by an interrupt, which is not an Exception
     try:
         yield run
+        run.flush()
         status = "FINISHED"
     except Exception:
         status = "FAILED"
         raise
     finally:
-        run.flush()
-        client.set_terminated(run.run_id, status)
-
-
-def get_or_create_experiment(client: MlflowClient, name: str) -> str:
-    """Return the id of an experiment, which is created if it does not exist."""
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        location = (DATABASE.parent / ARTIFACTS).resolve().as_uri() if is_local() else None
-        # Another process may create it at the same time.
-        with suppress(MlflowException):
-            created = client.create_experiment(name, artifact_location=location)
-            for tag, value in descriptions.experiment_tags(created).items():
-                client.set_experiment_tag(created, tag, value)
-            return created
-        experiment = client.get_experiment_by_name(name)
-    if experiment is None or experiment.lifecycle_stage != "active":
-        raise TrackingError(
-            f"experiment {name!r} cannot be used (was it deleted?): "
-            "restore it in MLflow or choose another name"
-        )
-    return str(experiment.experiment_id)
+        # A store that failed the block may fail again: the first error is the one to report.
+        with suppress(NetworkError, StorageError) if status != "FINISHED" else nullcontext():
+            run.flush()
+            recorder.write(run.run_id, "end", status=status, time=int(time.time() * 1000))
 
 
 def _close_abandoned(client: MlflowClient) -> None:
@@ -292,16 +327,10 @@ def find_by_inputs(digest: str) -> tuple[str, dict[str, float]] | None:
 
 def learning_curves(run: Run) -> dict[str, dict[str, list[float]]]:
     """Return the per-epoch metrics of the child runs, as `["lstm"]["train_loss"]`."""
-    children = run.client.search_runs(
-        [run.experiment_id],
-        f"tags.`{mlflow_tags.MLFLOW_PARENT_RUN_ID}` = '{run.run_id}'",
-        order_by=["start_time"],
-    )
     curves: dict[str, dict[str, list[float]]] = defaultdict(dict)
-    for child, name in itertools.product(children, ("relative_loss", "train_loss", "ndcg_at_10")):
-        if f"epoch/{name}" in child.data.metrics:
-            history = run.client.get_metric_history(child.info.run_id, f"epoch/{name}")
-            values = [point.value for point in sorted(history, key=lambda point: point.step)]
-            if len(values) > 1:
-                curves[str(child.info.run_name)][name] = values
+    for name, child in run.children.items():
+        for metric in _CURVES & child.curves.keys():
+            by_epoch = child.curves[metric]
+            if len(by_epoch) > 1:
+                curves[name][metric] = [by_epoch[epoch] for epoch in sorted(by_epoch)]
     return dict(curves)

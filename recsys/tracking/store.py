@@ -9,17 +9,21 @@ that one recommendation needs. Any other store, or an unknown schema, is left to
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import re
 import sqlite3
 import tempfile
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 from urllib.request import url2pathname
 
-from recsys.errors import TrackingError, requires
+from recsys.errors import NetworkError, RecsysError, StorageError, TrackingError, requires
+from recsys.storage import writing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,6 +47,17 @@ _RUN_QUERY = """
 """
 
 
+_SQLITE = "sqlite:///"
+
+_PASSWORD = re.compile(r"//[^/@]*@")
+
+_SERVER_ERROR, _UNAVAILABLE = 500, 503
+"""The lowest HTTP status of a fault of a server; that of a database that does not answer."""
+
+_LOCK_SECONDS = 20.0
+"""How long to wait for the lock of an SQLite store, as MLflow does."""
+
+
 def is_local() -> bool:
     """Whether runs are recorded in the default local store."""
     return not os.environ.get("MLFLOW_TRACKING_URI")
@@ -54,6 +69,9 @@ def connect(*, create: bool = False) -> MlflowClient:
     Raises:
         TrackingError: the local store does not exist and is not to be created, or is damaged.
         ConfigError: MLflow is not installed.
+        NetworkError: the server does not answer, or the database is locked. The methods of the
+            client raise it too.
+        StorageError: the disk is full or the store is read-only, likewise.
     """
     database = DATABASE.resolve()
     if is_local() and not create and not database.exists():
@@ -63,22 +81,96 @@ def connect(*, create: bool = False) -> MlflowClient:
         )
     with requires("flows"):
         from mlflow import MlflowClient
-    if not is_local():
-        return MlflowClient()
-    if not database.exists():
-        _create_database(database)
-    _require_intact(database)
-    uri = f"sqlite:///{database}"
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    # What these report is raised as an error of one line.
+    for name in ("urllib3.connectionpool", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    uri = None if is_local() else os.environ["MLFLOW_TRACKING_URI"]
+    local = None if uri else f"sqlite:///{database}"
+    with store_errors(uri or str(local)):
+        if uri is None and not database.exists():
+            _create_database(database)
+        address = uri or str(local)
+        if address.startswith(_SQLITE) and not {"?", "%"} & set(address):
+            _require_intact(Path(address.removeprefix(_SQLITE)))
+        client = MlflowClient(tracking_uri=local, registry_uri=local)
+    return cast("MlflowClient", _CheckedClient(client))
+
+
+class _CheckedClient:
+    """A client whose methods raise the errors of `store_errors`."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+
+        @functools.wraps(found)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with store_errors(self._client.tracking_uri):
+                return found(*args, **kwargs)
+
+        return call
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """Report in one line that a store does not answer, or cannot be written.
+
+    Raises:
+        NetworkError: the server does not answer or fails, or the database is locked.
+        StorageError: the disk is full, or the store is read-only.
+    """
+    uri = _PASSWORD.sub("//", uri)
+    try:
+        with writing(Path(uri.removeprefix(_SQLITE)).parent if uri.startswith(_SQLITE) else uri):
+            yield
+    except RecsysError:
+        raise
+    except Exception as error:
+        message = str(error)
+        if "database or disk is full" in message:
+            raise StorageError(f"{uri} cannot be written: the disk is full; make room") from error
+        if "readonly database" in message or "unable to open database" in message:
+            reason = "make it and its folder writable for this user"
+            raise StorageError(f"{uri} cannot be opened: {reason}") from error
+        if "database is locked" in message:
+            raise NetworkError(f"{uri} is locked by another process") from error
+        if not _is_away(error, uri):
+            raise
+        cause: BaseException = error
+        while (deeper := cause.__cause__ or cause.__context__) is not None:
+            cause = deeper
+        reason = str(cause).partition("\n")[0]
+        raise NetworkError(f"the MLflow store at {uri} does not answer: {reason}") from error
+
+
+def _is_away(error: Exception, uri: str) -> bool:
+    """Whether an error says that a server does not answer, or failed."""
+    response = getattr(error, "response", None)  # of an HTTP error of an upload
+    if response is not None and response.status_code < _SERVER_ERROR:
+        return False
+    if type(error).__module__.partition(".")[0] in {"requests", "urllib3"}:
+        return True
+    get_status = getattr(error, "get_http_status_code", int)  # of an MlflowException
+    lowest = _SERVER_ERROR if uri.startswith("http") else _UNAVAILABLE
+    return type(error).__name__ == "OperationalError" or get_status() >= lowest
 
 
 def _require_intact(database: Path) -> None:
-    """Raise a `TrackingError` if a file is not an SQLite database or was cut."""
+    """Read from a database: MLflow would try ten times, with a traceback each.
+
+    Raises:
+        TrackingError: the file is not an SQLite database or was cut.
+    """
+    database.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with closing(_open_read_only(database)) as connection:
+        with closing(sqlite3.connect(database, timeout=_LOCK_SECONDS)) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master")
     except sqlite3.OperationalError:
-        return  # such as a lock: MLflow waits and tries again
+        raise
     except sqlite3.DatabaseError as error:
         raise TrackingError(
             f"{database} is damaged ({error}): restore a copy, or move it away to begin anew"
@@ -131,6 +223,7 @@ def fetch_bundle(uri: str, folder: Path) -> Path:
 
     Raises:
         TrackingError: the model, version or run does not exist, or its files cannot be read.
+        NetworkError: the store does not answer.
     """
     _, location = _look_up(uri)
     if location.startswith(("/", "file:///")):
@@ -141,11 +234,12 @@ def fetch_bundle(uri: str, folder: Path) -> Path:
     from mlflow.exceptions import MlflowException
 
     try:
-        downloaded = artifacts.download_artifacts(
-            artifact_uri=f"{location}/{ARTIFACTS}/{BUNDLE}",
-            tracking_uri=client.tracking_uri,
-            dst_path=str(folder),
-        )
+        with store_errors(client.tracking_uri):
+            downloaded = artifacts.download_artifacts(
+                artifact_uri=f"{location}/{ARTIFACTS}/{BUNDLE}",
+                tracking_uri=client.tracking_uri,
+                dst_path=str(folder),
+            )
     except (MlflowException, OSError) as error:
         raise TrackingError(f"{uri} cannot be loaded: {error}") from error
     return Path(downloaded)

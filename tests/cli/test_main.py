@@ -18,10 +18,10 @@ from recsys.errors import ExitCode
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    *("data", "train", "refresh", "sweep", "recommend", "compare", "report", "serve"),
+    *("data", "train", "refresh", "sweep", "recommend", "sync", "compare", "report", "serve"),
     *("next", "similar", "search", "explain", "sequences", "gc", "doctor"),
 ]
-FLOWS = ["train", "refresh", "sweep", "recommend"]
+FLOWS = ["train", "refresh", "sweep", "recommend", "sync"]
 
 
 def test_help_lists_the_commands_in_the_order_of_use():

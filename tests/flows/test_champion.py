@@ -11,7 +11,8 @@ from flows.cache import cache_path
 from flows.recommend import recommend
 from flows.settings import Settings
 from flows.tasks.data import resolve_source
-from flows.tasks.registry import find_champion, register_and_promote, require_catalogue
+from flows.tasks.pending import register_and_promote
+from flows.tasks.registry import find_champion, require_catalogue
 from flows.tasks.stages import Trained
 from recsys import tracking
 from recsys.cooccurrence import count_cooccurrence

@@ -6,7 +6,7 @@ import pytest
 
 from recsys.errors import TrackingError
 from recsys.tracking import fetch_bundle, learning_curves, start_run
-from recsys.tracking.runs import get_or_create_experiment
+from recsys.tracking.journal import get_or_create_experiment
 from recsys.tracking.store import connect
 
 
