@@ -1,14 +1,21 @@
 """Shared fixtures: small logs, a small sample and a small bundle."""
 
 import os
+import signal
+import socket
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 from recsys.config import Runtime
@@ -56,6 +63,8 @@ SLOW = (
 )
 """Tests that start servers, browsers or processes, or train for long: `make quick` omits them."""
 
+LONGEST = ("test_deployments.py", "test_train.py", "test_refresh.py", "test_kills.py")
+
 collect_ignore = ["typing"]  # only type checkers read it
 
 # The same examples in every run, and no time limit, which a busy machine would exceed.
@@ -70,8 +79,8 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    # Flows wait for servers most of the time: if they start first, other tests use the cores.
-    items.sort(key=lambda item: "flows" not in item.path.parts)
+    # The longest first, so that no process has one left when the others have ended.
+    items.sort(key=lambda item: (item.path.name not in LONGEST, "flows" not in item.path.parts))
     no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
     for item in items:
         if item.get_closest_marker("gpu"):
@@ -79,6 +88,39 @@ def pytest_collection_modifyitems(items):
         tests = ROOT / "tests"
         if tests in item.path.parents and item.path.relative_to(tests).as_posix().startswith(SLOW):
             item.add_marker("slow")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """Stop the servers that tests of several processes have used, when all have ended."""
+    if not hasattr(session.config, "workerinput"):
+        for file in session.config._tmp_path_factory.getbasetemp().glob("*/server.pid"):
+            with suppress(ProcessLookupError):
+                os.killpg(int(file.read_text()), signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory, worker_id):
+    """A function (name, make) that returns a folder which `make(folder)` has filled.
+
+    It is made in the first test process that needs it. What it contains must not be changed. A
+    server that `make` starts in a process group of its own is stopped at the end of all tests, if
+    its process id is in the file `server.pid`.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        root = root.parent
+
+    def folder_of(name, make):
+        folder = root / name
+        with FileLock(root / f"{name}.lock"):
+            if not (folder / "made").exists():
+                folder.mkdir(exist_ok=True)
+                make(folder)
+                (folder / "made").touch()
+        return folder
+
+    return folder_of
 
 
 @pytest.fixture
@@ -146,25 +188,66 @@ def recommender_of_shown_films(bundle):
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
+def empty_database(once):
     """The database of an empty local store, to be copied: creating one takes seconds."""
-    from recsys.tracking.store import connect  # slow to import
 
-    folder = tmp_path_factory.mktemp("template")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        connect(create=True)
-    return folder / "mlflow" / "mlflow.db"
+    def make(folder):
+        from recsys.tracking.store import connect  # slow to import
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+            connect(create=True)
+
+    return once("mlflow-store", make) / "mlflow" / "mlflow.db"
 
 
 @pytest.fixture(scope="session")
-def prefect_server():
-    """Prefect's own temporary server and database; slow to start on a busy machine."""
-    from prefect.testing.utilities import prefect_test_harness  # slow to import
+def prefect_server(once):
+    """The folder of a Prefect server, on which the flow runs of all test processes are.
 
-    with prefect_test_harness(server_startup_timeout=300):
-        yield
+    `tables.db` is its database before the first run, to be copied as the `prefect.db` of another
+    PREFECT_HOME: a server takes half a minute to create one on a busy machine.
+    """
+    from prefect.settings import PREFECT_API_URL, temporary_settings  # slow to import
+
+    folder = once("prefect-server", start_prefect_server)
+    with temporary_settings({PREFECT_API_URL: (folder / "url").read_text()}):
+        yield folder
+
+
+def start_prefect_server(folder):
+    from flows.dev_servers import prefect_server
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        server = prefect_server(probe.getsockname()[1])
+    own = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", *server.command],
+        env={**own, **server.environment, "PREFECT_HOME": str(folder)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    (folder / "server.pid").write_text(str(process.pid))
+    url = f"{server.address}/api"
+    deadline = time.monotonic() + 300
+    while not is_up(f"{url}/health"):
+        assert process.poll() is None, "the Prefect server exited"
+        assert time.monotonic() < deadline, "the Prefect server did not respond"
+        time.sleep(0.2)
+    with (
+        closing(sqlite3.connect(folder / "prefect.db")) as source,
+        closing(sqlite3.connect(folder / "tables.db")) as copy,
+    ):
+        source.backup(copy)
+    (folder / "url").write_text(url)
+
+
+def is_up(url):
+    with suppress(httpx.HTTPError):
+        return httpx.get(url, timeout=5).is_success
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
-"""Fixtures shared by the tests of the flows: a Prefect server and a working directory."""
+"""Fixtures shared by the tests of the flows: a working directory, and what a flow run has left."""
 
-import os
-from pathlib import Path
+import shutil
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -11,16 +10,16 @@ from recsys.data.synthetic import SyntheticConfig, write_sample
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory, prefect_server):
-    """A project folder with a small sample of ratings, as the working directory."""
+def home(tmp_path_factory, prefect_server, empty_database):
+    """A project folder with ratings in `sample` and an empty store: the working directory."""
     folder = tmp_path_factory.mktemp("home")
     write_sample(folder / "sample", SyntheticConfig(n_users=80, n_items=60, mean_events=25))
-    before = Path.cwd()
-    os.chdir(folder)
+    (folder / "mlflow").mkdir()
+    shutil.copy(empty_database, folder / "mlflow")
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         yield folder
-    os.chdir(before)
 
 
 @pytest.fixture

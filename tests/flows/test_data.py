@@ -14,11 +14,9 @@ from recsys.data.synthetic import SyntheticConfig, write_sample
 
 
 @pytest.fixture
-def recorded(prefect_server, tmp_path, monkeypatch):
+def recorded(home):
     """Ratings with invalid rows, read by the flow's task, and the run that records them."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    folder = write_sample(tmp_path / "made", SyntheticConfig(n_users=40, n_items=200))
+    folder = write_sample(home / "made", SyntheticConfig(n_users=40, n_items=200))
     path = folder / "ratings.csv"
     first = path.read_text().splitlines()[1].split(",")
     strange = [[*first[:2], "99", first[3]], ["", *first[1:]], [*first[:3], "soon"]]

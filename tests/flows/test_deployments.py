@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -23,8 +25,8 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
+from flows import dev_servers
 from flows.deploy import AUTOMATIONS, replace_automation
-from flows.dev_servers import prefect_server
 from recsys.data.synthetic import SyntheticConfig, write_sample
 from recsys.recommender.bundle import save_bundle
 from recsys.tracking import log_bundle, promote, register, start_run
@@ -134,14 +136,15 @@ class Stack:
 
 
 def small_deployments(home):
-    """The project's deployments, with small data and one schedule of a few seconds."""
+    """The project's deployments, with small data and one schedule that starts soon."""
     config = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    soon = (datetime.now(UTC) + timedelta(seconds=15)).isoformat()
     for deployment in config["deployments"]:
         deployment["entrypoint"] = f"{ROOT}/{deployment['entrypoint']}"
         deployment["parameters"] = {"source": "sample"}
         deployment["schedules"] = []
         if deployment["name"] == "hourly":
-            deployment["schedules"] = [{"interval": 20, "slug": "seconds"}]
+            deployment["schedules"] = [{"interval": 60, "anchor_date": soon, "slug": "soon"}]
     # A killed run occupies its slot for five minutes, and a concurrent run would be cancelled.
     unlimited = [
         {**deployment, "name": "unlimited", "schedules": []}
@@ -156,14 +159,19 @@ def small_deployments(home):
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory, bundle):
+def stack(tmp_path_factory, bundle, empty_database, prefect_server):
+    """Has a server of its own, whose automations would change the runs of other tests."""
     home = tmp_path_factory.mktemp("stack")
     config = SyntheticConfig(n_users=60, n_items=50, mean_events=20)
     write_sample(home / "sample", config)
+    (home / "mlflow").mkdir()
+    shutil.copy(empty_database, home / "mlflow")
+    (home / "prefect").mkdir()
+    shutil.copy(prefect_server / "tables.db", home / "prefect/prefect.db")
     stack = Stack(home)
     port = stack.url.rsplit(":", 1)[1]
     try:
-        server = prefect_server(int(port))
+        server = dev_servers.prefect_server(int(port))
         stack.environment |= server.environment
         stack.server = stack.start(*server.command)
         before = Path.cwd()

@@ -34,20 +34,25 @@ def store(home, empty_database):
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """The address of an MLflow server with its own store."""
-    folder = tmp_path_factory.mktemp("server")
-    address = f"http://127.0.0.1:{(port := find_free_port())}"
-    with running(
-        [
-            *(sys.executable, "-m", *mlflow_server(port, SETTINGS).command, "--workers", "1"),
-            *("--backend-store-uri", "sqlite:///store.db", "--artifacts-destination", "files"),
-        ],
-        f"{address}/health",
-        cwd=folder,
-        env={"PATH": "", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true"},
-    ):
-        yield address
+def server(once, empty_database):
+    """The address of an MLflow server with its own store, which all test processes use."""
+
+    def make(folder):
+        shutil.copy(empty_database, folder / "store.db")
+        address = f"http://127.0.0.1:{(port := find_free_port())}"
+        process = launch(
+            [
+                *(sys.executable, "-m", *mlflow_server(port, SETTINGS).command, "--workers", "1"),
+                *("--backend-store-uri", "sqlite:///store.db", "--artifacts-destination", "files"),
+            ],
+            f"{address}/health",
+            cwd=folder,
+            env={"PATH": "", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true"},
+        )
+        (folder / "server.pid").write_text(str(process.pid))
+        (folder / "url").write_text(address)
+
+    return (once("mlflow-server", make) / "url").read_text()
 
 
 @pytest.fixture
@@ -75,6 +80,15 @@ def started():
 @contextmanager
 def running(command, until, **options):
     """Run a server for the duration of the block, once an address answers."""
+    process = launch(command, until, **options)
+    try:
+        yield process
+    finally:
+        stop(process)
+
+
+def launch(command, until, **options):
+    """Start a server and wait until an address answers."""
     process = subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
@@ -89,12 +103,17 @@ def running(command, until, **options):
             assert time.monotonic() < deadline, f"{until} never answered"
             try:
                 urllib.request.urlopen(until, timeout=5).close()
-                break
             except OSError:
                 time.sleep(0.2)
-        yield process
-    finally:
-        # Stop the workers of the server, too.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
+            else:
+                return process
+    except BaseException:
+        stop(process)
+        raise
+
+
+def stop(process):
+    """Stop a server and its workers."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    process.wait()
