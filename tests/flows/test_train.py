@@ -1,9 +1,9 @@
 """The train flow against a real Prefect server and a real MLflow store."""
 
 import os
+import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -15,8 +15,7 @@ from mlflow import MlflowClient
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
-from prefect.client.schemas.sorting import FlowRunSort
-from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL
 
 from flows.cache import CACHE_DIR
 from flows.orchestration import flow_parameters
@@ -34,6 +33,7 @@ from recsys.sessions.checkpoint import load_checkpoint
 from recsys.tracking.gc import old_folders, select_runs
 
 ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "flows.train", "--source", "sample", "--config"]
 SETTINGS = {
     "cooccurrence": CooccurrenceConfig(min_rating=3.5),
     "embeddings": EmbeddingConfig(dim=8),
@@ -52,16 +52,21 @@ epochs = {epochs}
 
 
 @pytest.fixture(scope="module")
-def run_ids(home):
-    """The flow run twice with the same seed, the second time with an empty cache."""
-    first = train(source="sample", **SETTINGS)
-    shutil.rmtree("data/cache")
-    return [first, train(source="sample", **SETTINGS)]
+def first(home):
+    """The MLflow run of the first training, with an empty cache."""
+    return train(source="sample", **SETTINGS)
 
 
 @pytest.fixture(scope="module")
-def client(run_ids):
+def client(first):
     return MlflowClient(f"sqlite:///{Path('mlflow/mlflow.db').resolve()}")
+
+
+def environment(**variables):
+    """The environment of another process, whose flow runs are on the same server."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    own |= {"PREFECT_API_URL": PREFECT_API_URL.value(), "PYTHONPATH": str(ROOT)}
+    return own | variables
 
 
 def children(client, run_id):
@@ -72,26 +77,23 @@ def children(client, run_id):
     return {run.info.run_name: run for run in found}
 
 
-def test_runs_are_nested_by_stage_and_model(client, run_ids):
-    for run_id in run_ids:
-        nested = children(client, run_id)
-        assert set(nested) == {
-            "data", "cooccurrence", "embeddings", "lstm", "popularity", "markov", "item-knn",
-            "ease", "als", "mean-embedding",
-        }  # fmt: skip
-        assert {run.info.status for run in nested.values()} == {"FINISHED"}
-        assert client.get_run(run_id).info.status == "FINISHED"
-    experiments = {client.get_run(run_id).info.experiment_id for run_id in run_ids}
-    assert len(experiments) == 1, "a second run joins the first in its experiment"
+def test_runs_are_nested_by_stage_and_model(client, first):
+    nested = children(client, first)
+    assert set(nested) == {
+        "data", "cooccurrence", "embeddings", "lstm", "popularity", "markov", "item-knn",
+        "ease", "als", "mean-embedding",
+    }  # fmt: skip
+    assert {run.info.status for run in nested.values()} == {"FINISHED"}
+    assert client.get_run(first).info.status == "FINISHED"
 
 
-def test_params_metrics_data_and_files_are_recorded(client, run_ids):
-    run = client.get_run(run_ids[0])
+def test_params_metrics_data_and_files_are_recorded(client, first):
+    run = client.get_run(first)
     assert run.data.params["session_model.epochs"] == "2"
     assert run.data.params["cooccurrence.min_rating"] == "3.5"
     assert run.inputs.dataset_inputs[0].dataset.name == "sample"
     assert len(run.inputs.dataset_inputs[0].dataset.digest) == 36
-    names = {file.path for file in client.list_artifacts(run_ids[0])}
+    names = {file.path for file in client.list_artifacts(first)}
     assert names == {
         "comparison.json", "differences.json", "loss.png", "map.html", "map.png", "ranks",
         "report.html",
@@ -104,7 +106,7 @@ def test_params_metrics_data_and_files_are_recorded(client, run_ids):
         "**Data**: sample, 80 users",
     ):
         assert text in note
-    nested = children(client, run_ids[0])
+    nested = children(client, first)
     for model in ("lstm", "popularity", "item-knn", "als"):
         metrics = nested[model].data.metrics
         for name in ("hit_rate", "ndcg", "mrr"):
@@ -120,27 +122,13 @@ def test_params_metrics_data_and_files_are_recorded(client, run_ids):
     assert steps[-1].value < steps[0].value
 
 
-def test_the_parent_run_has_the_results_of_the_session_model(client, run_ids):
-    parent = client.get_run(run_ids[0]).data.metrics
-    lstm = children(client, run_ids[0])["lstm"].data.metrics
+def test_the_parent_run_has_the_results_of_the_session_model(client, first):
+    parent = client.get_run(first).data.metrics
+    lstm = children(client, first)["lstm"].data.metrics
     assert {name: lstm[name] for name in parent} == parent
 
 
-def test_the_same_seed_gives_the_same_metrics_to_the_last_digit(client, run_ids):
-    first, second = (
-        {
-            (name, key): value
-            for name, run in children(client, run_id).items()
-            for key, value in run.data.metrics.items()
-            if key != "epoch/interactions_per_second"
-        }
-        for run_id in run_ids
-    )
-    assert len(first) > 50
-    assert first == second
-
-
-def test_the_cache_of_a_run_is_in_use_as_long_as_the_run_is_kept(client, run_ids):
+def test_the_cache_of_a_run_is_in_use_as_long_as_the_run_is_kept(client, first):
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     _, kept = select_runs(client, tomorrow, keep=5)
     assert old_folders(CACHE_DIR, tomorrow, kept) == []
@@ -149,21 +137,24 @@ def test_the_cache_of_a_run_is_in_use_as_long_as_the_run_is_kept(client, run_ids
 
 
 @pytest.fixture(scope="module")
-def process(run_ids):
-    """A third run, in another process, with all cached results of the second."""
+def process(first):
+    """A second training in another process, with all cached results of the first."""
     Path("same.toml").write_text(TOML.format(epochs=2))
-    return started("--source", "sample", "--config", "same.toml", cwd=Path.cwd())
+    done = subprocess.run(
+        [*COMMAND, "same.toml"], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 @pytest.fixture(scope="module")
-def again(client, run_ids, process):
-    """The MLflow run of the third run."""
-    assert process.returncode == 0, process.stderr
-    experiment = client.get_run(run_ids[1]).info.experiment_id
+def again(client, first, process):
+    """The MLflow run of the second training."""
+    experiment = client.get_run(first).info.experiment_id  # it joins the first in its experiment
     (latest,) = client.search_runs(
         [experiment], "tags.`mlflow.runName` LIKE 'train %'", max_results=1
     )
-    assert latest.info.run_id not in run_ids
+    assert latest.info.run_id != first
     return latest.info.run_id
 
 
@@ -179,35 +170,32 @@ CACHED = (
 )
 
 
-def test_cached_results_are_not_computed_again(again):
-    with get_client(sync_client=True) as api:
-        (latest,) = api.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
-    states = task_states(latest.name)
+def test_cached_results_are_not_computed_again(process):
+    states = task_states(re.search(r"Flow run '([^']+)'", process.stderr)[1])
     assert {states[name] for name in CACHED} == {"Cached"}
     assert states["read ratings"] == states["train session model"] == "Completed"
 
 
-def test_a_run_from_the_cache_records_the_same(client, run_ids, again):
-    before, after = (children(client, run_id) for run_id in (run_ids[1], again))
+def test_a_run_from_the_cache_records_the_same(client, first, again):
+    before, after = (children(client, run_id) for run_id in (first, again))
     assert set(before) == set(after)
     for name in set(before) - {"lstm"}:  # its metrics include the speed
         assert recorded(client, before[name]) == recorded(client, after[name])
     assert len(recorded(client, after["embeddings"])["curves"]["epoch/loss"]) > 5
 
 
-def test_runs_are_tagged_with_cached_results(client, run_ids, again):
-    tags, cached = (
-        {
-            name: run.data.tags["cached_from"].rpartition("/")[0]
-            for name, run in children(client, run_id).items()
-            if "cached_from" in run.data.tags
-        }
-        for run_id in (run_ids[1], again)
-    )
-    assert tags == {}
+def cached_from(client, run_id):
+    """The cached results that the child runs of a training are tagged with."""
+    tags = {name: run.data.tags for name, run in children(client, run_id).items()}
+    return {name: tag["cached_from"] for name, tag in tags.items() if "cached_from" in tag}
+
+
+def test_runs_are_tagged_with_cached_results(client, first, again):
+    assert cached_from(client, first) == {}
     baselines = dict.fromkeys(CACHED[2:], "data/cache/reports")
     folders = {"cooccurrence": "data/cache/counts", "embeddings": "data/cache/embeddings"}
-    assert cached == folders | baselines
+    found = {name: tag.rpartition("/")[0] for name, tag in cached_from(client, again).items()}
+    assert found == folders | baselines
 
 
 def test_a_process_prints_the_table_and_a_line_per_epoch(process):
@@ -226,56 +214,44 @@ def recorded(client, run):
     return {"params": run.data.params, "curves": curves, "files": files}
 
 
-def test_other_settings_recompute_only_what_depends_on_them(again):
-    other = {**SETTINGS, "embeddings": EmbeddingConfig(dim=8, epochs=3)}
-    train.with_options(flow_run_name="other")(source="sample", **other)
-    states = task_states("other")
-    assert states["count co-occurrence"] == "Cached"
-    assert states["fit embeddings"] == states["mean-embedding"] == "Completed"
-
-
-def damage_cache(kind, *, manifests):
-    for manifest in Path("data/cache").glob(f"{kind}/*/manifest.json"):
-        for file in manifest.parent.rglob("*.*"):
-            if (file == manifest) == manifests:
-                file.write_bytes(file.read_bytes().replace(b"bytes", b"bytez")[:-1])
-
-
-def check_recomputed(kind, flow_run_name, messages):
-    states = task_states(flow_run_name)
-    made = {name for name in CACHED if states[name] == "Completed"}
-    assert made == ({"fit embeddings"} if kind == "embeddings" else set(CACHED[2:]))
-    warned = [text for text in messages if "The cached result is invalid" in text]
-    assert len(warned) == len(made)
-    assert all(f"data/cache/{kind}/" in text and "altered or damaged" in text for text in warned)
-
-
-def test_damaged_reports_are_computed_again(again, caplog):
-    damage_cache("reports", manifests=True)
-    train.with_options(flow_run_name="reports")(source="sample", **SETTINGS)
-    check_recomputed("reports", "reports", caplog.messages)
-
-
-def test_a_model_that_only_equals_the_champion_is_not_promoted(client, run_ids):
+def test_a_model_that_only_equals_the_champion_is_not_promoted(client, first, again):
     versions = client.search_model_versions("name='recsys'")
     assert {1, 2} <= {version.version for version in versions}
     champion = client.get_model_version_by_alias("recsys", "champion")
-    assert (champion.version, champion.run_id) == (1, run_ids[0])
+    assert (champion.version, champion.run_id) == (1, first)
 
 
-def test_the_champion_recommends(run_ids):
+def test_the_champion_recommends(first):
     rec = load_recommender("models:/recsys@champion")
     titles = rec.bundle.catalogue["title"]
     answer = rec.next_items([titles[0], titles[1]], k=10)
     assert len(answer) == 10
     assert not set(answer["title"]) & {titles[0], titles[1]}
     assert rec.bundle.metrics["validation"]["ndcg_at_10"] > 0
-    same = load_recommender(f"runs:/{run_ids[0]}")
+    same = load_recommender(f"runs:/{first}")
     assert same.next_items([titles[0], titles[1]]).equals(answer)
 
 
-def test_a_damaged_champion_and_damaged_embeddings_are_replaced(client, run_ids, caplog):
-    """The champion only if that is wanted: to be unreadable is not to be absent."""
+def damage(folder, *, manifests):
+    for file in folder.rglob("*.*"):
+        if (file.name == "manifest.json") == manifests:
+            file.write_bytes(file.read_bytes().replace(b"bytes", b"bytez")[:-1])
+
+
+def metrics_of(client, run_id):
+    return {
+        (name, key): value
+        for name, run in children(client, run_id).items()
+        for key, value in run.data.metrics.items()
+        if key != "epoch/interactions_per_second"
+    }
+
+
+def test_a_damaged_champion_and_damaged_results_are_replaced(client, first, again, caplog):
+    """The champion only if that is wanted: to be unreadable is not to be absent.
+
+    What is computed again, with the same seed, is the same to the last digit.
+    """
     champion = client.get_model_version_by_alias("recsys", "champion")
     files = Path(champion.source.removeprefix("file://"))
     weights = files / "artifacts/bundle/session_model.safetensors"
@@ -283,14 +259,24 @@ def test_a_damaged_champion_and_damaged_embeddings_are_replaced(client, run_ids,
     weights.write_bytes(whole[:-1])
     with pytest.raises(BundleError, match="altered or damaged"):
         load_recommender("models:/recsys@champion")
-    damage_cache("embeddings", manifests=False)
     versions = len(client.search_model_versions("name='recsys'"))
     with pytest.raises(BundleError, match=r"session_model\.safetensors.* or replace it"):
         train(source="sample", **SETTINGS)
     assert len(client.search_model_versions("name='recsys'")) == versions
-    again = train.with_options(flow_run_name="embeddings")
-    run_id = again(source="sample", replace_champion=True, **SETTINGS)
-    check_recomputed("embeddings", "embeddings", caplog.messages)
+
+    intact = {"cooccurrence", "popularity"}
+    results = {name: Path(path) for name, path in cached_from(client, again).items()}
+    for name in set(results) - intact:
+        damage(results[name], manifests=name != "embeddings")
+    shutil.rmtree("data/cache/checkpoints")
+    run_id = train(source="sample", replace_champion=True, **SETTINGS)
+    assert set(cached_from(client, run_id)) == intact
+    warned = [text for text in caplog.messages if "The cached result is invalid" in text]
+    assert len(warned) == len(set(results) - intact)
+    assert all("data/cache/" in text and "altered or damaged" in text for text in warned)
+    assert len(metrics_of(client, first)) > 50
+    assert metrics_of(client, run_id) == metrics_of(client, first)
+
     replaced = client.get_model_version_by_alias("recsys", "champion")
     assert replaced.version > champion.version
     assert replaced.run_id == run_id
@@ -318,11 +304,12 @@ def checkpoints():
 
 
 def test_a_killed_run_is_resumed_after_its_latest_epoch(client, home):
-    (home / "long.toml").write_text(TOML.format(epochs=40))
+    """Only what depends on the other settings is computed: embeddings and what uses them."""
+    (home / "long.toml").write_text(TOML.format(epochs=40).replace("dim = 8", "dim = 7", 1))
     before = checkpoints()
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.train", "--source", "sample", "--config", "long.toml"],
-        env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "PYTHONPATH": str(ROOT)},
+        [*COMMAND, "long.toml"],
+        env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -338,10 +325,15 @@ def test_a_killed_run_is_resumed_after_its_latest_epoch(client, home):
     done = load_checkpoint(saved.parent)[1]["epochs"]
     assert 0 < len(done) < 40
 
-    run_id = train(
-        **flow_parameters(train, read_settings(home / "long.toml", {"source": "sample"}))
-    )
+    settings = read_settings(home / "long.toml", {"source": "sample"})
+    resumed = train.with_options(flow_run_name="resumed")
+    run_id = resumed(**flow_parameters(train, settings))
     assert not unfinished(client)
+    assert set(cached_from(client, killed[parent].info.run_id)) == {"cooccurrence"}
+    assert set(cached_from(client, run_id)) == {"cooccurrence", "embeddings"}
+    states = task_states("resumed")
+    assert {states[name] for name in CACHED[:2]} == {"Cached"}
+    assert {states[name] for name in CACHED[2:]} == {"Completed"}
     for run in killed.values():
         assert client.get_run(run.info.run_id).info.status == "KILLED"
     lstm = children(client, run_id)["lstm"].info.run_id
@@ -388,39 +380,18 @@ def test_counts_are_cached_until_their_files_are_removed(home):
     assert set(counts_files()) == set(saved)
 
 
-def started(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "flows.train", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_a_mistake_is_an_error_without_a_traceback(home):
-    done = started("--source", "nowhere", cwd=home)
-    assert done.returncode == 1
-    assert "no such file" in done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-
-
-def test_ctrl_c_stops_with_one_line(home, client):
+def test_ctrl_c_stops_with_one_line(home, client, prefect_server):
     """With Prefect's own temporary server, as `make run` has it, in the same process group."""
     (home / "long.toml").write_text(TOML.format(epochs=10_000))
-    own = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
-    # Its tables copied, since creating them takes half a minute.
     (home / "prefect").mkdir()
-    tables = PREFECT_API_DATABASE_CONNECTION_URL.value().split("///")[1]
-    with sqlite3.connect(tables) as source, sqlite3.connect(home / "prefect/prefect.db") as copy:
-        source.backup(copy)
-    own |= {"PREFECT_HOME": str(home / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    shutil.copy(prefect_server / "tables.db", home / "prefect/prefect.db")
+    own = environment(PREFECT_HOME=str(home / "prefect"), PREFECT_SERVER_ANALYTICS_ENABLED="false")
     own["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "300"
+    del own["PREFECT_API_URL"]
     before = checkpoints()
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.train", "--source", "sample", "--config", "long.toml"],
-        env={**own, "PYTHONPATH": str(ROOT)},
+        [*COMMAND, "long.toml"],
+        env=own,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
