@@ -101,12 +101,7 @@ def test_targets_that_the_champion_was_trained_on_are_dropped(champion, client, 
     ranks = client.download_artifacts(run_id, "ranks/validation.parquet")
     assert len(pd.read_parquet(ranks)) == 73
     with pytest.raises(DataError, match=r"80 of 80 validation targets.* run the flow `train`"):
-        refresh(learned := without_last("sample", 80))
-    brief = {"embeddings": EmbeddingConfig(dim=8), "session_model": SessionConfig(epochs=1)}
-    waiting = train(learned, cooccurrence=COUNTING, **brief)
-    (version,) = [v for v in client.search_model_versions("name='recsys'") if v.run_id == waiting]
-    assert "not compared on 0 of 80 targets" in version.description
-    assert client.get_model_version_by_alias("recsys", "champion").run_id != waiting
+        refresh(without_last("sample", 80))
 
 
 def test_a_challenger_is_promoted_only_if_it_is_better(champion, client, grown, caplog):
@@ -166,10 +161,10 @@ def test_a_sweep_runs_each_trial_once(home):
     assert {row["status"] for row in table.values()} == {"completed"}
     assert table["dim=8 embeddings"]["loss_ratio"] < 1.01
 
-    wider = SearchSpace(
-        embeddings={"dim": [4, 8, 99]}, session_model=GRID.session_model
-    )  # 99 > 60 items
-    again, done = trials_of(client, sweep("sample", cooccurrence=COUNTING, search=wider))
+    # 99 > 60 items
+    wider = SearchSpace(embeddings={"dim": [4, 8, 99]}, session_model=GRID.session_model)
+    second = sweep("sample", cooccurrence=COUNTING, search=wider, parallel=1)
+    again, done = trials_of(client, second)
     assert set(done) == {"dim=99 embeddings"}
     assert {name: row["status"] for name, row in again.items()} == {
         **dict.fromkeys(table, "cached"),
@@ -179,17 +174,17 @@ def test_a_sweep_runs_each_trial_once(home):
     assert all(again[name][key] == row[key] for name, row in table.items())
 
 
-def test_dask_workers_run_the_trials_of_one_sweep(home, client):
+def test_a_dask_worker_runs_the_trials_of_a_sweep(home, client):
     """On an existing cluster, as with `--cluster`."""
-    grid = SearchSpace(embeddings={"dim": [5, 6], "optimizer": ["scaled_sgd", "adam"]})
+    grid = SearchSpace(embeddings={"dim": [5], "optimizer": ["scaled_sgd", "adam"]})
     alone = {"threads_per_worker": 1, "dashboard_address": None}
-    with LocalCluster(n_workers=2, **alone) as cluster:
+    with LocalCluster(n_workers=1, **alone) as cluster:
         run_id = sweep(
             "sample", cooccurrence=COUNTING, search=grid, cluster=cluster.scheduler_address
         )
     table, done = trials_of(client, run_id)
     names = set(grid.trials())
-    assert len(names) == 4
+    assert len(names) == 2
     assert set(table) == set(done) == names
     assert {row["status"] for row in table.values()} == {"completed"}
     assert str(os.getpid()) not in {process.partition(":")[2] for process in done.values()}

@@ -1,21 +1,25 @@
 """The reported metrics are those of the answers that the deployed model gives over HTTP."""
 
-import json
 import math
 
-import httpx
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow import MlflowClient
+from fastapi.testclient import TestClient
+from prefect import flow
 
-from flows.train import train
-from recsys.config import CHAMPION_ALIAS
+from flows.orchestration import training_run
+from flows.settings import Settings
+from flows.tasks.data import read
+from flows.tasks.registry import register_and_promote
+from flows.tasks.stages import fit_stages
 from recsys.data import DataConfig, read_ratings
 from recsys.data.config import LastDays, LastSession
 from recsys.data.synthetic import SyntheticConfig, write_sample
 from recsys.data.synthetic_logs import LogConfig, write_log
 from recsys.embeddings import EmbeddingConfig
+from recsys.loading import load_recommender
+from recsys.serving import create_app
 from recsys.sessions import SessionConfig
 
 SETTINGS = {
@@ -81,50 +85,40 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def trained(request, home):
-    """A name, the settings of the data, and the metrics that the flow reports."""
-    write, data, is_repeating = KINDS[request.param]
-    name = request.param.replace(" ", "-")
+@flow
+def train_without_baselines(settings):
+    """The stages of the flow `train` that lead to a registered model."""
+    with training_run("train", settings.source, settings) as run:
+        split = read(settings.source, settings.data, run)
+        trained = fit_stages(split, settings, run)
+        register_and_promote(trained, settings, run)
+    return trained
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reported_metrics_are_those_of_the_answers(home, kind):
+    write, data, is_repeating = KINDS[kind]
+    name = kind.replace(" ", "-")
     write(home / name)
-    run_id = train(source=name, data=data, model_name=name, **SETTINGS)
+    trained = train_without_baselines(Settings(source=name, data=data, model_name=name, **SETTINGS))
     log = read_ratings(home / name, **data.read_options(), on_report=lambda report: None)
     assert log.repeats is is_repeating
     assert (log.weight is not None) is (name == "shop")
-    return (
-        name,
-        data.split.apply(log),
-        MlflowClient(f"sqlite:///{home}/mlflow/mlflow.db").get_run(run_id).data.metrics,
-    )
+    split, metrics = data.split.apply(log), trained.reports["test"].metrics
 
-
-@pytest.fixture
-def url(trained, start_recsys):
-    process = start_recsys("serve", f"models:/{trained[0]}@{CHAMPION_ALIAS}", "--port", "0")
-    for line in process.stderr:
-        event = json.loads(line)
-        if event["event"] == "serving":
-            yield event["url"]
-            break
-    process.kill()
-    process.communicate()
-
-
-def test_reported_metrics_are_those_of_the_answers(trained, url):
-    _, split, metrics = trained
-    ids = split.interactions.items.ids
-    gains = []
-    with httpx.Client(base_url=url, timeout=60) as client:
+    rec = load_recommender(f"models:/{name}@champion")
+    ids, ranks = split.interactions.items.ids, []
+    with TestClient(create_app(lambda: rec)) as client:
         for history, target in zip(split.histories("test"), split.targets("test"), strict=True):
             body = {"history": ids[history].tolist(), "k": 20}
             answer = client.post("/v1/next", json=body).raise_for_status().json()
             items = [item["item_id"] for item in answer["items"]]
-            gains.append(items.index(ids[target]) + 1 if ids[target] in items else math.inf)
-    assert len(gains) > 20
-    for k in (5, 10, 20):  # MLflow has six decimals
-        hits = [rank <= k for rank in gains]
-        ndcg = [hit / math.log2(rank + 1) for hit, rank in zip(hits, gains, strict=True)]
-        reciprocal = [hit / rank for hit, rank in zip(hits, gains, strict=True)]
-        assert metrics[f"test_hit_rate_at_{k}"] == pytest.approx(np.mean(hits).round(6), abs=1e-9)
-        assert metrics[f"test_ndcg_at_{k}"] == pytest.approx(np.mean(ndcg).round(6), abs=1e-9)
-        assert metrics[f"test_mrr_at_{k}"] == pytest.approx(np.mean(reciprocal).round(6), abs=1e-9)
+            ranks.append(items.index(ids[target]) + 1 if ids[target] in items else math.inf)
+    assert len(ranks) > 20
+    for k in (5, 10, 20):
+        hits = [rank <= k for rank in ranks]
+        ndcg = [hit / math.log2(rank + 1) for hit, rank in zip(hits, ranks, strict=True)]
+        reciprocal = [hit / rank for hit, rank in zip(hits, ranks, strict=True)]
+        assert metrics[f"hit_rate_at_{k}"] == pytest.approx(np.mean(hits), abs=1e-9)
+        assert metrics[f"ndcg_at_{k}"] == pytest.approx(np.mean(ndcg), abs=1e-9)
+        assert metrics[f"mrr_at_{k}"] == pytest.approx(np.mean(reciprocal), abs=1e-9)
