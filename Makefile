@@ -47,7 +47,9 @@ deploy: $(INSTALLED)
 worker: $(INSTALLED)
 	$(SERVER_ENV) PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/prefect worker start --pool recsys --limit 2
 
-test: lint types imports unit
+# mypy uses one core: the tests begin meanwhile.
+test: $(INSTALLED)
+	$(MAKE) --no-print-directory -j 2 lint imports types unit
 
 # The inner loop: no servers, no browser, no whole trainings.
 quick: $(INSTALLED)
