@@ -209,11 +209,15 @@ def prefect_server(once):
     `tables.db` is its database before the first run, to be copied as the `prefect.db` of another
     PREFECT_HOME: a server takes half a minute to create one on a busy machine.
     """
-    from prefect.settings import PREFECT_API_URL, temporary_settings  # slow to import
+    from prefect.context import refresh_global_settings_context  # slow to import
 
     folder = once("prefect-server", start_prefect_server)
-    with temporary_settings({PREFECT_API_URL: (folder / "url").read_text()}):
-        yield folder
+    # For all threads: one without the setting would start a temporary server.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", (folder / "url").read_text())
+        refresh_global_settings_context()
+    yield folder
+    refresh_global_settings_context()
 
 
 def start_prefect_server(folder):
