@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 import torch
@@ -27,12 +29,16 @@ import recsys
 from recsys import baselines, columns
 from recsys.cooccurrence import Cooccurrence
 from recsys.data import Interactions, Split
+from recsys.errors import DataError, RecsysError
 from recsys.evaluation import Report, Scorer, evaluate_metric
 from recsys.evaluation.metrics import ndcg
 from recsys.evaluation.statistics import paired_differences, randomization_p
 from recsys.sessions import SessionConfig, SessionModel, beam_search
 from recsys.titles import display_title
 
+WIDTH = 8.6
+"""Of a picture, in inches, so that its text is as large as that of the page."""
+DPI = 110
 N_FILMS = 30
 DIMS = (2, 8, 64)
 SESSION = SessionConfig(epochs=8, hidden_dim=64, attention=False)
@@ -84,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "gates": draw_gates(model, split, history),
         "modes": draw_modes(),
     }
-    print_decoded(model, log, history[:6])
+    print_decoded(model, log, history[-3:])
     print_order(model, log, history)
     print_reach(model, split)
     reports = evaluate_models(split, model)
@@ -92,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures["champion"] = draw_champion(reports)
     print_leakage(split)
     for name, figure in figures.items():
-        figure.savefig(options.out / f"{name}.png", dpi=80)
+        figure.savefig(options.out / f"{name}.png", dpi=DPI)
 
 
 def train(split: Split, work: Path) -> SessionModel:
@@ -127,6 +133,8 @@ def example_history(log: Interactions, user: str | None) -> Indices:
     if user is None and len(found):
         return found
     ids = log.users.ids.astype(str)
+    if user is not None and user not in ids:
+        raise DataError(f"--user {user}: the data has no user with this id")
     row = 0 if user is None else int(np.flatnonzero(ids == user)[0])
     return log.history(row)[-len(HISTORY) :].astype(np.int64)
 
@@ -164,18 +172,17 @@ def draw_counts(log: Interactions) -> Figure:
     counts = recsys.count_cooccurrence(log)
     items = popular(counts, N_FILMS)
     ordered = items[seriate(lift(counts, items))]
-    figure = Figure(figsize=(15, 6.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(WIDTH, 9.6), layout="constrained")
+    upper, lower = figure.subplots(2, 1)
     for axes, values, label in (
-        (left, submatrix(counts, ordered), "X: users who liked both films"),
-        (right, lift(counts, ordered), "lift: X / its value if likes were independent"),
+        (upper, submatrix(counts, ordered), "X: users who liked both films"),
+        (lower, lift(counts, ordered), "lift: X / its value if likes were independent"),
     ):
         image = axes.imshow(values, cmap="viridis")
         figure.colorbar(image, ax=axes, shrink=0.8)
         axes.set_title(label)
         axes.set_xticks([])
-    left.set_yticks(range(len(ordered)), titles_of(log, ordered), fontsize=9)
-    right.set_yticks([])
+        axes.set_yticks(range(len(ordered)), titles_of(log, ordered), fontsize=8)
     block = submatrix(counts, ordered)
     i, j = np.unravel_index(np.nanargmax(block), block.shape)
     print(f"largest X: {titles_of(log, ordered[[i, j]])}, {block[i, j]:.0f} users")
@@ -205,13 +212,14 @@ def draw_objective(log: Interactions) -> Figure:
         panels[f"d = {dim}: relative loss {fitted.relative_loss:.3f}"] = products
         print(f"d = {dim}: loss / optimum {fitted.loss_ratio:.4f}")
     panels["X"] = submatrix(counts, items)
-    figure = Figure(figsize=(15, 4.2), layout="constrained")
-    for axes, (label, values) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+    figure = Figure(figsize=(WIDTH, 7.5), layout="constrained")
+    grid = figure.subplots(2, 2)
+    for axes, (label, values) in zip(grid.flat, panels.items(), strict=False):
         image = axes.imshow(values, cmap="viridis", vmin=0, vmax=np.nanmax(panels["X"]))
         axes.set_title(label)
         axes.set_xticks([])
         axes.set_yticks([])
-    figure.colorbar(image, ax=axes, shrink=0.8)
+    figure.colorbar(image, ax=grid, shrink=0.6)
     print_neighbours(log, counts, fitted)
     return figure
 
@@ -257,23 +265,24 @@ def draw_gates(model: SessionModel, split: Split, history: Indices) -> Figure:
     """The gates and the cell state of the LSTM over one history, and over many."""
     gates = lstm_gates(model, history)
     order = np.argsort(gates["f"].mean(axis=0))
-    figure = Figure(figsize=(16, 4.8), layout="constrained")
-    panels = figure.subplots(1, 5, width_ratios=(1, 1, 1, 1, 1.4))
+    figure = Figure(figsize=(WIDTH, 7.5), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=(1.5, 1))
+    panels, below = upper.subplots(1, 4), lower.subplots()
     labels = {"i": "input gate", "f": "forget gate", "o": "output gate", "c": "cell state"}
     for axes, (name, label) in zip(panels, labels.items(), strict=False):
         signed = {"cmap": "RdBu_r", "vmin": -2, "vmax": 2}
         style = signed if name == "c" else {"cmap": "viridis", "vmin": 0, "vmax": 1}
         image = axes.imshow(gates[name][:, order], aspect="auto", interpolation="nearest", **style)
         axes.set(title=label, xlabel=f"{len(order)} units", xticks=[], yticks=[])
-        if name in "oc":
-            figure.colorbar(image, ax=axes)
-    panels[0].set_yticks(range(len(history)), titles_of(split.interactions, history), fontsize=9)
+        upper.colorbar(image, ax=axes, location="bottom")
+    titles = [shorten(text, 30, placeholder="…") for text in titles_of(split.interactions, history)]
+    panels[0].set_yticks(range(len(history)), titles, fontsize=9)
     histories = split.histories("validation")[:200]
     change, means = gates_by_change(model, histories)
     for name in ("i", "f", "o"):
-        panels[4].plot(change, means[name], marker="o", label=labels[name])
-    panels[4].set(title=f"mean, {len(histories)} users", xlabel="cosine to the item before")
-    panels[4].legend()
+        below.plot(change, means[name], marker="o", label=labels[name])
+    below.set(title=f"mean of {len(histories)} users", xlabel="cosine to the item before")
+    below.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     memory = 1 / (1 - gates["f"].mean(axis=0))
     low, middle, high = np.quantile(memory, (0.1, 0.5, 0.9))
     print(f"1 / (1 − mean forget gate): {low:.1f}, {middle:.1f}, {high:.1f} (10, 50, 90 %)")
@@ -311,9 +320,8 @@ def print_decoded(model: SessionModel, log: Interactions, history: Indices) -> N
     for index, sequence in enumerate(beam_search(model, history, 3, beam_width=8)[:3]):
         decoded[f"beam search, {index + 1}"] = sequence
     for name, sequence in decoded.items():
-        print(
-            f"{name}: {titles_of(log, sequence.items)}, p = {np.exp(sequence.log_probability):.2e}"
-        )
+        factors = np.exp(sequence.log_probabilities).round(4)
+        print(f"{name}: {titles_of(log, sequence.items)}, p = {factors.prod():.2e} = {factors}")
     for seed in range(3):
         items, log_p = sample(model, history, 3, np.random.default_rng(seed))
         print(f"sampling, seed {seed}: {titles_of(log, items)}, p = {np.exp(log_p):.2e}")
@@ -363,11 +371,11 @@ def draw_modes() -> Figure:
         ("many to many, in step", "training: teacher forcing", (1, 1, 1), (1, 1, 1), False),
         ("many to many, delayed", "next_sequences(history)", (1, 1, 0), (0, 1, 1), True),
     )
-    figure = Figure(figsize=(15, 3.4), layout="constrained")
-    panels = figure.subplots(1, len(modes))
+    figure = Figure(figsize=(WIDTH, 6), layout="constrained")
+    panels = figure.subplots(2, 2).flat
     for axes, (title, use, inputs, outputs, fed_back) in zip(panels, modes, strict=True):
         _draw_mode(axes, inputs, outputs, fed_back=fed_back)
-        axes.set_title(f"{title}\n{use}", fontsize=12)
+        axes.set_title(f"{title}\n{use}")
     return figure
 
 
@@ -430,7 +438,7 @@ def draw_sampled(reports: Mapping[str, Report], split: Split) -> Figure:
     seen = np.array([len(np.unique(history)) for history in split.histories("validation")])
     n_others = split.interactions.n_items - seen - 1
     sizes = [n for n in N_NEGATIVES if n < n_others.min()]
-    figure = Figure(figsize=(10, 5), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
     axes, relative = figure.subplots(1, 2)
     curves = {}
     for name, report in reports.items():
@@ -455,7 +463,7 @@ def draw_champion(reports: Mapping[str, Report]) -> Figure:
     """The randomisation test: the observed difference, and those under random signs."""
     tables = {name: report.to_frame() for name, report in reports.items()}
     pairs = (("lstm", "item-knn"), ("item-knn", "markov"))
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     for axes, (first, second) in zip(figure.subplots(1, 2, sharex=True), pairs, strict=True):
         differences = paired_differences(tables[first], tables[second])
         p_value = randomization_p(differences, resamples=RESAMPLES)
@@ -463,7 +471,9 @@ def draw_champion(reports: Mapping[str, Report]) -> Figure:
         axes.hist(signs @ differences / len(differences), 60, color="0.7", label="random signs")
         axes.axvline(differences.mean(), color="#d55e00", lw=2, label="observed")
         text = f"{first} − {second}: {differences.mean():+.4f}, p = {p_value:.4f}"
-        axes.set(title=text, xlabel="mean difference in NDCG@10", yticks=[])
+        axes.set_title(text, fontsize=10)
+        axes.set(xlabel="mean difference in NDCG@10", yticks=[])
+        axes.locator_params(axis="x", nbins=5)
         axes.legend()
         zero = np.mean(differences == 0)
         print(f"{text}; no difference for {zero:.0%} of {len(differences)} users")
@@ -480,4 +490,7 @@ def print_leakage(split: Split) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RecsysError as error:
+        sys.exit(f"pictures.py: {error}")

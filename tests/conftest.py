@@ -56,6 +56,7 @@ SLOW = (
     "test_installation.py",
     "test_notebook.py",
     "test_pages.py",
+    "test_pictures.py",
     "test_project.py",
     "test_readme.py",
     "test_types.py",

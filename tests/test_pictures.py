@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from recsys.data.synthetic import SyntheticConfig, write_sample
+from recsys.errors import DataError
 from recsys.evaluation.metrics import ndcg
 from recsys.sessions import SessionConfig, SessionModel, SessionNetwork
 from recsys.vocabulary import Vocabulary
@@ -21,7 +22,7 @@ def pictures():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.SESSION = module.SESSION.model_copy(update={"epochs": 1, "hidden_dim": 8})
-    module.DIMS = (2, 4)
+    module.DIMS, module.DPI = (2, 4), 20
     return module
 
 
@@ -35,6 +36,14 @@ def test_pictures_are_drawn(pictures, tmp_path):
     for name in drawn:
         assert (SCRIPT.parent / "images" / name).exists()
         assert f"(../images/{name})" in pages
+
+
+def test_example_is_of_the_user(pictures, sample):
+    last = sample.history(sample.n_users - 1)[-12:]
+    found = pictures.example_history(sample, str(sample.users.ids[-1]))
+    assert found.tolist() == last.tolist()
+    with pytest.raises(DataError, match="--user nobody"):
+        pictures.example_history(sample, "nobody")
 
 
 def test_gates_are_those_of_torch(pictures):
