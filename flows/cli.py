@@ -60,7 +60,7 @@ def parse_settings(flow: Flow[..., Any], arguments: Sequence[str]) -> Settings:
     """Settings from command-line options, one for each field of the settings of a flow."""
     names, settings = flow.parameters.properties, Settings.model_fields
     fields: dict[str, Any] = {name: (settings[name].annotation, settings[name]) for name in names}
-    help_text = "A TOML file with the same settings; options take precedence over it."
+    help_text = "A TOML or JSON file with the same settings; options take precedence over it."
     config = Field(default=None, description=help_text)
     options = create_model("Options", __base__=BaseSettings, config=(Path | None, config), **fields)
     parser = _Parser(

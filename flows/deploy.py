@@ -44,7 +44,7 @@ def replace_automation(description: dict[str, Any]) -> None:
 
 def main(
     file: Annotated[Path, typer.Option(help="The deployments.")] = Path("prefect.yaml"),
-    config: Annotated[Path | None, typer.Option(help="TOML settings of all deployments.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings of all deployments.")] = None,
     source: Annotated[str | None, typer.Option(help="Ratings; else those of the champion.")] = None,
 ) -> None:
     """Deploy to the server that PREFECT_API_URL names."""
@@ -58,7 +58,8 @@ def main(
         configured = Path(folder) / "prefect.yaml"
         configured.write_text(yaml.safe_dump(deployments))
         for command in (pool, ["deploy", "--all", "--prefect-file", str(configured)]):
-            subprocess.run([*prefect, *command], check=True)  # noqa: S603
+            if subprocess.run([*prefect, *command], check=False).returncode:  # noqa: S603
+                sys.exit(f"error: `prefect {command[0]}` failed: its output above says why")
     for automation in yaml.safe_load(AUTOMATIONS.read_text())["automations"]:
         replace_automation(automation)
 

@@ -39,6 +39,10 @@ def prefect_server(port: int) -> Server:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "true",
         "PREFECT_UI_API_URL": f"{address}/api",
+        # In memory, by default: after a restart, the slot of a killed run would never be free.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+            "prefect.server.concurrency.lease_storage.filesystem"
+        ),
     }
     command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     return Server("Prefect", command, environment, address)

@@ -35,6 +35,9 @@ TRAINING = "training"
 """The tag of tasks that need a whole machine. `prefect concurrency-limit create training 1`
 keeps several machines from training at the same time."""
 
+_COMMON_SETTINGS = {"source", "include_user_histories", "experiment", "model_name"}
+"""Settings that belong to no stage. `replace_champion` is for a single run, not for a file."""
+
 _UPDATE_SECONDS = 2.0
 """Minimum time between two updates of a progress artifact."""
 
@@ -148,16 +151,23 @@ def training_run(
     """An MLflow run.
 
     If MLflow does not answer, the run is kept in `mlflow/pending`, from where `recsys sync` sends
-    it. It records `data` and the settings of `stages`. Its name has `kind` and non-default values.
+    it. It records `data` and the settings of `stages`. Its name has non-default values and `kind`.
     """
     configs = {name: getattr(settings, name) for name in stages}
     name = tracking.run_name(kind, configs)
     experiment = settings.experiment or tracking.experiment_name(source, settings.data)
     pending = tracking.PENDING / uuid4().hex
     with tracking.start_run(name, experiment, pending) as run:
-        run.log_config(data=settings.data, **configs)
+        record_settings(run, settings, *stages)
         tracking.tag_data_config(run, settings.data)
         yield run
+
+
+def record_settings(run: tracking.Run, settings: Settings, *stages: str) -> None:
+    """Record the main settings as parameters, and all of them as `config.json`, for `--config`."""
+    names = ("data", *stages)
+    run.log_main_settings(**{name: getattr(settings, name) for name in names})
+    run.log_json(settings.model_dump(mode="json", include={*_COMMON_SETTINGS, *names}), "config")
 
 
 def create_markdown(key: str, title: str, *paragraphs: str) -> None:

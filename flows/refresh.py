@@ -12,6 +12,7 @@ from flows.orchestration import (
     create_markdown,
     flow_parameters,
     pipeline_flow,
+    record_settings,
     training_lock,
     training_run,
 )
@@ -20,7 +21,7 @@ from flows.tasks.data import drop_leaked_targets, input_hash, read, resolve_sour
 from flows.tasks.pending import register_and_promote, send_if_pending
 from flows.tasks.registry import find_champion, require_catalogue
 from flows.tasks.stages import Champion, fit_stages
-from flows.train import train
+from flows.train import STAGES, train
 from recsys import tracking
 from recsys.cooccurrence import CooccurrenceConfig
 from recsys.embeddings import EmbeddingConfig
@@ -57,18 +58,15 @@ def _challenge(champion: Champion, source: str, settings: Settings) -> str | Non
         get_run_logger().info("Run %s stopped after its model was promoted.", champion.run_id)
         tracking.finish_run(champion.run_id)
         return _finish(settings, "promoted", champion.run_id)
-    recorded = ("warm_start", "runtime", "promotion")
-    with training_run("refresh", source, settings, *recorded) as run:
+    with training_run("refresh", source, settings, "warm_start", "runtime", "promotion") as run:
         tracking.tag_inputs(run, inputs)
         settings = _with_champion_settings(settings, champion)
-        stages = ("cooccurrence", "embeddings", "session_model")
-        run.log_config(**{name: getattr(settings, name) for name in stages})
+        record_settings(run, settings, *STAGES, "warm_start")
         split = read(source, settings.data, run)
         require_catalogue(champion, split, settings)
         if champion.learned is not None:
             split = drop_leaked_targets(split, champion.learned, run)
         trained = fit_stages(split, settings, run, champion)
-        run.log_reports(trained.reports)
         verdict = register_and_promote(trained, settings, run)
     run_id, verdict = send_if_pending(run, verdict)
     outcome = "waiting" if verdict is None else "promoted" if verdict.promoted else "rejected"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from datetime import date
@@ -138,24 +139,33 @@ class Settings(Config):
 
 
 def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Read settings from a TOML file, if any; nested `overrides` take precedence.
+    """Read settings from a TOML or JSON file, if any; nested `overrides` take precedence.
 
     The string "null" stands for None, which TOML lacks.
 
     Raises:
         ConfigError: the file cannot be read, or a key or value is invalid; names file and key.
     """
+    is_json = path is not None and path.suffix == ".json"
     try:
-        values = _parse_null(tomllib.loads(path.read_text("utf-8"))) if path else {}
+        values = _parse_null(_parse(path.read_text("utf-8"), is_json)) if path else {}
         Settings.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{path}: {format_validation_error(error)}") from error
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
+        language = "JSON" if is_json else "TOML"
+        raise ConfigError(f"{path}: cannot be read as {language}: {error}") from error
     try:
         return Settings.model_validate(_merge(values, overrides or {}))
     except ValidationError as error:
         raise ConfigError(format_validation_error(error)) from error
+
+
+def _parse(text: str, is_json: bool) -> dict[str, Any]:
+    values = json.loads(text) if is_json else tomllib.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"expected an object, found {text[:20]!r}")  # noqa: TRY004
+    return values
 
 
 def _parse_null(value: Any) -> Any:

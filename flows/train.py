@@ -14,12 +14,13 @@ from flows.tasks.stages import Reports, compare, evaluate_baseline, fit_stages
 from recsys import tracking
 from recsys.baselines import default_baselines
 
-STAGES = ("cooccurrence", "embeddings", "session_model", "runtime", "promotion")
+STAGES = ("session_model", "embeddings", "cooccurrence", "runtime", "promotion")
+"""The stages with settings, those that are changed most often first."""
 
 
 @pipeline_flow(
-    *("source", "data", *STAGES),
-    *("replace_champion", "include_user_histories", "experiment", "model_name"),
+    *("source", *STAGES, "replace_champion", "include_user_histories"),
+    *("experiment", "model_name", "data"),
 )
 def train(settings: Settings) -> str:
     """Train, evaluate and register a recommender; returns the id of the MLflow run.

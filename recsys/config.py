@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -34,10 +34,27 @@ _TYPE = re.compile(r"\[|^(int|str|float|datetime)$")
 """Types as a location of pydantic names them."""
 
 
+def _as_one_type(schema: dict[str, Any]) -> None:
+    """State optional settings by their type alone: forms show a switch for each alternative.
+
+    Prefect accepts null for properties without a default.
+    """
+    for name, field in schema.get("properties", {}).items():
+        types = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
+        if len(types) == 1 and "type" in types[0] and field.get("default") is None:
+            texts = {key: field[key] for key in ("title", "description") if key in field}
+            schema["properties"][name] = types[0] | texts
+
+
 class Config(BaseModel):
     """Base class of all configurations: immutable, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        json_schema_extra=_as_one_type,
+    )
 
 
 def format_validation_error(error: ValidationError) -> str:

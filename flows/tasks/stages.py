@@ -253,8 +253,7 @@ def train_session_model(
             item_embeddings=vectors,
             **inputs,
             notify=get_run_logger().info,
-            # The parent run has the curves too: MLflow overlays those of several parent runs.
-            on_epoch=compose(history, child.on_epoch, run.on_epoch, show),
+            on_epoch=compose(history, child.on_epoch, show),
             validate=lambda model: validation_metrics(model, split),
             checkpoint=checkpoint,
         )
@@ -266,6 +265,10 @@ def train_session_model(
         served = ItemScorer(embeddings, from_torch(model))
         reports = evaluate_subsets(served, split, embeddings)
         _log_reports(reports, split, child)
+        # The parent run has them too: MLflow compares parent runs, and shows what is logged first
+        # at the top.
+        run.log_reports(reports)
+        history.replay(run.on_epoch)
     return model, reports
 
 
@@ -326,16 +329,12 @@ def _log_reports(reports: Reports, split: Split, child: Run) -> None:
 
 @task(cache_policy=NO_CACHE, task_run_name="compare models")
 def compare(by_model: dict[str, Reports], model: str, split: Split, run: Run) -> None:
-    """Record and print the test results of all models, and write the report page.
-
-    The parent run has the metrics of the session model, `model`.
-    """
+    """Record and print the test results of all models, and write the report page."""
     tests = {name: reports["test"] for name, reports in by_model.items()}
     table = ev.comparison_table(tests)
     run.log_comparison(table, model)
     ranks = {name: report.to_frame() for name, report in tests.items()}
     run.log_table(ev.significance_table(model, ranks), "differences")
-    run.log_reports(by_model[model])
     page = report_page(tests, split, reference=model, curves=learning_curves(run))
     run.log_html(page, "report")
     description = f"{_TITLE}. Run: {run_link(run)}"

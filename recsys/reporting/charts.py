@@ -22,6 +22,19 @@ MAX_K = 50
 TARGETS = "targets"
 """Name of the line for the targets themselves."""
 
+TARGETS_COLOUR = "#888"
+
+_TRANSPARENT = "rgba(0, 0, 0, 0)"
+_GRID = {"gridcolor": "rgba(128, 128, 128, 0.25)", "zerolinecolor": "rgba(128, 128, 128, 0.4)"}
+"""Colours that can be seen on light and on dark pages."""
+
+_CURVES = {
+    "relative_loss": "loss / Σ X²",
+    "train_loss": "training loss",
+    "ndcg_at_10": "NDCG@10, validation targets",
+}
+"""Names of the metrics of learning curves."""
+
 _COLOURS = (
     "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7570b3", "#999",
 )  # fmt: skip
@@ -103,8 +116,10 @@ def popularity_of_lists(reports: Mapping[str, Report], split: Split, subset: Sub
 def learning_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Charts:
     """Each metric by epoch, one chart per model and metric."""
     return {
-        f"{model}: {metric.replace('_', ' ')}": _line_chart(
-            {model: (np.arange(1, len(values) + 1), list(values))}, "epoch", metric
+        f"{model}: {_CURVES.get(metric, metric)}": _line_chart(
+            {model: (np.arange(1, len(values) + 1), list(values))},
+            "epoch",
+            _CURVES.get(metric, metric),
         )
         for model, metrics in curves.items()
         for metric, values in metrics.items()
@@ -115,7 +130,7 @@ def _line_chart(lines: Mapping[str, Line], x: str, y: str, *, markers: bool = Fa
     """A chart for a page that loads plotly's script and resizes charts to their container."""
     import plotly.graph_objects as go  # slow to import
 
-    colours = model_colours(list(lines)) | {TARGETS: "#222"}
+    colours = model_colours(list(lines)) | {TARGETS: TARGETS_COLOUR}
     figure = go.Figure()
     for name, (xs, ys) in lines.items():
         figure.add_scatter(
@@ -132,8 +147,11 @@ def _line_chart(lines: Mapping[str, Line], x: str, y: str, *, markers: bool = Fa
         margin={"l": 56, "r": 12, "t": 12, "b": 60},
         showlegend=False,
         hovermode="x unified",
-        xaxis={"title": x},
-        yaxis={"title": y, "rangemode": "tozero"},
+        paper_bgcolor=_TRANSPARENT,
+        plot_bgcolor=_TRANSPARENT,
+        font={"color": TARGETS_COLOUR},
+        xaxis={"title": x, **_GRID},
+        yaxis={"title": y, "rangemode": "tozero", **_GRID},
     )
     html = figure.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False})
     return Markup(html)  # noqa: S704 – plotly escapes its content

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
-from importlib import resources
 from itertools import cycle
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from adjustText import adjust_text
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -18,12 +18,11 @@ from recsys import columns
 from recsys.data import Interactions
 from recsys.embeddings import ItemEmbeddings, most_popular, project_items
 from recsys.embeddings.projection import COLOURS, by_frequency
+from recsys.reporting.pages import render_page
 from recsys.titles import display_title
 
 _LABEL_WIDTH = 36
 """Longest label on a figure, in characters; longer ones would overlap."""
-
-_BUTTONS = {"tsne": "t-SNE: preserves neighbours", "pca": "PCA: first two components"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,51 +117,50 @@ def item_map_page(
         "tsne": project_items(embeddings, items.index, seed=seed),
         "pca": project_items(embeddings, items.index, method="pca"),
     }
-    script = resources.files(__package__).joinpath("templates", "item_map.js")
-    page: str = _interactive_map(items, views).to_html(
-        include_plotlyjs=True,
-        post_script=script.read_text(encoding="utf-8"),
-        default_height="100vh",
-        config={"scrollZoom": True},
+    return render_page(
+        "item_map.html",
+        title=f"The {len(items.titles)} most popular items",
+        has_genres=len(items.rows_by_genre()) > 1,
+        figure=_interactive_map(items, views),
     )
-    return page
 
 
-def _interactive_map(items: _Items, views: dict[str, NDArray[np.float32]]) -> Any:
-    import plotly.graph_objects as go  # slow to import
-
+def _interactive_map(items: _Items, views: dict[str, NDArray[np.float32]]) -> Markup:
+    """Traces, layout and the coordinates of each view, as JSON for a script."""
     groups = items.rows_by_genre()
     sizes = 6 + 18 * np.sqrt(items.n_interactions / items.n_interactions.max())
     details = [
         [display_title(title), genres, int(n)]
         for title, genres, n in zip(items.titles, items.genres, items.n_interactions, strict=True)
     ]
-    figure = go.Figure()
-    for (genre, rows), colour in zip(groups.items(), cycle(COLOURS), strict=False):
-        figure.add_scatter(
-            x=views["tsne"][rows, 0],
-            y=views["tsne"][rows, 1],
-            mode="markers",
-            name=genre or "items",
-            text=[items.titles[row] for row in rows],
-            customdata=[details[row] for row in rows],
-            hovertemplate="%{customdata[0]}<br>%{customdata[1]}<br>%{customdata[2]} interactions"
-            "<extra></extra>",
-            marker={"size": sizes[rows], "opacity": 0.75, "color": colour},
-            unselected={"marker": {"opacity": 0.06}},
-        )
-    buttons = []
-    for name, label in _BUTTONS.items():
-        x, y = ([views[name][rows, axis] for rows in groups.values()] for axis in (0, 1))
-        buttons.append({"label": label, "method": "restyle", "args": [{"x": x, "y": y}]})
-    figure.update_layout(
-        title={"text": f"The {len(details)} most popular items", "x": 0.5},
-        template="plotly_white",
-        updatemenus=[
-            {"type": "buttons", "direction": "right", "buttons": buttons, "x": 1, "y": 1.09}
-        ],
-        xaxis={"visible": False},
-        yaxis={"visible": False},
-        margin={"t": 80, "b": 20, "l": 20, "r": 20},
-    )
-    return figure
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": genre or "items",
+            "text": [items.titles[row] for row in rows],
+            "customdata": [details[row] for row in rows],
+            "hovertemplate": "%{customdata[0]}<br>%{customdata[1]}<br>"
+            "%{customdata[2]:,} interactions<extra></extra>",
+            "marker": {"size": sizes[rows].round(1).tolist(), "opacity": 0.75, "color": colour},
+            "unselected": {"marker": {"opacity": 0.06}},
+        }
+        for (genre, rows), colour in zip(groups.items(), cycle(COLOURS), strict=False)
+    ]
+    coordinates = {
+        name: {
+            axis: [positions[rows, column].tolist() for rows in groups.values()]
+            for column, axis in enumerate("xy")
+        }
+        for name, positions in ((name, x.astype(float).round(4)) for name, x in views.items())
+    }
+    for trace, x, y in zip(traces, *coordinates["tsne"].values(), strict=True):
+        trace.update(x=x, y=y)
+    layout = {
+        "xaxis": {"visible": False},
+        "yaxis": {"visible": False},
+        "margin": {"t": 10, "b": 20, "l": 16, "r": 16},
+        "showlegend": len(groups) > 1,
+        "hoverlabel": {"align": "left"},
+    }
+    return htmlsafe_json_dumps({"data": traces, "layout": layout, "views": coordinates})

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from recsys import columns
 from recsys.data import Split, Subset
 from recsys.evaluation import Report, confidence_intervals, significance_table
 from recsys.evaluation.report import TOP_K, metric_titles
 from recsys.reporting import charts
+from recsys.reporting.pages import render_page
 
 LIST_QUALITY = ("coverage", "gini", "popularity", "novelty", "diversity", "serendipity")
 """Columns of the second table, in order."""
@@ -101,11 +99,8 @@ def report_page(
         raise ValueError(f"no report of {reference!r}: the models are {', '.join(reports)}")
     rows = model_rows(reports, reference)
     sorted_reports = {row.model: reports[row.model] for row in rows}
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = resources.files(__package__).joinpath("templates", "report.html")
-    return environment.from_string(template.read_text(encoding="utf-8")).render(
+    return render_page(
+        "report.html",
         title=title,
         reference=reference,
         subset=subset,
@@ -114,13 +109,13 @@ def report_page(
         over_targets=reports[reference].over_targets,
         colours=charts.model_colours(list(sorted_reports)),
         targets_line=charts.TARGETS,
+        targets_colour=charts.TARGETS_COLOUR,
         rows=rows,
         by_k=charts.metrics_by_k(sorted_reports),
         by_segment=charts.ndcg_by_segment(sorted_reports, split, subset),
         popularity=charts.popularity_of_lists(sorted_reports, split, subset),
         curves=charts.learning_curves(curves or {}),
         examples=sample_examples(sorted_reports, split, subset, reference, seed),
-        plotly=_plotly_script(),
     )
 
 
@@ -186,9 +181,3 @@ def sample_examples(
             )
         )
     return examples
-
-
-def _plotly_script() -> Markup:
-    from plotly.offline import get_plotlyjs  # slow to import
-
-    return Markup(get_plotlyjs())  # noqa: S704 – part of plotly

@@ -24,6 +24,12 @@ class SessionConfig(Config):
     hidden_dim: int = Field(default=256, ge=1)
     """Size of the recurrent state."""
 
+    epochs: int = Field(default=16, ge=1)
+    """Passes over all interactions."""
+
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """Peak learning rate of AdamW, after a linear warm-up and before a cosine decay to 5 %."""
+
     n_layers: int = Field(default=1, ge=1)
     """Number of recurrent layers. Layers above the first are residual."""
 
@@ -63,17 +69,11 @@ class SessionConfig(Config):
     max_history: int = Field(default=200, ge=1)
     """Number of latest interactions that a prediction takes into account."""
 
-    epochs: int = Field(default=16, ge=1)
-    """Passes over all interactions."""
-
     patience: int | None = Field(default=None, ge=1)
     """Epochs without improvement of the validation NDCG@10 after which to stop; None for never."""
 
     batch_size: int | None = Field(default=None, ge=1)
     """Sequences per step. None means about 150 steps per epoch, within 8 to 32 sequences."""
-
-    learning_rate: float = Field(default=3e-3, gt=0)
-    """Peak learning rate of AdamW, after a linear warm-up and before a cosine decay to 5 %."""
 
     warmup_steps: int = Field(default=100, ge=0)
     """Steps of the linear warm-up."""

@@ -6,6 +6,7 @@ import base64
 import json
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -19,13 +20,31 @@ from recsys.config import CHAMPION_ALIAS
 from recsys.data import DataConfig, Split
 
 _MAIN_STAGE = "session_model"
-"""The stage that is tuned most: in run names, its settings have no prefix."""
+"""The stage that is tuned most: in run names, its settings come first and have no prefix."""
+
+_MAIN_SETTINGS = (
+    *("data.split.method", "cooccurrence.min_rating", "embeddings.dim", "embeddings.optimizer"),
+    *(f"session_model.{name}" for name in ("cell", "embedding_dim", "hidden_dim")),
+    *("session_model.epochs", "session_model.learning_rate", "runtime.seed"),
+)
+"""Settings that top-level runs record even if they are defaults."""
 
 _METRICS = ("HitRate@10", "NDCG@10", "MRR@10")
 _SESSION_METRICS = ("Recall@20", "NDCG@10", "MRR@20")
 """The metrics in the table of a run's description, and those where sessions are held out."""
 
 _RANK_BY = "NDCG@10"
+
+_LIST_COLUMNS = {
+    "attributes.`Run Name`": 340,
+    "metrics.`validation_ndcg_at_10`": 180,
+    "metrics.`test_ndcg_at_10`": 140,
+    "metrics.`test_hit_rate_at_10`": 160,
+    "attributes.`Models`": 130,
+    "runDateAndNestInfo": 130,
+    "duration": 90,
+}
+"""The columns of the list of runs, by MLflow's name, and their width in pixels."""
 
 
 def experiment_name(source: str, config: DataConfig) -> str:
@@ -45,29 +64,52 @@ def experiment_name(source: str, config: DataConfig) -> str:
 
 
 def run_name(kind: str, configs: Mapping[str, BaseModel]) -> str:
-    """Name a run by its kind, its settings that are not defaults, and the present time.
+    """Name a run by its settings that are not defaults, its kind, and the present time.
+
+    The settings come first because the UI cuts long names off. The stage is stated only if other
+    stages have a setting of the same name.
 
     Example:
         >>> from recsys.config import Runtime
         >>> run_name("train", {"runtime": Runtime(seed=3)})  # doctest: +ELLIPSIS
-        'train runtime.seed=3 · ...:...'
+        'seed=3 · train ...:...'
     """
+    all_settings = {stage: _settings(config) for stage, config in configs.items()}
+    known = Counter(name for settings in all_settings.values() for name in settings)
     changes = [
-        f"{name.removeprefix(f'{_MAIN_STAGE}.')}={value}"
-        for stage, config in configs.items()
-        for name, value in flatten(stage, config.model_dump(mode="json", exclude_defaults=True))
+        f"{name if known[name] == 1 or stage == _MAIN_STAGE else f'{stage}.{name}'}={value}"
+        for stage in sorted(configs, key=lambda stage: stage != _MAIN_STAGE)
+        for name, value in _settings(configs[stage], exclude_defaults=True).items()
     ]
     start = datetime.now().astimezone()
-    return f"{' '.join([kind, *changes])} · {start.day} {start:%b %H:%M}"
+    return " · ".join(
+        [*([" ".join(changes)] if changes else []), f"{kind} {start.day} {start:%b %H:%M}"]
+    )
+
+
+def main_settings(configs: Mapping[str, BaseModel]) -> dict[str, Any]:
+    """The settings that are changed most often, and all others that are not defaults."""
+    return {
+        f"{stage}.{name}": value
+        for stage, config in configs.items()
+        for changed in [_settings(config, exclude_defaults=True)]
+        for name, value in _settings(config).items()
+        if name in changed or f"{stage}.{name}" in _MAIN_SETTINGS
+    }
+
+
+def _settings(config: BaseModel, *, exclude_defaults: bool = False) -> dict[str, Any]:
+    return dict(flatten("", config.model_dump(mode="json", exclude_defaults=exclude_defaults)))
 
 
 def flatten(prefix: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Iterate over nested fields, with names such as `session_model.epochs`."""
     for name, value in fields.items():
+        path = f"{prefix}.{name}" if prefix else name
         if isinstance(value, Mapping):
-            yield from flatten(f"{prefix}.{name}", value)
+            yield from flatten(path, value)
         else:
-            yield f"{prefix}.{name}", value
+            yield path, value
 
 
 def describe_data(split: Split, name: str) -> str:
@@ -124,13 +166,9 @@ def experiment_tags(experiment_id: str) -> dict[str, str]:
     state = {
         "orderByKey": "attributes.start_time",  # a metric would also list child runs
         "orderByAsc": False,
-        "selectedColumns": [
-            "attributes.`Models`",
-            "metrics.`validation_ndcg_at_10`",
-            "metrics.`test_ndcg_at_10`",
-            "metrics.`test_hit_rate_at_10`",
-            f"params.`{_MAIN_STAGE}.learning_rate`",
-        ],
+        "selectedColumns": [name for name in _LIST_COLUMNS if "." in name],
+        "columnOrder": list(_LIST_COLUMNS),
+        "columnWidths": _LIST_COLUMNS,
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     now = int(time.time() * 1000)

@@ -96,6 +96,15 @@ class Run:
         """Log every field of the configurations, such as `session_model.epochs`."""
         for stage, config in configs.items():
             self.log_params(dict(descriptions.flatten(stage, config.model_dump(mode="json"))))
+        self._tag_device(configs)
+
+    def log_main_settings(self, **configs: BaseModel) -> None:
+        """Log the fields that are changed most often, and those that are not defaults."""
+        self.log_params(descriptions.main_settings(configs))
+        self._tag_device(configs)
+
+    def _tag_device(self, configs: Mapping[str, BaseModel]) -> None:
+        for config in configs.values():
             if isinstance(config, Runtime):  # "auto" is resolved on this machine
                 device, precision = config.torch_device(), config.torch_precision()
                 self.set_tags({"device": str(device), "precision": precision})
@@ -119,9 +128,9 @@ class Run:
         self.set_tags({mlflow_tags.MLFLOW_RUN_NOTE: self._note})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log metrics. They reach the store within seconds, or when the run ends."""
+        """Log metrics with six decimals. They reach the store in seconds, or when the run ends."""
         now = int(time.time() * 1000)
-        self._points += [(name, float(value), now, step) for name, value in metrics.items()]
+        self._points += [(name, round(float(x), 6), now, step) for name, x in metrics.items()]
         if time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
             self.flush()
 
@@ -206,7 +215,7 @@ class Run:
         with self._files("ranks") as folder:
             for subset, report in reports.items():
                 values = {**report.metrics, **report.set_metrics, **report.list_quality}
-                self.log_metrics({f"{subset}_{name}": round(x, 6) for name, x in values.items()})
+                self.log_metrics({f"{subset}_{name}": x for name, x in values.items()})
                 report.to_frame().to_parquet(folder / f"{subset}.parquet", index=False)
 
 

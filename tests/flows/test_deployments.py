@@ -215,17 +215,25 @@ def test_the_server_listens_on_loopback_only(stack):
 
 
 @pytest.fixture(scope="module")
-def killed(stack):
-    """The id of a training that was killed together with its worker."""
-    automation = yaml.safe_load(AUTOMATIONS.read_text())["automations"][0]
-    automation["trigger"]["within"] = 35  # Prefect's shortest heartbeat is 30 s
+def killed(stack, request):
+    """The ids of a training and of a run that had not begun, killed together with their worker."""
+    within = (
+        35,
+        150 if request.config.getoption("--chaos") else 35,
+    )  # a heartbeat is sent every 30 s
     with stack.api():
-        replace_automation(automation)
-    run_id = stack.run("train/unlimited", **LONG)
+        automations = yaml.safe_load(AUTOMATIONS.read_text())["automations"]
+        for automation, seconds in zip(automations, within, strict=True):
+            automation["trigger"]["within"] = seconds
+            replace_automation(automation)
+    running = stack.run("train/unlimited", **LONG)
     wait_until(stack.checkpoints, "the LSTM has been trained for an epoch")
+    pending = stack.run("recommend/hourly")
+    wait_until(lambda: stack.state_of(pending).is_pending(), "the worker has taken the run")
     kill_all(stack.worker)
+    assert stack.state_of(pending).is_pending()
     stack.start_worker()
-    return run_id
+    return running, pending
 
 
 def test_a_scheduled_run_completes(stack):
@@ -293,6 +301,23 @@ def test_a_cancelled_run_leaves_no_temporary_files(killed, stack):
 
 
 def test_a_run_killed_with_its_worker_is_marked_as_crashed(killed, stack):
-    state = stack.ended(killed)
+    state = stack.ended(killed[0])
     assert state.name == "Crashed"
     assert "no heartbeat" in state.message
+
+
+def test_a_run_killed_before_it_began_frees_its_slot_and_is_marked_as_crashed(
+    killed, stack, request
+):
+    def is_free():
+        with stack.api() as client:
+            deployment = client.read_deployment_by_name("recommend/hourly")
+        return deployment.global_concurrency_limit.active_slots == 0
+
+    if request.config.getoption("--chaos"):  # the grace period frees the slot, after a minute
+        wait_until(is_free, "the slot is free")
+        assert stack.state_of(killed[1]).is_pending()
+    state = stack.ended(killed[1])
+    assert state.name == "Crashed"
+    assert "never began" in state.message
+    assert is_free()

@@ -192,6 +192,20 @@ def test_a_source_that_does_not_exist_is_an_error_before_servers_start(tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_may_be_json(tmp_path):
+    settings = Settings.model_validate(
+        {
+            "session_model": {"epochs": 3, "patience": None},
+            "data": {"split": {"method": "last_days"}},
+        }
+    )
+    (tmp_path / "config.json").write_text(settings.model_dump_json())
+    assert read_settings(tmp_path / "config.json") == settings
+    (tmp_path / "wrong.json").write_text("[]")
+    with pytest.raises(ConfigError, match=r"wrong.json: cannot be read as JSON: expected an obj"):
+        read_settings(tmp_path / "wrong.json")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -91,12 +91,15 @@ def test_params_metrics_data_and_files_are_recorded(client, first):
     run = client.get_run(first)
     assert run.data.params["session_model.epochs"] == "2"
     assert run.data.params["cooccurrence.min_rating"] == "3.5"
+    assert "session_model.item_dropout" not in run.data.params, "a default that is rarely changed"
+    repeated = read_settings(Path(client.download_artifacts(run.info.run_id, "config.json")))
+    assert repeated.session_model == SETTINGS["session_model"]
     assert run.inputs.dataset_inputs[0].dataset.name == "sample"
     assert len(run.inputs.dataset_inputs[0].dataset.digest) == 36
     names = {file.path for file in client.list_artifacts(first)}
     assert names == {
-        "comparison.json", "differences.json", "loss.png", "map.html", "map.png", "ranks",
-        "report.html",
+        "comparison.json", "config.json", "differences.json", "loss.png", "map.html", "map.png",
+        "ranks", "report.html",
     }  # fmt: skip
     assert len(run.outputs.model_outputs) == 1
     note = run.data.tags["mlflow.note.content"]

@@ -144,4 +144,4 @@ def test_items_without_a_vector_are_not_on_the_page(sample, without_first):
 
 def test_without_genres_all_items_have_one_colour(sample, embeddings):
     plain = dataclasses.replace(sample, catalogue=sample.catalogue[["item_id", "title"]])
-    assert '"name":"items"' in item_map_page(plain, embeddings, n_items=8)
+    assert '"name": "items"' in item_map_page(plain, embeddings, n_items=8)

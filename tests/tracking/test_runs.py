@@ -15,9 +15,16 @@ import torch
 from recsys.baselines import fit_popularity
 from recsys.config import Runtime
 from recsys.data import leave_last_n
+from recsys.embeddings import EmbeddingConfig
 from recsys.evaluation import evaluate
+from recsys.sessions import SessionConfig
 from recsys.tracking import start_run
-from recsys.tracking.descriptions import describe_data, describe_results
+from recsys.tracking.descriptions import (
+    describe_data,
+    describe_results,
+    main_settings,
+    run_name,
+)
 from recsys.tracking.runs import PROCESS_TAG
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +62,32 @@ def test_equal_protocols_share_a_fingerprint(store, sample, sample_split):
     assert first["protocol_fingerprint"] == second["protocol_fingerprint"]
     two_each = evaluated("c", leave_last_n(sample, 2))
     assert two_each["protocol_fingerprint"] != first["protocol_fingerprint"]
+
+
+def test_names_begin_with_what_differs_and_state_the_stage_only_where_it_is_needed():
+    configs = {
+        "embeddings": EmbeddingConfig(dim=32, epochs=7),
+        "session_model": SessionConfig(epochs=2),
+        "runtime": Runtime(),
+    }
+    assert run_name("train", configs).startswith("epochs=2 dim=32 embeddings.epochs=7 · train ")
+    defaults = {name: type(config)() for name, config in configs.items()}
+    assert run_name("train", defaults).startswith("train ")
+
+
+def test_main_settings_are_few_and_have_all_that_are_not_defaults():
+    config = SessionConfig(ema_dropout=0.4)
+    found = main_settings({"session_model": config, "runtime": Runtime()})
+    assert found["session_model.ema_dropout"] == 0.4
+    assert found["session_model.epochs"] == config.epochs
+    assert found["runtime.seed"] == 0
+    assert len(found) == 7
+
+
+def test_metrics_have_six_decimals(store):
+    with start_run("a", "e") as run:
+        run.log_metrics({"third": 1 / 3, "count": 12_345_678})
+    assert run.client.get_run(run.run_id).data.metrics == {"third": 0.333333, "count": 12_345_678}
 
 
 def test_latest_note_is_first(store):
