@@ -36,7 +36,7 @@ _SESSION_METRICS = ("Recall@20", "NDCG@10", "MRR@20")
 _RANK_BY = "NDCG@10"
 
 _LIST_COLUMNS = {
-    "attributes.`Run Name`": 340,
+    "attributes.`Run Name`": 420,
     "metrics.`validation_ndcg_at_10`": 180,
     "metrics.`test_ndcg_at_10`": 140,
     "metrics.`test_hit_rate_at_10`": 160,
