@@ -344,7 +344,7 @@ def test_a_killed_run_is_resumed_after_its_latest_epoch(client, home):
     assert len(speeds) == 40
     # Speeds differ between runs, so equal ones show that the epochs are those of the killed run.
     assert [speed.value for speed in speeds[: len(done)]] == [
-        epoch["interactions_per_second"] for epoch in done
+        round(epoch["interactions_per_second"], 6) for epoch in done
     ]
     assert load_recommender().next_items([1]) is not None
 
