@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.dev_servers import mlflow_server, prefect_server
+from flows import dev_servers
 from flows.refresh import refresh
 from flows.sync import sync
 from flows.train import train
@@ -64,21 +63,12 @@ def home(tmp_path_factory):
 
 @contextmanager
 def prefect_at(port, folder):
-    """A real Prefect server with its own database."""
-    server = prefect_server(port)
+    """A real Prefect server with its own database, which can be killed."""
+    server = dev_servers.prefect_server(port)
     environment = {**os.environ, **server.environment, "PREFECT_HOME": str(folder / "prefect")}
     command = [sys.executable, "-m", *server.command]
     with running(command, f"{server.address}/api/health", env=environment) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def prefect(home):
-    """The process of a Prefect server, which the flows use."""
-    with prefect_at(port := find_free_port(), home) as process:
-        address = f"http://127.0.0.1:{port}/api"
-        with temporary_settings({PREFECT_API_URL: address}):
-            yield process
+        yield process, f"{server.address}/api"
 
 
 class Mlflow:
@@ -90,7 +80,11 @@ class Mlflow:
 
     @contextmanager
     def up(self):
-        command = [sys.executable, "-m", *mlflow_server(self.port, SERVER_SETTINGS).command]
+        command = [
+            sys.executable,
+            "-m",
+            *dev_servers.mlflow_server(self.port, SERVER_SETTINGS).command,
+        ]
         command += ["--workers", "1", "--backend-store-uri", "sqlite:///store.db"]
         command += ["--artifacts-destination", "files"]
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -147,7 +141,7 @@ def record_of(client, run_id):
     }
 
 
-def test_a_training_without_mlflow_waits_for_sync(home, prefect, monkeypatch, caplog):
+def test_a_training_without_mlflow_waits_for_sync(home, prefect_server, monkeypatch, caplog):
     """It is sent to the local store, as to any other."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{find_free_port()}")
     waiting = train(**SETTINGS)
@@ -202,7 +196,9 @@ def test_a_run_whose_server_dies_is_whole_after_a_replay(tmp_path, monkeypatch, 
     assert recorded["als"][1] == {"test_ndcg_at_10": [(0, 0.5)]}
 
 
-def test_a_model_whose_server_dies_during_a_training_is_judged_later(home, prefect, mlflow, chaos):
+def test_a_model_whose_server_dies_during_a_training_is_judged_later(
+    home, prefect_server, mlflow, chaos
+):
     if not chaos:
         pytest.skip("two trainings: pytest --chaos")
     client = MlflowClient(mlflow.address)
@@ -228,22 +224,23 @@ def test_a_model_whose_server_dies_during_a_training_is_judged_later(home, prefe
         assert sync() == []
 
 
-def test_a_training_ends_without_prefect(home, prefect, chaos):
+def test_a_training_ends_without_prefect(home, chaos):
     """The server dies while the session model is trained; its results are in MLflow."""
     if not chaos:
         pytest.skip("a training in a process of its own: pytest --chaos")
     (home / "run.toml").write_text(TOML.replace("epochs = 3", "epochs = 4"))
     before = set(Path("data/cache/checkpoints").glob("*"))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": ""}
-    watcher = kill_when(lambda: set(Path("data/cache/checkpoints").glob("*")) - before, prefect)
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.train", "--config", "run.toml"],
-        env={**environment, "PREFECT_API_URL": PREFECT_API_URL.value()},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    watcher.join()
+    with prefect_at(find_free_port(), home) as (prefect, address):
+        watcher = kill_when(lambda: set(Path("data/cache/checkpoints").glob("*")) - before, prefect)
+        done = subprocess.run(
+            [sys.executable, "-m", "flows.train", "--config", "run.toml"],
+            env={**environment, "PREFECT_API_URL": address},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        watcher.join()
     assert done.returncode == 0, done.stderr
     assert "The run is complete; the Prefect server did not record it" in done.stderr
     with pytest.MonkeyPatch.context() as patch:
