@@ -11,7 +11,7 @@ from prefect import flow
 from flows.orchestration import training_run
 from flows.settings import Settings
 from flows.tasks.data import read
-from flows.tasks.registry import register_and_promote
+from flows.tasks.pending import register_and_promote
 from flows.tasks.stages import fit_stages
 from recsys.data import DataConfig, read_ratings
 from recsys.data.config import LastDays, LastSession

@@ -1,5 +1,7 @@
 """One class of settings: in TOML, on the command line, in Prefect's form and in deployments."""
 
+import re
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from flows.sync import sync
 from flows.tasks.stages import count_distributed
 from flows.train import train
 from recsys.cli.train import app as train_commands
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, ExitCode
 from recsys.evaluation import PromotionRule
 
 ROOT = Path(__file__).parents[2]
@@ -178,16 +180,32 @@ def test_options_of_reading_in_toml(tmp_path):
     assert (data.columns, data.missing_ratings) == (("user_id", "item_id"), (-1,))
 
 
-def test_errors_name_settings(tmp_path):
+@pytest.fixture
+def refuses(capsys):
+    """A context in which the command line exits with status 1 and a message that matches."""
+
+    @contextmanager
+    def check(message):
+        with pytest.raises(SystemExit) as raised:
+            yield
+        assert raised.value.code == ExitCode.ERROR
+        assert re.search(message, capsys.readouterr().err)
+
+    return check
+
+
+def test_errors_name_settings(tmp_path, refuses):
     (tmp_path / "log.tab").touch()
-    with pytest.raises(SystemExit, match=r"choose layout= from movielens"):
+    with refuses(r"choose layout= from movielens"):
         main(["train", "--source", str(tmp_path / "log.tab")])
 
 
-def test_a_source_that_does_not_exist_is_an_error_before_servers_start(tmp_path, monkeypatch):
+def test_a_source_that_does_not_exist_is_an_error_before_servers_start(
+    tmp_path, monkeypatch, refuses
+):
     monkeypatch.setattr("flows.cli.prefect_api", lambda: pytest.fail("a server starts"))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=r"rating\.csv: no such file"):
+    with refuses(r"rating\.csv: no such file"):
         main(["train", "--source", "rating.csv"])
     assert not list(tmp_path.iterdir())
 
@@ -215,9 +233,9 @@ def test_a_file_may_be_json(tmp_path):
         ("[data", r"wrong.toml: cannot be read as TOML"),
     ],
 )
-def test_a_mistake_in_a_file_is_an_error_with_file_and_key(tmp_path, text, message):
+def test_a_mistake_in_a_file_is_an_error_with_file_and_key(tmp_path, text, message, refuses):
     (tmp_path / "wrong.toml").write_text(text)
-    with pytest.raises(SystemExit, match=message):
+    with refuses(message):
         main(["train", "--config", str(tmp_path / "wrong.toml")])
 
 
@@ -271,9 +289,9 @@ def test_a_source_is_deployed_with_every_flow(deployments):
     assert [each["parameters"] for each in configured["deployments"]] == [{"source": "films"}] * 4
 
 
-def test_a_source_that_does_not_exist_is_not_deployed(monkeypatch, tmp_path):
+def test_a_source_that_does_not_exist_is_not_deployed(monkeypatch, tmp_path, refuses):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(SystemExit, match="no such file"):
+    with refuses("no such file"):
         deploy(source=str(tmp_path / "gone"))
 
 
@@ -285,7 +303,7 @@ def test_heartbeats_are_more_frequent_than_the_automation_expects(deployments):
         assert heartbeat < within / 2, "or running flows would be marked as crashed"
 
 
-def test_a_temporary_server_that_does_not_start_is_an_error(monkeypatch, tmp_path):
+def test_a_temporary_server_that_does_not_start_is_an_error(monkeypatch, tmp_path, refuses):
     def time_out(**options):  # as Prefect does, after this time
         seconds = get_current_settings().server.ephemeral.startup_timeout_seconds
         raise RuntimeError(f"Timed out after {seconds} s")
@@ -293,5 +311,5 @@ def test_a_temporary_server_that_does_not_start_is_an_error(monkeypatch, tmp_pat
     (tmp_path / "log.csv").write_text("user_id,item_id\n1,2\n")
     monkeypatch.setattr("flows.cli.get_client", time_out)
     monkeypatch.setattr("signal.signal", lambda *_: None)  # would stay set in this process
-    with pytest.raises(SystemExit, match=r"error: .* did not start \(Timed out after 90 s\)"):
+    with refuses(r"error: .* did not start \(Timed out after 90 s\)"):
         main(["train", "--source", str(tmp_path / "log.csv")])
