@@ -152,9 +152,15 @@ def replay(folder: Path) -> dict[str, str]:
 
 def _entries(folder: Path) -> Iterator[dict[str, Any]]:
     path = folder / _JOURNAL
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        with suppress(ValueError):  # the last line of a killed process is incomplete
-            yield json.loads(line)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):
+                return  # a killed process did not complete it
+            raise TrackingError(f"{path}, line {number} is damaged: {error}") from error
+        yield entry
 
 
 def _create_run(

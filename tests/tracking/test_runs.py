@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
+import pytest
 import torch
 
 from recsys.baselines import fit_popularity
 from recsys.config import Runtime
 from recsys.data import leave_last_n
 from recsys.embeddings import EmbeddingConfig
+from recsys.errors import TrackingError
 from recsys.evaluation import evaluate
 from recsys.sessions import SessionConfig
 from recsys.tracking import start_run
@@ -25,6 +27,7 @@ from recsys.tracking.descriptions import (
     main_settings,
     run_name,
 )
+from recsys.tracking.journal import replay
 from recsys.tracking.runs import PROCESS_TAG
 
 ROOT = Path(__file__).parents[2]
@@ -174,3 +177,11 @@ def test_runs_of_processes_that_no_longer_exist_are_closed(store):
             later.communicate(b"\n")
         assert statuses == ["KILLED", "KILLED", "RUNNING", "RUNNING"]
         assert alive.client.get_run(alive.run_id).info.status == "RUNNING"
+
+
+def test_only_the_last_line_of_a_journal_may_be_incomplete(store, tmp_path):
+    (tmp_path / "journal.jsonl").write_text('{"run"')
+    assert replay(tmp_path) == {}
+    (tmp_path / "journal.jsonl").write_text('{"run"\n{}\n')
+    with pytest.raises(TrackingError, match=r"journal.jsonl, line 1 is damaged"):
+        replay(tmp_path)
