@@ -79,13 +79,16 @@ def pytest_addoption(parser):
     )
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     # The longest first, so that no process has one left when the others have ended.
     items.sort(key=lambda item: (item.path.name not in LONGEST, "flows" not in item.path.parts))
     no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
+    no_chaos = pytest.mark.skipif(not config.getoption("--chaos"), reason="runs with --chaos")
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(no_gpu)
+        if item.get_closest_marker("chaos"):
+            item.add_marker(no_chaos)
         tests = ROOT / "tests"
         if tests in item.path.parents and item.path.relative_to(tests).as_posix().startswith(SLOW):
             item.add_marker("slow")

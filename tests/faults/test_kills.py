@@ -10,6 +10,8 @@ from contextlib import suppress
 
 import pytest
 
+pytestmark = pytest.mark.chaos
+
 STAGES = {
     "counting": ("flows.tasks.stages", "save_interactions", 1),
     "embedding": ("recsys.embeddings", "save_embeddings", 1),
@@ -73,9 +75,9 @@ def latest(state):
 
 
 @pytest.fixture(scope="module")
-def disturbed(new_project, trials):
+def disturbed(new_project):
     """As many projects as runs at a time."""
-    projects = [new_project() for _ in range(trials(1, 2))]
+    projects = [new_project() for _ in range(2)]
     with ThreadPoolExecutor() as pool:
         return list(pool.map(Disturbed, projects))
 
@@ -86,24 +88,17 @@ def test_undisturbed_runs_promote(disturbed):
     assert [expected[command]["champion"] for command in ("train", "refresh")] == [1, 2]
 
 
-SHORT = ("counting", "training", "registering", "promoted")
-
-
 @pytest.mark.parametrize("command", ["refresh", "train"])
-def test_a_run_killed_at_each_stage_in_turn_is_completed(disturbed, chaos, command):
-    if not chaos and command == "train":
-        pytest.skip("its stages are those of refresh: runs with --chaos")
+def test_a_run_killed_at_each_stage_in_turn_is_completed(disturbed, command):
     one = disturbed[0]
     one.reset(command)
-    for stage in STAGES if chaos else SHORT:
-        assert one.project.run(command, STAGES[stage]) == -signal.SIGKILL, one.project.log()
+    for call in STAGES.values():
+        assert one.project.run(command, call) == -signal.SIGKILL, one.project.log()
         one.check_killed(command)
     one.complete(command)
 
 
-def test_a_training_resumes_under_another_number_of_threads(disturbed, chaos):
-    if not chaos:
-        pytest.skip("runs with --chaos")
+def test_a_training_resumes_under_another_number_of_threads(disturbed):
     one = disturbed[0]
     one.reset("train")
     one.project.run("train", STAGES["training"])  # before its second checkpoint
@@ -111,10 +106,8 @@ def test_a_training_resumes_under_another_number_of_threads(disturbed, chaos):
     assert "Training resumes after epoch 1 of 2." in one.project.log()
 
 
-def test_a_run_killed_at_any_instant_is_completed(disturbed, trials, chaos):
+def test_a_run_killed_at_any_instant_is_completed(disturbed):
     """The first run is killed after a random time; the next one is not."""
-    if not chaos:
-        pytest.skip("runs with --chaos")
 
     def check(one, seeds):
         for seed in seeds:
@@ -125,6 +118,6 @@ def test_a_run_killed_at_any_instant_is_completed(disturbed, trials, chaos):
             one.check_killed(command)
             one.complete(command)
 
-    seeds, n = range(trials(0, 100)), len(disturbed)
+    seeds, n = range(100), len(disturbed)
     with ThreadPoolExecutor(n) as pool:
         list(pool.map(check, disturbed, [seeds[i::n] for i in range(n)]))

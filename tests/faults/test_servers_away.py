@@ -168,6 +168,7 @@ def test_a_training_without_mlflow_waits_for_sync(home, prefect_server, monkeypa
     assert sync() == []
 
 
+@pytest.mark.chaos
 def test_a_run_whose_server_dies_is_whole_after_a_replay(tmp_path, monkeypatch, mlflow):
     monkeypatch.chdir(tmp_path)
     with mlflow.up() as process, start_run("train", "e", PENDING / "a") as run:
@@ -196,11 +197,8 @@ def test_a_run_whose_server_dies_is_whole_after_a_replay(tmp_path, monkeypatch, 
     assert recorded["als"][1] == {"test_ndcg_at_10": [(0, 0.5)]}
 
 
-def test_a_model_whose_server_dies_during_a_training_is_judged_later(
-    home, prefect_server, mlflow, chaos
-):
-    if not chaos:
-        pytest.skip("two trainings: pytest --chaos")
+@pytest.mark.chaos
+def test_a_model_whose_server_dies_during_a_training_is_judged_later(home, prefect_server, mlflow):
     client = MlflowClient(mlflow.address)
     with mlflow.up() as process:
         expected = record_of(client, train(**SETTINGS))
@@ -224,10 +222,9 @@ def test_a_model_whose_server_dies_during_a_training_is_judged_later(
         assert sync() == []
 
 
-def test_a_training_ends_without_prefect(home, chaos):
+@pytest.mark.chaos
+def test_a_training_ends_without_prefect(home):
     """The server dies while the session model is trained; its results are in MLflow."""
-    if not chaos:
-        pytest.skip("a training in a process of its own: pytest --chaos")
     (home / "run.toml").write_text(TOML.replace("epochs = 3", "epochs = 4"))
     before = set(Path("data/cache/checkpoints").glob("*"))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": ""}

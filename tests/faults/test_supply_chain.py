@@ -115,9 +115,8 @@ def test_no_licence_extends_to_programs_that_use_the_library(record_property):
     assert all("Artistic" in stated.get(name, "Artistic") for name in CHOICE)
 
 
-def test_no_known_vulnerabilities(chaos, record_property):
-    if not chaos:
-        pytest.skip("only with --chaos: asks a database about every installed package")
+@pytest.mark.chaos
+def test_no_known_vulnerabilities(record_property):
     pytest.importorskip("pip_audit", reason="make chaos installs it")
     command = [sys.executable, "-m", "pip_audit", "--skip-editable", "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -29,6 +29,7 @@ def two_trainings(project):
     return project.state()
 
 
+@pytest.mark.chaos
 def test_two_trainings_wait_for_each_other(project, two_trainings):
     state, log = two_trainings, project.log()
     assert log.count("Another process trains or removes results") == 1
@@ -38,6 +39,7 @@ def test_two_trainings_wait_for_each_other(project, two_trainings):
     assert state["litter"] == []
 
 
+@pytest.mark.chaos
 def test_a_training_a_refresh_a_clean_up_and_a_server_at_once(project, two_trainings, monkeypatch):
     """The clean-up removes the run of version 2, which has no alias, and nothing that is used."""
     monkeypatch.chdir(project.folder)
