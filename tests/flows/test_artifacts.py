@@ -1,10 +1,12 @@
-"""Artifacts, against a real Prefect server."""
+"""Artifacts, against a real Prefect server, and which errors are retried."""
 
 import pytest
 from prefect import flow
 from prefect.context import get_run_context
+from prefect.states import Failed
 
 from flows import orchestration
+from recsys.errors import DataError, NetworkError, StorageError
 
 
 @pytest.fixture
@@ -52,3 +54,17 @@ def test_a_failed_run_is_not_shown_as_finished(progress_of, without_delay):
     with pytest.raises(ValueError, match="stopped"):
         training()
     assert progress_of(runs[0]) == 50.0
+
+
+@pytest.mark.parametrize(
+    ("error", "is_retried"),
+    [
+        (NetworkError("away"), True),
+        (OSError("reset"), True),
+        (StorageError("full"), False),
+        (DataError("no rows"), False),
+    ],
+    ids=str,
+)
+def test_only_what_a_retry_may_help_is_retried(error, is_retried):
+    assert orchestration.is_transient(None, None, Failed(data=error)) is is_retried
