@@ -80,7 +80,7 @@ sbom: $(INSTALLED)
 # The long forms of the tests in tests/faults: see docs/reliability.md.
 chaos: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[chaos]'
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --durations=20 --chaos tests/faults
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --durations=20 --chaos tests/faults tests/flows/test_refresh.py
 
 # Strict: a broken link, a page outside the navigation or an undocumented public name fails.
 docs: $(INSTALLED)

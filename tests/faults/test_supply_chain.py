@@ -92,7 +92,7 @@ def installed(name, extras):
 def licences(found):
     """The licences that a distribution may be used under, as it states them."""
     metadata = found.metadata
-    stated = [metadata["License-Expression"], (metadata["License"] or "").partition("\n")[0]]
+    stated = [metadata.get("License-Expression"), metadata.get("License", "").partition("\n")[0]]
     stated += [c for c in metadata.get_all("Classifier", []) if c.startswith("License ::")]
     return " | ".join(text for text in stated if text and text != "UNKNOWN")
 

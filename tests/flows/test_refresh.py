@@ -174,6 +174,7 @@ def test_a_sweep_runs_each_trial_once(home):
     assert all(again[name][key] == row[key] for name, row in table.items())
 
 
+@pytest.mark.chaos
 def test_a_dask_worker_runs_the_trials_of_a_sweep(home, client):
     """On an existing cluster, as with `--cluster`."""
     grid = SearchSpace(embeddings={"dim": [5], "optimizer": ["scaled_sgd", "adam"]})
@@ -190,7 +191,11 @@ def test_a_dask_worker_runs_the_trials_of_a_sweep(home, client):
     assert str(os.getpid()) not in {process.partition(":")[2] for process in done.values()}
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
+@pytest.mark.parametrize(
+    "stop",
+    [pytest.param(signal.SIGKILL, marks=pytest.mark.chaos), signal.SIGINT],
+    ids=["killed", "Ctrl-C"],
+)
 def test_a_sweep_that_is_stopped_leaves_no_process_behind(home, client, stop):
     Path("endless.toml").write_text("[search]\nembeddings = {}\nsession_model.epochs = [9999]\n")
     arguments = ["--source", "sample", "--config", "endless.toml", "--parallel", "2"]

@@ -308,7 +308,7 @@ def checkpoints():
 
 def test_a_killed_run_is_resumed_after_its_latest_epoch(client, home):
     """Only what depends on the other settings is computed: embeddings and what uses them."""
-    (home / "long.toml").write_text(TOML.format(epochs=40).replace("dim = 8", "dim = 7", 1))
+    (home / "long.toml").write_text(TOML.format(epochs=15).replace("dim = 8", "dim = 7", 1))
     before = checkpoints()
     process = subprocess.Popen(
         [*COMMAND, "long.toml"],
@@ -326,7 +326,7 @@ def test_a_killed_run_is_resumed_after_its_latest_epoch(client, home):
     assert " · train " in parent
     (saved,) = checkpoints() - before
     done = load_checkpoint(saved.parent)[1]["epochs"]
-    assert 0 < len(done) < 40
+    assert 0 < len(done) < 15
 
     settings = read_settings(home / "long.toml", {"source": "sample"})
     resumed = train.with_options(flow_run_name="resumed")
@@ -341,7 +341,7 @@ def test_a_killed_run_is_resumed_after_its_latest_epoch(client, home):
         assert client.get_run(run.info.run_id).info.status == "KILLED"
     lstm = children(client, run_id)["lstm"].info.run_id
     speeds = client.get_metric_history(lstm, "epoch/interactions_per_second")
-    assert len(speeds) == 40
+    assert len(speeds) == 15
     # Speeds differ between runs, so equal ones show that the epochs are those of the killed run.
     assert [speed.value for speed in speeds[: len(done)]] == [
         round(epoch["interactions_per_second"], 6) for epoch in done
