@@ -21,7 +21,7 @@ help:
 	@echo "make quick                                          lint and the fast tests, in under a minute"
 	@echo "make test                                           every check"
 	@echo "make sbom                                           write sbom.json: what is installed, with SHA-256"
-	@echo "make chaos                                          the long tests of docs/reliability.md, about 30 minutes"
+	@echo "make chaos                                          the long tests of docs/reliability.md"
 	@echo "make docs                                           build the documentation into build/site"
 
 # Modules are compiled when they are first imported: few of them are.

@@ -9,7 +9,7 @@ from flows.orchestration import pipeline_flow, training_lock, training_run
 from flows.settings import Settings
 from flows.tasks.data import input_hash, read, resolve_source
 from flows.tasks.pending import register_and_promote, send_if_pending
-from flows.tasks.registry import find_champion_later, require_catalogue
+from flows.tasks.registry import find_reachable_champion, require_catalogue
 from flows.tasks.stages import Reports, compare, evaluate_baseline, fit_stages
 from recsys import tracking
 from recsys.baselines import default_baselines
@@ -29,7 +29,7 @@ def train(settings: Settings) -> str:
     """
     source, settings = resolve_source(settings)
     with training_lock():
-        champion = find_champion_later(settings)  # before the training, which takes long
+        champion = find_reachable_champion(settings)  # before the training, which takes long
         with training_run("train", source, settings, *STAGES) as run:
             tracking.tag_inputs(run, input_hash(source, settings))
             split = read(source, settings.data, run)

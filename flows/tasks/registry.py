@@ -79,7 +79,7 @@ def require_catalogue(champion: Champion | None, split: Split, settings: Setting
         ) from error
 
 
-def find_champion_later(settings: Settings) -> Champion | None:
+def find_reachable_champion(settings: Settings) -> Champion | None:
     """The champion; None also if MLflow does not answer: `release` looks for it again."""
     try:
         return find_champion(settings)
