@@ -22,6 +22,7 @@ from flows.cli import main
 from flows.orchestration import TRAINING, pipeline_flow, run_link, training_lock, training_run
 from flows.settings import Settings, TrialConfig
 from flows.tasks.data import read, resolve_source
+from flows.tasks.pending import send_if_pending
 from flows.tasks.stages import validation_metrics
 from recsys import tracking
 from recsys.baselines import MeanEmbeddingConfig, fit_mean_embedding
@@ -31,6 +32,9 @@ from recsys.data import Split, load_interactions, save_interactions
 from recsys.embeddings import EmbeddingConfig, fit_embeddings, ppmi_embeddings
 from recsys.evaluation import PRIMARY_METRIC, Scorer, evaluate
 from recsys.sessions import fit_session_model
+from recsys.storage import atomic_folder, read_json, write_json, write_manifest
+
+_METRICS = "metrics.json"
 
 SHOWN = (f"validation_{PRIMARY_METRIC}", "validation_hit_rate_at_10", "loss_ratio", "seconds")
 
@@ -42,8 +46,9 @@ SHOWN = (f"validation_{PRIMARY_METRIC}", "validation_hit_rate_at_10", "loss_rati
 def sweep(settings: Settings) -> str:
     """Run every trial of a search space; returns the id of the MLflow run.
 
-    Trials that any sweep has completed on the same data are not run again, so that an interrupted
-    sweep resumes.
+    Trials that a sweep has completed on the same data are not run again, so that an interrupted
+    sweep resumes. If MLflow does not answer, the runs are kept in `mlflow/pending` for the flow
+    `sync`.
     """
     source, settings = resolve_source(settings)
     trials = settings.search.trials()
@@ -51,13 +56,13 @@ def sweep(settings: Settings) -> str:
     with training_lock(), training_run("sweep", source, settings, *recorded) as run:
         digest = save_inputs(read(source, settings.data, run), run)
         keys = {name: trial_key(config, digest, settings) for name, config in trials.items()}
-        cached = {name for name, key in keys.items() if tracking.find_by_inputs(key)}
+        cached = {name for name, key in keys.items() if find_result(key) is not None}
         missing = {name: key for name, key in keys.items() if name not in cached}
         get_run_logger().info("%d of %d trials to run.", len(missing), len(trials))
         runner = _task_runner(settings.parallel, settings.cluster)
-        run_trials.with_options(task_runner=runner)(missing, digest, settings, run.run_id)
+        run_trials.with_options(task_runner=runner)(missing, digest, settings, run.reference)
         _compare(keys, cached, run)
-    return run.run_id
+    return send_if_pending(run).run_id
 
 
 @task(cache_policy=NO_CACHE, task_run_name="save inputs")
@@ -86,6 +91,20 @@ def trial_key(config: TrialConfig, digest: str, settings: Settings) -> str:
     )
 
 
+def find_result(key: str) -> dict[str, float] | None:
+    """The metrics of a trial that was completed; None if there are none."""
+    folder = cache_path("reports", key)
+    return None if find_fault(folder) else read_json(folder / _METRICS)
+
+
+def save_result(key: str, metrics: dict[str, float]) -> None:
+    """Keep the metrics of a trial for this and later sweeps."""
+    discard(folder := cache_path("reports", key))
+    with atomic_folder(folder) as tmp_path:
+        write_json(tmp_path / _METRICS, metrics)
+        write_manifest(tmp_path)
+
+
 def _task_runner(parallel: int, cluster: str | None) -> TaskRunner[Any]:
     """Processes instead of threads, which would share the interpreter."""
     if cluster is not None:
@@ -98,7 +117,9 @@ def _task_runner(parallel: int, cluster: str | None) -> TaskRunner[Any]:
 
 
 @flow(name="trials")
-def run_trials(keys: dict[str, str], digest: str, settings: Settings, parent: str) -> None:
+def run_trials(
+    keys: dict[str, str], digest: str, settings: Settings, parent: tracking.RunReference
+) -> None:
     """Run trials, given their keys by name; a failed trial does not stop the others."""
     done = threading.Semaphore(0)
     futures = [run_trial.submit(name, keys[name], digest, settings, parent) for name in keys]
@@ -115,38 +136,46 @@ def run_trials(keys: dict[str, str], digest: str, settings: Settings, parent: st
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{name}", tags=[TRAINING])
-def run_trial(name: str, key: str, digest: str, settings: Settings, parent: str) -> None:
+def run_trial(
+    name: str, key: str, digest: str, settings: Settings, parent: tracking.RunReference
+) -> None:
     """Train with the settings of a trial and evaluate on the validation targets."""
     exit_with_parent()
     config, data = settings.search.trials()[name], settings.data
     interactions = load_interactions(cache_path("interactions", digest))
     split = data.split.apply(interactions).with_filters(data.filters.fingerprint())
-    with tracking.open_run(parent).child(name) as child:
-        tracking.tag_inputs(child, key)
+    with tracking.join_run(parent).child(name) as child:
+        child.tag_cache(cache_path("reports", key))
         child.log_config(runtime=settings.runtime)
         began = time.perf_counter()
-        model = _fit(split, key, config, settings, child)
-        child.log_metrics({"seconds": time.perf_counter() - began})
-        child.log_reports({"validation": evaluate(model, split, "validation")})
+        model, metrics = _fit(split, key, config, settings, child)
+        metrics["seconds"] = time.perf_counter() - began
+        report = evaluate(model, split, "validation")
+        validation = {f"validation_{name}": value for name, value in report.metrics.items()}
+        save_result(key, metrics | validation)
+        child.log_metrics(metrics)
+        child.log_reports({"validation": report})
 
 
 def _fit(
     split: Split, key: str, config: TrialConfig, settings: Settings, child: tracking.Run
-) -> Scorer:
-    """Embeddings, evaluated by the mean vector of a user's items, or a session model."""
+) -> tuple[Scorer, dict[str, float]]:
+    """Embeddings, evaluated by the mean vector of a user's items, or a session model.
+
+    Returns also the loss ratio, if it is known.
+    """
     runtime, on_epoch = settings.runtime, child.on_epoch
     if isinstance(config, EmbeddingConfig):
         child.log_config(embeddings=config)
         counting = settings.cooccurrence
         counts = count_cooccurrence(split.positives, counting.min_rating, window=counting.window)
         fitted = fit_embeddings(counts, config, runtime=runtime, on_epoch=on_epoch)
-        if fitted.loss_ratio is not None:
-            child.log_metrics({"loss_ratio": fitted.loss_ratio})
-        return fit_mean_embedding(fitted.vectors, MeanEmbeddingConfig())
+        metrics = {} if fitted.loss_ratio is None else {"loss_ratio": fitted.loss_ratio}
+        return fit_mean_embedding(fitted.vectors, MeanEmbeddingConfig()), metrics
     config = config.resolve(len(split.train))
     child.log_config(session_model=config)
     vectors = ppmi_embeddings(split.train, config.embedding_dim or 64, runtime=runtime)
-    return fit_session_model(
+    model = fit_session_model(
         split.train,
         config,
         item_embeddings=vectors,
@@ -157,6 +186,7 @@ def _fit(
         validate=lambda model: validation_metrics(model, split),
         checkpoint=cache_path("checkpoints", key),
     )
+    return model, {}
 
 
 @cache
@@ -184,8 +214,8 @@ def _compare(keys: dict[str, str], cached: set[str], run: tracking.Run) -> None:
     """Record and print one table of all trials, the best first."""
     rows = []
     for name, key in keys.items():
-        found = tracking.find_by_inputs(key)
-        metrics = found[1] if found else {}
+        found = find_result(key)
+        metrics = found or {}
         status = "failed" if found is None else "cached" if name in cached else "completed"
         rows.append({"trial": name, **{k: metrics.get(k) for k in SHOWN}, "status": status})
     table = results_frame(rows, by=SHOWN[0])

@@ -1,9 +1,10 @@
-"""Trainings that wait for MLflow: kept in `mlflow/pending`, and sent once it answers."""
+"""Runs that wait for MLflow: kept in `mlflow/pending`, and sent once it answers."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -28,8 +29,8 @@ class Sent(NamedTuple):
     """A run that is in MLflow."""
 
     run_id: str
-    verdict: Verdict | None
-    """The decision about its model; None if the training failed, or its model is known already."""
+    verdict: Verdict | None = None
+    """The decision about its model; None if it has none, or the model is known already."""
 
 
 @io_task("keep for sync", timeout_seconds=3600)
@@ -75,7 +76,12 @@ def send(folder: Path, *, replace_champion: bool = False) -> Sent | None:
         NetworkError: the store does not answer. The folder stays, and can be sent again.
         DataError: the champion is of another catalogue. The folder stays, too.
     """
-    run_ids = tracking.replay(folder)
+    return _release(folder, tracking.replay(folder), replace_champion=replace_champion)
+
+
+def _release(
+    folder: Path, run_ids: Mapping[str, str], *, replace_champion: bool = False
+) -> Sent | None:
     sent = None
     if (folder / _TRAINING).exists():
         content = read_json(folder / _TRAINING)
@@ -103,13 +109,16 @@ def _read_split(folder: Path, settings: Settings) -> Split:
     return replace(split, assignment=read_arrays(folder / _ASSIGNMENT)["assignment"])
 
 
-def send_if_pending(run: Run, verdict: Verdict | None) -> Sent:
-    """At the end of a training: send its run, if it waits and the store answers again."""
-    sent, folder = None, run.pending
-    if folder is not None:
-        try:
-            sent = send(folder)
-        except NetworkError as error:
-            message = "%s. The trained model waits in %s: run `recsys sync` later."
-            get_run_logger().warning(message, error, folder)
-    return sent or Sent(run.run_id, verdict)
+def send_if_pending(run: Run, verdict: Verdict | None = None) -> Sent:
+    """At the end of a run: send what waits of it, if the store answers again."""
+    run_id, folder = run.run_id, run.pending
+    if folder is None:
+        return Sent(run_id, verdict)
+    try:
+        run_ids = tracking.replay(folder)
+        sent = _release(folder, run_ids)
+    except NetworkError as error:
+        message = "%s. What was trained waits in %s: run `recsys sync` later."
+        get_run_logger().warning(message, error, folder)
+        return Sent(run_id, verdict)
+    return sent or Sent(run_ids.get(run_id, run_id), verdict)

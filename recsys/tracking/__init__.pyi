@@ -10,8 +10,10 @@ from .registry import (
 )
 from .runs import (
     Run,
+    RunReference,
     find_by_inputs,
     finish_run,
+    join_run,
     learning_curves,
     open_run,
     start_run,
@@ -25,6 +27,7 @@ __all__ = [
     "PENDING",
     "ChampionVersion",
     "Run",
+    "RunReference",
     "describe_data",
     "experiment_name",
     "fetch_bundle",
@@ -33,6 +36,7 @@ __all__ = [
     "finish_run",
     "flatten",
     "has_versions",
+    "join_run",
     "learning_curves",
     "log_bundle",
     "open_run",

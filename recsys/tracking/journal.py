@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import time
 import uuid
@@ -17,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -112,10 +114,18 @@ class Recorder:
         return self.folder / _JOURNAL
 
     def _append(self, entry: Mapping[str, Any]) -> None:
-        with writing(self._journal):
-            self._journal.parent.mkdir(parents=True, exist_ok=True)
-            with self._journal.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+        path = self._journal
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):  # trials of a sweep are several processes
+                size = path.stat().st_size if path.exists() else 0
+                try:
+                    with path.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(entry) + "\n")
+                except OSError:
+                    if path.exists():
+                        os.truncate(path, size)  # part of a line would damage what follows
+                    raise
 
 
 def replay(folder: Path) -> dict[str, str]:

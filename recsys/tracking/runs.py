@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import psutil
@@ -52,6 +52,14 @@ PROCESS_TAG = "recsys.process"
 """Host and process id of the process that records a run."""
 
 
+class RunReference(NamedTuple):
+    """What another process needs to open child runs of a run, with `join_run`."""
+
+    run_id: str
+    experiment: str
+    pending: Path | None
+
+
 @dataclass(eq=False)
 class Run:
     """One MLflow run, addressed by its id.
@@ -76,8 +84,15 @@ class Run:
 
     @property
     def pending(self) -> Path | None:
-        """The folder of what the store, which does not answer, did not take; None if it has all."""
-        return None if self.recorder.error is None else self.recorder.folder
+        """The folder of what the store did not take; None if it has all, from all processes."""
+        recorder, folder = self.recorder, self.recorder.folder
+        has_waiting = recorder.error is not None or (folder is not None and folder.exists())
+        return folder if has_waiting else None
+
+    @property
+    def reference(self) -> RunReference:
+        """The run, for `join_run` in another process."""
+        return RunReference(self.run_id, self.recorder.experiment, self.recorder.folder)
 
     @property
     def experiment_id(self) -> str:
@@ -256,6 +271,19 @@ def open_run(run_id: str) -> Run:
     experiment = client.get_experiment(found.info.experiment_id).name
     note = found.data.tags.get(mlflow_tags.MLFLOW_RUN_NOTE)
     return Run(Recorder(experiment), run_id, note)
+
+
+def join_run(reference: RunReference) -> Run:
+    """Return a run that another process has started, to open child runs of it.
+
+    If the store did not answer a process of the run, which has created the folder of what waits,
+    all writes go to this folder.
+    """
+    run_id, experiment, pending = reference
+    recorder = Recorder(experiment, pending)
+    if pending is not None and pending.exists():
+        recorder.error = NetworkError("the store did not answer another process of this run")
+    return Run(recorder, run_id)
 
 
 @contextmanager

@@ -1,0 +1,148 @@
+"""MLflow stops answering while a sweep runs or files are uploaded: nothing is lost."""
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from flows import sweep as sweeps
+from flows.settings import SearchSpace
+from flows.sweep import sweep
+from flows.sync import sync
+from recsys.console import print_table
+from recsys.cooccurrence import CooccurrenceConfig
+from recsys.data.synthetic import SyntheticConfig, write_sample
+from recsys.tracking import PENDING, join_run, replay, start_run, store
+from recsys.tracking.store import connect
+from tests.faults.test_servers_away import Mlflow, kill_when
+from tests.tracking.conftest import find_free_port
+
+pytestmark = pytest.mark.slow
+
+GRID = SearchSpace(embeddings={"dim": [4, 8]})
+WIDER = SearchSpace(embeddings={"dim": [4, 8, 12]})
+SWEEP = {"source": "sample", "cooccurrence": CooccurrenceConfig(min_rating=3.5), "parallel": 1}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, prefect_server, empty_database):
+    """A project folder with a small sample and a local store, as the working directory."""
+    folder = tmp_path_factory.mktemp("home")
+    write_sample(folder / "sample", SyntheticConfig(n_users=60, n_items=40, mean_events=20))
+    (folder / "mlflow").mkdir()
+    shutil.copy(empty_database, folder / "mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+def trials_of(client, run_id):
+    """The status and the metrics of the child runs of a sweep, by name."""
+    run = client.get_run(run_id)
+    nested = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    assert run.info.status == "FINISHED"
+    return {
+        child.info.run_name: (child.info.status, child.data.metrics)
+        for child in nested
+        if child.info.run_name != "data"
+    }
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    """The tables that sweeps print."""
+    printed = []
+    monkeypatch.setattr(
+        sweeps, "print_table", lambda *args: (printed.append(args[0]), print_table(*args))
+    )
+    return printed
+
+
+@pytest.fixture
+def away(monkeypatch):
+    """MLflow does not answer."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{find_free_port()}")
+
+
+def test_a_sweep_without_mlflow_waits_for_sync(home, away, tables, monkeypatch):
+    assert sweep(**SWEEP, search=GRID).startswith("pending-")
+    assert set(tables[0]["status"]) == {"completed"}
+    again = sweep(**SWEEP, search=WIDER)
+    assert again.startswith("pending-")
+    status = dict(zip(tables[1]["trial"], tables[1]["status"], strict=True))
+    assert status == {
+        "dim=4 embeddings": "cached",
+        "dim=8 embeddings": "cached",
+        "dim=12 embeddings": "completed",
+    }
+    assert len(list(PENDING.iterdir())) == 2
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    sync()
+    assert not list(PENDING.iterdir())
+    client = connect()
+    parents = [
+        run
+        for run in client.search_runs([e.experiment_id for e in client.search_experiments()])
+        if "mlflow.parentRunId" not in run.data.tags
+    ]
+    sent = [trials_of(client, run.info.run_id) for run in parents]
+    assert sorted(map(sorted, sent)) == [
+        ["dim=12 embeddings"],
+        ["dim=4 embeddings", "dim=8 embeddings"],
+    ]
+    shown = tables[1].set_index("trial")["validation_ndcg_at_10"]
+    for trials in sent:
+        for name, (status, metrics) in trials.items():
+            assert status == "FINISHED"
+            assert metrics["validation_ndcg_at_10"] == pytest.approx(shown[name], abs=1e-6)
+
+
+def test_child_runs_of_two_processes_wait_in_one_folder(tmp_path, monkeypatch, empty_database):
+    """The store is away for one of them, then also for the other; it has the parent run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(store, "_LOCK_SECONDS", 0.1)
+    Path("mlflow").mkdir()
+    Path("mlflow/mlflow.db").write_bytes(empty_database.read_bytes())
+    with start_run("sweep", "e", PENDING / "a") as run:
+        assert run.pending is None
+        with sqlite3.connect("mlflow/mlflow.db") as other:
+            other.execute("BEGIN EXCLUSIVE")
+            with join_run(run.reference).child("first") as child:
+                child.log_metrics({"x": 1.0})
+        other.close()
+        with join_run(run.reference).child("second") as child:
+            child.log_metrics({"x": 2.0})
+        assert run.pending == PENDING / "a"
+    replay(PENDING / "a")
+    trials = trials_of(connect(), run.run_id)
+    assert trials == {"first": ("FINISHED", {"x": 1.0}), "second": ("FINISHED", {"x": 2.0})}
+
+
+@pytest.mark.chaos
+def test_a_sweep_whose_server_dies_is_whole_after_a_sync(
+    home, tables, tmp_path, monkeypatch, empty_database
+):
+    """The server dies after the first trial, or during the second."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    server = Mlflow(tmp_path)
+    (tmp_path / "store.db").write_bytes(empty_database.read_bytes())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    search = SearchSpace(embeddings={"dim": [5, 6, 7]})
+    before = set(Path("data/cache/reports").glob("*"))
+    with server.up() as process:
+        watcher = kill_when(lambda: set(Path("data/cache/reports").glob("*")) - before, process)
+        run_id = sweep(**SWEEP, search=search)
+        watcher.join()
+    assert not run_id.startswith("pending-"), "the run was begun on the server"
+    assert list(tables[0]["status"]) == ["completed"] * 3
+    with server.up():
+        sync()
+        trials = trials_of(MlflowClient(server.address), run_id)
+    assert {status for status, _ in trials.values()} == {"FINISHED"}
+    assert set(trials) == set(search.trials())
+    assert all("validation_ndcg_at_10" in metrics for _, metrics in trials.values())
