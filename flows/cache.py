@@ -5,7 +5,6 @@ A key is a hash of everything that the result depends on: data, settings and the
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import shutil
@@ -56,28 +55,13 @@ def hash_files(path: Path, options: ReadOptions = ReadOptions()) -> str:
 
 @cache
 def source_hash() -> str:
-    """Hex SHA-256 of the library's code without comments, docstrings and formatting.
+    """Hex SHA-256 of the library's code.
 
     Prefect's own TASK_SOURCE covers the body of a task, but not the functions that it calls.
     """
     folder = Path(recsys.__file__).parent
-    return cache_key(
-        **{
-            path.relative_to(folder).as_posix(): normalize_source(path.read_text("utf-8"))
-            for path in folder.rglob("*.py")
-        }
-    )
-
-
-def normalize_source(code: str) -> str:
-    """The syntax tree of Python code, without docstrings, as text."""
-    return ast.dump(_DocstringRemover().visit(ast.parse(code)))
-
-
-class _DocstringRemover(ast.NodeTransformer):
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
-        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return None if is_text else node
+    files = sorted(folder.rglob("*.py"))
+    return cache_key(**{path.relative_to(folder).as_posix(): sha256_of(path) for path in files})
 
 
 def run_cached(

@@ -46,14 +46,15 @@ def project_items(
     if method == "pca":
         return pca_plane(unit_ND).astype(np.float32)
     from sklearn.manifold import TSNE  # slow to import
+    from threadpoolctl import threadpool_limits
 
     layout = TSNE(
         perplexity=min(12.0, (len(items) - 1) / 3),
         init="pca" if np.ptp(unit_ND, axis=0).any() and embeddings.dim > 1 else "random",
-        method="exact",  # Barnes-Hut is faster only for thousands of items
         random_state=seed,
     )
-    positions_N2: NDArray[np.float32] = layout.fit_transform(unit_ND).astype(np.float32)
+    with threadpool_limits(1):  # more threads add up in another order each time
+        positions_N2: NDArray[np.float32] = layout.fit_transform(unit_ND).astype(np.float32)
     return positions_N2
 
 

@@ -25,7 +25,11 @@ TARGETS = "targets"
 TARGETS_COLOUR = "#888"
 
 _TRANSPARENT = "rgba(0, 0, 0, 0)"
-_GRID = {"gridcolor": "rgba(128, 128, 128, 0.25)", "zerolinecolor": "rgba(128, 128, 128, 0.4)"}
+_AXIS = {
+    "automargin": True,
+    "gridcolor": "rgba(128, 128, 128, 0.25)",
+    "zerolinecolor": "rgba(128, 128, 128, 0.4)",
+}
 """Colours that can be seen on light and on dark pages."""
 
 _CURVES = {
@@ -128,30 +132,37 @@ def learning_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Char
 
 def _line_chart(lines: Mapping[str, Line], x: str, y: str, *, markers: bool = False) -> Markup:
     """A chart for a page that loads plotly's script and resizes charts to their container."""
-    import plotly.graph_objects as go  # slow to import
+    import plotly.io  # slow to import
 
     colours = model_colours(list(lines)) | {TARGETS: TARGETS_COLOUR}
-    figure = go.Figure()
-    for name, (xs, ys) in lines.items():
-        figure.add_scatter(
-            x=xs,
-            y=ys,
-            name=name,
-            mode="lines+markers" if markers else "lines",
-            line={"color": colours[name], "dash": "dot" if name == TARGETS else "solid"},
-            hovertemplate="%{y:.4f}",
-        )
-    figure.update_layout(
-        template="plotly_white",
-        height=320,
-        margin={"l": 56, "r": 12, "t": 12, "b": 60},
-        showlegend=False,
-        hovermode="x unified",
-        paper_bgcolor=_TRANSPARENT,
-        plot_bgcolor=_TRANSPARENT,
-        font={"color": TARGETS_COLOUR},
-        xaxis={"title": x, **_GRID},
-        yaxis={"title": y, "rangemode": "tozero", **_GRID},
+    traces = [
+        {
+            "x": xs,
+            "y": ys,
+            "name": name,
+            "mode": "lines+markers" if markers else "lines",
+            "line": {"color": colours[name], "dash": "dot" if name == TARGETS else "solid"},
+            "hovertemplate": "%{y:.4f}",
+        }
+        for name, (xs, ys) in lines.items()
+    ]
+    layout = {
+        "height": 320,
+        "margin": {"l": 56, "r": 12, "t": 12, "b": 60},
+        "showlegend": False,
+        "hovermode": "x unified",
+        "paper_bgcolor": _TRANSPARENT,
+        "plot_bgcolor": _TRANSPARENT,
+        "font": {"color": TARGETS_COLOUR},
+        "xaxis": {"title": {"text": x, "standoff": 15}, **_AXIS},
+        "yaxis": {"title": {"text": y, "standoff": 15}, "rangemode": "tozero", **_AXIS},
+    }
+    # As a dictionary: plotly's classes take a fifth of a second per chart to validate it.
+    html = plotly.io.to_html(
+        {"data": traces, "layout": layout},
+        config={"displayModeBar": False},
+        include_plotlyjs=False,
+        full_html=False,
+        validate=False,
     )
-    html = figure.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False})
     return Markup(html)  # noqa: S704 – plotly escapes its content
