@@ -19,7 +19,6 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from recsys.config import CHAMPION_ALIAS
@@ -28,7 +27,7 @@ from recsys.recommender.bundle import Bundle, load_bundle
 from recsys.storage import installed_versions, writing
 from recsys.tracking import pyfunc
 from recsys.tracking.descriptions import describe_model
-from recsys.tracking.runs import DATA_CONFIG_TAG, INPUTS_TAG, Run
+from recsys.tracking.runs import DATA_CONFIG_TAG, INPUTS_TAG, Run, remove_incomplete_models
 from recsys.tracking.store import BUNDLE, connect, model_id_of
 
 CHALLENGER_ALIAS = "challenger"
@@ -68,6 +67,8 @@ def log_bundle(run: Run, folder: Path) -> str:
         StorageError: the disk is full, likewise.
     """
     bundle = load_bundle(folder)
+    mlflow_run = run.client.get_run(run.run_id)
+    remove_incomplete_models(run.client, mlflow_run)  # of an attempt that was cut
     created = run.client.create_logged_model(
         run.experiment_id, "recommender", source_run_id=run.run_id, model_type="recommender"
     )
@@ -76,9 +77,8 @@ def log_bundle(run: Run, folder: Path) -> str:
         _log_files(run, bundle, folder, model_id)
     except BaseException:
         # Best effort: what fails is the store itself. The rest of a model cannot be registered.
-        with suppress(RecsysError, MlflowException, OSError):
-            get_artifact_repository(created.artifact_location).delete_artifacts()
-            run.client.delete_logged_model(model_id)
+        with suppress(RecsysError, MlflowException):
+            remove_incomplete_models(run.client, mlflow_run)
         raise
     run.client.finalize_logged_model(model_id, "READY")
     run.client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)])

@@ -19,8 +19,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 import psutil
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus
 from mlflow.entities import Run as MlflowRun
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils import mlflow_tags
@@ -312,7 +315,20 @@ def _close_abandoned(client: MlflowClient) -> None:
     for run in client.search_runs(experiments, "attributes.status = 'RUNNING'"):
         host, _, pid = run.data.tags.get(PROCESS_TAG, "").rpartition(":")
         if host == platform.node() and pid.isdigit() and not _is_alive(int(pid), run):
+            remove_incomplete_models(client, run)
             client.set_terminated(run.info.run_id, "KILLED")
+
+
+def remove_incomplete_models(client: MlflowClient, run: MlflowRun) -> None:
+    """Remove the models that a run began to store. MLflow leaves them PENDING for ever."""
+    found = client.search_logged_models(
+        [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"
+    )
+    for model in found:
+        if model.status == LoggedModelStatus.PENDING:
+            with suppress(MlflowException, OSError):  # its files, if there are any
+                get_artifact_repository(model.artifact_location).delete_artifacts()
+            client.delete_logged_model(model.model_id)
 
 
 def _is_alive(pid: int, run: MlflowRun) -> bool:

@@ -13,6 +13,7 @@ import functools
 import logging
 import os
 import re
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -46,6 +47,9 @@ _RUN_QUERY = """
     WHERE source_type = 'RUN_OUTPUT' AND source_id = ? AND lifecycle_stage = 'active'
 """
 
+
+_NEW = ".new-"
+"""How the folders begin in which databases are created."""
 
 _SQLITE = "sqlite:///"
 
@@ -185,18 +189,26 @@ def _create_database(database: Path) -> None:
     """Create the database in a temporary folder and hard-link the finished file into place.
 
     MLflow creates its tables in about forty migrations. Concurrent processes would run them
-    against each other, and a killed process would leave a database that cannot be used.
+    against each other, and a killed process would leave a database that cannot be used; the next
+    one removes its folder.
     """
+    from filelock import FileLock
     from mlflow import MlflowClient
 
     database.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=database.parent) as folder:
-        tmp_path = Path(folder) / database.name
-        MlflowClient(f"sqlite:///{tmp_path}").search_experiments(max_results=1)
-        with closing(sqlite3.connect(tmp_path)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        with suppress(FileExistsError):  # another process created it first
-            os.link(tmp_path, database)
+    lock = database.with_suffix(".lock")
+    with FileLock(lock):
+        if not database.exists():
+            for left in database.parent.glob(f"{_NEW}*"):
+                shutil.rmtree(left)
+            with tempfile.TemporaryDirectory(prefix=_NEW, dir=database.parent) as folder:
+                tmp_path = Path(folder) / database.name
+                MlflowClient(f"sqlite:///{tmp_path}").search_experiments(max_results=1)
+                with closing(sqlite3.connect(tmp_path)) as connection:
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                with suppress(FileExistsError):  # a lock does not reach every other machine
+                    os.link(tmp_path, database)
+        lock.unlink(missing_ok=True)  # only needed until there is a database
 
 
 def version_of(uri: str) -> str:

@@ -158,7 +158,10 @@ def test_system_metrics_are_logged_on_request(store, monkeypatch):
 
 
 def test_runs_of_processes_that_no_longer_exist_are_closed(store):
-    """In whatever experiment, and even if the id of the process belongs to a later one."""
+    """In whatever experiment, and even if the id of the process belongs to a later one.
+
+    The models that they began to store are removed.
+    """
     with start_run("alive", "first") as alive:
         create = partial(alive.client.create_run, alive.experiment_id)
         with subprocess.Popen(["true"]) as gone:
@@ -172,10 +175,14 @@ def test_runs_of_processes_that_no_longer_exist_are_closed(store):
                 create(start_time=began + 1000, tags={PROCESS_TAG: process}).info.run_id,
                 create(start_time=began - 1000, tags={PROCESS_TAG: other}).info.run_id,
             ]
+            begin = partial(alive.client.create_logged_model, alive.experiment_id)
+            models = [begin(source_run_id=run_id) for run_id in (ids[0], ids[2])]
             with start_run("next", "second"):
                 statuses = [alive.client.get_run(run_id).info.status for run_id in ids]
             later.communicate(b"\n")
         assert statuses == ["KILLED", "KILLED", "RUNNING", "RUNNING"]
+        left = alive.client.search_logged_models([alive.experiment_id])
+        assert [model.model_id for model in left] == [models[1].model_id]
         assert alive.client.get_run(alive.run_id).info.status == "RUNNING"
 
 

@@ -26,6 +26,7 @@ with start_run(sys.argv[1], "shared") as run:
 
 def test_concurrent_processes_create_one_store(home):
     names = ["run 0", "run 1"]
+    Path("mlflow/.new-of-a-killed-one").mkdir(parents=True)
     workers = [subprocess.Popen([sys.executable, "-c", RECORD, name]) for name in names]
     assert [worker.wait() for worker in workers] == [0, 0]
     client = connect()
