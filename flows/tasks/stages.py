@@ -33,10 +33,16 @@ from recsys.callbacks import History, compose
 from recsys.config import Runtime
 from recsys.console import print_table, to_records
 from recsys.data import Interactions, Split, Subset, load_interactions, save_interactions
-from recsys.recommender.bundle import Bundle
+from recsys.recommender.bundle import Bundle, bundle_bytes
 from recsys.recommender.scoring import ItemScorer
 from recsys.reporting import item_map_figure, item_map_page, loss_curve, report_page
-from recsys.sessions import SessionModel, fit_session_model, from_torch, training_digest
+from recsys.sessions import (
+    SessionModel,
+    checkpoint_bytes,
+    fit_session_model,
+    from_torch,
+    training_digest,
+)
 from recsys.storage import (
     atomic_folder,
     read_json,
@@ -99,21 +105,13 @@ def fit_stages(
 
 
 def bytes_needed(split: Split, settings: Settings) -> dict[Path, int]:
-    """What a training writes at least, by folder; counts and item maps come on top.
-
-    The checkpoint holds the parameters twice and the two moments of the optimizer. The previous one
-    is removed after the next is complete. The bundle is written to a temporary folder, copied into
-    a model there, and stored.
-    """
-    per_item = (
-        settings.embeddings.dim,
-        settings.session_model.resolve(len(split.train)).embedding_dim,
-    )
-    vectors, session = (4 * split.interactions.n_items * (dim or 0) for dim in per_item)
-    bundle = vectors + session
+    """What a training writes at least, by folder; counts and item maps come on top."""
+    n_items, dim = split.interactions.n_items, settings.embeddings.dim
+    config = settings.session_model.resolve(len(split.train))
+    bundle = bundle_bytes(n_items, dim, config)
     return {
-        CACHE_DIR: vectors + 8 * session,
-        Path(tempfile.gettempdir()): 2 * bundle,
+        CACHE_DIR: emb.vector_bytes(n_items, dim) + checkpoint_bytes(config, n_items),
+        Path(tempfile.gettempdir()): 2 * bundle,  # it is copied into a model there
         tracking.PENDING: bundle,  # or next to it, in the local store
     }
 

@@ -3,6 +3,7 @@ from .fit import fit_embeddings, ppmi_embeddings, spectral_optimum
 from .io import (
     load_embeddings,
     save_embeddings,
+    vector_bytes,
     write_parquet,
     write_projector,
     write_word2vec,
@@ -25,6 +26,7 @@ __all__ = [
     "project_items",
     "save_embeddings",
     "spectral_optimum",
+    "vector_bytes",
     "write_parquet",
     "write_projector",
     "write_word2vec",

@@ -41,6 +41,11 @@ def save_embeddings(embeddings: ItemEmbeddings, history: History, folder: Path) 
         storage.write_manifest(tmp_path)
 
 
+def vector_bytes(n_items: int, dim: int) -> int:
+    """The size of the vectors of embeddings."""
+    return n_items * dim * np.dtype(np.float32).itemsize
+
+
 def load_embeddings(folder: Path, items: Vocabulary) -> tuple[ItemEmbeddings, History]:
     """Read what `save_embeddings` wrote for these items.
 

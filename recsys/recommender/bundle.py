@@ -32,9 +32,16 @@ from pydantic import BaseModel
 from safetensors.numpy import load_file, save_file
 
 from recsys import columns
-from recsys.embeddings import ItemEmbeddings
+from recsys.embeddings import ItemEmbeddings, vector_bytes
 from recsys.errors import BundleError, QueryError, UnknownUserError
-from recsys.sessions import NumpySessionModel, SessionConfig, Weights, from_torch, to_torch
+from recsys.sessions import (
+    NumpySessionModel,
+    SessionConfig,
+    Weights,
+    from_torch,
+    parameter_bytes,
+    to_torch,
+)
 from recsys.storage import (
     MANIFEST,
     atomic_folder,
@@ -287,6 +294,11 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
 
 def _contiguous(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {name: np.asarray(array, order="C") for name, array in arrays.items()}
+
+
+def bundle_bytes(n_items: int, dim: int, config: SessionConfig) -> int:
+    """The size of a bundle, at least: its vectors and the parameters of its session model."""
+    return vector_bytes(n_items, dim) + parameter_bytes(config, n_items)
 
 
 def load_bundle(folder: Path) -> Bundle:

@@ -6,6 +6,7 @@ S half-lives, F features, N items.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,12 @@ def parameter_shapes(config: SessionConfig, n_items: int) -> dict[str, tuple[int
             shapes[f"layers.{layer}.weight_{kind}_l0"] = (gates, columns)
             shapes[f"layers.{layer}.bias_{kind}_l0"] = (gates,)
     return shapes
+
+
+def parameter_bytes(config: SessionConfig, n_items: int) -> int:
+    """The size of the parameters of a network with this configuration."""
+    shapes = parameter_shapes(config, n_items).values()
+    return sum(math.prod(shape) for shape in shapes) * np.dtype(np.float32).itemsize
 
 
 def from_torch(model: SessionModel) -> Weights:

@@ -35,6 +35,7 @@ from recsys.sessions.config import SessionConfig
 from recsys.sessions.loss import NextItemLoss
 from recsys.sessions.model import SessionModel
 from recsys.sessions.network import SessionNetwork
+from recsys.sessions.numpy_model import parameter_bytes
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -47,6 +48,15 @@ _logger = logging.getLogger(__name__)
 _BACKWARD = threading.Lock()  # Fabric notes in a global variable that it runs
 
 _DIVERGED = 3.0  # times the loss of a random guess; training begins near 1
+
+
+def checkpoint_bytes(config: SessionConfig, n_items: int) -> int:
+    """The room that the checkpoints of a training need.
+
+    A checkpoint holds the latest and the best parameters, and the two moments of the optimizer. The
+    previous one is removed after the next is complete.
+    """
+    return 2 * 4 * parameter_bytes(config, n_items)
 
 
 def new_fabric(runtime: Runtime) -> Fabric:

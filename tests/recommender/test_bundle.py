@@ -13,7 +13,7 @@ import pytest
 from recsys.data import read_ratings
 from recsys.errors import BundleError
 from recsys.recommender import Recommender
-from recsys.recommender.bundle import UserHistories, load_bundle, save_bundle
+from recsys.recommender.bundle import UserHistories, bundle_bytes, load_bundle, save_bundle
 from recsys.sessions import from_torch
 from recsys.sessions.numpy_model import NumpySessionModel
 from recsys.storage import read_json, with_digest, write_json, write_manifest
@@ -56,6 +56,15 @@ def test_folder_contains_exactly_the_documented_files(bundle, tmp_path):
     folder = save_bundle(bundle, tmp_path / "bundle")
     assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "manifest.json"])
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"], "no temporary files are left"
+
+
+def test_the_size_of_its_parameters_is_known_before(bundle, tmp_path):
+    folder = save_bundle(bundle, tmp_path / "bundle")
+    config, (n_items, dim) = bundle.session_model.config, bundle.embeddings.vectors.shape
+    files = [folder / f"{name}.safetensors" for name in ("embeddings", "session_model")]
+    headers = 4096  # of the two files
+    written = sum(path.stat().st_size for path in files)
+    assert 0 < written - bundle_bytes(n_items, dim, config) < headers
 
 
 @pytest.mark.parametrize("name", FILES)
