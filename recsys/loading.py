@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
@@ -50,7 +51,8 @@ class AutoReloader:
     new bundle is invalid or the registry is unavailable, the error is logged and the previous
     recommender stays in use.
 
-    After a fork, the child process starts its own thread when it accesses `recommender`.
+    After a fork, the child process starts its own thread when it accesses `recommender`. Relative
+    paths, also that of a local MLflow store, refer to the working directory of the start.
 
     Args:
         source: `models:/<name>@<alias>`, or a bundle folder.
@@ -67,6 +69,7 @@ class AutoReloader:
     def __init__(self, source: str | Path = CHAMPION, poll_interval: float = POLL_INTERVAL) -> None:
         is_uri = str(source).startswith(_URIS)
         self.source = source if is_uri else Path(source).absolute()
+        self._home = Path.cwd()
         self.poll_interval = poll_interval
         self._recommender = self._load()
         self._last_error = ""
@@ -101,7 +104,9 @@ class AutoReloader:
         """
         with self._lock:
             try:
-                if current_version(self.source) == self.version:
+                with self._store():
+                    is_current = current_version(self.source) == self.version
+                if is_current:
                     return False
                 self._recommender = self._load()
             except Exception as error:  # the previous recommender stays in use
@@ -127,8 +132,14 @@ class AutoReloader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _store(self) -> AbstractContextManager[None]:
+        from recsys.tracking.store import relative_to
+
+        return relative_to(self._home)
+
     def _load(self) -> Recommender:
-        recommender = load_recommender(self.source)
+        with self._store():
+            recommender = load_recommender(self.source)
         recommender.popular_items(1)
         return recommender
 

@@ -18,6 +18,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -34,6 +35,9 @@ ARTIFACTS = "artifacts"
 
 BUNDLE = "bundle"
 """Name of the bundle among the artifacts of a model."""
+
+_HOME: ContextVar[Path | None] = ContextVar("home", default=None)
+"""The folder that relative paths refer to; None for the working directory."""
 
 _MODEL_URI = re.compile(r"models:/+(.+?)(?:/(\d+)|@([^@]+))")
 
@@ -67,6 +71,25 @@ def is_local() -> bool:
     return not os.environ.get("MLFLOW_TRACKING_URI")
 
 
+@contextmanager
+def relative_to(folder: Path) -> Iterator[None]:
+    """Use the store that was in use when `folder` was the working directory."""
+    token = _HOME.set(folder)
+    try:
+        yield
+    finally:
+        _HOME.reset(token)
+
+
+def _address() -> str:
+    """The URI of the store; that of an SQLite store is absolute."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{DATABASE}"
+    if not uri.startswith(_SQLITE) or {"?", "%"} & set(uri):
+        return uri
+    path = Path(_HOME.get() or "", uri.removeprefix(_SQLITE))
+    return f"{_SQLITE}{path.resolve()}"
+
+
 def connect(*, create: bool = False) -> MlflowClient:
     """Return a client for the store.
 
@@ -77,7 +100,8 @@ def connect(*, create: bool = False) -> MlflowClient:
             client raise it too.
         StorageError: the disk is full or the store is read-only, likewise.
     """
-    database = DATABASE.resolve()
+    address = _address()
+    database = Path(address.removeprefix(_SQLITE))
     if is_local() and not create and not database.exists():
         raise TrackingError(
             f"no runs are recorded in {database.parent}: train a model first (`recsys train`), "
@@ -88,15 +112,15 @@ def connect(*, create: bool = False) -> MlflowClient:
     # What these report is raised as an error of one line.
     for name in ("urllib3.connectionpool", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    uri = None if is_local() else os.environ["MLFLOW_TRACKING_URI"]
-    local = None if uri else f"sqlite:///{database}"
-    with store_errors(uri or str(local)):
-        if uri is None and not database.exists():
+    with store_errors(address):
+        if is_local() and not database.exists():
             _create_database(database)
-        address = uri or str(local)
-        if address.startswith(_SQLITE) and not {"?", "%"} & set(address):
-            _require_intact(Path(address.removeprefix(_SQLITE)))
-        client = MlflowClient(tracking_uri=local, registry_uri=local)
+        is_file = address.startswith(_SQLITE) and not {"?", "%"} & set(address)
+        if is_file:
+            _require_intact(database)
+        # Otherwise MLflow reads the environment.
+        uris = (address if is_file else None, address if is_local() else None)
+        client = MlflowClient(*uris)
     return cast("MlflowClient", _CheckedClient(client))
 
 
@@ -326,12 +350,13 @@ def _query_database(uri: str) -> tuple[str, str] | None:
 
 def _database_path() -> Path | None:
     """Return the SQLite database that holds both runs and models; None if there is none."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
-    registry = uri if is_local() else os.environ.get("MLFLOW_REGISTRY_URI") or uri
-    is_plain = uri.startswith("sqlite:///") and not {"?", "%"} & set(uri)
-    if not is_plain or registry != uri or "MLFLOW_ENABLE_WORKSPACES" in os.environ:
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    registry = os.environ.get("MLFLOW_REGISTRY_URI") if uri else None
+    address = _address()
+    is_plain = address.startswith(_SQLITE) and not {"?", "%"} & set(address)
+    if not is_plain or registry not in (None, "", uri) or "MLFLOW_ENABLE_WORKSPACES" in os.environ:
         return None
-    path = Path(uri.removeprefix("sqlite:///")).resolve()
+    path = Path(address.removeprefix(_SQLITE))
     return path if path.is_file() else None
 
 

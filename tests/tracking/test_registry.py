@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from recsys.errors import BundleError, TrackingError
-from recsys.loading import load_recommender
+from recsys.loading import AutoReloader, load_recommender
 from recsys.recommender.bundle import save_bundle
 from recsys.tracking import (
     ChampionVersion,
@@ -165,6 +165,25 @@ def two_versions(store, folder):
         promote(run, "recsys", register(run, "recsys", "the first"))
         register(run, "recsys", "the second")
     return run
+
+
+@pytest.mark.parametrize("uri", [None, "sqlite:///mlflow/mlflow.db"])
+def test_a_reloader_keeps_to_its_store_if_the_folder_changes(two_versions, monkeypatch, uri):
+    if uri is not None:  # relative, too
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    home = Path.cwd()
+    with AutoReloader(poll_interval=3600) as reloader:
+        assert reloader.version == "recsys 1"
+        promote(two_versions, "recsys", "2")
+        monkeypatch.chdir("/")
+        for look_up in (True, False):  # without MLflow, and by MLflow
+            if not look_up:
+                promote(two_versions, "recsys", "1")
+                monkeypatch.setattr(tracking_store, "_query_database", lambda _: None)
+            assert reloader.poll()
+            assert reloader.version == ("recsys 2" if look_up else "recsys 1")
+        assert not Path("mlflow").exists()
+    assert (home / "mlflow/mlflow.db").exists()
 
 
 LOAD = """
