@@ -36,7 +36,7 @@ _SEPARATOR = "|"
 _NUMBER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 _MAX_LISTED = 10
-"""Items that the error of an ambiguous title lists."""
+"""Items that are listed for an ambiguous title."""
 
 _MIN_SIMILARITY = 60.0
 """Percentage of similarity below which a title does not match a query."""
@@ -114,13 +114,18 @@ class Catalogue:
 
     def _ambiguous(self, title: str, matches: Sequence[int]) -> UnknownItemError:
         """The error of a title of several items, which lists the most popular ones."""
-        ranked = sorted(matches, key=lambda index: -self._popularity_N[index])[:_MAX_LISTED]
+        ranked = self.candidates(title)
         titles = tuple(self.titles[ranked].tolist())
         ids = self.ids[ranked].tolist()
         listed = ", ".join(f"{i!r} is {name!r}" for i, name in zip(ids, titles, strict=True))
         more = f", and {len(matches) - len(ranked):,} more" if len(matches) > len(ranked) else ""
         message = f"{title!r} is the title of {len(matches):,} items: use an id; {listed}{more}"
         return UnknownItemError(message, title, titles)
+
+    def candidates(self, item: Item) -> list[int]:
+        """The items with this id or title, the most popular ten, best first."""
+        ranked = sorted(self._matches(item), key=lambda index: -self._popularity_N[index])
+        return ranked[:_MAX_LISTED]
 
     def knows(self, item: Item) -> bool:
         """Whether exactly one item has this id or title."""

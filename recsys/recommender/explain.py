@@ -52,21 +52,21 @@ def contributions_table(
     history: NDArray[np.int32],
     items: NDArray[np.integer],
     k: int,
-    on_batch: Callable[[], object],
+    on_step: Callable[[], object],
 ) -> Recommendations:
     """One row for each of the k items of the history that contribute most to each of `items`.
 
     Computed by occlusion (Zeiler & Fergus 2014): the weight of an item is the decrease of the
     recommended item's log-probability, in nats, when it is removed from the history. The
     probability is over the items that may be recommended. The shortened histories are encoded in
-    batches; `on_batch` is called before each. Items before the latest `max_history` have no weight.
+    batches; `on_step` is called before each. Items before the latest `max_history` have no weight.
     """
     distinct = np.unique(history[-model.config.max_history :])
     shortened = [*(history[history != item] for item in distinct), history]
     size = max(8, _STEPS_PER_BATCH // min(len(history), model.config.max_history))
     parts = []
     for start in range(0, len(shortened), size):
-        on_batch()
+        on_step()
         logits_BN = model.batch_logits(shortened[start : start + size])
         if not model.repeats:
             logits_BN[:, history] = -np.inf

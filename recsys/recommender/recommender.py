@@ -311,6 +311,7 @@ class Recommender:
         include: ItemFilter | None = None,
         exclude: ItemFilter = (),
         unknown: Unknown = "raise",
+        on_step: Callable[[], object] = lambda: None,
     ) -> Recommendations:
         """The most probable sequences of next items, by beam search.
 
@@ -322,6 +323,7 @@ class Recommender:
             include: Use only these items.
             exclude: Do not use these items.
             unknown: See `next_items`.
+            on_step: Called before each step of the computation, which it may stop by an exception.
 
         Returns:
             One row per item: `sequence` (from 1, the most probable first), `rank` within the
@@ -333,9 +335,8 @@ class Recommender:
         beam_width = positive_int("beam_width", beam_width, "sequence")
         n = beam_width if k is None else positive_int("k", k, "sequence")
         options = RecommendOptions.resolve(self.catalogue, 1, include, exclude, unknown=unknown)
-        sequences = search_beams(
-            self.scorer.model.sequences(index), length, max(beam_width, n), options.allowed
-        )
+        start = self.scorer.model.sequences(index)
+        sequences = search_beams(start, length, max(beam_width, n), options.allowed, on_step)
         return sequences_table(self.catalogue, sequences[:n])
 
     def explain(
@@ -345,7 +346,7 @@ class Recommender:
         k: int = 3,
         *,
         unknown: Unknown = "raise",
-        on_batch: Callable[[], object] = lambda: None,
+        on_step: Callable[[], object] = lambda: None,
     ) -> Recommendations:
         """Explain recommendations by the items of the history that contribute most to them.
 
@@ -354,7 +355,7 @@ class Recommender:
             items: The item or items to explain. Default: the ten next items.
             k: Maximum number of contributions for each item.
             unknown: See `next_items`.
-            on_batch: Called before each step of the computation, which it may stop by an exception.
+            on_step: Called before each step of the computation, which it may stop by an exception.
 
         Returns:
             One row per contribution: `item_id` and `title` of the recommended item, `rank`,
@@ -373,7 +374,7 @@ class Recommender:
             explained = items_to_explain(self.catalogue, items, index, repeats=self.scorer.repeats)
         model, counts = self.scorer.model, self.bundle.pair_counts
         return contributions_table(
-            self.catalogue, model, counts, index, explained, n_contributions, on_batch
+            self.catalogue, model, counts, index, explained, n_contributions, on_step
         )
 
     def session(self, history: Sequence[Item] = (), *, unknown: Unknown = "raise") -> Session:

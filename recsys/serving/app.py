@@ -153,13 +153,14 @@ async def sequences(request: Request, body: schemas.SequencesRequest) -> Respons
     history, notes = await _resolve(request, model, body, body.history)
     filters = _filters(model, body)
 
-    def answer(_: Check) -> Response:
+    def answer(check: Check) -> Response:
         result = model.recommender.next_sequences(
             model.recommender.catalogue.ids[history].tolist(),
             body.length,
             k=body.k,
             beam_width=body.beam_width,
             unknown="ignore",
+            on_step=check,
             **filters,
         )
         found = [
@@ -184,7 +185,7 @@ async def explain(request: Request, body: schemas.ExplainRequest) -> Response:
 
     def answer(check: Check) -> Response:
         ids = recommender.catalogue.ids[history].tolist()
-        result = recommender.explain(ids, body.items, body.k, on_batch=check)
+        result = recommender.explain(ids, body.items, body.k, on_step=check)
         explained = [
             {
                 **_select(rows[0], columns.ITEM_ID, columns.TITLE, "sentence"),

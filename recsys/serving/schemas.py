@@ -208,11 +208,21 @@ class MatchedItem(ItemResponse):
     query: str
 
 
+class AmbiguousTitle(BaseModel):
+    """A title of several items."""
+
+    query: str
+    items: list[ItemResponse] = Field(description="The ten most popular items with this title.")
+
+
 class HistoryNotes(BaseModel):
     """How the history of the request was understood."""
 
     ignored: list[int | str] = Field(
         description="Items that the model does not know, or titles of several; they are left out."
+    )
+    ambiguous: list[AmbiguousTitle] = Field(
+        description="Those of `ignored` that are titles of several items: use one of their ids."
     )
     matched: list[MatchedItem] = Field(
         description="The items of titles that are written differently in the catalogue."

@@ -117,7 +117,13 @@ class LoadedModel:
         ]
         indices = [found[name] for name in history if name in found]
         ignored = [name for name in names if name not in found]
-        return np.array(indices, dtype=np.int32), {"ignored": ignored, "matched": matched}
+        ambiguous = [
+            {"query": name, "items": [item_record(catalogue, index) for index in candidates]}
+            for name in ignored
+            if (candidates := catalogue.candidates(name))
+        ]
+        notes = {"ignored": ignored, "ambiguous": ambiguous, "matched": matched}
+        return np.array(indices, dtype=np.int32), notes
 
     def item_filter(self, item_filter: FilterField) -> list[Item] | dict[str, list[str]]:
         """Convert a filter of the API to one of the recommender.

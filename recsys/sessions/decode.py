@@ -6,7 +6,7 @@ sequences, N items.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,14 +70,17 @@ def search_beams(
     length: int,
     beam_width: int,
     allowed_N: NDArray[np.bool_] | None = None,
+    on_step: Callable[[], object] = lambda: None,
 ) -> list[ItemSequence]:
     """Beam search from an encoded history, `model.sequences(history)`; see `beam_search`.
 
     Only items of `allowed_N` occur. Sequences are shorter than `length` if no items are left.
+    `on_step` is called before each item is added.
     """
     beams = [ItemSequence((), ())]
     total_B = np.zeros(1)
     for step in range(length):
+        on_step()
         scores_BN = sequences.log_probabilities()
         if allowed_N is not None:
             scores_BN[:, ~allowed_N] = -np.inf

@@ -281,7 +281,7 @@ def test_explanations_of_a_long_history_are_computed_in_batches(rec, monkeypatch
     history = ids(rec, list(range(30)) * 4)
     expected, calls = rec.explain(history, k=40), []
     monkeypatch.setattr(explain, "_STEPS_PER_BATCH", 1)
-    answer = rec.explain(history, k=40, on_batch=lambda: calls.append(1))
+    answer = rec.explain(history, k=40, on_step=lambda: calls.append(1))
     assert len(calls) == 4
     pd.testing.assert_frame_equal(answer, expected, rtol=1e-4, atol=1e-5)
 
@@ -289,7 +289,19 @@ def test_explanations_of_a_long_history_are_computed_in_batches(rec, monkeypatch
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        rec.explain(history, on_batch=stop)
+        rec.explain(history, on_step=stop)
+
+
+def test_each_step_of_a_sequence_may_end_the_computation(rec):
+    left = [None, None, KeyboardInterrupt]
+
+    def step():
+        if error := left.pop(0):
+            raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        rec.next_sequences(ids(rec, HISTORY), 4, on_step=step)
+    assert not left
 
 
 def test_fewer_sequences_than_the_beam(rec):

@@ -24,7 +24,7 @@ def test_next(client, rec):
         response = client.post("/v1/next", json={"history": history, **options})
         assert response.status_code == 200
         expected = rec.next_items(history, **options).as_records()
-        assert response.json() == {"items": expected, "ignored": [], "matched": []}
+        assert response.json() == {"items": expected, "ignored": [], "ambiguous": [], "matched": []}
         assert response.headers["x-model-version"] == rec.version
         schemas.NextResponse.model_validate(response.json())
 
@@ -61,7 +61,9 @@ def test_sequences_are_nested(client, rec):
         [row["title"] for row in rows if row["sequence"] == n] for n in (1, 2)
     ]
     assert sequences[0]["probability"] == rows[0]["probability"]
-    schemas.SequencesResponse.model_validate({"sequences": sequences, "ignored": [], "matched": []})
+    schemas.SequencesResponse.model_validate(
+        {"sequences": sequences, "ignored": [], "ambiguous": [], "matched": []}
+    )
     one = client.post("/v1/sequences", json={**body, "k": 1}).json()["sequences"]
     assert one == sequences[:1]
 
@@ -198,6 +200,20 @@ def test_unknown_items_of_a_history_are_ignored(client, rec):
         assert client.post(path, json=body).status_code == 404
     excluded = client.post("/v1/next", json={"history": known, "exclude": [new]}).json()
     assert excluded == client.post("/v1/next", json={"history": known}).json()
+
+
+def test_a_title_of_several_items_is_ignored_with_its_candidates(bundle):
+    """The most popular first."""
+    catalogue = bundle.catalogue.assign(title=["Twins", "Other", *bundle.catalogue["title"][2:]])
+    catalogue.loc[5, "title"] = "Twins"
+    rec = Recommender(replace(bundle, catalogue=catalogue))
+    popular = [row["item_id"] for row in rec.popular_items(len(catalogue)).as_records()]
+    twins = sorted(rec.catalogue.ids[[0, 5]].tolist(), key=popular.index)
+    with TestClient(create_app(lambda: rec)) as client:
+        answer = client.post("/v1/next", json={"history": ["Twins", "No such film", "Other"]})
+    assert answer.json()["ignored"] == ["Twins", "No such film"]
+    items = [{"item_id": item, "title": "Twins"} for item in twins]
+    assert answer.json()["ambiguous"] == [{"query": "Twins", "items": items}]
 
 
 def test_titles_may_be_written_differently(client, rec):

@@ -1,6 +1,7 @@
 """The event loop answers while anything is computed, and slow work is bounded."""
 
 import asyncio
+import json
 import threading
 import time
 
@@ -108,3 +109,36 @@ def test_work_ends_when_the_client_has_left():
         return await second
 
     assert asyncio.run(leave()) == "done"
+
+
+@pytest.mark.parametrize("work", ["sequences", "explain"])
+def test_computations_end_when_the_client_has_left(bundle, work, monkeypatch):
+    recommender = Recommender(bundle)
+    _, path, _, name = WORK[work]
+    app = create_app(lambda: recommender)
+    history = [recommender.catalogue.ids[4].item()]
+    body = json.dumps({"history": history}).encode()
+
+    def endless(*_args, on_step, **_options):
+        while True:
+            on_step()
+
+    monkeypatch.setattr(recommender, name, endless)
+
+    async def ask_and_leave():
+        received = [{"type": "http.request", "body": body}]
+        sent = []
+
+        async def receive():
+            return received.pop() if received else {"type": "http.disconnect"}
+
+        async def send(message):
+            sent.append(message)
+
+        headers = [(b"host", b"a"), (b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
+        async with app.router.lifespan_context(app):
+            await app({**scope, "query_string": b"", "client": ("a", 1)}, receive, send)
+        return sent[0]["status"]
+
+    assert asyncio.run(ask_and_leave()) == 408
