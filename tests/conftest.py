@@ -103,13 +103,30 @@ def pytest_sessionfinish(session):
                 os.killpg(int(file.read_text()), signal.SIGKILL)
 
 
+WATCH = """
+import os, select, signal, sys
+tests, server = map(int, sys.argv[1:])
+select.select([os.pidfd_open(tests)], [], [])
+os.killpg(server, signal.SIGKILL)
+"""
+
+
+def stop_at_the_end(server, folder):
+    """Stop a server, the leader of a process group, when all tests have ended or were killed."""
+    (folder / "server.pid").write_text(str(server.pid))
+    if hasattr(os, "pidfd_open"):  # on Linux
+        is_worker = "PYTEST_XDIST_WORKER" in os.environ  # which may end before the others
+        tests = os.getppid() if is_worker else os.getpid()
+        command = [sys.executable, "-S", "-c", WATCH, str(tests), str(server.pid)]
+        subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
 @pytest.fixture(scope="session")
 def once(tmp_path_factory, worker_id):
     """A function (name, make) that returns a folder which `make(folder)` has filled.
 
     It is made in the first test process that needs it. What it contains must not be changed. A
-    server that `make` starts in a process group of its own is stopped at the end of all tests, if
-    its process id is in the file `server.pid`.
+    server that `make` starts is stopped at the end of all tests, if `make` calls `stop_at_the_end`.
     """
     root = tmp_path_factory.getbasetemp()
     if worker_id != "master":
@@ -238,7 +255,7 @@ def start_prefect_server(folder):
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    (folder / "server.pid").write_text(str(process.pid))
+    stop_at_the_end(process, folder)
     url = f"{server.address}/api"
     deadline = time.monotonic() + 300
     while not is_up(f"{url}/health"):

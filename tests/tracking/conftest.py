@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows.dev_servers import mlflow_server
+from tests.conftest import stop_at_the_end
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ROOT / "mlflow/server.env"
@@ -49,7 +50,7 @@ def server(once, empty_database):
             cwd=folder,
             env={"PATH": "", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true"},
         )
-        (folder / "server.pid").write_text(str(process.pid))
+        stop_at_the_end(process, folder)
         (folder / "url").write_text(address)
 
     return (once("mlflow-server", make) / "url").read_text()
