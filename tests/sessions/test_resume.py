@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from recsys import sessions
 from recsys.config import Runtime
 from recsys.errors import ConfigError, TrainingError
 from recsys.sessions import SessionConfig, fit_session_model
@@ -30,6 +31,7 @@ from pathlib import Path
 import pandas as pd
 from recsys.config import Runtime
 from recsys.data import read_ratings
+from recsys import sessions
 from recsys.sessions import SessionConfig, fit_session_model
 
 folder, pause = Path(sys.argv[1]), float(sys.argv[2])
@@ -322,3 +324,14 @@ def test_early_stopping_resumes(tmp_path, cycles, cpu):
 def test_patience_without_validation_is_rejected(cycles, cpu):
     with pytest.raises(ConfigError, match="patience is 2, but there is no validation"):
         fit_session_model(cycles, CONFIG.model_copy(update={"patience": 2}), runtime=cpu)
+
+
+def test_the_size_of_a_checkpoint_is_known_before(tmp_path, cycles, cpu):
+    config = CONFIG.model_copy(update={"epochs": 1})
+    validate = {"validate": lambda _: {"ndcg_at_10": 1.0}}
+    fit_session_model(cycles, config, runtime=cpu, checkpoint=tmp_path, **validate)
+    groups, _ = load_checkpoint(tmp_path)
+    size = sum(tensor.nbytes for group in groups.values() for tensor in group.values())
+    expected = sessions.checkpoint_bytes(config.resolve(0), cycles.n_items)
+    # While one is written, the previous one is there. The states of random generators come on top.
+    assert 0 <= 2 * size - expected < 20_000
