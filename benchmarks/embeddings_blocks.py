@@ -28,7 +28,7 @@ import recsys
 from recsys.cooccurrence import CooccurrenceBlocks, open_blocks
 from recsys.data.synthetic import SyntheticConfig, write_parquet
 
-ONE_CORE = recsys.Runtime(device="cpu", threads=1)
+ONE_CORE = recsys.Runtime(device="cpu", threads=1, memory_limit="1GB")  # less than X needs
 RATINGS_PER_USER = 154
 FITS = {name: fit for name, fit in ALL_FITS.items() if "batch_rows" not in fit}
 """Methods that do not sample rows, which needs the matrix in memory."""

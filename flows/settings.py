@@ -94,7 +94,7 @@ class Settings(Config):
     """The session model."""
 
     runtime: Runtime = Runtime()
-    """Device, precision, seed and threads."""
+    """Device, precision, seed, threads and memory."""
 
     promotion: PromotionRule = PromotionRule()
     """What a new model must show to become champion."""
@@ -124,9 +124,6 @@ class Settings(Config):
 
     cluster: str | None = None
     """The address of a Dask scheduler to use instead; its workers must see the same paths."""
-
-    memory_limit: str = "2GB"
-    """The approximate memory limit of a Dask task of `count_distributed`."""
 
     k: int = Field(default=10, ge=1, le=1000)
     """How many items `recommend` lists for each user."""

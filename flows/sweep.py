@@ -6,9 +6,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, task
@@ -167,9 +169,16 @@ def _fit(
     runtime, on_epoch = settings.runtime, child.on_epoch
     if isinstance(config, EmbeddingConfig):
         child.log_config(embeddings=config)
-        counting = settings.cooccurrence
-        counts = count_cooccurrence(split.positives, counting.min_rating, window=counting.window)
-        fitted = fit_embeddings(counts, config, runtime=runtime, on_epoch=on_epoch)
+        with tempfile.TemporaryDirectory() as folder:
+            counts = count_cooccurrence(
+                split.positives,
+                settings.cooccurrence.min_rating,
+                window=settings.cooccurrence.window,
+                memory_limit=runtime.memory_limit,
+                folder=Path(folder, "counts"),
+                runtime=runtime,
+            )
+            fitted = fit_embeddings(counts, config, runtime=runtime, on_epoch=on_epoch)
         metrics = {} if fitted.loss_ratio is None else {"loss_ratio": fitted.loss_ratio}
         return fit_mean_embedding(fitted.vectors, MeanEmbeddingConfig()), metrics
     config = config.resolve(len(split.train))

@@ -1,4 +1,4 @@
-"""The base class of all configurations, and the runtime: device, precision, seed and threads.
+"""The base class of all configurations, and the runtime: device, precision, seed, memory.
 
 Hyper-parameters are defined in the package of the stage that they configure.
 """
@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from recsys.errors import ConfigError
+from recsys.memory import available_memory, parse_bytes
 
 if TYPE_CHECKING:
     import torch  # takes seconds to import
@@ -91,7 +92,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 class Runtime(Config):
-    """Device, precision, seed and threads of a computation.
+    """Device, precision, seed, threads and memory of a computation.
 
     On CPU, the same seed, machine and number of threads give the same model.
     """
@@ -108,6 +109,27 @@ class Runtime(Config):
 
     threads: int | None = Field(default=None, ge=1)
     """Number of CPU threads. None leaves it to torch."""
+
+    memory_limit: str | None = Field(default=None, coerce_numbers_to_str=True)
+    """Memory for counting, and for the counts while embeddings are fitted, such as `4GB`: counts
+    that need more are read from the disk in every epoch. None means half of what is available. In
+    `count_distributed`, the memory of a Dask task, 2 GB by default."""
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _require_size(cls, size: str | None) -> str | None:
+        try:
+            if size is not None:
+                parse_bytes(size)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return size
+
+    def memory_bytes(self) -> int:
+        """Return `memory_limit` in bytes, or half of the memory that is available now."""
+        return (
+            available_memory() // 2 if self.memory_limit is None else parse_bytes(self.memory_limit)
+        )
 
     def torch_device(self) -> torch.device:
         """Return the device to compute on.

@@ -84,7 +84,7 @@ class Trained:
     """The results of all stages, from which a bundle is made."""
 
     split: Split
-    counts: co.Cooccurrence
+    counts: co.CooccurrenceBlocks
     embeddings: emb.ItemEmbeddings
     model: SessionModel
     reports: Reports
@@ -98,7 +98,7 @@ def fit_stages(
     require_space(bytes_needed(split, settings))
     counting = settings.cooccurrence.resolve(split.train)
     settings = settings.model_copy(update={"cooccurrence": counting})
-    counts = count(split, settings.cooccurrence, run, earlier)
+    counts = count(split, settings.cooccurrence, run, earlier, settings.runtime)
     embeddings = embed(counts, split, settings, run, start)
     model, reports = run_limited(train_session_model, split, embeddings, settings, run, start)
     return Trained(split, counts, embeddings, model, reports)
@@ -117,9 +117,13 @@ def bytes_needed(split: Split, settings: Settings) -> dict[Path, int]:
 
 
 def count(
-    split: Split, config: co.CooccurrenceConfig, run: Run, earlier: str | None = None
-) -> co.Cooccurrence:
-    """Count the co-occurrences of the positive interactions, or load them from the cache.
+    split: Split,
+    config: co.CooccurrenceConfig,
+    run: Run,
+    earlier: str | None = None,
+    runtime: Runtime = Runtime(),
+) -> co.CooccurrenceBlocks:
+    """Count the co-occurrences of the positive interactions, unless they are in the cache.
 
     Earlier counts, given by their key, are updated if they are still valid.
     """
@@ -128,18 +132,22 @@ def count(
     folder = cache_path("counts", key)
 
     def write() -> None:
-        counts = _update(earlier, split.positives, config) if earlier else None
-        if counts is None:
-            rating, target = config.min_rating, folder / COUNTS
-            co.count_cooccurrence(split.positives, rating, window=config.window, folder=target)
-        else:
-            co.save_cooccurrence(counts, folder / COUNTS)
+        target = folder / COUNTS
+        if not (earlier and _update(earlier, split.positives, config, target, runtime)):
+            co.count_cooccurrence(
+                split.positives,
+                config.min_rating,
+                window=config.window,
+                memory_limit=runtime.memory_limit,
+                folder=target,
+                runtime=runtime,
+            )
         save_interactions(split.positives, folder / INTERACTIONS)
 
     with run.child("cooccurrence") as child:
         child.log_config(cooccurrence=config)
         run_cached("count co-occurrence", folder, write, child, PARTS)
-        counts = co.open_blocks(folder / COUNTS).load()
+        counts = co.open_blocks(folder / COUNTS, verify=False)  # `run_cached` has verified them
         child.log_metrics(counts.summary())
     run.log_params({"counts": key, "positive_rating": config.min_rating})
     return counts
@@ -150,24 +158,29 @@ def _counts_key(interactions: str, config: co.CooccurrenceConfig) -> str:
 
 
 def _update(
-    earlier: str, positives: Interactions, config: co.CooccurrenceConfig
-) -> co.Cooccurrence | None:
-    """Earlier counts, updated; None if they are invalid or of other code or settings."""
+    earlier: str,
+    positives: Interactions,
+    config: co.CooccurrenceConfig,
+    target: Path,
+    runtime: Runtime,
+) -> bool:
+    """Write updated earlier counts; False if they are invalid or of other code or settings."""
     folder = cache_path("counts", earlier)
-    is_decayed = config.window is not None and config.window.is_decayed
-    if is_decayed or find_fault(folder, PARTS):
-        return None
+    if find_fault(folder, PARTS):
+        return False
     if earlier != _counts_key(verify_manifest(folder / INTERACTIONS)["digest"], config):
-        return None
-    counts = co.open_blocks(folder / COUNTS).load()
+        return False
+    counts = co.open_blocks(folder / COUNTS, verify=False)
     if counts.weights is not None or positives.weight is not None:
-        return None
+        return False
     get_run_logger().info("Updating earlier counts; only changed users are counted.")
-    return co.update_cooccurrence(counts, load_interactions(folder / INTERACTIONS), positives)
+    old = load_interactions(folder / INTERACTIONS)
+    co.update_cooccurrence(counts, old, positives, folder=target, runtime=runtime)
+    return True
 
 
 def embed(
-    counts: co.Cooccurrence,
+    counts: co.CooccurrenceBlocks,
     split: Split,
     settings: Settings,
     run: Run,
@@ -341,7 +354,7 @@ def compare(by_model: dict[str, Reports], model: str, split: Split, run: Run) ->
     print_table(table.reset_index(), _TITLE)
 
 
-@pipeline_flow("source", "cooccurrence", "parallel", "cluster", "memory_limit", "output_dir")
+@pipeline_flow("source", "cooccurrence", "parallel", "cluster", "runtime", "output_dir")
 def count_distributed(settings: Settings) -> str:
     """Count co-occurrences on a Dask cluster; returns the folder of row blocks.
 
@@ -363,7 +376,7 @@ def count_distributed(settings: Settings) -> str:
             stack.enter_context(Client(cluster)),
             config.min_rating,
             window=config.window,
-            memory_limit=settings.memory_limit,
+            memory_limit=settings.runtime.memory_limit or "2GB",
             on_block=lambda done, total: show(100 * done // total, {}),
         )
     stats = {"items": blocks.n_items, "users": blocks.n_users, "entries": blocks.n_entries}

@@ -63,6 +63,11 @@ class CooccurrenceBlocks(CountMetadata):
 
     def __iter__(self) -> Iterator[RowBlock]:
         """The blocks of X, in order."""
+        for block in self.integer_blocks():
+            yield block.divided(self.divisor)
+
+    def integer_blocks(self) -> Iterator[RowBlock]:
+        """The blocks of X times its divisor, as they are stored."""
         for part in self.parts:
             arrays = read_arrays(self.folder / part, "start", "offsets", "columns", "counts")
             is_set = self.window is None and self.weights is None
@@ -70,7 +75,11 @@ class CooccurrenceBlocks(CountMetadata):
             offsets = arrays["offsets"]
             shape = (len(offsets) - 1, self.n_items)
             matrix = make_csr(counts, arrays["columns"].astype(np.int32), offsets, shape)
-            yield RowBlock(int(arrays["start"]), matrix).divided(self.divisor)
+            yield RowBlock(int(arrays["start"]), matrix)
+
+    def summary(self) -> dict[str, float]:
+        """Size and density of X."""
+        return self.size_metrics(self.n_entries)
 
     def marginals(self) -> Marginals:
         """How often each item occurs."""
@@ -90,7 +99,7 @@ class CooccurrenceBlocks(CountMetadata):
 
     def load(self) -> Cooccurrence:
         """Read all counts into memory."""
-        matrix = sp.vstack([block.matrix for block in self], format="csr")
+        matrix = stack_blocks(self, self.n_items, self.n_entries)
         return Cooccurrence(matrix=matrix, **self.metadata())
 
 
@@ -106,11 +115,36 @@ class WeightedBlocks:
         """The catalogue."""
         return self.counts.items
 
+    @property
+    def n_items(self) -> int:
+        """Size of the catalogue."""
+        return self.counts.n_items
+
+    @property
+    def n_entries(self) -> int:
+        """Non-zero entries of X; some weightings leave fewer."""
+        return self.counts.n_entries
+
     def __iter__(self) -> Iterator[RowBlock]:
         """The blocks of the weighted X, in order."""
         marginals = self.counts.marginals()
         for block in self.counts:
             yield weight_block(block, marginals, self.config)
+
+
+def stack_blocks(blocks: Iterable[RowBlock], n_items: int, max_entries: int) -> sp.csr_array:
+    """All rows in one matrix, which is filled block by block: X is never in memory twice."""
+    offsets, columns = np.zeros(n_items + 1, np.int64), np.empty(max_entries, np.int32)
+    values: NDArray[Any] = np.empty(0)
+    for block in blocks:
+        matrix = block.matrix
+        values = values if block.start else np.empty(max_entries, matrix.dtype)
+        ends = offsets[block.start] + matrix.indptr.astype(np.int64)
+        offsets[block.start : block.stop + 1] = ends
+        columns[ends[0] : ends[-1]] = matrix.indices
+        values[ends[0] : ends[-1]] = matrix.data
+    n_entries = offsets[-1]
+    return make_csr(values[:n_entries], columns[:n_entries], offsets, (n_items, n_items))
 
 
 class WrittenBlock(NamedTuple):

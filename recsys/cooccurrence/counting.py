@@ -11,11 +11,12 @@ from recsys.config import Runtime
 from recsys.cooccurrence.blocks import CooccurrenceBlocks, write_blocks
 from recsys.cooccurrence.config import MinRating, Window
 from recsys.cooccurrence.matrix import Cooccurrence, RowBlock
-from recsys.cooccurrence.planner import CountPlan, format_bytes, parse_bytes, plan_count
+from recsys.cooccurrence.planner import CountPlan, plan_count
 from recsys.cooccurrence.topk import keep_top_k
 from recsys.cooccurrence.weightings import WeightingConfig, weight_block
 from recsys.data import Interactions
 from recsys.errors import ConfigError
+from recsys.memory import format_bytes, parse_bytes
 
 
 @overload

@@ -35,13 +35,7 @@ from recsys.cooccurrence.blocks import (
 )
 from recsys.cooccurrence.config import MinRating, Window
 from recsys.cooccurrence.matrix import CountMetadata, RowBlock
-from recsys.cooccurrence.planner import (
-    CountPlan,
-    no_positives_error,
-    parse_bytes,
-    plan_count,
-    split_rows,
-)
+from recsys.cooccurrence.planner import CountPlan, no_positives_error, plan_count, split_rows
 from recsys.data import Checks, Finding, Interactions, ReadReport, read_ratings
 from recsys.data.arrow import common_type, convert
 from recsys.data.detection import detect_layout
@@ -49,6 +43,7 @@ from recsys.data.options import parse_options
 from recsys.data.parquet import ParquetPart, open_parts
 from recsys.data.report import ReportCallback, warn_on_report
 from recsys.errors import ConfigError, DataError
+from recsys.memory import parse_bytes
 from recsys.storage import atomic_file, atomic_folder
 from recsys.vocabulary import Vocabulary
 

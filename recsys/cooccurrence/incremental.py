@@ -2,36 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import overload
+
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.config import Runtime
-from recsys.cooccurrence.matrix import Cooccurrence
-from recsys.cooccurrence.planner import plan_count, positive_events
+from recsys.cooccurrence.blocks import (
+    CooccurrenceBlocks,
+    finalize_blocks,
+    open_blocks,
+    stack_blocks,
+    write_block,
+)
+from recsys.cooccurrence.matrix import Cooccurrence, CountMetadata, RowBlock, make_csr
+from recsys.cooccurrence.planner import CountPlan, plan_count, positive_events, split_rows
 from recsys.data import Interactions
 from recsys.errors import ConfigError, DataError
+from recsys.storage import atomic_folder
+
+Counts = Cooccurrence | CooccurrenceBlocks
 
 
+@overload
 def update_cooccurrence(
-    counts: Cooccurrence,
+    counts: Counts,
     old: Interactions,
     new: Interactions,
     *,
+    folder: None = ...,
+    runtime: Runtime | None = ...,
+) -> Cooccurrence: ...
+
+
+@overload
+def update_cooccurrence(
+    counts: Counts,
+    old: Interactions,
+    new: Interactions,
+    *,
+    folder: Path | str,
+    runtime: Runtime | None = ...,
+) -> CooccurrenceBlocks: ...
+
+
+def update_cooccurrence(
+    counts: Counts,
+    old: Interactions,
+    new: Interactions,
+    *,
+    folder: Path | str | None = None,
     runtime: Runtime | None = None,
-) -> Cooccurrence:
+) -> Counts:
     """Compute the counts of `new` from those of `old`; exactly equal to counting `new`.
 
     Interactions, users and items may have been added, changed or removed. Users are identified by
     their ids. Only the histories of users who changed are counted: their previous pairs are
     subtracted and their current pairs are added. In addition, all histories are compared and the
-    counts are copied once.
+    counts are copied once, block by block.
 
     Args:
-        counts: counts of `old`.
+        counts: counts of `old`, in memory or on disk.
         old: the interactions that were counted.
         new: the current interactions.
+        folder: write the counts to this folder, as `count_cooccurrence` does. It must be another
+            one than that of `counts`.
         runtime: number of threads.
+
+    Returns:
+        The counts; with a `folder`, a reader of the blocks.
 
     Raises:
         DataError: `counts` are not the counts of `old`, or `new` has no positive
@@ -45,24 +87,29 @@ def update_cooccurrence(
     if any(part is not None for part in (counts.weights, old.weight, new.weight)):
         raise ConfigError("counts of events with weights cannot be updated: count `new` again")
     changed_old, changed_new = _changed_users(counts, old, new)
-    before = _count(counts, old.filter(changed_old[old.user_index]), runtime)
-    after = _count(counts, new.filter(changed_new[new.user_index]), runtime)
-    unchanged = counts.matrix - before.matrix
-    if unchanged.data.min(initial=0) < 0:
-        raise DataError("the counts were not made from `old`: some of them are too small")
+    before = _plan(counts, old.filter(changed_old[old.user_index]), runtime)
+    after = _plan(counts, new.filter(changed_new[new.user_index]), runtime)
     new_index = new.items.indices(old.items.ids)
-    matrix = _reindex(unchanged, new_index, new.n_items) + after.matrix
-    matrix.eliminate_zeros()
-    matrix.sort_indices()
-    item_counts = after.item_counts.copy()
+    blocks = _updated_blocks(counts, before, after, new_index)
+    metadata = after.metadata.metadata()
+    item_counts = after.metadata.item_counts.copy()
     remains = new_index >= 0
-    item_counts[new_index[remains]] += (counts.item_counts - before.item_counts)[remains]
-    metadata = {**after.metadata(), "item_counts": item_counts}
-    return Cooccurrence(matrix=matrix, **metadata)
+    unchanged = counts.item_counts - before.metadata.item_counts
+    item_counts[new_index[remains]] += unchanged[remains]
+    metadata["item_counts"] = item_counts
+    if folder is not None:
+        folder = Path(folder)
+        with atomic_folder(folder) as tmp_path:
+            written = [write_block(tmp_path, block) for block in blocks]
+            finalize_blocks(tmp_path, written, CountMetadata(**metadata))
+        return open_blocks(folder, verify=False)
+    in_memory = [block.divided(after.metadata.divisor) for block in blocks]
+    n_entries = sum(block.matrix.nnz for block in in_memory)
+    return Cooccurrence(matrix=stack_blocks(in_memory, new.n_items, n_entries), **metadata)
 
 
 def _changed_users(
-    counts: Cooccurrence, old: Interactions, new: Interactions
+    counts: CountMetadata, old: Interactions, new: Interactions
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Users whose positive events differ, [n_users] of `old` and [n_users] of `new`."""
     from recsys.cooccurrence.kernels import gather_rows
@@ -93,21 +140,55 @@ def _changed_users(
     return changed_old, changed_new
 
 
-def _count(
-    counts: Cooccurrence, interactions: Interactions, runtime: Runtime | None
-) -> Cooccurrence:
-    """Count with the settings of `counts`; zeros without positive interactions."""
+def _plan(counts: CountMetadata, interactions: Interactions, runtime: Runtime | None) -> CountPlan:
+    """A count with the settings of `counts`; zeros without positive interactions."""
     min_rating, window = counts.min_rating, counts.window
-    plan = plan_count(interactions, min_rating, window=window, runtime=runtime, allow_empty=True)
-    return Cooccurrence(matrix=plan.matrix(), **plan.metadata.metadata())
+    return plan_count(interactions, min_rating, window=window, runtime=runtime, allow_empty=True)
 
 
-def _reindex(matrix: sp.csr_array, new_index: NDArray[np.int32], n_items: int) -> sp.csr_array:
-    """Move row and column i to new_index[i]; items without a new index must have no counts."""
-    if len(new_index) == n_items and np.array_equal(new_index, np.arange(n_items)):
-        return matrix
-    matrix.eliminate_zeros()
-    entries = matrix.tocoo()
-    rows, columns = entries.coords
-    shape = (n_items, n_items)
-    return sp.csr_array((entries.data, (new_index[rows], new_index[columns])), shape=shape)
+def _updated_blocks(
+    counts: Counts, before: CountPlan, after: CountPlan, new_index: NDArray[np.int32]
+) -> Iterator[RowBlock]:
+    """The updated X times its divisor, in order.
+
+    Both catalogues are sorted by id, so that old rows keep their order. Each old block becomes the
+    new rows from those of its first item to those of the next block's.
+    """
+    n_items = after.metadata.n_items
+    kept = np.append(np.where(new_index >= 0, new_index, n_items), n_items)
+    bounds = np.minimum.accumulate(kept[::-1])[::-1]
+    bounds[0] = 0
+    for block in _integer_blocks(counts):
+        unchanged = block.matrix - before.count_block(block.start, block.stop).matrix
+        if unchanged.data.min(initial=0) < 0:
+            raise DataError("the counts were not made from `old`: some of them are too small")
+        unchanged.eliminate_zeros()
+        start, stop = int(bounds[block.start]), int(bounds[block.stop])
+        rows = new_index[block.start : block.stop]
+        moved = _move(unchanged, rows - start, new_index, (stop - start, n_items))
+        for first, last in split_rows(after.counter.max_entries[start:stop], after.block_entries):
+            added = after.count_block(start + first, start + last).matrix
+            yield RowBlock(start + first, moved[first:last] + added)
+
+
+def _integer_blocks(counts: Counts) -> Iterator[RowBlock]:
+    if isinstance(counts, CooccurrenceBlocks):
+        yield from counts.integer_blocks()
+        return
+    matrix = counts.matrix
+    if counts.divisor != 1:
+        matrix = (matrix * counts.divisor).rint().astype(np.int64)
+    yield RowBlock(0, matrix)
+
+
+def _move(
+    matrix: sp.csr_array,
+    new_rows: NDArray[np.int32],
+    new_columns: NDArray[np.int32],
+    shape: tuple[int, int],
+) -> sp.csr_array:
+    """Move rows and columns without changing their order; those of -1 must be empty."""
+    lengths, offsets = np.diff(matrix.indptr), np.zeros(shape[0] + 1, np.int64)
+    is_used = lengths > 0
+    offsets[new_rows[is_used] + 1] = lengths[is_used]
+    return make_csr(matrix.data, new_columns[matrix.indices], offsets.cumsum(), shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -77,6 +78,15 @@ class CountMetadata:
         """The fields of this class, by name."""
         return {field.name: getattr(self, field.name) for field in fields(CountMetadata)}
 
+    def size_metrics(self, n_entries: int) -> dict[str, float]:
+        """Size and density of an X with so many non-zero entries."""
+        return {
+            "positive_items": float(np.count_nonzero(self.item_counts)),
+            "positive_interactions": float(self.item_counts.sum()),
+            "pairs": n_entries / 2 if self.is_symmetric else n_entries,
+            "density": n_entries / max(self.n_items * (self.n_items - 1), 1),
+        }
+
     def set_marginals(self) -> Marginals:
         """The marginals of counts without a window."""
         sums = squares = self.item_counts.astype(np.float64)
@@ -95,6 +105,10 @@ class Cooccurrence(CountMetadata):
     the number of users with both i and j. float64 if events have weights. With a window int64, or
     float64 if decayed; symmetric unless its direction is `forward`."""
 
+    def __iter__(self) -> Iterator[RowBlock]:
+        """All rows, as one block."""
+        yield RowBlock(0, self.matrix)
+
     def marginals(self) -> Marginals:
         """How often each item occurs."""
         if self.window is None:
@@ -105,12 +119,7 @@ class Cooccurrence(CountMetadata):
 
     def summary(self) -> dict[str, float]:
         """Size and density of the matrix."""
-        return {
-            "positive_items": float(np.count_nonzero(self.item_counts)),
-            "positive_interactions": float(self.item_counts.sum()),
-            "pairs": self.matrix.nnz / 2 if self.is_symmetric else self.matrix.nnz,
-            "density": self.matrix.nnz / max(self.n_items * (self.n_items - 1), 1),
-        }
+        return self.size_metrics(self.matrix.nnz)
 
 
 class RaggedArray(NamedTuple):

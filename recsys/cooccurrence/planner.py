@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from recsys.config import Runtime, available_threads
 from recsys.cooccurrence.config import MinRating, Window, resolve_min_rating
@@ -27,6 +26,7 @@ from recsys.cooccurrence.matrix import (
 from recsys.data import Interactions
 from recsys.data.options import WEIGHT_DECIMALS
 from recsys.errors import ConfigError, DataError, require_type
+from recsys.memory import format_bytes
 
 if TYPE_CHECKING:
     from recsys.cooccurrence.counters import RowCounter
@@ -38,21 +38,6 @@ BLOCK_ENTRIES: Final = 2_000_000
 _ENTRY_BYTES: Final = 24
 """Memory per entry of a block: a column and a count, and a copy of both where they are used."""
 _SAMPLED_ROWS: Final = 256
-
-
-def parse_bytes(size: str | int) -> ByteSize:
-    """Parse a number of bytes, such as "2GB" or "500 MB"; 1 KB is 1,000 bytes, 1 KiB 1,024."""
-    try:
-        return TypeAdapter(ByteSize).validate_python(size)
-    except ValidationError as error:
-        raise ConfigError(
-            f"{size!r} is not a size in bytes: pass a number, or text like '2GB'"
-        ) from error
-
-
-def format_bytes(size: int) -> str:
-    """Format a number of bytes, such as "1.5 GB"."""
-    return ByteSize(size).human_readable(decimal=True, separator=" ")
 
 
 class PositiveEvents(NamedTuple):

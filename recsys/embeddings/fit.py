@@ -39,12 +39,13 @@ def fit_embeddings(
 
     Args:
         counts: X: counts in memory or on disk, any symmetric sparse matrix with a zero diagonal,
-            or consecutive row blocks `(first row, rows)`, which are read in every epoch.
+            or consecutive row blocks `(first row, rows)`, which are read in every epoch. Counts on
+            disk are read once if they fit into `runtime.memory_limit`.
         config: Hyper-parameters.
         items: Items of a bare matrix or of row blocks. Default: integers from 0.
         start: Embeddings to start from instead of `config.init`; items are matched by id. The
             vectors stay close to them, whereas independent fits differ by a rotation.
-        runtime: Device, seed and threads.
+        runtime: Device, seed, threads and memory.
         on_epoch: Called after each epoch with `loss`, `relative_loss` (loss / Σ X_ij²) and, if the
             optimum is known, `loss_ratio` (loss / optimum).
 
@@ -55,7 +56,9 @@ def fit_embeddings(
     """
     config, runtime = config or EmbeddingConfig(), runtime or Runtime()
     with runtime.limit_threads():
-        matrix = PairMatrix(counts, runtime.torch_device(), config.pair_weights, items)
+        matrix = PairMatrix(
+            counts, runtime.torch_device(), config.pair_weights, items, runtime.memory_bytes()
+        )
         matrix.check_dim(config.dim)
         if config.method == "descent":
             return _fit_descent(matrix, config, runtime.seed, on_epoch, start)
@@ -92,7 +95,8 @@ def spectral_optimum(
     """
     runtime = runtime or Runtime()
     with runtime.limit_threads():
-        matrix = PairMatrix(counts, runtime.torch_device())
+        device, memory = runtime.torch_device(), runtime.memory_bytes()
+        matrix = PairMatrix(counts, device, memory_limit=memory)
         matrix.check_dim(dim)
         return find_optimum(matrix, dim, seed=runtime.seed, tolerance=tolerance)
 

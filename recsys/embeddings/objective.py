@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import scipy.sparse as sp
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.cooccurrence import Cooccurrence, CooccurrenceBlocks, WeightedBlocks
+from recsys.cooccurrence.blocks import stack_blocks
 from recsys.embeddings.config import PairWeights
 from recsys.errors import ConfigError, DataError, require_type
 from recsys.vocabulary import Vocabulary
@@ -39,6 +40,10 @@ RowBlocks = Iterable[tuple[int, sp.csr_array]]
 
 Counts = Cooccurrence | CooccurrenceBlocks | WeightedBlocks | sp.sparray | sp.spmatrix | RowBlocks
 """X: counts in memory or on disk, any symmetric matrix, or row blocks."""
+
+
+_ENTRY_BYTES: Final = 24
+"""Memory per entry of an X that is kept: a column, the count, and both floating-point types."""
 
 
 class SparseRows:
@@ -78,6 +83,8 @@ class SparseRows:
 class PairMatrix:
     """X in memory, or read block by block in every pass.
 
+    Counts on disk are kept in memory if they fit into `memory_limit`, a number of bytes.
+
     Raises:
         DataError: X is not square and symmetric with a zero diagonal, has values that are not
             finite, or is zero; or the blocks are not consecutive.
@@ -89,6 +96,7 @@ class PairMatrix:
         device: torch.device,
         weights: PairWeights | None = None,
         items: Vocabulary | None = None,
+        memory_limit: int = 0,
     ) -> None:
         self.device, self.weights = device, weights
         self._matrix: sp.csr_array | None = None
@@ -98,6 +106,11 @@ class PairMatrix:
             items = counts.items
         if isinstance(counts, Cooccurrence):
             counts = counts.matrix
+        elif (
+            isinstance(counts, CooccurrenceBlocks | WeightedBlocks)
+            and _ENTRY_BYTES * counts.n_entries <= memory_limit
+        ):
+            counts = stack_blocks(counts, counts.n_items, counts.n_entries)
         if isinstance(counts, sp.sparray | sp.spmatrix):
             matrix: sp.csr_array = sp.csr_array(counts)  # type: ignore[call-overload]
             self._matrix, self._read = matrix, lambda: [(0, matrix)]

@@ -56,7 +56,7 @@ from recsys.storage import (
 from recsys.vocabulary import ID, Vocabulary
 
 if TYPE_CHECKING:
-    from recsys.cooccurrence import Cooccurrence
+    from recsys.cooccurrence import Cooccurrence, CooccurrenceBlocks
     from recsys.data import Interactions, Subset
     from recsys.evaluation import Report
     from recsys.sessions import SessionModel
@@ -98,18 +98,24 @@ class PairCounts:
     """Whether an item's row holds all of its non-zero counts, [n_items]."""
 
     @classmethod
-    def from_cooccurrence(cls, cooccurrence: Cooccurrence) -> PairCounts | None:
+    def from_cooccurrence(
+        cls, cooccurrence: Cooccurrence | CooccurrenceBlocks
+    ) -> PairCounts | None:
         """The largest counts. None if counts are not numbers of users (windows, weights)."""
         if cooccurrence.window is not None or cooccurrence.weights is not None:
             return None
         from recsys.cooccurrence import keep_top_k
 
-        largest = keep_top_k(cooccurrence.matrix, N_PARTNERS)
+        lengths, largest = [], []
+        for block in cooccurrence:
+            lengths.append(np.diff(block.matrix.indptr))
+            largest.append(keep_top_k(block.matrix, N_PARTNERS))
+        kept = np.concatenate([np.diff(matrix.indptr) for matrix in largest])
         return cls(
-            offsets=largest.indptr.astype(np.int64),
-            partners=largest.indices.astype(np.int32),
-            counts=largest.data.astype(np.int32),
-            is_complete=np.diff(cooccurrence.matrix.indptr) == np.diff(largest.indptr),
+            offsets=np.concatenate([[0], kept.cumsum(dtype=np.int64)]),
+            partners=np.concatenate([matrix.indices for matrix in largest]).astype(np.int32),
+            counts=np.concatenate([matrix.data for matrix in largest]).astype(np.int32),
+            is_complete=np.concatenate(lengths) == kept,
         )
 
     def count(self, a: int, b: int) -> int | None:
@@ -222,7 +228,7 @@ def make_bundle(
     config: Mapping[str, BaseModel],
     reports: Mapping[Subset, Report],
     *,
-    cooccurrence: Cooccurrence | None = None,
+    cooccurrence: Cooccurrence | CooccurrenceBlocks | None = None,
     interactions: Interactions | None = None,
 ) -> Bundle:
     """Assemble a bundle from the results of training and compute each item's neighbours.

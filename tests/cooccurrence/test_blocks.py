@@ -16,8 +16,6 @@ from recsys.cooccurrence import (
 from recsys.cooccurrence.planner import (
     BLOCK_ENTRIES,
     entries_per_block,
-    format_bytes,
-    parse_bytes,
     plan_count,
 )
 from recsys.errors import BundleError, ConfigError
@@ -112,29 +110,6 @@ def test_blocks_shrink_to_the_memory_limit():
     assert entries_per_block(10**10, 10**9, 50_000, 2) == BLOCK_ENTRIES
     entries = entries_per_block(5 * 10**8, 4 * 10**8, 50_000, 2)
     assert 50_000 <= entries < BLOCK_ENTRIES
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("2GB", 2 * 10**9), (" 1.5 mb ", 1_500_000), ("17", 17), (17, 17), ("2 GiB", 2**31)],
-)
-def test_sizes_are_parsed(text, size):
-    assert parse_bytes(text) == size
-
-
-@pytest.mark.parametrize(
-    ("size", "text"), [(999, "999 B"), (1_540_000_000, "1.5 GB"), (2 * 10**12, "2.0 TB")]
-)
-def test_sizes_are_formatted(size, text):
-    assert format_bytes(size) == text
-
-
-@pytest.mark.parametrize("text", ["much", "2 GX", "-1", ""])
-def test_invalid_sizes_are_rejected(text):
-    with pytest.raises(
-        ConfigError, match="is not a size in bytes: pass a number, or text like '2GB'"
-    ):
-        parse_bytes(text)
 
 
 def test_counts_in_memory_are_saved_unchanged(skewed, tmp_path, assert_equal):

@@ -1,11 +1,19 @@
 """Updated counts are exactly those of a rebuild."""
 
+import tempfile
+
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.cooccurrence import Window, count_cooccurrence, incremental, update_cooccurrence
+from recsys.cooccurrence import (
+    Window,
+    count_cooccurrence,
+    incremental,
+    planner,
+    update_cooccurrence,
+)
 from recsys.data import read_ratings
 from recsys.errors import DataError
 
@@ -47,6 +55,21 @@ def test_arbitrary_changes(before, after, window, min_rating):
     counts = count_cooccurrence(old, min_rating, window=window)
     updated = update_cooccurrence(counts, old, new)
     check(updated, count_cooccurrence(new, min_rating, window=window))
+
+
+@settings(max_examples=15)
+@given(before=logs, after=logs, window=windows)
+def test_blocks_on_disk(before, after, window):
+    old, new = interactions_of(before), interactions_of(after)
+    with tempfile.TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planner, "BLOCK_ENTRIES", 8)  # one row or two of these logs
+        counts = count_cooccurrence(old, 4.0, window=window, folder=f"{home}/old")
+        updated = update_cooccurrence(counts, old, new, folder=f"{home}/new")
+        rebuilt = count_cooccurrence(new, 4.0, window=window, folder=f"{home}/rebuilt")
+        check(updated.load(), rebuilt.load())
+        assert updated.n_entries == rebuilt.n_entries
+        assert updated.row_sums.tolist() == rebuilt.row_sums.tolist()
+        assert updated.column_sums.tolist() == rebuilt.column_sums.tolist()
 
 
 @given(before=logs, data=st.data(), window=windows)

@@ -11,7 +11,14 @@ import torch
 from recsys import cooccurrence
 from recsys.callbacks import History
 from recsys.config import Runtime
-from recsys.cooccurrence import Cooccurrence, WeightingConfig, count_cooccurrence, weight
+from recsys.cooccurrence import (
+    Cooccurrence,
+    CooccurrenceBlocks,
+    WeightingConfig,
+    count_cooccurrence,
+    planner,
+    weight,
+)
 from recsys.data import read_ratings
 from recsys.embeddings import (
     EmbeddingConfig,
@@ -198,13 +205,28 @@ def test_row_blocks_give_the_same_fit(counts):
 
 
 @pytest.mark.parametrize("weighting", [None, "log1p"])
-def test_counts_on_disk_give_the_same_fit(sample, counts, tmp_path, weighting):
-    blocks = count_cooccurrence(sample, 3.5, folder=tmp_path / "counts", memory_limit="1MB")
-    if weighting is None:
-        whole, by_blocks = fit(counts, dim=5), fit(blocks, dim=5)
-    else:
+def test_counts_on_disk_give_the_same_fit(sample, counts, tmp_path, weighting, monkeypatch):
+    """They are read in every epoch, or only twice if they fit into memory."""
+    monkeypatch.setattr(planner, "BLOCK_ENTRIES", 500)
+    on_disk = count_cooccurrence(sample, 3.5, folder=tmp_path / "counts")
+    assert len(on_disk.parts) > 3
+    blocks, whole = on_disk, counts
+    if weighting is not None:
         config = WeightingConfig(name=weighting)
-        whole, by_blocks = fit(weight(counts, config), dim=5), fit(blocks.weighted(config), dim=5)
+        blocks, whole = on_disk.weighted(config), weight(counts, config)
+    read = []
+    monkeypatch.setattr(
+        CooccurrenceBlocks,
+        "integer_blocks",
+        lambda self, each=CooccurrenceBlocks.integer_blocks: read.append(1) or each(self),
+    )
+    needed = 24 * on_disk.n_entries
+    whole, config = fit(whole, dim=5), EmbeddingConfig(dim=5)
+    kept = fit_embeddings(blocks, config, runtime=Runtime(threads=1, memory_limit=needed))
+    assert len(read) == 1
+    assert kept.vectors.tobytes() == whole.vectors.tobytes()
+    by_blocks = fit_embeddings(blocks, config, runtime=Runtime(threads=1, memory_limit=needed - 1))
+    assert len(read) > 10
     assert by_blocks.loss == pytest.approx(whole.loss, rel=1e-4)
     assert by_blocks.loss_ratio == pytest.approx(whole.loss_ratio, rel=1e-4)
     assert by_blocks.items == sample.items

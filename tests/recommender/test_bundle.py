@@ -10,10 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recsys.cooccurrence import count_cooccurrence, planner
 from recsys.data import read_ratings
 from recsys.errors import BundleError
 from recsys.recommender import Recommender
-from recsys.recommender.bundle import UserHistories, bundle_bytes, load_bundle, save_bundle
+from recsys.recommender.bundle import (
+    PairCounts,
+    UserHistories,
+    bundle_bytes,
+    load_bundle,
+    save_bundle,
+)
 from recsys.sessions import from_torch
 from recsys.sessions.numpy_model import NumpySessionModel
 from recsys.storage import read_json, with_digest, write_json, write_manifest
@@ -129,6 +136,19 @@ def test_killed_save_leaves_the_old_or_the_new_bundle(bundle, tmp_path):
             load_bundle(folder)
         save_bundle(bundle, folder)
     load_bundle(folder)
+
+
+def test_counts_on_disk_give_the_same_pair_counts(sample, tmp_path, monkeypatch):
+    monkeypatch.setattr(planner, "BLOCK_ENTRIES", 500)
+    monkeypatch.setattr("recsys.recommender.bundle.N_PARTNERS", 50)
+    blocks = count_cooccurrence(sample, 3.5, folder=tmp_path / "counts")
+    assert len(blocks.parts) > 3
+    found = PairCounts.from_cooccurrence(blocks)
+    expected = PairCounts.from_cooccurrence(count_cooccurrence(sample, 3.5))
+    assert 0 < found.is_complete.sum() < len(found.is_complete)
+    for name, array in vars(expected).items():
+        assert getattr(found, name).dtype == array.dtype
+        assert getattr(found, name).tolist() == array.tolist()
 
 
 @pytest.fixture
