@@ -13,12 +13,15 @@ import torch
 from recsys.callbacks import History
 from recsys.cooccurrence import count_cooccurrence, save_cooccurrence
 from recsys.data import save_interactions
+from recsys.data.synthetic import SyntheticConfig, write_sample
+from recsys.embeddings import EmbeddingConfig
 from recsys.embeddings.io import save_embeddings
 from recsys.errors import StorageError
 from recsys.loading import load_recommender
 from recsys.recommender import Recommender
 from recsys.recommender.batch import write_recommendations
 from recsys.recommender.bundle import load_bundle, save_bundle
+from recsys.sessions import SessionConfig
 from recsys.sessions.checkpoint import load_checkpoint, save_checkpoint
 from recsys.storage import require_space, write_json
 from recsys.tracking import log_bundle, promote, register, start_run
@@ -152,6 +155,44 @@ def test_too_little_room_is_told_before_a_training(tmp_path):
         require_space({disk / "a": 400_000, disk / "b" / "c": 400_000})
         with pytest.raises(StorageError, match=r"disk: 1\.0 MB are free, .* 1\.2 MB are needed"):
             require_space({disk / "a": 600_000, disk / "b" / "c": 600_000})
+
+
+@pytest.mark.chaos
+def test_a_training_on_a_full_disk_goes_on_when_there_is_space(
+    tmp_path, monkeypatch, empty_database, prefect_server
+):
+    """Each time it comes a little further; nothing is registered until it is complete."""
+    from flows.train import train  # slow to import
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    settings = {
+        "embeddings": EmbeddingConfig(dim=8, epochs=2),
+        "session_model": SessionConfig(epochs=2, hidden_dim=16, embedding_dim=8),
+    }
+    with mounted(tmp_path / "home", "size=64m") as home:
+        monkeypatch.chdir(home)
+        write_sample(home / "sample", SyntheticConfig(n_users=60, n_items=40, mean_events=20))
+        Path("mlflow").mkdir()
+        Path("mlflow/mlflow.db").write_bytes(empty_database.read_bytes())
+        for room in (0, 16_384, 65_536, 262_144, 1_000_000):
+            with (
+                filled(home, room),
+                pytest.raises(StorageError, match=r"space|full|free") as caught,
+            ):
+                train("sample", **settings)
+            assert "\n" not in str(caught.value)
+            assert connect().search_model_versions("name = 'recsys'") == []
+        run_id = train("sample", **settings)
+        client = connect()
+        (version,) = client.search_model_versions("name = 'recsys'")
+        assert version.run_id == run_id
+        assert len(load_recommender().next_items([1])) == 10
+        experiments = [each.experiment_id for each in client.search_experiments()]
+        running = client.search_runs(experiments, "attributes.status = 'RUNNING'")
+        assert [run.info.run_name for run in running] == []
+        models = client.search_logged_models(experiments)
+        assert [str(model.status) for model in models] == ["READY"]
+        assert litter(home) == []
 
 
 def log_and_register(run, folder, description):

@@ -1,8 +1,13 @@
 """MLflow stops answering while a sweep runs or files are uploaded: nothing is lost."""
 
 import shutil
+import socket
 import sqlite3
+import struct
+import threading
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from mlflow import MlflowClient
@@ -11,15 +16,23 @@ from flows import sweep as sweeps
 from flows.settings import SearchSpace
 from flows.sweep import sweep
 from flows.sync import sync
+from flows.train import train
 from recsys.console import print_table
 from recsys.cooccurrence import CooccurrenceConfig
 from recsys.data.synthetic import SyntheticConfig, write_sample
-from recsys.tracking import PENDING, join_run, replay, start_run, store
+from recsys.embeddings import EmbeddingConfig
+from recsys.errors import NetworkError
+from recsys.loading import load_recommender
+from recsys.recommender.bundle import save_bundle
+from recsys.sessions import SessionConfig
+from recsys.tracking import PENDING, join_run, log_bundle, replay, start_run, store
 from recsys.tracking.store import connect
 from tests.faults.test_servers_away import Mlflow, kill_when
-from tests.tracking.conftest import find_free_port
+from tests.tracking import conftest as tracking
 
 pytestmark = pytest.mark.slow
+
+shared_server = tracking.server  # a fixture
 
 GRID = SearchSpace(embeddings={"dim": [4, 8]})
 WIDER = SearchSpace(embeddings={"dim": [4, 8, 12]})
@@ -64,7 +77,7 @@ def tables(monkeypatch):
 def away(monkeypatch):
     """MLflow does not answer."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{find_free_port()}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{tracking.find_free_port()}")
 
 
 def test_a_sweep_without_mlflow_waits_for_sync(home, away, tables, monkeypatch):
@@ -146,3 +159,98 @@ def test_a_sweep_whose_server_dies_is_whole_after_a_sync(
     assert {status for status, _ in trials.values()} == {"FINISHED"}
     assert set(trials) == set(search.trials())
     assert all("validation_ndcg_at_10" in metrics for _, metrics in trials.values())
+
+
+class Cutter:
+    """A proxy that resets the connection within an upload, and then refuses all others."""
+
+    def __init__(self, address):
+        self.target = urlsplit(address)
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        self.cuts, self.is_away = b"", False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with suppress(OSError):  # closed
+            while True:
+                client, _ = self.socket.accept()
+                server = socket.create_connection((self.target.hostname, self.target.port))
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=self._copy, args=pair, daemon=True).start()
+
+    def _copy(self, source, target):
+        with suppress(OSError), source, target:
+            while data := source.recv(65536):
+                if self.cuts and data.startswith(b"PUT") and self.cuts in data.partition(b"\r")[0]:
+                    self.is_away = True
+                    target.sendall(data[: len(data) // 2])
+                if self.is_away:
+                    for end in (source, target):  # a reset instead of an orderly end
+                        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    return
+                target.sendall(data)
+
+    def restore(self):
+        self.cuts, self.is_away = b"", False
+
+
+@pytest.fixture
+def cutter(shared_server, monkeypatch):
+    proxy = Cutter(shared_server)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.address)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    yield proxy
+    proxy.socket.close()
+
+
+def test_an_upload_that_is_cut_is_sent_later(tmp_path, monkeypatch, cutter, bundle):
+    monkeypatch.chdir(tmp_path)
+    cutter.cuts = b"page.html"
+    with start_run("train", "cut", PENDING / "a") as run:
+        run.log_json({"a": 1}, "before")
+        run.log_html("<html>" * 10_000, "page")
+        run.log_params({"after": 1})
+    assert run.pending == PENDING / "a"
+    cutter.restore()
+    replay(run.pending)
+    client = connect()
+    assert client.get_run(run.run_id).data.params == {"after": "1"}
+    assert {file.path for file in client.list_artifacts(run.run_id)} == {"before.json", "page.html"}
+    page = Path(client.download_artifacts(run.run_id, "page.html")).read_text()
+    assert page == "<html>" * 10_000
+
+    folder = save_bundle(bundle, tmp_path / "bundle")
+    with start_run("train", "cut") as other:
+        cutter.cuts = b"items.parquet"
+        with pytest.raises(NetworkError, match="does not answer"):
+            log_bundle(other, folder)
+        cutter.restore()
+        model_id = log_bundle(other, folder)
+    found = client.search_logged_models([other.experiment_id])
+    assert [(model.model_id, str(model.status)) for model in found] == [(model_id, "READY")]
+    assert load_recommender(f"runs:/{other.run_id}").next_items([]) is not None
+
+
+@pytest.mark.chaos
+def test_a_training_whose_model_is_cut_is_completed_by_sync(home, cutter):
+    cutter.cuts = b"items.parquet"
+    run_id = train(
+        "sample",
+        embeddings=EmbeddingConfig(dim=8, epochs=2),
+        session_model=SessionConfig(epochs=1, hidden_dim=16, embedding_dim=8),
+        model_name="cut",
+    )
+    assert not run_id.startswith("pending-"), "the run was begun on the server"
+    (folder,) = PENDING.iterdir()
+    answer = load_recommender(folder / "bundle").next_items([1])
+    with pytest.raises(NetworkError):
+        sync()
+    cutter.restore()
+    ((sent, verdict),) = sync()
+    assert (sent, verdict.promoted) == (run_id, True)
+    assert load_recommender("models:/cut@champion").next_items([1]).equals(answer)
+    client = connect()
+    experiment = client.get_run(run_id).info.experiment_id
+    models = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+    assert [str(model.status) for model in models] == ["READY"]
