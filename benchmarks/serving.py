@@ -24,8 +24,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -200,6 +202,46 @@ def single(bundle: Bundle, requests: int, only: list[str] | None) -> None:
         print(f"  {name:40}" + " ".join(f"{each:8.3f}" for each in times), flush=True)
 
 
+SERVE = "from recsys.cli.main import main; main()"
+
+
+def explanations(bundle: Bundle) -> None:
+    """50 items explained by a history of 500, over HTTP: one request, and twelve at once."""
+    ids = bundle.items.ids.tolist()
+    body = {"history": ids[:500], "items": ids[500:550]}
+    with tempfile.TemporaryDirectory() as folder:
+        save_bundle(bundle, Path(folder) / "bundle")
+        command = [sys.executable, "-c", SERVE, "serve", f"{folder}/bundle", "--port", "0"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stderr is not None
+                events = map(json.loads, server.stderr)
+                url = next(event["url"] for event in events if event["event"] == "serving")
+                status = Path(f"/proc/{server.pid}/status")
+
+                def ask(_: int) -> None:
+                    httpx.post(f"{url}/v1/explain", json=body, timeout=600).raise_for_status()
+
+                small = {"history": ids[:5]}  # loads what the first request needs
+                httpx.post(f"{url}/v1/explain", json=small, timeout=600).raise_for_status()
+                for n in (1, 12):
+                    before = kibibytes(status, "VmRSS")
+                    Path(f"/proc/{server.pid}/clear_refs").write_text("5")  # resets the peak
+                    began = time.perf_counter()
+                    with ThreadPoolExecutor(n) as pool:
+                        list(pool.map(ask, range(n)))
+                    seconds = time.perf_counter() - began
+                    more = (kibibytes(status, "VmHWM") - before) / 1024
+                    print(f"  explain 50 items by 500, {n:2} at once over HTTP: "
+                          f"{seconds:.2f} s, {more:.0f} MiB more")  # fmt: skip
+            finally:
+                server.kill()
+
+
+def kibibytes(status: Path, name: str) -> int:
+    return next(int(x.split()[1]) for x in status.read_text().splitlines() if x.startswith(name))
+
+
 def implicit_model(bundle: Bundle) -> tuple[object, sp.csr_matrix]:
     from implicit.als import AlternatingLeastSquares
 
@@ -289,6 +331,8 @@ def main() -> None:
                 loading(save_bundle(bundle, Path(folder) / "bundle"))
         single(bundle, options.requests, options.only)
         batch(bundle, options.only)
+        if not options.only or any(row.startswith("explain") for row in options.only):
+            explanations(bundle)
         if options.sessions:
             sessions(bundle)
 
