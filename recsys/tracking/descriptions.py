@@ -19,6 +19,9 @@ from pydantic import BaseModel
 from recsys.config import CHAMPION_ALIAS
 from recsys.data import DataConfig, Split
 
+CHAMPION_TAG = "champion"
+"""Tag of the run of the champion, a column of the list of runs."""
+
 _MAIN_STAGE = "session_model"
 """The stage that is tuned most: in run names, its settings come first and have no prefix."""
 
@@ -36,10 +39,11 @@ _SESSION_METRICS = ("Recall@20", "NDCG@10", "MRR@20")
 _RANK_BY = "NDCG@10"
 
 _LIST_COLUMNS = {
-    "attributes.`Run Name`": 420,
-    "metrics.`validation_ndcg_at_10`": 180,
+    "attributes.`Run Name`": 320,
+    f"tags.`{CHAMPION_TAG}`": 150,
+    "metrics.`validation_ndcg_at_10`": 175,
     "metrics.`test_ndcg_at_10`": 140,
-    "metrics.`test_hit_rate_at_10`": 160,
+    "metrics.`test_hit_rate_at_10`": 150,
     "attributes.`Models`": 130,
     "runDateAndNestInfo": 130,
     "duration": 90,
@@ -157,11 +161,12 @@ def experiment_tags(experiment_id: str) -> dict[str, str]:
 
     MLflow keeps saved views as tags. Without one, the list of runs shows no metrics.
     """
-    runs = f"#/experiments/{experiment_id}/runs"
+    # Without the type, MLflow shows the menu for language models.
+    runs = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
     note = (
-        f"[Results]({runs}?viewStateShareKey=results) (the saved view), "
-        f"[learning curves]({runs}?compareRunsMode=CHART). Open a run to read its description; "
-        "select several and press Compare to see how they differ."
+        f"[Results]({runs}&viewStateShareKey=results) (the saved view), "
+        f"[learning curves]({runs}&compareRunsMode=CHART). "
+        "Select several runs and press Compare."
     )
     state = {
         "orderByKey": "attributes.start_time",  # a metric would also list child runs

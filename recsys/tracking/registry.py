@@ -22,11 +22,11 @@ from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from recsys.config import CHAMPION_ALIAS
-from recsys.errors import RecsysError
+from recsys.errors import NetworkError, RecsysError
 from recsys.recommender.bundle import Bundle, load_bundle
 from recsys.storage import installed_versions, writing
 from recsys.tracking import pyfunc
-from recsys.tracking.descriptions import describe_model
+from recsys.tracking.descriptions import CHAMPION_TAG, describe_model
 from recsys.tracking.runs import DATA_CONFIG_TAG, INPUTS_TAG, Run, remove_incomplete_models
 from recsys.tracking.store import BUNDLE, connect, model_id_of
 
@@ -130,6 +130,7 @@ def register(run: Run, model_name: str, description: str) -> str:
     client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: versions})
     _set_alias(client, model_name, CHALLENGER_ALIAS, version)
     run.add_note(f"**Version {version} of {model_name}**: {description}.")
+    _mark_champion(client, model_name)  # the alias may have been moved by hand
     return version
 
 
@@ -139,6 +140,21 @@ def promote(run: Run, model_name: str, version: str) -> None:
     aliases = run.client.get_registered_model(model_name).aliases
     if str(aliases.get(CHALLENGER_ALIAS)) == version:
         run.client.delete_registered_model_alias(model_name, CHALLENGER_ALIAS)
+    _mark_champion(run.client, model_name)
+
+
+def _mark_champion(client: MlflowClient, model_name: str) -> None:
+    """Tag the run of the champion, and no other run, for the list of runs.
+
+    Best effort, for what counts is the alias. The next registration repairs a mark.
+    """
+    mark = f"champion of {model_name}"
+    with suppress(NetworkError, MlflowException):
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        for run in client.search_runs(experiments, f"tags.{CHAMPION_TAG} = '{mark}'"):
+            client.delete_tag(run.info.run_id, CHAMPION_TAG)
+        champion = client.get_model_version_by_alias(model_name, CHAMPION_ALIAS)
+        client.set_tag(champion.run_id, CHAMPION_TAG, mark)
 
 
 def _set_alias(client: MlflowClient, model_name: str, alias: str, version: str) -> None:

@@ -126,6 +126,31 @@ def test_challenger_is_the_latest_version_that_is_not_champion(store, folder):
     assert "**Version 2 of recsys**: the second: no better." in note
 
 
+def test_the_run_of_the_champion_is_marked(store, folder):
+    runs = []
+    for number in "12":
+        with start_run(f"pipeline {number}", f"data set {number}") as run:
+            log_bundle(run, folder)
+            assert register(run, "recsys", "a new one") == number
+            runs.append(run)
+    first, second = runs
+
+    def marks():
+        return [run.client.get_run(run.run_id).data.tags.get("champion", "") for run in runs]
+
+    assert marks() == ["", ""]
+    promote(first, "recsys", "1")
+    assert marks() == ["champion of recsys", ""]
+    promote(second, "recsys", "2")
+    assert marks() == ["", "champion of recsys"]
+    register(first, "films", "of another name")
+    promote(first, "films", "1")
+    assert marks() == ["champion of films", "champion of recsys"]
+    first.client.set_registered_model_alias("recsys", "champion", "1")  # by hand
+    register(second, "recsys", "no better")
+    assert marks() == ["champion of recsys", ""]
+
+
 def test_a_champion_whose_run_was_removed_is_still_the_champion(store, folder):
     assert not has_versions("recsys")
     with start_run("pipeline", "e") as run:
