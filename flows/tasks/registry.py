@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import get_run_logger
@@ -128,6 +129,7 @@ def save(trained: Trained, settings: Settings, folder: Path) -> Path:
         trained.reports,
         cooccurrence=trained.counts,
         interactions=interactions if settings.include_user_histories else None,
+        trained_at=datetime.now(UTC),
     )
     return save_bundle(bundle, folder / tracking.BUNDLE)
 

@@ -1,6 +1,7 @@
 """The bundle: one verified folder with everything that is needed to recommend.
 
-manifest.json               format version, library versions, size and SHA-256 of every file
+manifest.json               format version, library versions, when the model was trained, size and
+                            SHA-256 of every file
 config.json                 the configuration of each stage, and the loss of the embeddings
 items.parquet               the catalogue in index order: item_id, title, genres where known
 embeddings.safetensors      the item embeddings
@@ -17,7 +18,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -209,6 +211,8 @@ class Bundle:
     metrics: Mapping[str, Any]
     pair_counts: PairCounts | None = None
     user_histories: UserHistories | None = None
+    trained_at: datetime | None = None
+    """When the session model was trained; None if it was not recorded."""
 
     @property
     def items(self) -> Vocabulary:
@@ -230,6 +234,7 @@ def make_bundle(
     *,
     cooccurrence: Cooccurrence | CooccurrenceBlocks | None = None,
     interactions: Interactions | None = None,
+    trained_at: datetime | None = None,
 ) -> Bundle:
     """Assemble a bundle from the results of training and compute each item's neighbours.
 
@@ -243,6 +248,8 @@ def make_bundle(
             stores the largest counts of each item.
         interactions: The users' histories, for `recommend_user`. They are personal data: omit them
             from bundles that are published.
+        trained_at: When the session model was trained, with a time zone. Without it, the same
+            results give the same files.
 
     Raises:
         ValueError: The parts have different items.
@@ -262,6 +269,7 @@ def make_bundle(
         user_histories=None
         if interactions is None
         else UserHistories.from_interactions(interactions, NumpySessionModel(weights)),
+        trained_at=trained_at,
     )
 
 
@@ -294,6 +302,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
             format_version=FORMAT_VERSION,
             python=platform.python_version(),
             libraries=installed_versions("numpy", "torch", "pandas", "safetensors"),
+            trained_at=bundle.trained_at and bundle.trained_at.isoformat(timespec="seconds"),
         )
     return folder
 
@@ -326,12 +335,16 @@ def load_bundle(folder: Path) -> Bundle:
     if missing:
         raise BundleError(f"{folder / missing[0]} is missing from {MANIFEST}")
     try:
-        return _read(folder, set(manifest["files"]))
+        trained_at = manifest.get("trained_at")
+        bundle = _read(folder, set(manifest["files"]))
+        if trained_at is not None:
+            bundle = replace(bundle, trained_at=datetime.fromisoformat(trained_at))
     except BundleError:
         raise
     except Exception as error:  # the libraries raise many kinds, MemoryError among them
         message = f"{type(error).__name__}: {error}"
         raise BundleError(f"{folder} has invalid content: {message}") from error
+    return bundle
 
 
 def _read_catalogue(path: Path, n_items: int) -> pd.DataFrame:

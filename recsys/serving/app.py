@@ -310,11 +310,13 @@ async def healthz() -> Response:
 async def readyz(request: Request) -> Response:
     """Whether requests are answered, and by which model."""
     model = get_model(request)
+    trained_at = model.recommender.bundle.trained_at
     return _json(
         {
             "status": "ready",
             "source": get_state(request).source,
             "version": model.recommender.version,
+            "trained_at": trained_at and trained_at.isoformat(timespec="seconds"),
             "n_items": len(model.recommender.catalogue),
             "loaded_at": model.loaded_at.isoformat(timespec="seconds"),
         }

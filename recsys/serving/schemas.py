@@ -312,5 +312,6 @@ class Ready(Health):
 
     source: str
     version: str = Field(description="Also the header `X-Model-Version` of each response.")
+    trained_at: str | None = Field(description="Null if the bundle does not record it.")
     n_items: int
     loaded_at: str

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pandas as pd
@@ -90,6 +91,13 @@ def test_modified_file_is_rejected(bundle, tmp_path, name):
     (folder / name).write_bytes(content)
     with pytest.raises(BundleError, match=f"{name} .*altered or damaged"):
         load_bundle(folder)
+
+
+def test_time_of_training_is_kept(bundle, tmp_path):
+    assert load_bundle(save_bundle(bundle, tmp_path / "without")).trained_at is None
+    trained_at = datetime(2026, 5, 17, 12, 30, 5, tzinfo=timezone(timedelta(hours=2)))
+    folder = save_bundle(dataclasses.replace(bundle, trained_at=trained_at), tmp_path / "with")
+    assert load_bundle(folder).trained_at == trained_at
 
 
 def test_missing_manifest_is_rejected(bundle, tmp_path):

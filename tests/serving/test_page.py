@@ -4,6 +4,7 @@ import re
 import shutil
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 import uvicorn
@@ -36,7 +37,10 @@ def start(rec, config=None):
 def address(bundle):
     catalogue = bundle.catalogue.copy()
     catalogue.loc[5, "title"] = UNSAFE
-    server, thread, address = start(Recommender(replace(bundle, catalogue=catalogue)))
+    trained_at = datetime(2026, 5, 17, 12, tzinfo=UTC)
+    rec = Recommender(replace(bundle, catalogue=catalogue, trained_at=trained_at))
+    rec.version = "recsys 3"
+    server, thread, address = start(rec)
     yield address
     server.should_exit = True
     thread.join()
@@ -81,6 +85,9 @@ def add_item(page, title):
 
 
 def test_build_a_history_by_keyboard(page, bundle):
+    expect(page.locator("#model")).to_have_text(
+        re.compile("^Model: recsys, version 3, trained May 17, 2026, ")
+    )
     first, second = bundle.catalogue["title"][[2, 7]]
     assert page.inner_text("#next-title").lower() == "popular"
     add_item(page, first)

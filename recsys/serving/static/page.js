@@ -25,9 +25,23 @@ async function fetchJSON(path, body, signal) {
   const response = await fetch(path, {
     method: body ? "POST" : "GET", headers, signal, body: body && JSON.stringify(body),
   });
+  showModel(response.headers.get("X-Model-Version")).catch(handleError);
   const content = await response.json();
   if (!response.ok) throw new ProblemError(content);
   return content;
+}
+
+let shownVersion;
+/** Name the model that has answered, which may be newer than the page. */
+async function showModel(version) {
+  if (!version || version === shownVersion) return;
+  shownVersion = version;
+  const { version: name, trained_at } = await (await fetch("/readyz")).json();
+  const label = name.replace(/^[0-9a-f]{64}$/, digest => `bundle ${digest.slice(0, 12)}`)
+    .replace(/ (\d+)$/, ", version $1");  // of a bundle folder; of a registered model
+  const format = { dateStyle: "medium", timeStyle: "short" };
+  const trained = trained_at ? `, trained ${new Date(trained_at).toLocaleString([], format)}` : "";
+  $("model").textContent = `Model: ${label}${trained}`;
 }
 
 let fadeTimer;
