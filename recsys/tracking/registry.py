@@ -154,7 +154,7 @@ def _mark_champion(client: MlflowClient, model_name: str) -> None:
         for run in client.search_runs(experiments, f"tags.{CHAMPION_TAG} = '{mark}'"):
             client.delete_tag(run.info.run_id, CHAMPION_TAG)
         champion = client.get_model_version_by_alias(model_name, CHAMPION_ALIAS)
-        client.set_tag(champion.run_id, CHAMPION_TAG, mark)
+        client.set_tag(str(champion.run_id), CHAMPION_TAG, mark)
 
 
 def _set_alias(client: MlflowClient, model_name: str, alias: str, version: str) -> None:
