@@ -33,7 +33,7 @@ _AXIS = {
 """Colours that can be seen on light and on dark pages."""
 
 _CURVES = {
-    "relative_loss": "loss / Σ X²",
+    "relative_loss": "relative loss",
     "train_loss": "training loss",
     "ndcg_at_10": "NDCG@10, validation targets",
 }
@@ -46,6 +46,9 @@ _COLOURS = (
 
 _MAX_SIZE_LABELS = 5
 """With more segments, the labels with their sizes would overlap."""
+
+_MAX_EPOCH_LABELS = 10
+"""With more epochs, plotly chooses the labels; with fewer, it would choose fractions."""
 
 _DECILES = [str(decile) for decile in range(1, 11)]
 
@@ -113,7 +116,7 @@ def popularity_of_lists(reports: Mapping[str, Report], split: Split, subset: Sub
         for model, report in reports.items()
     }
     lines[TARGETS] = (_DECILES, shares(split.targets(subset)))
-    label = "popularity decile, from 1, the most popular items, to 10"
+    label = "popularity decile (1: most popular)"
     return _line_chart(lines, label, "share of recommendations", markers=True)
 
 
@@ -146,15 +149,18 @@ def _line_chart(lines: Mapping[str, Line], x: str, y: str, *, markers: bool = Fa
         }
         for name, (xs, ys) in lines.items()
     ]
+    is_short = x == "epoch" and len(next(iter(lines.values()))[1]) <= _MAX_EPOCH_LABELS
+    ticks = {"dtick": 1} if is_short else {}
     layout = {
         "height": 320,
         "margin": {"l": 56, "r": 12, "t": 12, "b": 60},
         "showlegend": False,
         "hovermode": "x unified",
+        "hoverdistance": -1,  # the values nearest to the pointer, wherever it is
         "paper_bgcolor": _TRANSPARENT,
         "plot_bgcolor": _TRANSPARENT,
         "font": {"color": TARGETS_COLOUR},
-        "xaxis": {"title": {"text": x, "standoff": 15}, **_AXIS},
+        "xaxis": {"title": {"text": x, "standoff": 15}, **ticks, **_AXIS},
         "yaxis": {"title": {"text": y, "standoff": 15}, "rangemode": "tozero", **_AXIS},
     }
     # As a dictionary: plotly's classes take a fifth of a second per chart to validate it.

@@ -130,7 +130,7 @@ def _interactive_map(items: _Items, views: dict[str, NDArray[np.float32]]) -> Ma
     groups = items.rows_by_genre()
     sizes = 6 + 18 * np.sqrt(items.n_interactions / items.n_interactions.max())
     details = [
-        [display_title(title), genres, int(n)]
+        "<br>".join(filter(None, [display_title(title), genres, f"{n:,} interactions"]))
         for title, genres, n in zip(items.titles, items.genres, items.n_interactions, strict=True)
     ]
     traces = [
@@ -140,8 +140,7 @@ def _interactive_map(items: _Items, views: dict[str, NDArray[np.float32]]) -> Ma
             "name": genre or "items",
             "text": [items.titles[row] for row in rows],
             "customdata": [details[row] for row in rows],
-            "hovertemplate": "%{customdata[0]}<br>%{customdata[1]}<br>"
-            "%{customdata[2]:,} interactions<extra></extra>",
+            "hovertemplate": "%{customdata}<extra></extra>",
             "marker": {"size": sizes[rows].round(1).tolist(), "opacity": 0.75, "color": colour},
             "unselected": {"marker": {"opacity": 0.06}},
         }

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 
@@ -14,8 +13,11 @@ def render_page(template: str, **values: Any) -> str:
     from plotly.offline import get_plotlyjs  # slow to import
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("recsys.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    text = resources.files(__package__).joinpath("templates", template).read_text("utf-8")
     script = Markup(get_plotlyjs())  # noqa: S704 – part of plotly
-    return environment.from_string(text).render(plotly=script, **values)
+    return environment.get_template(template).render(plotly=script, **values)

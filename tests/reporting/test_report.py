@@ -20,7 +20,7 @@ from recsys.reporting.report import model_rows
 
 CURVES = {"lstm": {"train_loss": [5.0, 4.0, 3.5]}, "embeddings": {"relative_loss": [0.9, 0.4]}}
 FITS = {"markov": fit_markov_chain, "item-knn": fit_item_knn, "popularity": fit_popularity}
-WIDTHS = (1280, 900, 400)
+WIDTHS = (1280, 900, 390)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,32 @@ def test_every_chart_fills_its_cell_and_does_not_overflow_it(tab):
         assert right - left > 250
         assert left == pytest.approx(cell_left, abs=1)
         assert right == pytest.approx(cell_right, abs=1)
+
+
+CUT_OFF = """
+() => [...document.querySelectorAll(".js-plotly-plot")].flatMap(plot => {
+  const chart = plot.getBoundingClientRect();
+  return [...plot.querySelectorAll("text")].filter(text => {
+    const box = text.getBoundingClientRect();
+    return box.left < chart.left - 1 || box.right > chart.right + 1;
+  }).map(text => text.textContent);
+})
+"""
+
+
+def test_no_text_of_a_chart_is_cut_off(tab):
+    tab.wait_for_timeout(300)
+    assert tab.evaluate(CUT_OFF) == []
+    epochs = tab.locator("#curves .js-plotly-plot").first.locator(".xtick text")
+    assert epochs.all_text_contents() == ["1", "2", "3"]
+
+
+def test_values_at_the_pointer_hide_the_lines_behind_them(tab):
+    tab.locator("#lists .nsewdrag").hover()
+    tab.locator("#lists .hoverlayer .bg").wait_for()
+    style = "box => [getComputedStyle(box).fill, getComputedStyle(box).fillOpacity]"
+    paper = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert tab.locator("#lists .hoverlayer .bg").evaluate(style) == [paper, "1"]
 
 
 def test_every_chart_has_a_line_for_each_model(tab):
