@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import eigsh
 
 from recsys.callbacks import EpochCallback, no_op
 from recsys.config import Runtime
-from recsys.cooccurrence import WeightingConfig, Window, count_cooccurrence, weight
+from recsys.cooccurrence import WeightingConfig, Window, count_cooccurrence
 from recsys.data import Interactions
 from recsys.embeddings.config import EmbeddingConfig
 from recsys.embeddings.item_embeddings import ItemEmbeddings
 from recsys.embeddings.objective import Counts, PairMatrix, PairObjective
 from recsys.embeddings.optimizers import Descent
-from recsys.embeddings.optimum import OVERSAMPLING, KrylovSpace, SpectralOptimum, find_optimum
+from recsys.embeddings.optimum import (
+    OVERSAMPLING,
+    KrylovSpace,
+    SpectralOptimum,
+    find_optimum,
+    leading_eigenvectors,
+)
 from recsys.errors import ConfigError, DataError
 from recsys.vocabulary import Vocabulary
 
@@ -121,15 +128,26 @@ def ppmi_embeddings(
     """
     runtime = runtime or Runtime()
     interactions = interactions.sequence()
-    counts = count_cooccurrence(interactions, None, window=Window(size=size), runtime=runtime)
-    ppmi = weight(counts, WeightingConfig(name="ppmi"))
-    if not ppmi.nnz:
-        raise DataError(f"no two items co-occur within {size} interactions more often than chance")
-    start = np.random.default_rng(runtime.seed).normal(size=counts.n_items)
-    k = min(dim, counts.n_items - 1)
-    values, vectors = eigsh(ppmi.astype(np.float64), k=k, which="LA", v0=start)
-    scaled = vectors * np.sqrt(np.maximum(values, 0.0))
-    return np.ascontiguousarray(scaled[:, ::-1], dtype=np.float32)
+    window = Window(size=size)
+    with runtime.limit_threads(), tempfile.TemporaryDirectory() as home:
+        folder = Path(home, "counts")
+        counts = count_cooccurrence(
+            interactions,
+            None,
+            window=window,
+            memory_limit=runtime.memory_limit,
+            folder=folder,
+            runtime=runtime,
+        )
+        ppmi = counts.weighted(WeightingConfig(name="ppmi"))
+        if not any(block.matrix.nnz for block in ppmi):
+            raise DataError(
+                f"no two items co-occur within {size} interactions more often than chance"
+            )
+        device, memory = runtime.torch_device(), runtime.memory_bytes()
+        matrix = PairMatrix(ppmi, device, memory_limit=memory)
+        vectors = leading_eigenvectors(matrix, min(dim, counts.n_items - 1), seed=runtime.seed)
+        return vectors.float().cpu().numpy()
 
 
 def _fit_descent(

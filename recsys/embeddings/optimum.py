@@ -25,6 +25,37 @@ OVERSAMPLING = 8  # eigenvectors computed in addition to those needed, for faste
 SMALL_PROBLEM = 30  # number of items up to which random restarts are tried as well
 
 
+def leading_eigenvectors(
+    matrix: PairMatrix, dim: int, *, seed: int = 0, tolerance: float = 1e-4, max_iter: int = 40
+) -> Tensor:
+    """Q √Λ of the eigenpairs of X with the largest eigenvalues, negative ones as zero, [n, dim].
+
+    Stops when two iterations have increased Σ λ², the part of Σ X² that is explained, by less than
+    `tolerance`, relative to itself: among eigenvalues that are almost equal, any vectors of their
+    eigenspaces explain as much, and exact ones would take thousands of products.
+    """
+    block = _EigenBlock(matrix, _start_basis(matrix, dim + OVERSAMPLING, seed))
+    explained, n_stalled = 0.0, 0
+    for _ in range(max_iter):
+        before, explained = explained, float(block.leading(dim).square().sum(0).square().sum())
+        n_stalled = n_stalled + 1 if explained - before <= tolerance * explained else 0
+        if n_stalled == 2:
+            break
+        block.refine()
+    return block.leading(dim)
+
+
+def _start_basis(matrix: PairMatrix, width: int, seed: int) -> Tensor:
+    """An orthonormal basis to start from, [n, width]; of the whole space if X is small."""
+    # Three blocks span a small matrix, so its eigenvectors are computed exactly.
+    if matrix.n_items <= 3 * width:
+        return torch.eye(matrix.n_items, dtype=torch.float64, device=matrix.device)
+    # The range of X times noise (Halko, Martinsson & Tropp 2011).
+    generator = torch.Generator().manual_seed(seed)
+    noise_NK = torch.randn(matrix.n_items, width, generator=generator, dtype=torch.float64)
+    return orthonormal_basis(matrix.multiply(noise_NK.to(matrix.device)))
+
+
 class KrylovSpace:
     """The span of the columns of B, X B, X² B, …, and the restriction of X to it.
 
@@ -105,15 +136,7 @@ def find_optimum(
     The seed of the random start affects the result only within the tolerance. `on_epoch` is
     called after each iteration with `loss` and `relative_loss`.
     """
-    width = dim + OVERSAMPLING
-    # Three blocks span a small matrix, so its eigenvectors are computed exactly.
-    if matrix.n_items <= 3 * width:
-        basis_NK = torch.eye(matrix.n_items, dtype=torch.float64)
-    else:  # the range of X times noise (Halko, Martinsson & Tropp 2011)
-        generator = torch.Generator().manual_seed(seed)
-        noise_NK = torch.randn(matrix.n_items, width, generator=generator, dtype=torch.float64)
-        basis_NK = torch.linalg.qr(matrix.multiply(noise_NK.to(matrix.device)))[0]
-    block = _EigenBlock(matrix, basis_NK.to(matrix.device))
+    block = _EigenBlock(matrix, _start_basis(matrix, dim + OVERSAMPLING, seed))
     best = SpectralOptimum(torch.empty(0), float("inf"), 0, False)
     n_stalled = 0
     for iteration in range(1, max_iter + 1):
@@ -186,9 +209,10 @@ class _EigenBlock:
         pairs = gram_DD.square().sum() - norms_N.square().sum()
         return max(self._matrix.sum_of_squares + float(pairs - 2 * cross), 0.0)
 
-    def refine(self, diagonal_N: Tensor) -> None:
-        """Impute the diagonal, then search along the residuals and the last step."""
-        self._diagonal_N1 = diagonal_N[:, None]
+    def refine(self, diagonal_N: Tensor | None = None) -> None:
+        """Impute the diagonal, if given, then search along the residuals and the last step."""
+        if diagonal_N is not None:
+            self._diagonal_N1 = diagonal_N[:, None]
         width = self.basis_NK.shape[1]
         if width == len(self.basis_NK):
             self._rayleigh_ritz(self.basis_NK, self.product_NK, width)
@@ -221,12 +245,21 @@ class _EigenBlock:
 def orthogonalize(columns_NB: Tensor, basis_NK: Tensor) -> Tensor:
     """An orthonormal basis of the columns' components orthogonal to an orthonormal basis."""
     for _ in range(2):  # the second pass removes rounding errors
-        columns_NB = orthonormal_basis(columns_NB - basis_NK @ (basis_NK.T @ columns_NB))
+        columns_NB = _whiten(columns_NB - basis_NK @ (basis_NK.T @ columns_NB))
     return columns_NB
 
 
 def orthonormal_basis(columns_NK: Tensor) -> Tensor:
     """An orthonormal basis of the columns; near-zero directions are dropped."""
-    basis_NK, values_K, _ = torch.linalg.svd(columns_NK, full_matrices=False)
-    large_NK: Tensor = basis_NK[:, values_K > 1e-8 * values_K.max().clamp_min(1e-300)]
-    return large_NK
+    return _whiten(_whiten(columns_NK))  # once leaves errors of squared singular values
+
+
+def _whiten(columns_NK: Tensor) -> Tensor:
+    """Make columns about orthonormal by the eigenvectors of their Gram matrix.
+
+    A singular value decomposition of a tall matrix is slower, on a GPU by far.
+    """
+    columns_NK = columns_NK / columns_NK.norm(dim=0).clamp_min(1e-300)
+    squares_K, rotation_KK = torch.linalg.eigh(columns_NK.T @ columns_NK)
+    large_K = squares_K > 1e-14 * squares_K.max().clamp_min(1e-300)
+    return columns_NK @ (rotation_KK[:, large_K] / squares_K[large_K].sqrt())

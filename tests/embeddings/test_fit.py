@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
+from scipy.sparse.linalg import eigsh
 
 from recsys import cooccurrence
 from recsys.callbacks import History
@@ -20,6 +21,7 @@ from recsys.cooccurrence import (
     weight,
 )
 from recsys.data import read_ratings
+from recsys.data.synthetic import SyntheticConfig, synthesise_ratings
 from recsys.embeddings import (
     EmbeddingConfig,
     PairWeights,
@@ -27,6 +29,7 @@ from recsys.embeddings import (
     ppmi_embeddings,
     spectral_optimum,
 )
+from recsys.embeddings.objective import PairMatrix
 from recsys.embeddings.optimizers import has_converged
 from recsys.errors import ConfigError, DataError, TrainingError
 from recsys.vocabulary import Vocabulary
@@ -478,6 +481,41 @@ def test_ppmi_embeddings_are_the_leading_eigenvectors(sample_split):
     norms = np.linalg.norm(found, axis=0)
     assert found.shape == (interactions.n_items, 20)
     assert (np.diff(norms) <= 1e-6).all(), "the leading component comes first"
+
+
+@pytest.mark.parametrize("memory_limit", [None, "1MB"])
+def test_ppmi_embeddings_are_as_good_as_exact_ones(memory_limit, monkeypatch):
+    """In a catalogue of several blocks; the matrix is in memory, or read for each product."""
+    monkeypatch.setattr(planner, "BLOCK_ENTRIES", 20_000)
+    ratings, _ = synthesise_ratings(SyntheticConfig(n_users=300, n_items=500, mean_events=40))
+    interactions = read_ratings(ratings)
+    dense = dense_ppmi(interactions, 5)
+    assert 24 * np.count_nonzero(dense) > 1e6
+    values, vectors = eigsh(dense, k=32, which="LA")
+    exact = vectors * np.sqrt(values)
+    runtime = Runtime(device="cpu", threads=1, memory_limit=memory_limit)
+    found = ppmi_embeddings(interactions, 32, runtime=runtime).astype(np.float64)
+    losses = [np.square(v @ v.T - dense).sum() for v in (found, exact)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert np.square(found).sum(axis=0)[:5] == pytest.approx(values[::-1][:5], rel=1e-4)
+    # The spaces are equal as far as they explain the matrix.
+    assert np.square(found.T @ vectors).sum() == pytest.approx(values.sum(), rel=1e-2)
+
+
+def test_ppmi_embeddings_of_one_long_history_take_few_products(monkeypatch):
+    """Its many eigenvalues are almost equal: eigsh takes thousands of products."""
+    n, products = 1500, []
+    multiply = PairMatrix.multiply
+    monkeypatch.setattr(
+        PairMatrix, "multiply", lambda self, w: products.append(w.shape[1]) or multiply(self, w)
+    )
+    items = np.random.default_rng(0).permutation(n)
+    log = pd.DataFrame({"user_id": 1, "item_id": items, "timestamp": 10**9 + np.arange(n)})
+    found = ppmi_embeddings(read_ratings(log), 16).astype(np.float64)
+    assert len(products) <= 42
+    # Each item is next to ten others; all pairs are as frequent as they can be.
+    largest = 10 * np.log(10 * (n - 3) / 10**2)
+    assert np.square(found).sum(axis=0) == pytest.approx(largest, rel=0.05)
 
 
 def test_ppmi_embeddings_are_reproducible(sample_split):
