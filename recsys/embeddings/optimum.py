@@ -262,4 +262,5 @@ def _whiten(columns_NK: Tensor) -> Tensor:
     columns_NK = columns_NK / columns_NK.norm(dim=0).clamp_min(1e-300)
     squares_K, rotation_KK = torch.linalg.eigh(columns_NK.T @ columns_NK)
     large_K = squares_K > 1e-14 * squares_K.max().clamp_min(1e-300)
-    return columns_NK @ (rotation_KK[:, large_K] / squares_K[large_K].sqrt())
+    whitened_NK: Tensor = columns_NK @ (rotation_KK[:, large_K] / squares_K[large_K].sqrt())
+    return whitened_NK

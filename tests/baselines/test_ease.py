@@ -1,7 +1,10 @@
+import tracemalloc
+
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
-from recsys.baselines import EASE, EASEConfig, Recency, WideEASE, fit_ease
+from recsys.baselines import EASE, EASEConfig, Recency, WideEASE, ease, fit_ease
 from recsys.errors import ConfigError
 
 
@@ -46,3 +49,29 @@ def test_too_large_matrix_is_rejected(sample):
     with pytest.raises(ConfigError, match=r"item \(60\) or user \(80\), .* exceed 59"):
         fit_ease(sample, EASEConfig(max_size=59))
     fit_ease(sample, EASEConfig(max_size=60))
+
+
+@pytest.mark.parametrize("block", [7, 1000])
+def test_blocks_change_nothing(sample, few_users, monkeypatch, block):
+    expected = fit_ease(sample).weights, fit_ease(few_users).diagonal
+    monkeypatch.setattr(ease, "_BLOCK", block)
+    np.testing.assert_allclose(fit_ease(sample).weights, expected[0], rtol=1e-6)
+    np.testing.assert_allclose(fit_ease(few_users).diagonal, expected[1], rtol=1e-12)
+
+
+def test_the_matrix_is_not_copied(monkeypatch):
+    monkeypatch.setattr(ease, "_BLOCK", 32)
+    n, rng = 1200, np.random.default_rng(0)
+    rows = sp.csr_array(rng.random((n, 2 * n)) < 0.002, dtype=np.float64)
+    tracemalloc.start()
+    inverse = ease._inverse(rows, 10.0, np.float32)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.3 * inverse.nbytes
+    gram = (rows @ rows.T).toarray() + 10.0 * np.eye(n)
+    np.testing.assert_allclose(inverse @ gram, np.eye(n), atol=1e-4)
+
+
+def test_too_little_regularisation_is_rejected():
+    with pytest.raises(ConfigError, match="regularization = 1e-20: raise it"):
+        ease._inverse(sp.csr_array(np.ones((3, 5))), 1e-20, np.float32)
