@@ -10,9 +10,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from recsys.config import MODEL_NAME, Config, Runtime, format_validation_error
+from recsys.config import MODEL_NAME, Config, Runtime
 from recsys.cooccurrence import CooccurrenceConfig
 from recsys.data import DataConfig
 from recsys.embeddings import EmbeddingConfig
@@ -68,8 +68,8 @@ class SearchSpace(Config):
                 config_class = EmbeddingConfig if stage == "embeddings" else SessionConfig
                 try:
                     trials[name] = config_class.model_validate(given)
-                except ValidationError as error:
-                    raise ValueError(f"{stage}.{format_validation_error(error)}") from error
+                except ConfigError as error:
+                    raise ValueError(f"{stage}.{error}") from error
         return trials
 
 
@@ -147,15 +147,12 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None)
     try:
         values = _parse_null(_parse(path.read_text("utf-8"), is_json)) if path else {}
         Settings.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {format_validation_error(error)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     except (OSError, ValueError) as error:
         language = "JSON" if is_json else "TOML"
         raise ConfigError(f"{path}: cannot be read as {language}: {error}") from error
-    try:
-        return Settings.model_validate(_merge(values, overrides or {}))
-    except ValidationError as error:
-        raise ConfigError(format_validation_error(error)) from error
+    return Settings.model_validate(_merge(values, overrides or {}))
 
 
 def _parse(text: str, is_json: bool) -> dict[str, Any]:

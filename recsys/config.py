@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -57,18 +57,58 @@ class Config(BaseModel):
         json_schema_extra=_as_one_type,
     )
 
+    def __init__(self, /, **settings: Any) -> None:
+        with _config_errors(type(self)):
+            super().__init__(**settings)
 
-def format_validation_error(error: ValidationError) -> str:
+    # As of the method of pydantic itself: it still creates nested configurations without a call,
+    # so that an error inside of them has its location.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """Create a configuration from a dictionary.
+
+        Raises:
+            ConfigError: a key or value is invalid.
+        """
+        with _config_errors(cls):
+            return super().model_validate(obj, **options)
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """Create a configuration from JSON.
+
+        Raises:
+            ConfigError: a key or value is invalid.
+        """
+        with _config_errors(cls):
+            return super().model_validate_json(json_data, **options)
+
+
+@contextmanager
+def _config_errors(config: type[Config]) -> Iterator[None]:
+    """Raise a `ConfigError` for invalid settings."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ConfigError(_describe(error, config)) from None
+
+
+def _describe(error: ValidationError, config: type[Config]) -> str:
     """Describe invalid settings in one line: each field, its value and the reason."""
-    known = {name for config in _subclasses(Config) for name in config.model_fields}
+    secret = config.model_config.get("hide_input_in_errors", False)
+    names = {name for kind in _subclasses(Config) for name in kind.model_fields}
     messages: dict[str, list[str]] = {}
     for fault in error.errors():
         # A location also names types, and at a union the member that was tried.
         *parents, name = [str(part) for part in fault["loc"] if not _TYPE.search(str(part))] or [""]
-        field = ".".join([part for part in parents if part in known] + [name])
+        field = ".".join([part for part in parents if part in names] + [name])
         if fault["type"] == "extra_forbidden":
-            fault["msg"] = "no such setting" + did_you_mean(name, sorted(known - {name}))
-        value = "" if fault["type"] == "missing" else f" = {fault['input']!r}"
+            known = _names_at(config, fault["loc"])
+            remedy = did_you_mean(name, known) or f"; the settings are {', '.join(known)}"
+            fault["msg"] = f"no such setting{remedy}"
+        value = "" if secret or fault["type"] == "missing" else f" = {fault['input']!r}"
         messages.setdefault(f"{field}{value}: " if field else "", []).append(fault["msg"])
     lines = [start + ", or ".join(dict.fromkeys(ends)) for start, ends in messages.items()]
     return "; ".join(lines).replace("Value error, ", "")
@@ -76,6 +116,22 @@ def format_validation_error(error: ValidationError) -> str:
 
 def _subclasses(kind: type[Config]) -> list[type[Config]]:
     return [kind, *(leaf for sub in kind.__subclasses__() for leaf in _subclasses(sub))]
+
+
+def _names_at(config: type[Config], location: tuple[int | str, ...]) -> list[str]:
+    """The names of all settings next to the one at a location."""
+    configs = [config]
+    for part in location[:-1]:
+        fields = [kind.model_fields[part] for kind in configs if part in kind.model_fields]
+        if fields:  # else the part is the member of a union
+            configs = [nested for field in fields for nested in _configs_of(field.annotation)]
+    return list(dict.fromkeys(name for kind in configs for name in kind.model_fields))
+
+
+def _configs_of(annotation: Any) -> list[type[Config]]:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return [annotation]
+    return [config for part in get_args(annotation) for config in _configs_of(part)]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from pydantic import ValidationError
 
-from recsys.config import format_validation_error
 from recsys.errors import ConfigError, ExitCode, RecsysError
 
 app = typer.Typer(
@@ -138,7 +136,7 @@ def check(
     settings: dict[str, Any] = {name: value for name, value in locals().items() if value}
     from recsys.cli.check import print_page
     from recsys.data import ReadReport, read_ratings
-    from recsys.data.validation import parse_checks
+    from recsys.data.validation import Checks
 
     for name in ("source", "scale", "checks", "as_json"):  # which are no options of reading
         settings.pop(name, None)
@@ -152,7 +150,7 @@ def check(
     if scale:
         policies["scale"] = scale
     given = settings | {f"checks.{name}": value for name, value in policies.items()}
-    settings["checks"] = parse_checks(policies)
+    settings["checks"] = Checks.model_validate(policies)
     reports: list[ReadReport] = []
     try:
         read_ratings(source, **settings, on_report=reports.append)
@@ -204,8 +202,8 @@ def synth(
             text = _write_films(folder, settings, format_)
         else:
             text = _write_log(folder, {"kind": kind, **settings}, format_)
-    except ValidationError as error:
-        message = format_validation_error(error)
+    except ConfigError as error:
+        message = str(error)
         for field, option in _SYNTH_OPTIONS.items():
             message = message.replace(field, option)
         raise ConfigError(message) from None

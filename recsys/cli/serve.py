@@ -6,11 +6,10 @@ import os
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from recsys.cli.recommend import MODEL_HELP
 from recsys.config import CHAMPION
-from recsys.errors import ConfigError, requires
+from recsys.errors import requires
 from recsys.serving.config import ServingConfig
 
 app = typer.Typer()
@@ -61,14 +60,9 @@ def serve(
 
     from recsys.loading import AutoReloader
 
-    try:
-        # Typer takes an empty variable for a missing one, which would publish the server.
-        config = ServingConfig.model_validate(
-            options | {"api_key": os.environ.get(_KEY_VARIABLE) if api_key is None else api_key}
-        )
-    except ValidationError as error:
-        # Not str(error), which contains the values: one may be the key.
-        faults = (f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
-        raise ConfigError("; ".join(faults)) from None
+    # Typer takes an empty variable for a missing one, which would publish the server.
+    config = ServingConfig.model_validate(
+        options | {"api_key": os.environ.get(_KEY_VARIABLE) if api_key is None else api_key}
+    )
     with AutoReloader(model, config.poll_interval) as reloader:
         run_server(lambda: reloader.recommender, config, source=model)

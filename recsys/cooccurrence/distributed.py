@@ -39,7 +39,7 @@ from recsys.cooccurrence.planner import CountPlan, no_positives_error, plan_coun
 from recsys.data import Checks, Finding, Interactions, ReadReport, read_ratings
 from recsys.data.arrow import common_type, convert
 from recsys.data.detection import detect_layout
-from recsys.data.options import parse_options
+from recsys.data.options import ReadOptions
 from recsys.data.parquet import ParquetPart, open_parts
 from recsys.data.report import ReportCallback, warn_on_report
 from recsys.errors import ConfigError, DataError
@@ -270,7 +270,7 @@ def row_groups(source: Path, columns: Mapping[str, str] | None) -> tuple[list[Ro
             f"{source}: a cluster count is read from Parquet, a file or a folder of them; save "
             "the ratings as Parquet first"
         )
-    options = parse_options(columns={} if columns is None else columns)
+    options = ReadOptions(columns={} if columns is None else columns)
     parts = open_parts(detected.files.path, detected, options)
     filled = [part for part in parts if part.n_rows]
     for part in filled:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import Annotated, Final, Literal, Self, get_args
 
 import pandas as pd
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from recsys.config import Config, format_validation_error
-from recsys.errors import ConfigError
+from recsys.config import Config
 
 TimeUnit = Literal["ns", "us", "ms", "s", "min", "h", "D", "excel"]
 """Unit of numeric timestamps since 1970; `D` is days, `excel` is Excel's day numbers."""
@@ -108,11 +107,3 @@ class ReadOptions(Config):
         if gap is not None and not (has_unit and pd.to_timedelta(gap, errors="coerce").value > 0):
             raise ValueError(f"{gap!r} is not a positive time with a unit, such as 30min or 1h")
         return gap
-
-
-def parse_options(**settings: Any) -> ReadOptions:
-    """Create options from user input, and raise a `ConfigError` if it is invalid."""
-    try:
-        return ReadOptions.model_validate(settings)
-    except ValidationError as error:
-        raise ConfigError(format_validation_error(error)) from error

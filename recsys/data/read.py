@@ -18,7 +18,7 @@ from recsys.data.arrow import ArrowStream, read_table
 from recsys.data.detection import DetectedLayout, detect_layout
 from recsys.data.interactions import Interactions
 from recsys.data.layouts import LAYOUTS
-from recsys.data.options import Histories, ReadOptions, Repeats, TimeUnit, parse_options
+from recsys.data.options import Histories, ReadOptions, Repeats, TimeUnit
 from recsys.data.profile import profile_log
 from recsys.data.quarantine import QuarantineFile, quarantine_file
 from recsys.data.readers import read_files, read_item_table
@@ -109,7 +109,7 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
     # numba is slow to import, and most programs that import this module read nothing.
     from recsys.data.encoding import build_interactions, encode, has_later_duplicate
 
-    options = parse_options(
+    options = ReadOptions(
         columns={} if columns is None else columns,
         layout=layout,
         files=files,

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from recsys import columns as names
-from recsys.config import Config, format_validation_error
+from recsys.config import Config
 from recsys.data.catalogue import ItemTable
 from recsys.data.ids import MISSING, EncodedColumn
 from recsys.data.interactions import TimestampLike, to_unix
@@ -33,7 +33,7 @@ from recsys.data.report import (
 )
 from recsys.data.tables import INVALID, EncodedTable, RawTable
 from recsys.data.times import is_near_the_others
-from recsys.errors import ConfigError, DataError
+from recsys.errors import DataError
 
 _Ints = NDArray[np.int64]
 _Mask = NDArray[np.bool_]
@@ -97,15 +97,6 @@ class Checks(Config):
     max_invalid_fraction: float = Field(default=0.5, gt=0, le=1)
     """If more rows are invalid, not counting duplicates and single events, the source is refused:
     its layout or columns are probably wrong."""
-
-
-def parse_checks(settings: Mapping[str, Any]) -> Checks:
-    """Create checks from user input, and raise a `ConfigError` if it is invalid."""
-    try:
-        return Checks.model_validate(settings)
-    except ValidationError as error:
-        checks = ", ".join(Checks.model_fields)
-        raise ConfigError(f"{format_validation_error(error)}; the checks are {checks}") from error
 
 
 Rule = tuple[str, str, _Mask, str, str]

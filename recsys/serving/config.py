@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from recsys.config import POLL_INTERVAL, Config
 
@@ -28,6 +28,8 @@ def _key(value: SecretStr | str) -> str:
 
 class ServingConfig(Config):
     """Address, access and limits of a server."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # the key may be among it
 
     host: str = "127.0.0.1"
     """Address to bind."""

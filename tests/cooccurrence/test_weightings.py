@@ -8,7 +8,6 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from pydantic import ValidationError
 
 from recsys.cooccurrence import (
     WEIGHTINGS,
@@ -22,6 +21,7 @@ from recsys.cooccurrence import (
 )
 from recsys.cooccurrence.weightings import WeightingName
 from recsys.data import read_ratings
+from recsys.errors import ConfigError
 
 
 def test_cosine_is_the_count_over_the_geometric_mean_of_the_item_counts():
@@ -104,7 +104,7 @@ def test_conditional_is_the_probability_of_the_column_given_the_row(five_users):
 def test_every_weighting_is_listed_and_documented():
     assert set(WEIGHTINGS) == set(get_args(WeightingName)) == {*TABLE, "conditional"}
     assert all(formula.__doc__ for formula in WEIGHTINGS.values())
-    with pytest.raises(ValidationError, match="Input should be 'raw'"):
+    with pytest.raises(ConfigError, match="Input should be 'raw'"):
         WeightingConfig(name="cosinus")
 
 

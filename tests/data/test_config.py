@@ -1,9 +1,8 @@
 import pandas as pd
 import pytest
-from pydantic import ValidationError
 
 from recsys.data import DataConfig, read_ratings
-from recsys.data.validation import parse_checks
+from recsys.data.validation import Checks
 from recsys.errors import ConfigError, DataError
 
 
@@ -68,15 +67,15 @@ def test_every_splitter_is_configurable(small_log, split, n_train):
     ids=str,
 )
 def test_invalid_settings_are_an_error(settings):
-    with pytest.raises(ValidationError):
+    with pytest.raises(ConfigError):
         DataConfig.model_validate(settings)
 
 
 def test_invalid_checks_are_named():
-    with pytest.raises(ConfigError, match=r"dupes = 'error': .*; the checks are malformed_row, "):
-        parse_checks({"dupes": "error"})
+    with pytest.raises(ConfigError, match=r"dupes = 'error': .*; the settings are malformed_row, "):
+        Checks.model_validate({"dupes": "error"})
     with pytest.raises(ConfigError, match="duplicate = 'drop': "):
-        parse_checks({"duplicate": "drop"})
+        Checks.model_validate({"duplicate": "drop"})
 
 
 def test_checks_are_configurable(small_log):

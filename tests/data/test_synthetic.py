@@ -7,7 +7,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from recsys import columns
 from recsys.callbacks import History
@@ -23,6 +22,7 @@ from recsys.data.synthetic import (
     write_parquet,
     write_sample,
 )
+from recsys.errors import ConfigError
 from recsys.storage import sha256_of
 
 Floats = NDArray[np.float64]
@@ -182,12 +182,12 @@ def test_edge_cases(config: SyntheticConfig) -> None:
 
 
 def test_too_many_events_are_an_error() -> None:
-    with pytest.raises(ValidationError, match="mean_events 60 is more than half of n_items 100"):
+    with pytest.raises(ConfigError, match="mean_events 60 is more than half of n_items 100"):
         SyntheticConfig(n_items=100)
 
 
 def test_an_unknown_setting_is_an_error() -> None:
-    with pytest.raises(ValidationError, match="n_movies"):
+    with pytest.raises(ConfigError, match="n_movies"):
         SyntheticConfig.model_validate({"n_movies": 10})
 
 
@@ -314,7 +314,7 @@ def test_planted_pairs_look_like_other_movies() -> None:
 
 
 def test_too_many_planted_pairs_are_an_error() -> None:
-    with pytest.raises(ValidationError, match="planted_pairs 31 is more than a tenth of n_items"):
+    with pytest.raises(ConfigError, match="planted_pairs 31 is more than a tenth of n_items"):
         SyntheticConfig(planted_pairs=31)
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from pydantic import ValidationError
 
 from recsys.data import read_ratings
 from recsys.data.synthetic_logs import LogConfig, synthesise_log, write_log
+from recsys.errors import ConfigError
 
 SMALL = {"n_users": 50, "n_items": 30, "mean_events": 20, "seed": 3}
 
@@ -142,5 +142,5 @@ def test_edge_cases_of_sizes(kind: str, sizes: dict[str, int]) -> None:
 
 
 def test_unknown_kinds_are_an_error() -> None:
-    with pytest.raises(ValidationError, match="'music' or 'shop'"):
+    with pytest.raises(ConfigError, match="'music' or 'shop'"):
         LogConfig.model_validate({"kind": "books"})

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.data import Checks, read_ratings
-from recsys.data.options import ReadOptions, parse_options
+from recsys.data.options import ReadOptions
 from recsys.data.tables import INVALID, Times
 from recsys.data.times import format_times, is_near_the_others, parse_times
 from recsys.errors import ConfigError, DataError
@@ -249,7 +249,7 @@ def test_what_is_not_plausible_is_refused_with_the_way_out():
     with pytest.raises(ConfigError, match="'%Q' is not a format of strptime"):
         parse(["2020-07-04"], time_format="%Q")
     with pytest.raises(ConfigError, match="set one of them"):
-        parse_options(time_unit="s", time_format="%Y")
+        ReadOptions(time_unit="s", time_format="%Y")
     with pytest.raises(DataError, match="remove time_unit"):
         parse([NOON], time_unit="s")
     with pytest.raises(DataError, match="such as time_format = '%Y%m'"):

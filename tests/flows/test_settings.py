@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import yaml
 from prefect.settings import get_current_settings
-from pydantic import ValidationError
 
 from flows.cli import main, parse_settings
 from flows.deploy import AUTOMATIONS, configure
@@ -249,12 +248,12 @@ def test_a_mistake_in_a_file_is_an_error_with_file_and_key(tmp_path, text, messa
     ],
 )
 def test_an_invalid_search_space_is_refused_as_a_whole(values):
-    with pytest.raises(ValidationError):
+    with pytest.raises(ConfigError):
         SearchSpace.model_validate(values)
 
 
 def test_an_invalid_trial_is_named_with_its_stage():
-    with pytest.raises(ValidationError, match=r"session_model\.epoch = 1: no such setting"):
+    with pytest.raises(ConfigError, match=r"session_model\.epoch = 1: no such setting"):
         SearchSpace.model_validate({"session_model": {"epoch": [1, 2]}})
 
 

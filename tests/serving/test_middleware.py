@@ -6,7 +6,6 @@ import socket
 import sys
 
 import pytest
-from pydantic import ValidationError
 
 from recsys.errors import ConfigError
 from recsys.serving.config import ServingConfig
@@ -167,6 +166,6 @@ def test_pages_of_listed_origins_may_send_requests(limited):
 
 @pytest.mark.parametrize("proxies", ["*", "127.0.0.1, proxy"])
 def test_proxies_are_addresses(proxies):
-    with pytest.raises(ValidationError, match="does not appear to be an IPv4 or IPv6 network"):
+    with pytest.raises(ConfigError, match="does not appear to be an IPv4 or IPv6 network"):
         ServingConfig(proxies=proxies)
     assert ServingConfig(proxies="10.0.0.0/8, ::1").proxies
