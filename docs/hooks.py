@@ -20,6 +20,8 @@ from mkdocs.structure.files import Files
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from recsys.cli.examples import EXAMPLES
+
 
 class Examples(griffe.Extension):
     """Let griffe find the examples of docstrings, which it expects under another heading."""
@@ -153,6 +155,8 @@ def _command(command: Any, name: str) -> Iterator[str]:
         arguments = [each for each in command.params if each.param_type_name == "argument"]
         usage = " ".join([name, *map(_metavar, arguments), "[OPTIONS]"])
         yield f"## `{name}`\n\n{inspect.cleandoc(command.help or '')}\n\n    {usage}\n"
+        examples = "\n".join(f"$ {each}" for each in EXAMPLES[name.removeprefix("recsys ")])
+        yield f"```console\n{examples}\n```\n"
         if rows := [_option(parameter) for parameter in command.params]:
             yield table(("option", "default", "meaning"), rows)
         if command.context_settings.get("allow_extra_args"):

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mkdocs.config import load_config
 
 import recsys
 from flows.settings import Settings
+from recsys.cli.examples import EXAMPLES
 from recsys.data.synthetic import SyntheticConfig, synthesise_ratings, write_sample
 from recsys.recommender.bundle import save_bundle
 
@@ -39,6 +41,11 @@ def site(tmp_path_factory):
         config.plugins.on_startup(command="build", dirty=False)
         build(config)
     return folder
+
+
+def rendered_text(page):
+    """The text of a page without its tags."""
+    return unescape(re.sub("<[^>]+>", "", page.read_text()))
 
 
 class Fetched(HTMLParser):
@@ -70,7 +77,7 @@ def test_the_reference_lists_what_the_code_defines(site):
     settings = (reference / "settings.html").read_text()
     assert "session_model.learning_rate" in settings
     assert "data.split.validation_from" in settings
-    assert "recsys data check" in (reference / "cli.html").read_text()
+    assert f"$ {EXAMPLES['data check'][0]}" in rendered_text(reference / "cli.html")
     assert "/v1/sessions/{session_id}/events" in (reference / "http.html").read_text()
     names = (reference / "python" / "index.html").read_text()
     assert all(f">{name}</" in names for name in recsys.__all__)

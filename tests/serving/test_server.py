@@ -172,4 +172,4 @@ def test_an_unusable_key_is_no_missing_key(folder, key, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["recsys", "serve", str(folder)])
     with pytest.raises(SystemExit):
         main()
-    assert "api_key: Value error, a key must have at least 16" in capsys.readouterr().err
+    assert "api_key: a key must have at least 16" in capsys.readouterr().err
