@@ -34,8 +34,9 @@ from recsys.config import did_you_mean
 from recsys.data.detection import detect_layout
 from recsys.errors import ConfigError, ExitCode, NetworkError, RecsysError
 
-START_SECONDS = 90
-"""How long Prefect's temporary server may take to start, at least: the first time half a minute."""
+START_SECONDS = 300
+"""How long Prefect's temporary server may take to start, at least: it needs 30 s of processor time
+the first time, and a busy machine takes several times as long."""
 
 
 def main(argv: Sequence[str]) -> None:

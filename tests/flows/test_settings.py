@@ -310,5 +310,5 @@ def test_a_temporary_server_that_does_not_start_is_an_error(monkeypatch, tmp_pat
     (tmp_path / "log.csv").write_text("user_id,item_id\n1,2\n")
     monkeypatch.setattr("flows.cli.get_client", time_out)
     monkeypatch.setattr("signal.signal", lambda *_: None)  # would stay set in this process
-    with refuses(r"error: .* did not start \(Timed out after 90 s\)"):
+    with refuses(r"error: .* did not start \(Timed out after 300 s\)"):
         main(["train", "--source", str(tmp_path / "log.csv")])
