@@ -20,6 +20,7 @@ from urllib.parse import unquote
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from mlflow import MlflowClient
 
 from recsys.cli.main import main
 from recsys.data import leave_last_out, read_ratings
@@ -173,6 +174,16 @@ def test_log_of_the_tutorial_begins_as_shown(shop):
 @pytest.mark.parametrize("page", ["faq.md", "mistakes.md"])
 def test_page_answers_as_shown(shop, run_command, page):
     Page(page, run_command).run()
+
+
+def test_example_of_the_registry_moves_the_alias(shop):
+    page = (DOCS / "how-to" / "track.md").read_text(encoding="utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0].replace('"recsys"', '"shop"')
+    client = MlflowClient("sqlite:///mlflow/mlflow.db")
+    version = client.get_model_version_by_alias("shop", "champion").version
+    client.delete_registered_model_alias("shop", "champion")
+    exec(code.replace('"3"', repr(version)))
+    assert client.get_model_version_by_alias("shop", "champion").version == version
 
 
 def links(page):
