@@ -1,6 +1,7 @@
 """A shop whose pages recommend: similar products, and what fits the visit so far.
 
-The shop knows its products (shop/items.csv) and asks the HTTP API for the rest:
+The shop knows its products, from shop/items.csv or the file that SHOP_ITEMS names, and asks the
+HTTP API for the rest:
 
     recsys serve models:/shop@champion     # in one terminal
     python examples/shop.py                # in another; then open http://127.0.0.1:8001
@@ -24,7 +25,8 @@ STYLE = """body { font: 17px/1.5 system-ui, sans-serif; max-width: 60rem; margin
   box-sizing: border-box; border: 1px solid #8886; border-radius: .6rem } a { color: inherit;
   text-decoration: none } a:hover { border-color: #27c } """
 
-with Path("shop/items.csv").open(encoding="utf-8", newline="") as file:
+ITEMS = Path(os.environ.get("SHOP_ITEMS", "shop/items.csv"))
+with ITEMS.open(encoding="utf-8", newline="") as file:
     TITLES = {row["item_id"]: row["title"] for row in csv.DictReader(file)}
 
 app = FastAPI()
@@ -50,8 +52,8 @@ def page(title: str, **lists: dict[str, Any]) -> HTMLResponse:
     body += f"<h1>{escape(title)}</h1>"
     for name, answer in lists.items():
         links = [
-            f"<li><a href='/item/{quote(item['item_id'], safe='')}'>{escape(item['title'])}</a>"
-            for item in answer["items"]
+            f"<li><a href='/item/{quote(str(item_id), safe='')}'>{escape(title)}</a>"
+            for item_id, title in ((item["item_id"], item["title"]) for item in answer["items"])
         ]
         body += f"<h2>{name.replace('_', ' ')}</h2><ul>{''.join(links)}</ul>" if links else ""
     return HTMLResponse(f"<!doctype html><html lang=en><meta charset=utf-8>{body}")

@@ -140,7 +140,11 @@ def _verdict(report: ReadReport, source: Path, given: Mapping[str, Any]) -> Iter
         yield Text("If the rows above are right, train:")
     command = ["recsys", "train", "--source", str(source)]
     for name, value in given.items():
-        text = json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
+        text = (
+            json.dumps(value, ensure_ascii=False)
+            if isinstance(value, dict | list | tuple)
+            else str(value)
+        )
         command += [f"--data.{name.replace('_', '-')}", text]
     yield Text(shlex.join(command))
 

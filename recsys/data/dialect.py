@@ -97,7 +97,7 @@ def encoding_named(name: str) -> str:
         known = codecs.lookup(name).name
     except LookupError as error:
         raise ConfigError(
-            f"no encoding {name!r}; name one such as utf-8, latin-1 or utf-16"
+            f"no encoding {name!r}; name one such as utf-8, cp1252 or utf-16"
         ) from error
     return {"utf-8": UTF8, "iso8859-1": "latin-1"}.get(known, known)
 
@@ -111,8 +111,9 @@ def require_encoding(content: IO[bytes], encoding: str, source: str) -> None:
         line = 1 + error.object[: error.start].decode(encoding, "ignore").count("\n")
         byte, name = error.object[error.start], encoding.removesuffix("-sig")
         raise DataError(
-            f"{source}, line {line}: byte {byte:#04x} is not {name} text; name its encoding, such "
-            'as encoding = "latin-1", or save the file as UTF-8'
+            f"{source}, line {line}: byte {byte:#04x} is not {name} text; save the file as UTF-8, "
+            'or name its encoding, such as encoding = "cp1252" (Western Europe), "cp1250" (Central '
+            'Europe) or "cp1251" (Cyrillic)'
         ) from error
 
 
@@ -211,10 +212,17 @@ def _split_without_header(
     if len(expected) > _PAIR and not given:  # as in MovieLens, and no other file
         fitting = [name for name in fitting if name == separators[0]]
     several = [name for name, rows in tables.items() if len(rows[0]) > 1]
+    widths = {name: len(row[0]) for name, row in tables.items() if _have_width(row, len(row[0]))}
+    widest = max(separators, key=lambda name: widths.get(name, 0))
+    # More columns than expected: the file is of another kind, or split within its values.
+    is_other = not given and widths.get(widest, 0) > max(len(expected), _PAIR)
+    if is_other:
+        fitting, several = [], [widest]
     separator = (fitting or several or separators)[0]
     first, *others = tables[separator]
     numbers_follow = others and all(is_number(field) for row in others for field in row[:2])
-    if not given and (form.names is None or numbers_follow) and not any(map(is_number, first)):
+    has_header = form.names is None or is_other or numbers_follow
+    if not given and has_header and not any(map(is_number, first)):
         return separator, ()
     if not fitting or (len(fitting) > 1 and (separator != form.separator or separator == " ")):
         wrong = f"may be separated by {' or '.join(map(repr, fitting))}"

@@ -62,7 +62,8 @@ def read_ratings(
             recognised by name; so are `.csv`, `.tsv`, `.jsonl` and `.parquet`, `.txt` with one
             `user item` pair per line, and folders of part files of one kind, with or without Hive
             partitions. Titles are read from `items.csv` or `movies.csv` next to them, or from
-            MovieLens' `movies.dat` and `u.item`.
+            MovieLens' `movies.dat` and `u.item`; they are not read from the log itself, nor from a
+            table. Items without a title are shown by their ids.
         columns: Names in the source of the columns `user_id`, `item_id`, `rating`, `timestamp`,
             `event` and `session_id`, such as `{"user_id": "visitor"}`. Names of common data sets
             are recognised. Only items and users, or items and sessions, are required; without

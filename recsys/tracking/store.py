@@ -330,7 +330,11 @@ def _look_up(uri: str) -> tuple[str, str]:
 def _known_models(client: MlflowClient) -> str:
     """The names of the registered models, for the message about one that does not exist."""
     names = [model.name for model in client.search_registered_models(max_results=10)]
-    return f"; the registered models are {', '.join(names)}" if names else "; there is none"
+    return (
+        f"; the registered models are {', '.join(names)}"
+        if names
+        else "; train first: recsys train"
+    )
 
 
 def _query_database(uri: str) -> tuple[str, str] | None:

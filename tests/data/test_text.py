@@ -165,6 +165,14 @@ REFUSED = {
         "log.txt", "kunde film\n1 5\n1 6\n", {},
         ["'kunde', 'film'", "map them with columns="],
     ),
+    "unknown header, another separator": (
+        "log.txt", "kunde|gekauft am\nK1|02.03.2015 20:17\n".replace("|", "|film|"), {},
+        ["among 'kunde', 'film', 'gekauft am'", "map them with columns="],
+    ),
+    "decimal commas in pairs": (
+        "log.txt", "kunde;film;sterne\n1;5;3,0\n1;6;4,0\n", {},
+        ["among 'kunde', 'film', 'sterne'"],
+    ),
     "lists": (
         "log.txt", "0 12 45 3\n1 6 7\n2 1 2 3 4 5\n", {},
         ["line 1: '0 12 45 3'", "is not 'user_id item_id'"],
@@ -183,7 +191,7 @@ REFUSED = {
         "log.txt", "a b,c\nd e,f\n", {},
         ["separated by ' ' or ','", "separator = ' '"],
     ),
-    "Latin-1": ("log.csv", b"user_id,item_id\n1,1\n2,\xe9\n", {}, ["line 3: byte 0xe9", "latin-1"]),
+    "Latin-1": ("log.csv", b"user_id,item_id\n1,1\n2,\xe9\n", {}, ["line 3: byte 0xe9", "cp1252"]),
     "Latin-1, unread": (
         "log.csv", b"user_id,item_id\n" + b"1,1\n" * 99999 + b"2,\xe9\n", {}, ["line 100001"]
     ),
