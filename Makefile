@@ -1,9 +1,13 @@
-# Every target creates .venv if necessary, and installs again only if the requirements have changed.
+# Every target creates .venv if necessary, and installs again only if the requirements have changed:
+# what it takes to train and serve, and the tools only for checks and the documentation.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TOOLS := $(VENV)/.installed-dev
+# Modules are compiled when they are first imported: few of them are.
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 PORT ?= 5000
 PREFECT_PORT ?= 4200
 # The Prefect server, and the address of MLflow's UI for links in artifacts.
@@ -15,7 +19,7 @@ SERVER_ENV := DO_NOT_TRACK=true PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0
 help:
 	@echo "make run [DATA=folder-or-file] [CONFIG=file.toml] [ARGS=options]   train, compare, register"
 	@echo "make ui [PORT=5000]                                 the MLflow UI over the local store"
-	@echo "make server                                         start Prefect and MLflow on 127.0.0.1"
+	@echo "make server [PREFECT_PORT=4200] [PORT=5000]         start Prefect and MLflow on 127.0.0.1"
 	@echo "make deploy [DATA=folder-or-file] [CONFIG=file.toml]   create the deployments of prefect.yaml"
 	@echo "make worker                                         run the deployments"
 	@echo "make quick                                          lint and the fast tests, in under a minute"
@@ -24,11 +28,15 @@ help:
 	@echo "make chaos                                          the long tests of docs/reliability.md"
 	@echo "make docs                                           build the documentation into build/site"
 
-# Modules are compiled when they are first imported: few of them are.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
+	$(PIP_INSTALL) -e '.[flows,serve]'
 	@touch $@
+
+$(TOOLS): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch $(INSTALLED) $@
 
 run: $(INSTALLED)
 	$(BIN)/python -m flows.train $(if $(DATA),--source '$(DATA)') $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
@@ -48,28 +56,28 @@ worker: $(INSTALLED)
 	$(SERVER_ENV) PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/prefect worker start --pool recsys --limit 2
 
 # mypy uses one core: the tests begin meanwhile.
-test: $(INSTALLED)
+test: $(TOOLS)
 	$(MAKE) --no-print-directory -j 2 lint imports types unit
 
 # The inner loop: no servers, no browser, no whole trainings.
-quick: $(INSTALLED)
+quick: $(TOOLS)
 	$(BIN)/ruff check -q .
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow"
 
-lint: $(INSTALLED)
+lint: $(TOOLS)
 	$(BIN)/python -m pip check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(INSTALLED)
+types: $(TOOLS)
 	$(BIN)/mypy
 
-imports: $(INSTALLED)
+imports: $(TOOLS)
 	$(BIN)/lint-imports
 
 # One thread per process, since more would compete for the cores. Three processes keep two cores
 # busy, because tests of flows wait for servers.
-unit: $(INSTALLED)
+unit: $(TOOLS)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 # A file for pip: it names what an installation fetches, from where and with which SHA-256.
@@ -78,11 +86,11 @@ sbom: $(INSTALLED)
 		--report sbom.json -c constraints.txt '.[ann,dask,flows,serve]'
 
 # The long forms of the tests in tests/faults: see docs/reliability.md.
-chaos: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[chaos]'
+chaos: $(TOOLS)
+	$(PIP_INSTALL) -e '.[chaos]'
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --durations=20 --chaos tests/faults tests/flows/test_refresh.py
 
 # Strict: a broken link, a page outside the navigation or an undocumented public name fails.
-docs: $(INSTALLED)
+docs: $(TOOLS)
 	NO_MKDOCS_2_WARNING=1 RUN_NOTEBOOKS=true $(BIN)/mkdocs build --strict
 	@echo "build/site/index.html"
