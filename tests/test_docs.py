@@ -96,6 +96,7 @@ EXECUTED = (
     "concepts/sequences.md",
     "how-to/compare.md",
     "how-to/cooccurrence.md",
+    "how-to/embeddings.md",
     "how-to/migrate.md",
     "how-to/new-items.md",
     "how-to/recommend.md",

@@ -61,13 +61,19 @@ def similar(
 
 @app.command()
 def search(
-    query: Annotated[str, typer.Argument(help="A title, which may be misspelt or incomplete.")],
+    query: Annotated[
+        str | None, typer.Argument(help="A title, which may be misspelt or incomplete.")
+    ] = None,
     k: K = 10,
     model: Model = CHAMPION,
     as_json: AsJSON = False,
 ) -> None:
-    """Find items by title."""
-    _print(_load(model).search(query, k), f"Titles matching {query}", as_json)
+    """Find items by title, or list the most popular ones."""
+    recommender = _load(model)
+    if query is None:
+        _print(recommender.popular_items(k), "The most popular", as_json)
+    else:
+        _print(recommender.search(query, k), f"Titles matching {query}", as_json)
 
 
 @app.command()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from recsys.recommender import Recommender
 from recsys.recommender.bundle import save_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +57,9 @@ def test_search_explain_and_sequences(bundle, folder):
     titles = bundle.catalogue["title"].tolist()
     found = json.loads(recsys("search", titles[7][:-7], "--model", folder, "--json").stdout)
     assert titles[7] in [row["title"] for row in found]
+    popular = json.loads(recsys("search", "-k", 3, "--model", folder, "--json").stdout)
+    expected = Recommender(bundle).popular_items(3)["title"].tolist()
+    assert [row["title"] for row in popular] == expected
     why = ("explain", titles[0], titles[1], "--item", titles[9], "--model", folder)
     table = recsys(*why)
     assert table.returncode == 0, table.stderr
