@@ -192,7 +192,7 @@ def _fit(
         notify=get_run_logger().info,
         runtime=runtime,
         on_epoch=on_epoch,
-        validate=lambda model: validation_metrics(model, split),
+        validate=lambda model: validation_metrics(model, split, config.validation_users),
         checkpoint=cache_path("checkpoints", key),
     )
     return model, {}

@@ -77,7 +77,10 @@ def progress_bar(
 
 
 def _metric_text(metric: str, metrics: Mapping[str, float]) -> str:
-    return f"{metric} {metrics[metric]:.4g}" if metric in metrics else ""
+    if metric not in metrics:
+        return ""
+    error = metrics.get(f"{metric}_standard_error")
+    return f"{metric} {metrics[metric]:.4g}" + ("" if error is None else f" ± {error:.1g}")
 
 
 def _epoch_lines(

@@ -41,11 +41,12 @@ def test_without_a_terminal_each_epoch_is_one_line(piped, capsys, monkeypatch):
     clock = iter([0.0, 30.0, 50.0])
     monkeypatch.setattr("recsys.console.time.monotonic", lambda: next(clock))
     with progress_bar("lstm", epochs=3, metric="loss") as on_epoch:
-        on_epoch(1, {"loss": 0.5, "interactions_per_second": 12345.6})
+        errors = {"loss_standard_error": 0.0123}
+        on_epoch(1, {"loss": 0.5, "interactions_per_second": 12345.6} | errors)
         on_epoch(2, {"other": 0.25})
     shown = capsys.readouterr()
     assert shown.err.splitlines() == [
-        "lstm: epoch 1/3, loss 0.5, 12,346 interactions/s, 0:01:00 left",
+        "lstm: epoch 1/3, loss 0.5 ± 0.01, 12,346 interactions/s, 0:01:00 left",
         "lstm: epoch 2/3, 0:00:20 left",
         "lstm: finished early, after epoch 2/3",
     ]

@@ -242,7 +242,7 @@ def train_session_model(
     runtime, config = settings.runtime, settings.session_model.resolve(len(split.train))
     name, history = config.cell, History()
     start = champion.session_model if champion else None
-    with run.child(name) as child, progress(name, config.epochs, ev.PRIMARY_METRIC) as show:
+    with run.child(name) as child, progress(name, config.epochs or 1, ev.PRIMARY_METRIC) as show:
         child.log_config(session_model=config, runtime=runtime)
         vectors, vectors_key = embeddings.vectors, _embeddings_key(split, settings, champion)
         if config.item_embedding_init == "ppmi" and start is None:
@@ -265,7 +265,7 @@ def train_session_model(
             **inputs,
             notify=get_run_logger().info,
             on_epoch=compose(history, child.on_epoch, show),
-            validate=lambda model: validation_metrics(model, split),
+            validate=lambda model: validation_metrics(model, split, config.validation_users),
             checkpoint=checkpoint,
         )
         losses = history.series("train_loss")
@@ -283,9 +283,14 @@ def train_session_model(
     return model, reports
 
 
-def validation_metrics(model: ev.Scorer, split: Split) -> dict[str, float]:
-    """The metric that selects the best epoch."""
-    return {ev.PRIMARY_METRIC: ev.evaluate_metric(model, split, "validation", ev.PRIMARY_METRIC)}
+def validation_metrics(model: ev.Scorer, split: Split, max_users: int) -> dict[str, float]:
+    """The metric that selects the best epoch and the settings of baselines.
+
+    It is that of the same users each time; if these are not all, with its standard error.
+    """
+    metric = ev.PRIMARY_METRIC
+    mean, error = ev.estimate_metric(model, split, "validation", metric, max_users=max_users)
+    return {metric: mean, **({f"{metric}_standard_error": error} if error else {})}
 
 
 def evaluate_subsets(model: ev.Scorer, split: Split, embeddings: emb.ItemEmbeddings) -> Reports:
@@ -297,8 +302,10 @@ def evaluate_subsets(model: ev.Scorer, split: Split, embeddings: emb.ItemEmbeddi
 def evaluate_baseline(name: str, trained: Trained, runtime: Runtime, run: Run) -> Reports:
     """Tune and evaluate a baseline, or load its reports from the cache."""
     split, embeddings = trained.split, trained.embeddings
+    max_users = trained.model.config.validation_users
     key = cache_key(
         name=name,
+        validation_users=max_users,
         train=split.train.digest,
         targets=[split.fingerprint(subset) for subset in SUBSETS],
         embeddings=embeddings.digest,
@@ -313,7 +320,7 @@ def evaluate_baseline(name: str, trained: Trained, runtime: Runtime, run: Run) -
             split.train,
             item_vectors=embeddings.vectors,
             runtime=runtime,
-            validate=lambda model: validation_metrics(model, split)[ev.PRIMARY_METRIC],
+            validate=lambda model: validation_metrics(model, split, max_users)[ev.PRIMARY_METRIC],
         )
         settings = flatten("baseline", fitted.config.model_dump(mode="json"))
         reports = evaluate_subsets(fitted.model, split, embeddings)

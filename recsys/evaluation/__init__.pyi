@@ -1,6 +1,14 @@
 from .promotion import PRIMARY_METRIC, PromotionRule, Verdict, promote_if_better
 from .ranking import CatalogueAdapter, DotProductScorer, Scorer, measure_latency, rank
-from .report import Report, comparison_table, evaluate, evaluate_metric, read_report, write_report
+from .report import (
+    Report,
+    comparison_table,
+    estimate_metric,
+    evaluate,
+    evaluate_metric,
+    read_report,
+    write_report,
+)
 from .segments import segment_metrics, segment_targets
 from .statistics import confidence_intervals, significance_table
 
@@ -14,6 +22,7 @@ __all__ = [
     "Verdict",
     "comparison_table",
     "confidence_intervals",
+    "estimate_metric",
     "evaluate",
     "evaluate_metric",
     "measure_latency",

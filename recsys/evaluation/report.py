@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -117,17 +117,52 @@ def evaluate_metric(
         ValueError: the metric is not one of `METRICS` with a cutoff.
         DataError: as for `evaluate`.
     """
+    return estimate_metric(model, split, subset, metric).mean
+
+
+class Estimate(NamedTuple):
+    """The mean of a metric over a sample."""
+
+    mean: float
+    standard_error: float
+    """That of the sample; zero if it contains everyone."""
+
+
+def estimate_metric(
+    model: Scorer,
+    split: Split,
+    subset: Subset = "validation",
+    metric: str = "ndcg_at_10",
+    *,
+    max_users: int | None = None,
+    seed: int = 0,
+) -> Estimate:
+    """Compute a metric for `max_users` users, drawn with `seed`; by default for all.
+
+    Raises:
+        ValueError: the metric is not one of `METRICS` with a cutoff.
+        DataError: as for `evaluate`.
+    """
     name, _, k = metric.rpartition("_at_")
     if name not in METRICS or not k.isdecimal():
         names = ", ".join(METRICS)
         raise ValueError(f"unknown metric {metric!r}: expected one of {names} and '_at_<k>'")
     _require_targets(split, subset)
     _require_catalogue(model, split)
-    cases = split.histories(subset), split.targets(subset)
-    ranks, _ = rank(model, *cases, mask_seen=excludes_seen(model, split), max_rank=int(k))
-    values, over_targets = METRICS[name](ranks, int(k)), is_over_targets(split.parameters)
-    by_user = metrics.mean_by_user(values, split.users(subset), over_targets=over_targets)
-    return float(by_user.mean())
+    users, histories, targets = split.users(subset), split.histories(subset), split.targets(subset)
+    everyone = np.unique(users)
+    is_sample = max_users is not None and max_users < len(everyone)
+    if is_sample:
+        drawn = np.random.default_rng(seed).choice(everyone, max_users, replace=False)
+        cases = np.flatnonzero(np.isin(users, drawn))
+        users, targets = users[cases], targets[cases]
+        histories = [histories[case] for case in cases]
+    mask_seen, cutoff = excludes_seen(model, split), int(k)
+    ranks, _ = rank(model, histories, targets, mask_seen=mask_seen, max_rank=cutoff)
+    values, over_targets = METRICS[name](ranks, cutoff), is_over_targets(split.parameters)
+    by_user = metrics.mean_by_user(values, users, over_targets=over_targets)
+    error = float(by_user.std(ddof=1)) / len(by_user) ** 0.5 if is_sample else 0.0
+    return Estimate(float(by_user.mean()), error)
 
 
 def is_over_targets(parameters: Fingerprint) -> bool:

@@ -12,6 +12,9 @@ KEY_DIM = 64
 """Size of the attention's keys."""
 
 
+_EPOCHS, _PREDICTIONS = 16, 32_000_000
+
+
 class SessionConfig(Config):
     """Architecture and training of the session model."""
 
@@ -24,8 +27,9 @@ class SessionConfig(Config):
     hidden_dim: int = Field(default=256, ge=1)
     """Size of the recurrent state."""
 
-    epochs: int = Field(default=16, ge=1)
-    """Passes over all interactions."""
+    epochs: int | None = Field(default=None, ge=1)
+    """Passes over all interactions. None means 16 for two million interactions or fewer, and for
+    more as many as make 32 million predictions, but at least two."""
 
     learning_rate: float = Field(default=3e-3, gt=0)
     """Peak learning rate of AdamW, after a linear warm-up and before a cosine decay to 5 %."""
@@ -69,6 +73,10 @@ class SessionConfig(Config):
     max_history: int = Field(default=200, ge=1)
     """Number of latest interactions that a prediction takes into account."""
 
+    validation_users: int = Field(default=10_000, ge=1)
+    """Users on whom the model is validated after each epoch, the same in every epoch. The final
+    metrics are those of all users."""
+
     patience: int | None = Field(default=None, ge=1)
     """Epochs without improvement of the validation NDCG@10 after which to stop; None for never."""
 
@@ -96,6 +104,10 @@ class SessionConfig(Config):
     def resolve(self, n_interactions: int) -> SessionConfig:
         """Replace None in settings that depend on the number of training interactions."""
         large = n_interactions >= 200_000
-        defaults = {"embedding_dim": 128 if large else 64, "input_dropout": 0.1 if large else 0.2}
+        defaults = {
+            "embedding_dim": 128 if large else 64,
+            "input_dropout": 0.1 if large else 0.2,
+            "epochs": min(_EPOCHS, max(2, round(_PREDICTIONS / max(n_interactions, 1)))),
+        }
         unset = {name: value for name, value in defaults.items() if getattr(self, name) is None}
         return self.model_copy(update=unset)

@@ -115,6 +115,7 @@ class Trainer:
         self.model = model
         self.interactions = interactions
         self.config = model.config
+        self.n_epochs = model.config.epochs or 1  # never None: the configuration is resolved
         self.identity = identity
         self.folder = checkpoint
         self.notify = notify
@@ -154,7 +155,7 @@ class Trainer:
     def _is_finished(self) -> bool:
         n_epochs, patience = len(self.epochs), self.config.patience
         out_of_patience = patience and self.best_epoch and n_epochs - self.best_epoch >= patience
-        return n_epochs >= self.config.epochs or bool(out_of_patience)
+        return n_epochs >= self.n_epochs or bool(out_of_patience)
 
     def _record(self, metrics: Mapping[str, float]) -> None:
         """Add the metrics of an epoch, and keep the parameters if it is the best so far."""
@@ -176,7 +177,7 @@ class Trainer:
         batches = shard(batches, self.fabric.global_rank, world_size)
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss and predictions
         for index, chunks in enumerate(batches):
-            progress = (epoch - 1 + index / len(batches)) / config.epochs
+            progress = (epoch - 1 + index / len(batches)) / self.n_epochs
             set_learning_rate(self.raw_optimizer, config, self.step, progress)
             *arrays, n_targets = collate(self.interactions, chunks)
             sums[0] += n_targets * self._train_step(*arrays).double()
@@ -261,7 +262,7 @@ class Trainer:
         self.step = metadata["step"]
         self.epochs, self.best_epoch = metadata["epochs"], metadata["best_epoch"]
         self.best_parameters = groups["best"]
-        self._tell(f"Training resumes after epoch {len(self.epochs)} of {self.config.epochs}.")
+        self._tell(f"Training resumes after epoch {len(self.epochs)} of {self.n_epochs}.")
 
     def _load_checkpoint(self, folder: Path) -> Checkpoint | None:
         """The checkpoint of a folder, if there is one; a damaged one is renamed."""

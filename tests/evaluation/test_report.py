@@ -18,6 +18,7 @@ from recsys.evaluation import (
     CatalogueAdapter,
     comparison_table,
     confidence_intervals,
+    estimate_metric,
     evaluate,
     evaluate_metric,
     read_report,
@@ -244,6 +245,21 @@ def test_one_metric_equals_that_of_the_report(sample_split, fit, metric, subset)
     model = fit(sample_split.train)
     expected = evaluate(model, sample_split, subset).metrics[metric]
     assert evaluate_metric(model, sample_split, subset, metric) == expected > 0
+
+
+def test_the_estimate_of_a_sample_of_users(sample):
+    split = leave_last_n(sample, 2)  # two targets a user
+    model = fit_item_knn(split.train)
+    frame = evaluate(model, split, "test").to_frame()
+    gains = np.where(frame["rank"] <= 10, 1 / np.log2(frame["rank"] + 1), 0)
+    by_user = pd.Series(gains).groupby(frame["user_id"]).mean()
+    drawn = np.sort(np.random.default_rng(7).choice(len(by_user), 25, replace=False))
+    chosen = by_user.to_numpy()[drawn]
+    found = estimate_metric(model, split, "test", max_users=25, seed=7)
+    assert found == pytest.approx((chosen.mean(), chosen.std(ddof=1) / 5))
+    assert estimate_metric(model, split, "test", max_users=25, seed=7) == found
+    everyone = estimate_metric(model, split, "test", max_users=80)
+    assert everyone == (evaluate_metric(model, split, "test"), 0.0)
 
 
 @pytest.mark.parametrize("metric", ["ndcg", "recall_at_10", "ndcg_at_ten"])
