@@ -64,9 +64,9 @@ def run(servers: Sequence[Server]) -> int:
         signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         try:
-            processes = [stack.enter_context(_started(server)) for server in servers]
+            processes = [stack.enter_context(started(server)) for server in servers]
             for server, process in zip(servers, processes, strict=True):
-                _wait_until_up(server, process)
+                wait_until_up(server, process)
                 typer.echo(f"{server.name}: {server.address}")
             typer.echo(f"export PREFECT_API_URL={servers[0].address}/api    (Ctrl-C stops both)")
             while all(process.poll() is None for process in processes):
@@ -81,7 +81,7 @@ def run(servers: Sequence[Server]) -> int:
 
 
 @contextmanager
-def _started(server: Server) -> Iterator[subprocess.Popen[bytes]]:
+def started(server: Server) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server. Terminate it and its children at the end, or kill them if it takes too long."""
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", *server.command],
@@ -102,7 +102,8 @@ def _started(server: Server) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def _wait_until_up(server: Server, process: subprocess.Popen[bytes]) -> None:
+def wait_until_up(server: Server, process: subprocess.Popen[bytes]) -> None:
+    """Return once a server responds; exit if its process ends first."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
