@@ -6,8 +6,11 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from inspect import Parameter, Signature
+from threading import Event
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID, uuid4
 
@@ -142,6 +145,34 @@ def training_lock() -> Iterator[None]:
             yield
         finally:
             tempfile.tempdir = before
+
+
+@contextmanager
+def alongside(
+    work: Callable[[Callable[[], None]], R], *, in_thread: bool = True
+) -> Iterator[Future[R]]:
+    """Do some work while the block runs, in a thread, or else after the block.
+
+    `work` is passed a function to call from time to time, which raises an error once the block has
+    failed or was interrupted. The block ends when both have ended.
+    """
+    stopped = Event()
+
+    def check() -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt  # marks the MLflow run in progress as killed
+
+    if not in_thread:
+        future: Future[R] = Future()
+        yield future
+        future.set_result(work(check))
+        return
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool.submit(copy_context().run, work, check)
+        except BaseException:
+            stopped.set()
+            raise
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from flows.settings import Settings
 from flows.tasks.data import input_hash, read, resolve_source
 from flows.tasks.pending import register_and_promote, send_if_pending
 from flows.tasks.registry import find_reachable_champion, require_catalogue
-from flows.tasks.stages import Reports, compare, evaluate_baseline, fit_stages
+from flows.tasks.stages import compare, fit_stages
 from recsys import tracking
 from recsys.baselines import default_baselines
 
@@ -34,12 +34,10 @@ def train(settings: Settings) -> str:
             tracking.tag_inputs(run, input_hash(source, settings))
             split = read(source, settings.data, run)
             require_catalogue(champion, split, settings)
-            trained = fit_stages(split, settings, run)
+            baselines = default_baselines(split.train)
+            trained = fit_stages(split, settings, run, baselines=baselines)
             model = settings.session_model.cell
-            by_model: dict[str, Reports] = {model: trained.reports}
-            for name in default_baselines(split.train):
-                by_model[name] = evaluate_baseline(name, trained, settings.runtime, run)
-            compare(by_model, model, split, run)
+            compare({model: trained.reports, **trained.baselines}, model, split, run)
             verdict = register_and_promote(trained, settings, run)
         return send_if_pending(run, verdict).run_id
 

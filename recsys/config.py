@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -30,6 +31,9 @@ CHAMPION = f"models:/{MODEL_NAME}@{CHAMPION_ALIAS}"
 
 POLL_INTERVAL = 30.0
 """Seconds between two checks for a new champion."""
+
+_threads: ContextVar[int | None] = ContextVar("threads", default=None)
+"""The limit of `Runtime.limit_threads`."""
 
 _TYPE = re.compile(r"\[|^(int|str|float|datetime)$")
 """Types as a location of pydantic names them."""
@@ -164,7 +168,9 @@ class Runtime(Config):
     """Seed of all random number generators."""
 
     threads: int | None = Field(default=None, ge=1)
-    """Number of CPU threads. None leaves it to torch."""
+    """Number of CPU threads of torch, BLAS and this library. None means OMP_NUM_THREADS, or one
+    per core. Flows train the session model with half of them, and fit the baselines meanwhile
+    with the others."""
 
     memory_limit: str | None = Field(default=None, coerce_numbers_to_str=True)
     """Memory for counting, and for the counts while embeddings are fitted, such as `4GB`: counts
@@ -229,25 +235,36 @@ class Runtime(Config):
 
     @contextmanager
     def limit_threads(self) -> Iterator[None]:
-        """Limit torch to `threads` for the duration of the block."""
+        """Limit torch, BLAS and `available_threads` to `threads` in the block.
+
+        Without `threads`, the limit of the block around it stays.
+        """
         import torch
+        from threadpoolctl import threadpool_limits
 
         before = torch.get_num_threads()
-        torch.set_num_threads(self.threads or before)
+        threads = self.threads or _threads.get() or before
+        token = _threads.set(self.threads or _threads.get())
+        torch.set_num_threads(threads)
         try:
-            yield
+            with threadpool_limits(threads if _threads.get() else None):
+                yield
         finally:
             torch.set_num_threads(before)
+            _threads.reset(token)
 
 
 def available_threads(runtime: Runtime | None = None) -> int:
-    """Return `Runtime.threads` if set, else OMP_NUM_THREADS, else the number of available cores.
+    """Return the number of threads to use.
+
+    It is `Runtime.threads` if set, else that of `Runtime.limit_threads` around the call, else
+    OMP_NUM_THREADS, else the number of available cores.
 
     Raises:
         ConfigError: OMP_NUM_THREADS is not a positive number.
     """
-    if runtime is not None and runtime.threads is not None:
-        return runtime.threads
+    if limit := (runtime and runtime.threads) or _threads.get():
+        return limit
     value = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # one number per nesting level
     if not value:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1

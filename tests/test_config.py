@@ -4,13 +4,14 @@ import re
 import pytest
 import torch
 from pydantic import ValidationError
+from threadpoolctl import ThreadpoolController
 
 import recsys.baselines.registry
 import recsys.cooccurrence
 import recsys.embeddings
 import recsys.serving.config
 import recsys.sessions  # noqa: F401  defines configurations
-from recsys.config import Config, Runtime
+from recsys.config import Config, Runtime, available_threads
 from recsys.data import DataConfig
 from recsys.data.public import public_sources
 from recsys.errors import ConfigError
@@ -175,3 +176,18 @@ def test_threads_are_restored_after_an_error(three_threads):
 def test_errors_name_settings_as_users_write_them(settings, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         DataConfig(**settings)
+
+
+def test_one_limit_holds_for_blas_and_for_this_library(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    controller = ThreadpoolController().select(user_api="blas")
+    with Runtime(threads=2).limit_threads():
+        assert {pool["num_threads"] for pool in controller.info()} == {2}
+        assert available_threads() == 2
+        assert available_threads(Runtime(threads=3)) == 3
+        with Runtime().limit_threads():
+            assert available_threads() == torch.get_num_threads() == 2
+        with Runtime(threads=1).limit_threads():
+            assert available_threads() == torch.get_num_threads() == 1
+        assert available_threads() == torch.get_num_threads() == 2
+    assert available_threads() == 5

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from flows.best_effort import run_limited, try_prefect
 from flows.cache import CACHE_DIR, cache_key, cache_path, find_fault, run_cached, source_hash
 from flows.orchestration import (
     TRAINING,
+    alongside,
     create_markdown,
     markdown_list,
     pipeline_flow,
@@ -30,7 +33,7 @@ from recsys import evaluation as ev
 from recsys import tracking
 from recsys.baselines import fit_baseline
 from recsys.callbacks import History, compose
-from recsys.config import Runtime
+from recsys.config import Runtime, available_threads
 from recsys.console import print_table, to_records
 from recsys.data import Interactions, Split, Subset, load_interactions, save_interactions
 from recsys.recommender.bundle import Bundle, bundle_bytes
@@ -88,20 +91,34 @@ class Trained:
     embeddings: emb.ItemEmbeddings
     model: SessionModel
     reports: Reports
+    baselines: dict[str, Reports] = field(default_factory=dict)
 
 
 def fit_stages(
-    split: Split, settings: Settings, run: Run, champion: Champion | None = None
+    split: Split,
+    settings: Settings,
+    run: Run,
+    champion: Champion | None = None,
+    baselines: Sequence[str] = (),
 ) -> Trained:
-    """Count, embed and train the session model, from scratch or starting from the champion."""
+    """Count, embed and train the session model, from scratch or starting from the champion.
+
+    The baselines are fitted and evaluated while the session model is trained, each with half of
+    the threads.
+    """
     earlier, start = (champion.counts, champion.bundle) if champion else (None, None)
     require_space(bytes_needed(split, settings))
     counting = settings.cooccurrence.resolve(split.train)
     settings = settings.model_copy(update={"cooccurrence": counting})
     counts = count(split, settings.cooccurrence, run, earlier, settings.runtime)
     embeddings = embed(counts, split, settings, run, start)
-    model, reports = run_limited(train_session_model, split, embeddings, settings, run, start)
-    return Trained(split, counts, embeddings, model, reports)
+    n_threads = available_threads(settings.runtime)
+    runtime = settings.runtime.model_copy(update={"threads": max(n_threads // 2, 1)})
+    settings = settings.model_copy(update={"runtime": runtime})
+    others = partial(evaluate_baselines, baselines, split, embeddings, settings, run)
+    with runtime.limit_threads(), alongside(others, in_thread=n_threads > 1) as evaluated:
+        model, reports = run_limited(train_session_model, split, embeddings, settings, run, start)
+    return Trained(split, counts, embeddings, model, reports, evaluated.result())
 
 
 def bytes_needed(split: Split, settings: Settings) -> dict[Path, int]:
@@ -299,10 +316,32 @@ def evaluate_subsets(model: ev.Scorer, split: Split, embeddings: emb.ItemEmbeddi
     return {subset: ev.evaluate(model, split, subset, item_vectors=vectors) for subset in SUBSETS}
 
 
-def evaluate_baseline(name: str, trained: Trained, runtime: Runtime, run: Run) -> Reports:
+def evaluate_baselines(
+    names: Sequence[str],
+    split: Split,
+    embeddings: emb.ItemEmbeddings,
+    settings: Settings,
+    run: Run,
+    check: Callable[[], None],
+) -> dict[str, Reports]:
+    """Tune and evaluate baselines; `check` is called in between and raises an error to stop."""
+    by_name = {}
+    for name in names:
+        check()
+        by_name[name] = _evaluate_baseline(name, split, embeddings, settings, run, check)
+    return by_name
+
+
+def _evaluate_baseline(
+    name: str,
+    split: Split,
+    embeddings: emb.ItemEmbeddings,
+    settings: Settings,
+    run: Run,
+    check: Callable[[], None],
+) -> Reports:
     """Tune and evaluate a baseline, or load its reports from the cache."""
-    split, embeddings = trained.split, trained.embeddings
-    max_users = trained.model.config.validation_users
+    runtime, max_users = settings.runtime, settings.session_model.validation_users
     key = cache_key(
         name=name,
         validation_users=max_users,
@@ -314,14 +353,16 @@ def evaluate_baseline(name: str, trained: Trained, runtime: Runtime, run: Run) -
     )
     folder = cache_path("reports", key)
 
+    def validate(model: ev.Scorer) -> float:
+        check()
+        return validation_metrics(model, split, max_users)[ev.PRIMARY_METRIC]
+
     def write() -> None:
+        vectors = embeddings.vectors
         fitted = fit_baseline(
-            name,
-            split.train,
-            item_vectors=embeddings.vectors,
-            runtime=runtime,
-            validate=lambda model: validation_metrics(model, split, max_users)[ev.PRIMARY_METRIC],
+            name, split.train, item_vectors=vectors, runtime=runtime, validate=validate
         )
+        check()
         settings = flatten("baseline", fitted.config.model_dump(mode="json"))
         reports = evaluate_subsets(fitted.model, split, embeddings)
         with atomic_folder(folder) as tmp_path:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,6 +54,7 @@ class Recorder:
     def __init__(self, experiment: str, folder: Path | None = None) -> None:
         self.experiment, self.folder = experiment, folder
         self.error: NetworkError | None = None
+        self._lock = threading.Lock()  # child runs write in threads of their own
 
     @cached_property
     def _connected(self) -> MlflowClient:

@@ -23,6 +23,7 @@ from flows.settings import read_settings
 from flows.tasks.stages import count
 from flows.train import train
 from recsys import tracking
+from recsys.config import Runtime
 from recsys.cooccurrence import CooccurrenceConfig
 from recsys.data import leave_last_out, read_ratings
 from recsys.embeddings import EmbeddingConfig
@@ -38,6 +39,7 @@ SETTINGS = {
     "cooccurrence": CooccurrenceConfig(min_rating=3.5),
     "embeddings": EmbeddingConfig(dim=8),
     "session_model": SessionConfig(embedding_dim=8, hidden_dim=16, epochs=2),
+    "runtime": Runtime(threads=2),  # the baselines alongside
 }
 TOML = """
 [cooccurrence]
