@@ -50,6 +50,8 @@ dim = 8
 embedding_dim = 8
 hidden_dim = 16
 epochs = {epochs}
+[runtime]
+threads = 2
 """
 
 
