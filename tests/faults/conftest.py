@@ -26,7 +26,7 @@ learning_rate = 0.02
 alpha = 0.99
 segment_margin = 1.0
 [runtime]
-threads = 1
+threads = 2
 precision = "32-true"
 """
 

@@ -102,7 +102,7 @@ def test_a_training_resumes_under_another_number_of_threads(disturbed):
     one = disturbed[0]
     one.reset("train")
     one.project.run("train", STAGES["training"])  # before its second checkpoint
-    one.project.run("train", STAGES["evaluating"], ["--runtime.threads", "2"])
+    one.project.run("train", STAGES["evaluating"], ["--runtime.threads", "4"])
     assert "Training resumes after epoch 1 of 2." in one.project.log()
 
 
