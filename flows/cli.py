@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import signal
 import sys
@@ -55,6 +56,9 @@ def main(argv: Sequence[str]) -> None:
                     raise NetworkError(f"the Prefect server does not answer: {error}") from error
                 message = f"The run is complete; the Prefect server did not record it: {error}"
                 sys.stderr.write(f"{message}\n")
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(0)  # Prefect would try for minutes to send each of its events
 
 
 def parse_settings(flow: Flow[..., Any], arguments: Sequence[str]) -> Settings:

@@ -232,7 +232,7 @@ def test_a_training_ends_without_prefect(home):
         watcher = kill_when(lambda: set(Path("data/cache/checkpoints").glob("*")) - before, prefect)
         done = subprocess.run(
             [sys.executable, "-m", "flows.train", "--config", "run.toml"],
-            env={**environment, "PREFECT_API_URL": address},
+            env={**environment, "PREFECT_API_URL": address, "PREFECT_CLIENT_MAX_RETRIES": "2"},
             capture_output=True,
             text=True,
             check=False,
