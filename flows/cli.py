@@ -122,7 +122,7 @@ def friendly_errors() -> Iterator[None]:
 
 
 def _drop_traceback(record: logging.LogRecord) -> bool:
-    if record.exc_info and isinstance(record.exc_info[1], RecsysError):
+    if record.exc_info and isinstance(record.exc_info[1], RecsysError | httpx.HTTPError):
         record.exc_info = None
     return True
 

@@ -240,6 +240,7 @@ def test_a_training_ends_without_prefect(home):
         watcher.join()
     assert done.returncode == 0, done.stderr
     assert "The run is complete; the Prefect server did not record it" in done.stderr
+    assert "Traceback" not in done.stderr
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         assert load_recommender("models:/recsys@champion").next_items([1]) is not None
