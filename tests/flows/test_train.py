@@ -393,7 +393,7 @@ def test_ctrl_c_stops_with_one_line(home, client, prefect_server):
     (home / "long.toml").write_text(TOML.format(epochs=10_000))
     (home / "prefect").mkdir()
     shutil.copy(prefect_server / "tables.db", home / "prefect/prefect.db")
-    own = environment(PREFECT_HOME=str(home / "prefect"), PREFECT_SERVER_ANALYTICS_ENABLED="false")
+    own = environment(PREFECT_HOME=str(home / "prefect"))
     own["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "300"
     del own["PREFECT_API_URL"]
     before = checkpoints()
@@ -416,6 +416,7 @@ def test_ctrl_c_stops_with_one_line(home, client, prefect_server):
     assert process.returncode == 130
     assert "Interrupted. The next run resumes after the latest epoch." in stderr
     assert "Traceback" not in stderr
+    assert "telemetry" not in stderr
     assert not unfinished(client)
     (parent,) = (name for name in running if " · train " in name)
     for name in ("lstm", parent):
