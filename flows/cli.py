@@ -45,6 +45,7 @@ def main(argv: Sequence[str]) -> None:
     command, *arguments = argv
     flow: Flow[..., Any] = getattr(import_module(f"flows.{command}"), command)
     with friendly_errors():
+        _refuse_torchrun(command)
         settings = parse_settings(flow, arguments)
         if settings.source is not None:  # before servers are started
             detect_layout(Path(settings.source), settings.data)
@@ -59,6 +60,15 @@ def main(argv: Sequence[str]) -> None:
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(0)  # Prefect would try for minutes to send each of its events
+
+
+def _refuse_torchrun(command: str) -> None:
+    """Each process would run the flow, and all but one would wait for the lock of the first."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        processes = os.environ.get("LOCAL_WORLD_SIZE", "2")
+        raise ConfigError(
+            f"torchrun cannot start a flow: run `recsys {command} --runtime.processes {processes}`"
+        )
 
 
 def parse_settings(flow: Flow[..., Any], arguments: Sequence[str]) -> Settings:

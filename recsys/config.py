@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from recsys.errors import ConfigError
 from recsys.memory import available_memory, parse_bytes
@@ -168,14 +168,37 @@ class Runtime(Config):
     """Seed of all random number generators."""
 
     threads: int | None = Field(default=None, ge=1)
-    """Number of CPU threads of torch, BLAS and this library. None means OMP_NUM_THREADS, or one
-    per core. Flows train the session model with half of them, and fit the baselines meanwhile
-    with the others."""
+    """Number of CPU threads of torch, BLAS and this library on a machine. None means
+    OMP_NUM_THREADS, or one per core. Flows train the session model with half of them, and fit the
+    baselines meanwhile with the others."""
 
     memory_limit: str | None = Field(default=None, coerce_numbers_to_str=True)
     """Memory for counting, and for the counts while embeddings are fitted, such as `4GB`: counts
     that need more are read from the disk in every epoch. None means half of what is available. In
     `count_distributed`, the memory of a Dask task, 2 GB by default."""
+
+    processes: int = Field(default=1, ge=1)
+    """Number of processes that train the session model on each machine. They share each batch, and
+    the threads; on GPUs, each has one."""
+
+    nodes: int = Field(default=1, ge=1)
+    """Number of machines that train the session model, with the same number of processes each.
+    `python -m recsys.sessions.worker` starts those of the others."""
+
+    shared_folder: str | None = None
+    """A folder that all machines see, through which they find each other; needed for more than
+    one."""
+
+    @model_validator(mode="after")
+    def _require_consistent_processes(self) -> Self:
+        if self.nodes > 1 and self.shared_folder is None:
+            raise ValueError(f"nodes is {self.nodes}: set shared_folder, which all machines see")
+        if self.processes > 1 and ":" in self.device:
+            raise ValueError(
+                f"processes is {self.processes}, but device is {self.device!r}, a single one: set "
+                "it to 'cuda', and CUDA_VISIBLE_DEVICES to select GPUs"
+            )
+        return self
 
     @field_validator("memory_limit")
     @classmethod

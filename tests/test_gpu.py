@@ -77,7 +77,7 @@ def gpu(request, monkeypatch):
         yield
         return
     strategy = SingleDeviceStrategy(torch.device("cuda:0"), accelerator=CPUAccelerator())
-    monkeypatch.setattr(trainer, "new_fabric", lambda runtime: Fabric(strategy=strategy))
+    monkeypatch.setattr(trainer, "new_fabric", lambda *_: Fabric(strategy=strategy))
     monkeypatch.setattr(CPUAccelerator, "setup_device", lambda self, device: None)
     generator = torch.Generator()
     monkeypatch.setattr(torch, "Generator", lambda _device="cpu": generator.clone_state())

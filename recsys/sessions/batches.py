@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from recsys.data import Interactions
 
 Chunks = NDArray[np.int64]
 """Slices of the interactions, [n, 3]: the first row of the user's history, the first row of the
 chunk, and one past its last row. Inputs are all items but the last, targets all but the first."""
 
 
-def chunk_sequences(
-    interactions: Interactions, max_length: int, rng: np.random.Generator
-) -> Chunks:
+class Histories(Protocol):
+    """What a training reads of interactions."""
+
+    @property
+    def item_index(self) -> NDArray[np.int32]:
+        """Item of each row, [n]."""
+
+    @property
+    def user_offsets(self) -> NDArray[np.int64]:
+        """Rows of user u are `user_offsets[u]` to `user_offsets[u + 1]`, [n_users + 1]."""
+
+    @property
+    def history_lengths(self) -> NDArray[np.int64]:
+        """Number of rows of each user, [n_users]."""
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+
+
+def chunk_sequences(interactions: Histories, max_length: int, rng: np.random.Generator) -> Chunks:
     """Cut every history into chunks of at most `max_length` predictions.
 
     Each item but a user's first is predicted exactly once. Histories longer than `max_length` are
@@ -44,7 +59,7 @@ def chunk_sequences(
 
 
 def training_batches(
-    interactions: Interactions,
+    interactions: Histories,
     max_length: int,
     batch_size: int | None,
     rng: np.random.Generator,
@@ -68,7 +83,7 @@ def training_batches(
 
 
 def collate(
-    interactions: Interactions, chunks: Chunks
+    interactions: Histories, chunks: Chunks
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
     """Pad some chunks into a batch.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from recsys.sessions.model import SessionModel
 from recsys.sessions.network import SessionNetwork
 from recsys.sessions.trainer import Trainer, Validate
 from recsys.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from recsys.sessions.distributed import Group
 
 _logger = logging.getLogger(__name__)
 
@@ -56,7 +60,8 @@ def fit_session_model(
         start: a model with the same architecture to continue from, possibly over other items:
             items that it does not know start from their popularity. `item_embeddings` is then
             ignored.
-        runtime: device, precision, seed and threads.
+        runtime: device, precision, seed, threads and processes. `on_epoch` and `validate` are
+            called in this process only.
         on_epoch: called after each epoch with `train_loss` (nats per prediction),
             `learning_rate`, `interactions_per_second` and the metrics of `validate`.
         validate: called after each epoch with the current model.
@@ -75,7 +80,8 @@ def fit_session_model(
         ConfigError: the number of `item_embeddings` is not that of the items; the architecture of
             `start` differs; `patience` is set without `validate`; or the checkpoint belongs to
             another training.
-        TrainingError: the training diverges, or the file of the checkpoint cannot be read.
+        TrainingError: the training diverges, the file of the checkpoint cannot be read, or one of
+            several processes ends.
     """
     require_type(interactions, Interactions, "read_ratings")
     interactions = interactions.sequence()
@@ -110,8 +116,28 @@ def fit_session_model(
         identity = _identity(interactions, config, key, start, runtime)
         model = SessionModel(network, interactions.items)
         folder = None if checkpoint is None else Path(checkpoint)
-        trainer = Trainer(model, interactions, runtime, identity, folder, notify)
-        return trainer.run(on_epoch, validate)
+        with _launched(interactions, config, runtime, folder, notify) as group:
+            trainer = Trainer(model, interactions, runtime, identity, folder, notify, group)
+            return trainer.run(on_epoch, validate)
+
+
+@contextmanager
+def _launched(
+    interactions: Interactions,
+    config: SessionConfig,
+    runtime: Runtime,
+    checkpoint: Path | None,
+    notify: Callable[[str], object],
+) -> Iterator[Group | None]:
+    """Start the other processes of a training, if the settings ask for some."""
+    if runtime.processes == runtime.nodes == 1:
+        yield None
+        return
+    from recsys.sessions.distributed import launch  # imports Fabric, which is slow
+
+    is_resumable = checkpoint is not None
+    with launch(interactions, config, runtime, is_resumable=is_resumable, notify=notify) as group:
+        yield group
 
 
 def training_digest(

@@ -20,9 +20,8 @@ from torch import Tensor
 
 from recsys.callbacks import EpochCallback
 from recsys.config import Runtime
-from recsys.data import Interactions
 from recsys.errors import ConfigError, TrainingError
-from recsys.sessions.batches import Chunks, collate, training_batches
+from recsys.sessions.batches import Chunks, Histories, collate, training_batches
 from recsys.sessions.checkpoint import (
     CHECKPOINT,
     DAMAGED,
@@ -39,6 +38,8 @@ from recsys.sessions.numpy_model import parameter_bytes
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+    from recsys.sessions.distributed import Group
 
 Validate = Callable[[SessionModel], Mapping[str, float]]
 """Computes metrics of a model on validation data; `ndcg_at_10` selects the best epoch."""
@@ -59,27 +60,35 @@ def checkpoint_bytes(config: SessionConfig, n_items: int) -> int:
     return 2 * 4 * parameter_bytes(config, n_items)
 
 
-def new_fabric(runtime: Runtime) -> Fabric:
-    """The processes of a training; each holds all data and trains on a shard of the batches.
+def new_fabric(runtime: Runtime, group: Group | None = None) -> Fabric:
+    """The processes of a training; each reads all data and trains on a shard of the batches.
 
-    `torchrun` sets RANK and WORLD_SIZE. Gradients are averaged after every step
-    (DistributedDataParallel). Only rank 0 writes checkpoints, and only its random state is
-    restored from one.
+    They are those of the group, which is launched, or else those of `torchrun`, which sets RANK
+    and WORLD_SIZE. Gradients are averaged after every step (DistributedDataParallel). Only rank 0
+    validates and has checkpoints, and only its random state is restored from one.
     """
     from lightning_fabric import Fabric  # slow to import, and not needed for scoring
 
     # Fabric logs the requested precision.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
     device = runtime.torch_device()
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    # Of this machine: torchrun may have started others elsewhere.
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+    nodes = world_size // processes
+    strategy: Any = "ddp" if world_size > 1 else "auto"
+    if group is not None:
+        processes, nodes, strategy = group.job.processes, group.job.nodes, group.strategy()
     fabric = Fabric(
         accelerator=device.type,
-        devices=world_size if device.index is None else [device.index],
-        strategy="ddp" if world_size > 1 else "auto",
+        devices=processes if device.index is None else [device.index],
+        num_nodes=nodes,
+        strategy=strategy,
         precision=runtime.torch_precision(),
     )
-    if world_size > 1:
+    if world_size > 1 or group is not None:
         fabric.launch()
+    if world_size > 1:
         atexit.register(leave_process_group)
     return fabric
 
@@ -100,17 +109,18 @@ class Trainer:
     """One training of a model with an initialized network, which is trained in place.
 
     `identity` must be equal in a checkpoint to resume from it. `checkpoint` is its folder.
-    `notify` is told whether training resumes.
+    `notify` is told whether training resumes. `group` has the processes that were launched for it.
     """
 
     def __init__(
         self,
         model: SessionModel,
-        interactions: Interactions,
+        interactions: Histories,
         runtime: Runtime,
         identity: Mapping[str, Any],
         checkpoint: Path | None,
         notify: Callable[[str], object] = _logger.info,
+        group: Group | None = None,
     ) -> None:
         self.model = model
         self.interactions = interactions
@@ -119,7 +129,7 @@ class Trainer:
         self.identity = identity
         self.folder = checkpoint
         self.notify = notify
-        self.fabric = new_fabric(runtime)
+        self.fabric = new_fabric(runtime, group)
         self.device = self.fabric.device
         self.rng = np.random.default_rng(runtime.seed)
         # Dropout differs between processes; the order of the data does not.
@@ -142,7 +152,10 @@ class Trainer:
             on_epoch(epoch, metrics)
         while not self._is_finished():
             metrics = self._train_epoch()
-            metrics |= dict(validate(self.model) if validate else {})
+            is_first = self.fabric.global_rank == 0
+            metrics |= self.fabric.broadcast(
+                dict(validate(self.model)) if validate and is_first else {}
+            )
             self._record(metrics)
             self._save()
             on_epoch(len(self.epochs), metrics)
@@ -238,8 +251,11 @@ class Trainer:
         save_checkpoint(self.folder, groups, metadata)
 
     def _resume(self) -> None:
-        """Restore the state from the checkpoint, if there is one."""
-        checkpoint = self._load_checkpoint(self.folder) if self.folder else None
+        """Restore the state from the checkpoint of rank 0, if there is one."""
+        checkpoint = None
+        if self.folder and self.fabric.global_rank == 0:
+            checkpoint = self._load_checkpoint(self.folder)
+        checkpoint = self.fabric.broadcast(checkpoint)
         if checkpoint is None:
             return
         groups, metadata = checkpoint
@@ -272,8 +288,7 @@ class Trainer:
                 return checkpoint
         except DamagedCheckpointError as error:
             reason = f"{error}; it was renamed to {DAMAGED}"
-            if self.fabric.global_rank == 0:
-                (folder / CHECKPOINT).replace(folder / DAMAGED)
+            (folder / CHECKPOINT).replace(folder / DAMAGED)
         self._tell(f"Training starts from the first epoch: {reason}.")
         return None
 

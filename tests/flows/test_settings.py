@@ -193,6 +193,13 @@ def refuses(capsys):
     return check
 
 
+def test_torchrun_is_refused(monkeypatch, refuses):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    with refuses(r"^error: torchrun cannot start a flow: run `recsys train --runtime.processes 4`"):
+        main(["train"])
+
+
 def test_errors_name_settings(tmp_path, refuses):
     (tmp_path / "log.tab").touch()
     with refuses(r"choose layout= from movielens"):

@@ -1,6 +1,7 @@
-"""Training in two processes with torchrun and gloo on the CPU."""
+"""Training in several processes with gloo on the CPU, started by torchrun or by a training."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ from safetensors.torch import load_file
 from recsys.config import Runtime
 from recsys.data import leave_last_n, read_ratings
 from recsys.data.synthetic import SyntheticConfig, synthesise_ratings
+from recsys.errors import ConfigError, ExitCode, TrainingError
 from recsys.evaluation import evaluate
-from recsys.sessions import SessionConfig, fit_session_model
+from recsys.sessions import SessionConfig, distributed, fit_session_model
 from recsys.sessions.trainer import shard
 
 SCRIPT = """
@@ -62,16 +64,23 @@ def two(tmp_path_factory):
     return folder
 
 
-def fit_to_cycles(checkpoint=None):
+def fit_to_cycles(checkpoint=None, *, config=LEARNING, on_epoch=None, runtime=None, **options):
     """A model of users who go through the same cycle of items, and its loss by epoch."""
     rows = [(u, (u + step) % 12) for u in range(30) for step in range(12)]
     losses = []
+
+    def collect(epoch, metrics):
+        losses.append(metrics["train_loss"])
+        if on_epoch:
+            on_epoch(epoch)
+
     model = fit_session_model(
         read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"])),
-        LEARNING,
-        runtime=Runtime(device="cpu", threads=1),
-        on_epoch=lambda epoch, metrics: losses.append(metrics["train_loss"]),
+        config,
+        runtime=Runtime(device="cpu", threads=1, **(runtime or {})),
+        on_epoch=collect,
         checkpoint=checkpoint,
+        **options,
     )
     return model, losses
 
@@ -116,3 +125,124 @@ def test_shards_cover_all_batches_and_have_equal_length(n_batches):
     shards = [shard(list(range(n_batches)), rank, 2) for rank in (0, 1)]
     assert len(shards[0]) == len(shards[1]) == -(-n_batches // 2)
     assert {*shards[0], *shards[1]} == set(range(n_batches))
+
+
+@pytest.fixture
+def children(monkeypatch):
+    """The processes that are started by this one."""
+    started = []
+
+    def start(*args, **options):
+        started.append(popen(*args, **options))
+        return started[-1]
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(distributed.subprocess, "Popen", start)
+    yield started
+    for child in started:
+        child.kill()
+        child.wait()
+
+
+def start_worker(folder, *place, **options):
+    command = [sys.executable, "-m", "recsys.sessions.worker", str(folder), *map(str, place)]
+    return subprocess.Popen(command, cwd=Path(__file__).parents[2], **options)
+
+
+def test_a_training_starts_its_processes_and_equals_that_of_torchrun(two, children):
+    model, losses = fit_to_cycles(runtime={"processes": 2})
+    assert losses == np.load(two / "0.npy").tolist()
+    expected = load_file(two / "0.safetensors")
+    assert all(torch.equal(x, expected[name]) for name, x in model.network.state_dict().items())
+    assert [child.returncode for child in children] == [0]
+
+
+def test_two_machines_stop_early_together(two, children, tmp_path, monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    worker, lines, values = start_worker(tmp_path, 1), [], iter((0.3, 0.2, 0.2))
+    _, losses = fit_to_cycles(
+        config=LEARNING.model_copy(update={"patience": 2}),
+        runtime={"nodes": 2, "shared_folder": str(tmp_path)},
+        validate=lambda model: {"ndcg_at_10": next(values)},
+        notify=lines.append,
+    )
+    assert losses == np.load(two / "0.npy").tolist()[:3]
+    assert worker.wait(60) == ExitCode.OK
+    command = f"python -m recsys.sessions.worker {tmp_path} NODE"
+    assert lines == [f"Waiting for the other machines. Run there: {command}, where NODE is 1 to 1."]
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_trainings_cannot_share_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    runtime = {"nodes": 2, "shared_folder": str(tmp_path)}
+
+    def start_another(message):
+        with pytest.raises(ConfigError, match=f"another training uses shared_folder {tmp_path}"):
+            fit_to_cycles(runtime=runtime)
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fit_to_cycles(runtime=runtime, notify=start_another)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_a_killed_process_ends_the_training_which_resumes(
+    children, tmp_path, monkeypatch, is_remote
+):
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    checkpoint, folder, lines = tmp_path / "checkpoint", tmp_path / "shared", []
+    runtime, reason = {"processes": 2}, "was killed by SIGKILL"
+    if is_remote:
+        runtime, reason = {"nodes": 2, "shared_folder": str(folder)}, "ended, or cannot be reached"
+        monkeypatch.setattr(distributed, "_REPORT_SECONDS", 0.5)
+        start_worker(folder, 1)
+
+    def kill(epoch):
+        if epoch == 3:
+            children[0].kill()
+
+    with pytest.raises(TrainingError) as error:
+        fit_to_cycles(checkpoint, runtime=runtime, on_epoch=kill)
+    assert str(error.value) == (
+        f"rank 1 of 2 {reason}; start the training again: it resumes after the latest complete "
+        "epoch"
+    )
+    assert children[0].wait() == -signal.SIGKILL
+    _, losses = fit_to_cycles(checkpoint, notify=lines.append)
+    assert lines == ["Training resumes after epoch 3 of 30."]
+    assert len(losses) == 30
+
+
+def test_a_process_that_cannot_start_ends_the_training(tmp_path, monkeypatch):
+    interpreter = tmp_path / "python"
+    interpreter.write_text("#!/bin/sh\necho no memory >&2\nexit 3\n")
+    interpreter.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    with pytest.raises(TrainingError, match=r"^rank 1 of 2 ended with status 3: no memory$"):
+        fit_to_cycles(runtime={"processes": 2})
+
+
+def test_a_process_ends_with_the_one_that_started_it(tmp_path):
+    worker = start_worker(tmp_path, 0, 1, stdin=subprocess.PIPE)
+    worker.communicate(timeout=60)
+    assert worker.returncode == ExitCode.ERROR
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"nodes": 2}, "nodes is 2: set shared_folder, which all machines see"),
+        ({"processes": 2, "device": "cuda:1"}, "processes is 2, but device is 'cuda:1'"),
+    ],
+)
+def test_processes_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Runtime(**settings)
+
+
+def test_processes_of_torchrun_start_no_others(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="already one of a distributed training"):
+        fit_to_cycles(runtime={"processes": 2})
