@@ -93,4 +93,4 @@ chaos: $(TOOLS)
 # Strict: a broken link, a page outside the navigation or an undocumented public name fails.
 docs: $(TOOLS)
 	NO_MKDOCS_2_WARNING=1 RUN_NOTEBOOKS=true $(BIN)/mkdocs build --strict
-	@echo "build/site/index.html"
+	@echo "build/site/index.html; with a search box: $(BIN)/python -m http.server -d build/site"

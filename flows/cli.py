@@ -53,6 +53,8 @@ def main(argv: Sequence[str]) -> None:
             try:
                 flow(**flow_parameters(flow, settings))
             except httpx.HTTPError as error:
+                if _is_during(error, SystemExit):
+                    raise SystemExit(ExitCode.TERMINATED) from None
                 if not getattr(flow.fn, "is_finished", False):
                     raise NetworkError(f"the Prefect server does not answer: {error}") from error
                 message = f"The run is complete; the Prefect server did not record it: {error}"
@@ -102,6 +104,15 @@ def parse_settings(flow: Flow[..., Any], arguments: Sequence[str]) -> Settings:
     return read_settings(Path(path) if path else None, given)
 
 
+def _is_during(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether an error was raised while another one was handled."""
+    while error is not None:
+        if isinstance(error, kind):
+            return True
+        error = error.__context__
+    return False
+
+
 class _Parser(argparse.ArgumentParser):
     """Suggests an option for one that does not exist, and omits defaults that say nothing."""
 
@@ -129,6 +140,10 @@ def friendly_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted. The next run resumes after the latest epoch.\n")
         sys.exit(ExitCode.INTERRUPTED)
+    except SystemExit as error:
+        if error.code == ExitCode.TERMINATED:
+            sys.stderr.write("Terminated. The next run resumes after the latest epoch.\n")
+        raise
 
 
 def _drop_traceback(record: logging.LogRecord) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recsys.config import CHAMPION
+from recsys.errors import QueryError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +74,13 @@ def search(
     if query is None:
         _print(recommender.popular_items(k), "The most popular", as_json)
     else:
-        _print(recommender.search(query, k), f"Titles matching {query}", as_json)
+        found = recommender.search(query, k)
+        if found.empty and not as_json:
+            raise QueryError(
+                f"no title is similar to {query!r}: `recsys search` without a title lists the most "
+                "popular items"
+            )
+        _print(found, f"Titles matching {query}", as_json)
 
 
 @app.command()

@@ -110,6 +110,11 @@ def _allowed_methods(request: Request) -> str:
     )
 
 
+def _is_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
+
+
 async def _to_response(request: Request, error: Exception) -> Response:
     match error:
         case ProblemError():
@@ -121,6 +126,8 @@ async def _to_response(request: Request, error: Exception) -> Response:
         case RequestValidationError():
             # Without the input values: they may be long, and they are personal data.
             errors = describe_faults(error.errors())
+            if request.method == "POST" and not _is_json(request):
+                errors = ["the body must have the header Content-Type: application/json"]
             return problem(422, "invalid-request", errors[0], errors=errors)
         case HTTPException(status_code=405):
             detail = f"{request.url.path} does not answer {request.method}"

@@ -60,6 +60,8 @@ def test_search_explain_and_sequences(bundle, folder):
     popular = json.loads(recsys("search", "-k", 3, "--model", folder, "--json").stdout)
     expected = Recommender(bundle).popular_items(3)["title"].tolist()
     assert [row["title"] for row in popular] == expected
+    nothing = recsys("search", "qqqqqqqq", "--model", folder)
+    assert "no title is similar to 'qqqqqqqq'" in nothing.stderr
     why = ("explain", titles[0], titles[1], "--item", titles[9], "--model", folder)
     table = recsys(*why)
     assert table.returncode == 0, table.stderr

@@ -29,6 +29,13 @@ def test_next(client, rec):
         schemas.NextResponse.model_validate(response.json())
 
 
+def test_a_body_without_a_content_type_is_refused_with_the_reason(client):
+    for headers in ({}, {"content-type": "text/plain"}):
+        response = client.post("/v1/next", content=b'{"history": []}', headers=headers)
+        assert response.status_code == 422
+        assert "Content-Type: application/json" in response.json()["detail"]
+
+
 def test_empty_history_returns_popular_items(client, rec):
     assert client.post("/v1/next", json={}).json()["items"] == rec.popular_items().as_records()
 
