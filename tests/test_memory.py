@@ -75,5 +75,5 @@ def test_memory_limit_is_a_size():
     assert Runtime(memory_limit="2GB").memory_bytes() == 2 * 10**9
     assert Runtime(memory_limit=10**9).memory_bytes() == 10**9
     assert 0 < Runtime().memory_bytes() < 2**50
-    with pytest.raises(ValueError, match="'much' is not a size in bytes"):
+    with pytest.raises(ConfigError, match="'much' is not a size in bytes"):
         Runtime(memory_limit="much")

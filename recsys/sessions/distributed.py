@@ -26,9 +26,10 @@ import torch.distributed as dist
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # no stub has it
 
-from recsys.config import Config, Runtime, available_threads
+from recsys.config import Runtime, available_threads
 from recsys.data import Interactions
 from recsys.errors import ConfigError, TrainingError
 from recsys.sessions.batches import Histories
@@ -47,7 +48,7 @@ _END_SECONDS = 60.0
 """How long the other processes may take to end after the last epoch."""
 
 
-class Job(Config):
+class Job(BaseModel, frozen=True):
     """What a process needs to know to take part in a training."""
 
     address: str
