@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, field_validator
 
 from recsys.config import POLL_INTERVAL, Config
 
@@ -18,12 +18,12 @@ def listed(value: str) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
-def _key(value: SecretStr | str) -> str:
+def _key(value: SecretStr) -> SecretStr:
     """A key as it is compared: without white space around it, as HTTP sends values of headers."""
-    key = (value if isinstance(value, str) else value.get_secret_value()).strip()
+    key = value.get_secret_value().strip()
     if len(key) < 16 or not (key.isascii() and key.isprintable()):
         raise ValueError("a key must have at least 16 characters, all of them printable ASCII")
-    return key
+    return SecretStr(key)
 
 
 class ServingConfig(Config):
@@ -45,7 +45,7 @@ class ServingConfig(Config):
     """Comma-separated origins whose pages may send requests (CORS), such as https://example.org."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """`info` logs every request, `warning` only problems."""
-    api_key: Annotated[SecretStr, BeforeValidator(_key)] | None = None
+    api_key: Annotated[SecretStr, AfterValidator(_key)] | None = None
     """Key that clients send as `Authorization: Bearer …`. None disables authentication."""
     max_body_bytes: int = Field(256 * 1024, ge=1024)
     """Maximum size of a request body in bytes. Larger requests get status 413."""

@@ -151,6 +151,15 @@ class Project:
         return (self.folder / "log").read_text()
 
 
+@pytest.fixture
+def local_store(tmp_path, monkeypatch, empty_database):
+    """An empty local store in the working directory, a temporary folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow").mkdir()
+    shutil.copy(empty_database, tmp_path / "mlflow")
+
+
 @pytest.fixture(scope="session")
 def new_project(prefect_server, empty_database, tmp_path_factory):
     """Creates project folders.

@@ -246,12 +246,8 @@ def test_a_training_ends_without_prefect(home):
         assert load_recommender("models:/recsys@champion").next_items([1]) is not None
 
 
-def test_a_locked_database_is_named(tmp_path, monkeypatch, empty_database):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def test_a_locked_database_is_named(local_store, monkeypatch):
     monkeypatch.setattr(store, "_LOCK_SECONDS", 0.1)
-    Path("mlflow").mkdir()
-    Path("mlflow/mlflow.db").write_bytes(empty_database.read_bytes())
     with sqlite3.connect("mlflow/mlflow.db") as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")

@@ -1,11 +1,9 @@
 """Runs, promotions, clean-ups and servers that use one folder at the same time."""
 
-import shutil
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -62,12 +60,8 @@ def test_a_training_a_refresh_a_clean_up_and_a_server_at_once(project, two_train
     assert len(state["answer"]) == 10
 
 
-def test_two_promotions_at_once(tmp_path, monkeypatch, empty_database, bundle):
+def test_two_promotions_at_once(local_store, tmp_path, bundle):
     """Neither version is lost, whether or not the registered model existed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    Path("mlflow").mkdir()
-    shutil.copy(empty_database, "mlflow")
     folder = save_bundle(bundle, tmp_path / "bundle")
     start = threading.Barrier(2)
 

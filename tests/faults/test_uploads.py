@@ -114,13 +114,9 @@ def test_a_sweep_without_mlflow_waits_for_sync(home, away, tables, monkeypatch):
             assert metrics["validation_ndcg_at_10"] == pytest.approx(shown[name], abs=1e-6)
 
 
-def test_child_runs_of_two_processes_wait_in_one_folder(tmp_path, monkeypatch, empty_database):
+def test_child_runs_of_two_processes_wait_in_one_folder(local_store, monkeypatch):
     """The store is away for one of them, then also for the other; it has the parent run."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(store, "_LOCK_SECONDS", 0.1)
-    Path("mlflow").mkdir()
-    Path("mlflow/mlflow.db").write_bytes(empty_database.read_bytes())
     with start_run("sweep", "e", PENDING / "a") as run:
         assert run.pending is None
         with sqlite3.connect("mlflow/mlflow.db") as other:

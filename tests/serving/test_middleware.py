@@ -15,6 +15,14 @@ from recsys.serving.server import JSONFormatter, _bind
 KEY = "a key of enough letters"
 
 
+@pytest.mark.parametrize("key", ["short", "a key of enough letters\n.", 10**20, [KEY], b"\xff"])
+def test_an_invalid_api_key_is_refused_without_showing_it(key):
+    with pytest.raises(ConfigError, match=r"^api_key: ") as caught:
+        ServingConfig(api_key=key)
+    assert "\n" not in str(caught.value)
+    assert str(key) not in str(caught.value)
+
+
 def test_api_key_is_required(limited):
     client = limited(api_key=KEY)
     for sent in ({}, {"Authorization": f"Bearer {KEY}x"}, {"Authorization": f"Basic {KEY}"}):
