@@ -66,13 +66,12 @@ def get(
         raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
-def _parse_numbers(texts: list[str] | None) -> list[float]:
-    """Parse `-1`, `-1,-2` and `[-1, -2]`."""
-    parts = [part for text in texts or () for part in text.strip("[] ").split(",")]
-    try:
-        return [float(part) for part in parts]
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}; give numbers, such as -1,-2") from error
+def _parse_missing(texts: list[str] | None) -> list[float | str]:
+    """Parse `-1`, `-1,-2`, `[-1, -2]` and `unrated`."""
+    from recsys.data.options import ReadOptions
+
+    parts = [part.strip(" \"'") for text in texts or () for part in text.strip("[] ").split(",")]
+    return list(ReadOptions(missing_ratings=tuple(parts)).missing_ratings)
 
 
 @app.command()
@@ -97,7 +96,7 @@ def check(
     missing_ratings: Annotated[
         list[str] | None,
         typer.Option(
-            help="Numbers that stand for no rating: -1 or [-1,-2].", callback=_parse_numbers
+            help="What stands for no rating: -1, [-1,-2] or unrated.", callback=_parse_missing
         ),
     ] = None,
     session_gap: Annotated[

@@ -28,6 +28,9 @@ def _check_weight(weight: float) -> float:
 
 EventWeight = Annotated[float, Field(ge=0, le=1000), AfterValidator(_check_weight)]
 
+MissingRating = Annotated[float | str, Field(union_mode="left_to_right")]
+"""A number, or text that is none; the text of a number is taken for the number."""
+
 Histories = Literal["auto", "user", "session"]
 """What one history is: all interactions of a user, or those of a session; `auto` takes sessions
 where the log has them."""
@@ -70,8 +73,8 @@ class ReadOptions(Config):
     rows: models may recommend what is in a history, and are evaluated so. `exclude` keeps the
     latest row of each user and item. `auto` allows repeats in data without ratings in which a
     tenth of the rows or more repeat an earlier one."""
-    missing_ratings: tuple[float, ...] = ()
-    """Numbers that stand for a missing rating, such as `[-1]`."""
+    missing_ratings: tuple[MissingRating, ...] = ()
+    """Numbers or text that stand for a missing rating, such as `[-1]` or `["unrated"]`."""
     events: dict[str, EventWeight] = Field(default_factory=dict)
     """How much each kind of event counts for the co-occurrences, such as
     `{view = 0.1, cart = 0.5, purchase = 1}`; 0 does not count. Usual words are known."""

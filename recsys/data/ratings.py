@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -21,6 +21,8 @@ _DECIMAL_COMMA: Final = re.compile(r"[-+]?[0-9]+,[0-9]{1,2}")  # 1,000 may be a 
 _THOUSANDS: Final = re.compile(r".*\.[0-9]{3}")  # so may be 1.000, next to decimal commas
 _BOOLEANS: Final = {"true": 1.0, "false": 0.0}
 _MISSING: Final = {marker.lower() for marker in MISSING_MARKERS}
+_PUNCTUATION: Final = re.compile("[-\u2013\u2014?.]+")
+"""Dashes, question marks and periods alone stand for a missing rating."""
 
 _TOPS: Final = (1, 5, 10, 100)
 _LONGEST_GAP: Final = 0.8
@@ -55,7 +57,8 @@ def parse_ratings(column: pa.ChunkedArray | None, options: ReadOptions) -> _Rati
         return None
     if is_text(column.type) or pa.types.is_dictionary(column.type):
         encoded = column.cast(pa.string()).dictionary_encode().combine_chunks()
-        numbers = [*_parse_text(encoded.dictionary.to_pylist()), math.nan]
+        missing = {value.lower() for value in options.missing_ratings if isinstance(value, str)}
+        numbers = [*_parse_text(encoded.dictionary.to_pylist(), _MISSING | missing), math.nan]
         with np.errstate(over="ignore"):
             values = np.array(numbers).astype(np.float32)
         rating: _Ratings = values[encoded.indices.fill_null(len(numbers) - 1).to_numpy()]
@@ -63,19 +66,19 @@ def parse_ratings(column: pa.ChunkedArray | None, options: ReadOptions) -> _Rati
         if pa.types.is_boolean(column.type):
             column = column.cast(pa.int8())
         rating = column.cast(pa.float32(), safe=False).fill_null(np.nan).to_numpy()
-    for value in options.missing_ratings:
+    for value in (value for value in options.missing_ratings if not isinstance(value, str)):
         rating = np.where(rating == np.float32(value), np.float32(np.nan), rating)
     return rating
 
 
-def _parse_text(values: Sequence[str]) -> list[float]:
+def _parse_text(values: Sequence[str], missing: Set[str]) -> list[float]:
     """Parse distinct ratings. True and false are 1 and 0 where no rating is a number."""
     texts = [value.strip() for value in values]
     has_commas = any(map(_DECIMAL_COMMA.fullmatch, texts))
     has_numbers = has_commas or any(map(_NUMBER.fullmatch, texts))
 
     def parse(text: str) -> float:
-        if text.lower() in _MISSING:
+        if text.lower() in missing or _PUNCTUATION.fullmatch(text):
             return math.nan
         if has_commas and _THOUSANDS.fullmatch(text):
             return math.inf

@@ -41,7 +41,7 @@ def read_ratings(
     time_unit: TimeUnit | None = None,
     time_format: str | None = None,
     repeats: Repeats = "auto",
-    missing_ratings: Sequence[float] = (),
+    missing_ratings: Sequence[float | str] = (),
     events: Mapping[str, float] | None = None,
     sequence_events: Sequence[str] = (),
     session_gap: str | None = None,
@@ -79,7 +79,7 @@ def read_ratings(
         repeats: Whether a user may have an item more than once: `allow` keeps all rows, `exclude`
             the latest of each user and item; `auto` allows it in data without ratings in which a
             tenth of the rows or more are repeats.
-        missing_ratings: Numbers that stand for a missing rating, such as `[-1]`.
+        missing_ratings: Numbers or text that stand for a missing rating, such as `[-1]`.
         events: How much each kind of event counts for the co-occurrences, such as
             `{"view": 0.1, "cart": 0.5, "purchase": 1}`; usual words are known.
         sequence_events: The kinds of events that form the histories; by default views if there

@@ -114,7 +114,7 @@ def _rules(table: EncodedTable, scale: tuple[float, float] | None, now: int) -> 
     if rating is not None:
         remedy = 'set columns = {rating = ""} to use all rows without ratings'
         yield column, "missing_rating", np.isnan(rating), "is no rating", remedy
-        remedy = f"{REMEDY}, or {remedy}"
+        remedy = f"{REMEDY}; list what stands for a missing one in missing_ratings; or {remedy}"
         yield column, "bad_rating", np.isinf(rating), "is not a number", remedy
     if rating is not None and scale is not None:
         low, high = scale

@@ -128,7 +128,7 @@ def test_the_command_to_train_has_the_same_options(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("visitor;film;stars;when\n1;10;7;1.2.2020\n1;11;-1;1.2.2020\n")
     columns = "user_id=visitor,item_id=film,rating=stars"
-    options = ["--columns", columns, "--time-format", "%d.%m.%Y", "--missing-ratings", "[-1]"]
+    options = ["--columns", columns, "--time-format", "%d.%m.%Y", "--missing-ratings", "[-1, nr]"]
     options += ["--checks", "future_time=keep,duplicate=error", "--repeats", "allow"]
     done = check(path, *options, "--columns", "timestamp=when", "--scale", 1, 10)
     assert done.exit_code == 0, done.output
@@ -137,7 +137,7 @@ def test_the_command_to_train_has_the_same_options(tmp_path):
     assert settings.source == str(path)
     assert settings.data.columns["rating"] == "stars"
     assert settings.data.time_format == "%d.%m.%Y"
-    assert settings.data.missing_ratings == (-1,)
+    assert settings.data.missing_ratings == (-1, "nr")
     assert settings.data.repeats == "allow"
     assert settings.data.checks.scale == (1, 10)
     assert (settings.data.checks.duplicate, settings.data.checks.future_time) == ("error", "keep")

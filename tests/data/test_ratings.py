@@ -32,6 +32,7 @@ def read(ratings, options=(), **checks):
         (["4,5", "3,25", "1,000", "1.000", "2.5"], [4.5, 3.25, BAD, BAD, 2.5]),
         (["1.000", "2.5"], [1, 2.5]),
         (["", None, "NULL", "NA", "nan", "NaN", r"\N"], [NONE] * 7),
+        (["-", " - ", "--", "\N{EN DASH}", "\N{EM DASH}", "?", ".", "4"], [NONE] * 7 + [4]),
         (["5 stars", "five", "1_000", "0x10", "inf", "1e300", "4/5"], [BAD] * 7),
         (["true", "FALSE", "True", None], [1, 0, 1, NONE]),
         (["true", "x", "false"], [1, BAD, 0]),
@@ -52,6 +53,15 @@ def test_ratings_of_true_and_false_are_one_and_zero():
     log, _ = read([True, False, True])
     assert log.rating.tolist() == [1, 0, 1]
     assert (log.scale, log.positive_rating) == ((0, 1), 0.8)
+
+
+def test_text_for_a_missing_rating_is_declared():
+    ratings = ["4", "Unrated", "nr", "-1", "3", "nr"]
+    log, report = read(ratings, {"missing_ratings": ["unrated", "-1"]})
+    assert log.rating.tolist() == [4, 3]
+    assert report.quarantined["check"].tolist() == ["missing_rating", "bad_rating"] * 2
+    with pytest.raises(DataError, match="list what stands for a missing one in missing_ratings"):
+        read(ratings, bad_rating="error")
 
 
 def test_missing_ratings_are_declared():
