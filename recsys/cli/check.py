@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from recsys.config import MODEL_NAME
 from recsys.console import output_console
 from recsys.data import Finding, ReadReport
 from recsys.data.profile import LogProfile, readable
@@ -138,7 +140,7 @@ def _verdict(report: ReadReport, source: Path, given: Mapping[str, Any]) -> Iter
     else:
         yield Text(f"{used}.", "bold green")
         yield Text("If the rows above are right, train:")
-    command = ["recsys", "train", "--source", str(source)]
+    command = ["recsys", "train", "--source", str(source), "--model-name", _model_name(source)]
     for name, value in given.items():
         text = (
             json.dumps(value, ensure_ascii=False)
@@ -147,6 +149,11 @@ def _verdict(report: ReadReport, source: Path, given: Mapping[str, Any]) -> Iter
         )
         command += [f"--data.{name.replace('_', '-')}", text]
     yield Text(shlex.join(command))
+
+
+def _model_name(source: Path) -> str:
+    """A name for the models of a source: each catalogue has its own champion."""
+    return re.sub("[^a-z0-9_]+", "-", source.resolve().stem.lower()).strip("-") or MODEL_NAME
 
 
 def _text(value: str, style: str = "") -> Text:

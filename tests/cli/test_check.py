@@ -74,7 +74,7 @@ def test_the_page_shows_what_was_understood(log):
     assert rows[2] == "line 3 1 20 [rec] (2007) 2.5 2001-09-09 01:46:40 UTC"
     assert page["Checks"][0] == "unknown_item: 1 row used"
     assert page["Result"][0] == "All 4 rows are used."
-    assert page["Result"][2] == f"recsys train --source {log}"
+    assert page["Result"][2] == f"recsys train --source {log} --model-name ratings"
 
 
 def test_a_log_of_pairs_says_what_follows(tmp_path):
@@ -134,7 +134,7 @@ def test_the_command_to_train_has_the_same_options(tmp_path):
     assert done.exit_code == 0, done.output
     command = sections(done.stdout)["Result"][-1]
     settings = parse_settings(train, shlex.split(command)[2:])
-    assert settings.source == str(path)
+    assert (settings.source, settings.model_name) == (str(path), "log")
     assert settings.data.columns["rating"] == "stars"
     assert settings.data.time_format == "%d.%m.%Y"
     assert settings.data.missing_ratings == (-1, "nr")
