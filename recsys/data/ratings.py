@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Container, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -71,7 +71,7 @@ def parse_ratings(column: pa.ChunkedArray | None, options: ReadOptions) -> _Rati
     return rating
 
 
-def _parse_text(values: Sequence[str], missing: Set[str]) -> list[float]:
+def _parse_text(values: Sequence[str], missing: Container[str]) -> list[float]:
     """Parse distinct ratings. True and false are 1 and 0 where no rating is a number."""
     texts = [value.strip() for value in values]
     has_commas = any(map(_DECIMAL_COMMA.fullmatch, texts))

@@ -23,7 +23,8 @@ STAGES = {
     "promoting": ("recsys.tracking", "promote", 1),
     "promoted": ("flows.tasks.registry", "create_markdown", 1),
 }
-"""Functions at whose call, by its number, a run is killed: in order, each after another step."""
+"""Functions at whose call, by its number, a run is killed. Baselines are evaluated during the
+training; the other functions are called in this order."""
 
 
 N_KILLS = 100
@@ -108,7 +109,7 @@ def test_a_training_resumes_under_another_number_of_threads(disturbed):
     one = disturbed[0]
     one.reset("train")
     one.project.run("train", STAGES["training"])  # before its second checkpoint
-    one.project.run("train", STAGES["evaluating"], ["--runtime.threads", "4"])
+    one.project.run("train", STAGES["saving"], ["--runtime.threads", "4"])
     assert "Training resumes after epoch 1 of 2." in one.project.log()
 
 
