@@ -17,7 +17,7 @@ from recsys.sessions import SessionConfig, SessionNetwork
 from recsys.sessions.batches import (
     Chunks,
     chunk_sequences,
-    collate,
+    cut_batches,
     pad,
     training_batches,
 )
@@ -91,12 +91,14 @@ def own_loop(log: Interactions, config: SessionConfig) -> Loop:
     rng = np.random.default_rng(0)
     batches = training_batches(log, config.train_chunk_length, config.batch_size, rng)
 
+    item_index = torch.from_numpy(log.item_index)
+
     def backward(index: int) -> int:
-        *parts, n_targets = collate(log, batches[index % len(batches)])
+        (batch,) = cut_batches(item_index, [batches[index % len(batches)]], log.n_items)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = next_item_loss(*map(torch.from_numpy, parts))
+            loss = next_item_loss(*batch)
         loss.backward()
-        return n_targets
+        return batch[-1]
 
     return training_loop(backward, network)
 

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from recsys.callbacks import EpochCallback
 from recsys.sessions import SessionConfig, SessionModel, SessionNetwork
-from recsys.sessions.loss import NextItemLoss, SeenMask
+from recsys.sessions.loss import NextItemLoss, SeenItems
 from recsys.sessions.network import Hidden, NetworkState
 from recsys.sessions.trainer import Trainer, Validate, set_learning_rate
 
@@ -49,7 +49,7 @@ class Untied(SessionNetwork):
 class LossOfLogits(NextItemLoss):
     """Cross-entropy of the logits of the network, in chunks of predictions."""
 
-    def loss(self, query_MD: Tensor, targets_M: Tensor, seen: SeenMask | None) -> Tensor:
+    def loss(self, query_MD: Tensor, targets_M: Tensor, seen: SeenItems | None) -> Tensor:
         total = query_MD.new_zeros(())
         for start in range(0, len(targets_M), 256):
             chunk = slice(start, min(start + 256, len(targets_M)))
@@ -64,12 +64,12 @@ class LossOfLogits(NextItemLoss):
         return total / len(targets_M)
 
     def _of_chunk(
-        self, query_CD: Tensor, targets_C: Tensor, chunk: slice, seen: SeenMask | None
+        self, query_CD: Tensor, targets_C: Tensor, chunk: slice, seen: SeenItems | None
     ) -> Tensor:
         logits_CN = self.network.logits(query_CD).float()
         seen_CN = torch.zeros_like(logits_CN, dtype=torch.bool)
         if seen is not None:
-            seen_CN = seen.dense(chunk, self.network.n_items)
+            seen_CN.scatter_(1, seen.items(chunk), True)
         log_p_CN = logits_CN.masked_fill(seen_CN, -torch.inf).log_softmax(1)
         own_C = log_p_CN.gather(1, targets_C[:, None])[:, 0]
         mean_C = log_p_CN.masked_fill(seen_CN, 0.0).sum(1) / (~seen_CN).sum(1)
@@ -141,10 +141,10 @@ class CarriedNetwork(SessionNetwork):
 class Carried(NextItemLoss):
     """State and means carried over from the 100 items before a chunk, without gradient."""
 
-    def forward(self, items_BL: Tensor, context_BP: Tensor) -> Tensor:
+    def forward(self, items_BL: Tensor, context_BP: Tensor, n_targets: int) -> Tensor:
         network: Any = self.network
         network.before = self._state(items_BL, context_BP)
-        return super().forward(items_BL, context_BP)
+        return super().forward(items_BL, context_BP, n_targets)
 
     @torch.no_grad()
     def _state(self, items_BL: Tensor, context_BP: Tensor) -> NetworkState:

@@ -1,5 +1,7 @@
 """Computations on a GPU: a pretended one on any machine, and a real one where there is one."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -133,6 +135,46 @@ def test_a_session_model_is_trained_resumed_and_evaluated(gpu, changes, sample_s
     assert fit(GPU, tmp_path) == pytest.approx(expected, rel=0.05)
 
 
+WAITS = {
+    "item", "tolist", "cpu", "numpy", "nonzero", "unique", "masked_select", "__bool__", "__int__",
+    "__float__", "__index__", "__array__",
+}  # fmt: skip
+
+
+class NoWaiting(TorchFunctionMode):
+    """Refuses operations that wait for a GPU: those that give values to Python, or their shape."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+        on_gpu = [getattr(tensor, "on_gpu", False) for tensor in tensors]
+        name = func.__name__
+        indices = tree_leaves(args[1:]) if name in ("__getitem__", "__setitem__") else []
+        by_mask = any(isinstance(x, Tensor) and x.dtype == torch.bool for x in indices)
+        copied = name == "to" and tensors[0].ndim and not on_gpu[0]
+        if any(on_gpu) and (name in WAITS or by_mask or copied):
+            raise RuntimeError(f"{name} waits for the GPU")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("changes", [{}, KINDS["sampled, dropout"]], ids=["full", "sampled"])
+def test_no_step_waits_for_the_gpu(gpu, request, monkeypatch, changes, sample_split):
+    is_real = "real" in request.node.callspec.id
+    step, n_steps = trainer.Trainer._train_step, []
+
+    def guarded(*args):
+        torch.cuda.set_sync_debug_mode("error") if is_real else None
+        with contextlib.nullcontext() if is_real else NoWaiting():
+            loss = step(*args)
+        torch.cuda.set_sync_debug_mode("default") if is_real else None
+        n_steps.append(1)
+        return loss
+
+    monkeypatch.setattr(trainer.Trainer, "_train_step", guarded)
+    config = SMALL.model_copy(update={"epochs": 1, "batch_size": 8, **changes})
+    fit_session_model(sample_split.train, config, runtime=GPU)
+    assert len(n_steps) > 2
+
+
 def untrained(**changes):
     network = SessionNetwork(N_ITEMS, SMALL.model_copy(update=changes).resolve(0))
     network.reset_parameters(torch.Generator().manual_seed(0), torch.ones(N_ITEMS))
@@ -173,9 +215,9 @@ def test_small_gradients_of_recurrent_layers_do_not_vanish():
     loss = NextItemLoss(network, SMALL)
     items = torch.arange(24, device="cuda").reshape(2, 12)
     weight = network.layers[0].weight_hh_l0
-    (exact,) = torch.autograd.grad(loss(items, items[:, :1]), weight)
+    (exact,) = torch.autograd.grad(loss(items, items[:, :1], 22), weight)
     with torch.autocast("cuda", torch.bfloat16):
-        (small,) = torch.autograd.grad(1e-9 * loss(items, items[:, :1]), weight)
+        (small,) = torch.autograd.grad(1e-9 * loss(items, items[:, :1], 22), weight)
     assert (small / 1e-9 - exact).norm() < 0.05 * exact.norm()
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Chunks = NDArray[np.int64]
 """Slices of the interactions, [n, 3]: the first row of the user's history, the first row of the
@@ -82,20 +85,36 @@ def training_batches(
     return [chunks[group] for group in groups]
 
 
-def collate(
-    interactions: Histories, chunks: Chunks
-) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Pad some chunks into a batch.
+def cut_batches(
+    item_index: Tensor, batches: Sequence[Chunks], pad_index: int
+) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Cut batches out of the items of all interactions, int32 [n], on their device.
 
-    Returns item indices, [B, L + 1], padded at the end with `n_items`; the items before each
-    chunk, [B, P], padded with its first item; and the number of predictions.
+    Yields item indices, [B, L + 1], padded at the end with `pad_index`; the items before each
+    chunk, [B, P], padded with its first item; and the number of predictions. Shapes follow from
+    the chunks, so that a GPU neither copies nor is waited for between two steps.
     """
-    item_index, pad_index = interactions.item_index, interactions.n_items
-    rows = chunks.tolist()
-    items = pad([item_index[start:stop] for _, start, stop in rows], pad_index)
-    context = pad([item_index[first:start] for first, start, _ in rows], pad_index)
-    context = np.where(context == pad_index, items[:, :1], context)
-    return items, context, int((items[:, 1:] != pad_index).sum())
+    import torch  # not needed for scoring
+
+    on_device = torch.from_numpy(np.concatenate(batches)).to(item_index.device)
+    for chunks, chunks_B3 in zip(batches, on_device.split([*map(len, batches)]), strict=True):
+        first_B, start_B, stop_B = chunks_B3.T
+        n_before, n_inside = np.diff(chunks, axis=1).max(axis=0).tolist()
+        items_BL = _cut(item_index, start_B, stop_B, n_inside, pad_index)
+        context_BP = _cut(item_index, first_B, start_B, n_before, pad_index)
+        context_BP = torch.where(context_BP == pad_index, items_BL[:, :1], context_BP)
+        yield items_BL, context_BP, int((chunks[:, 2] - chunks[:, 1] - 1).sum())
+
+
+def _cut(
+    item_index: Tensor, start_B: Tensor, stop_B: Tensor, length: int, pad_index: int
+) -> Tensor:
+    """Slices of the items, padded to a length, int64 [B, length]."""
+    import torch
+
+    rows_BL = start_B[:, None] + torch.arange(length, device=item_index.device)
+    items_BL = item_index[rows_BL.clamp(max=len(item_index) - 1)].long()
+    return torch.where(rows_BL < stop_B[:, None], items_BL, pad_index)
 
 
 def pad(histories: Sequence[NDArray[np.int32]], pad_index: int) -> NDArray[np.int64]:

@@ -255,7 +255,8 @@ def read_job(folder: Path) -> Job | None:
 
 def read_histories(job: Job, folder: Path) -> MappedHistories:
     """Map the histories of a job into memory."""
-    items, offsets = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
+    # torch asks for writable memory; what is written there does not reach the file.
+    items, offsets = (np.load(folder / f"{name}.npy", mmap_mode="c") for name in _ARRAYS)
     return MappedHistories(items.view(np.ndarray), offsets.view(np.ndarray), job.n_items)
 
 

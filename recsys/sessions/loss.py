@@ -1,7 +1,7 @@
 """The training loss: cross-entropy of each next item, over the catalogue or over a sample.
 
-Shapes: B sequences, L steps, P earlier items, M predictions, C predictions in a chunk, U distinct
-drawn items, D embedding, N items.
+Shapes: B sequences, L steps, P earlier items, M predictions, C predictions in a chunk, K drawn
+items, D embedding, N items.
 """
 
 from __future__ import annotations
@@ -29,17 +29,22 @@ class NextItemLoss(nn.Module):
         is_large = network.n_items > 50_000
         self.is_sampled = config.loss == "sampled" or (config.loss == "auto" and is_large)
 
-    def forward(self, items_BL: Tensor, context_BP: Tensor) -> Tensor:
-        """Mean loss per prediction of a batch of items and contexts; see `collate`."""
-        network = self.network
-        is_item_BL = items_BL[:, 1:] != network.n_items
-        query_MD = network(items_BL[:, :-1])[is_item_BL].to(network.item_bias.dtype)
+    def forward(self, items_BL: Tensor, context_BP: Tensor, n_targets: int) -> Tensor:
+        """Mean loss per prediction of a batch of items and contexts; see `cut_batches`."""
+        network, n_steps = self.network, items_BL.shape[1] - 1
+        inputs_BL, targets_BL = items_BL[:, :-1], items_BL[:, 1:]
+        # The number of predictions is given, so that a GPU is not waited for.
+        is_item = (targets_BL != network.n_items).flatten()
+        position_M = is_item.nonzero_static(size=n_targets)[:, 0]
+        query_MD = network(inputs_BL).flatten(0, 1).index_select(0, position_M)
         seen = None
         if not self.network.repeats:
-            seen = SeenMask(context_BP, items_BL[:, :-1], *is_item_BL.nonzero(as_tuple=True))
-        return self.loss(query_MD, items_BL[:, 1:][is_item_BL], seen)
+            row_M, step_M = position_M // n_steps, position_M % n_steps
+            seen = SeenItems(context_BP, inputs_BL, row_M, step_M)
+        targets_M = targets_BL.flatten().index_select(0, position_M)
+        return self.loss(query_MD.to(network.item_bias.dtype), targets_M, seen)
 
-    def loss(self, query_MD: Tensor, targets_M: Tensor, seen: SeenMask | None) -> Tensor:
+    def loss(self, query_MD: Tensor, targets_M: Tensor, seen: SeenItems | None) -> Tensor:
         """Mean loss of predictions without padding."""
         network, config = self.network, self.config
         parameters = network.output_embeddings, network.item_bias, targets_M
@@ -52,31 +57,34 @@ class NextItemLoss(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class SeenMask:
+class SeenItems:
     """The items that a user has already seen at each prediction of a batch.
 
     They are excluded from rankings and therefore from the loss. Items before the chunk count,
     too; otherwise the ends of long histories would teach that popular items are improbable.
     """
 
-    context: Tensor  # items before each sequence, possibly repeated, int64 [B, P]
+    context: Tensor  # items before each sequence, padded with its first item, int64 [B, P]
     inputs: Tensor  # items of the sequences, int64 [B, L]; at step l the first l + 1 are seen
-    row: Tensor  # sequence of each prediction, ascending, [M]
+    row: Tensor  # sequence of each prediction, [M]
     step: Tensor  # step of each prediction, [M]
 
-    def dense(self, chunk: slice, n_items: int) -> Tensor:
-        """The mask of a chunk of predictions, bool [C, N]."""
-        row_C = self.row[chunk]
-        first, last = int(row_C[0]), int(row_C[-1])
-        context_RP = self.context[first : last + 1]
-        context_RN = context_RP.new_zeros(len(context_RP), n_items, dtype=torch.bool)
-        seen_CN = context_RN.scatter_(1, context_RP, True)[row_C - first]
-        return seen_CN.scatter_(1, self._inputs_so_far(chunk), True)
+    def items(self, chunk: slice) -> Tensor:
+        """The items seen at each of some predictions, possibly repeated, int64 [C, P + L]."""
+        return torch.cat([self.context[self.row[chunk]], self._inputs_so_far(chunk)], dim=1)
 
-    def among(self, drawn_U: Tensor) -> Tensor:
-        """Which of some items, ascending, are seen at each prediction, bool [M, U]."""
-        context_BU = _contains(self.context, drawn_U)
-        return context_BU[self.row] | _contains(self._inputs_so_far(slice(None)), drawn_U)
+    def counts(self) -> Tensor:
+        """The number of items seen at each prediction, [M], if no history repeats an item."""
+        n_before_B = (self.context != self.inputs[:, :1]).sum(1)
+        return n_before_B[self.row] + self.step + 1
+
+    def among(self, drawn_K: Tensor) -> Tensor:
+        """Which of some items, ascending, are seen at each prediction, bool [M, K].
+
+        Of equal ones, the first is marked.
+        """
+        context_BK = _contains(self.context, drawn_K)
+        return context_BK[self.row] | _contains(self._inputs_so_far(slice(None)), drawn_K)
 
     def _inputs_so_far(self, chunk: slice) -> Tensor:
         """The inputs up to each prediction, padded with the first input, [C, L].
@@ -94,7 +102,7 @@ def full_cross_entropy(
     item_bias_N: Tensor,
     targets_M: Tensor,
     label_smoothing: float = 0.0,
-    seen: SeenMask | None = None,
+    seen: SeenItems | None = None,
 ) -> Tensor:
     """Mean cross-entropy over the whole catalogue, without storing all logits.
 
@@ -124,20 +132,28 @@ class _FullCrossEntropy(torch.autograd.Function):
         d_query_MD = torch.empty_like(query_MD)
         d_embeddings_ND = torch.zeros_like(item_embeddings_ND)
         d_bias_N = torch.zeros_like(item_bias_N)
+        # Cast once instead of in each product.
+        dtype = _product_dtype(query_MD)
+        query_MD, item_embeddings_ND = query_MD.to(dtype), item_embeddings_ND.to(dtype)
+        bias_N = item_bias_N.to(dtype)
+        n_allowed_M = n_items - (torch.zeros_like(targets_M) if seen is None else seen.counts())
         rows = max(1, _CHUNK_BYTES[query_MD.device.type] // (4 * n_items))
         for start in range(0, n_predictions, rows):
             chunk = slice(start, start + rows)
-            logits_CN = nn.functional.linear(query_MD[chunk], item_embeddings_ND, item_bias_N)
-            logits_CN = logits_CN.to(item_bias_N.dtype)
-            seen_CN = None if seen is None else seen.dense(chunk, n_items)
+            logits_CN = nn.functional.linear(query_MD[chunk], item_embeddings_ND, bias_N)
             chunk_loss, d_logits_CN = _loss_and_gradient(
-                logits_CN, targets_M[chunk], label_smoothing, seen_CN
+                logits_CN.to(item_bias_N.dtype),
+                targets_M[chunk, None],
+                label_smoothing,
+                None if seen is None else seen.items(chunk),
+                n_allowed_M[chunk, None],
             )
             loss += chunk_loss
-            d_query_MD[chunk] = d_logits_CN @ item_embeddings_ND
-            if item_embeddings_ND.requires_grad:
-                d_embeddings_ND += d_logits_CN.T @ query_MD[chunk]
             d_bias_N += d_logits_CN.sum(0)
+            d_logits_CN = d_logits_CN.to(dtype)
+            d_query_MD[chunk] = d_logits_CN @ item_embeddings_ND
+            if inputs[1].requires_grad:
+                d_embeddings_ND += d_logits_CN.T @ query_MD[chunk]
         ctx.save_for_backward(d_query_MD, d_embeddings_ND, d_bias_N)
         ctx.n_predictions = n_predictions
         return loss / n_predictions
@@ -148,31 +164,38 @@ class _FullCrossEntropy(torch.autograd.Function):
         return (*(scale * gradient for gradient in ctx.saved_tensors), None, None, None)
 
 
+def _product_dtype(tensor: Tensor) -> torch.dtype:
+    """The type that autocast chooses for a product of a tensor."""
+    device = tensor.device.type
+    is_cast = torch.is_autocast_enabled(device) and tensor.dtype == torch.float32
+    return torch.get_autocast_dtype(device) if is_cast else tensor.dtype
+
+
 def _loss_and_gradient(
-    logits_CN: Tensor, targets_C: Tensor, label_smoothing: float, seen_CN: Tensor | None
+    logits_CN: Tensor,
+    targets_C1: Tensor,
+    label_smoothing: float,
+    seen_CS: Tensor | None,
+    n_allowed_C1: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Summed loss of a chunk and its gradient by the logits, which are overwritten."""
-    rows_C = torch.arange(len(targets_C), device=targets_C.device)
-    target_C = logits_CN[rows_C, targets_C]
-    n_allowed_C1 = logits_CN.new_full((len(logits_CN), 1), logits_CN.shape[1])
-    if seen_CN is None:
-        mean_C1 = logits_CN.mean(1, keepdim=True)
-    else:
-        n_allowed_C1 -= seen_CN.sum(1, keepdim=True)
-        mean_C1 = logits_CN.masked_fill_(seen_CN, 0.0).sum(1, keepdim=True) / n_allowed_C1
-        logits_CN.masked_fill_(seen_CN, -math.inf)
-    # Softmax in place: one exponential per element instead of two for logsumexp and exp.
-    max_C1 = logits_CN.amax(1, keepdim=True)
-    gradient_CN = logits_CN.sub_(max_C1).exp_()
-    sum_C1 = gradient_CN.sum(1, keepdim=True)
-    gradient_CN.mul_(1.0 / sum_C1)
-    loss = (sum_C1.log() + max_C1).sum() - (1.0 - label_smoothing) * target_C.sum()
+    """Summed loss of a chunk, and its gradient by the logits, which are overwritten."""
+    loss = -(1.0 - label_smoothing) * logits_CN.gather(1, targets_C1).sum()
     if label_smoothing:
-        loss -= label_smoothing * mean_C1.sum()
+        if seen_CS is not None:
+            logits_CN.scatter_(1, seen_CS, 0.0)
+        loss -= label_smoothing * (logits_CN.sum(1, keepdim=True) / n_allowed_C1).sum()
+    if seen_CS is not None:
+        logits_CN.scatter_(1, seen_CS, -math.inf)
+    gradient_CN = logits_CN.softmax(1)
+    # The normalizer follows from the largest logit and its probability.
+    loss += (logits_CN.amax(1) - gradient_CN.amax(1).log()).sum()
+    if label_smoothing:
         gradient_CN -= label_smoothing / n_allowed_C1
-        if seen_CN is not None:
-            gradient_CN.masked_fill_(seen_CN, 0.0)
-    gradient_CN[rows_C, targets_C] -= 1.0 - label_smoothing
+        if seen_CS is not None:
+            gradient_CN.scatter_(1, seen_CS, 0.0)
+    gradient_CN.scatter_add_(
+        1, targets_C1, gradient_CN.new_full(targets_C1.shape, label_smoothing - 1.0)
+    )
     return loss, gradient_CN
 
 
@@ -183,7 +206,7 @@ def sampled_cross_entropy(
     targets_M: Tensor,
     log_popularity_N: Tensor,
     n_negatives: int,
-    seen: SeenMask | None = None,
+    seen: SeenItems | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Sampled loss of each prediction, [M]: log Z − s_y with Z estimated from K drawn items.
@@ -200,26 +223,38 @@ def sampled_cross_entropy(
     options: Any = {"device": device, "generator": generator}
     uniform = torch.randint(n_items, (n_negatives - half,), **options)
     popular = targets_M[torch.randint(len(targets_M), (half,), **options)]
-    drawn_U, counts_U = torch.unique(torch.cat([uniform, popular]), return_counts=True)
-    log_q_U = torch.logaddexp(
-        log_popularity_N[drawn_U] + math.log(0.5),
+    drawn_K, count_K = _count_draws(torch.cat([uniform, popular]))
+    log_q_K = torch.logaddexp(
+        log_popularity_N[drawn_K] + math.log(0.5),
         log_popularity_N.new_tensor(math.log(0.5 / n_items)),
     )
-    # An item drawn c times counts c times.
-    correction_U = log_q_U + math.log(n_negatives) - counts_U.log()
-    logits_MU = query_MD @ item_embeddings_ND[drawn_U].T + (item_bias_N[drawn_U] - correction_U)
-    logits_MU = logits_MU.float().masked_fill(drawn_U == targets_M[:, None], -math.inf)
+    # An item drawn c times counts c times: once, with log c, and as nothing the other times.
+    correction_K = log_q_K + math.log(n_negatives) - count_K.log()
+    logits_MK = query_MD @ item_embeddings_ND[drawn_K].T + (item_bias_N[drawn_K] - correction_K)
+    logits_MK = logits_MK.float().masked_fill(drawn_K == targets_M[:, None], -math.inf)
     if seen is not None:
-        logits_MU = logits_MU.masked_fill(seen.among(drawn_U), -math.inf)
+        logits_MK = logits_MK.masked_fill(seen.among(drawn_K), -math.inf)
     target_M = (query_MD * item_embeddings_ND[targets_M]).sum(1).float() + item_bias_N[targets_M]
-    return torch.cat([target_M[:, None], logits_MU], dim=1).logsumexp(1) - target_M
+    return torch.cat([target_M[:, None], logits_MK], dim=1).logsumexp(1) - target_M
 
 
-def _contains(items_MS: Tensor, drawn_U: Tensor) -> Tensor:
-    """Which drawn items, ascending, occur in each row of items, bool [M, U]."""
-    position_MS = torch.searchsorted(drawn_U, items_MS).clamp_(max=len(drawn_U) - 1)
-    is_drawn_MS = drawn_U[position_MS] == items_MS
+def _count_draws(drawn_K: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort draws, [K], and count those of each item at its first place; 0 elsewhere."""
+    drawn_K = drawn_K.sort().values
+    place_K = torch.arange(len(drawn_K), device=drawn_K.device)
+    first_K = torch.searchsorted(drawn_K, drawn_K)
+    count_K = torch.searchsorted(drawn_K, drawn_K, right=True) - first_K
+    return drawn_K, torch.where(first_K == place_K, count_K, 0)
+
+
+def _contains(items_MS: Tensor, drawn_K: Tensor) -> Tensor:
+    """Which drawn items, ascending, occur in each row of items, bool [M, K].
+
+    Of equal ones, the first is marked.
+    """
+    position_MS = torch.searchsorted(drawn_K, items_MS).clamp_(max=len(drawn_K) - 1)
+    is_drawn_MS = drawn_K[position_MS] == items_MS
     # Items that were not drawn mark an extra column.
-    position_MS = torch.where(is_drawn_MS, position_MS, len(drawn_U))
-    marks = torch.zeros(len(items_MS), len(drawn_U) + 1, dtype=torch.bool, device=items_MS.device)
+    position_MS = torch.where(is_drawn_MS, position_MS, len(drawn_K))
+    marks = torch.zeros(len(items_MS), len(drawn_K) + 1, dtype=torch.bool, device=items_MS.device)
     return marks.scatter_(1, position_MS, True)[:, :-1]

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.callbacks import EpochCallback
 from recsys.config import Runtime
 from recsys.errors import ConfigError, TrainingError
-from recsys.sessions.batches import Chunks, Histories, collate, training_batches
+from recsys.sessions.batches import Chunks, Histories, cut_batches, training_batches
 from recsys.sessions.checkpoint import (
     CHECKPOINT,
     DAMAGED,
@@ -131,6 +130,9 @@ class Trainer:
         self.notify = notify
         self.fabric = new_fabric(runtime, group)
         self.device = self.fabric.device
+        # Without a copy, if they are on the CPU.
+        items = np.require(interactions.item_index, requirements="W")
+        self.item_index = torch.from_numpy(items).to(self.device)
         self.rng = np.random.default_rng(runtime.seed)
         # Dropout differs between processes; the order of the data does not.
         self.generator = torch.Generator(self.device)
@@ -188,13 +190,14 @@ class Trainer:
             self.interactions, config.train_chunk_length, config.batch_size, self.rng, world_size
         )
         batches = shard(batches, self.fabric.global_rank, world_size)
-        sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss and predictions
-        for index, chunks in enumerate(batches):
+        # The sum of the losses stays on the device until the end of the epoch.
+        loss, n_targets = torch.zeros((), dtype=torch.float64, device=self.device), 0
+        for index, batch in enumerate(cut_batches(self.item_index, batches, self.model.n_items)):
             progress = (epoch - 1 + index / len(batches)) / self.n_epochs
             set_learning_rate(self.raw_optimizer, config, self.step, progress)
-            *arrays, n_targets = collate(self.interactions, chunks)
-            sums[0] += n_targets * self._train_step(*arrays).double()
-            sums[1] += n_targets
+            loss += batch[-1] * self._train_step(*batch).double()
+            n_targets += batch[-1]
+        sums = torch.stack([loss, loss.new_tensor(n_targets)])
         reduced: Any = self.fabric.all_reduce(sums, reduce_op="sum")
         total, total_targets = reduced.tolist()
         self._require_convergence(total / total_targets, epoch)
@@ -218,10 +221,10 @@ class Trainer:
             rate = self.config.learning_rate
             raise TrainingError(f"{fault}: lower learning_rate (now {rate:g}){saved}")
 
-    def _train_step(self, *batch: NDArray[np.int64]) -> Tensor:
-        """One gradient step on the items and contexts of a batch; returns its mean loss."""
+    def _train_step(self, items_BL: Tensor, context_BP: Tensor, n_targets: int) -> Tensor:
+        """One gradient step on a batch of `cut_batches`; returns its mean loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss: Tensor = self.loss(*(torch.from_numpy(array).to(self.device) for array in batch))
+        loss: Tensor = self.loss(items_BL, context_BP, n_targets)
         fabric, clip = self.fabric, self.config.gradient_clip
         with _BACKWARD:
             fabric.backward(loss)

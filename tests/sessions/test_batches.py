@@ -3,6 +3,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,10 +11,17 @@ from recsys.data import read_ratings
 from recsys.sessions.batches import (
     batches_by_length,
     chunk_sequences,
-    collate,
+    cut_batches,
     pad,
     training_batches,
 )
+
+
+def cut(interactions, batches):
+    """Items and contexts of batches, as arrays, and their numbers of predictions."""
+    items = torch.from_numpy(interactions.item_index)
+    for *arrays, n_targets in batches and cut_batches(items, batches, interactions.n_items):
+        yield *(array.numpy() for array in arrays), n_targets
 
 
 def interactions_of(lengths):
@@ -50,7 +58,7 @@ def test_batches_contain_all_targets(lengths, batch_size):
     interactions = interactions_of(lengths)
     batches = training_batches(interactions, 7, batch_size, np.random.default_rng(0))
     targets = Counter()
-    for items, _, n_targets in (collate(interactions, chunks) for chunks in batches):
+    for items, _, n_targets in cut(interactions, batches):
         assert len(items) <= batch_size
         assert (items[:, 0] != interactions.n_items).all(), "a row starts with an item"
         in_batch = items[:, 1:][items[:, 1:] != interactions.n_items]
@@ -65,8 +73,8 @@ def test_batches_contain_all_targets(lengths, batch_size):
 @given(lengths=histories, seed=st.integers(0, 99))
 def test_the_context_contains_the_items_before_a_chunk(lengths, seed):
     interactions = interactions_of(lengths)
-    for chunks in training_batches(interactions, 7, 4, np.random.default_rng(seed)):
-        batch_items, contexts, _ = collate(interactions, chunks)
+    batches = training_batches(interactions, 7, 4, np.random.default_rng(seed))
+    for chunks, (batch_items, contexts, _) in zip(batches, cut(interactions, batches), strict=True):
         for items, context, start in zip(batch_items, contexts, chunks[:, 1], strict=True):
             history = slice(interactions.user_offsets[interactions.user_index[start]], start)
             assert {*context} - {items[0]} == {*interactions.item_index[history]}

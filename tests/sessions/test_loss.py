@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -8,7 +7,7 @@ from recsys.sessions import SessionNetwork
 from recsys.sessions import loss as loss_module
 from recsys.sessions.loss import (
     NextItemLoss,
-    SeenMask,
+    SeenItems,
     full_cross_entropy,
     sampled_cross_entropy,
 )
@@ -47,7 +46,7 @@ def test_seen_items_are_excluded(monkeypatch, rows, label_smoothing):
     seen = [[0], [1, 3], [2, 5, 6], [0, 1, 2]]
     targets = torch.tensor([3, 0, 4, 6])
     padded = torch.tensor([(row * 3)[:3] for row in seen])  # seen items may repeat
-    before = SeenMask(
+    before = SeenItems(
         padded[:, 1:], padded[:, :1], torch.arange(4), torch.zeros(4, dtype=torch.int64)
     )
     loss = full_cross_entropy(expected, vectors, bias, targets, label_smoothing, before)
@@ -107,9 +106,9 @@ def test_logits_are_never_stored_at_once(monkeypatch, with_seen):
     n_predictions, n_items, rows = 300, 200, 5
     monkeypatch.setitem(loss_module._CHUNK_BYTES, "cpu", 4 * n_items * rows)
     expected, vectors, bias, targets = problem(n_predictions, n_items, dtype=torch.float32)
-    one = torch.zeros(n_predictions, 1, dtype=torch.int64)
-    row = torch.arange(n_predictions)
-    seen = SeenMask(one, one, row, one[:, 0]) if with_seen else None
+    zeros = torch.zeros(3, n_predictions // 3, dtype=torch.int64)
+    row, step = torch.ones_like(zeros).nonzero(as_tuple=True)
+    seen = SeenItems(zeros, zeros, row, step) if with_seen else None
     targets = targets.clamp(min=1)
     with Largest() as largest:
         full_cross_entropy(expected, vectors, bias, targets, 0.1, seen).backward()
@@ -120,7 +119,7 @@ def test_logits_are_never_stored_at_once(monkeypatch, with_seen):
 
 
 SEEN_N_ITEMS = 20
-SEEN = SeenMask(
+SEEN = SeenItems(
     context=torch.tensor([[9, 9], [3, 8], [15, 0]]),
     inputs=torch.tensor([[9, 1, 4], [5, 6, SEEN_N_ITEMS], [2, 7, 11]]),
     row=torch.tensor([0, 0, 0, 1, 1, 2]),
@@ -132,13 +131,12 @@ EXPECTED = [{9}, {9, 1}, {9, 1, 4}, {3, 8, 5}, {3, 8, 5, 6}, {15, 0, 2, 7, 11}]
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4, 6])
-def test_the_seen_mask_contains_context_and_inputs(rows):
+def test_the_seen_items_are_those_of_context_and_inputs(rows):
     found = []
     for start in range(0, 6, rows):
-        found += [
-            {*np.flatnonzero(row)} for row in SEEN.dense(slice(start, start + rows), SEEN_N_ITEMS)
-        ]
+        found += [{*row} for row in SEEN.items(slice(start, start + rows)).tolist()]
     assert found == EXPECTED
+    assert SEEN.counts().tolist() == [*map(len, EXPECTED)]
 
 
 def test_seen_items_among_the_drawn():
@@ -162,7 +160,7 @@ def sampled_problem(n_predictions):
 def test_the_sampled_normalizer_is_unbiased(seen):
     """The mean of Z = e^(loss + s_y) over many draws, against the sum over all possible items."""
     expected, vectors, bias, popularity = sampled_problem(60)
-    before = seen and SeenMask(
+    before = seen and SeenItems(
         torch.tensor([seen]).repeat(60, 1),
         torch.full((60, 1), seen[0]),
         torch.arange(60),
@@ -214,7 +212,7 @@ def saved_for_backward(tiny, n_items):
 
     items = torch.arange(40).reshape(4, 10)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = NextItemLoss(network, config)(items, items[:, :1].clone())
+        loss = NextItemLoss(network, config)(items, items[:, :1].clone(), items[:, 1:].numel())
     loss.backward()
     return sum(saved.values()), max(saved.values())
 
