@@ -97,7 +97,9 @@ def cut_batches(
     import torch  # not needed for scoring
 
     on_device = torch.from_numpy(np.concatenate(batches)).to(item_index.device)
-    for chunks, chunks_B3 in zip(batches, on_device.split([*map(len, batches)]), strict=True):
+    for chunks, chunks_B3 in zip(
+        batches, torch.split(on_device, [*map(len, batches)]), strict=True
+    ):
         first_B, start_B, stop_B = chunks_B3.T
         n_before, n_inside = np.diff(chunks, axis=1).max(axis=0).tolist()
         items_BL = _cut(item_index, start_B, stop_B, n_inside, pad_index)
