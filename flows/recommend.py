@@ -18,6 +18,7 @@ from recsys.data.catalogue import require_same_catalogue
 from recsys.errors import TrackingError
 from recsys.loading import load_recommender
 from recsys.recommender.batch import is_up_to_date, write_recommendations
+from recsys.tracking.gc import folder_lock
 
 
 @pipeline_flow("source", "data", "model_name", "k", "day", "output_dir")
@@ -25,16 +26,19 @@ def recommend(settings: Settings) -> str:
     """Write the recommendations of a day; returns the folder `<output_dir>/day=YYYY-MM-DD`.
 
     Nothing is written if the folder already has the results of this champion, these ratings and k.
+    A run that was interrupted is continued: files that it has completed are kept.
     """
     settings, inputs = resolve_inputs(settings)
     day = settings.day or datetime.now(UTC).date()
     target = (settings.output_dir or Path("data/recommendations")) / f"day={day}"
-    if is_up_to_date(target, k=settings.k, metadata=inputs):
-        get_run_logger().info("%s is up to date.", target)
-    else:
-        write(settings, target, inputs)
-        items = markdown_list({"k": settings.k, **inputs})
-        create_markdown("recommendations", f"Recommendations in {target}", items)
+    log = get_run_logger()
+    with folder_lock(target.parent / ".lock", "writes recommendations", log.info):
+        if is_up_to_date(target, k=settings.k, metadata=inputs):
+            log.info("%s is up to date.", target)
+        else:
+            write(settings, target, inputs)
+            items = markdown_list({"k": settings.k, **inputs})
+            create_markdown("recommendations", f"Recommendations in {target}", items)
     return str(target)
 
 
@@ -55,7 +59,7 @@ def resolve_inputs(settings: Settings) -> tuple[Settings, dict[str, str]]:
 
 @io_task("write recommendations", timeout_seconds=6 * 3600)
 def write(settings: Settings, target: Path, inputs: dict[str, str]) -> None:
-    """Score every user with the champion and write the folder atomically."""
+    """Score every user with the champion and write the folder."""
     recommender = load_recommender(inputs["model"])
     log = get_run_logger()
     source = str(settings.source)

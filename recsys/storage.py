@@ -147,10 +147,55 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         tmp_path = Path(folder, "new")
         tmp_path.mkdir()
         yield tmp_path
-        _finish([path for path in tmp_path.rglob("*") if path.is_file()], Path(folder))
-        if target.exists():
-            target.replace(Path(folder, "old"))
-        tmp_path.replace(target)
+        _publish(Path(folder), target)
+
+
+@contextmanager
+def resumable_folder(target: Path, inputs: Mapping[str, Any]) -> Iterator[Path]:
+    """`atomic_folder` whose files are kept if the block fails or the process is killed.
+
+    The next call with equal `inputs`, which are JSON values, yields the folder with these files,
+    of which those of `atomic_file` are complete. For other inputs it is empty again. Meanwhile it
+    is `new` in the hidden folder `.<name>.unfinished` next to the target. Only one process may
+    write to a target at a time.
+
+    Raises:
+        ConfigError: There is a file at the path, or a folder with other files.
+        StorageError: The disk is full, or the path cannot be written.
+    """
+    target = Path(os.path.realpath(target))
+    _require_own(target)
+    work = target.with_name(f".{target.name}.unfinished")
+    with writing(target):
+        try:
+            _resume(work, target, with_digest(inputs))
+            yield work / "new"
+            _publish(work, target)
+        finally:
+            if not any(work.glob("new/*")):  # published, or nothing is worth keeping
+                shutil.rmtree(work, ignore_errors=True)
+
+
+def _resume(work: Path, target: Path, inputs: Mapping[str, Any]) -> None:
+    """Create the folder of unfinished files; clear it if it has those of other inputs."""
+    if (work / "old").exists() and not target.exists():  # killed while it was replaced
+        (work / "old").replace(target)
+    shutil.rmtree(work / "old", ignore_errors=True)
+    with suppress(BundleError):
+        if read_json(work / "inputs.json").get(_DIGEST) == inputs[_DIGEST]:
+            return
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "new").mkdir(parents=True)
+    write_json(work / "inputs.json", inputs)
+
+
+def _publish(work: Path, target: Path) -> None:
+    """Move `new`, a folder of `work`, to the target; what was there becomes `old`."""
+    new, old = work / "new", work / "old"
+    _finish([path for path in new.rglob("*") if path.is_file()], work)
+    if target.exists():
+        target.replace(old)
+    new.replace(target)
 
 
 def require_new(path: Path) -> Path:

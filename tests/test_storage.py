@@ -11,6 +11,7 @@ from recsys.storage import (
     read_arrays,
     read_json,
     require_new,
+    resumable_folder,
     sha256_of,
     verify_manifest,
     write_arrays,
@@ -130,6 +131,38 @@ def test_a_failed_write_keeps_the_old_folder(tmp_path, is_there):
         killed_half_way(atomic_folder(tmp_path / "out"), "old")
     assert names(tmp_path) == before
     assert not is_there or (tmp_path / "out" / "old").read_text() == "old"
+
+
+def test_an_interrupted_folder_is_continued_with_the_same_inputs(tmp_path):
+    out, inputs = tmp_path / "out", {"model": "1", "files": ("a",)}
+    with pytest.raises(KilledError):
+        killed_half_way(resumable_folder(out, inputs), "first")
+    assert not out.exists()
+    with resumable_folder(out, inputs) as path:
+        assert names(path) == ["first"]
+        (path / "second").touch()
+        write_manifest(path)
+    assert names(tmp_path) == ["out", "out/first", "out/manifest.json", "out/second"]
+    with pytest.raises(KilledError):
+        killed_half_way(resumable_folder(out, inputs), "third")
+    assert names(out) == ["first", "manifest.json", "second"]
+    with resumable_folder(out, {**inputs, "model": "2"}) as path:
+        assert names(path) == []
+        (path / "fourth").touch()
+    assert names(tmp_path) == ["out", "out/fourth"]
+
+
+def test_a_folder_whose_process_was_killed_as_it_was_replaced_comes_back(tmp_path):
+    out, work = tmp_path / "out", tmp_path / ".out.unfinished"
+    out.mkdir()
+    (out / "old").touch()
+    write_manifest(out)
+    with pytest.raises(KilledError):
+        killed_half_way(resumable_folder(out, {}), "new")
+    out.replace(work / "old")
+    with resumable_folder(out, {"model": "2"}):
+        assert names(out) == ["manifest.json", "old"]
+    assert names(tmp_path) == ["out"]
 
 
 def test_the_digest_is_that_of_the_bytes(tmp_path):

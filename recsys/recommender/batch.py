@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.data import Interactions
+from recsys.data.interactions import lengths_to_offsets
 from recsys.errors import BundleError
 from recsys.recommender.recommender import Recommender
-from recsys.storage import atomic_folder, read_json, verify_manifest, write_manifest
+from recsys.storage import (
+    atomic_file,
+    read_json,
+    resumable_folder,
+    verify_manifest,
+    write_manifest,
+)
 
 FORMAT: Final = "recsys recommendations, version 1"
 MANIFEST: Final = "_manifest.json"
@@ -37,6 +48,9 @@ def write_recommendations(
     `title`, `score` and `probability`, sorted by user and rank. Items that the model does not know
     are removed from the histories.
 
+    The folder appears once all files are complete. If the process is interrupted, the next call
+    with the same inputs keeps the files that were complete.
+
     Args:
         recommender: The recommender.
         interactions: The users' histories, whose items are not recommended again.
@@ -46,29 +60,71 @@ def write_recommendations(
         chunk_size: Number of users that are scored at once and written to one file.
         on_file: Called with the number of files written and the total.
     """
-    interactions = interactions.sequence().latest_sessions()
-    users = np.flatnonzero(interactions.history_lengths)
-    starts = range(0, len(users), chunk_size)
-    item_ids, user_ids = interactions.items.ids, interactions.users.ids
-    is_known = recommender.bundle.items.indices(item_ids) >= 0
-    with atomic_folder(folder) as tmp_path:
+    metadata = {"k": k, **(metadata or {})}
+    inputs = {
+        "format": FORMAT,
+        "metadata": metadata,
+        "model": recommender.version or uuid4().hex,  # a model in memory has no version
+        "interactions": interactions.digest,
+        "chunk_size": chunk_size,
+    }
+    histories = KnownHistories.of(interactions, recommender)
+    n_users = len(histories.user_ids)
+    starts = range(0, n_users, chunk_size)
+    with resumable_folder(folder, inputs) as tmp_path:
         for number, start in enumerate(starts):
-            chunk = users[start : start + chunk_size]
-            items = (interactions.history(user) for user in chunk)
-            histories = [item_ids[history[is_known[history]]].tolist() for history in items]
-            table = recommender.recommend_batch(
-                dict(zip(user_ids[chunk].tolist(), histories, strict=True)), k
-            )
-            table.to_parquet(tmp_path / f"part-{number:06d}.parquet", index=False)
+            part = tmp_path / f"part-{number:06d}.parquet"
+            if not part.exists():
+                write_part(recommender, histories.by_user(start, start + chunk_size), k, part)
             on_file(number + 1, len(starts))
+        for path in tmp_path.glob(".*"):  # of killed processes
+            shutil.rmtree(path, ignore_errors=True)
         write_manifest(
-            tmp_path,
-            manifest=MANIFEST,
-            format=FORMAT,
-            n_users=len(users),
-            metadata={"k": k, **(metadata or {})},
+            tmp_path, manifest=MANIFEST, format=FORMAT, n_users=n_users, metadata=metadata
         )
     return folder
+
+
+@dataclass(frozen=True, eq=False)
+class KnownHistories:
+    """The items of each user's history that a recommender knows."""
+
+    user_ids: NDArray[Any]
+    """Users with at least one interaction, [n_users]."""
+    offsets: NDArray[np.int64]
+    """Start of each history, and the end of the last, [n_users + 1]."""
+    items: NDArray[np.int32]
+    """Items of one user after another, oldest first, [n]."""
+    item_ids: NDArray[Any]
+    """[n_items]"""
+
+    @classmethod
+    def of(cls, interactions: Interactions, recommender: Recommender) -> KnownHistories:
+        """The histories of some interactions, or the latest session of each user."""
+        log = interactions.sequence().latest_sessions()
+        has_rows = log.history_lengths > 0
+        known = recommender.bundle.items.indices(log.items.ids) >= 0
+        rows = log.filter(known[log.item_index])
+        offsets = lengths_to_offsets(rows.history_lengths[has_rows])
+        return cls(log.users.ids[has_rows], offsets, rows.item_index, log.items.ids)
+
+    def by_user(self, start: int, stop: int) -> dict[Any, list[Any]]:
+        """The item ids of users `start` to `stop`, by user id."""
+        bounds = self.offsets[start : stop + 1].tolist()
+        ids = self.user_ids[start:stop].tolist()
+        return {
+            user: self.item_ids[self.items[first:last]].tolist()
+            for user, first, last in zip(ids, bounds[:-1], bounds[1:], strict=True)
+        }
+
+
+def write_part(
+    recommender: Recommender, histories: Mapping[Any, list[Any]], k: int, path: Path
+) -> None:
+    """Write the recommendations for some users to a file, atomically."""
+    table = recommender.recommend_batch(histories, k)
+    with atomic_file(path) as tmp_path:
+        table.to_parquet(tmp_path, index=False)
 
 
 def is_up_to_date(folder: Path, *, k: int, metadata: Mapping[str, Any]) -> bool:

@@ -42,22 +42,37 @@ _TEMPORARY = re.compile(r"\..+[.-]\w{8}")
 def cache_lock(cache: Path, notify: Callable[[str], object]) -> Iterator[Path]:
     """Keep other processes of this machine from training on, or removing, cached results.
 
-    Waits while another process does, and says so. Removes the temporary folders of killed
-    processes, and yields a new one. The operating system releases the lock of a killed process.
+    Waits while another process does. Removes the temporary folders of killed processes, and yields
+    a new one.
     """
-    cache.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(cache / "training.lock")
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        notify(f"Another process trains or removes results (it holds {lock.lock_file}); waiting.")
-        held = lock.acquire()
-    with held:
+    with folder_lock(cache / "training.lock", "trains or removes results", notify):
         for path in list(cache.rglob(".*")):
             if path.is_dir() and _TEMPORARY.fullmatch(path.name):
                 shutil.rmtree(path, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=".run-", dir=cache.resolve()) as folder:
             yield Path(folder)
+
+
+@contextmanager
+def folder_lock(path: Path, work: str, notify: Callable[[str], object]) -> Iterator[None]:
+    """Hold a lock file; wait while another process does, and say so.
+
+    The operating system releases the lock of a killed process.
+
+    Args:
+        path: The file, which stays.
+        work: What who holds the lock does, as in "writes recommendations".
+        notify: Called with a message before waiting.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        notify(f"Another process {work} (it holds {path}); waiting.")
+        held = lock.acquire()
+    with held:
+        yield
 
 
 @dataclass(frozen=True)

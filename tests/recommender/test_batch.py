@@ -7,6 +7,7 @@ import pytest
 from recsys.data import read_ratings
 from recsys.recommender import Recommender
 from recsys.recommender.batch import is_up_to_date, write_recommendations
+from recsys.recommender.bundle import save_bundle
 
 METADATA = {"model": "models:/recsys/1"}
 
@@ -67,15 +68,41 @@ def test_up_to_date_depends_on_metadata_and_content(bundle, log, tmp_path):
     assert not is_up_to_date(folder, k=2, metadata=METADATA)
 
 
-def test_interrupted_write_keeps_the_old_folder(bundle, log, tmp_path):
-    folder = tmp_path / "day"
-    rec = Recommender(bundle)
-    write_recommendations(rec, log, folder, k=2, metadata=METADATA)
+def test_an_interrupted_write_keeps_the_old_folder_and_continues(bundle, log, tmp_path):
+    save_bundle(bundle, tmp_path / "bundle")
+    rec, days = Recommender.load(tmp_path / "bundle"), tmp_path / "days"
+    folder, options = days / "day", {"metadata": METADATA, "chunk_size": 1}
+    write_recommendations(rec, log, folder, k=2, **options)
 
     def stop(written, of):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_recommendations(rec, log, folder, k=3, chunk_size=1, on_file=stop)
+        write_recommendations(rec, log, folder, k=3, **options, on_file=stop)
     assert is_up_to_date(folder, k=2, metadata=METADATA)
-    assert [path.name for path in tmp_path.iterdir()] == ["day"]
+    unfinished = days / ".day.unfinished" / "new"
+    (first,) = unfinished.iterdir()
+    written = first.stat().st_ino
+    (unfinished / ".part-000001.parquet.killed00").mkdir()
+    write_recommendations(rec, log, folder, k=3, **options)
+    assert (folder / first.name).stat().st_ino == written
+    assert [path.name for path in days.iterdir()] == ["day"]
+    expected = write_recommendations(rec, log, days / "other", k=3, **options)
+    for name in ("part-000000.parquet", "part-000001.parquet", "part-000002.parquet"):
+        assert (folder / name).read_bytes() == (expected / name).read_bytes()
+    assert is_up_to_date(folder, k=3, metadata=METADATA)
+
+
+def test_files_of_other_inputs_are_dropped(bundle, log, tmp_path):
+    """Of another model in memory, or of other ratings."""
+    folder = tmp_path / "day"
+
+    def stop(written, of):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_recommendations(Recommender(bundle), log, folder, k=2, on_file=stop)
+    table = pd.read_parquet(tmp_path / ".day.unfinished" / "new")
+    assert set(table["user_id"]) == {1, 2, 3}
+    write_recommendations(Recommender(bundle), log.filter(log.user_index != 0), folder, k=2)
+    assert set(pd.read_parquet(folder)["user_id"]) == {2, 3}
