@@ -14,6 +14,7 @@ from flows.orchestration import create_markdown, io_task, markdown_list, pipelin
 from flows.settings import Settings
 from flows.tasks.data import follow, read_filtered
 from recsys import tracking
+from recsys.cluster import open_workers
 from recsys.data.catalogue import require_same_catalogue
 from recsys.errors import TrackingError
 from recsys.loading import load_recommender
@@ -21,7 +22,7 @@ from recsys.recommender.batch import is_up_to_date, write_recommendations
 from recsys.tracking.gc import folder_lock
 
 
-@pipeline_flow("source", "data", "model_name", "k", "day", "output_dir")
+@pipeline_flow("source", "data", "model_name", "k", "day", "output_dir", "cluster")
 def recommend(settings: Settings) -> str:
     """Write the recommendations of a day; returns the folder `<output_dir>/day=YYYY-MM-DD`.
 
@@ -65,7 +66,7 @@ def write(settings: Settings, target: Path, inputs: dict[str, str]) -> None:
     source = str(settings.source)
     interactions, _ = read_filtered(source, settings.data, lambda report: log.info("%s", report))
     require_same_catalogue(recommender.bundle.catalogue, interactions.catalogue)
-    with progress("recommendations", 100, "") as show:
+    with open_workers(settings.cluster) as workers, progress("recommendations", 100, "") as show:
         write_recommendations(
             recommender,
             interactions,
@@ -73,6 +74,7 @@ def write(settings: Settings, target: Path, inputs: dict[str, str]) -> None:
             k=settings.k,
             metadata=inputs,
             on_file=lambda done, total: show(100 * done // total, {}),
+            workers=workers,
         )
 
 

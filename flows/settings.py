@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from datetime import date
@@ -10,7 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from recsys.config import MODEL_NAME, Config, Runtime
 from recsys.cooccurrence import CooccurrenceConfig
@@ -120,10 +121,12 @@ class Settings(Config):
     """The registered model; one name per catalogue."""
 
     parallel: int = Field(default=1, ge=1)
-    """How many processes `sweep` or `count_distributed` starts."""
+    """How many processes `sweep` starts, without Dask."""
 
-    cluster: str | None = None
-    """The address of a Dask scheduler to use instead; its workers must see the same paths."""
+    cluster: str | None = Field(default=None, coerce_numbers_to_str=True)
+    """The address of a Dask scheduler, whose workers see the same paths, or a number of workers to
+    start on this machine. They count, evaluate, tune baselines, run trials of a sweep and recommend
+    to all users; the results are the same."""
 
     k: int = Field(default=10, ge=1, le=1000)
     """How many items `recommend` lists for each user."""
@@ -132,7 +135,17 @@ class Settings(Config):
     """The day whose recommendations are written; today, in UTC, by default."""
 
     output_dir: Path | None = None
-    """Where results are written; by default `data/recommendations` or `data/counts`."""
+    """Where results are written; by default `data/recommendations`."""
+
+    @field_validator("cluster")
+    @classmethod
+    def _require_address(cls, cluster: str | None) -> str | None:
+        if cluster is not None and not re.fullmatch(r"[1-9]\d*|[a-z]+://\S+", cluster):
+            raise ValueError(
+                "expected the address of a Dask scheduler, such as tcp://10.0.0.1:8786, or a "
+                "number of workers"
+            )
+        return cluster
 
 
 def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -9,6 +9,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,11 @@ from flows.cli import main
 from flows.orchestration import TRAINING, pipeline_flow, run_link, training_lock, training_run
 from flows.settings import Settings, TrialConfig
 from flows.tasks.data import read, resolve_source
+from flows.tasks.evaluation import validation_metrics
 from flows.tasks.pending import send_if_pending
-from flows.tasks.stages import validation_metrics
 from recsys import tracking
 from recsys.baselines import MeanEmbeddingConfig, fit_mean_embedding
+from recsys.cluster import connect
 from recsys.console import print_table, results_frame, to_records
 from recsys.cooccurrence import count_cooccurrence
 from recsys.data import Split, load_interactions, save_interactions
@@ -61,8 +64,8 @@ def sweep(settings: Settings) -> str:
         cached = {name for name, key in keys.items() if find_result(key) is not None}
         missing = {name: key for name, key in keys.items() if name not in cached}
         get_run_logger().info("%d of %d trials to run.", len(missing), len(trials))
-        runner = _task_runner(settings.parallel, settings.cluster)
-        run_trials.with_options(task_runner=runner)(missing, digest, settings, run.reference)
+        with _task_runner(settings.parallel, settings.cluster) as runner:
+            run_trials.with_options(task_runner=runner)(missing, digest, settings, run.reference)
         _compare(keys, cached, run)
     return send_if_pending(run).run_id
 
@@ -107,15 +110,18 @@ def save_result(key: str, metrics: dict[str, float]) -> None:
         write_manifest(tmp_path)
 
 
-def _task_runner(parallel: int, cluster: str | None) -> TaskRunner[Any]:
+@contextmanager
+def _task_runner(parallel: int, cluster: str | None) -> Iterator[TaskRunner[Any]]:
     """Processes instead of threads, which would share the interpreter."""
     if cluster is not None:
-        from prefect_dask.task_runners import DaskTaskRunner
+        with connect(cluster) as client:
+            from prefect_dask.task_runners import DaskTaskRunner
 
-        return DaskTaskRunner(address=cluster)
-    if parallel == 1:
-        return ThreadPoolTaskRunner(max_workers=1)
-    return ProcessPoolTaskRunner(max_workers=parallel)
+            yield DaskTaskRunner(address=client.scheduler.address)
+    elif parallel == 1:
+        yield ThreadPoolTaskRunner(max_workers=1)
+    else:
+        yield ProcessPoolTaskRunner(max_workers=parallel)
 
 
 @flow(name="trials")

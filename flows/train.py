@@ -8,9 +8,10 @@ from flows.cli import main
 from flows.orchestration import pipeline_flow, training_lock, training_run
 from flows.settings import Settings
 from flows.tasks.data import input_hash, read, resolve_source
+from flows.tasks.evaluation import compare
 from flows.tasks.pending import register_and_promote, send_if_pending
 from flows.tasks.registry import find_reachable_champion, require_catalogue
-from flows.tasks.stages import compare, fit_stages
+from flows.tasks.stages import fit_stages
 from recsys import tracking
 from recsys.baselines import default_baselines
 
@@ -19,7 +20,7 @@ STAGES = ("session_model", "embeddings", "cooccurrence", "runtime", "promotion")
 
 
 @pipeline_flow(
-    *("source", *STAGES, "replace_champion", "include_user_histories"),
+    *("source", *STAGES, "cluster", "replace_champion", "include_user_histories"),
     *("experiment", "model_name", "data"),
 )
 def train(settings: Settings) -> str:

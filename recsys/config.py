@@ -174,8 +174,7 @@ class Runtime(Config):
 
     memory_limit: str | None = Field(default=None, coerce_numbers_to_str=True)
     """Memory for counting, and for the counts while embeddings are fitted, such as `4GB`: counts
-    that need more are read from the disk in every epoch. None means half of what is available. In
-    `count_distributed`, the memory of a Dask task, 2 GB by default."""
+    that need more are read from the disk in every epoch. None means half of what is available."""
 
     processes: int = Field(default=1, ge=1)
     """Number of processes that train the session model on each machine. They share each batch, and

@@ -1,44 +1,43 @@
-"""Counts, embeddings, session model and baselines: computed, or cached, and recorded in MLflow."""
+"""Counts, embeddings and session model: computed, or cached, and recorded in MLflow."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.best_effort import run_limited, try_prefect
+from flows.best_effort import run_limited
 from flows.cache import CACHE_DIR, cache_key, cache_path, find_fault, run_cached, source_hash
 from flows.orchestration import (
     TRAINING,
     alongside,
-    create_markdown,
-    markdown_list,
-    pipeline_flow,
     progress,
-    run_link,
 )
 from flows.settings import Settings
-from flows.tasks.data import SUBSETS, resolve_source
+from flows.tasks.evaluation import (
+    Reports,
+    evaluate_baselines,
+    evaluate_subsets,
+    log_reports,
+    validation_metrics,
+)
 from recsys import cooccurrence as co
 from recsys import embeddings as emb
 from recsys import evaluation as ev
 from recsys import tracking
-from recsys.baselines import fit_baseline
 from recsys.callbacks import History, compose
+from recsys.cluster import THIS_PROCESS, Workers, open_workers
 from recsys.config import Runtime, available_threads
-from recsys.console import print_table, to_records
-from recsys.data import Interactions, Split, Subset, load_interactions, save_interactions
+from recsys.data import Interactions, Split, load_interactions, save_interactions
 from recsys.recommender.bundle import Bundle, bundle_bytes
 from recsys.recommender.scoring import ItemScorer
-from recsys.reporting import item_map_figure, item_map_page, loss_curve, report_page
+from recsys.reporting import item_map_figure, item_map_page, loss_curve
 from recsys.sessions import (
     SessionModel,
     checkpoint_bytes,
@@ -47,23 +46,13 @@ from recsys.sessions import (
     training_digest,
 )
 from recsys.storage import (
-    atomic_folder,
-    read_json,
     require_space,
     verify_manifest,
-    write_json,
-    write_manifest,
 )
-from recsys.tracking import Run, learning_curves
-from recsys.tracking.descriptions import flatten
+from recsys.tracking import Run
 
 COUNTS, INTERACTIONS = PARTS = ("counts", "interactions")
 """The two folders of a cached result: the counts, and the interactions that were counted."""
-
-Reports = dict[Subset, ev.Report]
-
-_SETTINGS = "settings.json"
-_TITLE = "Next item, test targets, whole catalogue ranked"
 
 
 @dataclass(frozen=True)
@@ -110,14 +99,16 @@ def fit_stages(
     require_space(bytes_needed(split, settings))
     counting = settings.cooccurrence.resolve(split.train)
     settings = settings.model_copy(update={"cooccurrence": counting})
-    counts = count(split, settings.cooccurrence, run, earlier, settings.runtime)
-    embeddings = embed(counts, split, settings, run, start)
     n_threads = available_threads(settings.runtime)
-    runtime = settings.runtime.model_copy(update={"threads": max(n_threads // 2, 1)})
-    settings = settings.model_copy(update={"runtime": runtime})
-    others = partial(evaluate_baselines, baselines, split, embeddings, settings, run)
-    with runtime.limit_threads(), alongside(others, in_thread=n_threads > 1) as evaluated:
-        model, reports = run_limited(train_session_model, split, embeddings, settings, run, start)
+    with open_workers(settings.cluster) as workers:
+        counts = count(split, settings.cooccurrence, run, earlier, settings.runtime, workers)
+        embeddings = embed(counts, split, settings, run, start)
+        runtime = settings.runtime.model_copy(update={"threads": max(n_threads // 2, 1)})
+        settings = settings.model_copy(update={"runtime": runtime})
+        inputs = split, embeddings, settings, run, workers
+        others = partial(evaluate_baselines, baselines, *inputs)
+        with runtime.limit_threads(), alongside(others, in_thread=n_threads > 1) as evaluated:
+            model, reports = run_limited(train_session_model, *inputs, start)
     return Trained(split, counts, embeddings, model, reports, evaluated.result())
 
 
@@ -139,6 +130,7 @@ def count(
     run: Run,
     earlier: str | None = None,
     runtime: Runtime = Runtime(),
+    workers: Workers = THIS_PROCESS,
 ) -> co.CooccurrenceBlocks:
     """Count the co-occurrences of the positive interactions, unless they are in the cache.
 
@@ -158,6 +150,7 @@ def count(
                 memory_limit=runtime.memory_limit,
                 folder=target,
                 runtime=runtime,
+                workers=workers,
             )
         save_interactions(split.positives, folder / INTERACTIONS)
 
@@ -250,6 +243,7 @@ def train_session_model(
     embeddings: emb.ItemEmbeddings,
     settings: Settings,
     run: Run,
+    workers: Workers = THIS_PROCESS,
     champion: Bundle | None = None,
 ) -> tuple[SessionModel, Reports]:
     """Train and evaluate the session model; its MLflow run is named after the cell.
@@ -291,142 +285,10 @@ def train_session_model(
             recorder.log_figure(figure, "loss")
         # What is measured is what the recommender will answer.
         served = ItemScorer(embeddings, from_torch(model))
-        reports = evaluate_subsets(served, split, embeddings)
-        _log_reports(reports, split, child)
+        reports = evaluate_subsets(served, split, embeddings, workers)
+        log_reports(reports, split, child)
         # The parent run has them too: MLflow compares parent runs, and shows what is logged first
         # at the top.
         run.log_reports(reports)
         history.replay(run.on_epoch)
     return model, reports
-
-
-def validation_metrics(model: ev.Scorer, split: Split, max_users: int) -> dict[str, float]:
-    """The metric that selects the best epoch and the settings of baselines.
-
-    It is that of the same users each time; if these are not all, with its standard error.
-    """
-    metric = ev.PRIMARY_METRIC
-    mean, error = ev.estimate_metric(model, split, "validation", metric, max_users=max_users)
-    return {metric: mean, **({f"{metric}_standard_error": error} if error else {})}
-
-
-def evaluate_subsets(model: ev.Scorer, split: Split, embeddings: emb.ItemEmbeddings) -> Reports:
-    """Evaluate a model on the validation and on the test targets."""
-    vectors = embeddings.vectors
-    return {subset: ev.evaluate(model, split, subset, item_vectors=vectors) for subset in SUBSETS}
-
-
-def evaluate_baselines(
-    names: Sequence[str],
-    split: Split,
-    embeddings: emb.ItemEmbeddings,
-    settings: Settings,
-    run: Run,
-    check: Callable[[], None],
-) -> dict[str, Reports]:
-    """Tune and evaluate baselines; `check` is called in between and raises an error to stop."""
-    by_name = {}
-    for name in names:
-        check()
-        by_name[name] = _evaluate_baseline(name, split, embeddings, settings, run, check)
-    return by_name
-
-
-def _evaluate_baseline(
-    name: str,
-    split: Split,
-    embeddings: emb.ItemEmbeddings,
-    settings: Settings,
-    run: Run,
-    check: Callable[[], None],
-) -> Reports:
-    """Tune and evaluate a baseline, or load its reports from the cache."""
-    runtime, max_users = settings.runtime, settings.session_model.validation_users
-    key = cache_key(
-        name=name,
-        validation_users=max_users,
-        train=split.train.digest,
-        targets=[split.fingerprint(subset) for subset in SUBSETS],
-        embeddings=embeddings.digest,
-        seed=runtime.seed,
-        source=source_hash(),
-    )
-    folder = cache_path("reports", key)
-
-    def validate(model: ev.Scorer) -> float:
-        check()
-        return validation_metrics(model, split, max_users)[ev.PRIMARY_METRIC]
-
-    def write() -> None:
-        vectors = embeddings.vectors
-        fitted = fit_baseline(
-            name, split.train, item_vectors=vectors, runtime=runtime, validate=validate
-        )
-        check()
-        settings = flatten("baseline", fitted.config.model_dump(mode="json"))
-        reports = evaluate_subsets(fitted.model, split, embeddings)
-        with atomic_folder(folder) as tmp_path:
-            write_json(tmp_path / _SETTINGS, dict(settings))
-            for subset, report in reports.items():
-                ev.write_report(report, tmp_path / subset)
-            write_manifest(tmp_path)
-
-    with run.child(name) as child:
-        run_cached(name, folder, write, child, tags=(TRAINING,))
-        child.log_params(read_json(folder / _SETTINGS))
-        child.log_config(runtime=runtime)
-        reports = {subset: ev.read_report(folder / subset, split, subset) for subset in SUBSETS}
-        _log_reports(reports, split, child)
-    return reports
-
-
-def _log_reports(reports: Reports, split: Split, child: Run) -> None:
-    child.log_reports(reports)
-    segments = ev.segment_targets(split, "test")
-    child.log_table(ev.segment_metrics(reports["test"], segments), "segments")
-
-
-@task(cache_policy=NO_CACHE, task_run_name="compare models")
-def compare(by_model: dict[str, Reports], model: str, split: Split, run: Run) -> None:
-    """Record and print the test results of all models, and write the report page."""
-    tests = {name: reports["test"] for name, reports in by_model.items()}
-    table = ev.comparison_table(tests)
-    run.log_comparison(table, model)
-    ranks = {name: report.to_frame() for name, report in tests.items()}
-    run.log_table(ev.significance_table(model, ranks), "differences")
-    page = report_page(tests, split, reference=model, curves=learning_curves(run))
-    run.log_html(page, "report")
-    description = f"{_TITLE}. Run: {run_link(run)}"
-    records = to_records(table)
-    try_prefect(create_table_artifact, key="models", table=records, description=description)
-    print_table(table.reset_index(), _TITLE)
-
-
-@pipeline_flow("source", "cooccurrence", "parallel", "cluster", "runtime", "output_dir")
-def count_distributed(settings: Settings) -> str:
-    """Count co-occurrences on a Dask cluster; returns the folder of row blocks.
-
-    The source is a Parquet file, or a folder of them, that every worker sees under this path.
-    """
-    from distributed import Client, LocalCluster
-
-    from recsys.cooccurrence.distributed import count_on_cluster
-
-    (source, _), config = resolve_source(settings), settings.cooccurrence
-    folder = settings.output_dir or Path("data/counts")
-    with ExitStack() as stack:
-        local = {"n_workers": settings.parallel, "threads_per_worker": 1, "dashboard_address": None}
-        cluster = settings.cluster or stack.enter_context(LocalCluster(**local))
-        show = stack.enter_context(progress("co-occurrence", 100, ""))
-        blocks = count_on_cluster(
-            Path(source),
-            folder,
-            stack.enter_context(Client(cluster)),
-            config.min_rating,
-            window=config.window,
-            memory_limit=settings.runtime.memory_limit or "2GB",
-            on_block=lambda done, total: show(100 * done // total, {}),
-        )
-    stats = {"items": blocks.n_items, "users": blocks.n_users, "entries": blocks.n_entries}
-    create_markdown("counts", f"Counts in {folder}", markdown_list(stats))
-    return str(folder)

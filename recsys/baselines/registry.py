@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ from recsys.baselines.implicit_models import (
 )
 from recsys.baselines.item_knn import ItemKNNConfig, fit_item_knn
 from recsys.baselines.mean_embedding import MeanEmbeddingConfig, fit_mean_embedding
-from recsys.config import Runtime
+from recsys.config import Config, Runtime
 from recsys.data import Interactions
 from recsys.errors import ConfigError
 
@@ -117,6 +118,7 @@ def fit_baseline(
     item_vectors: NDArray[np.float32] | None = None,
     runtime: Runtime | None = None,
     validate: Callable[[Baseline], float] | None = None,
+    config: Config | None = None,
 ) -> TunedBaseline:
     """Fit a baseline by its name.
 
@@ -126,6 +128,7 @@ def fit_baseline(
         item_vectors: Pretrained vectors for "mean-embedding", [n_items, dim].
         runtime: Seed and threads.
         validate: Metric by which to choose among the configurations (see `fit_best`).
+        config: The configuration, instead of the default and of a search.
 
     Raises:
         ConfigError: The name is unknown, or `item_vectors` is missing or of other items.
@@ -138,4 +141,5 @@ def fit_baseline(
             f"`item_vectors` are of another catalogue: {len(item_vectors):,} for {train.items}"
         )
     inputs = FitInputs(train.sequence(), runtime or Runtime(), item_vectors)
-    return fit_best(BASELINES[name], inputs, validate)
+    spec = BASELINES[name]
+    return fit_best(spec if config is None else replace(spec, configs=(config,)), inputs, validate)

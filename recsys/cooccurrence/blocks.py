@@ -20,6 +20,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys import columns
+from recsys.cluster import THIS_PROCESS, Workers, require_shared
 from recsys.cooccurrence.config import Window
 from recsys.cooccurrence.matrix import (
     Cooccurrence,
@@ -157,12 +158,22 @@ class WrittenBlock(NamedTuple):
     n_entries: int
 
 
-def write_blocks(folder: Path, plan: CountPlan) -> CooccurrenceBlocks:
+def write_blocks(
+    folder: Path, plan: CountPlan, workers: Workers = THIS_PROCESS
+) -> CooccurrenceBlocks:
     """Count row blocks and write each to the folder; an existing folder is replaced."""
     with atomic_folder(folder) as tmp_path:
-        blocks = plan.map_blocks(lambda block: write_block(tmp_path, block))
+        if workers is THIS_PROCESS:
+            blocks = plan.map_blocks(lambda block: write_block(tmp_path, block))
+        else:
+            blocks = workers.map(_count_and_write, plan.blocks(), plan, tmp_path)
         finalize_blocks(tmp_path, blocks, plan.metadata)
     return open_blocks(folder, verify=False)
+
+
+def _count_and_write(rows: tuple[int, int], plan: CountPlan, folder: Path) -> WrittenBlock:
+    require_shared(folder)
+    return write_block(folder, plan.count_block(*rows))
 
 
 def save_cooccurrence(counts: Cooccurrence, folder: Path) -> CooccurrenceBlocks:

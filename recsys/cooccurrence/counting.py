@@ -7,6 +7,7 @@ from typing import overload
 
 import scipy.sparse as sp
 
+from recsys.cluster import THIS_PROCESS, Workers
 from recsys.config import Runtime
 from recsys.cooccurrence.blocks import CooccurrenceBlocks, write_blocks
 from recsys.cooccurrence.config import MinRating, Window
@@ -28,6 +29,7 @@ def count_cooccurrence(
     memory_limit: str | int | None = ...,
     folder: None = ...,
     runtime: Runtime | None = ...,
+    workers: Workers = ...,
 ) -> Cooccurrence: ...
 
 
@@ -40,6 +42,7 @@ def count_cooccurrence(
     memory_limit: str | int | None = ...,
     folder: Path | str,
     runtime: Runtime | None = ...,
+    workers: Workers = ...,
 ) -> CooccurrenceBlocks: ...
 
 
@@ -51,6 +54,7 @@ def count_cooccurrence(
     memory_limit: str | int | None = None,
     folder: Path | str | None = None,
     runtime: Runtime | None = None,
+    workers: Workers = THIS_PROCESS,
 ) -> Cooccurrence | CooccurrenceBlocks:
     """Count, for each pair of items, the users with positive interactions with both.
 
@@ -66,6 +70,8 @@ def count_cooccurrence(
         folder: write X to this folder in blocks of rows, instead of keeping it in memory. An
             existing folder is replaced.
         runtime: number of threads; by default OMP_NUM_THREADS or all cores.
+        workers: those of a cluster, see `recsys.cluster`, count and write the blocks of a `folder`,
+            which they see under the same path.
 
     Returns:
         The counts; with a `folder`, a reader of the blocks.
@@ -86,7 +92,7 @@ def count_cooccurrence(
     limit = None if memory_limit is None else parse_bytes(memory_limit)
     plan = plan_count(interactions, min_rating, window=window, memory_limit=limit, runtime=runtime)
     if folder is not None:
-        return write_blocks(Path(folder), plan)
+        return write_blocks(Path(folder), plan, workers)
     if limit is not None:
         _require_memory(plan, limit)
     return Cooccurrence(matrix=plan.matrix(), **plan.metadata.metadata())

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -25,6 +24,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from recsys import columns as names
+from recsys.cluster import connect, require_shared
 from recsys.config import Runtime
 from recsys.cooccurrence.blocks import (
     CooccurrenceBlocks,
@@ -56,7 +56,6 @@ Partition = tuple[Interactions, ReadReport]  # of some users, with the items of 
 
 _ROW_BYTES: Final = 150  # approximate memory per rating while a partition is read
 _ENTRY_BYTES: Final = 40  # approximate memory per entry while two blocks are added
-_WORKER_TIMEOUT: Final = 60  # seconds to wait for the first worker
 
 
 def count_on_cluster(
@@ -97,17 +96,17 @@ def count_on_cluster(
         on_report: called with the report of what was read and what was quarantined.
 
     Raises:
-        DataError: the source cannot be used, has no positive interactions, or a worker does not
-            see `folder`.
-        ConfigError: Dask is not installed, the cluster does not answer or has no workers, or
-            `memory_limit` is too low.
+        DataError: the source cannot be used, or has no positive interactions.
+        ConfigError: Dask is not installed, the cluster does not answer or has no workers, a worker
+            does not see `folder`, or `memory_limit` is too low.
     """
     limit, folder = parse_bytes(memory_limit), Path(folder).absolute()
     if n_partitions is not None and n_partitions < 1:
         raise ConfigError(f"n_partitions is {n_partitions}: it must be 1 or higher")
     groups, n_rows = row_groups(Path(source), columns)
     with (
-        _connect(cluster) as client,
+        connect(cluster) as client,
+        client.as_current(),  # as_completed needs a current client
         atomic_folder(folder) as tmp_path,
         TemporaryDirectory(
             prefix=f".{folder.name}.", dir=folder.parent, ignore_cleanup_errors=True
@@ -129,27 +128,6 @@ def count_on_cluster(
                 on_block(len(written), len(blocks))
         finalize_blocks(tmp_path, sorted(written, key=lambda block: block.start), metadata)
     return open_blocks(folder, verify=False)
-
-
-@contextmanager
-def _connect(cluster: Client | str) -> Iterator[Client]:
-    """A client of a cluster that has workers; closed afterwards if it was created here."""
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise ConfigError("counting on a cluster needs Dask: pip install -e '.[dask]'") from error
-    with ExitStack() as stack:
-        try:
-            client = cluster
-            if isinstance(client, str):
-                client = stack.enter_context(Client(client, set_as_default=False))
-            client.wait_for_workers(1, timeout=_WORKER_TIMEOUT)
-        except (OSError, ValueError) as error:  # also TimeoutError
-            raise ConfigError(
-                f"no Dask scheduler answers at {cluster!r}, or it has no workers: {error}"
-            ) from error
-        stack.enter_context(client.as_current())  # as_completed needs a current client
-        yield client
 
 
 def _read_partitions(
@@ -306,7 +284,7 @@ def read_row_group(part: ParquetPart, index: int, types: Mapping[str, pa.DataTyp
 
 def scatter_users(number: int, read: RowGroupReader, n: int, folder: Path) -> dict[int, Path]:
     """Write the rows of a row group to one file for each of n partitions that has any."""
-    _require_shared_storage(folder)
+    require_shared(folder)
     table = read()
     owner = names.USER_ID if names.USER_ID in table.column_names else names.SESSION_ID
     partition = partition_of(table[owner], n)
@@ -326,15 +304,6 @@ def partition_of(user_ids: pa.ChunkedArray, n_partitions: int) -> NDArray[np.int
     missing = 0 if pa.types.is_integer(user_ids.type) else ""  # checked when the rows are read
     hashes = pd.util.hash_array(user_ids.fill_null(missing).to_numpy())
     return (hashes % np.uint64(n_partitions)).astype(np.int64)
-
-
-def _require_shared_storage(folder: Path) -> None:
-    """Raise if a worker does not see a folder that the client created."""
-    if not folder.is_dir():
-        raise DataError(
-            f"a worker does not see {folder}: write the counts to storage that all machines of "
-            "the cluster share, under the same path"
-        )
 
 
 class PartitionStats(NamedTuple):
@@ -389,5 +358,5 @@ def add_blocks(a: RowBlock, b: RowBlock) -> RowBlock:
 
 def write_rows(block: RowBlock, folder: Path) -> WrittenBlock:
     """Write the sum of some rows."""
-    _require_shared_storage(folder)
+    require_shared(folder)
     return write_block(folder, block)

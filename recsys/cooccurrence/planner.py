@@ -145,6 +145,10 @@ class CountPlan:
     fixed_bytes: int
     """Memory that counting uses apart from the blocks."""
 
+    def blocks(self) -> list[tuple[int, int]]:
+        """The first row of each block, and the one after its last."""
+        return split_rows(self.counter.max_entries, self.block_entries)
+
     def count_block(
         self, start: int, stop: int, buffers: tuple[NDArray[np.int32], NDArray[Any]] | None = None
     ) -> RowBlock:
@@ -164,8 +168,7 @@ class CountPlan:
         The function is called in the thread that counted the block. The block has integers, and
         is a view of a buffer that is reused: copy what must outlive the call.
         """
-        max_entries, local = self.counter.max_entries, threading.local()
-        blocks = split_rows(max_entries, self.block_entries)
+        max_entries, local, blocks = self.counter.max_entries, threading.local(), self.blocks()
         capacity = max((int(max_entries[slice(*block)].sum()) for block in blocks), default=0)
 
         def count(start: int, stop: int) -> T:

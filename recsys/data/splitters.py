@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,10 @@ class Split:
         first = interactions.user_offsets[:-1][interactions.history_lengths > 0]
         if np.any(assignment[first] > TRAIN):
             raise ValueError("the first interaction of a user has no history to predict it from")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: the fields, but not what is computed from them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def train(self) -> Interactions:
@@ -159,10 +163,11 @@ class Split:
         """Item index of each target, [n]."""
         return self.interactions.item_index[self.rows(subset)]
 
-    def histories(self, subset: Subset) -> list[NDArray[np.int32]]:
+    def histories(self, subset: Subset, cases: slice = slice(None)) -> list[NDArray[np.int32]]:
         """Item indices that precede each target, oldest first, [n], as views of the log."""
         items, starts = self.interactions.item_index, self.interactions.user_offsets
-        bounds = zip(starts[self.users(subset)].tolist(), self.rows(subset).tolist(), strict=True)
+        users, rows = self.users(subset)[cases], self.rows(subset)[cases]
+        bounds = zip(starts[users].tolist(), rows.tolist(), strict=True)
         return [items[start:stop] for start, stop in bounds]
 
     def cold(self, subset: Subset) -> ColdStart:

@@ -11,6 +11,7 @@ from .report import (
 )
 from .segments import segment_metrics, segment_targets
 from .statistics import confidence_intervals, significance_table
+from .tuning import tune_baseline
 
 __all__ = [
     "PRIMARY_METRIC",
@@ -32,5 +33,6 @@ __all__ = [
     "segment_metrics",
     "segment_targets",
     "significance_table",
+    "tune_baseline",
     "write_report",
 ]

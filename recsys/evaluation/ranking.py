@@ -122,6 +122,7 @@ def rank(
     targets = targets.astype(np.int32, copy=False)
     ranking = Ranking(np.empty(n, dtype=np.int64), np.empty((n, k), dtype=np.int32))
     n_threads = max(1, min(available_threads(), n))
+    batch_size = batch_size or rows_per_batch(scorer, n)
     encode: Callable[[ItemSequences], Floats] = scorer.score
     accumulate: Callable[[Floats, RankAccumulator], None] = _accumulate_scores
     blas_threads = None
@@ -132,9 +133,7 @@ def rank(
             # sums are exact to the last bit of the rounded score.
             vectors = vectors.astype(np.float64)
         encode, accumulate = scorer.user_vectors, partial(accumulate_products, vectors)
-        batch_size = batch_size or VECTOR_BATCH * n_threads
         blas_threads = 1 if n_threads > 1 else None
-    batch_size = batch_size or SCORE_BATCH
 
     def rank_rows(batch: Floats, start: int, rows: slice) -> None:
         out = slice(start + rows.start, start + rows.stop)
@@ -153,6 +152,13 @@ def rank(
             for job in jobs:
                 job.result()
     return ranking
+
+
+def rows_per_batch(scorer: Scorer, n: int) -> int:
+    """How many of n histories `rank` scores at once by default."""
+    if isinstance(scorer, DotProductScorer):
+        return VECTOR_BATCH * max(1, min(available_threads(), n))
+    return SCORE_BATCH
 
 
 def measure_latency(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,16 +14,24 @@ from numpy.typing import NDArray
 
 from recsys import columns
 from recsys.baselines import fit_popularity
+from recsys.cluster import THIS_PROCESS, Workers
 from recsys.data import Split, Subset
 from recsys.data.splitters import OVER_TARGETS
 from recsys.errors import BundleError, DataError, require_type
 from recsys.evaluation import metrics
 from recsys.evaluation.metrics import METRICS, SESSION_TITLES, TITLES
-from recsys.evaluation.ranking import DotProductScorer, Scorer, rank
+from recsys.evaluation.ranking import (
+    DotProductScorer,
+    Ranking,
+    Scorer,
+    rank,
+    rows_per_batch,
+)
 from recsys.storage import read_arrays, read_json, require_new, write_arrays, write_json
 from recsys.vocabulary import Vocabulary
 
 CUTOFFS = (5, 10, 20)  # list lengths at which metrics are computed
+CHUNK_SIZE = 4096  # targets, at least, that a worker ranks at once
 TOP_K = 10  # recommended items that a report keeps per target
 FINGERPRINT = "fingerprint"  # key in the attrs of tables of ranks
 
@@ -70,6 +79,7 @@ def evaluate(
     ks: Sequence[int] = CUTOFFS,
     *,
     item_vectors: NDArray[np.float32] | None = None,
+    workers: Workers = THIS_PROCESS,
 ) -> Report:
     """Rank every target among the whole catalogue and compute all metrics.
 
@@ -81,6 +91,7 @@ def evaluate(
         subset: "validation" to choose between models, "test" to report the chosen one.
         ks: list lengths.
         item_vectors: define the similarity of items for the diversity, [n_items, dim].
+        workers: those of a cluster, see `recsys.cluster`, rank the targets of some users each.
 
     Raises:
         DataError: the split has no such targets, the model is of another catalogue, or one of data
@@ -92,7 +103,10 @@ def evaluate(
     users, histories, targets = split.users(subset), split.histories(subset), split.targets(subset)
     fingerprint = evaluation_fingerprint(split, subset)
     over_targets = is_over_targets(fingerprint)
-    ranks, top = rank(model, histories, targets, TOP_K, mask_seen=mask_seen)
+    if workers is THIS_PROCESS:
+        ranks, top = rank(model, histories, targets, TOP_K, mask_seen=mask_seen)
+    else:
+        ranks, top = _rank_on_cluster(workers, model, split, subset, mask_seen=mask_seen)
     popularity = fit_popularity(split.train)
     popularity_ranks, _ = rank(popularity, histories, targets, mask_seen=mask_seen, max_rank=TOP_K)
     list_quality = metrics.list_quality(top, split.train, item_vectors)
@@ -106,6 +120,33 @@ def evaluate(
         users=split.interactions.users.ids[users],
         fingerprint=fingerprint,
     )
+
+
+def _rank_on_cluster(
+    workers: Workers, model: Scorer, split: Split, subset: Subset, *, mask_seen: bool
+) -> Ranking:
+    """`rank` all targets of a split, with the same batches and therefore the same rounding."""
+    n = len(split.rows(subset))
+    batch_size = rows_per_batch(model, n)
+    chunk = -(-CHUNK_SIZE // batch_size) * batch_size
+    starts = range(0, max(n - batch_size, 1), chunk)  # no chunk has less than a batch
+    chunks = pairwise([*starts, n])
+    ranked = workers.map(_rank_chunk, chunks, model, split, subset, mask_seen, batch_size)
+    return Ranking._make(map(np.concatenate, zip(*ranked, strict=True)))
+
+
+def _rank_chunk(
+    bounds: tuple[int, int],
+    model: Scorer,
+    split: Split,
+    subset: Subset,
+    mask_seen: bool,
+    batch_size: int,
+) -> Ranking:
+    """Rank some targets, on a worker."""
+    cases = slice(*bounds)
+    histories, targets = split.histories(subset, cases), split.targets(subset)[cases]
+    return rank(model, histories, targets, TOP_K, mask_seen=mask_seen, batch_size=batch_size)
 
 
 def evaluate_metric(

@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.cluster import THIS_PROCESS, Workers, require_shared
 from recsys.data import Interactions
 from recsys.data.interactions import lengths_to_offsets
 from recsys.errors import BundleError
@@ -39,6 +40,7 @@ def write_recommendations(
     metadata: Mapping[str, Any] | None = None,
     chunk_size: int = CHUNK_SIZE,
     on_file: Callable[[int, int], object] = lambda _written, _total: None,
+    workers: Workers = THIS_PROCESS,
 ) -> Path:
     """Write the k best items for every user with at least one interaction.
 
@@ -59,6 +61,8 @@ def write_recommendations(
         metadata: Identifies the inputs of these recommendations for `is_up_to_date`.
         chunk_size: Number of users that are scored at once and written to one file.
         on_file: Called with the number of files written and the total.
+        workers: Those of a cluster, see `recsys.cluster`, write the files. They see the folder,
+            and that of the recommender, under the same path.
     """
     metadata = {"k": k, **(metadata or {})}
     inputs = {
@@ -70,13 +74,16 @@ def write_recommendations(
     }
     histories = KnownHistories.of(interactions, recommender)
     n_users = len(histories.user_ids)
-    starts = range(0, n_users, chunk_size)
     with resumable_folder(folder, inputs) as tmp_path:
-        for number, start in enumerate(starts):
-            part = tmp_path / f"part-{number:06d}.parquet"
-            if not part.exists():
-                write_part(recommender, histories.by_user(start, start + chunk_size), k, part)
-            on_file(number + 1, len(starts))
+        parts = [
+            Part(tmp_path / f"part-{number:06d}.parquet", start, start + chunk_size)
+            for number, start in enumerate(range(0, n_users, chunk_size))
+        ]
+        missing = [part for part in parts if not part.path.exists()]
+        n_kept = len(parts) - len(missing)
+        written = workers.map(write_part, missing, recommender, histories, k)
+        for number, _ in enumerate(written, n_kept + 1):
+            on_file(number, len(parts))
         for path in tmp_path.glob(".*"):  # of killed processes
             shutil.rmtree(path, ignore_errors=True)
         write_manifest(
@@ -118,12 +125,19 @@ class KnownHistories:
         }
 
 
-def write_part(
-    recommender: Recommender, histories: Mapping[Any, list[Any]], k: int, path: Path
-) -> None:
+class Part(NamedTuple):
+    """A file, and the users whose recommendations it has."""
+
+    path: Path
+    start: int
+    stop: int
+
+
+def write_part(part: Part, recommender: Recommender, histories: KnownHistories, k: int) -> None:
     """Write the recommendations for some users to a file, atomically."""
-    table = recommender.recommend_batch(histories, k)
-    with atomic_file(path) as tmp_path:
+    require_shared(part.path.parent)
+    table = recommender.recommend_batch(histories.by_user(part.start, part.stop), k)
+    with atomic_file(part.path) as tmp_path:
         table.to_parquet(tmp_path, index=False)
 
 

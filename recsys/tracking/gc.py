@@ -30,6 +30,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from recsys.errors import TrackingError
+from recsys.storage import writing
 from recsys.tracking.runs import CACHE_TAG, PROCESS_TAG
 
 _TREES_PER_PROCESS = 20  # whose ids are arguments of one `mlflow gc`
@@ -64,13 +65,14 @@ def folder_lock(path: Path, work: str, notify: Callable[[str], object]) -> Itera
         work: What who holds the lock does, as in "writes recommendations".
         notify: Called with a message before waiting.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        notify(f"Another process {work} (it holds {path}); waiting.")
-        held = lock.acquire()
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            held = lock.acquire(timeout=0)
+        except Timeout:
+            notify(f"Another process {work} (it holds {path}); waiting.")
+            held = lock.acquire()
     with held:
         yield
 

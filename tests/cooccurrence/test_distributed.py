@@ -103,7 +103,7 @@ def test_equals_the_counts_of_one_machine(client, source, tmp_path, window, asse
 
 def test_example_of_the_page_counts(client, tmp_path, monkeypatch, assert_equal):
     page = (ROOT / "docs" / "how-to" / "several-machines.md").read_text(encoding="utf-8")
-    code = page.partition("```python\n")[2].partition("```")[0]
+    code = page.split("```python\n")[2].partition("```")[0]
     monkeypatch.chdir(tmp_path)
     log = make_log(int).dropna().drop_duplicates(["user_id", "item_id"])
     log.to_parquet("ratings.parquet")

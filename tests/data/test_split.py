@@ -1,6 +1,7 @@
 """Properties that every split has."""
 
 import dataclasses
+import pickle
 from collections import Counter, defaultdict, deque
 from itertools import combinations
 
@@ -222,6 +223,16 @@ def test_histories_are_views_of_the_log(split_by):
     for history in [*histories, *histories[:], histories[0], histories[-1]]:
         assert np.shares_memory(history, split.interactions.item_index)
     assert [h.tolist() for h in histories[::-1]] == [h.tolist() for h in histories][::-1]
+
+
+def test_what_follows_from_the_fields_is_not_pickled():
+    table = pd.DataFrame({"user_id": [1, 1, 1, 1], "item_id": [10, 20, 30, 40]})
+    split = leave_last_out(read_ratings(table))
+    assert split.train.history(0).tolist() == [0, 1]
+    copy = pickle.loads(pickle.dumps(split))
+    assert not {"train", "positives"} & set(vars(copy))
+    assert copy.train.digest == split.train.digest
+    assert copy.fingerprint("test") == split.fingerprint("test")
 
 
 def test_a_split_does_not_modify_the_interactions(split_by):

@@ -1,4 +1,4 @@
-"""The flows `refresh`, `recommend`, `sweep` and `count_distributed`."""
+"""The flows `refresh`, `recommend` and `sweep`, also on a Dask cluster."""
 
 import json
 import os
@@ -23,7 +23,6 @@ from flows.recommend import recommend
 from flows.refresh import refresh
 from flows.settings import SearchSpace, WarmStart
 from flows.sweep import sweep
-from flows.tasks.stages import count_distributed
 from flows.train import train
 from recsys.cooccurrence import CooccurrenceConfig, count_cooccurrence, open_blocks
 from recsys.data import leave_last_out, read_ratings
@@ -35,13 +34,26 @@ from recsys.sessions import SessionConfig
 
 ROOT = Path(__file__).parents[2]
 COUNTING = CooccurrenceConfig(min_rating=3.5)
+CHAOS = pytest.mark.chaos
 
 
 @pytest.fixture(scope="module")
-def champion(home):
+def cluster():
+    """The address of a cluster of two workers, threads of this process."""
+    with LocalCluster(n_workers=2, processes=False, dashboard_address=None) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture(scope="module")
+def champion(home, cluster):
     """Trained briefly, so that a challenger can be better."""
-    session = SessionConfig(embedding_dim=8, hidden_dim=16, epochs=1)
-    train("sample", cooccurrence=COUNTING, embeddings=EmbeddingConfig(dim=8), session_model=session)
+    train(
+        "sample",
+        cooccurrence=COUNTING,
+        embeddings=EmbeddingConfig(dim=8),
+        session_model=SessionConfig(embedding_dim=8, hidden_dim=16, epochs=1),
+        cluster=cluster,
+    )
     return load_recommender()
 
 
@@ -85,6 +97,12 @@ def test_recommend_uses_the_ratings_of_the_champion_by_default(champion):
     folder = recommend(day=date(2026, 11, 27))
     assert hash_files(Path("sample")) in Path(folder, "_manifest.json").read_text()
     assert pd.read_parquet(folder)["user_id"].nunique() == 80
+
+
+def test_a_cluster_recommends_the_same(champion, cluster):
+    found = [recommend(day=date(2026, 11, n), cluster=on) for n, on in ((28, cluster), (29, None))]
+    first, second = (Path(folder, "part-000000.parquet").read_bytes() for folder in found)
+    assert first == second
 
 
 def without_last(folder, n_users):
@@ -179,15 +197,10 @@ def test_a_sweep_runs_each_trial_once(home):
     assert all(again[name][key] == row[key] for name, row in table.items())
 
 
-@pytest.mark.chaos
+@CHAOS
 def test_a_dask_worker_runs_the_trials_of_a_sweep(home, client):
-    """On an existing cluster, as with `--cluster`."""
     grid = SearchSpace(embeddings={"dim": [5], "optimizer": ["scaled_sgd", "adam"]})
-    alone = {"threads_per_worker": 1, "dashboard_address": None}
-    with LocalCluster(n_workers=1, **alone) as cluster:
-        run_id = sweep(
-            "sample", cooccurrence=COUNTING, search=grid, cluster=cluster.scheduler_address
-        )
+    run_id = sweep("sample", cooccurrence=COUNTING, search=grid, cluster="1")
     table, done = trials_of(client, run_id)
     names = set(grid.trials())
     assert len(names) == 2
@@ -196,14 +209,15 @@ def test_a_dask_worker_runs_the_trials_of_a_sweep(home, client):
     assert str(os.getpid()) not in {process.partition(":")[2] for process in done.values()}
 
 
+@pytest.mark.parametrize("option", ["--parallel", pytest.param("--cluster", marks=CHAOS)])
 @pytest.mark.parametrize(
     "stop",
-    [pytest.param(signal.SIGKILL, marks=pytest.mark.chaos), signal.SIGINT],
+    [pytest.param(signal.SIGKILL, marks=CHAOS), signal.SIGINT],
     ids=["killed", "Ctrl-C"],
 )
-def test_a_sweep_that_is_stopped_leaves_no_process_behind(home, client, stop):
+def test_a_sweep_that_is_stopped_leaves_no_process_behind(home, client, stop, option):
     Path("endless.toml").write_text("[search]\nembeddings = {}\nsession_model.epochs = [9999]\n")
-    arguments = ["--source", "sample", "--config", "endless.toml", "--parallel", "2"]
+    arguments = ["--source", "sample", "--config", "endless.toml", option, "2"]
     before = running(client)
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.sweep", *arguments],
@@ -232,20 +246,3 @@ def running(client):
     experiments = [each.experiment_id for each in client.search_experiments()]
     found = client.search_runs(experiments, "attributes.status = 'RUNNING'")
     return {(run.info.run_name, run.info.run_id) for run in found}
-
-
-def test_two_dask_workers_count_what_one_machine_counts(home):
-    log = read_ratings("sample")
-    table = pd.read_csv("sample/ratings.csv")
-    Path("parts").mkdir()
-    for number in range(2):
-        part = table[table["userId"] % 2 == number]
-        part.to_parquet(f"parts/{number}.parquet", index=False)
-    folder = count_distributed(
-        source=str(home / "parts"), output_dir=home / "blocks", cooccurrence=COUNTING, parallel=2
-    )
-    expected = count_cooccurrence(log, 3.5)
-    found = open_blocks(folder)
-    index = expected.items.indices(found.items.ids)
-    assert (matrix_of(found) != expected.matrix[index][:, index]).nnz == 0
-    assert found.n_entries == expected.matrix.nnz

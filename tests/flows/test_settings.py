@@ -17,7 +17,6 @@ from flows.refresh import refresh
 from flows.settings import SearchSpace, Settings, read_settings
 from flows.sweep import sweep
 from flows.sync import sync
-from flows.tasks.stages import count_distributed
 from flows.train import train
 from recsys.cli.train import app as train_commands
 from recsys.errors import ConfigError, ExitCode
@@ -57,13 +56,13 @@ def config(tmp_path):
 
 
 def test_every_setting_is_a_parameter_of_a_flow():
-    flows = [*FLOWS.values(), count_distributed]
+    flows = FLOWS.values()
     assert set(FLOWS) == {command.name for command in train_commands.registered_commands}
     parameters = {name for flow in flows for name in flow.parameters.properties}
     assert parameters == set(Settings.model_fields)
 
 
-@pytest.mark.parametrize("flow", [*FLOWS.values(), count_distributed])
+@pytest.mark.parametrize("flow", FLOWS.values())
 def test_the_form_has_the_defaults_and_descriptions_of_the_class(flow):
     defaults = Settings().model_dump(mode="json")
     for name, schema in flow.parameters.properties.items():
@@ -111,6 +110,7 @@ def test_the_command_line_has_every_setting_and_takes_precedence(config):
         (sweep, ["--search.embeddings", '{"dim": [8]}'], {"search": {"embeddings": {"dim": [8]}}}),
         (refresh, ["--warm-start.learning-rate", "1e-4"], {"warm_start": {"learning_rate": 1e-4}}),
         (recommend, ["-k", "3", "--day", "2026-01-31"], {"k": 3, "day": "2026-01-31"}),
+        (train, ["--cluster", "2"], {"cluster": 2}),
     ],
 )  # fmt: skip
 def test_command_line_options(flow, options, values):
@@ -123,6 +123,7 @@ def test_command_line_options(flow, options, values):
         (["--session-model.epochs", "0"], "session_model.epochs = '0'"),
         (["--data.split", "nonsense"], "data"),
         (["--config", "nowhere.toml"], "nowhere.toml: cannot be read"),
+        (["--cluster", "10.0.0.1"], "cluster = '10.0.0.1': expected the address of a Dask"),
     ],
 )
 def test_an_invalid_value_is_an_error(options, message):
