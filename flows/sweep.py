@@ -117,7 +117,7 @@ def _task_runner(parallel: int, cluster: str | None) -> Iterator[TaskRunner[Any]
         with connect(cluster) as client:
             from prefect_dask.task_runners import DaskTaskRunner
 
-            yield DaskTaskRunner(address=client.scheduler.address)
+            yield DaskTaskRunner(address=client.scheduler_info()["address"])
     elif parallel == 1:
         yield ThreadPoolTaskRunner(max_workers=1)
     else:
