@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Final
 
 import typer
+from rich.console import Console
 
 from recsys.errors import requires
 
@@ -30,9 +31,11 @@ def _add_command(name: str, description: str) -> None:
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )
     def run(context: typer.Context) -> None:
-        with requires("flows"):  # the library does not depend on its flows
+        loading = Console(stderr=True).status("Loading Prefect, MLflow and torch …")  # seconds
+        with requires("flows"), loading:  # the library does not depend on its flows
             import_module("prefect")  # so that this is the name in the message
             cli = import_module("flows.cli")
+            import_module(f"flows.{name}")
         cli.main([name, *context.args])
 
 
