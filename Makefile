@@ -6,7 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.installed-dev
-# Modules are compiled when they are first imported: few of them are.
+# pip compiles nothing, since few modules are imported. What flows and servers import is compiled
+# once, instead of by each of several processes that start at the same time.
+COMPILE = $(BIN)/python -c 'import flows.train, mlflow.server, prefect.server.api.server, recsys.serving'
+export PYTHONDONTWRITEBYTECODE :=
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 PORT ?= 5000
 PREFECT_PORT ?= 4200
@@ -31,11 +34,13 @@ help:
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) -e '.[flows,serve]'
+	$(COMPILE)
 	@touch $@
 
 $(TOOLS): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) -e '.[dev]'
+	$(COMPILE)
 	@touch $(INSTALLED) $@
 
 run: $(INSTALLED)
