@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -165,11 +166,7 @@ def launch(
     require_gpus(runtime, processes)
     threads = max(available_threads(runtime) // processes, 1)
     own = runtime.model_copy(update={"threads": threads, "processes": 1, "nodes": 1})
-    host, port = "127.0.0.1", 0
-    if nodes > 1:
-        host = os.environ.get("MASTER_ADDR") or socket.gethostname()
-        port = int(os.environ.get("MASTER_PORT") or 0)
-    store = TCPStore(host, port, nodes * processes, is_master=True, wait_for_workers=False)
+    host, store = _start_store(nodes, nodes * processes)
     job = Job(
         address=host,
         port=store.port,
@@ -209,6 +206,18 @@ def launch(
             if is_resumable:
                 remedy += ": it resumes after the latest complete epoch"
             raise TrainingError(f"{_find_failure(group, children)}; {remedy}") from error
+
+
+def _start_store(nodes: int, world_size: int) -> tuple[str, TCPStore]:
+    """The store through which processes find each other, and the host that it is on."""
+    if nodes > 1:
+        host = os.environ.get("MASTER_ADDR") or socket.gethostname()
+        port = int(os.environ.get("MASTER_PORT") or 0)
+        return host, TCPStore(host, port, world_size, is_master=True, wait_for_workers=False)
+    listener = socket.create_server(("127.0.0.1", 0))  # by itself, it listens on all interfaces
+    (host, port), descriptor = listener.getsockname(), listener.detach()
+    options: Any = {"wait_for_workers": False, "master_listen_fd": descriptor}
+    return host, TCPStore(host, port, world_size, is_master=True, **options)
 
 
 def _require_single() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -150,7 +151,18 @@ def start_worker(folder, *place, **options):
 
 
 def test_a_training_starts_its_processes_and_equals_that_of_torchrun(two, children):
-    model, losses = fit_to_cycles(runtime={"processes": 2})
+    addresses = set()
+
+    def see(_):
+        """Where this process and the other one wait for connections."""
+        for process in (psutil.Process(), *(psutil.Process(child.pid) for child in children)):
+            connections = process.net_connections("tcp")
+            addresses.update(c.laddr for c in connections if c.status == psutil.CONN_LISTEN)
+
+    see(0)
+    before = addresses.copy()
+    model, losses = fit_to_cycles(runtime={"processes": 2}, on_epoch=see)
+    assert {address.ip for address in addresses - before} == {"127.0.0.1"}
     assert losses == np.load(two / "0.npy").tolist()
     expected = load_file(two / "0.safetensors")
     assert all(torch.equal(x, expected[name]) for name, x in model.network.state_dict().items())
