@@ -120,9 +120,6 @@ class Settings(Config):
     model_name: str = MODEL_NAME
     """The registered model; one name per catalogue."""
 
-    parallel: int = Field(default=1, ge=1)
-    """How many processes `sweep` starts, without Dask."""
-
     cluster: str | None = Field(default=None, coerce_numbers_to_str=True)
     """The address of a Dask scheduler, whose workers see the same paths, or a number of workers to
     start on this machine. They count, evaluate, tune baselines, run trials of a sweep and recommend

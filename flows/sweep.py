@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.best_effort import try_prefect
 from flows.cache import cache_key, cache_path, discard, find_fault, source_hash
@@ -46,7 +42,7 @@ SHOWN = (f"validation_{PRIMARY_METRIC}", "validation_hit_rate_at_10", "loss_rati
 
 @pipeline_flow(
     *("source", "data", "cooccurrence", "search", "runtime"),
-    *("parallel", "cluster", "experiment", "model_name"),
+    *("cluster", "experiment", "model_name"),
 )
 def sweep(settings: Settings) -> str:
     """Run every trial of a search space; returns the id of the MLflow run.
@@ -64,7 +60,7 @@ def sweep(settings: Settings) -> str:
         cached = {name for name, key in keys.items() if find_result(key) is not None}
         missing = {name: key for name, key in keys.items() if name not in cached}
         get_run_logger().info("%d of %d trials to run.", len(missing), len(trials))
-        with _task_runner(settings.parallel, settings.cluster) as runner:
+        with _task_runner(settings.cluster) as runner:
             run_trials.with_options(task_runner=runner)(missing, digest, settings, run.reference)
         _compare(keys, cached, run)
     return send_if_pending(run).run_id
@@ -111,17 +107,15 @@ def save_result(key: str, metrics: dict[str, float]) -> None:
 
 
 @contextmanager
-def _task_runner(parallel: int, cluster: str | None) -> Iterator[TaskRunner[Any]]:
-    """Processes instead of threads, which would share the interpreter."""
-    if cluster is not None:
-        with connect(cluster) as client:
-            from prefect_dask.task_runners import DaskTaskRunner
-
-            yield DaskTaskRunner(address=client.scheduler_info()["address"])
-    elif parallel == 1:
+def _task_runner(cluster: str | None) -> Iterator[TaskRunner[Any]]:
+    """One trial at a time in this process, or one on each worker of a cluster."""
+    if cluster is None:
         yield ThreadPoolTaskRunner(max_workers=1)
-    else:
-        yield ProcessPoolTaskRunner(max_workers=parallel)
+        return
+    with connect(cluster) as client:
+        from prefect_dask.task_runners import DaskTaskRunner
+
+        yield DaskTaskRunner(address=client.scheduler_info()["address"])
 
 
 @flow(name="trials")
@@ -131,16 +125,11 @@ def run_trials(
     """Run trials, given their keys by name; a failed trial does not stop the others."""
     done = threading.Semaphore(0)
     futures = [run_trial.submit(name, keys[name], digest, settings, parent) for name in keys]
-    try:
-        for future in futures:
-            future.add_done_callback(lambda _future: done.release())
-        for _ in futures:
-            while not done.acquire(timeout=1.0):  # Ctrl-C is only noticed between such waits.
-                pass
-    except BaseException:  # Cancelled: the pool would wait for the running trials.
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
+    for future in futures:
+        future.add_done_callback(lambda _future: done.release())
+    for _ in futures:
+        while not done.acquire(timeout=1.0):  # Ctrl-C is only noticed between such waits.
+            pass
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{name}", tags=[TRAINING])
@@ -148,7 +137,6 @@ def run_trial(
     name: str, key: str, digest: str, settings: Settings, parent: tracking.RunReference
 ) -> None:
     """Train with the settings of a trial and evaluate on the validation targets."""
-    exit_with_parent()
     config, data = settings.search.trials()[name], settings.data
     interactions = load_interactions(cache_path("interactions", digest))
     split = data.split.apply(interactions).with_filters(data.filters.fingerprint())
@@ -202,27 +190,6 @@ def _fit(
         checkpoint=cache_path("checkpoints", key),
     )
     return model, {}
-
-
-@cache
-def exit_with_parent() -> None:
-    """In a worker process: exit when the parent exits, and ignore Ctrl-C.
-
-    A worker of a killed parent would run its remaining trials and then wait forever. Exiting is
-    always safe, since the next sweep resumes from the checkpoint. Elsewhere this does nothing.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def exit_after_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    # Dask workers run tasks outside of the main thread, the only one that may set signals.
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=exit_after_parent, daemon=True).start()
 
 
 def _compare(keys: dict[str, str], cached: set[str], run: tracking.Run) -> None:

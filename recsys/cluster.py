@@ -196,23 +196,26 @@ def connect(cluster: Client | str) -> Iterator[Client]:
 
 
 def _local(n_workers: int) -> Any:
-    """Processes on this machine, one task at a time each.
+    """Processes on this machine, one task at a time each, without the logs of Dask.
 
     They end with this process. Ctrl-C, which a terminal sends to all processes, is left to it.
     """
+    import dask
     from distributed import LocalCluster
 
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors of tasks are raised
+    environment = {"distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical"}
     resource_tracker.ensure_running()  # whose start would unblock signals in the thread of Dask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # as in what is started
     try:
-        return LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            memory_limit=0,  # with a limit, Dask would write objects to the disk, pickled
-            silence_logs=logging.ERROR,
-            worker_dashboard_address=_LOOPBACK,
-            scheduler_kwargs={"dashboard": False, "dashboard_address": _LOOPBACK},
-        )
+        with dask.config.set(environment):
+            return LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=1,
+                memory_limit=0,  # with a limit, Dask would write objects to the disk, pickled
+                worker_dashboard_address=_LOOPBACK,
+                scheduler_kwargs={"dashboard": False, "dashboard_address": _LOOPBACK},
+            )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

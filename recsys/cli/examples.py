@@ -18,7 +18,7 @@ EXAMPLES: Final[Mapping[str, Sequence[str]]] = {
     ],
     "train": ["recsys train --source data/ml-latest-small --session-model.epochs 12"],
     "refresh": ["recsys refresh --source data/ml-latest-small"],
-    "sweep": ["recsys sweep --config search.toml --parallel 2"],
+    "sweep": ["recsys sweep --config search.toml --cluster 2"],
     "recommend": ["recsys recommend -k 20 --output-dir data/recommendations"],
     "sync": ["recsys sync"],
     "compare": [

@@ -36,7 +36,7 @@ shared_server = tracking.server  # a fixture
 
 GRID = SearchSpace(embeddings={"dim": [4, 8]})
 WIDER = SearchSpace(embeddings={"dim": [4, 8, 12]})
-SWEEP = {"source": "sample", "cooccurrence": CooccurrenceConfig(min_rating=3.5), "parallel": 1}
+SWEEP = {"source": "sample", "cooccurrence": CooccurrenceConfig(min_rating=3.5)}
 
 
 @pytest.fixture(scope="module")

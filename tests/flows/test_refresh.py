@@ -34,7 +34,6 @@ from recsys.sessions import SessionConfig
 
 ROOT = Path(__file__).parents[2]
 COUNTING = CooccurrenceConfig(min_rating=3.5)
-CHAOS = pytest.mark.chaos
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +171,7 @@ def trials_of(client, run_id):
 
 
 def test_a_sweep_runs_each_trial_once(home):
-    first = sweep("sample", cooccurrence=COUNTING, search=GRID, parallel=2)
+    first = sweep("sample", cooccurrence=COUNTING, search=GRID, cluster="2")
     client = MlflowClient(f"sqlite:///{Path('mlflow/mlflow.db').resolve()}")
     table, done = trials_of(client, first)
     assert str(os.getpid()) not in {process.partition(":")[2] for process in done.values()}
@@ -186,7 +185,7 @@ def test_a_sweep_runs_each_trial_once(home):
 
     # 99 > 60 items
     wider = SearchSpace(embeddings={"dim": [4, 8, 99]}, session_model=GRID.session_model)
-    second = sweep("sample", cooccurrence=COUNTING, search=wider, parallel=1)
+    second = sweep("sample", cooccurrence=COUNTING, search=wider)
     again, done = trials_of(client, second)
     assert set(done) == {"dim=99 embeddings"}
     assert {name: row["status"] for name, row in again.items()} == {
@@ -197,27 +196,14 @@ def test_a_sweep_runs_each_trial_once(home):
     assert all(again[name][key] == row[key] for name, row in table.items())
 
 
-@CHAOS
-def test_a_dask_worker_runs_the_trials_of_a_sweep(home, client):
-    grid = SearchSpace(embeddings={"dim": [5], "optimizer": ["scaled_sgd", "adam"]})
-    run_id = sweep("sample", cooccurrence=COUNTING, search=grid, cluster="1")
-    table, done = trials_of(client, run_id)
-    names = set(grid.trials())
-    assert len(names) == 2
-    assert set(table) == set(done) == names
-    assert {row["status"] for row in table.values()} == {"completed"}
-    assert str(os.getpid()) not in {process.partition(":")[2] for process in done.values()}
-
-
-@pytest.mark.parametrize("option", ["--parallel", pytest.param("--cluster", marks=CHAOS)])
 @pytest.mark.parametrize(
     "stop",
-    [pytest.param(signal.SIGKILL, marks=CHAOS), signal.SIGINT],
+    [pytest.param(signal.SIGKILL, marks=pytest.mark.chaos), signal.SIGINT],
     ids=["killed", "Ctrl-C"],
 )
-def test_a_sweep_that_is_stopped_leaves_no_process_behind(home, client, stop, option):
+def test_a_sweep_that_is_stopped_leaves_no_process_behind(home, client, stop):
     Path("endless.toml").write_text("[search]\nembeddings = {}\nsession_model.epochs = [9999]\n")
-    arguments = ["--source", "sample", "--config", "endless.toml", option, "2"]
+    arguments = ["--source", "sample", "--config", "endless.toml", "--cluster", "1"]
     before = running(client)
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.sweep", *arguments],
