@@ -56,7 +56,7 @@ def register_and_promote(trained: Trained, settings: Settings, run: Run) -> Verd
     """
     report, split = trained.reports["validation"], trained.split
     with tempfile.TemporaryDirectory() as folder:
-        bundle = save(trained, settings, Path(folder))
+        bundle = save(trained, settings, run, Path(folder))
         if run.pending is None:
             try:
                 log_model(bundle, run)

@@ -92,7 +92,7 @@ def find_reachable_champion(settings: Settings) -> Champion | None:
 def release(report: Report, split: Split, settings: Settings, run: Run) -> Verdict:
     """Register the bundle of a run, and make it champion if the promotion rule allows."""
     name, rule = settings.model_name, settings.promotion
-    new = load_recommender(f"runs:/{run.run_id}").bundle  # what cannot be loaded is not registered
+    new = load_recommender(f"runs:/{run.run_id}")  # what cannot be loaded is not registered
     present = learned = latency = None
     champion = find_champion(settings)  # another one may have been promoted in the meantime
     require_catalogue(champion, split, settings)
@@ -100,8 +100,10 @@ def release(report: Report, split: Split, settings: Settings, run: Run) -> Verdi
         bundle, learned = champion.bundle, champion.learned
         present = ItemScorer(bundle.embeddings, bundle.weights), bundle.catalogue
     if rule.latency_budget_ms is not None:
-        served = ItemScorer(new.embeddings, new.weights)
-        latency = measure_latency(served, split.histories("validation"))
+        ids = new.bundle.items.ids
+        latency = measure_latency(
+            lambda history: new.next_items(ids[history].tolist()), split.histories("validation")
+        )
     verdict = promote_if_better(report, present, split, rule, learned=learned, latency_ms=latency)
     version = register(verdict, name, run)
     get_run_logger().info("%s version %s: %s", name, version, verdict)
@@ -116,7 +118,7 @@ def release(report: Report, split: Split, settings: Settings, run: Run) -> Verdi
 
 
 @io_task("save bundle", timeout_seconds=1800)
-def save(trained: Trained, settings: Settings, folder: Path) -> Path:
+def save(trained: Trained, settings: Settings, run: Run, folder: Path) -> Path:
     """Write the bundle to a new folder."""
     interactions = trained.split.interactions
     counting = settings.cooccurrence.resolve(trained.split.train)
@@ -129,8 +131,16 @@ def save(trained: Trained, settings: Settings, folder: Path) -> Path:
         trained.reports,
         cooccurrence=trained.counts,
         interactions=interactions if settings.include_user_histories else None,
+        sample=trained.split.histories("validation"),
         trained_at=datetime.now(UTC),
     )
+    if search := bundle.metrics.get("search"):
+        run.log_metrics({f"search_{name}": value for name, value in search.items()})
+        if bundle.clusters is None:
+            get_run_logger().warning(
+                "Clusters find only %.1f %% of the ten best items: answers score all items.",
+                100 * search["recall_at_10"],
+            )
     return save_bundle(bundle, folder / tracking.BUNDLE)
 
 

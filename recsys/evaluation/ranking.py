@@ -162,17 +162,17 @@ def rows_per_batch(scorer: Scorer, n: int) -> int:
 
 
 def measure_latency(
-    model: Scorer, histories: ItemSequences, k: int = 10, quantile: float = 0.95
+    answer: Callable[[NDArray[np.int32]], object], histories: ItemSequences, quantile: float = 0.95
 ) -> float:
-    """Milliseconds from one history to its k items, a quantile over `LATENCY_SAMPLES` of them."""
+    """Milliseconds that an answer takes, a quantile over `LATENCY_SAMPLES` histories."""
     samples = histories[:LATENCY_SAMPLES]
     if not samples:
         raise ValueError("no histories to measure the latency with")
-    rank(model, samples[:1], k=k)  # warm up: compilation and lazy loading do not count
+    answer(samples[0])  # warm up: compilation and lazy loading do not count
     seconds = []
     for history in samples:
         start = time.perf_counter()
-        rank(model, [history], k=k)
+        answer(history)
         seconds.append(time.perf_counter() - start)
     return float(np.quantile(seconds, quantile) * 1000)
 

@@ -7,7 +7,10 @@ items.parquet               the catalogue in index order: item_id, title, genres
 embeddings.safetensors      the item embeddings
 session_model.safetensors   the parameters of the session model
 neighbours.npz              the nearest items of each item and their cosines
-metrics.json                validation and test metrics of the session model
+metrics.json                validation and test metrics of the session model, and the recall of
+                            answers by clusters
+clusters.npz                the cluster of each item, so that answers need not score all of more
+                            than 200,000 items (optional)
 cooccurrence.npz            the largest co-occurrence counts of each item (optional)
 user_histories.npz          the users' histories, for `recommend_user` (optional)
 
@@ -35,7 +38,11 @@ from safetensors.numpy import load_file, save_file
 
 from recsys import columns
 from recsys.embeddings import ItemEmbeddings, vector_bytes
+from recsys.embeddings.neighbours import ANN_THRESHOLD
 from recsys.errors import BundleError, QueryError, UnknownUserError
+from recsys.recommender.clusters import cluster_items
+from recsys.recommender.inverted_file import Clusters
+from recsys.recommender.scoring import Histories
 from recsys.sessions import (
     NumpySessionModel,
     SessionConfig,
@@ -82,6 +89,7 @@ _REQUIRED = {
 _MAX_CATALOGUE_BYTES, _MAX_ITEM_BYTES = 2**20, 4096
 """The catalogue may have this size, and this much for each item."""
 
+_CLUSTERS = "clusters.npz"
 _PAIR_COUNTS, _USER_HISTORIES = "cooccurrence.npz", "user_histories.npz"
 _ENCODE_BATCH = 256
 
@@ -211,6 +219,8 @@ class Bundle:
     metrics: Mapping[str, Any]
     pair_counts: PairCounts | None = None
     user_histories: UserHistories | None = None
+    clusters: Clusters | None = None
+    """None if answers score all items."""
     trained_at: datetime | None = None
     """When the session model was trained; None if it was not recorded."""
 
@@ -234,6 +244,7 @@ def make_bundle(
     *,
     cooccurrence: Cooccurrence | CooccurrenceBlocks | None = None,
     interactions: Interactions | None = None,
+    sample: Histories = (),
     trained_at: datetime | None = None,
 ) -> Bundle:
     """Assemble a bundle from the results of training and compute each item's neighbours.
@@ -248,6 +259,9 @@ def make_bundle(
             stores the largest counts of each item.
         interactions: The users' histories, for `recommend_user`. They are personal data: omit them
             from bundles that are published.
+        sample: Histories, such as those of the validation targets. With them, more than 200,000
+            items are clustered, so that answers need not score all of them. The recall of these
+            answers is measured, as `metrics["search"]`; below 0.99 there are no clusters.
         trained_at: When the session model was trained, with a time zone. Without it, the same
             results give the same files.
 
@@ -258,17 +272,22 @@ def make_bundle(
     if len(catalogue) != len(embeddings.items) or any(embeddings.items != items for items in parts):
         raise ValueError("all parts of a bundle must have the same items")
     weights = from_torch(session_model)
+    metrics: dict[str, Any] = {subset: dict(report.metrics) for subset, report in reports.items()}
+    clusters = None
+    if len(catalogue) > ANN_THRESHOLD and len(sample) > 1:
+        clusters, metrics["search"] = cluster_items(embeddings, weights, sample)
     return Bundle(
         catalogue,
         embeddings,
         *embeddings.neighbours(N_NEIGHBOURS),
         weights,
         config={stage: settings.model_dump(mode="json") for stage, settings in config.items()},
-        metrics={subset: dict(report.metrics) for subset, report in reports.items()},
+        metrics=metrics,
         pair_counts=None if cooccurrence is None else PairCounts.from_cooccurrence(cooccurrence),
         user_histories=None
         if interactions is None
         else UserHistories.from_interactions(interactions, NumpySessionModel(weights)),
+        clusters=clusters,
         trained_at=trained_at,
     )
 
@@ -293,6 +312,9 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
         write_arrays(
             path / "neighbours.npz", index=bundle.neighbour_index, cosine=bundle.neighbour_cosine
         )
+        if (clusters := bundle.clusters) is not None:
+            share = np.array(clusters.max_missed)
+            write_arrays(path / _CLUSTERS, cluster=clusters.cluster, max_missed=share)
         if bundle.pair_counts is not None:
             write_arrays(path / _PAIR_COUNTS, **vars(bundle.pair_counts))
         if bundle.user_histories is not None:
@@ -390,9 +412,9 @@ def _read(folder: Path, files: set[str]) -> Bundle:
     items = Vocabulary(catalogue[columns.ITEM_ID].to_numpy())
     neighbours = read_arrays(folder / "neighbours.npz")
     vectors = load_file(folder / "embeddings.safetensors")["vectors"]
-    counts, histories = (
+    clusters, counts, histories = (
         read_arrays(folder / name) if name in files else None
-        for name in (_PAIR_COUNTS, _USER_HISTORIES)
+        for name in (_CLUSTERS, _PAIR_COUNTS, _USER_HISTORIES)
     )
     bundle = Bundle(
         catalogue=catalogue,
@@ -404,6 +426,9 @@ def _read(folder: Path, files: set[str]) -> Bundle:
         metrics=read_json(folder / "metrics.json"),
         pair_counts=None if counts is None else PairCounts(**counts),
         user_histories=None if histories is None else UserHistories.from_arrays(histories),
+        clusters=None
+        if clusters is None
+        else Clusters(clusters["cluster"], float(clusters["max_missed"])),
     )
     _require_valid(bundle)
     return bundle
@@ -422,6 +447,11 @@ def _require_valid(bundle: Bundle) -> None:
         raise ValueError(f"there are {index.shape} neighbours, but {cosine.shape} cosines")
     numbers = {"embeddings": vectors, "cosines": cosine, **bundle.weights.arrays}
     _require_indices("neighbours", index, -1, n)
+    if (clusters := bundle.clusters) is not None:
+        cluster = clusters.cluster
+        _require_indices("clusters", cluster, 0, n)
+        if cluster.shape != (n,) or cluster.dtype.kind != "i" or not 0 <= clusters.max_missed <= 1:
+            raise ValueError(f"the clusters are not those of {n:,} items")
     if (pairs := bundle.pair_counts) is not None:
         _require_indices("co-occurrence counts", pairs.partners, 0, n)
         _require_offsets(

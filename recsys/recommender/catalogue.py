@@ -75,7 +75,7 @@ class Catalogue:
         self.ids: NDArray[Any] = items.ids
         self.titles: NDArray[Any] = table[columns.TITLE].to_numpy(dtype=object)
         self._popularity_N = popularity_N
-        self._values: dict[str, Mapping[str, tuple[str, list[int]]]] = {}
+        self._values: dict[str, Mapping[str, tuple[str, NDArray[np.int64]]]] = {}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -213,7 +213,7 @@ class Catalogue:
         mask_N[values[value.casefold()][1]] = True
         return mask_N
 
-    def values(self, column: str) -> Mapping[str, tuple[str, list[int]]]:
+    def values(self, column: str) -> Mapping[str, tuple[str, NDArray[np.int64]]]:
         """The values of a column as text and the items that have them, by their lower case."""
         if column not in self._values:
             found: dict[str, tuple[str, list[int]]] = {}
@@ -222,7 +222,9 @@ class Catalogue:
             for index, text in zip(known.tolist(), column_N.iloc[known].astype(str), strict=True):
                 for value in dict.fromkeys([text, *text.split(_SEPARATOR)]):
                     found.setdefault(value.casefold(), (value, []))[1].append(index)
-            self._values[column] = found
+            self._values[column] = {
+                key: (value, np.array(items)) for key, (value, items) in found.items()
+            }
         return self._values[column]
 
     @lazy

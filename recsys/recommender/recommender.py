@@ -54,7 +54,7 @@ class Recommender:
         self.version = digest
         """Identifies the model: its version in MLflow, or the SHA-256 of the bundle's manifest."""
         self._folder, self._digest = folder, digest
-        self.scorer = ItemScorer(bundle.embeddings, bundle.weights)
+        self.scorer = ItemScorer(bundle.embeddings, bundle.weights, bundle.clusters)
         self.catalogue = Catalogue(
             bundle.catalogue, bundle.items, self.scorer.model.log_popularity_N
         )
@@ -395,9 +395,8 @@ class Recommender:
         return RecommendOptions.resolve(self.catalogue, k, *arguments)
 
     def _next(self, history: NDArray[np.int32], options: RecommendOptions) -> RankedItems:
-        model = self.scorer.model
-        logits_N = model.logits(model.encode(history))
-        return self.scorer.rank(logits_N[None], [history], options)
+        query_D = self.scorer.model.encode(history).query
+        return self.scorer.rank_next(query_D, history, options)
 
     @property
     def _user_histories(self) -> UserHistories:

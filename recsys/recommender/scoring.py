@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from recsys.config import available_threads
 from recsys.cooccurrence import top_k
 from recsys.embeddings import ItemEmbeddings
+from recsys.embeddings.neighbours import scale_rows
 from recsys.errors import QueryError
 from recsys.forks import lazy
 from recsys.recommender.catalogue import Floats, Indices
 from recsys.recommender.filters import RecommendOptions
+from recsys.recommender.inverted_file import Clusters, InvertedFile
 from recsys.sessions import NumpySessionModel, Weights
 from recsys.sessions.numpy_model import log_sum_exp
 from recsys.vocabulary import Vocabulary
@@ -60,9 +62,20 @@ class RankedItems(NamedTuple):
 class ItemScorer:
     """Scores and ranks items by the embeddings and the session model of a bundle."""
 
-    def __init__(self, embeddings: ItemEmbeddings, weights: Weights) -> None:
+    def __init__(
+        self,
+        embeddings: ItemEmbeddings,
+        weights: Weights,
+        clusters: Clusters | None = None,
+    ) -> None:
+        """With `clusters`, `rank_next` and `rank_batch` do not score all items."""
         self.embeddings = embeddings
-        self.model = NumpySessionModel(weights)
+        self.model = model = NumpySessionModel(weights)
+        self._inverted_file: InvertedFile | None = None
+        if clusters is not None:  # scores are weighted sums of these features
+            columns = model.item_bias_N[:, None], model.log_popularity_N[:, None]
+            features = model.item_embeddings_ND, *columns, embeddings.unit_vectors()
+            self._inverted_file = InvertedFile(features, clusters)
 
     @property
     def items(self) -> Vocabulary:
@@ -78,6 +91,66 @@ class ItemScorer:
     def has_vector(self) -> NDArray[np.bool_]:
         """The items with a non-zero embedding, [N]."""
         return np.asarray(self.embeddings.vectors.any(axis=1))
+
+    def rank_next(
+        self, query_D: Floats | None, history: NDArray[np.integer], options: RecommendOptions
+    ) -> RankedItems:
+        """`rank` for one history, from the session model's query vector.
+
+        Args:
+            query_D: The query vector. None for an empty history.
+            history: The items of the history.
+            options: Number of items, filters and weights.
+        """
+        if query_D is None or self._inverted_file is None:
+            return self.rank(self.model.logits(query_D)[None], [history], options)
+        return self._search(self._inverted_file, query_D, history, options)
+
+    def _search(
+        self,
+        inverted_file: InvertedFile,
+        query_D: Floats,
+        history: NDArray[np.integer],
+        options: RecommendOptions,
+    ) -> RankedItems:
+        """`rank` for one history, by clusters."""
+        model, seen = self.model, np.unique(history)
+        excluded = seen if self._excludes_seen(options) else seen[:0]
+        usable_N = np.ones(model.n_items, dtype=np.bool_)
+        usable_N[excluded] = False
+        if options.allowed is not None:
+            usable_N &= options.allowed
+        k = _n_candidates(options.k) if options.diversity else options.k
+        logit_query_C = np.append(query_D, np.float32(1.0))
+        impossible = seen[:0] if model.repeats else seen
+        found = by_logit = inverted_file.search(logit_query_C, k, usable_N, impossible)
+        query_C = self._weighted_query(logit_query_C, history, options)
+        if query_C is not None:
+            found = inverted_file.search(query_C, k, usable_N, excluded)
+        item, score = found.item, found.score
+        if options.diversity:
+            selected = self._diversify(item, score, options)
+            item, score = item[selected], score[selected]
+        logit = score
+        if query_C is not None:
+            logit = model.item_embeddings_ND[item] @ query_D + model.item_bias_N[item]
+        return RankedItems(
+            np.zeros_like(item),
+            item,
+            np.exp(score - np.float32(found.log_z)),
+            np.exp(logit - np.float32(by_logit.log_z)),
+        )
+
+    def _weighted_query(
+        self, logit_query_C: Floats, history: NDArray[np.integer], options: RecommendOptions
+    ) -> Floats | None:
+        """The weight of each feature in the scores; None if the scores are the logits."""
+        weight = _embedding_weights([history], options)
+        if options.popularity_weight == 1.0 and not weight.any():
+            return None
+        popularity = np.array([options.popularity_weight - 1.0], dtype=np.float32)
+        mean_E = LOGIT_SCALE * weight * self._mean_unit_vectors([history])[0]
+        return np.concatenate([(1 - weight) * logit_query_C, popularity, mean_E])
 
     def rank(
         self, logits_BN: Floats, histories: Histories, options: RecommendOptions
@@ -119,10 +192,18 @@ class ItemScorer:
             part = self.rank(logits_BN, histories[rows], options)
             return part._replace(row=part.row + start)
 
+        def search(row: int) -> RankedItems:
+            query_D = query_BD[row] if started_B[row] else None
+            part = self.rank_next(query_D, histories[row], options)
+            return part._replace(row=part.row + row)
+
         dtypes = (np.int64, np.int64, np.float32, np.float32)
         empty = RankedItems._make(np.empty(0, dtype) for dtype in dtypes)
-        parts = [empty, *_parallel_map(rank, range(0, len(histories), size))]
-        return RankedItems._make(map(np.concatenate, zip(*parts, strict=True)))
+        if self._inverted_file is None:
+            parts = _parallel_map(rank, range(0, len(histories), size))
+        else:
+            parts = _parallel_map(search, range(len(histories)))
+        return RankedItems._make(map(np.concatenate, zip(empty, *parts, strict=True)))
 
     def encode_batch(self, histories: Histories) -> Floats:
         """The query vector after each history, in parallel, [B, D]; zero for empty histories."""
@@ -164,16 +245,8 @@ class ItemScorer:
         Raises:
             QueryError: Items of the history are requested of a model that does not repeat items.
         """
-        excludes_seen = not self.model.repeats
-        if options.exclude_seen is not None:
-            excludes_seen = options.exclude_seen
-        if not (excludes_seen or self.model.repeats):
-            raise QueryError(
-                "exclude_seen is False: this model was trained on data in which no item repeats, "
-                "and has no probability for items of the history; leave exclude_seen out"
-            )
         seen = np.empty(0, np.int64), np.empty(0, np.int32)
-        if excludes_seen:
+        if self._excludes_seen(options):
             rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
             seen = rows, np.concatenate(histories)
         if not self.model.repeats:
@@ -192,23 +265,41 @@ class ItemScorer:
             scores_BN[rows] += LOGIT_SCALE * weight_B[rows, None] * cosine
         scores_BN -= np.float32(1.0 - options.popularity_weight) * self.model.log_popularity_N
         scores_BN[seen] = -np.inf
-        return scores_BN, log_sum_exp(scores_BN), log_z_B1
+        score_log_z_B1 = log_sum_exp(scores_BN)
+        if options.popularity_weight == 1.0:
+            score_log_z_B1[weight_B == 0.0] = 0.0  # the score is the probability
+        return scores_BN, score_log_z_B1, log_z_B1
+
+    def _excludes_seen(self, options: RecommendOptions) -> bool:
+        excludes_seen = not self.model.repeats
+        if options.exclude_seen is not None:
+            excludes_seen = options.exclude_seen
+        if not (excludes_seen or self.model.repeats):
+            raise QueryError(
+                "exclude_seen is False: this model was trained on data in which no item repeats, "
+                "and has no probability for items of the history; leave exclude_seen out"
+            )
+        return excludes_seen
 
     def _history_cosine(self, histories: Histories) -> Floats:
         """Cosine of each item to the mean unit vector of the latest interactions, [B, N]."""
-        unit_NE = self.unit_vectors
-        mean_BE = np.stack([unit_NE[items[-RECENT_ITEMS:]].sum(axis=0) for items in histories])
-        length_B1 = np.linalg.norm(mean_BE, axis=1, keepdims=True)
-        length_B1[length_B1 == 0] = 1.0
-        cosine_BN: Floats = (mean_BE / length_B1) @ unit_NE.T
+        cosine_BN: Floats = self._mean_unit_vectors(histories) @ self.unit_vectors.T
         return cosine_BN
+
+    def _mean_unit_vectors(self, histories: Histories) -> Floats:
+        """The direction of the mean unit vector of the latest interactions, [B, E]."""
+        vectors_NE = self.embeddings.vectors
+        recent = (scale_rows(vectors_NE[items[-RECENT_ITEMS:]], "cosine") for items in histories)
+        return scale_rows(np.stack([unit_LE.sum(axis=0) for unit_LE in recent]), "cosine")
 
     def diverse_items(self, scores_N: Floats, options: RecommendOptions) -> Indices:
         """Items with high scores that are dissimilar to each other, in order of selection, [k]."""
-        _, candidates_P = top_k(scores_N[None], max(_CANDIDATES_PER_ITEM * options.k, 100))
-        relevance_P = _min_max_scale(scores_N[candidates_P])
-        unit_PE = self.unit_vectors[candidates_P]
-        return candidates_P[diversify(relevance_P, unit_PE, options.k, options.diversity)]
+        _, candidates_P = top_k(scores_N[None], _n_candidates(options.k))
+        return candidates_P[self._diversify(candidates_P, scores_N[candidates_P], options)]
+
+    def _diversify(self, items_P: Indices, scores_P: Floats, options: RecommendOptions) -> Indices:
+        unit_PE = scale_rows(self.embeddings.vectors[items_P], "cosine")
+        return diversify(_min_max_scale(scores_P), unit_PE, options.k, options.diversity)
 
 
 def diversify(relevance_P: Floats, unit_PE: Floats, k: int, diversity: float) -> Indices:
@@ -241,6 +332,10 @@ def diversify(relevance_P: Floats, unit_PE: Floats, k: int, diversity: float) ->
         weighted_P[best] = -np.inf
         max_cosine_P = np.maximum(max_cosine_P, unit_PE @ unit_PE[best])
     return np.array(selected, dtype=np.int64)
+
+
+def _n_candidates(k: int) -> int:
+    return max(_CANDIDATES_PER_ITEM * k, 100)
 
 
 def _embedding_weights(histories: Histories, options: RecommendOptions) -> Floats:

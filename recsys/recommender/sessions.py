@@ -111,10 +111,10 @@ class Session:
         """The next items, ranked."""
         with self._cache.lock(self._key):
             state = self._pop_state()
-            logits_N = self._scorer.model.logits(state)
+            query_D = state.query
             self._cache.put(self._key, state)
             history = np.array(self._history, dtype=np.int32)
-        return self._scorer.rank(logits_N[None], [history], options)
+        return self._scorer.rank_next(query_D, history, options)
 
     def _pop_state(self) -> State:
         """Take the state out of the cache, or compute it from the history if it was evicted."""

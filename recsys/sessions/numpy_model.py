@@ -137,6 +137,7 @@ class NumpySessionModel:
         self.repeats = weights.repeats
         self.n_items = len(arrays["item_bias"])
         self.item_embeddings_ND: Floats = arrays["item_embeddings.weight"][: self.n_items]
+        self.item_bias_N: Floats = arrays["item_bias"]
         # Transposed and with the bias as a last row: twice as fast for a single query.
         output_CN = np.vstack([self.item_embeddings_ND.T, arrays["item_bias"]])
         self._output_CN = np.ascontiguousarray(output_CN)
@@ -188,11 +189,11 @@ class NumpySessionModel:
         """The state after the latest `max_history` items of a history."""
         return self.step(self.start(), history[-self.config.max_history :])
 
-    def logits(self, state: State) -> Floats:
-        """Logits of all items, [N]; the log-popularity for an empty sequence."""
-        if state.query is None:
+    def logits(self, query_D: Floats | None) -> Floats:
+        """Logits of all items after a query vector, [N]; the log-popularity if it is None."""
+        if query_D is None:
             return self.log_popularity_N.copy()
-        logits_N: Floats = np.append(state.query, np.float32(1.0)) @ self._output_CN
+        logits_N: Floats = np.append(query_D, np.float32(1.0)) @ self._output_CN
         return logits_N
 
     def encode_batch(self, histories: Sequence[NDArray[np.integer]]) -> Floats:
@@ -222,7 +223,9 @@ class NumpySessionModel:
         query_BC = np.hstack([query_BD, np.ones((len(query_BD), 1), np.float32)])
         logits_BN: Floats
         if len(query_BC) < _MIN_BATCH:
-            logits_BN = np.array([query_C @ self._output_CN for query_C in query_BC])
+            logits_BN = np.empty((len(query_BC), self.n_items), np.float32)
+            for query_C, logits_N in zip(query_BC, logits_BN, strict=True):
+                np.matmul(query_C, self._output_CN, out=logits_N)
         else:
             logits_BN = query_BC @ self._output_CN
         logits_BN[~has_history_B] = self.log_popularity_N
@@ -322,7 +325,7 @@ class NumpySequences:
 
     def log_probabilities(self) -> Floats:
         """Log-probability that each item comes next, [B, N]."""
-        scores_BN = np.stack([self.model.logits(state) for state in self.states])
+        scores_BN = np.stack([self.model.logits(state.query) for state in self.states])
         if not self.model.repeats:
             for scores_N, items in zip(scores_BN, self.items, strict=True):
                 scores_N[list(items)] = -np.inf

@@ -21,6 +21,8 @@ from recsys.embeddings import EmbeddingConfig
 from recsys.loading import load_recommender
 from recsys.serving import create_app
 from recsys.sessions import SessionConfig
+from recsys.tracking import find_champion
+from recsys.tracking.store import connect
 
 SETTINGS = {
     "embeddings": EmbeddingConfig(dim=8),
@@ -85,6 +87,10 @@ KINDS = {
 }
 
 
+CLUSTERED = ("films", "plays")
+"""Kinds whose items are clustered, as those of a large catalogue."""
+
+
 @flow
 def train_without_baselines(settings):
     """The stages of the flow `train` that lead to a registered model."""
@@ -96,8 +102,11 @@ def train_without_baselines(settings):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_reported_metrics_are_those_of_the_answers(home, kind):
+def test_reported_metrics_are_those_of_the_answers(home, kind, monkeypatch):
     write, data, is_repeating = KINDS[kind]
+    if kind in CLUSTERED:
+        monkeypatch.setattr("recsys.recommender.bundle.ANN_THRESHOLD", 30)
+        monkeypatch.setattr("recsys.recommender.clusters._MAX_MISSED", (0.0,))
     name = kind.replace(" ", "-")
     write(home / name)
     trained = train_without_baselines(Settings(source=name, data=data, model_name=name, **SETTINGS))
@@ -107,6 +116,9 @@ def test_reported_metrics_are_those_of_the_answers(home, kind):
     split, metrics = data.split.apply(log), trained.reports["test"].metrics
 
     rec = load_recommender(f"models:/{name}@champion")
+    assert (rec.bundle.clusters is not None) is (kind in CLUSTERED)
+    logged = connect().get_run(find_champion(name).run_id).data.metrics
+    assert logged.get("search_recall_at_10") == (1.0 if kind in CLUSTERED else None)
     ids, ranks = split.interactions.items.ids, []
     with TestClient(create_app(lambda: rec)) as client:
         for history, target in zip(split.histories("test"), split.targets("test"), strict=True):

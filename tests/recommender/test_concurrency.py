@@ -180,8 +180,8 @@ def test_long_session_answers_the_same_after_eviction(rec, n_before):
     for item in ids[n_before : n_before + 210]:
         session.add(item)
     expected = session.next_items(5, include=ids[:40], exclude_seen=None)
-    logits = session._scorer.model.logits(session._pop_state())
-    again = session._scorer.model.logits(session._pop_state())
+    logits = session._scorer.model.logits(session._pop_state().query)
+    again = session._scorer.model.logits(session._pop_state().query)
     np.testing.assert_allclose(again, logits, rtol=1e-4, atol=1e-5)
     assert session.next_items(5, include=ids[:40]).equals(expected)
 

@@ -20,7 +20,7 @@ def pair(any_kind, untrained):
 
 
 def log_probability(numpy_model, state, seen):
-    logits = numpy_model.logits(state).astype(np.float64)
+    logits = numpy_model.logits(state.query).astype(np.float64)
     logits[seen] = -np.inf
     return logits - np.log(np.exp(logits).sum())
 
@@ -56,7 +56,10 @@ def test_single_steps_equal_one_call(pair):
         state, _ = model.step(state, int(item))
     at_once = numpy_model.step(numpy_model.start(), HISTORIES[3])
     np.testing.assert_allclose(
-        numpy_model.logits(numpy_state), numpy_model.logits(at_once), rtol=1e-5, atol=1e-5
+        numpy_model.logits(numpy_state.query),
+        numpy_model.logits(at_once.query),
+        rtol=1e-5,
+        atol=1e-5,
     )
     assert numpy_state.n_steps == 60
     _, streamed = model.step(state, 5)
@@ -70,17 +73,17 @@ def test_a_batch_equals_single_histories(pair):
     together = numpy_model.batch_logits(histories)
     for row, history in zip(together, histories, strict=True):
         np.testing.assert_allclose(
-            row, numpy_model.logits(numpy_model.encode(history)), rtol=1e-5, atol=1e-5
+            row, numpy_model.logits(numpy_model.encode(history).query), rtol=1e-5, atol=1e-5
         )
 
 
 def test_a_copied_state_is_independent(pair):
     _, numpy_model = pair
     state = numpy_model.encode(HISTORIES[0])
-    before = numpy_model.logits(state)
+    before = numpy_model.logits(state.query)
     numpy_model.step(state.copy(), [1, 2, 3])
-    assert np.array_equal(numpy_model.logits(state), before)
-    np.testing.assert_allclose(numpy_model.logits(state), before)
+    assert np.array_equal(numpy_model.logits(state.query), before)
+    np.testing.assert_allclose(numpy_model.logits(state.query), before)
 
 
 def test_state_size_is_bounded(pair):
