@@ -22,12 +22,14 @@ from recsys.data.options import Histories, ReadOptions, Repeats, TimeUnit
 from recsys.data.profile import profile_log
 from recsys.data.quarantine import QuarantineFile, quarantine_file
 from recsys.data.readers import read_files, read_item_table
-from recsys.data.report import ReportCallback, warn_on_report
+from recsys.data.report import REMEDY, ReportCallback, warn_on_report
 from recsys.data.tables import drop_other_events
 from recsys.data.validation import Checks, RowValidator
 
 _MIN_REPEATED: Final = 0.1
 """Share of repeated rows from which data without ratings is taken to repeat items."""
+
+_REPEATS_REMEDY: Final = 'set repeats = "allow" if users come back to items, as to songs'
 
 
 def read_ratings(
@@ -148,9 +150,10 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
     duplicate = has_later_duplicate(log.item_index, log.user_offsets, log.n_items, forms_history)
     repeated = float(duplicate[forms_history].mean()) if forms_history.any() else 0.0
     reason = f"has a later row of the same {log.histories} and item"
+    remedy = _REPEATS_REMEDY if options.repeats == "auto" else REMEDY
     if allows_repeats(options.repeats, log, repeated):
         log = replace(log, repeats=True)
-    elif validator.apply_policy("duplicate", positions[duplicate], reason):
+    elif validator.apply_policy("duplicate", positions[duplicate], reason, remedy=remedy):
         log = mark_returns(keep_largest_weights(log), duplicate & forms_history)
         log, positions = log.filter(~duplicate), positions[~duplicate]
     single = (log.history_lengths == 1)[log.user_index]

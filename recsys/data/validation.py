@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from recsys import columns as names
 from recsys.config import Config
@@ -43,6 +43,18 @@ _TIMES_FROM: Final = 1e8
 """Ratings above this are probably seconds since 1970."""
 _SESSION_REMEDY: Final = 'set columns = {user_id = ""} for histories of sessions without users'
 _ID_REMEDY: Final = f"{REMEDY}, or set id_type=keep in checks if ids are text"
+_NO_RATINGS_REMEDY: Final = 'set columns = {rating = ""} to use all rows without ratings'
+_INSTEAD_OF_KEEP: Final = {
+    "malformed_row": REMEDY,
+    "missing_id": REMEDY,
+    "missing_rating": _NO_RATINGS_REMEDY,
+    "bad_rating": _NO_RATINGS_REMEDY,
+    "bad_timestamp": "set time_unit or time_format",
+    "unknown_event": "give its kind a weight in events",
+    "unused_event": "give its kind a weight in events",
+    "duplicate": 'set repeats = "allow" to use all rows',
+}
+"""How to use rows of the checks that have no policy `keep`."""
 
 
 class Checks(Config):
@@ -98,6 +110,16 @@ class Checks(Config):
     """If more rows are invalid, not counting duplicates and single events, the source is refused:
     its layout or columns are probably wrong."""
 
+    @field_validator(*_INSTEAD_OF_KEEP, mode="before")
+    @classmethod
+    def _refuse_keep(cls, policy: object, info: ValidationInfo) -> object:
+        if policy == "keep":
+            remedy = _INSTEAD_OF_KEEP[str(info.field_name)]
+            raise ValueError(
+                f"such a row cannot be used as it is: choose 'error' or 'quarantine', or {remedy}"
+            )
+        return policy
+
 
 Rule = tuple[str, str, _Mask, str, str]
 """A column, a check, which rows break it, [n], what is wrong with their values, and what to do
@@ -112,7 +134,7 @@ def _rules(table: EncodedTable, scale: tuple[float, float] | None, now: int) -> 
         yield column, "missing_id", ~ids.rows_where(ids.is_id), "is not an id", remedy
     column, rating, times = names.RATING, table.rating, table.timestamp
     if rating is not None:
-        remedy = 'set columns = {rating = ""} to use all rows without ratings'
+        remedy = _NO_RATINGS_REMEDY
         yield column, "missing_rating", np.isnan(rating), "is no rating", remedy
         remedy = f"{REMEDY}; list what stands for a missing one in missing_ratings; or {remedy}"
         yield column, "bad_rating", np.isinf(rating), "is not a number", remedy

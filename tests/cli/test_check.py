@@ -93,7 +93,9 @@ def test_invalid_rows_are_shown_and_counted(dirty):
     page = sections(done.stdout)
     assert page["Checks"][0] == "rating_scale: 1 row left out"
     assert page["Checks"][1].startswith("line 4, column 'rating': 9")
-    assert "duplicate: 1 row left out" in page["Checks"]
+    at = page["Checks"].index("duplicate: 1 row left out")
+    remedy = page["Checks"][at + 2]
+    assert remedy == '→ set repeats = "allow" if users come back to items, as to songs'
     file = dirty.parent / "ratings.csv.quarantine.parquet"
     assert page["Result"][0] == f"2 rows left out: {file}"
     assert page["Result"][1] == "3 of 5 rows are used; 1 invalid."
@@ -108,6 +110,7 @@ def test_at_most_three_examples_are_shown(tmp_path):
     assert [line for line in lines if "has a later row" in line] == [
         f"line {line} has a later row of the same user and item" for line in (2, 3, 4)
     ]
+    assert not any("repeats =" in line for line in lines)  # it is decided
 
 
 def test_rows_that_are_repeated_are_not_invalid(dirty):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.data import Checks, DataWarning, read_ratings
-from recsys.errors import DataError
+from recsys.errors import ConfigError, DataError
 
 HEADER = "userId,movieId,rating,timestamp\n"
 GOOD = ["1,30,4.0,20", "1,10,3.5,10", "2,10,5.0,30", "3,30,1.0,20", "3,20,2.5,15"]
@@ -188,8 +188,20 @@ def test_repeated_rows(tmp_path):
     assert report.quarantined["reason"].unique().tolist() == [
         "has a later row of the same user and item"
     ]
-    with pytest.raises(DataError, match="line 4 has a later row"):
+    assert report.findings[0].remedy.startswith('set repeats = "allow" if users come back')
+    with pytest.raises(DataError, match=r'line 4 has a later row.*set repeats = "allow"'):
         read(path, duplicate="error")
+
+
+def test_rows_that_cannot_be_used_are_not_kept():
+    for check in ("malformed_row", "missing_id", "bad_timestamp", "unknown_event", "unused_event"):
+        with pytest.raises(ConfigError, match=f"{check} = 'keep': such a row cannot be used"):
+            Checks(**{check: "keep"})
+    for check in ("missing_rating", "bad_rating"):
+        with pytest.raises(ConfigError, match=r"'quarantine', or set columns = {rating = \"\"}"):
+            Checks(**{check: "keep"})
+    with pytest.raises(ConfigError, match=r'repeats = "allow" to use all rows'):
+        Checks(duplicate="keep")
 
 
 def test_line_numbers_count_blank_and_malformed_lines(tmp_path):
