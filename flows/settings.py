@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Mapping
 from datetime import date
 from itertools import product
@@ -146,40 +144,5 @@ class Settings(Config):
 
 
 def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Read settings from a TOML or JSON file, if any; nested `overrides` take precedence.
-
-    The string "null" stands for None, which TOML lacks.
-
-    Raises:
-        ConfigError: the file cannot be read, or a key or value is invalid; names file and key.
-    """
-    is_json = path is not None and path.suffix == ".json"
-    try:
-        values = _parse_null(_parse(path.read_text("utf-8"), is_json)) if path else {}
-        Settings.model_validate(values)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    except (OSError, ValueError) as error:
-        language = "JSON" if is_json else "TOML"
-        raise ConfigError(f"{path}: cannot be read as {language}: {error}") from error
-    return Settings.model_validate(_merge(values, overrides or {}))
-
-
-def _parse(text: str, is_json: bool) -> dict[str, Any]:
-    values = json.loads(text) if is_json else tomllib.loads(text)
-    if not isinstance(values, dict):
-        raise ValueError(f"expected an object, found {text[:20]!r}")  # noqa: TRY004
-    return values
-
-
-def _parse_null(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _parse_null(item) for key, item in value.items()}
-    return None if value == "null" else value
-
-
-def _merge(values: Any, overrides: Any) -> Any:
-    if not isinstance(values, Mapping) or not isinstance(overrides, Mapping):
-        return overrides
-    merged = {key: _merge(values.get(key), value) for key, value in overrides.items()}
-    return {**values, **merged}
+    """Read the settings of the flows; see `Config.from_file`."""
+    return Settings.from_file(path, overrides)

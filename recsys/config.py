@@ -5,11 +5,14 @@ Hyper-parameters are defined in the package of the stage that they configure.
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -88,6 +91,46 @@ class Config(BaseModel):
         """
         with _config_errors(cls):
             return super().model_validate_json(json_data, **options)
+
+    @classmethod
+    def from_file(cls, path: Path | None, overrides: Mapping[str, Any] | None = None) -> Self:
+        """Read a TOML or JSON file, if any; nested `overrides` take precedence.
+
+        The string "null" stands for None, which TOML lacks.
+
+        Raises:
+            ConfigError: the file cannot be read, or a key or value is invalid; names file and key.
+        """
+        is_json = path is not None and path.suffix == ".json"
+        try:
+            values = _parse_null(_parse(path.read_text("utf-8"), is_json)) if path else {}
+            cls.model_validate(values)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+        except (OSError, ValueError) as error:
+            language = "JSON" if is_json else "TOML"
+            raise ConfigError(f"{path}: cannot be read as {language}: {error}") from error
+        return cls.model_validate(_merge(values, overrides or {}))
+
+
+def _parse(text: str, is_json: bool) -> dict[str, Any]:
+    values = json.loads(text) if is_json else tomllib.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"expected an object, found {text[:20]!r}")  # noqa: TRY004
+    return values
+
+
+def _parse_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _parse_null(item) for key, item in value.items()}
+    return None if value == "null" else value
+
+
+def _merge(values: Any, overrides: Any) -> Any:
+    if not isinstance(values, Mapping) or not isinstance(overrides, Mapping):
+        return overrides
+    merged = {key: _merge(values.get(key), value) for key, value in overrides.items()}
+    return {**values, **merged}
 
 
 @contextmanager

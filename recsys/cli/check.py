@@ -14,9 +14,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from recsys.config import MODEL_NAME
+from recsys.config import MODEL_NAME, Config
 from recsys.console import output_console
-from recsys.data import Finding, ReadReport
+from recsys.data import DataConfig, Finding, ReadReport
 from recsys.data.profile import LogProfile, readable
 from recsys.data.report import REMEDY
 
@@ -27,11 +27,43 @@ _BAR_WIDTH = 32
 _OUTCOMES = {"quarantine": ("left out", "yellow"), "keep": ("used", "cyan")}
 
 
-def print_page(report: ReadReport, source: Path, given: Mapping[str, Any]) -> None:
-    """Print what a source was understood to be, what failed the checks, and the next command.
+class CheckSettings(Config, extra="ignore"):
+    """The settings of the flows that decide how a log is read; others are ignored."""
 
-    `given` are the settings that were given.
+    source: Path | None = None
+    model_name: str | None = None
+    data: DataConfig = DataConfig()
+
+
+def train_command(
+    settings: CheckSettings, config: Path | None, source: Path | None, given: Mapping[str, Any]
+) -> str:
+    """The command that trains on what was read.
+
+    Args:
+        settings: All settings.
+        config: The file with some of them, if any.
+        source: The source, if it was named on the command line.
+        given: The settings of `[data]` that were given there.
     """
+    name = None
+    if settings.source is not None and settings.model_name is None:
+        name = _model_name(settings.source)
+    options: dict[str, Any] = {"config": config, "source": source, "model-name": name}
+    policies = {f"checks.{check}": value for check, value in given["checks"].items()}
+    for setting, value in ({**given, "checks": None} | policies).items():
+        options[f"data.{setting.replace('_', '-')}"] = value
+    command = ["recsys", "train"]
+    for option, value in options.items():
+        if isinstance(value, dict | list | tuple):
+            command += [f"--{option}", json.dumps(value, ensure_ascii=False)]
+        elif value is not None:
+            command += [f"--{option}", str(value)]
+    return shlex.join(command)
+
+
+def print_page(report: ReadReport, command: str) -> None:
+    """Print what a source was understood to be, what failed the checks, and the next command."""
     console, profile = output_console(), report.profile
     if profile is None:  # the source was read in partitions, which this command does not do
         return
@@ -47,7 +79,7 @@ def print_page(report: ReadReport, source: Path, given: Mapping[str, Any]) -> No
         **properties,
         "The first rows, as they were understood": [_example_rows(profile, report)],
         "Checks": findings or [Text("no row failed a check", "green")],
-        "Result": _verdict(report, source, given),
+        "Result": _verdict(report, command),
     }
     for title, parts in sections.items():
         console.print(Text(title if title == "Files" else f"\n{title}", "bold"))
@@ -125,7 +157,7 @@ def _describe_finding(finding: Finding, report: ReadReport) -> Iterator[Text]:
         yield Text(f"  → {finding.remedy}", "dim")
 
 
-def _verdict(report: ReadReport, source: Path, given: Mapping[str, Any]) -> Iterator[Text]:
+def _verdict(report: ReadReport, command: str) -> Iterator[Text]:
     left_out = report.n_rows - report.n_used
     used = f"{report.n_used:,} of {report.n_rows:,} rows are used"
     used = used if left_out else f"All {report.n_rows:,} rows are used"
@@ -140,15 +172,7 @@ def _verdict(report: ReadReport, source: Path, given: Mapping[str, Any]) -> Iter
     else:
         yield Text(f"{used}.", "bold green")
         yield Text("If the rows above are right, train:")
-    command = ["recsys", "train", "--source", str(source), "--model-name", _model_name(source)]
-    for name, value in given.items():
-        text = (
-            json.dumps(value, ensure_ascii=False)
-            if isinstance(value, dict | list | tuple)
-            else str(value)
-        )
-        command += [f"--data.{name.replace('_', '-')}", text]
-    yield Text(shlex.join(command))
+    yield Text(command)
 
 
 def _model_name(source: Path) -> str:

@@ -76,7 +76,17 @@ def _parse_missing(texts: list[str] | None) -> list[float | str]:
 
 @app.command()
 def check(
-    source: Annotated[Path, typer.Argument(help="A folder, file or zip archive of ratings.")],
+    source: Annotated[
+        Path | None, typer.Argument(help="A folder, file or zip archive of ratings.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A TOML or JSON file of settings, of which source and the table data are used; "
+            "options take precedence over it.",
+        ),
+    ] = None,
     files: Annotated[
         list[str] | None, typer.Option(help="A pattern of the files with ratings.")
     ] = None,
@@ -127,43 +137,51 @@ def check(
 ) -> None:
     """Show how the ratings in SOURCE are read, and what is wrong with them.
 
+    SOURCE may also be set in the file of --config.
     Options that are not given are detected.
     Rows left out are written to a file, each with its line and the reason.
     The exit status is 1 if SOURCE is refused or invalid rows are left out.
     Repeated rows and rows without a rating are not invalid.
     """
-    settings: dict[str, Any] = {name: value for name, value in locals().items() if value}
-    from recsys.cli.check import print_page
+    given = _parse_options({name: value for name, value in locals().items() if value})
+    from recsys.cli.check import CheckSettings, print_page, train_command
     from recsys.data import ReadReport, read_ratings
-    from recsys.data.validation import Checks
 
-    for name in ("source", "scale", "checks", "as_json"):  # which are no options of reading
-        settings.pop(name, None)
-    if files:
-        if len(files) > 1:
-            raise ConfigError("--files was given twice: name all files by one pattern")
-        settings["files"] = files[0]
-    for name in {"columns", "events", "sequence_events"} & settings.keys():
-        settings[name] = _parse_setting(settings[name], float if name == "events" else str)
-    policies = _pairs(",".join(checks or ()))
-    if scale:
-        policies["scale"] = scale
-    given = settings | {f"checks.{name}": value for name, value in policies.items()}
-    settings["checks"] = Checks.model_validate(policies)
+    overrides = {"data": given} | ({} if source is None else {"source": source})
+    settings = CheckSettings.from_file(config, overrides)
+    if settings.source is None:
+        message = f"name a folder or file, or set source in {config or 'the FILE of --config'}"
+        raise typer.BadParameter(message, param_hint="SOURCE")
     reports: list[ReadReport] = []
     try:
-        read_ratings(source, **settings, on_report=reports.append)
+        read_ratings(settings.source, **settings.data.read_options(), on_report=reports.append)
     except RecsysError as error:
         if not as_json:
             raise
-        _print_json({"source": str(source), "error": str(error)})
+        _print_json({"source": str(settings.source), "error": str(error)})
         raise typer.Exit(ExitCode.ERROR) from error
     (report,) = reports
     if as_json:
         _print_json(report.to_dict())
     else:
-        print_page(report, source, given)
+        print_page(report, train_command(settings, config, source, given))
     raise typer.Exit(ExitCode.ERROR if report.n_invalid or not report.n_used else ExitCode.OK)
+
+
+def _parse_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The settings of `[data]` that options of `check` are."""
+    others = {"source", "config", "scale", "checks", "as_json"}
+    settings = {name: value for name, value in options.items() if name not in others}
+    if files := settings.get("files"):
+        if len(files) > 1:
+            raise ConfigError("--files was given twice: name all files by one pattern")
+        settings["files"] = files[0]
+    for name in {"columns", "events", "sequence_events"} & settings.keys():
+        settings[name] = _parse_setting(settings[name], float if name == "events" else str)
+    policies = _pairs(",".join(options.get("checks", ())))
+    if "scale" in options:
+        policies["scale"] = options["scale"]
+    return settings | {"checks": policies}
 
 
 @app.command()

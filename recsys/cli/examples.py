@@ -10,6 +10,7 @@ EXAMPLES: Final[Mapping[str, Sequence[str]]] = {
     "data get": ["recsys data get ml-latest-small"],
     "data check": [
         "recsys data check data/shop",
+        "recsys data check --config shop.toml",
         "recsys data check plays.csv --columns user_id=listener,item_id=track --repeats allow",
     ],
     "data synth": [

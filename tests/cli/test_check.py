@@ -146,6 +146,52 @@ def test_the_command_to_train_has_the_same_options(tmp_path):
     assert (settings.data.checks.duplicate, settings.data.checks.future_time) == ("error", "keep")
 
 
+def test_a_file_of_settings_is_checked_as_it_is_trained_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.csv").write_text("visitor;film;liking\n1;10;7\n1;10;n\n1;10;8\n")
+    config = tmp_path / "my.toml"
+    config.write_text(
+        'source = "log.csv"\n[data]\ncolumns = {user_id = "visitor", item_id = "film"}\n'
+        'repeats = "allow"\nmissing_ratings = ["n"]\n[session_model]\nepochs = 2\n'
+    )
+    done = check("--config", "my.toml")
+    assert done.exit_code == 0, done.output
+    page = sections(done.stdout)
+    assert "All 3 rows are used." in page["Result"]
+    assert "not used liking" in page["Columns"]
+    assert page["Result"][-1] == "recsys train --config my.toml --model-name log"
+    config.write_text(f'model_name = "films"\n{config.read_text()}')
+    options = ["--columns", "rating=liking", "--repeats", "exclude", "--checks", "duplicate=error"]
+    done = check("--config", "my.toml", *options)
+    assert "line 2 has a later row of the same user and item" in str(done.exception)
+    page = sections(check("log.csv", "--config", "my.toml", *options[:4]).stdout)
+    assert "rating ← liking, numbers" in page["Columns"]
+    assert "1 of 3 rows are used." in page["Result"]
+    settings = parse_settings(train, shlex.split(page["Result"][-1])[2:])
+    assert (settings.source, settings.model_name) == ("log.csv", "films")
+    assert settings.session_model.epochs == 2
+    assert settings.data.columns == {"user_id": "visitor", "item_id": "film", "rating": "liking"}
+    assert (settings.data.repeats, settings.data.missing_ratings) == ("exclude", ("n",))
+
+
+def test_a_file_of_settings_that_cannot_be_used_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for text, message in (
+        ("[data]\ncolumnz = {}", "my.toml: data.columnz = {}: no such setting; did you mean 'col"),
+        ("[data", "my.toml: cannot be read as TOML: "),
+    ):
+        (tmp_path / "my.toml").write_text(text)
+        error = check("--config", "my.toml").exception
+        assert isinstance(error, ConfigError)
+        assert message in str(error)
+    assert "no.toml: cannot be read as TOML" in str(check("--config", "no.toml").exception)
+    (tmp_path / "my.toml").write_text("[data]")
+    for arguments in ((), ("--config", "my.toml")):
+        done = check(*arguments)
+        assert done.exit_code == 2
+        assert "name a folder or file" in done.output
+
+
 def test_options_as_messages_and_the_command_to_train_show_them(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("user_id,film,event\n1,10,look\n1,11,buy\n2,10,buy\n")
