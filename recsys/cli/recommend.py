@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recsys.config import CHAMPION
-from recsys.errors import QueryError
+from recsys.errors import QueryError, UnknownItemError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,7 @@ def next_(
 ) -> None:
     """Recommend the next items after HISTORY."""
     recommender = _load(model)
-    titles = _titles(recommender, history, as_json)
+    titles = _titles(recommender, model, history, as_json)
     answer = recommender.next_items(history, k, exclude_seen=exclude_seen)
     _print(answer, f"Next after {titles}", as_json)
 
@@ -56,7 +57,7 @@ def similar(
 ) -> None:
     """List the items most similar to ITEM."""
     recommender = _load(model)
-    title = _titles(recommender, [item], as_json)
+    title = _titles(recommender, model, [item], as_json)
     _print(recommender.similar_items(item, k), f"Similar to {title}", as_json)
 
 
@@ -93,7 +94,7 @@ def explain(
 ) -> None:
     """List the items of HISTORY that contribute most to the recommendation of another."""
     recommender = _load(model)
-    _titles(recommender, [*history, item], as_json)
+    _titles(recommender, model, [*history, item], as_json)
     answer = recommender.explain(history, item, k)
     if as_json:
         _print(answer, "", as_json)
@@ -112,7 +113,7 @@ def sequences(
 ) -> None:
     """List the most probable sequences of items after HISTORY."""
     recommender = _load(model)
-    titles = _titles(recommender, history, as_json)
+    titles = _titles(recommender, model, history, as_json)
     answer = recommender.next_sequences(history, length, k=k)
     _print(answer, f"The most probable sequences after {titles}", as_json)
 
@@ -123,12 +124,18 @@ def _load(model: str) -> Recommender:
     return load_recommender(model)
 
 
-def _titles(recommender: Recommender, items: list[str], as_json: bool) -> str:
+def _titles(recommender: Recommender, model: str, items: list[str], as_json: bool) -> str:
     """The titles of items for a heading; with --json, those written differently go to stderr."""
     from recsys.console import printable
 
     catalogue = recommender.catalogue
-    titles = [catalogue.titles[recommender.index_of(item)] for item in items]
+    try:
+        titles = [catalogue.titles[recommender.index_of(item)] for item in items]
+    except UnknownItemError as error:
+        option = "" if model == CHAMPION else f" --model {shlex.quote(model)}"
+        end = " " if str(error).endswith("?") else "; "
+        hint = f"`recsys search TEXT{option}` lists titles"
+        raise UnknownItemError(f"{model}: {error}{end}{hint}", error.name, error.closest) from error
     for item, title in zip(items, titles, strict=True):
         if as_json and not catalogue.is_exact(item):
             print(printable(f"{item!r} is {title!r}"), file=sys.stderr)

@@ -137,7 +137,8 @@ def _download(source: Source, folder: Path) -> Path:
         kind = NetworkError if code >= 500 else DownloadError
         raise kind(f"{failed}: the server answered {code}; try again later") from error
     except (exceptions.ConnectionError, exceptions.Timeout, exceptions.ChunkedEncodingError) as e:
-        raise NetworkError(f"{failed}: {e}; check the network connection and try again") from e
+        reason = _first_cause(e)
+        raise NetworkError(f"{failed}: {reason}; check the network connection and try again") from e
     except exceptions.RequestException as error:
         raise DownloadError(f"{failed}: {error}; check the address and the proxy") from error
     except ValueError as error:
@@ -146,6 +147,13 @@ def _download(source: Source, folder: Path) -> Path:
             f"or replaced by its makers; try again, or see {source.home}"
         ) from error
     return Path(path)
+
+
+def _first_cause(error: BaseException) -> str:
+    """The message of the first error of a chain; those of requests repeat address and classes."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _extract(archive: Path, folder: Path) -> None:

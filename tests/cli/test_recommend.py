@@ -78,6 +78,11 @@ def test_errors_are_printed_in_one_line(bundle, folder, tmp_path):
     name = bundle.catalogue["title"][4]
     for arguments, message in [
         (("similar", name[:-2], "--model", folder), f"did you mean {name!r}"),
+        (("next", "zzzzqqqq", "--model", folder), f"error: {folder}: no item has the id or title"),
+        (
+            ("next", "qqqq", "--model", folder),
+            f"`recsys search TEXT --model {folder}` lists titles",
+        ),
         (("similar", name, "--model", tmp_path / "no"), "does not exist"),
         (("similar", name), "no runs are recorded"),
     ]:

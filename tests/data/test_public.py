@@ -103,7 +103,8 @@ def test_without_a_network_ratings_are_synthetic(server, tmp_path, layout):
     assert len(messages) == 1
     assert "\n" not in messages[0]
     assert messages[0].startswith(f"using synthetic ratings in {folder} instead of {NAME}: ")
-    assert "refused" in messages[0]
+    reason = "Connection refused; check the network connection and try again"
+    assert messages[0].endswith(f"data.zip could not be fetched: {reason}")
 
 
 def test_synthetic_ratings_are_generated_once(server, tmp_path, layout):
