@@ -24,6 +24,8 @@ _Cell = str | Text | Bar
 
 _BAR_WIDTH = 32
 
+_TITLES_HINT = "titles of items are read from items.csv next to the log, not from a column of it"
+
 _OUTCOMES = {"quarantine": ("left out", "yellow"), "keep": ("used", "cyan")}
 
 
@@ -67,11 +69,14 @@ def print_page(report: ReadReport, command: str) -> None:
     console, profile = output_console(), report.profile
     if profile is None:  # the source was read in partitions, which this command does not do
         return
-    properties = {
+    properties: dict[str, list[Text | Table]] = {
         name: [_grid(section.items(), "lw")] for name, section in profile.sections().items()
     }
     findings = [line for finding in report.findings for line in _describe_finding(finding, report)]
     findings += [_text(note, "yellow") for note in report.notes]
+    has_titles = any(row["title"] != str(row["item_id"]) for row in profile.examples)
+    if profile.unused_columns and not has_titles:
+        properties["Columns"].append(Text(_TITLES_HINT, "dim"))
     if profile.ratings:
         properties["Ratings"].append(_draw_histogram(profile.ratings))
     sections: dict[str, Iterable[Text | Table]] = {

@@ -85,6 +85,10 @@ def test_a_log_of_pairs_says_what_follows(tmp_path):
     assert page["Times"][0].startswith("none: rows are in chronological order; ")
     assert "user_id ← user_id, text, such as 'a', 1 distinct" in page["Columns"]
     assert "not used country" in page["Columns"]
+    hint = "titles of items are read from items.csv next to the log, not from a column of it"
+    assert page["Columns"][-1] == hint
+    (tmp_path / "items.csv").write_text("item_id,title\nx,Heat\ny,Casino\n")
+    assert hint not in check(path).stdout
 
 
 def test_invalid_rows_are_shown_and_counted(dirty):
