@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 import typer
@@ -62,6 +64,7 @@ def run(servers: Sequence[Server]) -> int:
     """Run servers until a signal arrives or one of them exits; returns the exit status."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    require_free_ports(servers)
     with ExitStack() as stack:
         try:
             processes = [stack.enter_context(started(server)) for server in servers]
@@ -78,6 +81,27 @@ def run(servers: Sequence[Server]) -> int:
             if process.poll() is not None:
                 typer.echo(f"{server.name} exited with status {process.returncode}. Stopping all.")
         return 1
+
+
+def require_free_ports(servers: Sequence[Server]) -> None:
+    """Exit if a server could not listen at its address.
+
+    Otherwise another program's answer there would be taken for the server's.
+    """
+    with ExitStack() as stack:  # Holds all ports, so that two servers cannot have the same one.
+        for server in servers:
+            address = urlsplit(server.address)
+            try:
+                stack.enter_context(
+                    socket.create_server((address.hostname or "", address.port or 0))
+                )
+            except OSError as error:
+                sys.exit(
+                    f"error: {server.name} cannot listen on port {address.port} "
+                    f"({os.strerror(error.errno or 0)}): choose free ports, "
+                    "`make server PREFECT_PORT=… PORT=…` (PORT is MLflow's), and give the same to "
+                    "`make deploy` and `make worker`"
+                )
 
 
 @contextmanager
@@ -107,7 +131,8 @@ def wait_until_up(server: Server, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            sys.exit(f"error: {server.name} did not start: is {server.address} in use?")
+            command = " ".join(["python -m", *server.command])
+            sys.exit(f"error: {server.name} did not start: `{command}` says why")
         with suppress(httpx.HTTPError):
             httpx.get(server.address, timeout=5, trust_env=False)
             return

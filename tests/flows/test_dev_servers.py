@@ -16,7 +16,6 @@ from flows.cli import main
 from flows.dev_servers import Server, mlflow_server, prefect_server, run
 
 ROOT = Path(__file__).parents[2]
-HTTP_SERVER = ["http.server", "--bind", "127.0.0.1"]
 
 SCRIPT = """
 import sys
@@ -74,19 +73,33 @@ def test_if_one_server_exits_the_other_is_stopped():
     assert not any(child.is_running() for child in children)
 
 
-def test_a_port_in_use_is_an_error():
-    with socket.socket() as used:
-        used.bind(("127.0.0.1", 0))
-        used.listen()
-        port = str(used.getsockname()[1])
-        server = Server("Web", [*HTTP_SERVER, port], {}, f"http://127.0.0.1:{port}")
-        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-        try:
-            with pytest.raises(SystemExit, match="Web did not start: is http"):
-                run([server])
-        finally:
-            for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
-                signal.signal(number, handler)
+@pytest.fixture
+def handlers():
+    """Restores the signal handlers that `run` sets."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_port_in_use_is_an_error_before_any_server_starts(handlers, tmp_path):
+    touch = ["timeit", "-n1", "-r1", f"open({str(tmp_path / 'started')!r}, 'w')"]
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        taken, (free,) = used.getsockname()[1], free_ports(1)
+        first = Server("First", touch, {}, f"http://127.0.0.1:{free}")
+        second = Server("Second", touch, {}, f"http://127.0.0.1:{taken}")
+        with pytest.raises(SystemExit, match=rf"Second cannot .* {taken} .*in use.*PREFECT_PORT="):
+            run([first, second])
+    with pytest.raises(SystemExit, match=rf"Second cannot listen on port {free} "):
+        run([first, first._replace(name="Second")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_does_not_start_is_an_error(handlers):
+    (port,) = free_ports(1)
+    server = Server("Web", ["timeit", "-n1", "-r1", "1"], {}, f"http://127.0.0.1:{port}")
+    with pytest.raises(SystemExit, match=r"Web did not start: `python -m timeit .*` says why"):
+        run([server])
 
 
 def test_servers_listen_on_loopback_and_send_no_telemetry():
