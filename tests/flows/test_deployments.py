@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -83,16 +84,18 @@ class Stack:
     def start_worker(self):
         self.worker = self.start("prefect", "worker", "start", "--pool", "recsys", "--limit", "3")
 
-    def call(self, *command):
+    def call(self, *command, folder="."):
+        """Run a command in a folder of the home; returns its output."""
         done = subprocess.run(
             [sys.executable, "-m", *command],
-            cwd=self.home,
+            cwd=self.home / folder,
             env=self.environment,
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     @contextlib.contextmanager
     def api(self):
@@ -181,7 +184,7 @@ def stack(tmp_path_factory, bundle, empty_database, prefect_server):
             promote(run, "recsys", register(run, "recsys", "the first"))
         os.chdir(before)
         wait_until(lambda: is_up(stack.url), "the server is up")
-        stack.call("flows.deploy", "--file", str(small_deployments(home)))
+        stack.deployed = stack.call("flows.deploy", "--file", str(small_deployments(home)))
         stack.start_worker()
         yield stack
     finally:
@@ -212,6 +215,39 @@ def test_the_server_listens_on_loopback_only(stack):
     found = [each for process in processes for each in process.net_connections("inet")]
     listening = {each.laddr.ip for each in found if each.status == psutil.CONN_LISTEN}
     assert listening == {"127.0.0.1"}
+
+
+def test_deploying_prints_when_each_deployment_runs(stack):
+    *runs, address, example = stack.deployed.splitlines()
+    assert [re.split(r"  +", line) for line in runs] == [
+        ["refresh/daily", "on request"],
+        ["train/weekly", "on request"],
+        ["recommend/hourly", "every 60 s, on recsys.refresh.finished"],
+        ["sweep/manual", "on request"],
+        ["train/unlimited", "on request"],
+        ["recommend/unlimited", "on recsys.refresh.finished"],
+    ]
+    assert stack.url in address
+    assert "make worker" in address
+    assert "prefect deployment run refresh/daily --watch" in example
+
+
+def test_a_deployment_of_another_model_or_folder_replaces_none_silently(stack):
+    (stack.home / "elsewhere").mkdir()
+    deployments = yaml.safe_load((stack.home / "deployments.yaml").read_text())
+    deployments["deployments"] = deployments["deployments"][-1:]
+    path, config = stack.home / "last.yaml", stack.home / "shop.toml"
+    path.write_text(yaml.safe_dump(deployments))
+    config.write_text('model_name = "shop"')
+    shop = ("flows.deploy", "--file", str(path), "--config", str(config))
+    assert "warning" not in stack.call(*shop)
+    with stack.api() as client:
+        found = client.read_deployment_by_name("recommend/shop-unlimited")
+        assert found.parameters == {"source": "sample", "model_name": "shop"}
+        found = client.read_deployment_by_name("recommend/unlimited")
+        assert found.parameters == {"source": "sample"}
+    moved = stack.call(*shop, folder="elsewhere")
+    assert f"warning: recommend/shop-unlimited ran in {stack.home}, and now runs here" in moved
 
 
 @pytest.fixture(scope="module")

@@ -286,6 +286,14 @@ def test_all_deployments_have_the_settings_of_one_file(config, deployments):
     assert "promotion" not in found["recommend"]
 
 
+def test_deployments_are_named_after_another_model_than_the_default(deployments):
+    names = [each["name"] for each in deployments["deployments"]]
+    configured = configure(deployments, Settings(model_name="shop"))
+    assert [each["name"] for each in configured["deployments"]] == [
+        f"shop-{name}" for name in names
+    ]
+
+
 def test_deployments_without_a_file_have_the_defaults(deployments):
     configured = configure(deployments, read_settings(None))
     assert all(deployment["parameters"] == {} for deployment in configured["deployments"])
