@@ -1,14 +1,17 @@
 """A shop whose pages recommend: similar products, and what fits the visit so far.
 
-The shop knows its products, from shop/items.csv or the file that SHOP_ITEMS names, and asks the
-HTTP API for the rest:
+The shop knows its products, and asks the HTTP API for the rest:
 
     recsys serve models:/shop@champion     # in one terminal
     python examples/shop.py                # in another; then open http://127.0.0.1:8001
+
+SHOP_ITEMS names another file than shop/items.csv, SHOP_PORT another port than 8001, and RECSYS_URL
+another address of the API than http://127.0.0.1:8000.
 """
 
 import csv
 import os
+import sys
 from html import escape
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,8 +29,13 @@ STYLE = """body { font: 17px/1.5 system-ui, sans-serif; max-width: 60rem; margin
   text-decoration: none } a:hover { border-color: #27c } """
 
 ITEMS = Path(os.environ.get("SHOP_ITEMS", "shop/items.csv"))
-with ITEMS.open(encoding="utf-8", newline="") as file:
-    TITLES = {row["item_id"]: row["title"] for row in csv.DictReader(file)}
+try:
+    with ITEMS.open(encoding="utf-8", newline="") as file:
+        TITLES = {row["item_id"]: row["title"] for row in csv.DictReader(file)}
+except OSError as error:
+    sys.exit(f"error: {ITEMS}: {error.strerror}; set SHOP_ITEMS to a CSV file: item_id, title")
+except KeyError as error:
+    sys.exit(f"error: {ITEMS}: no column {error}; it needs item_id and title")
 
 app = FastAPI()
 KEY = os.environ.get("RECSYS_API_KEY")
@@ -56,7 +64,8 @@ def page(title: str, **lists: dict[str, Any]) -> HTMLResponse:
             for item_id, title in ((item["item_id"], item["title"]) for item in answer["items"])
         ]
         body += f"<h2>{name.replace('_', ' ')}</h2><ul>{''.join(links)}</ul>" if links else ""
-    return HTMLResponse(f"<!doctype html><html lang=en><meta charset=utf-8>{body}")
+    head = "<meta charset=utf-8><meta name=viewport content='width=device-width'>"
+    return HTMLResponse(f"<!doctype html><html lang=en>{head}{body}")
 
 
 @app.get("/")
@@ -85,4 +94,4 @@ async def show(item_id: str, visit: Annotated[str | None, Cookie()] = None) -> H
 if __name__ == "__main__":
     import uvicorn
 
-    uvicorn.run(app, port=8001)
+    uvicorn.run(app, port=int(os.environ.get("SHOP_PORT", "8001")))

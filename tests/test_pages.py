@@ -190,10 +190,31 @@ def links(page):
     return [unquote(item) for item in re.findall(r"href='/item/([^']+)'", page)]
 
 
-def test_shop_recommends(shop):
+def load_example():
     spec = importlib.util.spec_from_file_location("shop", ROOT / "examples" / "shop.py")
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
+    return example
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "items.csv: No such file or directory; set SHOP_ITEMS"),
+        ("item_id\nA1\n", "items.csv: no column 'title'"),
+    ],
+)
+def test_shop_without_products_is_an_error_of_one_line(tmp_path, monkeypatch, content, message):
+    path = tmp_path / "items.csv"
+    if content:
+        path.write_text(content)
+    monkeypatch.setenv("SHOP_ITEMS", str(path))
+    with pytest.raises(SystemExit, match=message):
+        load_example()
+
+
+def test_shop_recommends(shop):
+    example = load_example()
     rec = load_recommender(CHAMPION)
     api = create_app(lambda: rec)
     with TestClient(api):
