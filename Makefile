@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.installed-dev
 # pip compiles nothing, since few modules are imported. What flows and servers import is compiled
 # once, instead of by each of several processes that start at the same time.
-COMPILE = $(BIN)/python -c 'import flows.train, mlflow.server, prefect.server.api.server, recsys.serving'
+COMPILE = @echo "Compiling the installed modules: about a minute, once"; $(BIN)/python -c 'import flows.train, mlflow.server, prefect.server.api.server, recsys.serving'
 export PYTHONDONTWRITEBYTECODE :=
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 PORT ?= 5000
@@ -32,14 +32,16 @@ help:
 	@echo "make docs                                           build the documentation into build/site"
 
 $(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) -e '.[flows,serve]'
+	@echo "Installing into $(VENV): one to two minutes, depending on the network"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP_INSTALL) -e '.[flows,serve]'
 	$(COMPILE)
 	@touch $@
 
 $(TOOLS): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) -e '.[dev]'
+	@echo "Installing into $(VENV), with the tools: one to two minutes, depending on the network"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP_INSTALL) -e '.[dev]'
 	$(COMPILE)
 	@touch $(INSTALLED) $@
 
@@ -97,5 +99,6 @@ chaos: $(TOOLS)
 
 # Strict: a broken link, a page outside the navigation or an undocumented public name fails.
 docs: $(TOOLS)
-	NO_MKDOCS_2_WARNING=1 RUN_NOTEBOOKS=true $(BIN)/mkdocs build --strict
+	@echo "Building the documentation and running its examples: about 3.5 minutes of processor time"
+	@NO_MKDOCS_2_WARNING=1 RUN_NOTEBOOKS=true $(BIN)/mkdocs build --strict
 	@echo "build/site/index.html; with a search box: $(BIN)/python -m http.server -d build/site"

@@ -216,6 +216,7 @@ def embed(
         embeddings, history = emb.load_embeddings(folder, counts.items)
         if cached:
             history.replay(child.on_epoch)
+        get_run_logger().info("Drawing the loss and the map of the items.")
         losses = history.series("relative_loss")
         child.log_figure(loss_curve(losses, "Embeddings", "loss / Σ X²"), "loss")
         run.log_figure(item_map_figure(split.train, embeddings, seed=runtime.seed), "map")
@@ -258,6 +259,7 @@ def train_session_model(
         vectors, vectors_key = embeddings.vectors, _embeddings_key(split, settings, champion)
         if config.item_embedding_init == "ppmi" and start is None:
             dim = config.embedding_dim or embeddings.dim
+            get_run_logger().info("Computing the initial item vectors of the session model.")
             vectors = emb.ppmi_embeddings(split.train, dim, runtime=runtime)
             vectors_key = cache_key(ppmi=dim)  # of the data and seed of the training
         # Not the bits of the vectors, which depend on the number of threads.
