@@ -281,7 +281,7 @@ def test_a_scheduled_run_completes(stack):
         return runs and runs[0]
 
     run = wait_until(completed, "a scheduled run has completed")
-    (folder,) = (stack.home / "data/recommendations").iterdir()
+    (folder,) = (stack.home / "data/recommendations").glob("day=*")
     table = pd.read_parquet(folder)
     assert table["user_id"].nunique() == 60
     with stack.api() as client:
