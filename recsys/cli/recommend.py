@@ -45,7 +45,12 @@ def next_(
     recommender = _load(model)
     titles = _titles(recommender, model, history, as_json)
     answer = recommender.next_items(history, k, exclude_seen=exclude_seen)
-    _print(answer, f"Next after {titles}", as_json)
+    title = f"Next after {titles}"
+    if not as_json and (answer["score"] - answer["probability"]).abs().max() < 1e-6:
+        answer = answer.drop(columns="score")
+    else:
+        title += "; the score combines the probability with the similarity to the history"
+    _print(answer, title, as_json)
 
 
 @app.command()

@@ -40,6 +40,10 @@ def test_next_prints_a_table_or_json(bundle, folder):
     assert [row["rank"] for row in answer] == [1, 2, 3]
     for row in answer:
         assert row["title"] in table.stdout
+    assert "probability" in table.stdout
+    assert "score" not in table.stdout, "it equals the probability"
+    short = recsys("next", titles[0], "--model", folder).stdout
+    assert "the score combines the probability with the similarity" in short.replace("\n", " ")
 
 
 def test_similar_accepts_titles_and_ids(bundle, folder):

@@ -1,5 +1,6 @@
 import dataclasses
 import re
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from recsys.config import Runtime
 from recsys.cooccurrence import count_cooccurrence
 from recsys.embeddings import EmbeddingConfig, fit_embeddings
 from recsys.reporting import item_map_figure, item_map_page
+from recsys.titles import display_title
 
 N_ITEMS = 25
 
@@ -120,6 +122,20 @@ def test_every_item_is_a_dot_and_every_genre_has_its_own_colour(tab, sample):
     assert len(colours) == len(set(colours)) == len(set(genres))
 
 
+def test_labels_name_the_most_popular_items_and_do_not_overlap(tab, sample):
+    tab.wait_for_selector(".annotation")
+    labels = tab.locator(".annotation-text")
+    shown = [display_title(title) for title in popular_items(sample, N_ITEMS)["title"]]
+    assert shown[0] in labels.all_text_contents()
+    assert {*labels.all_text_contents()} <= {*shown}
+    boxes = labels.evaluate_all(
+        "labels => labels.map(label => label.getBoundingClientRect().toJSON())"
+    )
+    for a, b in combinations(boxes, 2):
+        apart = a["right"] <= b["left"] or b["right"] <= a["left"]
+        assert apart or a["bottom"] <= b["top"] or b["bottom"] <= a["top"]
+
+
 def test_a_search_dims_all_other_items(browser, page, sample):
     titles = popular_items(sample, N_ITEMS)["title"]
     query = titles.iloc[3]
@@ -129,6 +145,7 @@ def test_a_search_dims_all_other_items(browser, page, sample):
     tab.wait_for_selector(".scatterlayer .point")
     assert tab.locator("#found").inner_text() == f"{n_found} found"
     assert sorted(opacities(tab)) == [0.06] * (N_ITEMS - n_found) + [0.75] * n_found
+    assert {*tab.locator(".annotation-text").all_text_contents()} <= {display_title(query)}
     tab.locator("#search").fill("")
     assert tab.locator("#found").inner_text() == ""
     assert opacities(tab) == [0.75] * N_ITEMS

@@ -218,18 +218,22 @@ async function explain(ids, items, signal) {
 
 function list(items) {
   $("next-title").textContent = history.length ? "Recommended" : "Popular";
-  const highest = items.length ? items[0].probability : 1;
+  const highest = items.length ? items[0].score : 1;
+  // After a short history, the order is that of the score, and not of the probabilities.
+  const ordered = items.every(item => Math.abs(item.score - item.probability) < 1e-6);
   next.replaceChildren(...items.map(item => {
     const row = element("li");
     row.dataset.id = item.item_id;
     const text = element("div");
-    const share = element("span", "share", ` ${percent(item.probability)}`);
-    share.title = "Probability of being next";
     const title = element("span", "title", item.title);
-    title.append(share);
+    if (ordered) {
+      const share = element("span", "share", ` ${percent(item.probability)}`);
+      share.title = "Probability of being next";
+      title.append(share);
+    }
     const bar = element("meter");
     bar.max = highest || 1;
-    bar.value = item.probability;
+    bar.value = item.score;
     bar.setAttribute("aria-hidden", "true");
     text.append(title, element("span", "why text"), bar);
     const button = element("button", "", "Add");
