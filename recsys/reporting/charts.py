@@ -87,19 +87,22 @@ def metrics_by_k(reports: Mapping[str, Report]) -> Charts:
 
 
 def ndcg_by_segment(reports: Mapping[str, Report], split: Split, subset: Subset) -> Charts:
-    """NDCG@10 by segment, one chart per segmentation, one line per model."""
+    """NDCG@10 by segment, one chart per segmentation with several segments, one line per model."""
     segments = segment_targets(split, subset)
     tables = {model: segment_metrics(report, segments) for model, report in reports.items()}
     charts = {}
     for segmentation in segments:
         lines = {}
         for model, whole in tables.items():
+            if segmentation not in whole.index:  # such as popularity, where all targets are cold
+                continue
             table = whole.loc[segmentation]
             labels = [f"{name}<br>n={n:,}" for name, n in table["n_targets"].items()]
             if len(labels) > _MAX_SIZE_LABELS:
                 labels = table.index.tolist()
             lines[model] = (labels, table["ndcg_at_10"].tolist())
-        charts[segmentation] = _line_chart(lines, segmentation, "NDCG@10", markers=True)
+        if any(len(labels) > 1 for labels, _ in lines.values()):
+            charts[segmentation] = _line_chart(lines, segmentation, "NDCG@10", markers=True)
     return charts
 
 
@@ -163,7 +166,7 @@ def _line_chart(lines: Mapping[str, Line], x: str, y: str, *, markers: bool = Fa
         "xaxis": {"title": {"text": x, "standoff": 15}, **ticks, **_AXIS},
         "yaxis": {"title": {"text": y, "standoff": 15}, "rangemode": "tozero", **_AXIS},
     }
-    # As a dictionary: plotly's classes take a fifth of a second per chart to validate it.
+    # As a dictionary, which plotly's classes would take long to validate.
     html = plotly.io.to_html(
         {"data": traces, "layout": layout},
         config={"displayModeBar": False},

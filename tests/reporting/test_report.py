@@ -13,9 +13,11 @@ from recsys.evaluation import (
     comparison_table,
     confidence_intervals,
     evaluate,
+    segment_targets,
     significance_table,
 )
 from recsys.reporting import loss_curve, report_page
+from recsys.reporting.charts import ndcg_by_segment
 from recsys.reporting.report import model_rows
 
 CURVES = {"lstm": {"train_loss": [5.0, 4.0, 3.5]}, "embeddings": {"relative_loss": [0.9, 0.4]}}
@@ -85,7 +87,7 @@ CHART_BOXES = """
 def test_every_chart_fills_its_cell_and_does_not_overflow_it(tab):
     tab.wait_for_timeout(300)  # charts are resized after the page has its layout
     boxes = tab.evaluate(CHART_BOXES)
-    assert len(boxes) == 9
+    assert len(boxes) == 8
     for cell_left, left, right, cell_right in boxes:
         assert right - left > 250
         assert left == pytest.approx(cell_left, abs=1)
@@ -118,6 +120,18 @@ def test_values_at_the_pointer_hide_the_lines_behind_them(tab):
     assert tab.locator("#lists .hoverlayer .bg").evaluate(style) == [paper, "1"]
 
 
+def test_where_all_targets_are_in_one_segment_there_is_no_chart():
+    """Two users with the same history."""
+    rows = [(user, item) for user in (1, 2) for item in (1, 2, 3, 4)]
+    log = read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"]))
+    split = leave_last_out(log)
+    reports = {"markov": evaluate(fit_markov_chain(split.train), split)}
+    charts = ndcg_by_segment(reports, split, "test")
+    segments = segment_targets(split, "test")
+    assert {*segments} == {"history length", "popularity decile", "cold start"}
+    assert charts == {}, "all targets are the same item, which is cold"
+
+
 def test_every_chart_has_a_line_for_each_model(tab):
     def lines(section):
         return tab.locator(f"{section} .js-plotly-plot").evaluate_all(
@@ -125,7 +139,7 @@ def test_every_chart_has_a_line_for_each_model(tab):
         )
 
     assert lines("#by-k") == [3, 3, 3]
-    assert lines("#segments") == [3, 3, 3]
+    assert lines("#segments") == [3, 3], "no target is cold"
     assert lines("#lists") == [4], "the models and the targets"
     assert lines("#curves") == [1, 1]
 
