@@ -3,8 +3,8 @@
     python docs/pictures.py data/ml-latest-small
 
 trains a small session model (kept in `--work`, so that a second run only draws) and writes
-`cooccurrence.png`, `objective.png`, `gates.png`, `modes.png`, `sampled.png` and `champion.png`
-into `--out`.
+`cooccurrence.png`, `objective.png`, `map.png`, `gates.png`, `modes.png`, `sampled.png` and
+`champion.png` into `--out`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from recsys.errors import DataError, RecsysError
 from recsys.evaluation import Report, Scorer, evaluate_metric
 from recsys.evaluation.metrics import ndcg
 from recsys.evaluation.statistics import paired_differences, randomization_p
+from recsys.reporting import item_map_figure
 from recsys.sessions import SessionConfig, SessionModel, beam_search
 from recsys.titles import display_title
 
@@ -87,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures = {
         "cooccurrence": draw_counts(log),
         "objective": draw_objective(log),
+        "map": draw_map(log),
         "gates": draw_gates(model, split, history),
         "modes": draw_modes(),
     }
@@ -222,6 +224,12 @@ def draw_objective(log: Interactions) -> Figure:
     figure.colorbar(image, ax=grid, shrink=0.6)
     print_neighbours(log, counts, fitted)
     return figure
+
+
+def draw_map(log: Interactions) -> Figure:
+    """The map of the first page, with as many titles as can be read at its width."""
+    counts = recsys.count_cooccurrence(log)
+    return item_map_figure(log, recsys.fit_embeddings(counts, runtime=ONE_CORE), n_items=40)
 
 
 def print_neighbours(

@@ -30,12 +30,12 @@ def test_pictures_are_drawn(pictures, tmp_path):
     config = SyntheticConfig(n_users=60, n_items=80, mean_events=20)
     data = write_sample(tmp_path / "data", config)
     pictures.main([str(data), "--out", str(tmp_path), "--work", str(tmp_path / "work")])
-    pages = "".join(path.read_text() for path in (SCRIPT.parent / "concepts").glob("*.md"))
+    pages = "".join(path.read_text() for path in SCRIPT.parent.rglob("*.md"))
     drawn = [path.name for path in tmp_path.glob("*.png")]
-    assert len(drawn) == 6
+    assert len(drawn) == 7
     for name in drawn:
         assert (SCRIPT.parent / "images" / name).exists()
-        assert f"(../images/{name})" in pages
+        assert f"images/{name})" in pages
 
 
 def test_example_is_of_the_user(pictures, sample):

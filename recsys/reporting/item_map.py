@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from dataclasses import dataclass
 from itertools import cycle
@@ -65,8 +66,10 @@ def item_map_figure(
     """
     items = _Items.most_popular(interactions, embeddings, n_items)
     positions = project_items(embeddings, items.index, seed=seed)
-    figure = Figure(figsize=(22, 15))
-    axes = figure.add_axes((0.01, 0.01, 0.91, 0.95))
+    side = math.sqrt(len(items.titles) / 200)  # as much room for each title
+    figure = Figure(figsize=(22 * side, 15 * side))
+    legend = 1.4 / (22 * side)  # its width as a share of the figure's
+    axes = figure.add_axes((0.01, 0.01, 0.98 - legend, 0.95))
     axes.margins(0.03)
     areas = 30 + 170 * items.n_interactions / items.n_interactions.max()
     groups = items.rows_by_genre()
@@ -88,10 +91,11 @@ def item_map_figure(
         iter_lim=30,
         arrowprops={"arrowstyle": "-", "color": "0.7", "lw": 0.5},
     )
-    axes.set_title(f"The {len(labels)} most popular items, t-SNE of their embeddings", fontsize=18)
+    title = f"The {len(labels)} most popular items, t-SNE of their embeddings"
+    axes.set_title(title, fontsize=max(18 * side, 10))
     axes.set_axis_off()
     if len(groups) > 1:
-        axes.legend(fontsize=12, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        axes.legend(fontsize=max(12 * side, 8), loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return figure
 
 
