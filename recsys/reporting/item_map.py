@@ -95,7 +95,9 @@ def item_map_figure(
     axes.set_title(title, fontsize=max(18 * side, 10))
     axes.set_axis_off()
     if len(groups) > 1:
-        axes.legend(fontsize=max(12 * side, 8), loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        axes.legend(
+            fontsize=max(12 * side, 8), loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False
+        )
     return figure
 
 

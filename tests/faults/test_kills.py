@@ -28,7 +28,7 @@ training; the other functions are called in this order."""
 
 
 N_KILLS = 100
-SECONDS = 900
+SECONDS = 600
 """For the kills at random instants: as many as there is time for."""
 
 
