@@ -17,7 +17,7 @@ PREFECT_PORT ?= 4200
 SERVER_ENV := DO_NOT_TRACK=true PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:$(PREFECT_PORT)/api} \
 	RECSYS_MLFLOW_UI=$${RECSYS_MLFLOW_UI:-http://127.0.0.1:$(PORT)}
 
-.PHONY: help run server deploy worker test quick lint types imports unit docs ui chaos sbom
+.PHONY: help run server deploy worker test quick lint compile types imports unit docs ui chaos sbom
 
 help:
 	@echo "make run [DATA=folder-or-file] [CONFIG=file.toml] [ARGS=options]   train, compare, register"
@@ -42,7 +42,6 @@ $(TOOLS): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), with the tools: one to two minutes, depending on the network"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP_INSTALL) -e '.[dev]'
-	$(COMPILE)
 	@touch $(INSTALLED) $@
 
 run: $(INSTALLED)
@@ -64,7 +63,10 @@ worker: $(INSTALLED)
 
 # mypy uses one core: the tests begin meanwhile.
 test: $(TOOLS)
-	$(MAKE) --no-print-directory -j 2 lint imports types unit
+	$(MAKE) --no-print-directory -j 2 lint imports compile types unit
+
+compile: $(TOOLS)
+	$(COMPILE)
 
 # The inner loop: no servers, no browser, no whole trainings.
 quick: $(TOOLS)

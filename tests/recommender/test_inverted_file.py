@@ -82,7 +82,7 @@ def pair(full, request):
     return Recommender(bundle), Recommender(replace(bundle, clusters=clusters))
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=repr)
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: ", ".join(options) or "default")
 def test_answers_equal_those_that_score_all_items(pair, options):
     exact, clustered = pair
     ids = exact.bundle.items.ids.tolist()
