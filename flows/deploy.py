@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -110,7 +111,10 @@ def deploy(deployments: dict[str, Any]) -> None:
             typer.echo(
                 f"warning: {name} ran in {path}, and now runs here; see docs/how-to/operate.md"
             )
-    typer.echo(f"Deployed to {PREFECT_API_URL.value()}. `make worker` runs what is due.")
+    url = str(PREFECT_API_URL.value())
+    port = re.fullmatch(r"http://127\.0\.0\.1:(?!4200/)(\d+)/api", url)  # of `make server`
+    worker = f"make worker PREFECT_PORT={port[1]}" if port else "make worker"
+    typer.echo(f"Deployed to {url}. `{worker}` runs what is due.")
     typer.echo(f"To run one at once: `prefect deployment run {next(iter(runs))} --watch`")
 
 

@@ -67,7 +67,10 @@ class _Folding(dict[int, str | None]):
         return self[code]
 
 
-_FOLDING = _Folding()
+_LETTERS = {"ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i"}
+"""Letters that Unicode does not decompose into one with an accent."""
+
+_FOLDING = _Folding({ord(letter): plain for letter, plain in _LETTERS.items()})
 
 
 def _fold(text: str) -> str:

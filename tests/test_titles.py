@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.titles import TitleIndex, display_title
+from recsys.titles import TitleIndex, _fold, display_title
 
 TITLES = [
     "Matrix, The (1999)",
@@ -115,3 +115,10 @@ def test_a_name_of_very_many_items_is_ambiguous():
 )
 def test_articles_are_shown_first(title, shown):
     assert display_title(title) == shown
+
+
+def test_letters_that_unicode_does_not_decompose_are_folded():
+    found = [
+        _fold(text) for text in ("Żądło, t. 2", "Smørrebrød", "Þórbergur", "Œuvre", "İstanbul")
+    ]
+    assert found == ["zadlot2", "smorrebrod", "thorbergur", "oeuvre", "istanbul"]

@@ -295,8 +295,7 @@ def test_a_failed_run_is_reported(killed, stack):
     run_id = stack.run("recommend/unlimited", output_dir="file/below")
     state = stack.ended(run_id)
     assert state.name == "Failed"
-    task = stack.tasks_of(run_id)["write recommendations"]
-    assert (task.state_name, task.run_count) == ("Failed", 1), "it would fail again"
+    assert "write recommendations" not in stack.tasks_of(run_id)
     report = stack.artifacts_of(run_id)["failure"]
     assert "recommend: Failed" in report
     assert "Not a directory" in report
