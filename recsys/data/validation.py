@@ -149,7 +149,7 @@ def _rules(table: EncodedTable, scale: tuple[float, float] | None, now: int) -> 
     column = names.TIMESTAMP
     if times is not None:
         is_time = times.ticks != INVALID
-        remedy = "correct or remove them, set time_unit or time_format"
+        remedy = "correct or remove them, or check time_unit and time_format"
         yield column, "bad_timestamp", ~is_time, "is not a time as the others are", remedy
         yield column, "negative_time", is_time & (times.ticks < 0), "is before 1970", REMEDY
         if times.rounded is not None:
