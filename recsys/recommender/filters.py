@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -83,8 +84,8 @@ def positive_int(name: str, value: object, what: str = "item") -> int:
 def unit_interval(name: str, value: object) -> float:
     """Validate a number from 0 to 1."""
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not is_number or not 0.0 <= float(value) <= 1.0:  # type: ignore[arg-type]
-        raise QueryError(f"{name} is {value!r}: it must be a number from 0 to 1")
+    if not is_number or not 0.0 <= value <= 1.0:  # type: ignore[operator]
+        raise QueryError(f"{name} is {reprlib.repr(value)}: it must be a number from 0 to 1")
     return float(value)  # type: ignore[arg-type]
 
 

@@ -144,8 +144,11 @@ def test_huge_k_returns_all_items(rec, names):
     assert len(rec.explain(names, k=10**12)) == 20
 
 
+HUGE = pytest.param(10**400, id="no float holds it")
+
+
 @pytest.mark.parametrize("option", ["diversity", "popularity_weight", "embedding_weight"])
-@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf"), "0.5", True, [0.5]])
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf"), "0.5", True, [0.5], HUGE])
 def test_invalid_weight(rec, names, option, value):
     with pytest.raises(QueryError, match=f"{option} is .*: it must be a number from 0 to 1"):
         rec.next_items(names, **{option: value})
