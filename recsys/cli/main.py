@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -32,7 +33,16 @@ def main() -> None:
     try:
         app()
     except RecsysError as error:
-        from recsys.console import printable  # imports pandas: not for `recsys --help`
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        path = str(error.filename)
+        _fail(f"{path if len(path) <= 200 else path[:200] + '…'}: {error.strerror}")
 
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        sys.exit(ExitCode.ERROR)
+
+def _fail(message: str) -> NoReturn:
+    from recsys.console import printable  # imports pandas: not for `recsys --help`
+
+    print(f"error: {printable(message)}", file=sys.stderr)
+    sys.exit(ExitCode.ERROR)

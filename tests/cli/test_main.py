@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from flows.cli import parse_settings
 from recsys.cli.examples import EXAMPLES
-from recsys.cli.main import app
+from recsys.cli.main import app, main
 from recsys.errors import ExitCode
 
 ROOT = Path(__file__).parents[2]
@@ -139,3 +139,13 @@ sys.meta_path.insert(0, Hidden())
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert err == "error: prefect is not installed: pip install -e '.[flows]'\n"
+
+
+@pytest.mark.parametrize("command", [["next", "1", "--model"], ["data", "check"]], ids=" ".join)
+def test_a_path_that_is_too_long_is_an_error_of_one_line(command, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["recsys", *command, "/x" * 5000])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == ExitCode.ERROR
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"error: (/x){100}…: File name too long", line)
