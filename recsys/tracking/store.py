@@ -24,7 +24,14 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 from urllib.request import url2pathname
 
-from recsys.errors import NetworkError, RecsysError, StorageError, TrackingError, requires
+from recsys.errors import (
+    ConfigError,
+    NetworkError,
+    RecsysError,
+    StorageError,
+    TrackingError,
+    requires,
+)
 from recsys.storage import writing
 
 if TYPE_CHECKING:
@@ -94,33 +101,38 @@ def connect(*, create: bool = False) -> MlflowClient:
     """Return a client for the store.
 
     Raises:
-        TrackingError: the local store does not exist and is not to be created, or is damaged.
-        ConfigError: MLflow is not installed.
+        TrackingError: the database does not exist and is not to be created, or is damaged.
+        ConfigError: MLflow is not installed, or cannot use MLFLOW_TRACKING_URI.
         NetworkError: the server does not answer, or the database is locked. The methods of the
             client raise it too.
         StorageError: the disk is full or the store is read-only, likewise.
     """
     address = _address()
     database = Path(address.removeprefix(_SQLITE))
-    if is_local() and not create and not database.exists():
+    is_file = address.startswith(_SQLITE) and not {"?", "%"} & set(address)
+    if is_file and not create and not database.exists():
         raise TrackingError(
             f"no runs are recorded in {database.parent}: train a model first (`recsys train`), "
             "change to the folder where you trained one, or set MLFLOW_TRACKING_URI"
         )
     with requires("flows"):
         from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
     # What these report is raised as an error of one line.
     for name in ("urllib3.connectionpool", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with store_errors(address):
         if is_local() and not database.exists():
             _create_database(database)
-        is_file = address.startswith(_SQLITE) and not {"?", "%"} & set(address)
         if is_file:
             _require_intact(database)
         # Otherwise MLflow reads the environment.
         uris = (address if is_file else None, address if is_local() else None)
-        client = MlflowClient(*uris)
+        try:
+            client = MlflowClient(*uris)
+        except (MlflowException, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ConfigError(f"MLFLOW_TRACKING_URI is {address!r}: {reason}") from error
     return cast("MlflowClient", _CheckedClient(client))
 
 
@@ -193,6 +205,8 @@ def _require_intact(database: Path) -> None:
     Raises:
         TrackingError: the file is not an SQLite database or was cut.
     """
+    if is_local() and not database.stat().st_size:  # it is never empty, even while it is created
+        raise TrackingError(f"{database} is empty: restore a copy, or move it away to begin anew")
     database.parent.mkdir(parents=True, exist_ok=True)
     try:
         with closing(sqlite3.connect(database, timeout=_LOCK_SECONDS)) as connection:

@@ -1,10 +1,11 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from recsys.errors import TrackingError
+from recsys.errors import ConfigError, TrackingError
 from recsys.tracking import fetch_bundle, learning_curves, start_run
 from recsys.tracking.journal import get_or_create_experiment
 from recsys.tracking.store import connect
@@ -39,7 +40,7 @@ def test_concurrent_processes_create_one_store(home):
 def test_environment_selects_another_store(home, monkeypatch):
     elsewhere = home / "elsewhere.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{elsewhere}")
-    client = connect()
+    client = connect(create=True)
     get_or_create_experiment(client, "there")
     assert elsewhere.exists()
     assert not Path("mlflow").exists()
@@ -88,3 +89,27 @@ def test_learning_curves_are_grouped_by_child_run(store):
                 for epoch, loss in enumerate([3.0, 2.0, 1.5], start=1):
                     child.on_epoch(epoch, {"train_loss" if name == "lstm" else "rows": loss})
         assert learning_curves(run) == {"lstm": {"train_loss": [3.0, 2.0, 1.5]}}
+
+
+@pytest.mark.parametrize("uri", ["foo://bar", "http://[::1", " "])
+def test_a_uri_that_mlflow_cannot_use_is_named(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(ConfigError, match=f"MLFLOW_TRACKING_URI is {re.escape(repr(uri))}: ."):
+        connect()
+
+
+def test_reading_creates_no_database(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/new/runs.db")
+    with pytest.raises(TrackingError, match="no runs are recorded in"):
+        connect()
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_emptied_database_is_not_a_new_one(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    connect(create=True)
+    (tmp_path / "mlflow" / "mlflow.db").write_bytes(b"")
+    for create in (False, True):
+        with pytest.raises(TrackingError, match=r"mlflow\.db is empty: restore a copy"):
+            connect(create=create)
