@@ -8,7 +8,8 @@ INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.installed-dev
 # pip compiles nothing, since few modules are imported. What flows and servers import is compiled
 # once, instead of by each of several processes that start at the same time.
-COMPILE = @echo "Compiling the installed modules: about a minute, once"; $(BIN)/python -c 'import flows.train, mlflow.server, prefect.server.api.server, recsys.serving'
+COMPILE = @echo "Compiling the installed modules: about a minute, once"; $(BIN)/python -c \
+	'import flows.train, mlflow.server, prefect.server.api.server, recsys.serving'
 export PYTHONDONTWRITEBYTECODE :=
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 PORT ?= 5000

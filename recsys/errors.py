@@ -160,3 +160,10 @@ def requires(extra: str) -> Iterator[None]:
         if error.name is None or error.name.partition(".")[0] in ("recsys", "flows"):
             raise
         raise ConfigError(f"{error.name} is not installed: pip install -e '.[{extra}]'") from error
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """The error with which a chain began; those raised from it often only repeat it."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error

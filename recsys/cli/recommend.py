@@ -46,10 +46,10 @@ def next_(
     titles = _titles(recommender, model, history, as_json)
     answer = recommender.next_items(history, k, exclude_seen=exclude_seen)
     title = f"Next after {titles}"
-    if not as_json and (answer["score"] - answer["probability"]).abs().max() < 1e-6:
-        answer = answer.drop(columns="score")
-    else:
+    if (answer["score"] - answer["probability"]).abs().max() >= 1e-6:
         title += "; the score combines the probability with the similarity to the history"
+    elif not as_json:
+        answer = answer.drop(columns="score")
     _print(answer, title, as_json)
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from recsys.config import Config
 from recsys.data.synthetic import write_sample
-from recsys.errors import ConfigError, DownloadError, NetworkError, requires
+from recsys.errors import ConfigError, DownloadError, NetworkError, first_cause, requires
 from recsys.storage import atomic_folder
 
 DEFAULT_SOURCE: Final = "ml-latest-small"
@@ -137,8 +137,9 @@ def _download(source: Source, folder: Path) -> Path:
         kind = NetworkError if code >= 500 else DownloadError
         raise kind(f"{failed}: the server answered {code}; try again later") from error
     except (exceptions.ConnectionError, exceptions.Timeout, exceptions.ChunkedEncodingError) as e:
-        reason = _first_cause(e)
-        raise NetworkError(f"{failed}: {reason}; check the network connection and try again") from e
+        raise NetworkError(
+            f"{failed}: {_reason(e)}; check the network connection and try again"
+        ) from e
     except exceptions.RequestException as error:
         raise DownloadError(f"{failed}: {error}; check the address and the proxy") from error
     except ValueError as error:
@@ -149,11 +150,10 @@ def _download(source: Source, folder: Path) -> Path:
     return Path(path)
 
 
-def _first_cause(error: BaseException) -> str:
-    """The message of the first error of a chain; those of requests repeat address and classes."""
-    while cause := error.__cause__ or error.__context__:
-        error = cause
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+def _reason(error: Exception) -> str:
+    """Why a connection failed, without the addresses and classes that requests repeats."""
+    cause = first_cause(error)
+    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
 
 
 def _extract(archive: Path, folder: Path) -> None:

@@ -66,7 +66,7 @@ def item_map_figure(
     """
     items = _Items.most_popular(interactions, embeddings, n_items)
     positions = project_items(embeddings, items.index, seed=seed)
-    side = math.sqrt(len(items.titles) / 200)  # as much room for each title
+    side = max(math.sqrt(len(items.titles) / 200), 0.3)  # as much room for each title
     figure = Figure(figsize=(22 * side, 15 * side))
     legend = 1.4 / (22 * side)  # its width as a share of the figure's
     axes = figure.add_axes((0.01, 0.01, 0.98 - legend, 0.95))

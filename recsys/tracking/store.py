@@ -30,6 +30,7 @@ from recsys.errors import (
     RecsysError,
     StorageError,
     TrackingError,
+    first_cause,
     requires,
 )
 from recsys.storage import writing
@@ -180,10 +181,7 @@ def store_errors(uri: str) -> Iterator[None]:
             raise NetworkError(f"{uri} is locked by another process") from error
         if not _is_away(error, uri):
             raise
-        cause: BaseException = error
-        while (deeper := cause.__cause__ or cause.__context__) is not None:
-            cause = deeper
-        reason = str(cause).partition("\n")[0]
+        reason = str(first_cause(error)).partition("\n")[0]
         raise NetworkError(f"the MLflow store at {uri} does not answer: {reason}") from error
 
 
