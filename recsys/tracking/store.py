@@ -113,7 +113,7 @@ def connect(*, create: bool = False) -> MlflowClient:
     is_file = address.startswith(_SQLITE) and not {"?", "%"} & set(address)
     if is_file and not create and not database.exists():
         raise TrackingError(
-            f"no runs are recorded in {database.parent}: train a model first (`recsys train`), "
+            f"no runs are recorded in {database}: train a model first (`recsys train`), "
             "change to the folder where you trained one, or set MLFLOW_TRACKING_URI"
         )
     with requires("flows"):

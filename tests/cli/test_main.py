@@ -113,6 +113,7 @@ def test_missing_extra_is_an_error_with_the_command_that_installs_it(
     command, extra, module, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///none.db")
+    (tmp_path / "none.db").touch()  # a missing database would be the first error
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     code = (
         f"import sys; sys.modules[{module!r}] = None; sys.argv = ['recsys', *{command}]\n"
