@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from prefect import get_run_logger
 
@@ -26,19 +27,23 @@ def sync(settings: Settings) -> list[Sent]:
     results: list[Sent | None] = []
     failed: list[str] = []
     with training_lock():  # runs that are being recorded hold it
-        folders = sorted(tracking.PENDING.glob("*/journal.jsonl"), key=lambda p: p.stat().st_mtime)
-        for path in folders:
+        for folder in sorted(tracking.PENDING.glob("*/"), key=_recorded_at):
             try:
-                results.append(send(path.parent, replace_champion=settings.replace_champion))
+                results.append(send(folder, replace_champion=settings.replace_champion))
             except NetworkError:
                 raise
             except RecsysError as error:  # the others are sent all the same
-                failed.append(f"{path.parent} was not sent: {error}")
+                failed.append(f"{folder} was not sent: {error}")
     sent = [result for result in results if result is not None]
     log.info("%d runs were sent, %d of them with a model.", len(results), len(sent))
     if failed:
         raise TrackingError("; ".join(failed))
     return sent
+
+
+def _recorded_at(folder: Path) -> float:
+    """When a run was recorded: that of the oldest file, since sending a part of it adds one."""
+    return min((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from recsys.config import CHAMPION, POLL_INTERVAL
 from recsys.errors import BundleError, RecsysError
 from recsys.forks import renew_after_fork
 from recsys.recommender import Recommender
-from recsys.storage import MANIFEST, sha256_of
+from recsys.storage import MANIFEST, sha256_of, to_path
 
 _LOGGER = logging.getLogger(__name__)
 _URIS = ("models:/", "runs:/")
@@ -68,7 +68,7 @@ class AutoReloader:
 
     def __init__(self, source: str | Path = CHAMPION, poll_interval: float = POLL_INTERVAL) -> None:
         is_uri = str(source).startswith(_URIS)
-        self.source = source if is_uri else Path(source).absolute()
+        self.source = source if is_uri else to_path(source, BundleError).absolute()
         self._home = Path.cwd()
         self.poll_interval = poll_interval
         self._recommender = self._load()
@@ -164,7 +164,7 @@ def current_version(source: str | Path) -> str:
         return version_of(str(source))
     if str(source).startswith("runs:/"):
         return str(source)
-    manifest = Path(source) / MANIFEST
+    manifest = to_path(source, BundleError) / MANIFEST
     try:
         return sha256_of(manifest)
     except OSError as error:

@@ -2,8 +2,10 @@ import hashlib
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
+import recsys
 from recsys.errors import BundleError, ConfigError
 from recsys.storage import (
     atomic_file,
@@ -18,6 +20,9 @@ from recsys.storage import (
     write_json,
     write_manifest,
 )
+
+LOG = pd.DataFrame({"user_id": [1, 1, 2, 2], "item_id": [1, 2, 1, 2], "timestamp": [1, 2, 3, 4]})
+INVALID_PATHS = ["\ud800", "a\0b", "a" * 5000, "a/" * 3000, 5, b"x", ["x"], {}]
 
 
 class KilledError(Exception):
@@ -266,3 +271,23 @@ def test_a_manifest_without_files_is_refused(folder, content):
     (folder / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(BundleError, match="no list of files"):
         verify_manifest(folder)
+
+
+@pytest.mark.parametrize("path", INVALID_PATHS, ids=range(len(INVALID_PATHS)))
+def test_a_path_that_cannot_be_is_named_by_every_function(path):
+    log = recsys.read_ratings(LOG)
+    for use in (
+        recsys.load_recommender,
+        recsys.Recommender.load,
+        recsys.AutoReloader,
+        recsys.read_ratings,
+        lambda path: recsys.read_ratings(LOG, quarantine_path=path or 1),
+        lambda path: recsys.count_cooccurrence(log, folder=path),
+        lambda path: recsys.fit_session_model(log, checkpoint=path),
+    ):
+        with pytest.raises(
+            recsys.RecsysError, match=r"is not a path: |the source is of type"
+        ) as raised:
+            use(path)
+        assert str(raised.value).isprintable()
+        assert len(str(raised.value)) < 250

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from prefect import get_run_logger
 
@@ -19,10 +19,19 @@ from recsys import tracking
 from recsys.data import Split, load_interactions, save_interactions
 from recsys.errors import NetworkError, TrackingError
 from recsys.evaluation import Report, Verdict, read_report, write_report
-from recsys.storage import read_arrays, read_json, write_arrays, write_json, writing
+from recsys.storage import (
+    atomic_folder,
+    read_arrays,
+    verify_manifest,
+    write_arrays,
+    write_manifest,
+)
 from recsys.tracking import Run
 
-_ASSIGNMENT, _REPORT, _TRAINING = "assignment.npz", "report", "training.json"
+_TRAINING = "training"
+"""The folder of what is needed to register and judge a model. A run without it did not end."""
+
+_ASSIGNMENT, _REPORT = "assignment.npz", "report"
 
 
 class Sent(NamedTuple):
@@ -39,14 +48,18 @@ def keep(bundle: Path, report: Report, split: Split, settings: Settings, run: Ru
     folder = run.recorder.folder
     if folder is None:
         raise TrackingError(f"run {run.run_id} has no folder in which it could wait for MLflow")
-    with writing(folder):
-        shutil.copytree(bundle, folder / tracking.BUNDLE)
-    save_interactions(split.interactions if split.log is None else split.log, folder / INTERACTIONS)
-    write_arrays(folder / _ASSIGNMENT, assignment=split.assignment)
-    write_report(report, folder / _REPORT)
-    # Last: a folder with this file is complete.
-    content = {"run": run.run_id, "settings": settings.model_dump(mode="json")}
-    write_json(folder / _TRAINING, content)
+    metadata: dict[str, Any] = {
+        "run": run.run_id,
+        "settings": settings.model_dump(mode="json"),
+        "n_writes": tracking.count_writes(folder),
+    }
+    log = split.interactions if split.log is None else split.log
+    with atomic_folder(folder / _TRAINING) as tmp_path:
+        shutil.copytree(bundle, tmp_path / tracking.BUNDLE)
+        save_interactions(log, tmp_path / INTERACTIONS)
+        write_arrays(tmp_path / _ASSIGNMENT, assignment=split.assignment)
+        write_report(report, tmp_path / _REPORT)
+        write_manifest(tmp_path, **metadata)
 
 
 def register_and_promote(trained: Trained, settings: Settings, run: Run) -> Verdict | None:
@@ -75,38 +88,58 @@ def send(folder: Path, *, replace_champion: bool = False) -> Sent | None:
     Raises:
         NetworkError: the store does not answer. The folder stays, and can be sent again.
         DataError: the champion is of another catalogue. The folder stays, too.
+        BundleError: a file of the folder is damaged; nothing was sent.
+        TrackingError: the journal is damaged, likewise, or the store refuses a write.
     """
-    return _release(folder, tracking.replay(folder), replace_champion=replace_champion)
+    training, run_ids = _replay(folder)
+    return _release(folder, training, run_ids, replace_champion=replace_champion)
+
+
+def _replay(folder: Path) -> tuple[Mapping[str, Any] | None, Mapping[str, str]]:
+    """Send what a run recorded; returns the manifest of its training, if that ended, and run ids.
+
+    Everything is verified first: nothing is sent of a damaged folder.
+    """
+    path = folder / _TRAINING
+    training = verify_manifest(path) if path.exists() else None
+    n_writes = 1 if training is None else training["n_writes"]
+    return training, tracking.replay(folder, n_writes=n_writes)
 
 
 def _release(
-    folder: Path, run_ids: Mapping[str, str], *, replace_champion: bool = False
+    folder: Path,
+    training: Mapping[str, Any] | None,
+    run_ids: Mapping[str, str],
+    *,
+    replace_champion: bool = False,
 ) -> Sent | None:
     sent = None
-    if (folder / _TRAINING).exists():
-        content = read_json(folder / _TRAINING)
-        run = tracking.open_run(run_ids.get(content["run"], content["run"]))
-        verdict = None
-        settings = Settings.model_validate(content["settings"])
+    if training is not None:
+        run = tracking.open_run(run_ids.get(training["run"], training["run"]))
+        settings = Settings.model_validate(training["settings"])
         if replace_champion:
             settings = settings.model_copy(update={"replace_champion": True})
-        # An earlier attempt, which was interrupted, may have promoted it.
-        champion = tracking.find_champion(settings.model_name)
-        if champion is None or champion.run_id != run.run_id:
-            split = _read_split(folder, settings)
-            log_model(folder / tracking.BUNDLE, run)
-            report = read_report(folder / _REPORT, split, "validation")
-            verdict = release(report, split, settings, run)
-        sent = Sent(run.run_id, verdict)
+        sent = Sent(run.run_id, _judge(folder / _TRAINING, settings, run))
     shutil.rmtree(folder)
     return sent
 
 
-def _read_split(folder: Path, settings: Settings) -> Split:
-    interactions = load_interactions(folder / INTERACTIONS)
+def _judge(training: Path, settings: Settings, run: Run) -> Verdict | None:
+    # An earlier attempt, which was interrupted, may have promoted it.
+    champion = tracking.find_champion(settings.model_name)
+    if champion is not None and champion.run_id == run.run_id:
+        return None
+    split = _read_split(training, settings)
+    log_model(training / tracking.BUNDLE, run)
+    report = read_report(training / _REPORT, split, "validation")
+    return release(report, split, settings, run)
+
+
+def _read_split(training: Path, settings: Settings) -> Split:
+    interactions = load_interactions(training / INTERACTIONS)
     split = settings.data.split.apply(interactions)
     split = split.with_filters(settings.data.filters.fingerprint())
-    return replace(split, assignment=read_arrays(folder / _ASSIGNMENT)["assignment"])
+    return replace(split, assignment=read_arrays(training / _ASSIGNMENT)["assignment"])
 
 
 def send_if_pending(run: Run, verdict: Verdict | None = None) -> Sent:
@@ -115,8 +148,8 @@ def send_if_pending(run: Run, verdict: Verdict | None = None) -> Sent:
     if folder is None:
         return Sent(run_id, verdict)
     try:
-        run_ids = tracking.replay(folder)
-        sent = _release(folder, run_ids)
+        training, run_ids = _replay(folder)
+        sent = _release(folder, training, run_ids)
     except NetworkError as error:
         message = "%s. What was trained waits in %s: run `recsys sync` later."
         get_run_logger().warning(message, error, folder)

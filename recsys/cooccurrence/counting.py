@@ -18,6 +18,7 @@ from recsys.cooccurrence.weightings import WeightingConfig, weight_block
 from recsys.data import Interactions
 from recsys.errors import ConfigError
 from recsys.memory import format_bytes, parse_bytes
+from recsys.storage import to_path
 
 
 @overload
@@ -92,7 +93,7 @@ def count_cooccurrence(
     limit = None if memory_limit is None else parse_bytes(memory_limit)
     plan = plan_count(interactions, min_rating, window=window, memory_limit=limit, runtime=runtime)
     if folder is not None:
-        return write_blocks(Path(folder), plan, workers)
+        return write_blocks(to_path(folder, ConfigError), plan, workers)
     if limit is not None:
         _require_memory(plan, limit)
     return Cooccurrence(matrix=plan.matrix(), **plan.metadata.metadata())

@@ -25,6 +25,8 @@ from recsys.data.readers import read_files, read_item_table
 from recsys.data.report import REMEDY, ReportCallback, warn_on_report
 from recsys.data.tables import drop_other_events
 from recsys.data.validation import Checks, RowValidator
+from recsys.errors import DataError
+from recsys.storage import to_path
 
 _MIN_REPEATED: Final = 0.1
 """Share of repeated rows from which data without ratings is taken to repeat items."""
@@ -128,13 +130,16 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
         histories=histories,
     )
     quarantine: QuarantineFile | None = None
+    if quarantine_path:
+        quarantine_path = to_path(quarantine_path, DataError)
     if isinstance(source, (str, PathLike)):
-        detected = detect_layout(Path(source), options)
-        quarantine = quarantine_file(Path(source), detected, quarantine_path)
+        path = to_path(source, DataError)
+        detected = detect_layout(path, options)
+        quarantine = quarantine_file(path, detected, quarantine_path)
         quarantine.check()
-        validator = _open(Path(source), detected, options, checks)
+        validator = _open(path, detected, options, checks)
     else:
-        if quarantine_path is not None:
+        if quarantine_path:
             quarantine = QuarantineFile(Path(quarantine_path))
             quarantine.check()
         validator = RowValidator(

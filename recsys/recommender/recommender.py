@@ -26,7 +26,7 @@ from recsys.recommender.results import (
 from recsys.recommender.scoring import ItemScorer, RankedItems
 from recsys.recommender.sessions import Session, StateCache
 from recsys.sessions.decode import search_beams
-from recsys.storage import MANIFEST, sha256_of
+from recsys.storage import MANIFEST, sha256_of, to_path
 from recsys.vocabulary import ID
 
 _EMPTY = np.empty(0, dtype=np.int32)
@@ -68,7 +68,7 @@ class Recommender:
             BundleError: The bundle is missing, incomplete, modified, invalid or of an unknown
                 format, or its model does not answer.
         """
-        folder, digest = Path(folder).absolute(), ""
+        folder, digest = to_path(folder, BundleError).absolute(), ""
         with suppress(OSError):  # which load_bundle explains
             digest = sha256_of(folder / MANIFEST)
         recommender = cls(load_bundle(folder), folder, digest)

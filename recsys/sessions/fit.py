@@ -23,6 +23,7 @@ from recsys.sessions.config import SessionConfig
 from recsys.sessions.model import SessionModel
 from recsys.sessions.network import SessionNetwork
 from recsys.sessions.trainer import Trainer, Validate
+from recsys.storage import to_path
 from recsys.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def fit_session_model(
         key = embeddings_key or _sha256(item_embeddings)
         identity = _identity(interactions, config, key, start, runtime)
         model = SessionModel(network, interactions.items)
-        folder = None if checkpoint is None else Path(checkpoint)
+        folder = None if checkpoint is None else to_path(checkpoint, ConfigError)
         with _launched(interactions, config, runtime, folder, notify) as group:
             trainer = Trainer(model, interactions, runtime, identity, folder, notify, group)
             return trainer.run(on_epoch, validate)

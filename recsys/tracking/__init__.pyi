@@ -1,5 +1,5 @@
 from .descriptions import describe_data, experiment_name, flatten, run_name
-from .journal import PENDING, replay
+from .journal import PENDING, count_writes, replay
 from .registry import (
     ChampionVersion,
     find_champion,
@@ -28,6 +28,7 @@ __all__ = [
     "ChampionVersion",
     "Run",
     "RunReference",
+    "count_writes",
     "describe_data",
     "experiment_name",
     "fetch_bundle",

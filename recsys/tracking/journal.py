@@ -1,7 +1,8 @@
 """The writes of a run: sent to the store, or kept in a folder until the store answers.
 
 A folder of `mlflow/pending` holds `journal.jsonl`, one write a line, and the files that were
-logged. `replay` sends them, in their order and with their times.
+logged. `replay` sends them, in their order and with their times. Each line has a SHA-256 of its own
+and the files have manifests, so that nothing damaged is sent.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +27,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils import mlflow_tags
 
 from recsys.errors import NetworkError, TrackingError
-from recsys.storage import read_json, write_json, writing
+from recsys.storage import (
+    atomic_folder,
+    read_json,
+    verify_manifest,
+    with_digest,
+    write_json,
+    write_manifest,
+    writing,
+)
 from recsys.tracking import descriptions
 from recsys.tracking.store import ARTIFACTS, DATABASE, connect, is_local
 
@@ -36,6 +45,12 @@ PENDING = DATABASE.parent / "pending"
 """The folder of the runs that wait for the store to answer."""
 
 _JOURNAL, _RUN_IDS, _FILES = "journal.jsonl", "run_ids.json", "files"
+
+_CONTENT = "content"
+"""The files of a write, next to their manifest."""
+
+_WAITING = "pending-"
+"""How the ids of runs begin that the store does not have yet."""
 
 Point = tuple[str, float, int, int]
 """Name, value, time in milliseconds and step of a metric."""
@@ -80,7 +95,7 @@ class Recorder:
                 return _create_run(self.client, self.experiment_id, name, tags, now)
             except NetworkError as error:
                 self.defer(error)
-        run_id = f"pending-{uuid.uuid4().hex}"
+        run_id = f"{_WAITING}{uuid.uuid4().hex}"
         values = {"experiment": self.experiment, "name": name, "tags": dict(tags), "time": now}
         self._append({"run": run_id, "call": "create", **values})
         return run_id
@@ -96,8 +111,9 @@ class Recorder:
                 return
         if call == "log_files":
             folder = f"{_FILES}/{uuid.uuid4().hex}"
-            with writing(self._journal.parent):
-                shutil.copytree(values["folder"], self._journal.parent / folder)
+            with atomic_folder(self._journal.parent / folder) as tmp_path:
+                shutil.copytree(values["folder"], tmp_path / _CONTENT)
+                write_manifest(tmp_path)
             values["folder"] = folder
         self._append({"run": run_id, "call": call, **values})
 
@@ -123,56 +139,92 @@ class Recorder:
                 size = path.stat().st_size if path.exists() else 0
                 try:
                     with path.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(entry) + "\n")
+                        file.write(json.dumps(with_digest(entry)) + "\n")
                 except OSError:
                     if path.exists():
                         os.truncate(path, size)  # part of a line would damage what follows
                     raise
 
 
-def replay(folder: Path) -> dict[str, str]:
+def count_writes(folder: Path) -> int:
+    """Return how many writes wait in a folder."""
+    path = folder / _JOURNAL
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
+
+
+def replay(folder: Path, *, n_writes: int = 1) -> dict[str, str]:
     """Send the writes of a journal; returns the ids that `pending-` ids were replaced with.
 
     It may be repeated: runs are created once, and the other writes have the same effect again.
     Runs whose process was killed are marked as such.
 
+    Args:
+        folder: the folder of the journal.
+        n_writes: how many writes it has at least.
+
     Raises:
         NetworkError: the store does not answer.
+        TrackingError: the journal is damaged; nothing was sent. Or the store refuses a write.
+        BundleError: a file that was logged is damaged; nothing was sent.
     """
+    entries = _read_entries(folder / _JOURNAL, n_writes)
+    for entry in entries:
+        if entry["call"] == "log_files":
+            verify_manifest(folder / entry["folder"])
     client, path = connect(create=True), folder / _RUN_IDS
     run_ids: dict[str, str] = read_json(path) if path.exists() else {}
     is_ended: dict[str, bool] = {}
-    for entry in _entries(folder):
+    for number, entry in enumerate(entries, start=1):
         pending_id, call = entry.pop("run"), entry.pop("call")
-        if call == "create":
-            if pending_id not in run_ids:
+        try:
+            if call != "create":
+                if call == "log_files":
+                    entry["folder"] = folder / entry["folder"] / _CONTENT
+                _CALLS[call](client, run_ids.get(pending_id, pending_id), **entry)
+            elif pending_id not in run_ids:
                 experiment_id = get_or_create_experiment(client, entry["experiment"])
                 tags = {name: run_ids.get(tag, tag) for name, tag in entry["tags"].items()}
                 created = _create_run(client, experiment_id, entry["name"], tags, entry["time"])
                 run_ids[pending_id] = created
                 write_json(path, run_ids)
-        else:
-            if call == "log_files":
-                entry["folder"] = folder / entry["folder"]
-            _CALLS[call](client, run_ids.get(pending_id, pending_id), **entry)
+        except MlflowException as error:
+            reason = str(error).partition("\n")[0]
+            raise TrackingError(
+                f"{folder / _JOURNAL}, line {number}: MLflow refuses it: {reason}"
+            ) from error
         is_ended[pending_id] = call == "end"
-    for pending_id, ended in is_ended.items():
-        if not ended:
-            _end(client, run_ids.get(pending_id, pending_id), "KILLED", int(time.time() * 1000))
+    for pending_id in (pending_id for pending_id, ended in is_ended.items() if not ended):
+        run_id = run_ids.get(pending_id, pending_id)
+        _LOGGER.warning("%s: run %s did not end, and is marked as killed", folder, run_id)
+        _end(client, run_id, "KILLED", int(time.time() * 1000))
     return run_ids
 
 
-def _entries(folder: Path) -> Iterator[dict[str, Any]]:
-    path = folder / _JOURNAL
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    for number, line in enumerate(lines, start=1):
+def _read_entries(path: Path, n_writes: int) -> list[dict[str, Any]]:
+    """Read a journal; raise a `TrackingError` if a line is not as it was written, or missing."""
+    content = path.read_bytes() if path.exists() else b""
+    entries: list[dict[str, Any]] = []
+    remedy = f"restore a copy of it, or move {path.parent} away, since it cannot be sent"
+    created: set[str] = set()
+    for number, line in enumerate(content.splitlines(), start=1):
         try:
             entry = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):
-                return  # a killed process did not complete it
-            raise TrackingError(f"{path}, line {number} is damaged: {error}") from error
-        yield entry
+            is_intact = with_digest(entry) == entry
+        except (ValueError, AttributeError):  # no JSON, or no object
+            is_intact = False
+        if not is_intact:
+            raise TrackingError(f"{path}, line {number} is damaged; {remedy}")
+        del entry["sha256"]
+        entries.append(entry)
+        if entry["call"] == "create":
+            created.add(entry["run"])
+        elif entry["run"].startswith(_WAITING) and entry["run"] not in created:
+            raise TrackingError(f"{path} lacks lines before line {number}; {remedy}")
+    if len(entries) < n_writes:
+        raise TrackingError(
+            f"{path} was cut: it has {len(entries)} lines, not at least {n_writes}; {remedy}"
+        )
+    return entries
 
 
 def _create_run(

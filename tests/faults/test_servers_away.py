@@ -1,5 +1,6 @@
 """MLflow or Prefect does not answer, or dies during a training: nothing trained is lost."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -16,6 +17,7 @@ from mlflow import MlflowClient
 from flows import dev_servers
 from flows.refresh import refresh
 from flows.sync import sync
+from flows.tasks.pending import send
 from flows.train import train
 from recsys.config import Runtime
 from recsys.data.synthetic import SyntheticConfig, write_sample
@@ -25,6 +27,7 @@ from recsys.loading import load_recommender
 from recsys.sessions import SessionConfig
 from recsys.tracking import PENDING, replay, start_run, store
 from recsys.tracking.store import connect
+from tests.faults.test_corruption import damages, put, refusal
 from tests.tracking.conftest import SETTINGS as SERVER_SETTINGS
 from tests.tracking.conftest import find_free_port, running
 
@@ -141,7 +144,32 @@ def record_of(client, run_id):
     }
 
 
-def test_a_training_without_mlflow_waits_for_sync(home, prefect_server, monkeypatch, caplog):
+def assert_damage_is_noticed(folder, n):
+    """Nothing is sent of a folder with a damaged file: the error that names it comes first."""
+    journal, manifest = folder / "journal.jsonl", folder / "training/manifest.json"
+    lines = journal.read_bytes().splitlines()
+    required = json.loads(manifest.read_bytes())["n_writes"]
+    assert required > 20
+    for path in sorted(path for path in folder.rglob("*.*") if path.suffix != ".lock"):
+        content = path.read_bytes()
+        for name, damaged in damages(content, n):
+            put(path, damaged)
+            message = refusal(send, folder)
+            if "does not answer" not in message:
+                assert path.relative_to(folder).parts[0] in message, name
+            elif path == journal:  # what is there was written, and only the end may be missing
+                left = damaged.splitlines()
+                assert left[:required] == lines[:required], name
+                assert set(left) <= set(lines), name
+            else:
+                assert path.name == "manifest.json", f"{path}, {name}, was read"
+                assert json.loads(damaged) == json.loads(content), name
+        put(path, content)
+
+
+def test_a_training_without_mlflow_waits_for_sync(
+    home, prefect_server, monkeypatch, caplog, trials
+):
     """It is sent to the local store, as to any other."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{find_free_port()}")
     waiting = train(**SETTINGS)
@@ -151,7 +179,8 @@ def test_a_training_without_mlflow_waits_for_sync(home, prefect_server, monkeypa
     with pytest.raises(NetworkError, match="does not answer"):
         sync()
     (folder,) = PENDING.iterdir()
-    answer = load_recommender(folder / "bundle").next_items([1])
+    answer = load_recommender(folder / "training/bundle").next_items([1])
+    assert_damage_is_noticed(folder, trials(2, 100))
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     ((run_id, verdict),) = sync()

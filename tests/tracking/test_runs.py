@@ -1,5 +1,6 @@
 """Tags, descriptions and system metrics of runs."""
 
+import json
 import os
 import platform
 import subprocess
@@ -20,6 +21,7 @@ from recsys.embeddings import EmbeddingConfig
 from recsys.errors import TrackingError
 from recsys.evaluation import evaluate
 from recsys.sessions import SessionConfig
+from recsys.storage import with_digest
 from recsys.tracking import start_run
 from recsys.tracking.descriptions import (
     describe_data,
@@ -29,6 +31,7 @@ from recsys.tracking.descriptions import (
 )
 from recsys.tracking.journal import replay
 from recsys.tracking.runs import PROCESS_TAG
+from recsys.tracking.store import connect
 
 ROOT = Path(__file__).parents[2]
 
@@ -186,9 +189,40 @@ def test_runs_of_processes_that_no_longer_exist_are_closed(store):
         assert alive.client.get_run(alive.run_id).info.status == "RUNNING"
 
 
-def test_only_the_last_line_of_a_journal_may_be_incomplete(store, tmp_path):
-    (tmp_path / "journal.jsonl").write_text('{"run"')
-    assert replay(tmp_path) == {}
-    (tmp_path / "journal.jsonl").write_text('{"run"\n{}\n')
-    with pytest.raises(TrackingError, match=r"journal.jsonl, line 1 is damaged"):
+CREATE = {"run": "pending-1", "call": "create", "experiment": "e", "name": "a", "tags": {}}
+SET_TAG = {"run": "pending-1", "call": "log_batch", "tags": {"a": "b"}}
+
+
+def journal_of(*entries):
+    return "".join(json.dumps(with_digest(entry)) + "\n" for entry in entries)
+
+
+@pytest.mark.parametrize(("content", "reason"), [
+    ("", r"journal.jsonl was cut: it has 0 lines, not at least 1"),
+    ('{"run"', r"journal.jsonl, line 1 is damaged"),
+    (journal_of(CREATE, SET_TAG)[:-9], r"journal.jsonl, line 2 is damaged"),
+    (journal_of(CREATE, SET_TAG).replace('"b"', '"c"'), r"journal.jsonl, line 2 is damaged"),
+    (journal_of(SET_TAG), r"journal.jsonl lacks lines before line 1"),
+    (journal_of(CREATE) + "7\n", r"journal.jsonl, line 2 is damaged"),
+])  # fmt: skip
+def test_nothing_is_sent_of_a_damaged_journal(home, content, reason):
+    (home / "journal.jsonl").write_text(content)
+    with pytest.raises(TrackingError, match=reason):
+        replay(home)
+    assert not Path("mlflow").exists()
+
+
+def test_a_write_that_the_store_refuses_is_named(store, tmp_path):
+    """Such as one to a run that was deleted for good while it waited."""
+    (tmp_path / "journal.jsonl").write_text(journal_of({**SET_TAG, "run": "0" * 32}))
+    with pytest.raises(
+        TrackingError, match=r"journal.jsonl, line 1: MLflow refuses it: .* not found"
+    ):
         replay(tmp_path)
+
+
+def test_a_run_that_did_not_end_is_marked_as_killed(store, tmp_path, caplog):
+    (tmp_path / "journal.jsonl").write_text(journal_of({**CREATE, "time": 1}, SET_TAG))
+    ((_, run_id),) = replay(tmp_path).items()
+    assert connect().get_run(run_id).info.status == "KILLED"
+    assert f"run {run_id} did not end, and is marked as killed" in caplog.text
