@@ -15,14 +15,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import httpx
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_HOME,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    PREFECT_SERVER_LOGGING_LEVEL,
     temporary_settings,
 )
 from pydantic import Field, create_model
@@ -32,8 +34,15 @@ from flows.orchestration import flow_parameters
 from flows.settings import Settings, read_settings
 from recsys.cli.examples import EXAMPLES
 from recsys.config import did_you_mean
+from recsys.console import printable
 from recsys.data.detection import detect_layout
 from recsys.errors import ConfigError, ExitCode, NetworkError, RecsysError
+from recsys.storage import require_space
+
+_MIN_BYTES = 1_000_000
+"""With less room, a temporary server cannot record a flow."""
+
+E = TypeVar("E", bound=BaseException)
 
 START_SECONDS = 300
 """How long Prefect's temporary server may take to start, at least: it needs 30 s of processor time
@@ -53,9 +62,12 @@ def main(argv: Sequence[str]) -> None:
             try:
                 flow(**flow_parameters(flow, settings))
             except httpx.HTTPError as error:
-                if _is_during(error, SystemExit):
+                if _find_during(error, SystemExit):
                     raise SystemExit(ExitCode.TERMINATED) from None
+                if cause := _find_during(error, RecsysError):  # which Prefect could not record
+                    raise cause from error
                 if not getattr(flow.fn, "is_finished", False):
+                    require_space({PREFECT_HOME.value(): _MIN_BYTES})
                     raise NetworkError(f"the Prefect server does not answer: {error}") from error
                 message = f"The run is complete; the Prefect server did not record it: {error}"
                 sys.stderr.write(f"{message}\n")
@@ -104,13 +116,13 @@ def parse_settings(flow: Flow[..., Any], arguments: Sequence[str]) -> Settings:
     return read_settings(Path(path) if path else None, given)
 
 
-def _is_during(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """Whether an error was raised while another one was handled."""
+def _find_during(error: BaseException | None, kind: type[E]) -> E | None:
+    """Return the error of a kind that was handled when another one was raised, if there is one."""
     while error is not None:
         if isinstance(error, kind):
-            return True
+            return error
         error = error.__context__
-    return False
+    return None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -130,12 +142,13 @@ class _Parser(argparse.ArgumentParser):
 @contextmanager
 def friendly_errors() -> Iterator[None]:
     """Exit with one line instead of a traceback on errors of the library and on Ctrl-C."""
+    logging.raiseExceptions = False  # Prefect would print each line that its server did not take
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_drop_traceback)
     try:
         yield
     except RecsysError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {printable(str(error))}\n")
         sys.exit(ExitCode.ERROR)
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted. The next run resumes after the latest epoch.\n")
@@ -164,8 +177,11 @@ def prefect_api() -> Iterator[None]:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         current = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
-        patience = {PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: max(current, START_SECONDS)}
-        with temporary_settings(patience), get_client(sync_client=True) as client:
+        settings = {
+            PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: max(current, START_SECONDS),
+            PREFECT_SERVER_LOGGING_LEVEL: "CRITICAL",  # what fails is told by the flow, in a line
+        }
+        with temporary_settings(settings), get_client(sync_client=True) as client:
             address = str(client.api_url)
             client.hello()
     except httpx.HTTPError as error:

@@ -114,12 +114,12 @@ def report_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
 
 
 def io_task(name: str, timeout_seconds: float) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """A task that reads or writes, with three retries, after about one, two and four seconds."""
+    """A task that reads or writes, with three retries, after about 2, 4 and 8 seconds."""
     return task(
         cache_policy=NO_CACHE,
         task_run_name=name,
         retries=3,
-        retry_delay_seconds=exponential_backoff(1),
+        retry_delay_seconds=exponential_backoff(2),
         retry_jitter_factor=0.5,
         retry_condition_fn=is_transient,
         timeout_seconds=timeout_seconds,

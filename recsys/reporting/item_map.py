@@ -13,6 +13,7 @@ from adjustText import adjust_text
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
 from recsys import columns
@@ -24,6 +25,8 @@ from recsys.titles import display_title
 
 _LABEL_WIDTH = 36
 """Longest label on a figure, in characters; longer ones would overlap."""
+
+_NO_GLYPH = "□"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,21 +71,21 @@ def item_map_figure(
     positions = project_items(embeddings, items.index, seed=seed)
     side = max(math.sqrt(len(items.titles) / 200), 0.3)  # as much room for each title
     figure = Figure(figsize=(22 * side, 15 * side))
-    legend = 1.4 / (22 * side)  # its width as a share of the figure's
-    axes = figure.add_axes((0.01, 0.01, 0.98 - legend, 0.95))
+    legend_width = 1.4 / (22 * side)  # as a share of the figure's
+    axes = figure.add_axes((0.01, 0.01, 0.98 - legend_width, 0.95))
     axes.margins(0.03)
     areas = 30 + 170 * items.n_interactions / items.n_interactions.max()
     groups = items.rows_by_genre()
     for (genre, rows), colour in zip(groups.items(), cycle(COLOURS), strict=False):
         x, y = positions[rows].T
-        axes.scatter(x, y, s=areas[rows], color=colour, alpha=0.55, label=genre)
+        axes.scatter(x, y, s=areas[rows], color=colour, alpha=0.55, label=_drawable(genre))
     labels = [
-        textwrap.shorten(display_title(title), _LABEL_WIDTH, placeholder="…")
+        _drawable(textwrap.shorten(display_title(title), _LABEL_WIDTH, placeholder="…"))
         for title in items.titles
     ]
     adjust_text(
         [
-            axes.text(x, y, label, ha="center", va="center", fontsize=8)
+            axes.text(x, y, label, ha="center", va="center", fontsize=8, parse_math=False)
             for (x, y), label in zip(positions, labels, strict=True)
         ],
         x=positions[:, 0],
@@ -95,10 +98,18 @@ def item_map_figure(
     axes.set_title(title, fontsize=max(18 * side, 10))
     axes.set_axis_off()
     if len(groups) > 1:
-        axes.legend(
+        legend = axes.legend(
             fontsize=max(12 * side, 8), loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False
         )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     return figure
+
+
+def _drawable(text: str) -> str:
+    """Replace the characters that the font lacks: matplotlib would print a warning for each."""
+    glyphs = get_font(findfont(FontProperties())).get_charmap()
+    return "".join(char if ord(char) in glyphs else _NO_GLYPH for char in text)
 
 
 def item_map_page(

@@ -9,8 +9,8 @@ import os
 import lazy_loader
 
 # MLflow reads these when it is imported: no telemetry, no progress bars for copying a few files.
-# A server that refuses connections is tried for about 15 seconds (four retries, after 0, 2, 4 and 8
-# seconds), a silent one for a minute each time. By default MLflow takes minutes for one request.
+# A server that dies is tried for about 15 seconds (four retries, after 0, 2, 4 and 8 seconds), a
+# silent one for a minute each time. By default MLflow takes minutes for one request.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")

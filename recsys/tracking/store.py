@@ -70,6 +70,9 @@ _PASSWORD = re.compile(r"//[^/@]*@")
 _SERVER_ERROR, _UNAVAILABLE = 500, 503
 """The lowest HTTP status of a fault of a server; that of a database that does not answer."""
 
+_CONNECT_SECONDS = 3.0
+"""How long to wait until a server accepts a connection."""
+
 _LOCK_SECONDS = 20.0
 """How long to wait for the lock of an SQLite store, as MLflow does."""
 
@@ -131,9 +134,14 @@ def connect(*, create: bool = False) -> MlflowClient:
         uris = (address if is_file else None, address if is_local() else None)
         try:
             client = MlflowClient(*uris)
+            if address.startswith(("http://", "https://")):
+                _require_server(address, client)
         except (MlflowException, ValueError) as error:
+            if isinstance(error, MlflowException) and _is_away(error, address):
+                raise
             reason = str(error).strip().partition("\n")[0]
-            raise ConfigError(f"MLFLOW_TRACKING_URI is {address!r}: {reason}") from error
+            uri = _PASSWORD.sub("//", address)
+            raise ConfigError(f"MLFLOW_TRACKING_URI is {uri!r}: {reason}") from error
     return cast("MlflowClient", _CheckedClient(client))
 
 
@@ -209,12 +217,34 @@ def _require_intact(database: Path) -> None:
     try:
         with closing(sqlite3.connect(database, timeout=_LOCK_SECONDS)) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master")
+            _require_whole_pages(database, connection)
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
         raise TrackingError(
             f"{database} is damaged ({error}): restore a copy, or move it away to begin anew"
         ) from error
+
+
+def _require_whole_pages(database: Path, connection: sqlite3.Connection) -> None:
+    """Raise an error if part of the last page is missing, which SQLite reads as zeros."""
+    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    if database.stat().st_size % page_size:
+        raise sqlite3.DatabaseError("its end is missing")
+
+
+def _require_server(address: str, client: MlflowClient) -> None:
+    """Send a request: to a server that may not be there, be no MLflow server or refuse this user.
+
+    MLflow itself would try to connect for 15 seconds, and for minutes if packets are dropped.
+    """
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
+    from requests import exceptions, head
+
+    timeout = (_CONNECT_SECONDS, MLFLOW_HTTP_REQUEST_TIMEOUT.get())
+    with suppress(exceptions.SSLError):  # it answers; whether it is trusted is left to MLflow
+        head(address, timeout=timeout, allow_redirects=False)
+    client.search_experiments(max_results=1)
 
 
 def _open_read_only(database: Path) -> sqlite3.Connection:
@@ -359,6 +389,7 @@ def _query_database(uri: str) -> tuple[str, str] | None:
     try:
         with closing(_open_read_only(database)) as file:
             rows = file.execute(_RUN_QUERY if is_run else _MODEL_QUERY, values).fetchall()
+            _require_whole_pages(database, file)
     except sqlite3.Error:
         return None
     return (str(rows[0][0]), str(rows[0][1]).rstrip("/")) if len(rows) == 1 else None

@@ -195,6 +195,8 @@ def test_a_damaged_database_of_runs_is_named(store, start_recsys):
         bytes(len(content)),
         b"no database at all\n" * 1000,
         content[: len(content) // 2],
+        content[:-1],
+        content[:-4096],
         None,
     ):
         for path in database.parent.iterdir():

@@ -1,10 +1,13 @@
 """The disk is full, read-only or of another user: one line, nothing damaged, and it goes on."""
 
 import os
+import re
 import resource
 import shutil
 import subprocess
+import sys
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,8 @@ from recsys.tracking import log_bundle, promote, register, start_run
 from recsys.tracking.store import connect
 
 pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -193,6 +198,35 @@ def test_a_training_on_a_full_disk_goes_on_when_there_is_space(
         models = client.search_logged_models(experiments)
         assert [str(model.status) for model in models] == ["READY"]
         assert litter(home) == []
+
+
+@pytest.mark.chaos
+def test_the_command_tells_a_full_disk_in_one_line(tmp_path, monkeypatch):
+    """Also if Prefect's temporary server, whose database is on the same disk, records nothing."""
+    for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    options = ["--source", "sample", "--embeddings.dim", "8", "--session-model.epochs", "2"]
+    with mounted(tmp_path / "home", "size=96m") as home:
+        write_sample(home / "sample", SyntheticConfig(n_users=60, n_items=40, mean_events=20))
+        monkeypatch.setenv("PREFECT_HOME", str(home / ".prefect"))
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        train = partial(
+            subprocess.run,
+            [sys.executable, "-m", "flows.train", *options],
+            cwd=home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        first = train()
+        assert first.returncode == 0, first.stderr
+        for room in (0, 8192, 100_000):
+            with filled(home, room):
+                done = train()
+            assert done.returncode == 1
+            assert "Traceback" not in done.stderr
+            (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+            assert re.search("full|free|space", line), line
 
 
 def log_and_register(run, folder, description):

@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from flows.train import train
 from recsys.config import Runtime
 from recsys.data.synthetic import SyntheticConfig, write_sample
 from recsys.embeddings import EmbeddingConfig
-from recsys.errors import NetworkError, RecsysError
+from recsys.errors import ConfigError, NetworkError, RecsysError
 from recsys.loading import load_recommender
 from recsys.sessions import SessionConfig
 from recsys.tracking import PENDING, replay, start_run, store
@@ -142,6 +144,50 @@ def record_of(client, run_id):
         )
         for name, each in everything.items()
     }
+
+
+def test_a_server_that_drops_connections_is_told_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(store, "_CONNECT_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as clients:
+        address = server.getsockname()
+        with suppress(TimeoutError):  # until no more fit in the queue
+            while True:
+                clients.enter_context(socket.create_connection(address, timeout=0.2))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{address[1]}")
+        with pytest.raises(NetworkError, match=r"does not answer: .*timed out"):
+            connect()
+
+
+class Refuses(BaseHTTPRequestHandler):
+    """A server that is not MLflow, or that lets nobody in."""
+
+    def do_HEAD(self):
+        self.send_response(self.status)
+        self.end_headers()
+
+    do_GET = do_POST = do_HEAD  # noqa: N815 – names of http.server
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_server_that_is_not_mlflow_is_named(tmp_path, monkeypatch, status):
+    monkeypatch.chdir(tmp_path)
+    handler = type("Handler", (Refuses,), {"status": status})
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        monkeypatch.setenv(
+            "MLFLOW_TRACKING_URI", f"http://ann:secret@127.0.0.1:{server.server_port}"
+        )
+        for use in (load_recommender, lambda: start_run("a", "e").__enter__()):
+            with pytest.raises(
+                ConfigError, match=f"MLFLOW_TRACKING_URI .* error code {status}"
+            ) as raised:
+                use()
+            assert "secret" not in str(raised.value)
+        server.shutdown()
 
 
 def assert_damage_is_noticed(folder, n):

@@ -1,5 +1,6 @@
 import dataclasses
 import re
+from io import BytesIO
 from itertools import combinations
 
 import numpy as np
@@ -80,6 +81,32 @@ def test_a_catalogue_without_genres_needs_no_legend(sample, embeddings):
 def test_more_items_than_exist_draws_all(sample, embeddings):
     figure = item_map_figure(sample, embeddings, n_items=1_000)
     assert len(labels(figure)) == np.count_nonzero(embeddings.vectors.any(axis=1))
+
+
+ODD_TITLES = [
+    "\x1b[31mRed",
+    "映画",
+    "$x_{",
+    "$10 and $20",
+    "a\\b",
+    "\u202eleft",
+    "_hidden",
+]
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_figure_draws_any_title_and_genre_without_a_warning(sample, embeddings):
+    catalogue = sample.catalogue.copy()
+    n = len(catalogue)
+    catalogue["title"] = [f"{ODD_TITLES[i % len(ODD_TITLES)]} {i}" for i in range(n)]
+    catalogue["genres"] = [ODD_TITLES[i % len(ODD_TITLES)] for i in range(n)]
+    odd = dataclasses.replace(sample, catalogue=catalogue)
+    figure = item_map_figure(odd, embeddings, n_items=12)
+    figure.savefig(BytesIO())
+    drawn = "".join(labels(figure))
+    assert "\x1b" not in drawn
+    assert "□[31mRed" in drawn
+    assert "$10 and $20" in drawn
 
 
 # The page.

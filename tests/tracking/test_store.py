@@ -1,12 +1,13 @@
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from recsys.errors import ConfigError, TrackingError
-from recsys.tracking import fetch_bundle, learning_curves, start_run
+from recsys.tracking import fetch_bundle, learning_curves, start_run, version_of
 from recsys.tracking.journal import get_or_create_experiment
 from recsys.tracking.store import connect
 
@@ -103,6 +104,14 @@ def test_reading_creates_no_database(tmp_path, monkeypatch):
     with pytest.raises(TrackingError, match="no runs are recorded in"):
         connect()
     assert not (tmp_path / "new").exists()
+
+
+def test_a_database_that_lost_a_byte_is_not_read(store):
+    database = Path("mlflow/mlflow.db")
+    database.write_bytes(database.read_bytes()[:-1])
+    for use in (connect, partial(version_of, "models:/recsys@champion")):
+        with pytest.raises(TrackingError, match=r"mlflow\.db is damaged \(its end is missing\)"):
+            use()
 
 
 def test_an_emptied_database_is_not_a_new_one(tmp_path, monkeypatch):
