@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, to_path
 from recsys.memory import available_memory, parse_bytes
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class Config(BaseModel):
         Raises:
             ConfigError: the file cannot be read, or a key or value is invalid; names file and key.
         """
+        path = None if path is None else to_path(path, ConfigError)
         is_json = path is not None and path.suffix == ".json"
         try:
             values = _parse_null(_parse(path.read_text("utf-8"), is_json)) if path else {}

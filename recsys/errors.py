@@ -6,8 +6,12 @@ Messages name the file, column or value, and say what to do.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
+from pathlib import Path
+
+_SHOWN = 100
+"""How much of an argument an error shows, in characters."""
 
 
 class ExitCode(IntEnum):
@@ -136,6 +140,21 @@ def require_type(value: object, kind: type, source: str) -> None:
     if not isinstance(value, kind):
         name = type(value).__name__
         raise DataError(f"expected {kind.__name__}, as {source} returns, but got {name}")
+
+
+def to_path(value: str | Path, error: type[RecsysError]) -> Path:
+    """Return an argument as a path; raise `error` if the file system can have no such path."""
+    try:
+        path = Path(value)
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            path.lstat()
+    except (TypeError, ValueError, OSError) as refusal:
+        # `ascii`: the message must be printable whatever the argument is.
+        text = ascii(str(value) if isinstance(value, Path) else value)
+        text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        reason = refusal.strerror if isinstance(refusal, OSError) else refusal
+        raise error(f"{text} is not a path: {reason}") from refusal
+    return path
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Self
 
 from recsys.config import CHAMPION, POLL_INTERVAL
-from recsys.errors import BundleError, RecsysError
+from recsys.errors import BundleError, RecsysError, to_path
 from recsys.forks import renew_after_fork
 from recsys.recommender import Recommender
-from recsys.storage import MANIFEST, sha256_of, to_path
+from recsys.storage import MANIFEST, sha256_of
 
 _LOGGER = logging.getLogger(__name__)
 _URIS = ("models:/", "runs:/")

@@ -30,9 +30,6 @@ from recsys.errors import BundleError, ConfigError, RecsysError, StorageError
 MANIFEST = "manifest.json"
 _DIGEST = "sha256"
 
-_SHOWN = 100
-"""How much of an argument an error shows, in characters."""
-
 _FULL = "make room, and start again"
 _DENIED = "make it writable for this user, or name another folder"
 _FULL_DISK = {
@@ -79,21 +76,6 @@ def writing(target: Path | str) -> Iterator[None]:
             raise
         reason = os.strerror(number)
         raise StorageError(f"{target} cannot be written: {reason}; {_REMEDIES[number]}") from error
-
-
-def to_path(value: str | Path, error: type[RecsysError]) -> Path:
-    """Return an argument as a path; raise `error` if the file system can have no such path."""
-    try:
-        path = Path(value)
-        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            path.lstat()
-    except (TypeError, ValueError, OSError) as refusal:
-        # `ascii`: the message must be printable whatever the argument is.
-        text = ascii(str(value) if isinstance(value, Path) else value)
-        text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-        reason = refusal.strerror if isinstance(refusal, OSError) else refusal
-        raise error(f"{text} is not a path: {reason}") from refusal
-    return path
 
 
 def sha256_of(path: Path) -> str:

@@ -16,9 +16,8 @@ from recsys.cooccurrence.planner import CountPlan, plan_count
 from recsys.cooccurrence.topk import keep_top_k
 from recsys.cooccurrence.weightings import WeightingConfig, weight_block
 from recsys.data import Interactions
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, to_path
 from recsys.memory import format_bytes, parse_bytes
-from recsys.storage import to_path
 
 
 @overload

@@ -25,8 +25,7 @@ from recsys.data.readers import read_files, read_item_table
 from recsys.data.report import REMEDY, ReportCallback, warn_on_report
 from recsys.data.tables import drop_other_events
 from recsys.data.validation import Checks, RowValidator
-from recsys.errors import DataError
-from recsys.storage import to_path
+from recsys.errors import DataError, to_path
 
 _MIN_REPEATED: Final = 0.1
 """Share of repeated rows from which data without ratings is taken to repeat items."""

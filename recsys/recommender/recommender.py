@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys import columns
-from recsys.errors import BundleError, QueryError, UnknownUserError
+from recsys.errors import BundleError, QueryError, UnknownUserError, to_path
 from recsys.recommender.bundle import Bundle, UserHistories, load_bundle
 from recsys.recommender.catalogue import Catalogue, Item, Unknown, item_list
 from recsys.recommender.cold_start import nearest_to, new_item_vector, similar_to
@@ -26,7 +26,7 @@ from recsys.recommender.results import (
 from recsys.recommender.scoring import ItemScorer, RankedItems
 from recsys.recommender.sessions import Session, StateCache
 from recsys.sessions.decode import search_beams
-from recsys.storage import MANIFEST, sha256_of, to_path
+from recsys.storage import MANIFEST, sha256_of
 from recsys.vocabulary import ID
 
 _EMPTY = np.empty(0, dtype=np.int32)

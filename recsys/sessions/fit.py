@@ -18,12 +18,11 @@ from torch import Tensor
 from recsys.callbacks import EpochCallback, no_op
 from recsys.config import Runtime
 from recsys.data import Interactions
-from recsys.errors import ConfigError, DataError, require_type
+from recsys.errors import ConfigError, DataError, require_type, to_path
 from recsys.sessions.config import SessionConfig
 from recsys.sessions.model import SessionModel
 from recsys.sessions.network import SessionNetwork
 from recsys.sessions.trainer import Trainer, Validate
-from recsys.storage import to_path
 from recsys.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

@@ -142,11 +142,16 @@ sys.meta_path.insert(0, Hidden())
     assert err == "error: prefect is not installed: pip install -e '.[flows]'\n"
 
 
-@pytest.mark.parametrize("command", [["next", "1", "--model"], ["data", "check"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [["next", "1", "--model"], ["data", "check"], ["data", "synth"], ["data", "check", "--config"]],
+    ids=" ".join,
+)
 def test_a_path_that_is_too_long_is_an_error_of_one_line(command, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["recsys", *command, "/x" * 5000])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == ExitCode.ERROR
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(r"error: (/x){100}…: File name too long", line)
+    assert re.fullmatch(r"error: .*(/x){49}.*File name too long", line)
+    assert len(line) < 300
