@@ -37,6 +37,10 @@ class PromotionRule(Config):
     """Significance level of the improvement, and of a decline in any segment."""
     min_improvement: float = Field(default=0.0, ge=0)
     """Smallest improvement of the metric."""
+    max_decline: float | None = Field(default=None, ge=0)
+    """Promote a model that is not worse, although it need not be better: the 95 % interval of the
+    difference must be above minus this. For models that also learn new items. None requires a
+    significant improvement."""
     segment_margin: float = Field(default=0.01, ge=0)
     """Largest decline of the metric in a segment."""
     min_segment_size: int = Field(default=30, ge=2)
@@ -77,8 +81,10 @@ def promote_if_better(
 
     The champion is evaluated on the challenger's users and items, whatever it was trained on, but
     both without the targets that it has learned. The challenger is promoted if its improvement is
-    statistically significant (randomisation test over users) and large enough, no segment
-    declines, and its latency is within budget.
+    statistically significant (randomisation test over users) and large enough, or with
+    `max_decline` if it is not worse (a non-inferiority test; see Piaggio et al. 2012, "Reporting of
+    noninferiority and equivalence randomized trials"), no segment declines, and its latency is
+    within budget.
 
     Args:
         challenger: the new model's report on the validation targets.
@@ -124,16 +130,37 @@ def promote_if_better(
         f"champion {champion_mean:.4f}, difference {improvement:+.4f} "
         f"(95% interval {low:+.4f} to {high:+.4f}, p = {p:.2g}){among}"
     )
+    if n_new := _count_new_items(champion[1], split):
+        comparison += f"; the champion does not know {n_new:,} of the items"
+    failed += _check_improvement(rule, metric, improvement, p, low)
+    failed += _check_segments(differences, users, judged, split, rule)
+    return Verdict(not failed, mean, champion_mean, metric, comparison, tuple(failed))
+
+
+def _check_improvement(
+    rule: PromotionRule, metric: str, improvement: float, p: float, low: float
+) -> list[str]:
+    """Why an improvement with a p-value and a lower end of its interval is not enough, if so."""
+    if rule.max_decline is not None:
+        if low > -rule.max_decline:
+            return []
+        return [f"a decline of more than max_decline = {rule.max_decline} cannot be excluded"]
     if improvement <= 0:
-        failed.append(f"{metric} did not improve")
-    elif p >= rule.alpha:
+        return [f"{metric} did not improve"]
+    failed = []
+    if p >= rule.alpha:
         failed.append(
             f"the improvement is not statistically significant (p = {p:.2g}, alpha = {rule.alpha})"
         )
-    if 0 < improvement < rule.min_improvement:
+    if improvement < rule.min_improvement:
         failed.append(f"the improvement is smaller than min_improvement = {rule.min_improvement}")
-    failed += _check_segments(differences, users, judged, split, rule)
-    return Verdict(not failed, mean, champion_mean, metric, comparison, tuple(failed))
+    return failed
+
+
+def _count_new_items(catalogue: pd.DataFrame, split: Split) -> int:
+    """How many items of the training interactions a catalogue lacks."""
+    trained = split.interactions.items.ids[np.unique(split.train.item_index)]
+    return len(set(trained.tolist()) - set(catalogue[columns.ITEM_ID].tolist()))
 
 
 def _evaluate_champion(scorer: Scorer, catalogue: pd.DataFrame, split: Split) -> Report:

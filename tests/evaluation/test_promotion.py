@@ -105,6 +105,17 @@ def mixed_histories():
     return leave_last_out(read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"])))
 
 
+@pytest.mark.parametrize(("max_decline", "promoted"), [(0.3, True), (0.05, False)])
+def test_with_max_decline_a_model_must_not_be_worse(max_decline, promoted):
+    """Two of four users lose what the other two win: the interval is as wide as the difference."""
+    split, rule = walks(60), PromotionRule(max_decline=max_decline, segment_margin=1.0)
+    verdict = verdict_of(split, Placed(1, 2), Placed(2, 1), rule)
+    assert verdict.promoted is promoted
+    assert list(verdict.failed_checks) == (
+        [] if promoted else ["a decline of more than max_decline = 0.05 cannot be excluded"]
+    )
+
+
 def test_a_segment_that_declines_is_named():
     split = mixed_histories()
     verdict = verdict_of(split, MIXED, SECOND)
@@ -159,6 +170,7 @@ def test_a_champion_of_another_catalogue_is_evaluated_on_the_items_of_the_data(s
     verdict = promote_if_better(evaluate(FIRST, split, "validation"), champion, split)
     assert verdict.promoted
     assert verdict.champion < 1
+    assert f"; the champion does not know {N_ITEMS - 1} of the items; promoted" in str(verdict)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +182,7 @@ def test_a_champion_of_another_catalogue_is_evaluated_on_the_items_of_the_data(s
 )
 def test_a_verdict_states_the_outcome_and_the_reason(split, challenger, champion, texts):
     verdict = str(verdict_of(split, challenger, champion))
+    assert "does not know" not in verdict
     assert all(text in verdict for text in texts), verdict
 
 
