@@ -1,19 +1,16 @@
 """A shop whose pages recommend: similar products, and what fits the visit so far.
 
-The shop knows its products, and asks the HTTP API for the rest:
+It reads no file: the HTTP API has the titles of the products, too.
 
     recsys serve models:/shop@champion     # in one terminal
     python examples/shop.py                # in another; then open http://127.0.0.1:8001
 
-SHOP_ITEMS names another file than shop/items.csv, SHOP_PORT another port than 8001, and RECSYS_URL
-another address of the API than http://127.0.0.1:8000.
+SHOP_PORT names another port than 8001, and RECSYS_URL another address of the API than
+http://127.0.0.1:8000.
 """
 
-import csv
 import os
-import sys
 from html import escape
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -28,15 +25,6 @@ STYLE = """body { font: 17px/1.5 system-ui, sans-serif; max-width: 60rem; margin
   box-sizing: border-box; border: 1px solid #8886; border-radius: .6rem } a { color: inherit;
   text-decoration: none } a:hover { border-color: #27c } """
 
-ITEMS = Path(os.environ.get("SHOP_ITEMS", "shop/items.csv"))
-try:
-    with ITEMS.open(encoding="utf-8", newline="") as file:
-        TITLES = {row["item_id"]: row["title"] for row in csv.DictReader(file)}
-except OSError as error:
-    sys.exit(f"error: {ITEMS}: {error.strerror}; set SHOP_ITEMS to a CSV file: item_id, title")
-except KeyError as error:
-    sys.exit(f"error: {ITEMS}: no column {error}; it needs item_id and title")
-
 app = FastAPI()
 KEY = os.environ.get("RECSYS_API_KEY")
 api = httpx.AsyncClient(
@@ -49,9 +37,10 @@ api = httpx.AsyncClient(
 async def ask(path: str, body: dict[str, Any]) -> dict[str, Any]:
     """Post to the API. Without an answer the page has no recommendations, but it is there."""
     try:
-        return (await api.post(path, json=body)).raise_for_status().json()
-    except httpx.HTTPError:
-        return {"items": []}
+        answer = (await api.post(path, json=body)).json()
+    except (httpx.HTTPError, ValueError):
+        answer = {}
+    return {"items": [], **answer}
 
 
 def page(title: str, **lists: dict[str, Any]) -> HTMLResponse:
@@ -77,15 +66,16 @@ async def home() -> HTMLResponse:
 @app.get("/item/{item_id:path}")
 async def show(item_id: str, visit: Annotated[str | None, Cookie()] = None) -> HTMLResponse:
     """An item, items similar to it, and the next items for the visit so far."""
-    if item_id not in TITLES:
-        raise HTTPException(404)
     event = {"item": item_id, "k": 6}
+    similar = await ask("/v1/similar", event)
+    if similar.get("code") == "unknown-item":
+        raise HTTPException(404)
     following = await ask(f"/v1/sessions/{visit}/events", event) if visit else {"items": []}
     if not following["items"]:  # a new visitor, or one whose session has expired
         visit = (await ask("/v1/sessions", {})).get("session_id")
         following = await ask(f"/v1/sessions/{visit}/events", event)
-    similar = await ask("/v1/similar", event)
-    response = page(TITLES[item_id], Similar=similar, Next_for_you=following)
+    title = similar["item"]["title"] if "item" in similar else item_id
+    response = page(title, Similar=similar, Next_for_you=following)
     if visit:
         response.set_cookie("visit", visit, httponly=True, samesite="lax")
     return response

@@ -197,22 +197,6 @@ def load_example():
     return example
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "items.csv: No such file or directory; set SHOP_ITEMS"),
-        ("item_id\nA1\n", "items.csv: no column 'title'"),
-    ],
-)
-def test_shop_without_products_is_an_error_of_one_line(tmp_path, monkeypatch, content, message):
-    path = tmp_path / "items.csv"
-    if content:
-        path.write_text(content)
-    monkeypatch.setenv("SHOP_ITEMS", str(path))
-    with pytest.raises(SystemExit, match=message):
-        load_example()
-
-
 def test_shop_recommends(shop):
     example = load_example()
     rec = load_recommender(CHAMPION)
@@ -231,6 +215,10 @@ def test_shop_recommends(shop):
         expected = rec.next_items(items[1:2], 6)["item_id"].tolist()
         assert links(page.partition("Next for you")[2]) == expected
         assert client.get("/item/none").status_code == 404
+        title = rec.search(k=1)["title"][0]  # of items[0], from the API
+        assert f"<h1>{title}</h1>" in pages[0].text
+        every_page = [client.get(f"/item/{link}") for page in pages for link in links(page.text)]
+        assert {each.status_code for each in every_page} == {200}
     example.api = httpx.AsyncClient(base_url="http://127.0.0.1:1")  # where nothing listens
     page = TestClient(example.app).get(f"/item/{items[0]}")
     assert page.status_code == 200
