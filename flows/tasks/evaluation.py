@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
@@ -26,6 +27,8 @@ from recsys.tracking.descriptions import flatten
 Reports = dict[Subset, ev.Report]
 
 _SETTINGS = "settings.json"
+_METRIC = ev.PRIMARY_METRIC
+_REMEDIES = "docs/how-to/tuning.md#a-baseline-is-better"
 _TITLE = "Next item, test targets, whole catalogue ranked"
 
 
@@ -34,9 +37,8 @@ def validation_metrics(model: ev.Scorer, split: Split, max_users: int) -> dict[s
 
     It is that of the same users each time; if these are not all, with its standard error.
     """
-    metric = ev.PRIMARY_METRIC
-    mean, error = ev.estimate_metric(model, split, "validation", metric, max_users=max_users)
-    return {metric: mean, **({f"{metric}_standard_error": error} if error else {})}
+    mean, error = ev.estimate_metric(model, split, "validation", _METRIC, max_users=max_users)
+    return {_METRIC: mean, **({f"{_METRIC}_standard_error": error} if error else {})}
 
 
 def evaluate_subsets(
@@ -132,10 +134,33 @@ def compare(by_model: dict[str, Reports], model: str, split: Split, run: Run) ->
     table = ev.comparison_table(tests)
     run.log_comparison(table, model)
     ranks = {name: report.to_frame() for name, report in tests.items()}
-    run.log_table(ev.significance_table(model, ranks), "differences")
+    differences = ev.significance_table(model, ranks)
+    run.log_table(differences, "differences")
     page = report_page(tests, split, reference=model, curves=learning_curves(run))
     run.log_html(page, "report")
     description = f"{_TITLE}. Run: {run_link(run)}"
     records = to_records(table)
     try_prefect(create_table_artifact, key="models", table=records, description=description)
     print_table(table.reset_index(), _TITLE)
+    if message := describe_better_baseline(by_model, model, differences.to_dict("index")):
+        get_run_logger().info(message)
+
+
+def describe_better_baseline(
+    by_model: Mapping[str, Reports], model: str, differences: Mapping[Any, Mapping[Any, float]]
+) -> str:
+    """Name the baseline with the highest validation metric; empty if the model's is as high.
+
+    `differences` are the rows of the `significance_table` of the test targets.
+    """
+    values = {name: reports["validation"].metrics[_METRIC] for name, reports in by_model.items()}
+    best = max(values, key=values.__getitem__)
+    if values[best] <= values[model]:
+        return ""
+    test = differences[best]
+    return (
+        f"{best} has a higher validation {_METRIC} than {model}: {values[best]:.4f} and "
+        f"{values[model]:.4f}; difference on the test targets {test['difference']:+.4f} "
+        f"(95% interval {test['low']:+.4f} to {test['high']:+.4f}, p = {test['p_holm']:.2g}). "
+        f"What to do: {_REMEDIES}"
+    )
