@@ -153,13 +153,21 @@ def _describe(error: ValidationError, config: type[Config]) -> str:
         *parents, name = [str(part) for part in fault["loc"] if not _TYPE.search(str(part))] or [""]
         field = ".".join([part for part in parents if part in names] + [name])
         if fault["type"] == "extra_forbidden":
-            known = _names_at(config, fault["loc"])
-            remedy = did_you_mean(name, known) or f"; the settings are {', '.join(known)}"
-            fault["msg"] = f"no such setting{remedy}"
+            fault["msg"] = f"no such setting{_remedy(config, fault['loc'])}"
         value = "" if secret or fault["type"] == "missing" else f" = {fault['input']!r}"
         messages.setdefault(f"{field}{value}: " if field else "", []).append(fault["msg"])
     lines = [start + ", or ".join(dict.fromkeys(ends)) for start, ends in messages.items()]
     return "; ".join(lines).replace("Value error, ", "")
+
+
+def _remedy(config: type[Config], location: tuple[int | str, ...]) -> str:
+    """What to do about a setting that does not exist: another table, or another name."""
+    *parents, name = location
+    known = _names_at(config, location)
+    for table in known:
+        if name in _names_at(config, (*parents, table, name)):
+            return f"; write it below [{'.'.join(map(str, [*parents, table]))}]"
+    return did_you_mean(str(name), known) or f"; the settings are {', '.join(known)}"
 
 
 def _subclasses(kind: type[Config]) -> list[type[Config]]:

@@ -6,15 +6,16 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.bar import Bar
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from recsys.config import MODEL_NAME, Config
+from recsys.config import MODEL_NAME
 from recsys.console import output_console
 from recsys.data import DataConfig, Finding, ReadReport
 from recsys.data.profile import LogProfile, readable
@@ -29,16 +30,22 @@ _TITLES_HINT = "titles of items are read from items.csv next to the log, not fro
 _OUTCOMES = {"quarantine": ("left out", "yellow"), "keep": ("used", "cyan")}
 
 
-class CheckSettings(Config, extra="ignore"):
-    """The settings of the flows that decide how a log is read; others are ignored."""
+class Settings(Protocol):
+    """The settings of the flows that decide how a log is read."""
 
-    source: Path | None = None
-    model_name: str | None = None
-    data: DataConfig = DataConfig()
+    source: str | None
+    data: DataConfig
+    model_fields_set: set[str]
+
+
+def read_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings:
+    """Read a file of settings, if any, as the flows do: a mistake in any of them is an error."""
+    settings: Settings = import_module("flows.settings").read_settings(config, overrides)
+    return settings
 
 
 def train_command(
-    settings: CheckSettings, config: Path | None, source: Path | None, given: Mapping[str, Any]
+    settings: Settings, config: Path | None, source: Path | None, given: Mapping[str, Any]
 ) -> str:
     """The command that trains on what was read.
 
@@ -49,8 +56,8 @@ def train_command(
         given: The settings of `[data]` that were given there.
     """
     name = None
-    if settings.source is not None and settings.model_name is None:
-        name = _model_name(settings.source)
+    if settings.source is not None and "model_name" not in settings.model_fields_set:
+        name = _model_name(Path(settings.source))
     options: dict[str, Any] = {"config": config, "source": source, "model-name": name}
     policies = {f"checks.{check}": value for check, value in given["checks"].items()}
     for setting, value in ({**given, "checks": None} | policies).items():

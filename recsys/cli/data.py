@@ -144,11 +144,11 @@ def check(
     Repeated rows and rows without a rating are not invalid.
     """
     given = _parse_options({name: value for name, value in locals().items() if value})
-    from recsys.cli.check import CheckSettings, print_page, train_command
+    from recsys.cli.check import print_page, read_settings, train_command
     from recsys.data import ReadReport, read_ratings
 
-    overrides = {"data": given} | ({} if source is None else {"source": source})
-    settings = CheckSettings.from_file(config, overrides)
+    overrides = {"data": given} | ({} if source is None else {"source": str(source)})
+    settings = read_settings(config, overrides)
     if settings.source is None:
         message = f"name a folder or file, or set source in {config or 'the FILE of --config'}"
         raise typer.BadParameter(message, param_hint="SOURCE")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from prefect.settings import get_current_settings
+from typer.testing import CliRunner
 
 from flows.cli import main, parse_settings
 from flows.deploy import AUTOMATIONS, configure
@@ -18,6 +19,7 @@ from flows.settings import SearchSpace, Settings, read_settings
 from flows.sweep import sweep
 from flows.sync import sync
 from flows.train import train
+from recsys.cli.main import app
 from recsys.cli.train import app as train_commands
 from recsys.errors import ConfigError, ExitCode
 from recsys.evaluation import PromotionRule
@@ -237,6 +239,8 @@ def test_a_file_may_be_json(tmp_path):
         ("[session_model]\nepoch = 3", r"wrong.toml: session_model.epoch = 3: .* 'epochs'"),
         ("[promotion]\nalpha = 2", r"wrong.toml: promotion.alpha = 2: "),
         ("sourc = 'x'", r"wrong.toml: sourc = 'x': .* did you mean 'source'"),
+        ("encoding = 'cp1253'", r"no such setting; write it below \[data\]"),
+        ("[data]\nmethod = 'last_days'", r"no such setting; write it below \[data.split\]"),
         ("[data", r"wrong.toml: cannot be read as TOML"),
     ],
 )
@@ -244,6 +248,10 @@ def test_a_mistake_in_a_file_is_an_error_with_file_and_key(tmp_path, text, messa
     (tmp_path / "wrong.toml").write_text(text)
     with refuses(message):
         main(["train", "--config", str(tmp_path / "wrong.toml")])
+    (tmp_path / "log.csv").write_text("user_id,item_id\n1,2\n1,3\n")
+    check = ["data", "check", str(tmp_path / "log.csv"), "--config", str(tmp_path / "wrong.toml")]
+    result = CliRunner().invoke(app, check)
+    assert re.search(message, str(result.exception))
 
 
 @pytest.mark.parametrize(
