@@ -28,6 +28,9 @@ N_BINS: Final = 10
 
 _MAX_RATIO: Final = 100
 
+_FEW: Final = 0.1
+"""A smaller share of positive ratings is perhaps a mistake."""
+
 _Dict = dict[str, Any]
 _Ints = NDArray[np.int64]
 
@@ -91,7 +94,10 @@ class LogProfile:
         columns["repeats"] = f"{later}; {use}" if self.repeated_fraction else later
         hint = "; if a column that is not used has them, map it with columns="
         hint = hint if self.unused_columns else ""
-        positive = "events say how much a row counts" if self.events else "every row is positive"
+        positive = "events say how much a row counts"
+        if not self.events:
+            positive = "every row is positive"
+            hint += "; if one tells sales from returns, map it to event" if hint else ""
         ratings = {"none:": f"{positive}{hint}"}
         if self.ratings:
             ratings = {"range": "{lowest:g} to {highest:g}".format_map(self.ratings)}
@@ -100,6 +106,8 @@ class LogProfile:
             positive = "from {positive_from:g}: {positive_fraction:.1%} of the rows"
             is_known = self.ratings["positive_from"] is not None
             ratings["positive"] = positive.format_map(self.ratings) if is_known else "all"
+            if self.ratings["positive_fraction"] < _FEW:
+                ratings["positive"] += "; few: cooccurrence.min_rating says from which rating"
         times = {"none:": f"rows are in chronological order{hint}"}
         if self.times:
             times = {"unit": self.times["unit"]}

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys.columns import MOVIELENS
+from recsys import columns as names
 from recsys.data.arrow import ArrowStream, read_table
 from recsys.data.detection import DetectedLayout, detect_layout
 from recsys.data.interactions import Interactions
@@ -31,6 +31,17 @@ _MIN_REPEATED: Final = 0.1
 """Share of repeated rows from which data without ratings is taken to repeat items."""
 
 _REPEATS_REMEDY: Final = 'set repeats = "allow" if users come back to items, as to songs'
+
+
+_FREQUENT_SHARE: Final = 0.05
+_FREQUENT: Final = 50
+"""A user with this share of the rows, and this many times as many as the median user, may be one
+number for many people."""
+
+_FREQUENT_REMEDY: Final = (
+    "set frequent_user=quarantine in checks if it stands for many people, such as all customers "
+    "without an account"
+)
 
 
 def read_ratings(
@@ -150,6 +161,11 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
     log, positions = build_interactions(
         encoded, mask, validator.item_table, validator.scale, options
     )
+    frequent, reason = find_frequent_user(log)
+    if validator.apply_policy(
+        "frequent_user", positions[frequent], reason, names.USER_ID, _FREQUENT_REMEDY
+    ):
+        log, positions = log.filter(~frequent).compact(), positions[~frequent]
     forms_history = np.ones(len(log), np.bool_) if log.in_sequence is None else log.in_sequence
     duplicate = has_later_duplicate(log.item_index, log.user_offsets, log.n_items, forms_history)
     repeated = float(duplicate[forms_history].mean()) if forms_history.any() else 0.0
@@ -175,6 +191,17 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
         )
     )
     return log
+
+
+def find_frequent_user(log: Interactions) -> tuple[NDArray[np.bool_], str]:
+    """Mark the rows of a user who may stand for many people, and say why; usually there is none."""
+    counts = log.history_lengths
+    n, user = int(counts.max(initial=0)), int(counts.argmax()) if len(counts) else 0
+    share = n / max(len(log), 1)
+    if log.histories != "user" or share < _FREQUENT_SHARE or n < _FREQUENT * np.median(counts):
+        return np.zeros(len(log), np.bool_), ""
+    reason = f"has {share:.0%} of the rows, {n:,}; the median user has {np.median(counts):,.0f}"
+    return log.user_index == user, reason
 
 
 def keep_largest_weights(log: Interactions) -> Interactions:
@@ -216,6 +243,6 @@ def _open(
     item_table = None
     if detected.catalogue is not None:
         item_table = read_item_table(files, detected.catalogue, layout.catalogue, options.encoding)
-    is_movielens = set(table.source_names.values()) <= set(MOVIELENS)
+    is_movielens = set(table.source_names.values()) <= set(names.MOVIELENS)
     has_scale = is_movielens or layout.ratings.names is not None
     return RowValidator(table, name, checks, layout.scale if has_scale else None, item_table)

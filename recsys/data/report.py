@@ -28,7 +28,9 @@ REMEDY: Final = "correct or remove them"
 N_EXAMPLES: Final = 3
 """Examples of each finding."""
 
-EXPECTED: Final = ("duplicate", "single_event", "missing_rating", "unused_event")
+EXPECTED: Final = (
+    "duplicate", "single_event", "missing_rating", "unused_event", "frequent_user"
+)  # fmt: skip
 """Checks that the rows of a valid log may fail."""
 
 _OUTCOMES: Final = {"quarantine": "quarantined", "keep": "kept"}

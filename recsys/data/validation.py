@@ -100,6 +100,9 @@ class Checks(Config):
     duplicate: Policy = "quarantine"
     """A row with a later row of the same user and item, unless items repeat; the latest is
     used. If histories are sessions, of the same session and item."""
+    frequent_user: LenientPolicy = "keep"
+    """A row of a user with a twentieth of all rows, and fifty times as many as the median user:
+    perhaps one number for all customers without an account."""
     single_event: LenientPolicy = "keep"
     """The only row of its user or session; it counts for popularity only."""
     scale: tuple[float, float] | None = None

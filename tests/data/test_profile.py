@@ -124,3 +124,13 @@ def test_a_report_is_json(log):
     checks = [finding["check"] for finding in description["findings"]]
     assert checks == ["bad_rating", "duplicate", "single_event"]
     assert dict(report.profile.table().to_numpy().tolist())["users"] == "2"
+
+
+@pytest.mark.parametrize(("n_high", "is_few"), [(1, True), (2, False)])
+def test_few_positive_ratings_are_pointed_out(n_high, is_few):
+    ratings = [3.0] * n_high + [1.0] * (20 - n_high)
+    table = pd.DataFrame({"user_id": [*range(20)], "item_id": [1, 2] * 10, "rating": ratings})
+    reports = []
+    read_ratings(table, on_report=reports.append)
+    positive = reports[0].profile.sections()["Ratings"]["positive"]
+    assert ("few: cooccurrence.min_rating says" in positive) is is_few

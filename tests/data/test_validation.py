@@ -330,3 +330,36 @@ def test_rules_equal_a_loop_over_rows(rows, kept, tmp_path_factory):
     found = report.quarantined
     assert ([] if found.empty else found[["line", "check"]].to_numpy().tolist()) == reasons
     assert {check: int(report.metrics().get(f"{check}_rows", 0)) for check in kept} == counts
+
+
+def sales(n_walk_in):
+    """200 customers with three items each, and sales without an account as one customer."""
+    rows = [(user, item) for user in range(200) for item in range(user % 5, user % 5 + 3)]
+    rows += [(999, item % 7) for item in range(n_walk_in)]
+    return pd.DataFrame(rows, columns=["user_id", "item_id"])
+
+
+def read_sales(n_walk_in, **settings):
+    reports = []
+    checks = Checks(**settings)
+    log = read_ratings(sales(n_walk_in), repeats="allow", checks=checks, on_report=reports.append)
+    return log, reports[0]
+
+
+def test_a_user_who_may_stand_for_many_people_is_pointed_out():
+    log, report = read_sales(180)
+    assert len(log) == 780
+    (finding,) = report.findings
+    assert (finding.check, finding.policy, finding.n_rows) == ("frequent_user", "keep", 180)
+    assert "999 has 23% of the rows, 180; the median user has 3" in finding.first
+    log, report = read_sales(180, frequent_user="quarantine")
+    assert len(log) == 600
+    assert 999 not in log.users.ids
+    assert report.n_invalid == 0
+
+
+@pytest.mark.parametrize("n_walk_in", [31, 149])
+def test_a_user_is_frequent_by_share_and_by_comparison(n_walk_in):
+    """31 of 631 rows are less than 5 %; 149 is less than fifty times three."""
+    _, report = read_sales(n_walk_in)
+    assert not report.findings
