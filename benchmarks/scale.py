@@ -167,18 +167,21 @@ def baseline(name: str) -> Callable[[argparse.Namespace], None]:
 
     def run(given: argparse.Namespace) -> None:
         split = split_of(given)
-        vectors, _ = emb.load_embeddings(given.folder / "embeddings", split.interactions.items)
+        vectors = None
+        if name == "mean-embedding":
+            found, _ = emb.load_embeddings(given.folder / "embeddings", split.interactions.items)
+            vectors = found.vectors
         max_users = SessionConfig().validation_users
         fitted = fit_baseline(
             name,
             split.train,
-            item_vectors=vectors.vectors,
+            item_vectors=vectors,
             runtime=runtime(given),
             validate=lambda model: ev.estimate_metric(model, split, max_users=max_users).mean,
         )
         subsets = ("validation", "test")
-        found = [ev.evaluate(fitted.model, split, subset).metrics for subset in subsets]
-        print("NDCG@10 {:.4f}, {:.4f}".format(*(each[ev.PRIMARY_METRIC] for each in found)))
+        metrics = [ev.evaluate(fitted.model, split, subset).metrics for subset in subsets]
+        print("NDCG@10 {:.4f}, {:.4f}".format(*(each[ev.PRIMARY_METRIC] for each in metrics)))
 
     return run
 
