@@ -19,7 +19,7 @@ from recsys.data.catalogue import require_same_catalogue
 from recsys.errors import TrackingError
 from recsys.loading import load_recommender
 from recsys.recommender.batch import is_up_to_date, write_recommendations
-from recsys.tracking.gc import folder_lock
+from recsys.storage import folder_lock
 
 
 @pipeline_flow("source", "data", "model_name", "k", "day", "output_dir", "cluster")

@@ -16,7 +16,7 @@ import re
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -196,6 +196,31 @@ def _publish(work: Path, target: Path) -> None:
     if target.exists():
         target.replace(old)
     new.replace(target)
+
+
+@contextmanager
+def folder_lock(path: Path, work: str, notify: Callable[[str], object]) -> Iterator[None]:
+    """Hold a lock file; wait while another process does, and say so.
+
+    The operating system releases the lock of a killed process.
+
+    Args:
+        path: The file, which stays.
+        work: What who holds the lock does, as in "writes recommendations".
+        notify: Called with a message before waiting.
+    """
+    from filelock import FileLock, Timeout  # not needed to read
+
+    lock = FileLock(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            held = lock.acquire(timeout=0)
+        except Timeout:
+            notify(f"Another process {work} (it holds {path}); waiting.")
+            held = lock.acquire()
+    with held:
+        yield
 
 
 def require_new(path: Path) -> Path:

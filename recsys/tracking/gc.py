@@ -22,7 +22,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
@@ -30,7 +29,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from recsys.errors import TrackingError
-from recsys.storage import writing
+from recsys.storage import folder_lock
 from recsys.tracking.runs import CACHE_TAG, PROCESS_TAG
 
 _TREES_PER_PROCESS = 20  # whose ids are arguments of one `mlflow gc`
@@ -52,29 +51,6 @@ def cache_lock(cache: Path, notify: Callable[[str], object]) -> Iterator[Path]:
                 shutil.rmtree(path, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=".run-", dir=cache.resolve()) as folder:
             yield Path(folder)
-
-
-@contextmanager
-def folder_lock(path: Path, work: str, notify: Callable[[str], object]) -> Iterator[None]:
-    """Hold a lock file; wait while another process does, and say so.
-
-    The operating system releases the lock of a killed process.
-
-    Args:
-        path: The file, which stays.
-        work: What who holds the lock does, as in "writes recommendations".
-        notify: Called with a message before waiting.
-    """
-    lock = FileLock(path)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            held = lock.acquire(timeout=0)
-        except Timeout:
-            notify(f"Another process {work} (it holds {path}); waiting.")
-            held = lock.acquire()
-    with held:
-        yield
 
 
 @dataclass(frozen=True)
