@@ -14,6 +14,7 @@ from itertools import chain
 from typing import IO, Final
 
 from recsys import columns as names
+from recsys.data.charsets import suggest_encodings
 from recsys.data.layouts import RATING_COLUMNS, UTF8, TableFormat
 from recsys.data.options import ReadOptions
 from recsys.data.tables import COLUMNS
@@ -28,6 +29,8 @@ UNIT_SEPARATOR: Final = "\x1f"
 _SEPARATORS: Final = (",", "\t", ";", "::", "|", " ")
 _KINDS: Final = {",": "CSV", "\t": "TSV", " ": "text separated by spaces"}
 _NUMBER: Final = re.compile(r"\s*[-+]?[0-9][0-9.,:/TZeE+ -]*(UTC)?\s*")
+_MANY: Final = 10
+"""So many characters of several bytes are UTF-8 by chance in no text of another encoding."""
 _PAIR: Final = 2
 """Columns of a file with only users and items; any separator may be between them."""
 
@@ -88,17 +91,8 @@ def detect_encoding(start: bytes, content: IO[bytes], fallback: str) -> str:
 
 
 def encoding_named(name: str) -> str:
-    """Python's name of an encoding; UTF-8 may have a mark.
-
-    Raises:
-        ConfigError: It is unknown.
-    """
-    try:
-        known = codecs.lookup(name).name
-    except LookupError as error:
-        raise ConfigError(
-            f"no encoding {name!r}; name one such as utf-8, cp1252 or utf-16"
-        ) from error
+    """Python's name of an encoding; UTF-8 may have a mark."""
+    known = codecs.lookup(name).name
     return {"utf-8": UTF8, "iso8859-1": "latin-1"}.get(known, known)
 
 
@@ -108,13 +102,22 @@ def require_encoding(content: IO[bytes], encoding: str, source: str) -> None:
     try:
         data.decode(encoding)
     except UnicodeDecodeError as error:
-        line = 1 + error.object[: error.start].decode(encoding, "ignore").count("\n")
-        byte, name = error.object[error.start], encoding.removesuffix("-sig")
+        before = error.object[: error.start].decode(encoding, "ignore")
+        line, name = 1 + before.count("\n"), encoding.removesuffix("-sig")
         raise DataError(
-            f"{source}, line {line}: byte {byte:#04x} is not {name} text; save the file as UTF-8, "
-            'or name its encoding, such as encoding = "cp1252" (Western Europe), "cp1250" (Central '
-            'Europe) or "cp1251" (Cyrillic)'
+            f"{source}, line {line}: byte {error.object[error.start]:#04x} is not {name} text; "
+            + _encoding_remedy(data[: error.start], data[error.start :], encoding)
         ) from error
+
+
+def _encoding_remedy(before: bytes, rest: bytes, encoding: str) -> str:
+    """What to do about the first bytes that are not text of an encoding, given those before."""
+    if encoding == UTF8 and len(before.translate(None, bytes(range(0xC0)))) >= _MANY:
+        return "the text before it is: correct this line"
+    line = before[before.rfind(b"\n") + 1 :]
+    found = suggest_encodings(line + rest)
+    read = f"set encoding to the one that reads it right, {found}, or " if found else ""
+    return f"{read}save the file as UTF-8" + ("" if found else ", or set encoding")
 
 
 class NoRowsError(DataError):

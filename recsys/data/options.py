@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from encodings.aliases import aliases
 from typing import Annotated, Final, Literal, Self, get_args
 
 import pandas as pd
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from recsys.config import Config
+from recsys.config import Config, did_you_mean
 
 TimeUnit = Literal["ns", "us", "ms", "s", "min", "h", "D", "excel"]
 """Unit of numeric timestamps since 1970; `D` is days, `excel` is Excel's day numbers."""
@@ -102,6 +103,19 @@ class ReadOptions(Config):
         if self.time_unit is not None and self.time_format is not None:
             raise ValueError("time_unit is for numbers and time_format for text: set one of them")
         return self
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, encoding: str | None) -> str | None:
+        try:
+            b"a".decode(encoding or "utf-8", "ignore")
+        except (LookupError, ValueError) as error:  # also for `hex` and others that are not of text
+            known = sorted(name for name in {*aliases.values()} if not name.endswith("_codec"))
+            similar = did_you_mean(str(encoding), known)
+            raise ValueError(
+                f"no such encoding{similar or '; name one such as utf-8, cp1252 or utf-16'}"
+            ) from error
+        return encoding
 
     @field_validator("session_gap")
     @classmethod

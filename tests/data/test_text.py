@@ -191,12 +191,18 @@ REFUSED = {
         "log.txt", "a b,c\nd e,f\n", {},
         ["separated by ' ' or ','", "separator = ' '"],
     ),
-    "Latin-1": ("log.csv", b"user_id,item_id\n1,1\n2,\xe9\n", {}, ["line 3: byte 0xe9", "cp1252"]),
+    "Latin-1": (
+        "log.csv", b"user_id,item_id\n1,1\n2,\xe9\n", {}, ["line 3: byte 0xe9", "cp1252 'é'"]
+    ),
     "Latin-1, unread": (
         "log.csv", b"user_id,item_id\n" + b"1,1\n" * 99999 + b"2,\xe9\n", {}, ["line 100001"]
     ),
     "not UTF-16": (
         "log.csv", "user_id,item_id\n1,1\n".encode("utf-16")[:-1], {}, ["utf-16", "line 2"]
+    ),
+    "in one line": (
+        "log.csv", "user_id,item_id\nКниги про любовь,2\n".encode() + b"\xea,2\n", {},
+        ["line 3: byte 0xea", "is not utf-8 text; the text before it is: correct this line"],
     ),
     "not as declared": ("log.csv", b"user_id,item_id\n1,\xe9\n", {"encoding": "ascii"}, ["0xe9"]),
 }  # fmt: skip
@@ -212,8 +218,12 @@ def test_unclear_files_are_refused_with_the_way_out(read, case, tmp_path):
 
 
 def test_invalid_options_are_refused(read):
-    with pytest.raises(ConfigError, match="no encoding 'latin0'"):
-        read("log.csv", "user_id,item_id\n1,2\n", encoding="latin0")
+    for name, remedy in [
+        ("latin0", "did you mean 'latin_1'"), ("cp12533", "did you mean 'cp1253'"),
+        ("hex", "name one such as utf-8"), ("a\0", "name one such as utf-8"),
+    ]:  # fmt: skip
+        with pytest.raises(ConfigError, match=f"encoding = .*: no such encoding; {remedy}"):
+            read("log.csv", "user_id,item_id\n1,2\n", encoding=name)
     with pytest.raises(ConfigError, match="cannot separate columns"):
         read("log.csv", "user_id,item_id\n1,2\n", separator="\n")
 
