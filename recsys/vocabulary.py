@@ -57,7 +57,10 @@ class Vocabulary:
 
     def __str__(self) -> str:
         examples = ", ".join(str(external) for external in self.ids[:3].tolist())
-        return f"{len(self):,} ids such as {examples}"
+        return f"{len(self):,} ids" + (f" such as {examples}" if examples else "")
+
+    def __repr__(self) -> str:
+        return f"<Vocabulary of {self}>"
 
     def __contains__(self, external: object) -> bool:
         return external in self._index

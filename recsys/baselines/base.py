@@ -25,7 +25,7 @@ class Baseline(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DotProduct(ABC):
     """A baseline whose scores are dot products of user vectors and item vectors.
 
@@ -49,7 +49,7 @@ class FitInputs:
 
     train: Interactions
     runtime: Runtime = field(default_factory=Runtime)
-    item_vectors: NDArray[np.float32] | None = None
+    item_vectors: NDArray[np.float32] | None = field(default=None, repr=False)
     """Pretrained vectors of all items, [n_items, dim]."""
 
 

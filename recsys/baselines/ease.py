@@ -35,7 +35,7 @@ class EASEConfig(Config):
     20,000 rows 1.6 GB; a row per user, where users are fewer, twice as much."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EASE:
     """Scores items by x B, where B predicts each item from all others.
 
@@ -54,7 +54,7 @@ class EASE:
         return scores
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WideEASE:
     """EASE for fewer users than items: the same scores without B.
 

@@ -19,7 +19,7 @@ from recsys.errors import DataError
 _SECONDS_PER_DAY = 86_400
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Popularity(DotProduct):
     """Scores every item by its number of interactions, for every history."""
 
@@ -71,7 +71,7 @@ def fit_recent_popularity(
     return Popularity.from_counts(counts)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MarkovChain:
     """Ranks items by how often they followed the last item of the history; ties by popularity.
 
@@ -96,7 +96,7 @@ class MarkovChain:
         return scores
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class UserItems:
     """Ranks the items of the history first, then all others by popularity.
 

@@ -70,7 +70,7 @@ class LMFConfig(Config):
     """Negatives sampled per positive."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ALS(DotProduct):
     """Scores items with a user vector solved for each history.
 
@@ -88,7 +88,7 @@ class ALS(DotProduct):
         return vectors
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ProjectedFactors(DotProduct):
     """Scores items with a user vector predicted from each history.
 

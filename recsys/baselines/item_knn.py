@@ -35,7 +35,7 @@ class ItemKNNConfig(Config):
     """Which interactions are used: recent ones predict the next item best."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ItemKNN:
     """Scores an item by its summed similarity to the items of the history.
 

@@ -23,7 +23,7 @@ class MeanEmbeddingConfig(Config):
     """Scale item vectors to unit length first: cosine instead of dot product."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MeanEmbedding(DotProduct):
     """Scores items by the dot product with the weighted sum of the history's item vectors."""
 

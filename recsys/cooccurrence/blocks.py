@@ -48,7 +48,7 @@ from recsys.vocabulary import Vocabulary
 FORMAT: Final = "recsys co-occurrence blocks, version 2"
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class CooccurrenceBlocks(CountMetadata):
     """Counts on disk. Iterating over them needs the memory of one block."""
 

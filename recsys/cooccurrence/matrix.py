@@ -57,6 +57,10 @@ class CountMetadata:
     weights: EventWeights | None = None
     """None if all events count the same."""
 
+    def __repr__(self) -> str:
+        size = f"{self.n_items:,} items, counted over {self.n_users:,} users"
+        return f"<{type(self).__name__} of {size}>"
+
     @property
     def n_items(self) -> int:
         """Size of the catalogue."""
@@ -96,7 +100,7 @@ class CountMetadata:
         return Marginals(sums, sums, float(self.n_users), squares)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Cooccurrence(CountMetadata):
     """Item-item co-occurrence counts."""
 

@@ -76,6 +76,13 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.item_index)
 
+    def __repr__(self) -> str:
+        optional = {"ratings": self.rating, "timestamps": self.timestamp, "sessions": self.sessions}
+        present = [name for name, column in optional.items() if column is not None]
+        columns = f" with {', '.join(present)}" if present else ""
+        size = f"{self.n_users:,} users and {self.n_items:,} items"
+        return f"<Interactions of {size}: {len(self):,} rows{columns}>"
+
     @property
     def n_users(self) -> int:
         """Number of users, including users without rows."""

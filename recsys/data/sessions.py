@@ -32,6 +32,9 @@ class Sessions:
     def __len__(self) -> int:
         return len(self.user_index)
 
+    def __repr__(self) -> str:
+        return f"<Sessions: {len(self):,} of {len(self.users):,} users>"
+
     @property
     def lengths(self) -> _Ints:
         """Number of rows of each session, [n_sessions]."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,11 @@ class Split:
         first = interactions.user_offsets[:-1][interactions.history_lengths > 0]
         if np.any(assignment[first] > TRAIN):
             raise ValueError("the first interaction of a user has no history to predict it from")
+
+    def __repr__(self) -> str:
+        n_train = np.count_nonzero(self.assignment == TRAIN)
+        targets = [f"{len(self.rows(subset)):,} {subset} targets" for subset in get_args(Subset)]
+        return f"<Split by {self.protocol}: {n_train:,} rows to train on, {', '.join(targets)}>"
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: the fields, but not what is computed from them."""

@@ -38,6 +38,10 @@ class ItemEmbeddings:
     relative_loss: float
     optimum_loss: float | None = None
 
+    def __repr__(self) -> str:
+        size = f"{len(self.items):,} items: {self.dim} dimensions"
+        return f"<ItemEmbeddings of {size}, relative loss {self.relative_loss:.4g}>"
+
     @cached_property
     def digest(self) -> str:
         """Hex SHA-256 of the vectors and the item ids."""

@@ -10,7 +10,7 @@ per imputation, started from the last, does as well as a full `eigsh`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -115,7 +115,7 @@ class SpectralOptimum:
         converged: Whether the loss converged to within the tolerance.
     """
 
-    vectors: Tensor
+    vectors: Tensor = field(repr=False)
     loss: float
     n_iter: int
     converged: bool

@@ -60,6 +60,10 @@ class Report:
     fingerprint: Fingerprint
     """Reports are comparable if their fingerprints are equal."""
 
+    def __repr__(self) -> str:
+        ndcg = [f"{key} {self.metrics[key]:.4f}" for key in self.metrics if key.startswith("ndcg")]
+        return f"<Report on {len(self.ranks):,} targets: {', '.join(ndcg)}>"
+
     @property
     def over_targets(self) -> bool:
         """Whether means are over all targets instead of users."""

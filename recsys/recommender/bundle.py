@@ -94,7 +94,7 @@ _PAIR_COUNTS, _USER_HISTORIES = "cooccurrence.npz", "user_histories.npz"
 _ENCODE_BATCH = 256
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PairCounts:
     """The largest co-occurrence counts of each item, in CSR layout."""
 
@@ -138,7 +138,7 @@ class PairCounts:
         return 0 if self.is_complete[a] or self.is_complete[b] else None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class UserHistories:
     """The users' histories, and the session model's query vector after each."""
 
@@ -223,6 +223,9 @@ class Bundle:
     """None if answers score all items."""
     trained_at: datetime | None = None
     """When the session model was trained; None if it was not recorded."""
+
+    def __repr__(self) -> str:
+        return f"<Bundle of {len(self.items):,} items>"
 
     @property
     def items(self) -> Vocabulary:

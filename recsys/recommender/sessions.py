@@ -66,7 +66,8 @@ class Session:
         return len(self._history)
 
     def __repr__(self) -> str:
-        return f"Session({self.history!r})"
+        latest = f", the latest {self.history[-3:]}" if len(self) else ""
+        return f"<Session of {len(self):,} items{latest}>"
 
     @property
     def history(self) -> list[Item]:

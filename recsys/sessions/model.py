@@ -45,6 +45,11 @@ class SessionModel:
     network: SessionNetwork
     items: Vocabulary
 
+    def __repr__(self) -> str:
+        n_parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        kind = f"{self.config.cell} with {n_parameters:,} parameters"
+        return f"<SessionModel of {self.n_items:,} items: {kind}>"
+
     @property
     def config(self) -> SessionConfig:
         """The configuration of the network."""
