@@ -5,6 +5,7 @@ Hyper-parameters are defined in the package of the stage that they configure.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -40,6 +41,13 @@ _threads: ContextVar[int | None] = ContextVar("threads", default=None)
 
 _TYPE = re.compile(r"\[|^(int|str|float|datetime)$")
 """Types as a location of pydantic names them."""
+
+_KEY_ERROR = re.compile(
+    r"(?:\bkey\b|declaration|Invalid statement).* \(at line (\d+), column (\d+)\)"
+)
+"""What tomllib says of a character that cannot be in a key."""
+
+_QUOTE_KEYS = "put keys with other letters than a-z, digits, - and _ in quotes"
 
 
 def _as_one_type(schema: dict[str, Any]) -> None:
@@ -104,21 +112,49 @@ class Config(BaseModel):
         path = None if path is None else to_path(path, ConfigError)
         is_json = path is not None and path.suffix == ".json"
         try:
-            values = _parse_null(_parse(path.read_text("utf-8"), is_json)) if path else {}
+            values = _parse_null(_parse(_read(path), is_json)) if path else {}
             cls.model_validate(values)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
-        except (OSError, ValueError) as error:
+        except FileNotFoundError as error:
+            raise ConfigError(f"{path} does not exist") from error
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        except ValueError as error:
             language = "JSON" if is_json else "TOML"
             raise ConfigError(f"{path}: cannot be read as {language}: {error}") from error
         return cls.model_validate(_merge(values, overrides or {}))
 
 
+def _read(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        line = content[: error.start].count(b"\n") + 1
+        found = "is encoded in UTF-16" if is_utf16 else f"line {line} is not encoded in UTF-8"
+        raise ConfigError(f"{found}: save the file in UTF-8") from error
+
+
 def _parse(text: str, is_json: bool) -> dict[str, Any]:
-    values = json.loads(text) if is_json else tomllib.loads(text)
+    values = json.loads(text) if is_json else _parse_toml(text)
     if not isinstance(values, dict):
         raise ValueError(f"expected an object, found {text[:20]!r}")  # noqa: TRY004
     return values
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = _KEY_ERROR.search(str(error))
+        if place is None:
+            raise
+        line, column = map(int, place.groups())
+        character = text.split("\n")[line - 1][column - 1 : column]
+        remedy = "" if character.isascii() else f"; {_QUOTE_KEYS}"
+        raise ValueError(f"{error}{remedy}") from error
 
 
 def _parse_null(value: Any) -> Any:

@@ -191,3 +191,61 @@ def test_one_limit_holds_for_blas_and_for_this_library(monkeypatch):
             assert available_threads() == torch.get_num_threads() == 1
         assert available_threads() == torch.get_num_threads() == 2
     assert available_threads() == 5
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("name", ["my.toml", "my.json"])
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path, encoding, name):
+    text = '{"device": "cpu"}' if name.endswith("json") else "device = 'cpu'\r\nseed = 0\r\n"
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    assert Runtime.from_file(tmp_path / name) == Runtime(device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("seed = 1".encode("utf-16"), "my.toml: is encoded in UTF-16: save the file in UTF-8"),
+        ("a = 1\n# Πώληση".encode("cp1253"), "my.toml: line 2 is not encoded in UTF-8: save the"),
+        (None, "my.toml does not exist"),
+    ],
+    ids=["utf-16", "cp1253", "missing"],
+)
+def test_a_file_that_cannot_be_decoded_says_what_to_do(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "my.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Runtime.from_file(tmp_path / "my.toml")
+
+
+def test_a_folder_is_no_file_of_settings(tmp_path):
+    with pytest.raises(ConfigError, match=r"cannot be read: Is a directory$"):
+        Runtime.from_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = {Πώληση = 1}",
+        "a = {Verkäufe = 1}",
+        "Πώληση = 1",
+        "[a.Verkäufe]",
+        "x = 1\n\na.Πώληση = 1",
+    ],
+)
+def test_keys_with_other_letters_must_be_quoted(tmp_path, text):
+    path = tmp_path / "my.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"TOML: .*; put keys with other .* in quotes$"):
+        Runtime.from_file(path)
+    path.write_text(re.sub(r"(Πώληση|Verkäufe)", r'"\1"', text), encoding="utf-8")
+    with pytest.raises(ConfigError, match="no such setting"):
+        Runtime.from_file(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["a = {b = 1,}", "a = Πώληση", "a = 1 Πώληση", "a = 'Πώληση", "[a"]
+)
+def test_other_mistakes_do_not_ask_for_quotes(tmp_path, text):
+    (tmp_path / "my.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"(line \d+, column \d+|end of document)\)$"):
+        Runtime.from_file(tmp_path / "my.toml")

@@ -124,7 +124,7 @@ def test_command_line_options(flow, options, values):
     [
         (["--session-model.epochs", "0"], "session_model.epochs = '0'"),
         (["--data.split", "nonsense"], "data"),
-        (["--config", "nowhere.toml"], "nowhere.toml: cannot be read"),
+        (["--config", "nowhere.toml"], "nowhere.toml does not exist"),
         (["--cluster", "10.0.0.1"], "cluster = '10.0.0.1': expected the address of a Dask"),
     ],
 )
