@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,12 +16,15 @@ from flows.orchestration import create_markdown, io_task, run_link
 from flows.settings import Settings
 from flows.tasks.data import is_sample
 from flows.tasks.stages import INTERACTIONS, Champion, Trained
-from recsys import tracking
+from recsys import columns, tracking
+from recsys.config import CHAMPION, CHAMPION_ALIAS
+from recsys.console import printable
 from recsys.data import Split, load_interactions
 from recsys.data.catalogue import require_same_catalogue
 from recsys.errors import BundleError, DataError, NetworkError, TrackingError
 from recsys.evaluation import Report, Verdict, measure_latency, promote_if_better
 from recsys.loading import load_recommender
+from recsys.recommender import Recommender
 from recsys.recommender.bundle import make_bundle, save_bundle
 from recsys.recommender.scoring import ItemScorer
 from recsys.tracking import Run
@@ -107,6 +114,8 @@ def release(report: Report, split: Split, settings: Settings, run: Run) -> Verdi
     verdict = promote_if_better(report, present, split, rule, learned=learned, latency_ms=latency)
     version = register(verdict, name, run)
     get_run_logger().info("%s version %s: %s", name, version, verdict)
+    uri = f"models:/{name}@{CHAMPION_ALIAS}" if verdict.promoted else f"models:/{name}/{version}"
+    get_run_logger().info("Ask it: %s", example_query(new, uri))
     create_markdown(
         "decision",
         f"{name} version {version}: {'promoted' if verdict.promoted else 'not promoted'}",
@@ -115,6 +124,19 @@ def release(report: Report, split: Split, settings: Settings, run: Run) -> Verdi
         f"Previous champion: {champion.version if champion else 'none'}. Run: {run_link(run)}",
     )
     return verdict
+
+
+def example_query(model: Recommender, uri: str) -> str:
+    """A command that asks a model what follows its most popular item."""
+    titles = model.bundle.catalogue[columns.TITLE]
+    item_id, title = model.popular_items(1)[[columns.ITEM_ID, columns.TITLE]].iloc[0]
+    item = str(title if (titles == title).sum() == 1 else item_id)
+    # `make run` does not activate the virtual environment.
+    local = os.path.relpath(Path(sys.executable).with_name("recsys"))
+    command = ["recsys" if shutil.which("recsys") else local, "next"]
+    command += [] if uri == CHAMPION else ["--model", uri]
+    command += ["--", item] if item.startswith("-") else [item]
+    return printable(shlex.join(command))
 
 
 @io_task("save bundle", timeout_seconds=1800)

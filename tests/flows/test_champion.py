@@ -1,6 +1,7 @@
 """The ratings that flows read, and the champion that they compare with."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from flows.recommend import recommend
 from flows.settings import Settings
 from flows.tasks.data import resolve_source
 from flows.tasks.pending import register_and_promote
-from flows.tasks.registry import find_champion, require_catalogue
+from flows.tasks.registry import example_query, find_champion, require_catalogue
 from flows.tasks.stages import Trained
 from recsys import tracking
 from recsys.cooccurrence import count_cooccurrence
@@ -21,6 +22,7 @@ from recsys.data.config import LeaveLastN
 from recsys.data.synthetic import SyntheticConfig, write_sample
 from recsys.errors import BundleError, DataError, NetworkError
 from recsys.evaluation import evaluate
+from recsys.recommender import Recommender
 from recsys.recommender.bundle import save_bundle
 from recsys.recommender.scoring import ItemScorer
 
@@ -81,6 +83,26 @@ def test_the_synthetic_sample_is_for_the_first_training_only(promoted):
     assert in_a_flow(find_champion, Settings(source="films")) is None, "it is replaced"
     write_sample(Path(DEFAULT), FILMS)
     assert source_of() == DEFAULT, "the network is back"
+
+
+@pytest.mark.parametrize(
+    ("title", "uri", "end"),
+    [
+        ("Heat (1995)", "models:/recsys@champion", "recsys next 'Heat (1995)'"),
+        ("Heat", "models:/shop/3", "recsys next --model models:/shop/3 Heat"),
+        ("-30-", "models:/recsys@champion", "recsys next -- -30-"),
+        (None, "models:/recsys@champion", "recsys next {item_id}"),
+    ],
+    ids=["champion", "other", "dash", "ambiguous"],
+)
+def test_the_command_of_a_training_names_one_item(bundle, title, uri, end):
+    catalogue = bundle.catalogue.copy()
+    popular = Recommender(bundle).popular_items(1).loc[0]
+    is_popular = catalogue["item_id"] == popular["item_id"]
+    other = catalogue.index[~is_popular][0]
+    catalogue.loc[other if title is None else is_popular, "title"] = title or popular["title"]
+    command = example_query(Recommender(replace(bundle, catalogue=catalogue)), uri)
+    assert command.endswith(end.format(item_id=popular["item_id"]))
 
 
 def test_the_synthetic_sample_is_not_registered_over_other_versions(promoted):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -209,6 +210,18 @@ def test_a_process_prints_the_table_and_a_line_per_epoch(process):
     for expected in ("NDCG@10", "HitRate@10", "MRR@10", "lstm", "item-knn", "als", "popularity"):
         assert expected in process.stdout
     assert "lstm: epoch 2/2, ndcg_at_10" in process.stderr, "a line per epoch without a terminal"
+
+
+def test_a_process_ends_with_a_command_that_asks_the_model(process):
+    (command,) = re.findall(r"Ask it: (.*)", process.stderr)
+    program, name, option, uri, title = shlex.split(command)
+    assert (Path(program).name, name, option, uri) == (
+        "recsys",
+        "next",
+        "--model",
+        "models:/recsys/2",
+    )
+    assert len(load_recommender(uri).next_items([title])) == 10
 
 
 def recorded(client, run):
