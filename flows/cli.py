@@ -11,15 +11,17 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import httpx
 from prefect import Flow
 from prefect.client.orchestration import get_client
+from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_HOME,
@@ -43,6 +45,14 @@ _MIN_BYTES = 1_000_000
 """With less room, a temporary server cannot record a flow."""
 
 E = TypeVar("E", bound=BaseException)
+
+_FAILED = re.compile(
+    r"(Finished in state Failed\(.(Task|Flow) run encountered an exception:?"
+    r"|Encountered exception during execution:"
+    r"|Task run failed with exception:(?!.* - Retry )) (?P<error>\w+)\b",
+    re.DOTALL,
+)
+"""How Prefect logs a failed task or flow."""
 
 START_SECONDS = 300
 """How long Prefect's temporary server may take to start, at least: it needs 30 s of processor time
@@ -173,6 +183,7 @@ def prefect_api() -> Iterator[None]:
     all of its processes, and a flow that cannot report its end to the server retries for minutes.
     Prefect stops the server when this program exits normally; SIGTERM is handled as such an exit.
     """
+    is_temporary = not PREFECT_API_URL.value()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.TERMINATED))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -196,5 +207,36 @@ def prefect_api() -> Iterator[None]:
         ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    with temporary_settings({PREFECT_API_URL: address}):
+    links = [_is_no_link] if is_temporary else []  # which are dead once the server has stopped
+    with temporary_settings({PREFECT_API_URL: address}), _terminal_filters(_is_news, *links):
         yield
+
+
+@contextmanager
+def _terminal_filters(*filters: Callable[[logging.LogRecord], bool]) -> Iterator[None]:
+    """Leave out lines on the terminal; Prefect's UI has them."""
+    handlers = [x for x in logging.getLogger().handlers if isinstance(x, PrefectConsoleHandler)]
+    for handler, filter_ in product(handlers, filters):
+        handler.addFilter(filter_)
+    try:
+        yield
+    finally:
+        for handler, filter_ in product(handlers, filters):
+            handler.removeFilter(filter_)
+
+
+def _is_no_link(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("View at http")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False if a line repeats an error of the library, which `friendly_errors` prints at the end.
+
+    Prefect logs the error of a failed flow up to four times.
+    """
+    repeated = _FAILED.match(record.getMessage())
+    return repeated is None or repeated["error"] not in _names_of(RecsysError)
+
+
+def _names_of(kind: type[Exception]) -> set[str]:
+    return {kind.__name__}.union(*map(_names_of, kind.__subclasses__()))

@@ -430,6 +430,7 @@ def test_ctrl_c_stops_with_one_line(home, client, prefect_server):
     assert "Interrupted. The next run resumes after the latest epoch." in stderr
     assert "Traceback" not in stderr
     assert "telemetry" not in stderr
+    assert "View at" not in stderr, "the server that it links to stops with the run"
     assert not unfinished(client)
     (parent,) = (name for name in running if " · train " in name)
     for name in ("lstm", parent):
