@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import IO, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import pyarrow.parquet as pq
-
-from recsys import columns
-from recsys.data.dialect import is_number
-from recsys.data.files import (
-    READ_ERRORS,
-    FileStore,
-    base_name,
-    is_hidden,
-    natural_order,
-    number_months,
-)
+from recsys.data.files import FileStore, base_name, is_hidden, natural_order, number_months
+from recsys.data.headers import why_no_log
 from recsys.data.layouts import LAYOUT_OF_SUFFIX, LAYOUTS
 from recsys.data.options import ReadOptions
-from recsys.data.tables import COLUMNS
 from recsys.errors import ConfigError, DataError
 
 _NO_LOG: Final = re.compile(
@@ -58,6 +47,11 @@ _VARIANT: Final = re.compile(
     r"(?<![a-z])(?:v|ver|version|rev|fold|cv|split|set|subset|seed|run|copy|sample|dataset)"
     r"[-_ .=]*#|\(#\)"
 )
+
+
+_N_REASONS: Final = 4
+"""Of so many files the message says why they have no ratings."""
+_N_SHOWN: Final = 8
 
 
 class DetectedLayout(NamedTuple):
@@ -99,7 +93,7 @@ def detect_layout(path: Path, options: ReadOptions = ReadOptions()) -> DetectedL
     else:
         files = FileStore(path)
         names = files.listing()
-        ratings = _choose(files, [name for name in names if not is_hidden(name)], options)
+        ratings = _choose(files, names, options)
     _refuse_table_format(files.path, names, ratings)
     layouts = {options.layout or layout_of(files.describe(name)) for name in ratings}
     if layouts == {"movielens", "csv"}:
@@ -164,26 +158,37 @@ def _refuse_table_format(root: Path, names: Sequence[str], chosen: Sequence[str]
 
 def _choose(files: FileStore, names: list[str], options: ReadOptions) -> list[str]:
     """The files that `options.files` chooses, or else those that are one log."""
-    found, wanted = names, "of ratings in it"
-    if options.files is not None:
-        wanted = f"that matches files = {options.files!r}"
-        patterns = options.files.removeprefix("./").split("/")
-        found = [name for name in names if _matches(name.split("/"), patterns)]
+    pattern = options.files
+    found = visible = [name for name in names if not is_hidden(name)]
+    if pattern is not None:
+        found = _matching(files, names, pattern.removeprefix("./"))
     for name in found if files.path.is_dir() else ():
         if not (files.path / name).is_file():
             raise DataError(
                 f"{files.path / name}: is a link that leads nowhere, a pipe or a device; move it "
                 "away, or choose other files with files="
             )
-    if options.files is None:
-        found = _find_log(files, names, options)
+    if pattern is None:
+        return _find_log(files, found, options)
     if not found:
         raise DataError(
-            f"{files.path}: no file {wanted} among {_listed(names)}; name one file, or the columns "
-            f"of users and items with columns=, or choose layout= from {', '.join(LAYOUTS)}, or "
-            "save the ratings as CSV or Parquet"
+            f"{files.path}: no file that matches files = {pattern!r} among {_listed(visible)}; "
+            "a pattern leaves out item tables and hidden files: name such a file itself"
         )
     return found
+
+
+def _matching(files: FileStore, names: Sequence[str], pattern: str) -> list[str]:
+    """The file that is named, or the files that match a pattern.
+
+    `*` in the name of a file stands for no other table, no document and no hidden file.
+    """
+    if pattern in names and (not is_hidden(pattern) or (files.path / pattern).is_file()):
+        return [pattern]
+    parts = pattern.split("/")
+    found = [n for n in names if not is_hidden(n) and _matches(n.split("/"), parts)]
+    is_named = not re.search(r"[*?[]", parts[-1])
+    return [name for name in found if is_named or not _NO_LOG.match(base_name(name))]
 
 
 def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
@@ -205,18 +210,34 @@ def _find_log(files: FileStore, names: Sequence[str], options: ReadOptions) -> l
     real = {name: os.path.realpath(files.path / name) for name in tables}
     targets = {real[n]: n for n in sorted(tables, key=lambda n: not (files.path / n).is_symlink())}
     tables = [name for name in tables if targets[real[name]] == name]
-    logs = tables
+    problems = {}
     if not _are_parts(tables):
-        logs = [name for name in tables if _may_be_log(files, name, options)]
+        forms = {name: LAYOUTS[options.layout or layout_of(name)].ratings for name in tables}
+        problems = {name: why_no_log(files, name, forms[name], options) for name in tables}
+    logs = [name for name in tables if not problems.get(name)]
+    if not logs:
+        raise _no_log(files, names, problems)
     # Files that are not read, but may be parts; archives may have been extracted here.
     shapes = {_stem_shape(name) for name in logs}
     extracted = {f"{part}.zip" for part in "/".join([files.path.name, *logs]).split("/")}
     unread = [n for n in names if _UNREADABLE.fullmatch(_suffix(n)) and n not in logs]
     unread = [n for n in unread if n.endswith(".zip") or _stem_shape(n) in shapes]
     unread = [n for n in unread if PurePosixPath(n).name not in extracted]
-    if logs and (unread or not _are_parts(logs)):
+    if unread or not _are_parts(logs):
         raise _ambiguous(files, logs, unread)
     return logs
+
+
+def _no_log(files: FileStore, names: Sequence[str], problems: Mapping[str, str]) -> DataError:
+    reasons = [f"{name}: {problem}" for name, problem in [*problems.items()][:_N_REASONS]]
+    more = len(problems) - len(reasons)
+    reasons += [f"and {more:,} more"] if more else []
+    why = f": {'; '.join(reasons)}" if reasons else f" among {_listed(names)}"
+    return DataError(
+        f"{files.path}: no file of ratings in it{why}; choose the files with files=, name the "
+        "columns of users and items with columns= and their encoding with encoding=, or choose "
+        f"layout= from {', '.join(LAYOUTS)}, or save the ratings as CSV or Parquet"
+    )
 
 
 def _ambiguous(files: FileStore, names: Sequence[str], unread: Sequence[str] = ()) -> DataError:
@@ -230,8 +251,8 @@ def _ambiguous(files: FileStore, names: Sequence[str], unread: Sequence[str] = (
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
-    return (", ".join(names[:8]) or "no files") + more
+    more = f" and {len(names) - _N_SHOWN:,} more" if len(names) > _N_SHOWN else ""
+    return (", ".join(names[:_N_SHOWN]) or "no files") + more
 
 
 def _are_parts(names: Sequence[str]) -> bool:
@@ -246,36 +267,3 @@ def _are_parts(names: Sequence[str]) -> bool:
 def _stem_shape(name: str) -> str:
     """A path without suffixes, and with `#` for what varies between parts."""
     return _VARYING.sub("#", number_months(re.sub(r"\.[^/]*$", "", name)))
-
-
-def _may_be_log(files: FileStore, name: str, options: ReadOptions) -> bool:
-    """Whether a table has columns of users and items, or no header to tell."""
-    form = LAYOUTS[options.layout or layout_of(name)].ratings
-    try:
-        with files.open(name) as content:
-            if _suffix(name) == ".parquet":
-                line, header = "", pq.read_schema(content).names
-            else:
-                line, header = _first_line(content, options.separator)
-    except READ_ERRORS:
-        return True  # reading it will say more
-    mapped = options.columns if isinstance(options.columns, dict) else {}
-    found = {*columns.match(header, COLUMNS), *(ours for ours, n in mapped.items() if n in header)}
-    if columns.ITEM_ID in found and {columns.USER_ID, columns.SESSION_ID} & found:
-        return True
-    if form.separator == " ":  # pairs of `user item`, or else lists of items
-        words = line.split()
-        return len(words) == 2 or all(map(str.isdecimal, words))
-    has_header = not form.names and isinstance(options.columns, dict)
-    return not has_header or any(map(is_number, header))
-
-
-def _first_line(content: IO[bytes], separator: str | None) -> tuple[str, list[str]]:
-    """The first line of a text file, and the column names in it."""
-    start = next(filter(bytes.strip, content), b"")[: 1 << 16]
-    # UTF-16 differs by its mark and by zeros, as far as names are ASCII.
-    line = start.decode("utf-8", "replace").replace("\0", "").strip("\ufeff\ufffd \r\n")
-    if line.startswith("{"):
-        return line, re.findall(r'"([^"]*)"\s*:', line)
-    fields = re.split(re.escape(separator) if separator else r"::|[,;\t|]", line)
-    return line, [field.strip().strip('"') for field in fields]

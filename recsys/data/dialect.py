@@ -81,7 +81,7 @@ def detect_encoding(start: bytes, content: IO[bytes], fallback: str) -> str:
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     if 0 in start[:4]:  # without a mark
-        return "utf-16-le" if start[1] == 0 else "utf-16-be"
+        return "utf-16-le" if start[1:2] == b"\0" else "utf-16-be"
     blocks = chain([start], iter(lambda: content.read(1 << 20), b"")) if fallback != UTF8 else ()
     try:
         deque(codecs.iterdecode(blocks, UTF8), maxlen=0)

@@ -55,7 +55,8 @@ class ReadOptions(Config):
     layout: str | None = None
     """A key of `recsys.data.layouts.LAYOUTS`, if file names do not determine it."""
     files: str | None = None
-    """Pattern of the files with ratings in a folder or archive, such as `20*/ratings.csv`."""
+    """Name or pattern of the files with ratings in a folder or archive, such as `20*/ratings.csv`;
+    `*.csv` matches no item table."""
     columns: dict[str, str] | tuple[str, ...] = Field(default_factory=dict)
     """Names in the source of user_id, item_id, rating and timestamp, where they differ:
     `{user_id = "visitor"}`; `{rating = ""}` ignores the ratings. For files without a header, the

@@ -84,8 +84,8 @@ def read_ratings(
             timestamps, rows must be in chronological order. For files without a header, the names
             of all columns in order.
         layout: A key of `recsys.data.layouts.LAYOUTS`, if file names do not determine it.
-        files: Pattern of the files with ratings in a folder or archive, such as
-            `20*/ratings.csv`.
+        files: Name or pattern of the files with ratings in a folder or archive, such as
+            `20*/ratings.csv`; `*.csv` matches no item table.
         separator: Separator of the columns in text files, if it is not detected.
         encoding: Encoding of text files, if it is not detected.
         time_unit: Unit of numeric timestamps, if it is not detected; see `TimeUnit`.

@@ -183,20 +183,87 @@ def test_other_tables_and_hidden_files_are_not_rows(folder, others):
         put(folder, name, content)
     for source in (folder, packed(folder)):
         assert chosen(source) == ["events.csv"]
-        assert chosen(source, files="**/*.csv") == [
-            name
-            for name in sorted([*others, "events.csv"])
-            if name.endswith(".csv") and not re.search(r"(^|/)[._]", name)
-        ]
+        # A pattern chooses among other tables, but never items, users, tags or links.
+        tables = {"events.csv", "category_tree.csv", "movies_metadata.csv"} & {
+            *others,
+            "events.csv",
+        }
+        assert chosen(source, files="**/*.csv") == sorted(tables)
 
 
 def test_a_table_without_ids_is_not_a_log(folder):
     put(folder, "a.csv", "x,y\n1,2\n")
     put(folder, "b.csv", "z\n1\n")
-    refused(folder, r"no file of ratings in it among a\.csv, b\.csv; .*columns of users and items")
+    refused(
+        folder,
+        r"no file of ratings in it: a\.csv: no column 'user_id', 'item_id' among 'x', 'y'; "
+        r"b\.csv: no column 'user_id', 'item_id' among 'z'; .* files=, .* columns= .* encoding=",
+    )
     assert chosen(folder, files="a.csv") == ["a.csv"]
     (folder / "b.csv").write_text("visitor,film\n1,2\n")
     assert chosen(folder, columns={"user_id": "visitor", "item_id": "film"}) == ["b.csv"]
+
+
+def test_the_reasons_of_many_tables_with_many_columns_are_shortened(folder):
+    for name in "abcdef":
+        put(folder, f"{name}.csv", ",".join(f"c{i}" for i in range(99)) + "\n")
+    assert (
+        len(refused(folder, r"among 'c0', .*'c7', \.\.\.; .*d\.csv: .*; and 2 more; choose")) < 1000
+    )
+
+
+BOOKS = "ISBN;title\n9789601234567;Ζορμπάς\n"
+SALES = "Κωδικός πελάτη;ISBN;Ημερομηνία\nΑ1;9789601234567;2026-11-01\nΑ2;9789601234567;2026-11-02\n"
+GREEK = {"user_id": "Κωδικός πελάτη", "item_id": "ISBN", "timestamp": "Ημερομηνία"}
+
+
+@pytest.fixture
+def bookshop(folder):
+    """A folder whose log and table of books are in a Greek code page."""
+    for name, text in [("sales.csv", SALES), ("books.csv", BOOKS)]:
+        (folder / name).write_text(text, encoding="cp1253")
+    return folder
+
+
+def test_columns_are_looked_for_in_the_declared_encoding(bookshop):
+    for source in (bookshop, packed(bookshop)):
+        assert chosen(source, encoding="cp1253", columns=GREEK) == ["sales.csv"]
+    (bookshop / "πωλήσεις 11-2026.csv").write_text(SALES, encoding="cp1253")
+    refused(bookshop, "sales.csv, πωλήσεις 11-2026.csv may be", encoding="cp1253", columns=GREEK)
+    ratings = read_ratings(
+        bookshop, files="[sπ]*.csv", encoding="cp1253", columns=GREEK,
+        on_report=lambda report: None, repeats="allow",
+    )  # fmt: skip
+    assert ratings.users.ids.tolist() == ["Α1", "Α2"]
+
+
+def test_a_table_in_another_encoding_is_named_with_the_readings(bookshop):
+    readings = r"\(set encoding to .*cp1253 'Κωδικός πελάτη'"
+    message = refused(bookshop, rf"sales\.csv: is not utf-8 text {readings}")
+    assert "books.csv: no column 'user_id' among 'ISBN', 'title'" in message
+    # If columns of these names are wanted, the table that may have them is read.
+    assert chosen(bookshop, columns=GREEK) == ["sales.csv"]
+    with pytest.raises(DataError, match=r"sales\.csv, line 1: byte .* is not utf-8 text; set enc"):
+        read_ratings(bookshop, columns=GREEK)
+    (bookshop / "log.csv").write_text(SALES)
+    refused(bookshop, r"log\.csv, sales\.csv may be several logs", columns=GREEK)
+
+
+def test_a_pattern_matches_no_item_table_but_its_name_does(folder):
+    names = ["2025.csv", "2026.csv", "items.csv", "users.csv", "links.csv", "below/items.csv"]
+    for name in [*names, ".log.csv", "_log.csv", "2025.csv.quarantine.parquet"]:
+        put(folder, name)
+    assert chosen(folder, files="*.csv") == chosen(folder, files="*[!x].csv") == names[:2]
+    assert chosen(folder, files="**/*.csv") == names[:2]
+    for name in [*names, ".log.csv", "_log.csv"]:
+        assert chosen(folder, files=name) == [name]
+    assert chosen(folder, files="*/items.csv") == ["below/items.csv"]
+    assert chosen(packed(folder), files="items.csv") == ["items.csv"]
+    refused(
+        folder, r"no file that matches .*'item\*\.csv'.*leaves out item tables", files="item*.csv"
+    )
+    put(folder, "b[1].csv")
+    assert chosen(folder, files="b[1].csv") == ["b[1].csv"]
 
 
 def test_files_is_a_pattern_of_paths(folder):

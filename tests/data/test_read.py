@@ -168,7 +168,7 @@ def test_a_missing_path_is_an_error(tmp_path, name):
 
 
 def test_a_folder_without_ratings_is_an_error(tmp_path):
-    refused(tmp_path, str(tmp_path), "no file of ratings in it", "name one file")
+    refused(tmp_path, str(tmp_path), "no file of ratings in it", "choose the files with files=")
 
 
 def test_a_broken_parquet_file_is_an_error(tmp_path):
