@@ -30,6 +30,9 @@ _HIGHEST: Final = pa.scalar(Decimal(2**63 - 1), pa.decimal128(19, 0))
 _LONG: Final = "^(0[0-9]+|[1-9][0-9]{18}|1[0-8][0-9]{18})$"
 """Digits with zeros before them, or as many as an unsigned integer of 64 bits has."""
 
+_ROUNDED: Final = "^[-+]?[0-9]+([.,][0-9]*)?[eE][-+]?[0-9]+$"
+"""A number in scientific notation, with a point or a comma, as Excel writes long ones."""
+
 _DIRECT_RANGE: Final = 1 << 24
 """Integer ids that span at most this range are encoded by subtraction, others by lookup."""
 
@@ -103,15 +106,16 @@ class EncodedColumn:
         counts = np.bincount(codes, minlength=len(is_integer))
         other = ~is_integer & (counts > 0)
         is_number = _matches(self.distinct, _LONG) & other
+        share = counts[is_integer].sum() / max(counts.sum(), 1)
+        if not is_number.any() and (share >= _INTEGER_SHARE or not other.any()):
+            return IdType(True, other, "is not an integer, as ids here are")
+        is_rounded = _matches(self.distinct, _ROUNDED) & other
+        if is_rounded.any():
+            return IdType(False, is_rounded, f"may be a number that lost digits, {_ALL_TEXT}")
         if is_number.any():
             return IdType(False, is_number, f"would change as a 64-bit integer, {_ALL_TEXT}")
-        share = counts[is_integer].sum() / max(counts.sum(), 1)
-        if share >= _INTEGER_SHARE or not other.any():
-            return IdType(True, other, "is not an integer, as ids here are")
-        if share >= 1 / 2:
-            return IdType(False, other, f"is not a 64-bit integer, {_ALL_TEXT}")
-        is_rounded = _matches(self.distinct, r"^[-+]?[0-9.]+[eE][-+]?[0-9]+$") & other
-        return IdType(False, is_rounded, f"may be a number that lost digits, {_ALL_TEXT}")
+        odd = other if share >= 1 / 2 else nothing
+        return IdType(False, odd, f"is not a 64-bit integer, {_ALL_TEXT}")
 
     def as_integers(self) -> EncodedColumn:
         """The same rows with int64 ids, so that `10.0` is `10`; other text is missing."""

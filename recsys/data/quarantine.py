@@ -58,8 +58,9 @@ class QuarantineFile:
         if owner is None:
             raise self._refused("exists and is not a quarantine file, or is damaged")
         is_default = str(_absolute(self.path)) == self.source + QUARANTINE_SUFFIX
-        has_moved = is_default and not os.path.lexists(owner)  # together with its source
-        if Path(os.path.realpath(owner)) not in own and not has_moved:
+        # Copied or moved together with its source.
+        has_moved = Path(owner).name == Path(self.source).name or not os.path.lexists(owner)
+        if Path(os.path.realpath(owner)) not in own and not (is_default and has_moved):
             raise self._refused(f"is the quarantine file of {owner}")
 
     def _refused(self, reason: str) -> DataError:

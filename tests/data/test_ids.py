@@ -118,6 +118,13 @@ def test_ids_of_another_type_are_invalid_or_make_all_text(tmp_path):
 
 
 def test_numbers_that_lost_digits_are_told(tmp_path):
+    # Zeros before other ids are no reason to say nothing about it.
+    for ids in (["9,60312E+09", "a", "b"], ["9,60312E+09", "0140449132", "0140449140"]):
+        users, report = users_of(tmp_path, ids, "log.tsv")
+        assert users == sorted(ids)
+        (finding,) = [finding for finding in report.findings if finding.check == "id_type"]
+        assert finding.n_rows == 1
+        assert "'9,60312E+09' may be a number that lost digits" in finding.first
     _, report = users_of(tmp_path, ["1.2E+18", "1.3E+18", "a"])
     assert "id_type: 2 rows kept" in str(report)
     assert "'1.2E+18' may be a number that lost digits, so the ids of this column" in str(report)

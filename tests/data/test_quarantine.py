@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.data import read_ratings
-from recsys.data.quarantine import MARK
+from recsys.data.quarantine import MARK, source_of
 from recsys.errors import DataError
 
 HEADER = "user_id,item_id,rating,timestamp\n"
@@ -117,15 +117,25 @@ def test_a_folder_with_one_file_is_the_same_source_as_the_file(tmp_path, log):
         read(folder / "log-2.csv", quarantine_path=away)
 
 
-def test_a_quarantine_file_may_move_with_its_source(tmp_path, log):
+def test_a_quarantine_file_may_be_copied_or_move_with_its_source(tmp_path, log):
     folder, moved, copied = tmp_path / "old", tmp_path / "new", tmp_path / "copy"
     folder.mkdir()
     log.rename(folder / "log.csv")
     read(folder)
     shutil.copytree(folder, copied)
-    with pytest.raises(DataError, match=r"is the quarantine file of .*old/log.csv"):
-        read(copied)
-    shutil.rmtree(copied)
+    (copied / "log.csv").write_text(BAD + "3,10,good,1\n")
+    read(copied)
+    quarantined = copied / "log.csv.quarantine.parquet"
+    assert len(pd.read_parquet(quarantined)) == 2
+    assert source_of(quarantined) == str(copied / "log.csv")
+    assert source_of(folder / quarantined.name) == str(folder / "log.csv")
+    # Elsewhere, or under another name, it is the file of the other source.
+    refused(copied / "log.csv", folder / quarantined.name, f"is the quarantine file of {folder}")
+    (copied / "log.csv").rename(copied / "new.csv")
+    quarantined.rename(copied / "new.csv.quarantine.parquet")
+    (copied / "log.csv").write_text(GOOD)
+    with pytest.raises(DataError, match=r"is the quarantine file of .*copy/log.csv"):
+        read(copied / "new.csv")
     folder.rename(moved)
     (moved / "log.csv").write_text(GOOD)
     read(moved)
