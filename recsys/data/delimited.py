@@ -55,7 +55,7 @@ class DelimitedFile(TextFile):
             selection = select_columns(header, self.options, self.source)
             stored = {k: i for k, i in selection.positions.items() if i < len(self.dialect.names)}
             table = self._parse({i: _TYPES[known] for known, i in stored.items()})
-        if self.dialect.header_line and {*stored} <= {*names.IDS}:
+        if self.dialect.has_header and {*stored} <= {*names.IDS}:
             self._refuse_second_header(table, [*stored.values()])
         columns = {}
         for known, name in selection.source_names.items():
@@ -111,7 +111,7 @@ class DelimitedFile(TextFile):
                     table, scanner, skipped = self._parse_with_arrow(remaining, open_content)
         except (UncertainQuotesError, pa.ArrowInvalid):
             return self._parse_with_csv([*types])
-        self.find_gaps(len(table), scanner.n_lines, self.dialect.header_line, skipped)
+        self.find_gaps(len(table), scanner.n_lines, self.dialect.n_skipped, skipped)
         return table
 
     def _parse_with_arrow(
@@ -132,7 +132,7 @@ class DelimitedFile(TextFile):
                     scanner,
                     pyarrow.csv.ReadOptions(
                         block_size=_BLOCK_BYTES,
-                        skip_rows=self.dialect.header_line,
+                        skip_rows=self.dialect.n_skipped,
                         column_names=[str(i) for i in range(len(self.dialect.names))],
                     ),
                     pyarrow.csv.ParseOptions(
@@ -173,7 +173,7 @@ class DelimitedFile(TextFile):
         usual_limit = csv.field_size_limit(_FIELD_CHARACTERS)
         try:
             for fields in reader:
-                is_row = len(fields) == len(dialect.names) and start > dialect.header_line
+                is_row = len(fields) == len(dialect.names) and start > dialect.n_skipped
                 gaps.extend(range(start + is_row, reader.line_num + 1))
                 if reader.line_num > start:
                     self._check_continued(fields, start, positions)
@@ -182,7 +182,7 @@ class DelimitedFile(TextFile):
                         columns[str(i)].append(fields[i] or None)
                     if len(columns[str(positions[0])]) == 1 << 16:
                         tables.append(_take(columns))
-                elif fields and start > dialect.header_line:
+                elif fields and start > dialect.n_skipped:
                     text = dialect.separator.join(fields)
                     self.malformed.append((start, text, self._wrong_width(len(fields))))
                 start = reader.line_num + 1

@@ -41,9 +41,13 @@ _REFUSED: Final = {
         'set columns = ["item_id", "user_id", "rating", "timestamp"]'
     ),
     r"'[^'\r\n]*'([,;|\t]'[^'\r\n]*')*[\r\n]": "is in single quotation marks; write double ones",
-    r"#|sep=": "is a comment, not the header; remove the line, or the # before the names",
+    r"#": "is a comment, not the header; remove the line, or the # before the names",
 }
 """What the first line of other files is like, and what to do about it."""
+
+
+_DECLARED: Final = re.compile(r'"?sep=([^\r\n"]+?)"? *(?:\r\n|\r|\n)', re.IGNORECASE)
+"""A first line with the separator, which Excel reads and other programs write for it."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,10 @@ class Dialect:
     separator: str
     names: tuple[str, ...]
     """Names of all columns in order."""
-    header_line: int
-    """Number of the line with the names, from one; 0 if there is none."""
+    n_skipped: int
+    """Number of lines before the first row: to the header or, without one, blank ones and that
+    which declares the separator."""
+    has_header: bool
     has_quotes: bool
     """Whether fields may be in quotation marks; otherwise these are part of the text."""
 
@@ -67,7 +73,7 @@ class Dialect:
     def __str__(self) -> str:
         kind = _KINDS.get(self.separator, f"text separated by {self.separator!r}")
         encoding = self.encoding.removesuffix("-sig").upper()
-        return f"{kind}, {encoding}" + ("" if self.header_line else ", without a header")
+        return f"{kind}, {encoding}" + ("" if self.has_header else ", without a header")
 
 
 def detect_encoding(start: bytes, content: IO[bytes], fallback: str) -> str:
@@ -135,13 +141,13 @@ def detect_dialect(
     text = codecs.getincrementaldecoder(encoding)().decode(sample)
     if len(sample) == SAMPLE_BYTES:  # the last line is cut off
         text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
-    content = text.lstrip("\r\n")
-    line = 1 + len(text[: len(text) - len(content)].splitlines())
+    declared, content = split_declared(text)
+    line = 1 + len(re.findall("\r\n|\r|\n", text[: len(text) - len(content)]))
     where = f"{source}, line {line}"
     for start, problem in _REFUSED.items():
         if re.match(start, content):
             raise DataError(f"{where}: {problem}")
-    separators = _candidates(form, options.separator)
+    separators = _candidates(form, options.separator or declared)
     separator = _find_header(content, separators, options)
     columns: tuple[str, ...] = ()
     if separator is None:
@@ -161,7 +167,21 @@ def detect_dialect(
         )
     has_quotes = separator in ",;" or (header and columns != tuple(header))
     has_quotes = has_quotes or _is_quoted(rows, separator)
-    return Dialect(encoding, separator, columns, line if header else 0, bool(has_quotes))
+    n_skipped = line if header else line - 1
+    return Dialect(encoding, separator, columns, n_skipped, bool(header), bool(has_quotes))
+
+
+def split_declared(text: str) -> tuple[str | None, str]:
+    r"""The separator that the first line of some text declares, if it does, and the text after it.
+
+    Blank lines are left out.
+
+    >>> split_declared("sep=;\nuser_id;item_id\n")
+    (';', 'user_id;item_id\n')
+    """
+    text = text.lstrip("\r\n")
+    found = _DECLARED.match(text)
+    return (found[1], text[found.end() :].lstrip("\r\n")) if found else (None, text)
 
 
 def _split_lines(text: str, separator: str) -> list[list[str]]:

@@ -9,7 +9,13 @@ import pyarrow.parquet as pq
 
 from recsys import columns
 from recsys.data.charsets import suggest_encodings
-from recsys.data.dialect import SAMPLE_BYTES, detect_encoding, encoding_named, is_number
+from recsys.data.dialect import (
+    SAMPLE_BYTES,
+    detect_encoding,
+    encoding_named,
+    is_number,
+    split_declared,
+)
 from recsys.data.files import READ_ERRORS, FileStore, base_name
 from recsys.data.layouts import UTF8, TableFormat
 from recsys.data.options import ReadOptions
@@ -27,8 +33,8 @@ def why_no_log(files: FileStore, name: str, form: TableFormat, options: ReadOpti
             if base_name(name).endswith(".parquet"):
                 line, header = "", pq.read_schema(content).names
             else:
-                line, problem = _first_line(content, options)
-                header = _column_names(line, options.separator)
+                separator, line, problem = _first_line(content, options)
+                header = _column_names(line, separator)
     except READ_ERRORS:
         return ""  # reading it will say more
     mapped = options.columns if isinstance(options.columns, dict) else {}
@@ -53,18 +59,18 @@ def why_no_log(files: FileStore, name: str, form: TableFormat, options: ReadOpti
     return problem or f"no column {wanted} among {among}"
 
 
-def _first_line(content: IO[bytes], options: ReadOptions) -> tuple[str, str]:
-    """The first line of a text file that is not blank, and what is wrong with its encoding."""
+def _first_line(content: IO[bytes], options: ReadOptions) -> tuple[str | None, str, str]:
+    """The separator that is declared, the line after it, and what is wrong with its encoding."""
     start = content.read(SAMPLE_BYTES)
     declared = options.encoding and encoding_named(options.encoding)
     encoding = declared or detect_encoding(start, content, UTF8)
-    text = start.decode(encoding, "replace").strip("\ufeff \r\n")
+    separator, text = split_declared(start.decode(encoding, "replace").strip("\ufeff \r\n"))
     line = re.split("[\r\n]", text, maxsplit=1)[0].strip()
     if "\ufffd" not in line:
-        return line, ""
+        return options.separator or separator, line, ""
     readings = suggest_encodings(start)
     choice = f" (set encoding to the one that reads it right, {readings})" if readings else ""
-    return line, f"is not {encoding.removesuffix('-sig')} text{choice}"
+    return separator, line, f"is not {encoding.removesuffix('-sig')} text{choice}"
 
 
 def _column_names(line: str, separator: str | None) -> list[str]:

@@ -154,14 +154,14 @@ class TextFile:
         return Scanner(content, self.encoding)
 
     def find_gaps(
-        self, n_rows: int, n_lines: int, header_line: int, skipped: Mapping[str, tuple[str, str]]
+        self, n_rows: int, n_lines: int, n_skipped: int, skipped: Mapping[str, tuple[str, str]]
     ) -> None:
         """Number the lines without a row: to the header, blank ones, and those that were skipped.
 
         Args:
             n_rows: Number of rows.
             n_lines: Number of lines.
-            header_line: Number of the line with the header; 0 if there is none.
+            n_skipped: Number of lines before the first row.
             skipped: By the text that Arrow has skipped, the line's text and what is wrong with it.
         """
         found, first = [], 1
@@ -170,13 +170,13 @@ class TextFile:
         with self.open() as content:
             scanner = self.scanner(content)
             # Arrow's threads do not number lines, and to look at every line takes much longer.
-            while n_lines != header_line + n_rows and (block := scanner.read_lines(1 << 20)):
+            while n_lines != n_skipped + n_rows and (block := scanner.read_lines(1 << 20)):
                 lines = block.splitlines()
                 if not wanted.isdisjoint(lines):
                     found += [(i, line) for i, line in enumerate(lines, first) if line in wanted]
                 first += len(lines)
-        found = [(i, line) for i, line in found if i > header_line]
-        self.gaps = [*range(1, header_line + 1), *(i for i, _ in found)]
+        found = [(i, line) for i, line in found if i > n_skipped]
+        self.gaps = [*range(1, n_skipped + 1), *(i for i, _ in found)]
         self.malformed = [(i, *reasons[line]) for i, line in found if line]
 
     def to_table(

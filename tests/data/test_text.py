@@ -183,7 +183,11 @@ REFUSED = {
     ),
     "netflix": ("data_1.txt", "1:\n1488844,3,2005-09-06\n", {}, ["one block per item", "awk"]),
     "comment": ("log.csv", "\n# sales\nuser_id,item_id\n1,2\n", {}, ["line 2: is a comment"]),
-    "of Excel": ("log.csv", "sep=;\nuser_id;item_id\n1;2\n", {}, ["line 1: is a comment"]),
+    "another separator": (
+        "log.csv", "sep=;\nuser_id,item_id\n1,2\n", {},
+        ["no column 'user_id', 'item_id' among 'user_id,item_id'"],
+    ),
+    "no separator": ("log.csv", "sep=\nuser_id;item_id\n1;2\n", {}, ["among 'sep='"]),
     "gzip": ("log.csv", gzip.compress(b"user_id,item_id\n1,2\n"), {}, ["is no text, but", "*.gz"]),
     "Excel": ("log.csv", b"PK\x03\x04\0", {}, ["is no text, but a zip archive or an Excel file"]),
     "HTML": ("log.csv", "<!DOCTYPE html><p>404</p>\n", {}, ["is no text, but HTML", "again"]),
@@ -226,6 +230,44 @@ def test_invalid_options_are_refused(read):
             read("log.csv", "user_id,item_id\n1,2\n", encoding=name)
     with pytest.raises(ConfigError, match="cannot separate columns"):
         read("log.csv", "user_id,item_id\n1,2\n", separator="\n")
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["sep=;", "\ufeffsep=;", '"sep=;"', "SEP=; ", "\nsep=;\n", "sep=|", "sep=\t", "sep=::"],
+    ids=ascii,
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=ascii)
+def test_a_first_line_may_declare_the_separator(read, first, end):
+    separator = first.strip('\ufeff\n" ')[4:]
+    lines = [first, "user_id;item_id;note", "1;2;a,b", "3;4", "5;6;c"]
+    text = end.join(line.replace(";", separator) for line in lines)
+    for content in (text.encode(), text.removeprefix("\ufeff").encode("utf-16")):
+        values, table = read("log.csv", content)
+        assert values == {"user_id": ["1", "5"], "item_id": ["2", "6"]}
+        lines = table.files[0].lines_of(np.array([0, 1])).tolist()
+        n_lines = first.count("\n") + 1
+        assert [n - n_lines for n in (*lines, table.files[0].malformed[0][0])] == [2, 4, 3]
+
+
+def test_a_separator_may_be_declared_where_there_is_no_header(read):
+    columns = ("user_id", "item_id", "note")
+    for text in ("\nsep=;\n1;2;a,b\n3;4\n5;6;\n", '\nsep=;\n1;2;"a\nb"\n5;6;\n'):
+        values, table = read("log.csv", text, columns=columns)
+        assert values == {"user_id": ["1", "5"], "item_id": ["2", "6"]}
+        assert table.files[0].lines_of(np.array([0, 1])).tolist() == [3, 5]
+        assert table.files[0].format == "text separated by ';', UTF-8, without a header"
+    values, _ = read("log.csv", "sep=;\nuser_id,item_id\n1;,2\n", separator=",")
+    assert values["user_id"] == ["1;"]
+
+
+def test_tables_of_a_folder_may_declare_the_separator(tmp_path):
+    (tmp_path / "sales.csv").write_text("sep=;\nuser_id;item_id\n1;7\n2;7\n")
+    (tmp_path / "books.csv").write_text("sep=;\nISBN;price\n7;12,50\n")
+    (tmp_path / "items.csv").write_text("sep=;\nitem_id;title\n7;Emma, by Austen\n")
+    log = read_ratings(tmp_path, on_report=lambda report: None)
+    assert log.catalogue["title"].tolist() == ["Emma, by Austen"]
+    assert len(log) == 2
 
 
 def test_an_index_with_a_name_or_an_empty_one_is_not_used(read):
