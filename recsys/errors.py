@@ -108,12 +108,12 @@ class QueryError(RecsysError, ValueError):
 class UnknownItemError(QueryError):
     """No item, or more than one, has this id or title.
 
-    Use one of the titles of `closest`, an id, or `unknown="ignore"`.
+    Use one of `closest`, titles or ids, or `unknown="ignore"`.
 
     Args:
         message: the error message.
         name: the id or title of the query.
-        closest: the most similar titles, best first.
+        closest: the most similar titles, best first; ids of items that share theirs.
     """
 
     def __init__(self, message: str, name: object = None, closest: tuple[str, ...] = ()) -> None:

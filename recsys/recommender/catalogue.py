@@ -108,19 +108,19 @@ class Catalogue:
                 f"{str(item)!r}",
                 item,
             )
-        closest = self.closest_titles(item) if isinstance(item, str) else ()
-        hint = f"; did you mean {', '.join(map(repr, closest))}?" if closest else ""
-        raise UnknownItemError(f"no item has the id or title {str(item)!r}{hint}", item, closest)
+        closest = self.suggestions(item)
+        hint = f"; did you mean {', '.join(closest.values())}?" if closest else ""
+        message = f"no item has the id or title {str(item)!r}{hint}"
+        raise UnknownItemError(message, item, tuple(closest))
 
     def _ambiguous(self, title: str, matches: Sequence[int]) -> UnknownItemError:
         """The error of a title of several items, which lists the most popular ones."""
         ranked = self.candidates(title)
-        titles = tuple(self.titles[ranked].tolist())
-        ids = self.ids[ranked].tolist()
+        titles, ids = self.titles[ranked].tolist(), self.ids[ranked].tolist()
         listed = ", ".join(f"{i!r} is {name!r}" for i, name in zip(ids, titles, strict=True))
         more = f", and {len(matches) - len(ranked):,} more" if len(matches) > len(ranked) else ""
         message = f"{title!r} is the title of {len(matches):,} items: use an id; {listed}{more}"
-        return UnknownItemError(message, title, titles)
+        return UnknownItemError(message, title, tuple(map(str, ids)))
 
     def candidates(self, item: Item) -> list[int]:
         """The items with this id or title, the most popular ten, best first."""
@@ -187,9 +187,18 @@ class Catalogue:
         _, index = top_k((similarity_N + 1e-3 * self._relative_popularity)[None], k)
         return index, similarity_N[index]
 
-    def closest_titles(self, text: str, k: int = 5) -> tuple[str, ...]:
-        """The titles most similar to a text."""
-        return tuple(self.titles[self.search(text, k)[0]].tolist())
+    def suggestions(self, item: Item, k: int = 5) -> dict[str, str]:
+        """The ids that differ by leading zeros, or else the closest titles, each as it is shown.
+
+        A title of several items would not say which: their ids stand for them.
+        """
+        significant = str(item).lstrip("0")
+        ids = [(str(i), title) for i, title in zip(self.ids, self.titles, strict=True)]
+        found = [(i, title) for i, title in ids if i.lstrip("0") == significant][:k]
+        if not found and isinstance(item, str):
+            closest = [ids[index] for index in self.search(item, k)[0].tolist()]
+            found = [(title if self.knows(title) else i, title) for i, title in closest]
+        return {n: repr(n) if n == title else f"{n!r} ({title!r})" for n, title in found}
 
     def attribute_mask(self, column: str, value: object) -> NDArray[np.bool_]:
         """The items with a value of an attribute, [N]. Text is compared case-insensitively.

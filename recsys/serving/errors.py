@@ -43,7 +43,9 @@ class Problem(BaseModel):
     status: int
     code: str = Field(description="Error code for programs, such as `unknown-item`.")
     detail: str
-    closest: list[str] | None = Field(None, description="The most similar titles.")
+    closest: list[str] | None = Field(
+        None, description="The most similar titles, or ids of items that share theirs."
+    )
     errors: list[str] | None = Field(None, description="All validation errors.")
 
 

@@ -73,8 +73,24 @@ def test_an_integer_is_no_id_where_ids_are_text(rec, names):
     catalogue = rec.bundle.catalogue.assign(item_id=ids)
     text = Recommender(replace(rec.bundle, embeddings=embeddings, catalogue=catalogue))
     assert text.index_of("004") == 4
-    with pytest.raises(UnknownItemError, match="no item has the id or title '4'"):
-        text.index_of("4")
+    for item in ("4", 4, "0004"):
+        with pytest.raises(
+            UnknownItemError, match=rf"no item .* '{item}'; did you mean "
+        ) as caught:
+            text.index_of(item)
+        assert caught.value.closest == ("004",)
+        assert f"did you mean '004' ({text.catalogue.titles[4]!r})?" in str(caught.value)
+    with pytest.raises(UnknownItemError, match=r"no item has the id or title '777'$"):
+        text.index_of(777)
+
+
+def test_an_id_without_its_zeros_is_told_where_items_have_no_titles(rec):
+    ids = np.array([f"{n:03}" for n in range(len(rec.bundle.items))], dtype=object)
+    embeddings = replace(rec.bundle.embeddings, items=Vocabulary(ids))
+    catalogue = rec.bundle.catalogue.assign(item_id=ids, title=ids)
+    text = Recommender(replace(rec.bundle, embeddings=embeddings, catalogue=catalogue))
+    with pytest.raises(UnknownItemError, match=r"'7'; did you mean '007'\?$"):
+        text.index_of("7")
 
 
 def test_unknown_items_are_left_out_on_request(rec, names):

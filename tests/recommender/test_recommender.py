@@ -82,9 +82,21 @@ def test_ambiguous_title(bundle):
             twins.similar_items(name)
         for item in (ids[2], ids[5]):
             assert f"{item} is 'Twins (1988)'" in str(caught.value)
-        assert caught.value.closest == ("Twins (1988)",) * 2
+        assert set(caught.value.closest) == {str(ids[2]), str(ids[5])}
         assert twins.next_items([ids[2], name], unknown="ignore").equals(twins.next_items([ids[2]]))
     assert len(twins.similar_items(ids[2])) > 0
+
+
+def test_similar_titles_of_several_items_are_told_by_their_ids(bundle):
+    catalogue = bundle.catalogue.copy()
+    catalogue.loc[[2, 5], "title"] = "Twins (1988)"
+    ids = catalogue["item_id"].tolist()
+    with pytest.raises(UnknownItemError, match="did you mean") as caught:
+        Recommender(replace(bundle, catalogue=catalogue)).similar_items("Twinns (1988)")
+    for item in (ids[2], ids[5]):
+        assert f"'{item}' ('Twins (1988)')" in str(caught.value)
+        assert str(item) in caught.value.closest
+    assert "Twins (1988)" not in caught.value.closest
 
 
 @pytest.mark.parametrize("k", [0, -1])

@@ -17,7 +17,7 @@ from recsys.serving.state import Threads
 WORK = {
     "next": ("POST", "/v1/next", {"history": [0]}, "scorer.encode_batch"),
     "filter": ("POST", "/v1/next", {"include": {"genres": 0}}, "catalogue.attribute_mask"),
-    "unknown": ("POST", "/v1/similar", {"item": "No such film"}, "catalogue.closest_titles"),
+    "unknown": ("POST", "/v1/similar", {"item": "No such film"}, "catalogue.suggestions"),
     "similar": ("POST", "/v1/similar", {"item": 0}, "similar_items"),
     "sequences": ("POST", "/v1/sequences", {"history": [0]}, "next_sequences"),
     "explain": ("POST", "/v1/explain", {"history": [0]}, "explain"),
