@@ -102,6 +102,6 @@ chaos: $(TOOLS)
 
 # Strict: a broken link, a page outside the navigation or an undocumented public name fails.
 docs: $(TOOLS)
-	@echo "Building the documentation and running its examples: about 3.5 minutes of processor time"
+	@echo "Building the documentation and running its examples: one to four minutes"
 	@NO_MKDOCS_2_WARNING=1 RUN_NOTEBOOKS=true $(BIN)/mkdocs build --strict
 	@echo "build/site/index.html; with a search box: $(BIN)/python -m http.server -d build/site"

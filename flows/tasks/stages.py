@@ -256,6 +256,7 @@ def train_session_model(
     start = champion.session_model if champion else None
     with run.child(name) as child, progress(name, config.epochs or 1, ev.PRIMARY_METRIC) as show:
         child.log_config(session_model=config, runtime=runtime)
+        run.log_main_settings(session_model=config)  # with what depends on the data
         vectors, vectors_key = embeddings.vectors, _embeddings_key(split, settings, champion)
         if config.item_embedding_init == "ppmi" and start is None:
             dim = config.embedding_dim or embeddings.dim

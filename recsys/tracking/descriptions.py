@@ -92,13 +92,16 @@ def run_name(kind: str, configs: Mapping[str, BaseModel]) -> str:
 
 
 def main_settings(configs: Mapping[str, BaseModel]) -> dict[str, Any]:
-    """The settings that are changed most often, and all others that are not defaults."""
+    """The settings that are changed most often, and all others that are not defaults.
+
+    Without those that depend on the data: a parameter is recorded once, when it is known.
+    """
     return {
         f"{stage}.{name}": value
         for stage, config in configs.items()
         for changed in [_settings(config, exclude_defaults=True)]
         for name, value in _settings(config).items()
-        if name in changed or f"{stage}.{name}" in _MAIN_SETTINGS
+        if name in changed or (f"{stage}.{name}" in _MAIN_SETTINGS and value is not None)
     }
 
 

@@ -96,6 +96,7 @@ def test_params_metrics_data_and_files_are_recorded(client, first):
     run = client.get_run(first)
     assert run.data.params["session_model.epochs"] == "2"
     assert run.data.params["cooccurrence.min_rating"] == "3.5"
+    assert run.data.params["session_model.input_dropout"] == "0.2", "as used, not None"
     assert "session_model.item_dropout" not in run.data.params, "a default that is rarely changed"
     repeated = read_settings(Path(client.download_artifacts(run.info.run_id, "config.json")))
     assert repeated.session_model == SETTINGS["session_model"]
