@@ -162,9 +162,13 @@ def _example_rows(profile: LogProfile, report: ReadReport) -> Table:
 
 def _describe_finding(finding: Finding, report: ReadReport) -> Iterator[Text]:
     outcome, colour = _OUTCOMES[finding.policy]
-    yield Text(f"{finding.check}: {_count(finding.n_rows, 'row')} {outcome}", colour)
-    for example in finding.examples:
-        yield _text(f"  {_shorten(example, report)}")
+    title = Text(f"{finding.check}: {_count(finding.n_rows, 'row')} {outcome}", colour)
+    examples = [_text(_shorten(example, report)) for example in finding.examples]
+    if finding.policy == "keep":
+        yield title + Text(": ") + examples[0]
+    else:
+        yield title
+        yield from (Text("  ") + example for example in examples)
     if finding.remedy != REMEDY:
         yield Text(f"  → {finding.remedy}", "dim")
 

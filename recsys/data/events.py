@@ -75,13 +75,19 @@ class Events:
         )
 
     def roles(self, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
-        """The `kind`, `n_rows`, `weight` and `in_sequence` of each kind among some rows."""
-        counts = np.bincount(self.codes[rows], minlength=len(self.kinds))
-        values = counts.tolist(), self.weights.tolist(), self.in_sequence.tolist()
+        """What each kind is for, and how many of some rows and of all, `n_read`, are of it."""
+        used, read = (
+            np.bincount(codes, minlength=len(self.kinds)).tolist()
+            for codes in (self.codes[rows], self.codes[self.codes >= 0])
+        )
+        values = used, read, self.weights.tolist(), self.in_sequence.tolist()
         return [
-            {"kind": kind, "n_rows": n, "weight": float(f"{weight:g}"), "in_sequence": is_in}
-            for kind, n, weight, is_in in zip(self.kinds, *values, strict=True)
-        ]
+            {
+                "kind": kind, "n_rows": n_used, "n_read": n_read,
+                "weight": float(f"{weight:g}"), "in_sequence": is_in,
+            }
+            for kind, n_used, n_read, weight, is_in in zip(self.kinds, *values, strict=True)
+        ]  # fmt: skip
 
 
 def encode_kinds(column: pa.ChunkedArray) -> EncodedColumn:

@@ -61,8 +61,9 @@ class LogProfile:
     `tied_fraction`, the share of rows at the same time as the row before of their user. None if the
     log has no times: rows are in chronological order."""
     events: list[_Dict] | None
-    """`kind`, `n_rows`, `weight` (how much each counts for the co-occurrences) and `in_sequence`
-    (whether they form the histories). None if the log has no kinds of events."""
+    """`kind`, `n_rows`, `n_read` (also rows that are not used), `weight` (how much each counts for
+    the co-occurrences) and `in_sequence` (whether they form the histories). None if the log has no
+    kinds of events."""
     repeated_fraction: float
     """Share of the valid rows that have a later row of the same user and item."""
     repeats: bool
@@ -116,7 +117,9 @@ class LogProfile:
                 f"{_share(self.times['tied_fraction'])} the time of the user's row before"
             )
         events = {
-            role["kind"]: "rows: {n_rows:,}, weight: {weight:g}, ".format_map(role)
+            role["kind"]: "rows: {n_rows:,}".format_map(role)
+            + (" of {n_read:,}".format_map(role) if role["n_read"] > role["n_rows"] else "")
+            + ", weight: {weight:g}, ".format_map(role)
             + ("in the histories" if role["in_sequence"] else "not in the histories")
             for role in self.events or ()
         }

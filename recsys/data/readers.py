@@ -70,8 +70,10 @@ def read_item_table(
     table = table.rename(columns=renamed)
     for column in (names.ITEM_ID, names.TITLE):
         if column not in table:
+            among = ", ".join(map(repr, file.dialect.names))
             raise DataError(
-                f"{file.source}: no column {column!r}; name the columns item_id and title"
+                f"{file.source}: no column {column!r} among {among}; name the columns item_id and "
+                "title"
             )
     repeated = table.drop_duplicates([names.ITEM_ID, names.TITLE]).duplicated(names.ITEM_ID)
     for line in repeated.index[repeated][:1]:

@@ -126,6 +126,8 @@ class Times:
     """How they were understood, for people: `milliseconds since 1970`."""
     rounded: NDArray[np.bool_] | None = None
     """Which have lost digits in scientific notation, [n]; None if there are none."""
+    form: str = ""
+    """How they are written, for messages, if the description does not say it."""
 
     @cached_property
     def seconds(self) -> NDArray[np.int64]:

@@ -104,11 +104,13 @@ def _parse(column: pa.ChunkedArray, options: ReadOptions, locate: Describe) -> T
     kind, types, unit = column.type, pa.types, options.time_unit
     if options.time_format is not None:
         told = f"dates as {options.time_format}, in UTC where there is no time zone"
-        return _parse_format(column.cast(pa.large_string()), options.time_format, told)
+        times = _parse_format(column.cast(pa.large_string()), options.time_format, told)
+        return replace(times, form=f"time_format = {options.time_format!r}")
     if is_text(kind):
         column = column.cast(pa.large_string())
         if unit is None and not are_numbers(column):
-            return _to_times(parse_dates(column), _NANOSECONDS["s"], _ISO)
+            times = _to_times(parse_dates(column), _NANOSECONDS["s"], _ISO)
+            return replace(times, form="ISO 8601, such as 2024-05-31 10:00")
         times = _read_numbers(parse_numbers(column), unit, locate)
         return replace(times, rounded=find_rounded(column))
     if types.is_integer(kind) or types.is_decimal(kind) or types.is_null(kind):

@@ -153,7 +153,8 @@ def _rules(table: EncodedTable, scale: tuple[float, float] | None, now: int) -> 
     if times is not None:
         is_time = times.ticks != INVALID
         remedy = "correct or remove them, or check time_unit and time_format"
-        yield column, "bad_timestamp", ~is_time, "is not a time as the others are", remedy
+        message = f"is not a time as the others are: {times.form or times.description}"
+        yield column, "bad_timestamp", ~is_time, message, remedy
         yield column, "negative_time", is_time & (times.ticks < 0), "is before 1970", REMEDY
         if times.rounded is not None:
             remedy = "write times as whole numbers, such as 1593878903 for 1.59388E+09"

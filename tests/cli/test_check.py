@@ -72,7 +72,7 @@ def test_the_page_shows_what_was_understood(log):
     rows = page["The first rows, as they were understood"]
     assert rows[1] == "line 2 1 10 Heat (1995) 4 2001-09-09 01:46:40 UTC"
     assert rows[2] == "line 3 1 20 [rec] (2007) 2.5 2001-09-09 01:46:40 UTC"
-    assert page["Checks"][0] == "unknown_item: 1 row used"
+    assert page["Checks"][0].startswith("unknown_item: 1 row used: line ")
     assert page["Result"][0] == "All 4 rows are used."
     assert page["Result"][2] == f"recsys train --source {log} --model-name ratings"
 
@@ -103,6 +103,17 @@ def test_invalid_rows_are_shown_and_counted(dirty):
     file = dirty.parent / "ratings.csv.quarantine.parquet"
     assert page["Result"][0] == f"2 rows left out: {file}"
     assert page["Result"][1] == "3 of 5 rows are used; 1 invalid."
+
+
+def test_what_is_used_as_it_is_takes_one_line(tmp_path):
+    path = tmp_path / "log.csv"
+    rows = [f"{user},00{item}" for user in ("01", "02") for item in range(9)]
+    path.write_text("\n".join(["user_id,item_id", *rows]))
+    text = "would change as a 64-bit integer, so the ids of this column are text"
+    assert sections(check(path).stdout)["Checks"] == [
+        f"id_type: 18 rows used: line 2, column 'user_id': '01' {text}",
+        f"id_type: 18 rows used: line 2, column 'item_id': '000' {text}",
+    ]
 
 
 def test_at_most_three_examples_are_shown(tmp_path):

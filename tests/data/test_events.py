@@ -76,12 +76,25 @@ def test_retailrocket_is_read_as_it_comes(tmp_path):
     assert log.timestamp.tolist()[:2] == [1433221999, 1433221999]
     assert reports[0].profile.unused_columns == ["transactionid"]
     assert reports[0].profile.events == [
-        {"kind": "view", "n_rows": 3, "weight": 0.1, "in_sequence": True},
-        {"kind": "addtocart", "n_rows": 1, "weight": 0.5, "in_sequence": False},
-        {"kind": "transaction", "n_rows": 1, "weight": 1.0, "in_sequence": False},
+        {"kind": "view", "n_rows": 3, "n_read": 3, "weight": 0.1, "in_sequence": True},
+        {"kind": "addtocart", "n_rows": 1, "n_read": 1, "weight": 0.5, "in_sequence": False},
+        {"kind": "transaction", "n_rows": 1, "n_read": 1, "weight": 1.0, "in_sequence": False},
     ]
     assert "view rows: 3, weight: 0.1, in the histories" in reports[0].summary()
     assert "events" in reports[0].profile.table()["property"].tolist()
+
+
+def test_rows_of_a_kind_that_are_left_out_are_counted(tmp_path):
+    rows = "1,7,buy\n1,8,buy\n1,8,buy\n1,7,return\n2,7,return\n,7,return\n"
+    (tmp_path / "log.csv").write_text("user_id,item_id,event\n" + rows)
+    reports = []
+    weights = {"buy": 1, "return": 0}
+    read_ratings(tmp_path, events=weights, repeats="exclude", on_report=reports.append)
+    assert [(e["n_rows"], e["n_read"]) for e in reports[0].profile.events] == [(2, 3), (0, 3)]
+    assert reports[0].profile.sections()["Events"] == {
+        "buy": "rows: 2 of 3, weight: 1, in the histories",
+        "return": "rows: 0 of 3, weight: 0, not in the histories",
+    }
 
 
 def test_rees46_is_read_as_it_comes(tmp_path):

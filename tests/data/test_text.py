@@ -356,6 +356,15 @@ def test_a_catalogue_may_have_the_declared_encoding(tmp_path):
         read_ratings(tmp_path)
 
 
+def test_an_item_table_without_titles_is_refused_with_its_columns(tmp_path):
+    (tmp_path / "log.csv").write_text("user_id,item_id\n1,10\n")
+    (tmp_path / "items.csv").write_text("ISBN;Titel\n10;Emma\n")
+    with pytest.raises(
+        DataError, match=r"items\.csv: no column 'title' among 'ISBN', 'Titel'; name"
+    ):
+        read_ratings(tmp_path)
+
+
 def test_latin1_is_found_late_in_a_file_that_may_be(read):
     text = "".join(f"u{row}::é::5::100\n" for row in range(20_000)).encode("latin-1")
     ascii_first = b"".join(b"v%d::1::5::100\n" % row for row in range(20_000))

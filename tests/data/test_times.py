@@ -147,6 +147,27 @@ def test_many_missing_values_decide_nothing(missing):
     assert written(parse([missing] * 1000 + ["1396867869"]))[-1] == "2014-04-07T10:51:09"
 
 
+@pytest.mark.parametrize(
+    ("times", "options", "form"),
+    [
+        (
+            ["30/01/2024 10:00", "31/02/2024 10:00"],
+            {"time_format": "%d/%m/%Y %H:%M"},
+            "time_format = '%d/%m/%Y %H:%M'",
+        ),
+        (["2024-01-30", "31/02/2024"], {}, "ISO 8601, such as 2024-05-31 10:00"),
+        (["1593878903", "2020-07-04"], {}, "seconds since 1970"),
+        (["20200704", "2020-07-05"], {}, "dates such as 20200704, read as UTC"),
+    ],
+    ids=["format", "ISO 8601", "seconds", "digits"],
+)
+def test_the_report_says_how_other_times_are_written(tmp_path, times, options, form):
+    rows = [f"1,{item},{time}" for item, time in enumerate([times[0]] * 9 + [times[1]])]
+    _, report = read(tmp_path, *rows, **options)
+    (finding,) = report.findings
+    assert finding.first.endswith(f"{times[1]!r} is not a time as the others are: {form}")
+
+
 def test_hexadecimal_text_is_no_number(tmp_path):
     assert written(parse(["1593878903", "0x5F5E1000", "1593878903"])) == [
         "2020-07-04T16:08:23", None, "2020-07-04T16:08:23"

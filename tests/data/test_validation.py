@@ -34,7 +34,11 @@ BAD_ROWS = [
     ("4,20,0.4,20", "rating_scale", "is not a rating from 0.5 to 5"),
     ("4,20,55,20", "rating_scale", "column 'rating': 55.0 is not a rating from 0.5 to 5"),
     ("4,20,4.0,", "bad_timestamp", "column 'timestamp': (empty) is not a time"),
-    ("4,20,4.0,noon", "bad_timestamp", "column 'timestamp': 'noon' is not a time"),
+    (
+        "4,20,4.0,noon",
+        "bad_timestamp",
+        "'noon' is not a time as the others are: positions, not",
+    ),
     ("4,20,4.0,1.5", "bad_timestamp", "column 'timestamp': '1.5' is not a time"),
     ("4,20,4.0,1e30", "bad_timestamp", "column 'timestamp': '1e30' is not a time"),
     ("4,20,4.0,2001-01-01", "bad_timestamp", "column 'timestamp': '2001-01-01' is not a time"),
