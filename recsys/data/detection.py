@@ -99,7 +99,7 @@ def detect_layout(path: Path, options: ReadOptions = ReadOptions()) -> DetectedL
     if layouts == {"movielens", "csv"}:
         layouts = {"csv"}
     if len(layouts) > 1:
-        raise _ambiguous(files, ratings)
+        raise _ambiguous(files, ratings, names)
     layout = layouts.pop()
     return DetectedLayout(files, layout, ratings, _find_catalogue(files, layout, names, ratings))
 
@@ -224,7 +224,7 @@ def _find_log(files: FileStore, names: Sequence[str], options: ReadOptions) -> l
     unread = [n for n in unread if n.endswith(".zip") or _stem_shape(n) in shapes]
     unread = [n for n in unread if PurePosixPath(n).name not in extracted]
     if unread or not _are_parts(logs):
-        raise _ambiguous(files, logs, unread)
+        raise _ambiguous(files, logs, names, unread)
     return logs
 
 
@@ -240,12 +240,18 @@ def _no_log(files: FileStore, names: Sequence[str], problems: Mapping[str, str])
     )
 
 
-def _ambiguous(files: FileStore, names: Sequence[str], unread: Sequence[str] = ()) -> DataError:
-    pattern = f"or a pattern of several, as '*{PurePosixPath(names[0]).suffix}'"
-    choice = "and save others as CSV or Parquet" if unread else pattern
+def _ambiguous(
+    files: FileStore, logs: Sequence[str], names: Sequence[str], unread: Sequence[str] = ()
+) -> DataError:
+    suffix = PurePosixPath(logs[0]).suffix
+    patterns = [p for p in (f"*{suffix}", f"**/*{suffix}") if _matching(files, names, p) == logs]
+    several = f"as {patterns[0]!r}" if patterns else "which no other table matches"
+    choice = (
+        "and save others as CSV or Parquet" if unread else f"or a pattern of several, {several}"
+    )
     return DataError(
-        f"{files.path}: {_listed([*unread, *names])} may be several logs, or one in formats of "
-        f"which some are not read; choose with files = {names[0]!r}, {choice}, with layout=, or "
+        f"{files.path}: {_listed([*unread, *logs])} may be several logs, or one in formats of "
+        f"which some are not read; choose with files = {logs[0]!r}, {choice}, with layout=, or "
         "name one file"
     )
 

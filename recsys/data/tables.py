@@ -209,7 +209,8 @@ def select_columns(available: Sequence[str], options: ReadOptions, source: str) 
         available = _named_in_order(available, options.columns, source)
     else:
         mapping = options.columns
-    _check_mapping(mapping, available, source)
+    leave_out = "" if options.files is None else ", or leave this file out of files="
+    _check_mapping(mapping, available, source, leave_out)
     rest = ["" if name in mapping.values() else name for name in available]
     found = names.match(rest, [name for name in COLUMNS if name not in mapping])
     for name, source_name in mapping.items():
@@ -234,7 +235,7 @@ def select_columns(available: Sequence[str], options: ReadOptions, source: str) 
         raise DataError(
             f"{source}: no column {_quoted(missing)} among {_quoted(available)}; name the columns "
             "user_id (or session_id), item_id, rating and timestamp (or as MovieLens does), or map "
-            "them with columns=; if the first line is no header, columns = "
+            f"them with columns={leave_out}; if the first line is no header, columns = "
             '["user_id", "item_id", ...]'
         )
     chosen: dict[str, int] = {n: found[n][0] for n in COLUMNS if n in found}
@@ -245,7 +246,9 @@ def select_columns(available: Sequence[str], options: ReadOptions, source: str) 
     )
 
 
-def _check_mapping(mapping: Mapping[str, str], available: Sequence[str], source: str) -> None:
+def _check_mapping(
+    mapping: Mapping[str, str], available: Sequence[str], source: str, leave_out: str
+) -> None:
     given = [name for name in mapping.values() if name]
     if len(set(given)) < len(given):
         raise DataError(f"columns names a column twice: {_quoted(given)}")
@@ -256,7 +259,8 @@ def _check_mapping(mapping: Mapping[str, str], available: Sequence[str], source:
     for name, source_name in mapping.items():
         if source_name and source_name not in available:
             raise DataError(
-                f"{source}: no column {source_name!r} for {name} among {_quoted(available)}"
+                f"{source}: no column {source_name!r} for {name} among {_quoted(available)}; "
+                f"correct its name in columns={leave_out}"
             )
 
 

@@ -230,6 +230,10 @@ def test_columns_are_looked_for_in_the_declared_encoding(bookshop):
         assert chosen(source, encoding="cp1253", columns=GREEK) == ["sales.csv"]
     (bookshop / "πωλήσεις 11-2026.csv").write_text(SALES, encoding="cp1253")
     refused(bookshop, "sales.csv, πωλήσεις 11-2026.csv may be", encoding="cp1253", columns=GREEK)
+    with pytest.raises(
+        DataError, match=r"books\.csv: no column .* or leave this file out of files="
+    ):
+        read_ratings(bookshop, files="*.csv", encoding="cp1253", columns=GREEK)
     ratings = read_ratings(
         bookshop, files="[sπ]*.csv", encoding="cp1253", columns=GREEK,
         on_report=lambda report: None, repeats="allow",
@@ -247,6 +251,18 @@ def test_a_table_in_another_encoding_is_named_with_the_readings(bookshop):
         read_ratings(bookshop, columns=GREEK)
     (bookshop / "log.csv").write_text(SALES)
     refused(bookshop, r"log\.csv, sales\.csv may be several logs", columns=GREEK)
+
+
+def test_the_pattern_that_is_proposed_chooses_exactly_the_logs(folder):
+    for name in ("sales.csv", "items.csv", "orders.csv"):
+        put(folder, name)
+    refused(folder, r"or a pattern of several, as '\*\.csv', with")
+    (folder / "shop").mkdir()
+    (folder / "orders.csv").rename(folder / "shop" / "orders.csv")
+    refused(folder, r"or a pattern of several, as '\*\*/\*\.csv', with")
+    assert chosen(folder, files="**/*.csv") == ["sales.csv", "shop/orders.csv"]
+    put(folder, "books.csv", "ISBN,price\n7,12\n")
+    refused(folder, "or a pattern of several, which no other table matches, with")
 
 
 def test_a_pattern_matches_no_item_table_but_its_name_does(folder):
