@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -76,24 +75,43 @@ class Dialect:
         return f"{kind}, {encoding}" + ("" if self.has_header else ", without a header")
 
 
-def detect_encoding(start: bytes, content: IO[bytes], fallback: str) -> str:
-    """The encoding of some text: UTF-16, or UTF-8, or `fallback` if it is not UTF-8 to its end.
+def detect_encoding(
+    start: bytes, content: IO[bytes], fallback: str, declared: str | None = None
+) -> str:
+    """The encoding of some text.
+
+    It is UTF-8 if many characters are, and none is not, whatever is declared: files of a folder may
+    be in several encodings, and any other one reads UTF-8, too, but wrongly. Otherwise it is the
+    declared one or, without one, UTF-16, or UTF-8, or `fallback` if it is not UTF-8 to its end.
 
     Args:
         start: The beginning of the text.
         content: The rest.
         fallback: Another encoding; or UTF-8, and the rest is not read.
+        declared: The declared encoding.
     """
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    if 0 in start[:4]:  # without a mark
-        return "utf-16-le" if start[1:2] == b"\0" else "utf-16-be"
-    blocks = chain([start], iter(lambda: content.read(1 << 20), b"")) if fallback != UTF8 else ()
+    if declared is None:
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return "utf-16"
+        if 0 in start[:4]:  # without a mark
+            return "utf-16-le" if start[1:2] == b"\0" else "utf-16-be"
+    other, n_characters = declared or fallback, 0
+    if other == UTF8:
+        return UTF8
+    decoder = codecs.getincrementaldecoder(UTF8)()
     try:
-        deque(codecs.iterdecode(blocks, UTF8), maxlen=0)
+        for block in chain([start], iter(lambda: content.read(1 << 20), b"")):
+            n_characters += _count_leads(block)
+            decoder.decode(block)
+        decoder.decode(b"", final=True)
     except UnicodeDecodeError:
-        return fallback
-    return UTF8
+        return other
+    return UTF8 if declared is None or n_characters >= _MANY else declared
+
+
+def _count_leads(data: bytes) -> int:
+    """The number of bytes with which characters of several bytes begin, in UTF-8."""
+    return len(data.translate(None, bytes(range(0xC0))))
 
 
 def encoding_named(name: str) -> str:
@@ -118,7 +136,7 @@ def require_encoding(content: IO[bytes], encoding: str, source: str) -> None:
 
 def _encoding_remedy(before: bytes, rest: bytes, encoding: str) -> str:
     """What to do about the first bytes that are not text of an encoding, given those before."""
-    if encoding == UTF8 and len(before.translate(None, bytes(range(0xC0)))) >= _MANY:
+    if encoding == UTF8 and _count_leads(before) >= _MANY:
         return "the text before it is: correct this line"
     line = before[before.rfind(b"\n") + 1 :]
     found = suggest_encodings(line + rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from typing import IO, Final
 
@@ -62,8 +63,9 @@ def why_no_log(files: FileStore, name: str, form: TableFormat, options: ReadOpti
 def _first_line(content: IO[bytes], options: ReadOptions) -> tuple[str | None, str, str]:
     """The separator that is declared, the line after it, and what is wrong with its encoding."""
     start = content.read(SAMPLE_BYTES)
-    declared = options.encoding and encoding_named(options.encoding)
-    encoding = declared or detect_encoding(start, content, UTF8)
+    declared = None if options.encoding is None else encoding_named(options.encoding)
+    lines = start[: start.rfind(b"\n") + 1] or start
+    encoding = detect_encoding(lines, io.BytesIO(), UTF8, declared)
     separator, text = split_declared(start.decode(encoding, "replace").strip("\ufeff \r\n"))
     line = re.split("[\r\n]", text, maxsplit=1)[0].strip()
     if "\ufffd" not in line:

@@ -132,11 +132,11 @@ class TextFile:
     def reading(self) -> Iterator[None]:
         """Find the encoding, and raise a `DataError` for whatever a broken file raises."""
         try:
-            declared = self.options.encoding and encoding_named(self.options.encoding)
+            name = self.options.encoding
+            declared = None if name is None else encoding_named(name)
             with self.open() as content:
                 self.sample = content.read(SAMPLE_BYTES)
-                found = detect_encoding(self.sample, content, declared or self.form.encoding)
-            self.encoding = declared or found
+                self.encoding = detect_encoding(self.sample, content, self.form.encoding, declared)
             for start, kind in _NO_TEXT.items():
                 if self.sample.startswith(start):
                     raise DataError(f"{self.source}: is no text, but {kind}")

@@ -356,6 +356,24 @@ def test_a_catalogue_may_have_the_declared_encoding(tmp_path):
         read_ratings(tmp_path)
 
 
+def test_files_in_utf8_are_read_so_whatever_is_declared(tmp_path):
+    columns = {"user_id": "Πελάτης", "item_id": "Βιβλίο"}
+    for day, encoding in enumerate(["cp1253", "utf-8"]):
+        text = f"Πελάτης;Βιβλίο\nΆννα;{day}\nΒίκυ;{day}\n"
+        (tmp_path / f"log-{day}.csv").write_text(text, encoding=encoding)
+    (tmp_path / "books.csv").write_text("ISBN;title\n0;Emma\n")  # so that headers are compared
+    table = raw(tmp_path, columns=columns, encoding="cp1253")[1]
+    assert table.columns["user_id"].to_pylist() == ["Άννα", "Βίκυ"] * 2
+    assert [file.format.split(", ")[1] for file in table.files] == ["CP1253", "UTF-8"]
+
+
+def test_few_characters_are_read_as_declared(read):
+    # Any pair of these is a character in UTF-8, too.
+    for n, name in [(9, "Ã©" * 9), (10, "é" * 10)]:
+        values, _ = read("log.csv", f"user_id,item_id\n{'é' * n},1\n", encoding="latin-1")
+        assert values["user_id"] == [name]
+
+
 def test_an_item_table_without_titles_is_refused_with_its_columns(tmp_path):
     (tmp_path / "log.csv").write_text("user_id,item_id\n1,10\n")
     (tmp_path / "items.csv").write_text("ISBN;Titel\n10;Emma\n")
