@@ -28,6 +28,9 @@ _LABEL_WIDTH = 36
 
 _NO_GLYPH = "□"
 
+_NO_GENRE = "no genre"
+"""The items without a genre, in a legend."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Items:
@@ -78,7 +81,9 @@ def item_map_figure(
     groups = items.rows_by_genre()
     for (genre, rows), colour in zip(groups.items(), cycle(COLOURS), strict=False):
         x, y = positions[rows].T
-        axes.scatter(x, y, s=areas[rows], color=colour, alpha=0.55, label=_drawable(genre))
+        axes.scatter(
+            x, y, s=areas[rows], color=colour, alpha=0.55, label=_drawable(genre or _NO_GENRE)
+        )
     labels = [
         _drawable(textwrap.shorten(display_title(title), _LABEL_WIDTH, placeholder="…"))
         for title in items.titles
@@ -154,7 +159,7 @@ def _interactive_map(items: _Items, views: dict[str, NDArray[np.float32]]) -> Ma
         {
             "type": "scatter",
             "mode": "markers",
-            "name": genre or "items",
+            "name": genre or _NO_GENRE,
             "text": [items.titles[row] for row in rows],
             "customdata": [details[row] for row in rows],
             "hovertemplate": "%{customdata}<extra></extra>",
@@ -175,7 +180,7 @@ def _interactive_map(items: _Items, views: dict[str, NDArray[np.float32]]) -> Ma
     layout = {
         "xaxis": {"visible": False},
         "yaxis": {"visible": False},
-        "margin": {"t": 10, "b": 20, "l": 16, "r": 16},
+        "margin": {"t": 40, "b": 20, "l": 16, "r": 16},  # plotly's buttons are above the legend
         "showlegend": len(groups) > 1,
         "hoverlabel": {"align": "left"},
     }

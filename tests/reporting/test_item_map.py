@@ -188,4 +188,24 @@ def test_items_without_a_vector_are_not_on_the_page(sample, without_first):
 
 def test_without_genres_all_items_have_one_colour(sample, embeddings):
     plain = dataclasses.replace(sample, catalogue=sample.catalogue[["item_id", "title"]])
-    assert '"name": "items"' in item_map_page(plain, embeddings, n_items=8)
+    assert item_map_page(plain, embeddings, n_items=8).count('"type": "scatter"') == 1
+
+
+def test_items_without_a_genre_are_called_so(sample, embeddings):
+    catalogue = sample.catalogue.copy()
+    catalogue.loc[popular_items(sample, 2).index, "genres"] = None
+    some = dataclasses.replace(sample, catalogue=catalogue)
+    assert '"name": "no genre"' in item_map_page(some, embeddings, n_items=8)
+    legend = item_map_figure(some, embeddings, n_items=8).axes[0].get_legend()
+    assert "no genre" in [text.get_text() for text in legend.get_texts()]
+
+
+def test_the_buttons_do_not_cover_the_legend(tab):
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    tab.locator("#map").hover()
+    buttons = tab.locator(".modebar-group").last
+    buttons.wait_for()
+    first = tab.locator(".legendtext").first
+    assert buttons.bounding_box()["x"] + buttons.bounding_box()["width"] > 1200
+    bottom = buttons.bounding_box()["y"] + buttons.bounding_box()["height"]
+    assert bottom <= first.bounding_box()["y"]
