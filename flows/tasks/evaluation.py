@@ -161,6 +161,7 @@ def describe_better_baseline(
     return (
         f"{best} has a higher validation {_METRIC} than {model}: {values[best]:.4f} and "
         f"{values[model]:.4f}; difference on the test targets {test['difference']:+.4f} "
-        f"(95% interval {test['low']:+.4f} to {test['high']:+.4f}, p = {test['p_holm']:.2g}). "
+        f"(95% interval {test['low']:+.4f} to {test['high']:+.4f}, adjusted p = "
+        f"{test['p_holm']:.2g}). "
         f"What to do: {_REMEDIES}"
     )
