@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from recsys.errors import ConfigError, to_path
+from recsys.errors import ConfigError, shown, to_path
 from recsys.memory import available_memory, parse_bytes
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _describe(error: ValidationError, config: type[Config]) -> str:
         field = ".".join([part for part in parents if part in names] + [name])
         if fault["type"] == "extra_forbidden":
             fault["msg"] = f"no such setting{_remedy(config, fault['loc'])}"
-        value = "" if secret or fault["type"] == "missing" else f" = {fault['input']!r}"
+        value = "" if secret or fault["type"] == "missing" else f" = {shown(fault['input'])}"
         messages.setdefault(f"{field}{value}: " if field else "", []).append(fault["msg"])
     lines = [start + ", or ".join(dict.fromkeys(ends)) for start, ends in messages.items()]
     return "; ".join(lines).replace("Value error, ", "")

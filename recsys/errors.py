@@ -5,13 +5,20 @@ Messages name the file, column or value, and say what to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import operator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum
+from numbers import Real
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
 _SHOWN = 100
 """How much of an argument an error shows, in characters."""
+
+_LARGEST = sys.float_info.max
 
 
 class ExitCode(IntEnum):
@@ -41,7 +48,7 @@ class RecsysError(Exception):
 
 
 class ConfigError(RecsysError):
-    """A setting is invalid, or this machine or this data does not support it.
+    """A setting or an argument is invalid, or this machine or this data does not support it.
 
     Change the setting that the message names, or install the package that it names.
     """
@@ -142,16 +149,103 @@ def require_type(value: object, kind: type, source: str) -> None:
         raise DataError(f"expected {kind.__name__}, as {source} returns, but got {name}")
 
 
+def require(kind: Any, error: type[RecsysError] = ConfigError, /, **arguments: object) -> None:
+    """Raise `error` if one of the arguments, given by their names, is not of a kind.
+
+    Args:
+        kind: a type, a union of types, or a `Literal` of texts.
+        error: what to raise.
+        arguments: the values.
+
+    Example:
+        >>> require(Path | None, folder=1)
+        Traceback (most recent call last):
+        recsys.errors.ConfigError: folder is 1: it must be Path or None
+    """
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    for name, value in arguments.items():
+        is_valid = isinstance(value, str if choices else kind)
+        if not is_valid or (choices and value not in choices):
+            kinds = map(repr, choices) if choices else map(_name, get_args(kind) or (kind,))
+            raise error(f"{name} is {shown(value)}: it must be {' or '.join(kinds)}")
+
+
+def to_int(
+    name: str,
+    value: object,
+    low: int = 1,
+    high: int = sys.maxsize,
+    error: type[RecsysError] = ConfigError,
+) -> int:
+    """Return an argument that is an integer, of Python or numpy, within bounds; or raise `error`.
+
+    Example:
+        >>> to_int("k", 2.5)
+        Traceback (most recent call last):
+        recsys.errors.ConfigError: k is 2.5: it must be an integer of 1 or more
+    """
+    number = None
+    if not isinstance(value, bool):
+        with suppress(TypeError):
+            number = operator.index(value)  # type: ignore[arg-type]
+    if number is None or not low <= number <= high:
+        bound = None if high == sys.maxsize and (number is None or number < low) else high
+        raise error(f"{name} is {shown(value)}: it must be an integer{_within(low, bound)}")
+    return number
+
+
+def to_number(
+    name: str,
+    value: object,
+    low: float | None = None,
+    high: float | None = None,
+    error: type[RecsysError] = ConfigError,
+) -> float:
+    """Return an argument that is a finite number within bounds; or raise `error`.
+
+    Example:
+        >>> to_number("poll_interval", "30", low=0)
+        Traceback (most recent call last):
+        recsys.errors.ConfigError: poll_interval is '30': it must be a number of 0 or more
+    """
+    number = math.nan
+    # A timedelta64 of numpy is a Real too, but no float.
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with suppress(TypeError, OverflowError):
+            number = float(value)
+    if not (-_LARGEST if low is None else low) <= number <= (_LARGEST if high is None else high):
+        raise error(f"{name} is {shown(value)}: it must be a number{_within(low, high)}")
+    return number
+
+
+def shown(value: object) -> str:
+    """An argument as an error shows it."""
+    text = f"a {type(value).__name__} that cannot be shown"
+    with suppress(Exception):  # of another library, or of an integer of thousands of digits
+        text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _within(low: float | None, high: float | None) -> str:
+    if high is not None:
+        return f" from {low:,} to {high:,}"
+    return "" if low is None else f" of {low:,} or more"
+
+
+def _name(kind: Any) -> str:
+    return {type(None): "None", Callable: "a function"}.get(kind) or str(kind.__name__)
+
+
 def to_path(value: str | Path, error: type[RecsysError]) -> Path:
     """Return an argument as a path; raise `error` if the file system can have no such path."""
+    if isinstance(value, str) and not value:  # else the current folder
+        raise error("'' is not a path: it is empty")
     try:
         path = Path(value)
         with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             path.lstat()
     except (TypeError, ValueError, OSError) as refusal:
-        # `ascii`: the message must be printable whatever the argument is.
-        text = ascii(str(value) if isinstance(value, Path) else value)
-        text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        text = shown(str(value) if isinstance(value, Path) else value)
         reason = refusal.strerror if isinstance(refusal, OSError) else refusal
         raise error(f"{text} is not a path: {reason}") from refusal
     return path

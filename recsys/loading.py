@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Self
 
 from recsys.config import CHAMPION, POLL_INTERVAL
-from recsys.errors import BundleError, RecsysError, to_path
+from recsys.errors import BundleError, RecsysError, to_number, to_path
 from recsys.forks import renew_after_fork
 from recsys.recommender import Recommender
 from recsys.storage import MANIFEST, sha256_of
 
 _LOGGER = logging.getLogger(__name__)
 _URIS = ("models:/", "runs:/")
+_MAX_INTERVAL = 86_400
 
 
 def load_recommender(source: str | Path = CHAMPION) -> Recommender:
@@ -31,7 +32,7 @@ def load_recommender(source: str | Path = CHAMPION) -> Recommender:
         BundleError: The bundle is missing, incomplete, modified or of an unknown format.
         TrackingError: There is no such run or model.
     """
-    if str(source).startswith(_URIS):
+    if _is_uri(source):
         from recsys.tracking import fetch_bundle  # slow import of MLflow
 
         # Read the version first: if it changes during the load, a reloader loads again.
@@ -41,6 +42,10 @@ def load_recommender(source: str | Path = CHAMPION) -> Recommender:
         recommender.version = version
         return recommender
     return Recommender.load(source)
+
+
+def _is_uri(source: str | Path) -> bool:
+    return isinstance(source, str) and source.startswith(_URIS)
 
 
 class AutoReloader:
@@ -56,9 +61,10 @@ class AutoReloader:
 
     Args:
         source: `models:/<name>@<alias>`, or a bundle folder.
-        poll_interval: Seconds between two checks for a new bundle.
+        poll_interval: Seconds between two checks for a new bundle, from 0.001 to a day's 86,400.
 
     Raises:
+        ConfigError: `poll_interval` is no such number.
         RecsysError: There is no valid bundle at the start.
 
     Example:
@@ -67,10 +73,9 @@ class AutoReloader:
     """
 
     def __init__(self, source: str | Path = CHAMPION, poll_interval: float = POLL_INTERVAL) -> None:
-        is_uri = str(source).startswith(_URIS)
-        self.source = source if is_uri else to_path(source, BundleError).absolute()
+        self.poll_interval = to_number("poll_interval", poll_interval, 0.001, _MAX_INTERVAL)
+        self.source = source if _is_uri(source) else to_path(source, BundleError).absolute()
         self._home = Path.cwd()
-        self.poll_interval = poll_interval
         self._recommender = self._load()
         self._last_error = ""
         self._closed = threading.Event()

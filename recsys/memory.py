@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, shown
 
 _CGROUP_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
@@ -23,7 +23,7 @@ def parse_bytes(size: str | int) -> ByteSize:
         return TypeAdapter(ByteSize).validate_python(size)
     except ValidationError as error:
         raise ConfigError(
-            f"{size!r} is not a size in bytes: pass a number, or text like '2GB'"
+            f"{shown(size)} is not a size in bytes: pass a number, or text like '2GB'"
         ) from error
 
 

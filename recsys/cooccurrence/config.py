@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from recsys.config import Config
+from recsys.errors import to_number
 
 if TYPE_CHECKING:
     from recsys.data import Interactions
@@ -74,4 +75,6 @@ class CooccurrenceConfig(Config):
 
 def resolve_min_rating(min_rating: MinRating, interactions: Interactions) -> float | None:
     """The lowest positive rating of some interactions for `auto`, or what is given."""
-    return interactions.positive_rating if min_rating == "auto" else min_rating
+    if isinstance(min_rating, str) and min_rating == "auto":
+        return interactions.positive_rating
+    return None if min_rating is None else to_number("min_rating", min_rating)

@@ -16,7 +16,7 @@ from recsys.cooccurrence.planner import CountPlan, plan_count
 from recsys.cooccurrence.topk import keep_top_k
 from recsys.cooccurrence.weightings import WeightingConfig, weight_block
 from recsys.data import Interactions
-from recsys.errors import ConfigError, to_path
+from recsys.errors import ConfigError, require, to_int, to_path
 from recsys.memory import format_bytes, parse_bytes
 
 
@@ -89,6 +89,7 @@ def count_cooccurrence(
         >>> count_cooccurrence(read_ratings(ratings)).matrix.toarray().tolist()
         [[0, 2, 1], [2, 0, 1], [1, 1, 0]]
     """
+    require(Workers, workers=workers)
     limit = None if memory_limit is None else parse_bytes(memory_limit)
     plan = plan_count(interactions, min_rating, window=window, memory_limit=limit, runtime=runtime)
     if folder is not None:
@@ -126,7 +127,8 @@ def count_neighbours(
         The weights, float32, [n_items, n_items]; ties go to the lower column. Equal to
         `keep_top_k(weight(counts, weighting), k)`.
     """
-    config = weighting or WeightingConfig()
+    require(WeightingConfig | None, weighting=weighting)
+    k, config = to_int("k", k), weighting or WeightingConfig()
     plan = plan_count(interactions, min_rating, window=window, runtime=runtime)
     marginals, divisor = plan.marginals(), plan.metadata.divisor
 

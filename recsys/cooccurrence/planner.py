@@ -25,7 +25,7 @@ from recsys.cooccurrence.matrix import (
 )
 from recsys.data import Interactions
 from recsys.data.options import WEIGHT_DECIMALS
-from recsys.errors import ConfigError, DataError, require_type
+from recsys.errors import ConfigError, DataError, require, require_type
 from recsys.memory import format_bytes
 
 if TYPE_CHECKING:
@@ -249,6 +249,8 @@ def plan_count(
     from recsys.cooccurrence.counters import set_counter, weighted_counter, window_counter
 
     require_type(interactions, Interactions, "read_ratings")
+    require(Window | None, window=window)
+    require(Runtime | None, runtime=runtime)
     min_rating = resolve_min_rating(min_rating, interactions)
     positive = positive_events(interactions, min_rating, allow_empty=allow_empty)
     histories, timestamp, weight = positive

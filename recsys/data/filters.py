@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data.interactions import Interactions, TimestampLike, format_time_range, to_unix
-from recsys.errors import DataError
+from recsys.errors import DataError, require_type, to_int, to_number
 
 
 class Shape(NamedTuple):
@@ -61,6 +61,7 @@ def k_core(
     counted.
 
     Raises:
+        ConfigError: A minimum is not an integer of 1 or more.
         DataError: Nothing is left.
 
     Example:
@@ -71,6 +72,9 @@ def k_core(
         >>> core.users.ids.tolist(), core.items.ids.tolist(), report.removed.rows, report.rounds
         ([1, 2], [7, 8], 2, 2)
     """
+    require_type(interactions, Interactions, "read_ratings")
+    min_user_interactions = to_int("min_user_interactions", min_user_interactions)
+    min_item_interactions = to_int("min_item_interactions", min_item_interactions)
     users, items = interactions.user_index, interactions.item_index
     mask, counted = np.ones(len(users), dtype=np.bool_), interactions.in_sequence
     least_user, least_item = (
@@ -96,8 +100,11 @@ def min_rating(interactions: Interactions, min_rating: float) -> tuple[Interacti
     """Keep interactions with a rating of `min_rating` or more.
 
     Raises:
+        ConfigError: `min_rating` is not a number.
         DataError: The data has no ratings, or none reaches `min_rating`.
     """
+    require_type(interactions, Interactions, "read_ratings")
+    min_rating = to_number("min_rating", min_rating)
     rating = interactions.rating
     if rating is None:
         raise DataError("min_rating needs ratings: the data has no column 'rating'")
@@ -114,6 +121,7 @@ def time_window(
         ConfigError: `start` or `end` is not a point in time.
         DataError: The data has no timestamps, or nothing is in the window.
     """
+    require_type(interactions, Interactions, "read_ratings")
     timestamp = interactions.require_timestamps("time_window")
     mask = np.ones(len(interactions), dtype=np.bool_)
     limits = []

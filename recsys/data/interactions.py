@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import operator
+import sys
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from recsys import columns
 from recsys.data.sessions import Sessions
-from recsys.errors import BundleError, ConfigError, DataError
+from recsys.errors import BundleError, ConfigError, DataError, require_type, shown, to_int, to_path
 from recsys.storage import atomic_folder, read_arrays, verify_manifest, write_arrays, write_manifest
 from recsys.vocabulary import Vocabulary
 
@@ -277,13 +277,15 @@ def lengths_to_offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
-def save_interactions(interactions: Interactions, folder: Path) -> Path:
+def save_interactions(interactions: Interactions, folder: str | Path) -> Path:
     """Write interactions to a folder, atomically.
 
     The folder holds `manifest.json` (size and SHA-256 of every file), `events.npz` (the arrays),
     `users.parquet` (user ids in index order), `catalogue.parquet` (items in index order) and, if
     there are sessions, `sessions.parquet` (user id and number of rows of each, in order).
     """
+    require_type(interactions, Interactions, "read_ratings")
+    folder = to_path(folder, ConfigError)
     names = "user_index", "item_index", "rating", "timestamp", *_OPTIONAL
     arrays = {n: array for n in names if (array := getattr(interactions, n)) is not None}
     with atomic_folder(folder) as tmp_path:
@@ -305,12 +307,13 @@ def save_interactions(interactions: Interactions, folder: Path) -> Path:
     return folder
 
 
-def load_interactions(folder: Path) -> Interactions:
+def load_interactions(folder: str | Path) -> Interactions:
     """Read interactions that `save_interactions` wrote.
 
     Raises:
         BundleError: The folder does not hold interactions, or a file is missing or damaged.
     """
+    folder = to_path(folder, BundleError)
     manifest = verify_manifest(folder)
     if manifest.get("format") != FORMAT:
         raise BundleError(f"{folder} has format {manifest.get('format')!r}, not {FORMAT!r}")
@@ -349,12 +352,12 @@ def to_unix(time: TimestampLike) -> int:
     """
     try:
         if not isinstance(time, str | datetime):
-            return operator.index(time)
+            return to_int("time", time, -sys.maxsize)
         # "" and "NaT" give NaN, which math.ceil refuses.
         return math.ceil(pd.Timestamp(time).timestamp())
-    except (TypeError, ValueError) as error:
+    except (ConfigError, ValueError) as error:
         raise ConfigError(
-            f"{time!r} is not a time: write a date (2015-03-31), a date and time "
+            f"{shown(time)} is not a time: write a date (2015-03-31), a date and time "
             "(2015-03-31 12:00), or whole seconds since 1970"
         ) from error
 

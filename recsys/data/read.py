@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from os import PathLike
@@ -25,7 +25,7 @@ from recsys.data.readers import read_files, read_item_table
 from recsys.data.report import REMEDY, ReportCallback, warn_on_report
 from recsys.data.tables import drop_other_events
 from recsys.data.validation import Checks, RowValidator
-from recsys.errors import DataError, to_path
+from recsys.errors import DataError, require, to_path
 
 _MIN_REPEATED: Final = 0.1
 """Share of repeated rows from which data without ratings is taken to repeat items."""
@@ -139,8 +139,10 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
         session_gap=session_gap,
         histories=histories,
     )
+    require(Checks, checks=checks)
+    require(Callable, on_report=on_report)
     quarantine: QuarantineFile | None = None
-    if quarantine_path:
+    if quarantine_path is not None:
         quarantine_path = to_path(quarantine_path, DataError)
     if isinstance(source, (str, PathLike)):
         path = to_path(source, DataError)

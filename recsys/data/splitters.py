@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.data.interactions import Interactions, TimestampLike, format_time_range, to_unix
 from recsys.data.sessions import Sessions
-from recsys.errors import ConfigError, DataError, require_type
+from recsys.errors import ConfigError, DataError, require, require_type, to_int, to_number
 
 Subset = Literal["validation", "test"]
 """The held-out part of a split."""
@@ -135,7 +135,7 @@ class Split:
         matched by external ids. Of an item that a user repeats, the first rows are taken for those
         that are in `earlier`, as many as it has.
         """
-        log, earlier = self.interactions, earlier.sequence()
+        log, earlier = self.interactions, _sequence(earlier)
         users = log.users.indices(earlier.users.ids)[earlier.user_index].astype(np.int64)
         items = log.items.indices(earlier.items.ids)[earlier.item_index]
         known = (users >= 0) & (items >= 0)
@@ -157,6 +157,7 @@ class Split:
 
     def rows(self, subset: Subset) -> NDArray[np.int64]:
         """Row number of each target, ascending, [n]."""
+        require(Subset, subset=subset)
         value = VALIDATION if subset == "validation" else TEST
         return np.flatnonzero((self.assignment == value) & self._is_target)
 
@@ -170,6 +171,7 @@ class Split:
 
     def histories(self, subset: Subset, cases: slice = slice(None)) -> list[NDArray[np.int32]]:
         """Item indices that precede each target, oldest first, [n], as views of the log."""
+        require(slice, cases=cases)
         items, starts = self.interactions.item_index, self.interactions.user_offsets
         users, rows = self.users(subset)[cases], self.rows(subset)[cases]
         bounds = zip(starts[users].tolist(), rows.tolist(), strict=True)
@@ -236,15 +238,14 @@ def leave_last_n(interactions: Interactions, n: int) -> Split:
     interactions have no targets.
 
     Raises:
-        ConfigError: n is less than one.
+        ConfigError: n is not an integer of 1 or more.
     """
-    if n < 1:
-        raise ConfigError(f"leave_last_n: n is {n}; it must be 1 or more")
+    n = to_int("n", n)
     empty_reason = f"no user has the {2 * n + 1} interactions that leave_last_n(n={n}) needs"
     log, interactions = interactions, _sequence(interactions)
     counts = np.where(interactions.history_lengths > 2 * n, n, 0)
     assignment = _assign_counts(interactions, counts, counts)
-    return Split(interactions, assignment, "leave-last-n", {"n": int(n)}, empty_reason, log)
+    return Split(interactions, assignment, "leave-last-n", {"n": n}, empty_reason, log)
 
 
 def global_time_cut(
@@ -298,14 +299,14 @@ def per_user_ratio(interactions: Interactions, validation: float = 0.1, test: fl
     test targets and the ⌊validation · L⌋ before them validation targets. One or more are in train.
 
     Raises:
-        ConfigError: A ratio is negative, or together they leave nothing for train.
+        ConfigError: A ratio is not a number from 0 to 1, or they leave nothing for train.
     """
     # Exact decimals, so that 0.29 of 100 is 29: the float nearest to 0.29 is less than 0.29.
-    ratios = [Fraction(str(ratio)) for ratio in (validation, test)]
-    if min(ratios) < 0 or sum(ratios) >= 1:
+    shares = {"validation": validation, "test": test}
+    ratios = [Fraction(str(to_number(name, share, 0, 1))) for name, share in shares.items()]
+    if sum(ratios) >= 1:
         raise ConfigError(
-            f"per_user_ratio: validation={validation} and test={test} must be 0 or more and add "
-            "up to less than 1"
+            f"per_user_ratio: validation={validation} and test={test} must add up to less than 1"
         )
     log, interactions = interactions, _sequence(interactions)
     lengths = interactions.history_lengths
@@ -351,11 +352,10 @@ def last_days(interactions: Interactions, days: int = 1) -> Split:
     subset than one that starts before it. Targets are as those of `last_session`.
 
     Raises:
-        ConfigError: `days` is less than one.
+        ConfigError: `days` is not an integer of 1 or more.
         DataError: There are no sessions or no timestamps, or all sessions end in these days.
     """
-    if days < 1:
-        raise ConfigError(f"last_days: days is {days}; it must be 1 or more")
+    days = to_int("days", days)
     log, interactions = interactions, _sequence(interactions)
     sessions = interactions.require_sessions("last_days")
     timestamp = interactions.require_timestamps("last_days")
@@ -372,7 +372,7 @@ def last_days(interactions: Interactions, days: int = 1) -> Split:
             f"last_days: no session ends before the last {2 * days} days; the timestamps are "
             f"{format_time_range(timestamp)}"
         )
-    split = _hold_out_sessions(log, sessions, subsets, "last-days", {"days": int(days)})
+    split = _hold_out_sessions(log, sessions, subsets, "last-days", {"days": days})
     return replace(split, known_before=int(end.max()) - 2 * days * _DAY)
 
 

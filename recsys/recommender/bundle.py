@@ -39,7 +39,7 @@ from safetensors.numpy import load_file, save_file
 from recsys import columns
 from recsys.embeddings import ItemEmbeddings, vector_bytes
 from recsys.embeddings.neighbours import ANN_THRESHOLD
-from recsys.errors import BundleError, QueryError, UnknownUserError
+from recsys.errors import BundleError, QueryError, UnknownUserError, shown
 from recsys.recommender.clusters import cluster_items
 from recsys.recommender.inverted_file import Clusters
 from recsys.recommender.scoring import Histories
@@ -181,11 +181,11 @@ class UserHistories:
         ids = [user.item() if isinstance(user, np.generic) else user for user in user_ids]
         for user in ids:
             if isinstance(user, bool) or not isinstance(user, int | str):
-                raise QueryError(f"{user!r} is a {type(user).__name__}, not the id of a user")
+                raise QueryError(f"{shown(user)} is a {type(user).__name__}, not the id of a user")
         users = self.users.indices(ids)
         if (users < 0).any():
             unknown = ids[int(np.argmax(users < 0))]
-            raise UnknownUserError(f"the bundle has no history of user {unknown!r}")
+            raise UnknownUserError(f"the bundle has no history of user {shown(unknown)}")
         return users
 
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from rapidfuzz.utils import default_process
 
 from recsys import columns
 from recsys.cooccurrence import top_k
-from recsys.errors import QueryError, UnknownItemError
+from recsys.errors import QueryError, UnknownItemError, require, shown
 from recsys.forks import lazy
 from recsys.titles import TitleIndex, display_title
 from recsys.vocabulary import ID, Vocabulary
@@ -51,13 +52,13 @@ def item_list(name: str, value: object) -> list[Any]:
     if isinstance(value, pd.DataFrame):
         raise QueryError(f"{name} is a DataFrame: pass one of its columns, such as item_id")
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise QueryError(f"{name} is {value!r}: it must be a list of ids or titles")
+        raise QueryError(f"{name} is {shown(value)}: it must be a list of ids or titles")
     if isinstance(value, np.ndarray):
         return value.ravel().tolist()
     try:
         return value if isinstance(value, list) else list(value)
     except Exception as error:
-        raise QueryError(f"{name} cannot be read as a list: {error!r}") from error
+        raise QueryError(f"{name} cannot be read as a list: {shown(error)}") from error
 
 
 class Catalogue:
@@ -102,15 +103,16 @@ class Catalogue:
             return matches[0]
         if matches:
             raise self._ambiguous(str(item), matches)
-        if not isinstance(item, str) and str(item) in self.items:
+        text = _text(item)
+        if text != item and text in self.items:
             raise UnknownItemError(
-                f"no item has the id {item}: ids are text here, and there is an item with the id "
-                f"{str(item)!r}",
+                f"no item has the id {text}: ids are text here, and there is an item with the id "
+                f"{text!r}",
                 item,
             )
         closest = self.suggestions(item)
         hint = f"; did you mean {', '.join(closest.values())}?" if closest else ""
-        message = f"no item has the id or title {str(item)!r}{hint}"
+        message = f"no item has the id or title {text!r}{hint}"
         raise UnknownItemError(message, item, tuple(closest))
 
     def _ambiguous(self, title: str, matches: Sequence[int]) -> UnknownItemError:
@@ -140,8 +142,8 @@ class Catalogue:
             item = item.item()
         if isinstance(item, bool) or not isinstance(item, int | str):
             raise QueryError(
-                f"{item!r} is a {type(item).__name__}: an item is given by its id (a number or "
-                "text, as in the ratings) or by its title"
+                f"{shown(item)} is a {type(item).__name__}: an item is given by its id (a number "
+                "or text, as in the ratings) or by its title"
             )
         if isinstance(item, int):
             return (self.items.index(item),) if item in self.items else ()
@@ -157,8 +159,7 @@ class Catalogue:
 
     def indices(self, name: str, items: object, unknown: Unknown = "raise") -> NDArray[np.int32]:
         """The indices of several items, [n]; `name` is the argument's name in error messages."""
-        if not isinstance(unknown, str) or unknown not in ("raise", "ignore"):
-            raise QueryError(f"unknown is {unknown!r}: it must be 'raise' or 'ignore'")
+        require(Unknown, QueryError, unknown=unknown)
         values = item_list(name, items)
         if set(map(type, values)) <= {int, str}:
             index = self.items.indices(values)
@@ -192,7 +193,7 @@ class Catalogue:
 
         A title of several items would not say which: their ids stand for them.
         """
-        significant = str(item).lstrip("0")
+        significant = _text(item).lstrip("0")
         ids = [(str(i), title) for i, title in zip(self.ids, self.titles, strict=True)]
         found = [(i, title) for i, title in ids if i.lstrip("0") == significant][:k]
         if not found and isinstance(item, str):
@@ -208,16 +209,18 @@ class Catalogue:
         """
         if column not in self.table:
             names = ", ".join(map(repr, self.table))
-            raise QueryError(f"the catalogue has no column {column!r}; its columns are {names}")
+            raise QueryError(
+                f"the catalogue has no column {shown(column)}; its columns are {names}"
+            )
         if not is_scalar(value):
-            raise QueryError(f"{value!r} is not a value of column {column!r}")
+            raise QueryError(f"{shown(value)} is not a value of column {column!r}")
         if not isinstance(value, str):
             return np.asarray((self.table[column] == value).fillna(value=False), dtype=np.bool_)
         values = self.values(column)
         if value.casefold() not in values:
             known = sorted(name for name, _ in values.values() if _SEPARATOR not in name)
             names = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
-            raise QueryError(f"no item has {value!r} in column {column!r}; values are {names}")
+            raise QueryError(f"no item has {shown(value)} in column {column!r}; values are {names}")
         mask_N = np.zeros(len(self), dtype=np.bool_)
         mask_N[values[value.casefold()][1]] = True
         return mask_N
@@ -299,6 +302,11 @@ class TitleSearch:
         # A title shorter than the query would match as a part of the query.
         long_enough_N = np.array([len(title) >= len(text) for title in self._short])
         return np.where(long_enough_N, partial_N, 0.0).astype(np.float32)
+
+
+def _text(item: Item) -> str:
+    """An id or title as text; an integer of thousands of digits has none."""
+    return item if isinstance(item, str) else shown(operator.index(item))
 
 
 def _percent(text: str, titles: Sequence[str], scorer: Callable[..., float]) -> Floats:

@@ -5,6 +5,7 @@ Shapes: N items, E embedding.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from recsys import columns
 from recsys.cooccurrence import top_k
 from recsys.embeddings import fold_in
-from recsys.errors import QueryError
+from recsys.errors import QueryError, shown, to_number
 from recsys.recommender.bundle import Bundle
 from recsys.recommender.catalogue import Catalogue, Floats, Indices, Item, item_list
 from recsys.recommender.filters import RecommendOptions
@@ -76,10 +77,8 @@ def new_item_vector(
     if not isinstance(co_counts, Mapping):
         raise QueryError(f"co_counts is a {type(co_counts).__name__}: pass a mapping from items")
     for item, count in co_counts.items():
-        is_number = isinstance(count, int | float | np.integer | np.floating)
-        if not is_number or not 0 <= count < np.inf:
-            raise QueryError(f"co_counts[{item!r}] is {count!r}: it must be a number of users")
-        counts[0, catalogue.index_of(item)] = count
+        n_users = to_number(f"co_counts[{shown(item)}]", count, 0, sys.maxsize, QueryError)
+        counts[0, catalogue.index_of(item)] = n_users
     vector_E: Floats = fold_in(scorer.embeddings.vectors, csr_array(counts))[0]
     return vector_E
 

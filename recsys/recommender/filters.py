@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys.errors import QueryError
+from recsys.errors import QueryError, shown, to_int, to_number
 from recsys.recommender.catalogue import Catalogue, Item, Unknown
 
 ItemFilter: TypeAlias = (
@@ -61,32 +60,17 @@ class RecommendOptions:
         """
         weight = embedding_weight
         if not (exclude_seen is None or isinstance(exclude_seen, bool)):
-            raise QueryError(f"exclude_seen is {exclude_seen!r}: it must be True, False or None")
+            raise QueryError(
+                f"exclude_seen is {shown(exclude_seen)}: it must be True, False or None"
+            )
         return cls(
-            min(positive_int("k", k), len(catalogue)),
+            min(to_int("k", k, error=QueryError), len(catalogue)),
             _allowed(catalogue, include, exclude, unknown),
-            unit_interval("diversity", diversity),
-            unit_interval("popularity_weight", popularity_weight),
-            None if weight is None else unit_interval("embedding_weight", weight),
+            to_number("diversity", diversity, 0, 1, QueryError),
+            to_number("popularity_weight", popularity_weight, 0, 1, QueryError),
+            None if weight is None else to_number("embedding_weight", weight, 0, 1, QueryError),
             exclude_seen,
         )
-
-
-def positive_int(name: str, value: object, what: str = "item") -> int:
-    """Validate an integer of at least one."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise QueryError(f"{name} is {value!r}: it must be an integer")
-    if value < 1:
-        raise QueryError(f"{name} is {value}: request at least one {what}")
-    return int(value)
-
-
-def unit_interval(name: str, value: object) -> float:
-    """Validate a number from 0 to 1."""
-    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not is_number or not 0.0 <= value <= 1.0:  # type: ignore[operator]
-        raise QueryError(f"{name} is {reprlib.repr(value)}: it must be a number from 0 to 1")
-    return float(value)  # type: ignore[arg-type]
 
 
 def _allowed(

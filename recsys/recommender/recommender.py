@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys import columns
-from recsys.errors import BundleError, QueryError, UnknownUserError, to_path
+from recsys.errors import BundleError, QueryError, UnknownUserError, require, shown, to_int, to_path
 from recsys.recommender.bundle import Bundle, UserHistories, load_bundle
 from recsys.recommender.catalogue import Catalogue, Item, Unknown, item_list
 from recsys.recommender.cold_start import nearest_to, new_item_vector, similar_to
 from recsys.recommender.explain import contributions_table, items_to_explain
-from recsys.recommender.filters import ItemFilter, RecommendOptions, positive_int
+from recsys.recommender.filters import ItemFilter, RecommendOptions
 from recsys.recommender.results import (
     Recommendations,
     ranking_table,
@@ -117,7 +117,7 @@ class Recommender:
             decreases with the similarity.
         """
         if not isinstance(query, str):
-            raise QueryError(f"query is {query!r}: it must be text; index_of looks up ids")
+            raise QueryError(f"query is {shown(query)}: it must be text; index_of looks up ids")
         options = self._options(k, include)
         if query.strip():
             index, score = self.catalogue.search(query, options.k, options.allowed)
@@ -293,13 +293,11 @@ class Recommender:
         else:
             key, by_key = "row", dict(enumerate(histories))
         items = [
-            self.catalogue.history_indices(history, f"histories[{name!r}]", unknown)
+            self.catalogue.history_indices(history, f"histories[{shown(name)}]", unknown)
             for name, history in by_key.items()
         ]
         ranked = self.scorer.rank_batch(self.scorer.encode_batch(items), items, options)
-        all_int = all(type(name) is int for name in by_key)
-        keys = np.array(list(by_key), dtype=np.int64 if all_int else object)
-        return ranking_table(self.catalogue, ranked, {key: keys})
+        return ranking_table(self.catalogue, ranked, {key: _id_column(list(by_key))})
 
     def next_sequences(
         self,
@@ -331,9 +329,10 @@ class Recommender:
             it, and `probability`, that of the whole sequence.
         """
         index = self.catalogue.history_indices(history, unknown=unknown)
-        length = positive_int("length", length)
-        beam_width = positive_int("beam_width", beam_width, "sequence")
-        n = beam_width if k is None else positive_int("k", k, "sequence")
+        require(Callable, QueryError, on_step=on_step)
+        length = to_int("length", length, error=QueryError)
+        beam_width = to_int("beam_width", beam_width, error=QueryError)
+        n = beam_width if k is None else to_int("k", k, error=QueryError)
         options = RecommendOptions.resolve(self.catalogue, 1, include, exclude, unknown=unknown)
         start = self.scorer.model.sequences(index)
         sequences = search_beams(start, length, max(beam_width, n), options.allowed, on_step)
@@ -365,7 +364,8 @@ class Recommender:
             and `sentence`, all contributions in words.
         """
         index = self.catalogue.history_indices(history, unknown=unknown)
-        n_contributions = positive_int("k", k, "contribution")
+        require(Callable, QueryError, on_step=on_step)
+        n_contributions = to_int("k", k, error=QueryError)
         if not len(index):
             raise QueryError("history is empty: there is nothing to explain with")
         if items is None:
@@ -411,6 +411,15 @@ class Recommender:
         histories = self._user_histories
         items = [histories.history(user) for user in users.tolist()]
         return self.scorer.rank_batch(histories.state_vectors[users], items, options)
+
+
+def _id_column(ids: list[Any]) -> NDArray[Any]:
+    """Ids as a column: integers if all of them are, else objects."""
+    if all(type(external) is int for external in ids):
+        for dtype in (np.int64, np.uint64):
+            with suppress(OverflowError):
+                return np.array(ids, dtype=dtype)
+    return np.fromiter(ids, object, len(ids))  # one object each, also of tuples
 
 
 def _load_same(folder: Path, digest: str, version: str) -> Recommender:

@@ -32,7 +32,7 @@ def core_one_by_one(pairs, min_user_interactions, min_item_interactions):
     return pairs
 
 
-@given(pairs=logs, min_user_interactions=st.integers(0, 4), min_item_interactions=st.integers(0, 4))
+@given(pairs=logs, min_user_interactions=st.integers(1, 4), min_item_interactions=st.integers(1, 4))
 def test_k_core_agrees_with_a_slow_search(pairs, min_user_interactions, min_item_interactions):
     log = read(sorted(pairs))
     expected = core_one_by_one(pairs_of(log), min_user_interactions, min_item_interactions)

@@ -148,7 +148,7 @@ def test_the_fingerprint_of_leave_last_out_is_stable(small_log):
     ("make", "message"),
     [
         (lambda log: leave_last_n(log, 0), "n is 0"),
-        (lambda log: per_user_ratio(log, -0.1, 0.1), "validation=-0.1"),
+        (lambda log: per_user_ratio(log, -0.1, 0.1), "validation is -0.1"),
         (lambda log: per_user_ratio(log, 0.5, 0.5), "add up to less than 1"),
         (lambda log: global_time_cut(log, validation_from=5, test_from=5), "later"),
         (lambda log: global_time_cut(log, validation_from="x", test_from=5), "'x' is not a time"),

@@ -128,7 +128,7 @@ def test_repeated_items_in_history_and_exclude(rec, names):
 @pytest.mark.parametrize(
     ("k", "message"),
     [
-        (0, "k is 0: request at least one item"),
+        (0, "k is 0: it must be an integer of 1 or more"),
         (-3, "k is -3"),
         (2.5, "k is 2.5: it must be an integer"),
         ("10", "k is '10': it must be an integer"),
@@ -147,8 +147,16 @@ def test_invalid_k(rec, names, k, message):
         lambda: rec.recommend_batch([names], k),
         lambda: rec.explain(names, k=k),
     ):
-        with pytest.raises(QueryError, match=message.replace(" item", "")):
+        with pytest.raises(QueryError, match=message):
             ask()
+
+
+def test_any_keys_name_the_histories_of_a_batch(rec, names):
+    pairs = {"uint64": (1, 2**63), "int64": (-1, 5), "object": (-1, 2**63)}
+    for dtype, keys in {**pairs, "O": ((1, 2), (3, 4))}.items():
+        answer = rec.recommend_batch(dict.fromkeys(keys, names), 1)
+        assert answer["user_id"].tolist() == list(keys)
+        assert answer["user_id"].dtype == dtype
 
 
 def test_huge_k_returns_all_items(rec, names):
@@ -205,15 +213,15 @@ def test_invalid_explain_arguments(rec, names):
         rec.explain([])
     with pytest.raises(QueryError, match="is in the history"):
         rec.explain(names, names[0])
-    with pytest.raises(QueryError, match="request at least one contribution"):
+    with pytest.raises(QueryError, match="k is 0: it must be an integer of 1 or more"):
         rec.explain(names, k=0)
 
 
 def test_invalid_new_item(rec, names):
     with pytest.raises(QueryError, match="co_counts and genres are both empty"):
         rec.similar_to_new_item()
-    for count in (-1, float("nan"), float("inf")):
-        with pytest.raises(QueryError, match="must be a number of users"):
+    for count in (-1, float("nan"), float("inf"), 1e300):
+        with pytest.raises(QueryError, match=r"co_counts\[\d+\] is .*: it must be a number"):
             rec.similar_to_new_item(co_counts={names[0]: count})
     with pytest.raises(QueryError, match="no item has 'Sadness' in column 'genres'"):
         rec.similar_to_new_item(genres=["Sadness"])

@@ -101,7 +101,7 @@ def test_similar_titles_of_several_items_are_told_by_their_ids(bundle):
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_k_must_be_positive(rec, k):
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="an integer of 1 or more"):
         rec.similar_items(title(rec, 0), k)
 
 
