@@ -51,7 +51,7 @@ class ServingConfig(Config):
     """Maximum size of a request body in bytes. Larger requests get status 413."""
     body_timeout: float = Field(10.0, gt=0)
     """Seconds in which a request must arrive. Slower bodies get status 408; connections are closed
-    five seconds later."""
+    five seconds later, and if a client does not read a response for as long."""
     max_connections: int = Field(900, ge=1)
     """Maximum number of connections per worker. More are closed at once."""
     max_concurrency: int = Field(200, ge=1)

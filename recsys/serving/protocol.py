@@ -5,7 +5,8 @@ from __future__ import annotations
 from asyncio import BaseTransport, TimerHandle, Transport
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEADER_BYTES = 64 * 1024
 _CHUNK_OVERHEAD = 8
@@ -13,7 +14,9 @@ _CHUNK_OVERHEAD = 8
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """A connection that is closed if a request is too large or too slow.
+    """A connection that is closed if a request is too large, or the client too slow.
+
+    A request is not begun while the client does not read the responses to those before it.
 
     Args:
         *args: As for `HttpToolsProtocol`.
@@ -36,6 +39,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._max_bytes = MAX_HEADER_BYTES + _CHUNK_OVERHEAD * max_body_bytes
         self._max_connections = max_connections
         self._timer: TimerHandle | None = None
+        self._read_timer: TimerHandle | None = None
+        self._postponed: tuple[RequestResponseCycle, ASGI3Application] | None = None
         self._start_message()
 
     def _start_message(self) -> None:
@@ -51,13 +56,16 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: BaseTransport) -> None:
         """Start the time limit of the first request."""
         super().connection_made(cast("Transport", transport))
+        self.transport.set_write_buffer_limits(0)  # any byte that the client leaves is waited for
         if len(self.connections) > self._max_connections:
             self.transport.abort()
         self._limit_time()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the time limit."""
+        """Stop the time limits."""
         self._start_message()
+        self._stop_read_timer()
+        self._postponed = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -83,7 +91,28 @@ class LimitedProtocol(HttpToolsProtocol):
         self._start_message()
         super().on_message_complete()
 
-    def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection, even if the client does not read the response."""
-        super().timeout_keep_alive_handler()
-        self.loop.call_later(self._seconds, self.transport.abort)
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if self._read_timer is None:
+            super()._start_asgi_task(cycle, app)
+        else:
+            # There is at most one: uvicorn queues requests behind one that is not answered.
+            self._postponed = cycle, app
+
+    def pause_writing(self) -> None:
+        """Start the time in which the client must read what was written.
+
+        uvicorn's flow control stays open: a response that waits would count as a running request.
+        """
+        self._read_timer = self.loop.call_later(self._seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop this time, and begin the request that waited."""
+        self._stop_read_timer()
+        if self._postponed is not None:
+            postponed, self._postponed = self._postponed, None
+            self._start_asgi_task(*postponed)
+
+    def _stop_read_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None

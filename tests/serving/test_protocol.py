@@ -11,9 +11,20 @@ import uvicorn
 
 from recsys.serving.protocol import MAX_HEADER_BYTES, LimitedProtocol
 
+running = []
+"""The requests that the application is answering."""
+
 
 async def application(scope, receive, send):
     """Answers with the size of the body, or with as many bytes as the path says."""
+    running.append(scope)
+    try:
+        await answer(scope, receive, send)
+    finally:
+        running.remove(scope)
+
+
+async def answer(scope, receive, send):
     size = 0
     while True:
         message = await receive()
@@ -27,8 +38,8 @@ async def application(scope, receive, send):
     await send({"type": "http.response.body", "body": body})
 
 
-@pytest.fixture(scope="module")
-def address():
+@pytest.fixture(scope="module", params=["asyncio", "auto"])
+def server(request):
     limits = {"seconds": 0.5, "max_body_bytes": 2000, "max_connections": 5}
     config = uvicorn.Config(
         application,
@@ -36,12 +47,14 @@ def address():
         log_level="critical",
         lifespan="off",
         timeout_keep_alive=1,
+        loop=request.param,
     )
     server = uvicorn.Server(config)
     with closing(socket.create_server(("127.0.0.1", 0))) as sock:
         thread = threading.Thread(target=server.run, args=([sock],), daemon=True)
         thread.start()
-        yield sock.getsockname()
+        server.address = sock.getsockname()
+        yield server
         server.should_exit = True
         thread.join(30)
 
@@ -68,11 +81,11 @@ def read_all(connection):
 
 
 @pytest.fixture
-def connect(address):
+def connect(server):
     opened = []
 
-    def connect_(sent=b"", **options):
-        connection = socket.create_connection(address, timeout=30, **options)
+    def connect_(sent=b""):
+        connection = socket.create_connection(server.address, timeout=30)
         opened.append(connection)
         connection.sendall(sent)
         return connection
@@ -122,10 +135,39 @@ def test_huge_bodies_and_trailers_are_refused(connect):
         send_until_closed(connect(chunked), sent)
 
 
-def test_a_client_that_does_not_read_is_closed(connect):
-    connection = connect(b"GET /50000000 HTTP/1.1\r\nhost: a\r\n\r\n")
-    time.sleep(2.5)
-    assert len(read_all(connection)) < 50_000_000
+def wait_until(true):
+    until = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+HUGE = b"GET /50000000 HTTP/1.1\r\nhost: a\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        HUGE + b"\r\n",
+        HUGE + b"connection: close\r\n\r\n",
+        HUGE + b"\r\n" + HUGE + b"\r\n",
+        b"GET /20000 HTTP/1.1\r\nhost: a\r\n\r\n" * 1000,
+    ],
+    ids=["one", "the last", "two", "many"],
+)
+def test_a_client_that_does_not_read_is_closed_and_occupies_nothing(connect, server, sent):
+    connect(sent)
+    connections = server.server_state.connections
+    wait_until(lambda: any(c.transport.get_write_buffer_size() for c in set(connections)))
+    time.sleep(0.1)  # until the application has returned
+    assert not running
+    wait_until(lambda: not connections)
+
+
+def test_requests_wait_until_the_responses_before_them_are_read(connect):
+    sizes = [5_000_000, 10, 5_000_000, 0, 3_000_000]
+    requests = [b"GET /%d HTTP/1.1\r\nhost: a\r\n\r\n" % size for size in sizes]
+    assert read_all(connect(b"".join(requests))).count(b"x") == sum(sizes)
 
 
 def test_more_connections_are_closed(connect):
