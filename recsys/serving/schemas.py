@@ -219,7 +219,8 @@ class HistoryNotes(BaseModel):
     """How the history of the request was understood."""
 
     ignored: list[int | str] = Field(
-        description="Items that the model does not know, or titles of several; they are left out."
+        description="Items that the model does not know, or titles of several; they are left out. "
+        "Integers of more than 64 bits are returned as text."
     )
     ambiguous: list[AmbiguousTitle] = Field(
         description="Those of `ignored` that are titles of several items: use one of their ids."

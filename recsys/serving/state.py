@@ -116,10 +116,11 @@ class LoadedModel:
             if not catalogue.is_exact(name)
         ]
         indices = [found[name] for name in history if name in found]
-        ignored = [name for name in names if name not in found]
+        unknown = [name for name in names if name not in found]
+        ignored = [name if _fits_json(name) else str(name) for name in unknown]
         ambiguous = [
             {"query": name, "items": [item_record(catalogue, index) for index in candidates]}
-            for name in ignored
+            for name in unknown
             if (candidates := catalogue.candidates(name))
         ]
         notes = {"ignored": ignored, "ambiguous": ambiguous, "matched": matched}
@@ -139,6 +140,11 @@ class LoadedModel:
                 detail = f"no item has the genre {genre!r}; the genres are {known}"
                 raise ProblemError(404, "unknown-genre", detail)
         return {columns.GENRES: item_filter.genres}
+
+
+def _fits_json(name: Item) -> bool:
+    """Whether orjson writes a value: text, or an integer of 64 bits."""
+    return isinstance(name, str) or -(2**63) <= name < 2**63
 
 
 def item_record(catalogue: Catalogue, index: int) -> dict[str, Any]:

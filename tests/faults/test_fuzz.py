@@ -160,7 +160,8 @@ def folder(bundle, tmp_path):
 JSON = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers(-(2**63), 2**64)
+    | st.integers(-(2**70), 2**70)
+    | st.sampled_from([2**63 - 1, 2**63, 2**64, -(2**63), -(2**63) - 1])
     | st.floats()
     | st.text(max_size=5)
     | st.just("models:/recsys@champion"),

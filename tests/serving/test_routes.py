@@ -29,6 +29,37 @@ def test_next(client, rec):
         schemas.NextResponse.model_validate(response.json())
 
 
+def test_whatever_is_ignored_is_returned(client):
+    """As it was given; integers of more than 64 bits as text."""
+    small = [2**63 - 1, -(2**63), "9" * 40, "\u2028", "\0", "²"]
+    large = [2**63, 2**64, -(2**63) - 1, int(1e300)]
+    expected = [*small, *map(str, large)]
+    session = client.post("/v1/sessions").headers["location"]
+    for path in ("/v1/next", "/v1/sequences"):
+        response = client.post(path, json={"history": [*small, *large]})
+        assert response.json()["ignored"] == expected
+        schemas.HistoryNotes.model_validate(response.json(), extra="ignore")
+    for item, name in zip([*small, *large], expected, strict=True):
+        response = client.post(f"{session}/events", json={"item": item})
+        assert response.json()["ignored"] == [name]
+    content = {"content": '{"history": [1e300]}', "headers": {"content-type": "application/json"}}
+    assert client.post("/v1/next", **content).json()["ignored"] == [str(int(1e300))]
+
+
+def test_integers_of_more_than_64_bits_are_unknown_items(client, rec):
+    item = 2**64
+    for path, body in (
+        ("/v1/next", {"history": [item], "unknown": "raise"}),
+        ("/v1/next", {"include": [item], "unknown": "raise"}),
+        ("/v1/similar", {"item": item}),
+        ("/v1/explain", {"history": titles(rec, 4), "items": [item]}),
+        ("/v1/map", {"items": [item]}),
+    ):
+        response = client.post(path, json=body)
+        assert (response.status_code, response.json()["code"]) == (404, "unknown-item")
+        assert str(item) in response.json()["detail"]
+
+
 def test_a_body_without_a_content_type_is_refused_with_the_reason(client):
     for headers in ({}, {"content-type": "text/plain"}):
         response = client.post("/v1/next", content=b'{"history": []}', headers=headers)
