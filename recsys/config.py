@@ -177,6 +177,8 @@ def _config_errors(config: type[Config]) -> Iterator[None]:
         yield
     except ValidationError as error:
         raise ConfigError(_describe(error, config)) from None
+    except ValueError as error:  # of an integer of thousands of digits
+        raise ConfigError(f"{config.__name__}: {error}") from error
 
 
 def _describe(error: ValidationError, config: type[Config]) -> str:

@@ -8,12 +8,16 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _SHOWN = 100
 """How much of an argument an error shows, in characters."""
@@ -216,6 +220,72 @@ def to_number(
     if not (-_LARGEST if low is None else low) <= number <= (_LARGEST if high is None else high):
         raise error(f"{name} is {shown(value)}: it must be a number{_within(low, high)}")
     return number
+
+
+def to_array(
+    name: str,
+    value: object,
+    kinds: str,
+    *shape: int | None,
+    error: type[RecsysError] = ConfigError,
+) -> NDArray[Any]:
+    """Return an argument that is an array of numbers; or raise `error`.
+
+    Args:
+        name: the name of the argument.
+        value: the argument.
+        kinds: the kinds of numbers, as numpy names them: "iu" for integers, "f" for others.
+        shape: the size of each axis; None for any.
+        error: what to raise.
+
+    Example:
+        >>> to_array("vectors", [1, 2], "f", 3, None)
+        Traceback (most recent call last):
+        recsys.errors.ConfigError: vectors is [1, 2]: it must be an array of numbers, [3, any]
+    """
+    import numpy as np  # not for the commands that print a help text
+
+    array = np.empty(0, object)
+    with suppress(TypeError, ValueError, OverflowError, RuntimeError):
+        array = np.asarray(value)
+    has_shape = array.ndim == len(shape) and all(
+        size in (None, n) for size, n in zip(shape, array.shape, strict=True)
+    )
+    # An empty list becomes an array of floats.
+    if not has_shape or (array.dtype.kind not in kinds and (array.size or value is array)):
+        sizes = ", ".join("any" if size is None else f"{size:,}" for size in shape)
+        what = "integers" if kinds == "iu" else "numbers"
+        raise error(f"{name} is {shown(value)}: it must be an array of {what}, [{sizes}]")
+    return array if array.dtype.kind in kinds else array.astype(np.int64)
+
+
+def to_list(name: str, value: object, error: type[RecsysError] = ConfigError) -> list[Any]:
+    """Return an argument that is a list, or can be one, but is no text; or raise `error`."""
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        with suppress(TypeError):  # an array without axes
+            return list(value)
+    raise error(f"{name} is {shown(value)}: it must be a list")
+
+
+def to_indices(
+    name: str, value: object, n: int, error: type[RecsysError] = ConfigError
+) -> NDArray[np.int64]:
+    """Return an argument that is a list or an array of indices below n; or raise `error`."""
+    array = to_array(name, value, "iu", None, error=error)
+    outside = array[(array < 0) | (array >= n)]
+    if len(outside):
+        raise error(f"{name} contains {outside[0]}: indices are 0 to {n - 1:,}")
+    return array.astype("int64")
+
+
+def to_histories(
+    name: str, value: object, error: type[RecsysError] = ConfigError
+) -> list[NDArray[Any]]:
+    """Return an argument that is a list of histories, each of item indices; or raise `error`."""
+    return [
+        to_array(f"{name}[{row}]", history, "iu", None, error=error)
+        for row, history in enumerate(to_list(name, value, error))
+    ]
 
 
 def shown(value: object) -> str:

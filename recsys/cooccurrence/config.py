@@ -21,7 +21,7 @@ class Window(Config):
     a pair, but they do take up positions.
     """
 
-    size: int = Field(default=5, ge=1)
+    size: int = Field(default=5, ge=1, le=1_000_000)
     """Largest distance that counts; 1 counts only adjacent interactions."""
 
     direction: Literal["symmetric", "forward"] = "symmetric"

@@ -116,7 +116,7 @@ class Checks(Config):
     @field_validator(*_INSTEAD_OF_KEEP, mode="before")
     @classmethod
     def _refuse_keep(cls, policy: object, info: ValidationInfo) -> object:
-        if policy == "keep":
+        if isinstance(policy, str) and policy == "keep":
             remedy = _INSTEAD_OF_KEEP[str(info.field_name)]
             raise ValueError(
                 f"such a row cannot be used as it is: choose 'error' or 'quarantine', or {remedy}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from recsys.embeddings.optimum import (
     find_optimum,
     leading_eigenvectors,
 )
-from recsys.errors import ConfigError, DataError
+from recsys.errors import ConfigError, DataError, require, require_type, to_int, to_number
 from recsys.vocabulary import Vocabulary
 
 INIT_PASSES = 3  # products with X for the initial vectors; each costs as much as an epoch
@@ -61,6 +62,11 @@ def fit_embeddings(
         ConfigError: Incompatible settings, or `start` has another dimension or no common item.
         TrainingError: The loss diverged.
     """
+    require(EmbeddingConfig | None, config=config)
+    require(Runtime | None, runtime=runtime)
+    require(Vocabulary | None, items=items)
+    require(ItemEmbeddings | None, start=start)
+    require(Callable, on_epoch=on_epoch)
     config, runtime = config or EmbeddingConfig(), runtime or Runtime()
     with runtime.limit_threads():
         matrix = PairMatrix(
@@ -92,6 +98,7 @@ def spectral_optimum(
     (see `recsys.embeddings.optimum`).
 
     Raises:
+        ConfigError: `dim` is not an integer of 1 or more, or `tolerance` is negative.
         DataError: X is invalid, or does not have more items than `dim`.
 
     Example:
@@ -100,6 +107,8 @@ def spectral_optimum(
         >>> round(best.loss, 6), (best.vectors @ best.vectors.T)[0, 1].round(decimals=4).item()
         (0.0, 1.0)
     """
+    require(Runtime | None, runtime=runtime)
+    dim, tolerance = to_int("dim", dim), to_number("tolerance", tolerance, 0)
     runtime = runtime or Runtime()
     with runtime.limit_threads():
         device, memory = runtime.torch_device(), runtime.memory_bytes()
@@ -124,9 +133,12 @@ def ppmi_embeddings(
         One vector per item, [n_items, min(dim, n_items − 1)], the leading component first.
 
     Raises:
+        ConfigError: `dim` or `size` is not an integer of 1 or more.
         DataError: No two items co-occur within the window more often than by chance.
     """
-    runtime = runtime or Runtime()
+    require_type(interactions, Interactions, "read_ratings")
+    require(Runtime | None, runtime=runtime)
+    dim, size, runtime = to_int("dim", dim), to_int("size", size), runtime or Runtime()
     interactions = interactions.sequence()
     window = Window(size=size)
     with runtime.limit_threads(), tempfile.TemporaryDirectory() as home:

@@ -15,7 +15,15 @@ from safetensors.numpy import load_file, save_file
 from recsys import columns, storage
 from recsys.callbacks import History
 from recsys.embeddings.item_embeddings import ItemEmbeddings
-from recsys.errors import BundleError, DataError
+from recsys.errors import (
+    BundleError,
+    ConfigError,
+    DataError,
+    require,
+    require_type,
+    to_list,
+    to_path,
+)
 from recsys.storage import atomic_file, atomic_folder, require_new
 from recsys.vocabulary import Vocabulary
 
@@ -31,8 +39,11 @@ embeddings {
 """
 
 
-def save_embeddings(embeddings: ItemEmbeddings, history: History, folder: Path) -> None:
+def save_embeddings(embeddings: ItemEmbeddings, history: History, folder: Path | str) -> None:
     """Write vectors, losses and the metrics of each epoch to a folder, which is replaced."""
+    require_type(embeddings, ItemEmbeddings, "fit_embeddings")
+    require(History, history=history)
+    folder = to_path(folder, ConfigError)
     losses = {name: getattr(embeddings, name) for name in _LOSSES}
     fit = losses | {"epochs": history.to_json()}
     with atomic_folder(folder) as tmp_path:
@@ -46,12 +57,14 @@ def vector_bytes(n_items: int, dim: int) -> int:
     return n_items * dim * np.dtype(np.float32).itemsize
 
 
-def load_embeddings(folder: Path, items: Vocabulary) -> tuple[ItemEmbeddings, History]:
+def load_embeddings(folder: Path | str, items: Vocabulary) -> tuple[ItemEmbeddings, History]:
     """Read what `save_embeddings` wrote for these items.
 
     Raises:
         BundleError: The folder is missing or damaged, or has another number of items.
     """
+    require(Vocabulary, items=items)
+    folder = to_path(folder, BundleError)
     storage.verify_manifest(folder)
     try:
         vectors = load_file(folder / _VECTORS)["vectors"]
@@ -65,8 +78,10 @@ def load_embeddings(folder: Path, items: Vocabulary) -> tuple[ItemEmbeddings, Hi
     return ItemEmbeddings(vectors, items, *losses), history
 
 
-def write_parquet(embeddings: ItemEmbeddings, path: Path) -> None:
+def write_parquet(embeddings: ItemEmbeddings, path: Path | str) -> None:
     """Write a Parquet file with one row per item: `item_id`, and `vector`, a list of float32."""
+    require_type(embeddings, ItemEmbeddings, "fit_embeddings")
+    path = to_path(path, ConfigError)
     flat = pa.array(embeddings.vectors.ravel())
     vectors = pa.FixedSizeListArray.from_arrays(flat, embeddings.dim)
     table = pa.table({columns.ITEM_ID: embeddings.items.ids.tolist(), "vector": vectors})
@@ -75,7 +90,7 @@ def write_parquet(embeddings: ItemEmbeddings, path: Path) -> None:
 
 
 def write_word2vec(
-    embeddings: ItemEmbeddings, path: Path, names: Sequence[str] | None = None
+    embeddings: ItemEmbeddings, path: Path | str, names: Sequence[str] | None = None
 ) -> None:
     """Write the word2vec text format, which gensim and most tools for word vectors read.
 
@@ -85,6 +100,7 @@ def write_word2vec(
     Raises:
         DataError: Names are empty or not unique, or their number differs from that of the items.
     """
+    path = to_path(path, ConfigError)
     keys = _item_names(embeddings, names, "_")
     if len(set(keys)) != len(keys) or "" in keys:
         raise DataError("names are empty or occur twice: every item needs a unique name")
@@ -95,7 +111,7 @@ def write_word2vec(
 
 
 def write_projector(
-    embeddings: ItemEmbeddings, folder: Path, names: Sequence[str] | None = None
+    embeddings: ItemEmbeddings, folder: Path | str, names: Sequence[str] | None = None
 ) -> None:
     """Write a folder for TensorBoard's embedding projector (`tensorboard --logdir <folder>`).
 
@@ -105,8 +121,9 @@ def write_projector(
     Raises:
         DataError: The number of names differs from that of the items.
     """
-    vectors = [_format_vector(vector, "\t") for vector in embeddings.vectors]
+    folder = to_path(folder, ConfigError)
     labels = _item_names(embeddings, names, " ")
+    vectors = [_format_vector(vector, "\t") for vector in embeddings.vectors]
     with atomic_folder(folder) as tmp_path:
         for name, lines in (("vectors.tsv", vectors), ("metadata.tsv", labels)):
             content = "".join(f"{line}\n" for line in lines)
@@ -118,7 +135,8 @@ def _item_names(
     embeddings: ItemEmbeddings, names: Sequence[str] | None, separator: str
 ) -> list[str]:
     """The names with each run of white space replaced by a separator; by default the ids."""
-    names = embeddings.items.ids.tolist() if names is None else names
+    require_type(embeddings, ItemEmbeddings, "fit_embeddings")
+    names = embeddings.items.ids.tolist() if names is None else to_list("names", names)
     if len(names) != len(embeddings.items):
         raise DataError(f"there are {len(names)} names for {len(embeddings.items)} items")
     return [separator.join(str(name).split()) for name in names]

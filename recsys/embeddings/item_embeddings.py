@@ -13,11 +13,22 @@ from numpy.typing import NDArray
 
 from recsys.embeddings import neighbours
 from recsys.embeddings.neighbours import Neighbours, Similarity
-from recsys.errors import DataError
+from recsys.errors import (
+    DataError,
+    QueryError,
+    require,
+    shown,
+    to_array,
+    to_indices,
+    to_int,
+    to_number,
+)
 from recsys.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
+
+_MAX_K = 100_000  # neighbours per item
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +74,7 @@ class ItemEmbeddings:
 
     def vectors_for(self, items: Vocabulary) -> NDArray[np.float32]:
         """The vectors of other items, matched by id, [n, dim]; zero for unknown ids."""
+        require(Vocabulary, QueryError, items=items)
         index = self.items.indices(items.ids)
         vectors_ND = self.vectors[index]
         vectors_ND[index < 0] = 0.0
@@ -91,6 +103,10 @@ class ItemEmbeddings:
             Item indices and similarities, best first, both [n_items, k]. Missing neighbours, and
             those of items without a vector, have index -1 and similarity 0.
         """
+        require(Similarity, QueryError, similarity=similarity)
+        require(bool | None, QueryError, approximate=approximate)
+        k = to_int("k", k, high=_MAX_K, error=QueryError)
+        block_size = to_int("block_size", block_size, error=QueryError)
         vectors = self.vectors
         if approximate is None:
             approximate = len(vectors) > neighbours.ANN_THRESHOLD and neighbours.has_faiss()
@@ -106,13 +122,18 @@ class ItemEmbeddings:
 
         "c is to what as b is to a" (Mikolov, Yih & Zweig 2013), on unit vectors.
         """
-        unit_ND = self.unit_vectors()
+        last, unit_ND = len(self.items) - 1, self.unit_vectors()
+        a, b, c = (
+            to_int(n, item, 0, last, QueryError) for n, item in {"a": a, "b": b, "c": c}.items()
+        )
         return self._nearest(unit_ND[a] - unit_ND[b] + unit_ND[c], np.array([a, b, c]), k)
 
     def user_vector(
         self, history: NDArray[np.integer], last: int | None = None
     ) -> NDArray[np.float32]:
         """The mean unit vector of a history's `last` items (default: all), oldest first, [dim]."""
+        history = to_indices("history", history, len(self.items), QueryError)
+        last = None if last is None else to_int("last", last, error=QueryError)
         recent = history if last is None else history[len(history) - min(last, len(history)) :]
         total_D = neighbours.scale_rows(self.vectors[recent], "cosine").sum(axis=0)
         mean_D: NDArray[np.float32] = total_D / np.float32(max(len(recent), 1))
@@ -122,11 +143,12 @@ class ItemEmbeddings:
         self, history: NDArray[np.integer], k: int = 10, last: int | None = None
     ) -> Neighbours:
         """The k items nearest by cosine to `user_vector`, excluding the history, both [k]."""
-        return self._nearest(self.user_vector(history, last), np.asarray(history), k)
+        return self._nearest(self.user_vector(history, last), np.asarray(history, np.int64), k)
 
     def _nearest(
         self, query_D: NDArray[np.float32], exclude_E: NDArray[np.integer], k: int
     ) -> Neighbours:
+        k = to_int("k", k, high=_MAX_K, error=QueryError)
         index, cosine = neighbours.knn(query_D[None], self.vectors, k, exclude_BE=exclude_E[None])
         return index[0], cosine[0]
 
@@ -149,6 +171,10 @@ def fold_in(
         >>> fold_in(known, scipy.sparse.csr_array([[6, 0], [0, 4]]), ridge=0).tolist()
         [[3.0, 0.0], [0.0, 4.0]]
     """
+    vectors_ND = to_array("vectors_ND", vectors_ND, "f", None, None)
+    ridge = to_number("ridge", ridge, 0)
+    if getattr(rows, "ndim", 0) != 2 or not hasattr(rows, "tocsr"):
+        raise DataError(f"rows is {shown(rows)}: it must be a sparse matrix")
     if rows.shape[1] != len(vectors_ND):
         raise DataError(
             f"`rows` has {rows.shape[1]} columns, but there are {len(vectors_ND)} vectors: "

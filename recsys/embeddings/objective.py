@@ -121,10 +121,8 @@ class PairMatrix:
         elif isinstance(counts, Iterator):
             raise DataError("X is an iterator, which can be read only once: pass a list of blocks")
         else:
-            if not isinstance(counts, Iterable):
-                require_type(counts, Cooccurrence, "count_cooccurrence")
             row_blocks = counts
-            self._read = lambda: row_blocks
+            self._read = lambda: _checked(row_blocks)
         self._scan()
         self.items = Vocabulary(np.arange(self.n_items)) if items is None else items
         if len(self.items) != self.n_items:
@@ -190,6 +188,18 @@ class PairMatrix:
         for block in self.blocks():
             product_ND[block.rows] = block.matrix(w_ND.dtype) @ w_ND
         return product_ND
+
+
+def _checked(blocks: RowBlocks) -> RowBlocks:
+    """Yield row blocks; raise a `DataError` if they are something else."""
+    is_valid = isinstance(blocks, Iterable) and not isinstance(blocks, np.ndarray)
+    for block in blocks if is_valid else ():
+        is_valid = isinstance(block, tuple) and len(block) == 2 and sp.issparse(block[1])
+        if not is_valid:
+            break
+        yield block
+    if not is_valid:
+        require_type(blocks, Cooccurrence, "count_cooccurrence")
 
 
 class PairObjective:

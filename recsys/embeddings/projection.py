@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recsys.data import Interactions
 from recsys.embeddings.item_embeddings import ItemEmbeddings
+from recsys.errors import require, require_type, to_array, to_indices, to_int
 
 COLOURS = (
     "#4363d8", "#e6194b", "#3cb44b", "#f58231", "#911eb4", "#42d4f4", "#9a6324", "#f032e6",
@@ -19,6 +20,10 @@ COLOURS = (
 )  # fmt: skip
 """Distinct on a white background: S. Trubetskoy's "20 simple, distinct colors", with the pale ones
 darkened and moved to the end."""
+
+
+Method = Literal["tsne", "pca"]
+"""How to project vectors onto the plane."""
 
 
 def by_frequency(groups: Sequence[str]) -> list[str]:
@@ -32,7 +37,7 @@ def project_items(
     items: NDArray[Any],
     *,
     seed: int = 0,
-    method: Literal["tsne", "pca"] = "tsne",
+    method: Method = "tsne",
 ) -> NDArray[np.float32]:
     """Project the unit vectors of items onto the plane.
 
@@ -42,8 +47,12 @@ def project_items(
     Returns:
         Coordinates of the items with the given indices, [n, 2].
     """
+    require_type(embeddings, ItemEmbeddings, "fit_embeddings")
+    require(Method, method=method)
+    items = to_indices("items", items, len(embeddings.items))
+    seed = to_int("seed", seed, 0, 2**32 - 1)
     unit_ND = embeddings.unit_vectors()[items]
-    if method == "pca":
+    if method == "pca" or len(items) < 3:  # two points have no neighbourhoods to preserve
         return pca_plane(unit_ND).astype(np.float32)
     from sklearn.manifold import TSNE  # slow to import
     from threadpoolctl import threadpool_limits
@@ -67,7 +76,12 @@ def pca_plane(
         Coordinates, [n, 2]. The sign of each axis is such that its largest absolute value is
         positive. An axis without variance is zero.
     """
-    fitted_FD = vectors_ND if fit_rows is None else vectors_ND[fit_rows]
+    vectors_ND = to_array("vectors_ND", vectors_ND, "f", None, None)
+    n = len(vectors_ND)
+    rows = np.arange(n) if fit_rows is None else to_indices("fit_rows", fit_rows, n)
+    if not len(rows):
+        return np.zeros((n, 2))
+    fitted_FD = vectors_ND[rows]
     mean_D = fitted_FD.mean(axis=0)
     centred_ND = vectors_ND.astype(np.float64) - mean_D
     _, _, axes_KD = np.linalg.svd(fitted_FD.astype(np.float64) - mean_D, full_matrices=False)
@@ -83,6 +97,9 @@ def most_popular(
     interactions: Interactions, embeddings: ItemEmbeddings, n_items: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The most popular items that have a non-zero vector, and their interaction counts."""
+    require_type(interactions, Interactions, "read_ratings")
+    require_type(embeddings, ItemEmbeddings, "fit_embeddings")
+    n_items = to_int("n_items", n_items, 0)
     counts = np.bincount(interactions.item_index, minlength=interactions.n_items)
     counts[~embeddings.vectors.any(axis=1)] = 0
     popular = np.argsort(-counts, kind="stable")[: min(n_items, np.count_nonzero(counts))]

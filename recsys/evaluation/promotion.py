@@ -15,6 +15,7 @@ from recsys import columns
 from recsys.config import Config
 from recsys.data import Interactions, Split
 from recsys.data.catalogue import require_same_catalogue
+from recsys.errors import ConfigError, require, require_type, shown, to_number
 from recsys.evaluation.metrics import METRICS, Values, mean_by_user
 from recsys.evaluation.ranking import CatalogueAdapter, Scorer
 from recsys.evaluation.report import Report, evaluate, is_over_targets, require_comparable
@@ -97,8 +98,19 @@ def promote_if_better(
 
     Raises:
         DataError: the champion is of another catalogue.
-        ValueError: the challenger's report is not comparable, or `latency_ms` is missing.
+        ConfigError: `latency_ms` is missing.
+        DataError: the challenger's report is not comparable.
     """
+    require_type(challenger, Report, "evaluate")
+    require_type(split, Split, "leave_last_out")
+    if champion is not None and not _is_model_with_catalogue(champion):
+        raise ConfigError(
+            f"champion is {shown(champion)}: it must be None, or a model and its catalogue"
+        )
+    require(PromotionRule | None, rule=rule)
+    require(Interactions | None, learned=learned)
+    if latency_ms is not None:
+        latency_ms = to_number("latency_ms", latency_ms, 0)
     rule = rule or PromotionRule()
     metric, measure = f"{rule.metric}_at_{rule.k}", METRICS[rule.metric]
     values, users = measure(challenger.ranks, rule.k), challenger.users
@@ -107,7 +119,7 @@ def promote_if_better(
     failed = []
     if (budget := rule.latency_budget_ms) is not None:
         if latency_ms is None:
-            raise ValueError("latency_budget_ms is set: pass latency_ms, from measure_latency")
+            raise ConfigError("latency_budget_ms is set: pass latency_ms, from measure_latency")
         if latency_ms > budget:
             failed.append(f"latency {latency_ms:.3g} ms exceeds latency_budget_ms = {budget:.3g}")
     if champion is None:
@@ -135,6 +147,15 @@ def promote_if_better(
     failed += _check_improvement(rule, metric, improvement, p, low)
     failed += _check_segments(differences, users, judged, split, rule)
     return Verdict(not failed, mean, champion_mean, metric, comparison, tuple(failed))
+
+
+def _is_model_with_catalogue(champion: object) -> bool:
+    if not isinstance(champion, tuple) or len(champion) != 2:
+        return False
+    scorer, catalogue = champion
+    if not isinstance(scorer, Scorer) or not isinstance(catalogue, pd.DataFrame):
+        return False
+    return {columns.ITEM_ID, columns.TITLE} <= {*catalogue}
 
 
 def _check_improvement(

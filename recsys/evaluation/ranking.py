@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from recsys.config import available_threads
+from recsys.errors import DataError, require, to_array, to_histories, to_int, to_number
 from recsys.evaluation.streaming_rank import RankAccumulator
 from recsys.vocabulary import Vocabulary
 
@@ -29,10 +30,12 @@ SCORE_BATCH = 256  # histories scored at once: 60 MB of scores for 59,000 items
 VECTOR_BATCH = 1024  # histories of a DotProductScorer encoded at once, per thread
 ITEM_BLOCK = 256  # items scored at once, so that the 1 MB of scores fits a core's cache
 LATENCY_SAMPLES = 100
+MAX_K = 1_000_000  # recommended items per history
 
 _blas = cache(ThreadpoolController)  # finding the loaded libraries takes milliseconds
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """A model that can be evaluated: it scores every item as the next one."""
 
@@ -117,7 +120,15 @@ def rank(
             `max_rank`. A `DotProductScorer` then computes far fewer scores, unless k > 0.
         batch_size: histories scored at once; by default, chosen by the kind of scorer.
     """
+    require(Scorer, scorer=scorer)
+    histories = to_histories("histories", histories)
     n = len(histories)
+    k = to_int("k", k, 0, MAX_K)
+    max_rank = None if max_rank is None else to_int("max_rank", max_rank)
+    batch_size = None if batch_size is None else to_int("batch_size", batch_size)
+    require(bool, mask_seen=mask_seen)
+    if targets is not None:
+        targets = to_array("targets", targets, "iu", n)
     targets = np.full(n, -1) if targets is None else targets
     targets = targets.astype(np.int32, copy=False)
     ranking = Ranking(np.empty(n, dtype=np.int64), np.empty((n, k), dtype=np.int32))
@@ -165,9 +176,12 @@ def measure_latency(
     answer: Callable[[NDArray[np.int32]], object], histories: ItemSequences, quantile: float = 0.95
 ) -> float:
     """Milliseconds that an answer takes, a quantile over `LATENCY_SAMPLES` histories."""
+    require(Callable, answer=answer)
+    require(Sequence, histories=histories)
+    quantile = to_number("quantile", quantile, 0, 1)
     samples = histories[:LATENCY_SAMPLES]
     if not samples:
-        raise ValueError("no histories to measure the latency with")
+        raise DataError("no histories to measure the latency with")
     answer(samples[0])  # warm up: compilation and lazy loading do not count
     seconds = []
     for history in samples:

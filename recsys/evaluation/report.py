@@ -17,7 +17,17 @@ from recsys.baselines import fit_popularity
 from recsys.cluster import THIS_PROCESS, Workers
 from recsys.data import Split, Subset
 from recsys.data.splitters import OVER_TARGETS
-from recsys.errors import BundleError, DataError, require_type
+from recsys.errors import (
+    BundleError,
+    ConfigError,
+    DataError,
+    require,
+    require_type,
+    shown,
+    to_array,
+    to_int,
+    to_path,
+)
 from recsys.evaluation import metrics
 from recsys.evaluation.metrics import METRICS, SESSION_TITLES, TITLES
 from recsys.evaluation.ranking import (
@@ -98,11 +108,18 @@ def evaluate(
         workers: those of a cluster, see `recsys.cluster`, rank the targets of some users each.
 
     Raises:
+        ConfigError: an argument has another type or shape.
         DataError: the split has no such targets, the model is of another catalogue, or one of data
             and model repeats items and the other does not.
     """
     _require_targets(split, subset)
     _require_catalogue(model, split)
+    ks = to_cutoffs(ks)
+    require(Workers, workers=workers)
+    if item_vectors is not None:
+        item_vectors = to_array(
+            "item_vectors", item_vectors, "fiu", split.interactions.n_items, None
+        )
     mask_seen = excludes_seen(model, split)
     users, histories, targets = split.users(subset), split.histories(subset), split.targets(subset)
     fingerprint = evaluation_fingerprint(split, subset)
@@ -159,7 +176,7 @@ def evaluate_metric(
     """Compute `evaluate(model, split, subset).metrics[metric]`, but nothing else.
 
     Raises:
-        ValueError: the metric is not one of `METRICS` with a cutoff.
+        ConfigError: the metric is not one of `METRICS` with a cutoff.
         DataError: as for `evaluate`.
     """
     return estimate_metric(model, split, subset, metric).mean
@@ -185,13 +202,15 @@ def estimate_metric(
     """Compute a metric for `max_users` users, drawn with `seed`; by default for all.
 
     Raises:
-        ValueError: the metric is not one of `METRICS` with a cutoff.
+        ConfigError: the metric is not one of `METRICS` with a cutoff.
         DataError: as for `evaluate`.
     """
-    name, _, k = metric.rpartition("_at_")
+    name, _, k = metric.rpartition("_at_") if isinstance(metric, str) else ("", "", "")
     if name not in METRICS or not k.isdecimal():
         names = ", ".join(METRICS)
-        raise ValueError(f"unknown metric {metric!r}: expected one of {names} and '_at_<k>'")
+        raise ConfigError(f"unknown metric {shown(metric)}: expected one of {names} and '_at_<k>'")
+    max_users = None if max_users is None else to_int("max_users", max_users)
+    seed = to_int("seed", seed, 0)
     _require_targets(split, subset)
     _require_catalogue(model, split)
     users, histories, targets = split.users(subset), split.histories(subset), split.targets(subset)
@@ -213,6 +232,14 @@ def estimate_metric(
 def is_over_targets(parameters: Fingerprint) -> bool:
     """Whether metrics are means over all targets, given a fingerprint or a split's parameters."""
     return OVER_TARGETS.items() <= parameters.items()
+
+
+def to_cutoffs(ks: object) -> list[int]:
+    """Return list lengths, of which there is one at least; raise a `ConfigError` for others."""
+    lengths: list[int] = to_array("ks", ks, "iu", None).tolist()
+    if not lengths or min(lengths) < 1:
+        raise ConfigError(f"ks is {shown(ks)}: it must be list lengths of 1 or more, such as [10]")
+    return lengths
 
 
 def metric_titles(fingerprint: Fingerprint) -> Mapping[str, str]:
@@ -249,13 +276,13 @@ def evaluation_fingerprint(split: Split, subset: Subset) -> Fingerprint:
 
 
 def require_comparable(fingerprints: Mapping[str, Fingerprint]) -> None:
-    """Raise a ValueError with the first difference of fingerprints, settings before digests."""
+    """Raise a `DataError` with the first difference of fingerprints, settings before digests."""
     (first_name, first), *others = fingerprints.items()
     for name, second in others:
         for key in sorted({**first, **second}, key=lambda key: key.endswith("digest")):
             a, b = first.get(key), second.get(key)
             if a != b:
-                raise ValueError(
+                raise DataError(
                     f"{first_name} and {name} are not comparable: {key} is {a!r} and {b!r}"
                 )
 
@@ -264,8 +291,19 @@ def comparison_table(reports: Mapping[str, Report], ks: Sequence[int] = CUTOFFS)
     """One row per model, one column per metric such as `NDCG@10`, sorted by NDCG.
 
     Raises:
-        ValueError: the reports are not comparable; names the first difference.
+        ConfigError: `ks` are not list lengths of the reports.
+        DataError: the reports are not comparable; names the first difference.
     """
+    require(Mapping, reports=reports)
+    require(Report, **{f"reports[{shown(name)}]": report for name, report in reports.items()})
+    if not reports:
+        raise DataError("there are no reports to compare")
+    ks = to_cutoffs(ks)
+    for name, report in reports.items():
+        if missing := [k for k in ks if f"ndcg_at_{k}" not in report.metrics]:
+            raise ConfigError(
+                f"the report of {shown(name)} has no metrics at {missing[0]}: evaluate with ks={ks}"
+            )
     require_comparable({name: report.fingerprint for name, report in reports.items()})
     titles = metric_titles(next(iter(reports.values())).fingerprint)
     rows = {
@@ -276,8 +314,10 @@ def comparison_table(reports: Mapping[str, Report], ks: Sequence[int] = CUTOFFS)
     return table.sort_values(f"NDCG@{ks[len(ks) // 2]}", ascending=False, kind="stable")
 
 
-def write_report(report: Report, folder: Path) -> None:
+def write_report(report: Report, folder: Path | str) -> None:
     """Write a report to a folder, which is created if it does not exist."""
+    require_type(report, Report, "evaluate")
+    folder = to_path(folder, ConfigError)
     stored = {name: dict(getattr(report, name)) for name in _STORED}
     write_json(require_new(folder / "metrics.json"), stored)
     write_arrays(
@@ -285,12 +325,14 @@ def write_report(report: Report, folder: Path) -> None:
     )
 
 
-def read_report(folder: Path, split: Split, subset: Subset) -> Report:
+def read_report(folder: Path | str, split: Split, subset: Subset) -> Report:
     """Read a report of the same split and subset.
 
     Raises:
         BundleError: a file is missing or damaged, or the report is of other data or targets.
     """
+    require_type(split, Split, "leave_last_out")
+    folder = to_path(folder, BundleError)
     stored = read_json(folder / "metrics.json")
     if stored.get("fingerprint") != evaluation_fingerprint(split, subset):
         raise BundleError(f"the report in {folder} is of other data or other targets")
@@ -308,6 +350,7 @@ def read_report(folder: Path, split: Split, subset: Subset) -> Report:
 
 def _require_catalogue(model: Scorer, split: Split) -> None:
     """Refuse a model that scores other items than those of the data."""
+    require(Scorer, model=model)
     expected, items = split.interactions.items, getattr(model, "items", None)
     if isinstance(items, Vocabulary):
         is_same, found = items == expected, str(items)

@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.data import Interactions, Split, Subset
+from recsys.errors import ConfigError, DataError, require, require_type, shown
 from recsys.evaluation.metrics import mean_metrics
-from recsys.evaluation.report import Report
+from recsys.evaluation.report import Report, to_cutoffs
 
 
 def segment_targets(split: Split, subset: Subset) -> dict[str, pd.Categorical[str]]:
@@ -21,6 +22,7 @@ def segment_targets(split: Split, subset: Subset) -> dict[str, pd.Categorical[st
     all interactions, decile 10 the least popular ones. Items without any are cold. If items
     repeat, targets are also divided into items of the history and new ones.
     """
+    require_type(split, Split, "leave_last_out")
     cold = split.cold(subset)
     start = np.where(cold.items, 2, np.where(cold.users, 1, 0))
     deciles = popularity_deciles(split.train)[split.targets(subset)]
@@ -57,6 +59,18 @@ def segment_metrics(
 
     A user counts once in each segment in which there are any of their targets.
     """
+    require_type(report, Report, "evaluate")
+    require(Mapping, segments=segments)
+    require(pd.Categorical, **{f"segments[{shown(name)}]": each for name, each in segments.items()})
+    ks = to_cutoffs(ks)
+    if not segments:
+        raise ConfigError("segments is empty: pass those of segment_targets")
+    for name, each in segments.items():
+        if len(each) != len(report.ranks):
+            raise DataError(
+                f"segments[{shown(name)}] has {len(each):,} targets, but the report "
+                f"{len(report.ranks):,}"
+            )
     rows = [
         {"segmentation": name, "segment": str(segment), "n_targets": int(is_member.sum())}
         | mean_metrics(

@@ -11,11 +11,13 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_integer_dtype
 from scipy import stats
 
 from recsys import columns
+from recsys.errors import ConfigError, DataError, require, shown, to_int
 from recsys.evaluation.metrics import METRICS, Values, mean_by_user
-from recsys.evaluation.report import FINGERPRINT, is_over_targets, require_comparable
+from recsys.evaluation.report import FINGERPRINT, is_over_targets, require_comparable, to_cutoffs
 
 RESAMPLES = 10_000
 
@@ -74,7 +76,7 @@ def paired_differences(
     fingerprints = [table.attrs.get(FINGERPRINT, {}) for table in (first, second)]
     require_comparable(dict(zip(("first", "second"), fingerprints, strict=True)))
     if not np.array_equal(first[columns.USER_ID], second[columns.USER_ID]):
-        raise ValueError("the tables have different users, or the same users in another order")
+        raise DataError("the tables have different users, or the same users in another order")
     return _metric_by_user(first, metric, k) - _metric_by_user(second, metric, k)
 
 
@@ -89,14 +91,27 @@ def significance_table(
     `p_holm` is `p_randomization`, adjusted for the number of models.
 
     Raises:
-        ValueError: two models are not comparable.
+        ConfigError: There is no such model or metric.
+        DataError: two models are not comparable.
     """
+    require(Mapping, ranks=ranks)
+    for name, table in ranks.items():
+        _require_ranks(f"ranks[{shown(name)}]", table)
+    if shown(reference) not in map(shown, ranks):
+        raise ConfigError(
+            f"reference is {shown(reference)}: the models are {', '.join(map(shown, ranks))}"
+        )
+    k = to_int("k", k)
+    if not isinstance(metric, str) or metric not in METRICS:
+        raise ConfigError(
+            f"metric is {shown(metric)}: it must be {' or '.join(map(repr, METRICS))}"
+        )
     rows = {}
     for name in [name for name in ranks if name != reference]:
         try:
             differences = paired_differences(ranks[name], ranks[reference], metric, k)
-        except ValueError as error:
-            raise ValueError(f"{name} and {reference}: {error}") from error
+        except DataError as error:
+            raise DataError(f"{name} and {reference}: {error}") from error
         low, high = bootstrap_interval(differences)
         rows[name] = {
             "difference": float(differences.mean()),
@@ -114,12 +129,20 @@ def significance_table(
 
 def confidence_intervals(ranks: pd.DataFrame, ks: Sequence[int]) -> pd.DataFrame:
     """Compute the `mean` of every metric, with its 95% interval (`low`, `high`), one row each."""
+    _require_ranks("ranks", ranks)
     rows = {}
-    for metric, k in product(METRICS, ks):
+    for metric, k in product(METRICS, to_cutoffs(ks)):
         values = _metric_by_user(ranks, metric, k)
         low, high = bootstrap_interval(values)
         rows[f"{metric}_at_{k}"] = {"mean": values.mean(), "low": low, "high": high}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
+
+
+def _require_ranks(name: str, ranks: pd.DataFrame) -> None:
+    """Raise a `ConfigError` if an argument is no table of ranks."""
+    is_table = isinstance(ranks, pd.DataFrame) and {columns.USER_ID, columns.RANK} <= {*ranks}
+    if not is_table or not is_integer_dtype(ranks[columns.RANK]):
+        raise ConfigError(f"{name} is {shown(ranks)}: it must be a table as of Report.to_frame")
 
 
 def _metric_by_user(ranks: pd.DataFrame, metric: str, k: int) -> Values:
@@ -131,7 +154,7 @@ def _metric_by_user(ranks: pd.DataFrame, metric: str, k: int) -> Values:
 def _resampled_means(values: Values, resamples: int, seed: int) -> Values:
     """Means of samples of n_users values, drawn with replacement, [resamples]."""
     if not len(values):
-        raise ValueError("there are no users to resample")
+        raise DataError("there are no users to resample")
     distinct, counts = np.unique(values, return_counts=True)
     rng = np.random.default_rng(seed)
     shares = counts / len(values)

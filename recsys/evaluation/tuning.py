@@ -14,6 +14,7 @@ from recsys.baselines import BASELINES, Baseline, TunedBaseline, fit_baseline
 from recsys.cluster import THIS_PROCESS, Workers
 from recsys.config import Config, Runtime
 from recsys.data import Split
+from recsys.errors import require, require_type, to_array
 from recsys.evaluation.promotion import PRIMARY_METRIC
 from recsys.evaluation.report import estimate_metric
 
@@ -40,6 +41,13 @@ def tune_baseline(
             fitted again here.
         on_trial: Called for each configuration; may raise an error to stop.
     """
+    require(str, name=name)
+    require_type(split, Split, "leave_last_out")
+    require(Runtime | None, runtime=runtime)
+    require(Workers, workers=workers)
+    require(Callable, on_trial=on_trial)
+    if item_vectors is not None:
+        item_vectors = to_array("item_vectors", item_vectors, "f", None, None)
 
     def validate(model: Baseline) -> float:
         on_trial()

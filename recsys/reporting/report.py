@@ -10,6 +10,7 @@ import numpy as np
 
 from recsys import columns
 from recsys.data import Split, Subset
+from recsys.errors import ConfigError, DataError
 from recsys.evaluation import Report, confidence_intervals, significance_table
 from recsys.evaluation.report import TOP_K, metric_titles
 from recsys.reporting import charts
@@ -90,13 +91,14 @@ def report_page(
         HTML that includes all scripts.
 
     Raises:
-        ValueError: there are no reports, or none of the reference, or they are not comparable.
+        DataError: there are no reports, or they are not comparable.
+        ConfigError: there is none of the reference.
     """
     if not reports:
-        raise ValueError("there are no reports to compare")
+        raise DataError("there are no reports to compare")
     reference = reference or next(iter(reports))
     if reference not in reports:
-        raise ValueError(f"no report of {reference!r}: the models are {', '.join(reports)}")
+        raise ConfigError(f"no report of {reference!r}: the models are {', '.join(reports)}")
     rows = model_rows(reports, reference)
     sorted_reports = {row.model: reports[row.model] for row in rows}
     return render_page(
@@ -123,7 +125,7 @@ def model_rows(reports: Mapping[str, Report], reference: str, k: int = TOP_K) ->
     """Compute the rows of the tables, sorted by NDCG@k.
 
     Raises:
-        ValueError: the reports are not comparable; names the first difference.
+        DataError: the reports are not comparable; names the first difference.
     """
     ranks = {name: report.to_frame() for name, report in reports.items()}
     differences = significance_table(reference, ranks, "ndcg", k)

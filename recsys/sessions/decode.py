@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.cooccurrence import top_k
+from recsys.errors import QueryError, shown, to_indices, to_int
 
 if TYPE_CHECKING:
     from recsys.sessions.model import SessionModel, TorchSequences
@@ -47,21 +48,17 @@ def beam_search(
     are kept at every step and returned. If there are no more than that, the result is exact.
 
     Raises:
-        ValueError: `length` or `beam_width` is below one, `length` exceeds the number of items
+        QueryError: `length` or `beam_width` is below one, `length` exceeds the number of items
             left, or an item of the history is out of range.
     """
-    items = np.asarray(history, dtype=np.int64)
-    unknown = items[(items < 0) | (items >= model.n_items)]
-    if len(unknown):
-        last = model.n_items - 1
-        raise ValueError(f"the history contains {unknown[0]}: item indices are 0 to {last}")
-    n_left = model.n_items - (0 if model.repeats else len(np.unique(items)))
-    if model.repeats and length < 1:
-        raise ValueError(f"length is {length}: it must be at least 1")
-    if not model.repeats and not 1 <= length <= n_left:
-        raise ValueError(f"length is {length}: it must be 1 to {n_left}, the number of items left")
-    if beam_width < 1:
-        raise ValueError(f"beam_width is {beam_width}: it must be at least 1")
+    if not hasattr(model, "sequences"):
+        raise QueryError(f"model is {shown(model)}: it must be a session model")
+    items = to_indices("history", history, model.n_items, QueryError)
+    length = to_int("length", length, error=QueryError)
+    beam_width = to_int("beam_width", beam_width, error=QueryError)
+    n_left = model.n_items - len(np.unique(items))
+    if not model.repeats and length > n_left:
+        raise QueryError(f"length is {length}: it must be 1 to {n_left}, the number of items left")
     return search_beams(model.sequences(items), length, beam_width)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from recsys.callbacks import EpochCallback, no_op
 from recsys.config import Runtime
 from recsys.data import Interactions
-from recsys.errors import ConfigError, DataError, require_type, to_path
+from recsys.errors import ConfigError, DataError, require, require_type, to_array, to_path
 from recsys.sessions.config import SessionConfig
 from recsys.sessions.model import SessionModel
 from recsys.sessions.network import SessionNetwork
@@ -83,7 +83,9 @@ def fit_session_model(
         TrainingError: the training diverges, the file of the checkpoint cannot be read, or one of
             several processes ends.
     """
-    require_type(interactions, Interactions, "read_ratings")
+    _require_inputs(interactions, config, item_embeddings, start, runtime, embeddings_key)
+    require(Callable, on_epoch=on_epoch, notify=notify)
+    require(Callable | None, validate=validate)
     interactions = interactions.sequence()
     config = (config or SessionConfig()).resolve(len(interactions))
     runtime = runtime or Runtime()
@@ -153,11 +155,31 @@ def training_digest(
 
     Trainings with the same digest can share a checkpoint folder.
     """
+    _require_inputs(interactions, config, item_embeddings, start, runtime, embeddings_key)
+    require(SessionConfig, config=config)
     interactions = interactions.sequence()
     config = config.resolve(len(interactions))
     key = embeddings_key or _sha256(item_embeddings)
     identity = _identity(interactions, config, key, start, runtime or Runtime())
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _require_inputs(
+    interactions: Interactions,
+    config: SessionConfig | None,
+    item_embeddings: NDArray[np.float32] | None,
+    start: SessionModel | None,
+    runtime: Runtime | None,
+    embeddings_key: str | None,
+) -> None:
+    require_type(interactions, Interactions, "read_ratings")
+    require(SessionConfig | None, config=config)
+    require(SessionModel | None, start=start)
+    require(Runtime | None, runtime=runtime)
+    require(str | None, embeddings_key=embeddings_key)
+    require(np.ndarray | None, item_embeddings=item_embeddings)
+    if item_embeddings is not None:
+        to_array("item_embeddings", item_embeddings, "f", None, None)
 
 
 def _require_no_repeats(interactions: Interactions) -> None:

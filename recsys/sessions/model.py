@@ -17,12 +17,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recsys.errors import DataError
+from recsys.errors import (
+    ConfigError,
+    DataError,
+    QueryError,
+    require,
+    require_type,
+    to_array,
+    to_histories,
+    to_indices,
+    to_int,
+    to_path,
+)
 from recsys.sessions.batches import batches_by_length, pad
 from recsys.sessions.config import SessionConfig
 from recsys.sessions.network import NetworkState, SessionNetwork
 from recsys.storage import atomic_file, require_new
 from recsys.vocabulary import Vocabulary
+
+_MAX_BINS = 1_000_000
 
 _SEGMENT = 256
 """Steps processed at once, which bounds the memory for long histories."""
@@ -75,6 +88,8 @@ class SessionModel:
         not know (index −1 or beyond the catalogue) are ignored with a warning in the log. For an
         empty history, the probability is the popularity.
         """
+        histories = to_histories("histories", histories, QueryError)
+        batch_size = to_int("batch_size", batch_size, error=QueryError)
         known = [history[(history >= 0) & (history < self.n_items)] for history in histories]
         n_unknown = sum(map(len, histories)) - sum(map(len, known))
         if n_unknown:
@@ -103,10 +118,10 @@ class SessionModel:
         not changed.
 
         Raises:
-            ValueError: the item index is out of range.
+            QueryError: the item index is out of range.
         """
-        if not 0 <= item < self.n_items:
-            raise ValueError(f"item {item} is out of range: indices are 0 to {self.n_items - 1}")
+        require(SessionState, QueryError, state=state)
+        item = to_int("item", item, 0, self.n_items - 1, QueryError)
         state, scores_BN = self.step_batch(state, torch.tensor([item]))
         return state, scores_BN[0].cpu().numpy()
 
@@ -203,7 +218,7 @@ class _Scorer(nn.Module):
         return logits_BN.log_softmax(1)
 
 
-def export_scorer(model: SessionModel, path: Path, length: int = 50) -> Path:
+def export_scorer(model: SessionModel, path: Path | str, length: int = 50) -> Path:
     """Write the scoring of histories atomically as a `.pt2` file that runs without this library.
 
     The file is for `torch.export.load` and AOTInductor, on the device of the model. The program
@@ -212,6 +227,8 @@ def export_scorer(model: SessionModel, path: Path, length: int = 50) -> Path:
     [B, n_items]). B is dynamic; `length`, the maximum length of a history, is fixed, because the
     steps are unrolled.
     """
+    require_type(model, SessionModel, "fit_session_model")
+    length, path = to_int("length", length), to_path(path, ConfigError)
     require_new(path)
     scorer = _Scorer(model.network).eval()
     device = model.network.item_bias.device
@@ -235,6 +252,11 @@ def expected_calibration_error(
     The mean over bins of probability of |accuracy − mean probability|, weighted by size. Targets
     with probability zero, such as items of the history, are left out.
     """
+    scores_BN = to_array("scores_BN", scores_BN, "f", None, None)
+    targets_B = to_indices("targets_B", targets_B, scores_BN.shape[1])
+    n_bins = to_int("n_bins", n_bins, high=_MAX_BINS)
+    if len(targets_B) != len(scores_BN):
+        raise ConfigError(f"there are {len(targets_B)} targets_B for {len(scores_BN)} scores_BN")
     possible_B = np.isfinite(scores_BN[np.arange(len(targets_B)), targets_B])
     if not possible_B.any():
         raise DataError("there is nothing to calibrate on: every target has probability zero")

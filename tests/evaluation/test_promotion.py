@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from recsys.data import leave_last_out, per_user_ratio, read_ratings
-from recsys.errors import DataError
+from recsys.errors import ConfigError, DataError
 from recsys.evaluation import PromotionRule, evaluate, promote_if_better
 
 N_ITEMS = 12
@@ -142,7 +142,7 @@ def test_a_model_over_the_latency_budget_is_not_promoted(split, champion, latenc
 
 
 def test_a_budget_without_a_measurement_is_rejected(split):
-    with pytest.raises(ValueError, match="pass latency_ms, from measure_latency"):
+    with pytest.raises(ConfigError, match="pass latency_ms, from measure_latency"):
         verdict_of(split, FIRST, None, PromotionRule(latency_budget_ms=5.0))
 
 
@@ -188,7 +188,7 @@ def test_a_verdict_states_the_outcome_and_the_reason(split, challenger, champion
 
 def test_a_report_on_other_targets_is_rejected(split):
     on_test = evaluate(FIRST, split, "test")
-    with pytest.raises(ValueError, match="not comparable: subset"):
+    with pytest.raises(DataError, match="not comparable: subset"):
         promote_if_better(on_test, (SECOND, split.interactions.catalogue), split)
 
 
@@ -196,7 +196,7 @@ def test_a_report_with_other_masking_is_rejected(split):
     repeating = replace(split, interactions=replace(split.interactions, repeats=True))
     report = evaluate(FIRST, repeating, "validation")
     champion = (SECOND, split.interactions.catalogue)
-    with pytest.raises(ValueError, match="seen_items is 'ranked' and 'masked"):
+    with pytest.raises(DataError, match="seen_items is 'ranked' and 'masked"):
         promote_if_better(report, champion, split)
     assert promote_if_better(report, champion, repeating).promoted
 

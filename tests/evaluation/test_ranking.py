@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.errors import DataError
 from recsys.evaluation import CatalogueAdapter, DotProductScorer, measure_latency, rank
 from recsys.evaluation.ranking import ITEM_BLOCK, accumulate_products
 from recsys.evaluation.streaming_rank import RankAccumulator
@@ -300,5 +301,5 @@ def test_latency_ignores_the_first_call_and_outliers_above_the_quantile():
 
 
 def test_latency_without_histories_is_rejected():
-    with pytest.raises(ValueError, match="no histories"):
+    with pytest.raises(DataError, match="no histories"):
         measure_latency(Slow(), [])

@@ -13,7 +13,7 @@ from recsys.data import (
     per_user_ratio,
     read_ratings,
 )
-from recsys.errors import BundleError, DataError
+from recsys.errors import BundleError, ConfigError, DataError
 from recsys.evaluation import (
     CatalogueAdapter,
     comparison_table,
@@ -103,7 +103,7 @@ def test_every_split_can_be_evaluated(sample, subset):
 def test_different_splits_are_not_compared(split):
     once = leave_last_n(split.interactions, 1)
     reports = {"a": evaluate(ByIndex(), split), "b": evaluate(ByIndex(), once)}
-    with pytest.raises(ValueError, match=r"protocol is 'leave-last-out' .* 'leave-last-n'"):
+    with pytest.raises(DataError, match=r"protocol is 'leave-last-out' .* 'leave-last-n'"):
         comparison_table(reports)
 
 
@@ -139,13 +139,13 @@ def fingerprint_keys():
 def test_results_with_different_fingerprints_are_not_compared(split, key):
     report = evaluate(ByIndex(), split)
     other = dataclasses.replace(report, fingerprint={**report.fingerprint, key: "other"})
-    with pytest.raises(ValueError, match=f"a and c are not comparable: {key} is .* and 'other'"):
+    with pytest.raises(DataError, match=f"a and c are not comparable: {key} is .* and 'other'"):
         comparison_table({"a": report, "b": report, "c": other})
 
 
 def test_validation_and_test_are_not_compared(split):
     reports = {subset: evaluate(ByIndex(), split, subset) for subset in ("validation", "test")}
-    with pytest.raises(ValueError, match="subset is 'validation' and 'test'"):
+    with pytest.raises(DataError, match="subset is 'validation' and 'test'"):
         comparison_table(reports)
 
 
@@ -154,7 +154,7 @@ def test_seen_items_are_ranked_if_items_repeat(split):
     report = evaluate(ByIndex(-1), repeating)
     assert report.ranks.tolist() == [4, 5]
     assert evaluate(ByIndex(-1), split).ranks.tolist() == [1, 3]
-    with pytest.raises(ValueError, match=r"seen_items is 'masked, except the target' and 'ranked'"):
+    with pytest.raises(DataError, match=r"seen_items is 'masked, except the target' and 'ranked'"):
         comparison_table({"masked": evaluate(ByIndex(-1), split), "not": report})
 
 
@@ -182,9 +182,9 @@ def test_settings_are_compared_before_digests(split):
     report = evaluate(ByIndex(), split)
     other = {"data_digest": "x", "n": 2, **report.fingerprint, "targets_digest": "y"}
     reports = {"a": report, "b": dataclasses.replace(report, fingerprint=other)}
-    with pytest.raises(ValueError, match="n is None and 2"):
+    with pytest.raises(DataError, match="n is None and 2"):
         comparison_table(reports)
-    with pytest.raises(ValueError, match="n is 2 and None"):
+    with pytest.raises(DataError, match="n is 2 and None"):
         comparison_table(dict(reversed(reports.items())))
 
 
@@ -264,7 +264,7 @@ def test_the_estimate_of_a_sample_of_users(sample):
 
 @pytest.mark.parametrize("metric", ["ndcg", "recall_at_10", "ndcg_at_ten"])
 def test_an_unknown_metric_is_rejected(split, metric):
-    with pytest.raises(ValueError, match=f"unknown metric '{metric}': expected one of hit_rate,"):
+    with pytest.raises(ConfigError, match=f"unknown metric '{metric}': expected one of hit_rate,"):
         evaluate_metric(ByIndex(), split, "test", metric)
 
 

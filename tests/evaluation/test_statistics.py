@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from recsys.errors import DataError
 from recsys.evaluation import confidence_intervals, significance_table
 from recsys.evaluation.metrics import mean_by_user
 from recsys.evaluation.statistics import (
@@ -49,7 +50,7 @@ def test_constant_values_have_an_interval_of_zero_width():
 
 
 def test_resampling_without_users_is_rejected():
-    with pytest.raises(ValueError, match="no users"):
+    with pytest.raises(DataError, match="no users"):
         bootstrap_interval(np.array([]))
 
 
@@ -137,9 +138,9 @@ def test_differences_are_per_user():
     ],
 )
 def test_tables_that_cannot_be_paired_are_rejected(other, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(DataError, match=message):
         paired_differences(table([1, 2], [1, 2], protocol="x"), other)
-    with pytest.raises(ValueError, match=f"new and old: .*{message}"):
+    with pytest.raises(DataError, match=f"new and old: .*{message}"):
         significance_table("old", {"new": table([1, 2], [1, 2], protocol="x"), "old": other})
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from recsys.baselines import fit_item_knn, fit_markov_chain, fit_popularity
 from recsys.data import leave_last_out, per_user_ratio, read_ratings
+from recsys.errors import RecsysError
 from recsys.evaluation import (
     comparison_table,
     confidence_intervals,
@@ -248,7 +249,7 @@ def test_without_curves_the_section_is_omitted(reports, sample_split):
     ids=["none", "no reference", "other protocol"],
 )
 def test_reports_that_cannot_be_compared_are_rejected(reports, sample_split, change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(RecsysError, match=message):
         report_page(change(reports), sample_split, reference="item-knn")
 
 

@@ -3,6 +3,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from recsys.errors import QueryError
 from recsys.sessions import NumpySessionModel, beam_search, from_torch
 from recsys.sessions.decode import search_beams
 
@@ -53,13 +54,13 @@ def test_sequences_are_sorted_and_a_wider_beam_is_no_worse(tiny, untrained):
 
 def test_invalid_lengths_and_histories_are_rejected(tiny, untrained):
     model = untrained(tiny)
-    with pytest.raises(ValueError, match="length is 8: it must be 1 to 7"):
+    with pytest.raises(QueryError, match="length is 8: it must be 1 to 7"):
         beam_search(model, [1, 2], 8)
-    with pytest.raises(ValueError, match="length is 0"):
+    with pytest.raises(QueryError, match="length is 0"):
         beam_search(model, [1, 2], 0)
-    with pytest.raises(ValueError, match="beam_width is 0"):
+    with pytest.raises(QueryError, match="beam_width is 0"):
         beam_search(model, [1], 2, beam_width=0)
-    with pytest.raises(ValueError, match="history contains 9: item indices are 0 to 8"):
+    with pytest.raises(QueryError, match="history contains 9: indices are 0 to 8"):
         beam_search(model, [9], 1)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.errors import DataError
+from recsys.errors import DataError, QueryError
 from recsys.recommender.bundle import load_bundle, save_bundle
 from recsys.sessions import (
     SessionConfig,
@@ -181,7 +181,7 @@ def test_memory_is_bounded_by_a_segment(tiny, untrained, monkeypatch):
 @pytest.mark.parametrize("item", [-1, 9])
 def test_a_step_to_an_unknown_item_is_rejected(tiny, untrained, item):
     model = untrained(tiny)
-    with pytest.raises(ValueError, match=f"item {item} is out of range: indices are 0 to 8"):
+    with pytest.raises(QueryError, match=f"item is {item}: it must be an integer from 0 to 8"):
         model.step(model.start(), item)
 
 
