@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.data.catalogue import require_catalogue_size
 from recsys.data.interactions import Interactions, TimestampLike, format_time_range, to_unix
 from recsys.errors import DataError, require_type, to_int, to_number
 
@@ -141,5 +142,6 @@ def _apply_mask(
     if not mask.any():
         raise DataError(f"{name} removed all {len(interactions):,} rows: {remedy}")
     remaining = interactions.filter(mask).compact()
+    require_catalogue_size(remaining.catalogue, f"{name}, the remaining items")
     before, after = (Shape(len(log), log.n_users, log.n_items) for log in (interactions, remaining))
     return remaining, FilterReport(name, before, after, rounds)

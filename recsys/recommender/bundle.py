@@ -29,17 +29,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from safetensors.numpy import load_file, save_file
 
 from recsys import columns
+from recsys.data.catalogue import require_catalogue_size
 from recsys.embeddings import ItemEmbeddings, vector_bytes
 from recsys.embeddings.neighbours import ANN_THRESHOLD
-from recsys.errors import BundleError, QueryError, UnknownUserError, shown
+from recsys.errors import BundleError, DataError, QueryError, UnknownUserError, shown
+from recsys.recommender.catalogue_file import catalogue_fault, read_catalogue
 from recsys.recommender.clusters import cluster_items
 from recsys.recommender.inverted_file import Clusters
 from recsys.recommender.scoring import Histories
@@ -86,9 +85,6 @@ _REQUIRED = {
     "neighbours.npz",
     "session_model.safetensors",
 }
-_MAX_CATALOGUE_BYTES, _MAX_ITEM_BYTES = 2**20, 4096
-"""The catalogue may have this size, and this much for each item."""
-
 _CLUSTERS = "clusters.npz"
 _PAIR_COUNTS, _USER_HISTORIES = "cooccurrence.npz", "user_histories.npz"
 _ENCODE_BATCH = 256
@@ -296,7 +292,14 @@ def make_bundle(
 
 
 def save_bundle(bundle: Bundle, folder: Path) -> Path:
-    """Write a bundle folder atomically."""
+    """Write a bundle folder atomically.
+
+    Raises:
+        DataError: The catalogue has columns of other types, or too much text.
+    """
+    if fault := catalogue_fault(bundle.catalogue):
+        raise DataError(f"the catalogue{fault}")
+    require_catalogue_size(bundle.catalogue, "the catalogue")
     embeddings, weights = bundle.embeddings, bundle.weights
     config = {
         **bundle.config,
@@ -372,36 +375,6 @@ def load_bundle(folder: Path) -> Bundle:
     return bundle
 
 
-def _read_catalogue(path: Path, n_items: int) -> pd.DataFrame:
-    """Read the catalogue, if it has this many rows and its size is plausible."""
-    metadata = pq.read_metadata(path)
-    limit = _MAX_CATALOGUE_BYTES + _MAX_ITEM_BYTES * n_items
-    declared = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
-    leaves = [metadata.schema.column(n) for n in range(metadata.num_columns)]
-    is_flat = all(leaf.max_repetition_level == 0 and leaf.length <= 1024 for leaf in leaves)
-    if metadata.num_rows != n_items or declared > limit or not is_flat:
-        raise BundleError(
-            f"{path} declares {metadata.num_rows:,} items of {declared:,} bytes; expected "
-            f"{n_items:,} items in columns without lists, and at most {limit:,} bytes"
-        )
-    # A value that occurs often is stored once: the sizes are known before text is repeated.
-    text = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-    table = pq.read_table(path, read_dictionary=text)
-    if (size := sum(map(_decoded_size, table.itercolumns()))) > limit:
-        raise BundleError(f"{path} has {size:,} bytes of text; expected at most {limit:,}")
-    catalogue = pd.read_parquet(path)
-    if not {columns.ITEM_ID, columns.TITLE} <= set(catalogue):
-        raise BundleError(f"{path} has no column {columns.ITEM_ID!r} or {columns.TITLE!r}")
-    return catalogue
-
-
-def _decoded_size(column: pa.ChunkedArray) -> int:
-    if not pa.types.is_dictionary(column.type):
-        return int(column.nbytes)
-    lengths = (pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks)
-    return sum(pc.sum(length).as_py() or 0 for length in lengths)
-
-
 def _read(folder: Path, files: set[str]) -> Bundle:
     config = read_json(folder / "config.json")
     weights = Weights(
@@ -411,7 +384,7 @@ def _read(folder: Path, files: set[str]) -> Bundle:
     )
     n_items = len(weights.arrays["item_embeddings.weight"]) - 1
     weights.require_shapes(n_items)
-    catalogue = _read_catalogue(folder / "items.parquet", n_items)
+    catalogue = read_catalogue(folder / "items.parquet", n_items)
     items = Vocabulary(catalogue[columns.ITEM_ID].to_numpy())
     neighbours = read_arrays(folder / "neighbours.npz")
     vectors = load_file(folder / "embeddings.safetensors")["vectors"]

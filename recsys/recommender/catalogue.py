@@ -231,7 +231,10 @@ class Catalogue:
             found: dict[str, tuple[str, list[int]]] = {}
             column_N = self.table[column]
             (known,) = column_N.notna().to_numpy().nonzero()
-            for index, text in zip(known.tolist(), column_N.iloc[known].astype(str), strict=True):
+            column_N = column_N.iloc[known]
+            # astype would decode bytes.
+            texts = column_N.map(str) if column_N.dtype == object else column_N.astype(str)
+            for index, text in zip(known.tolist(), texts, strict=True):
                 for value in dict.fromkeys([text, *text.split(_SEPARATOR)]):
                     found.setdefault(value.casefold(), (value, []))[1].append(index)
             self._values[column] = {

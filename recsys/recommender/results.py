@@ -77,7 +77,7 @@ def score_table(
     scored = _item_columns(catalogue, index, np.zeros_like(index)) | {columns.SCORE: score}
     if attributes:
         table = catalogue.table.iloc[index].drop(columns=[columns.ITEM_ID, columns.TITLE])
-        scored |= {str(name): table[name].to_numpy() for name in table}
+        scored |= {str(name): table[name].to_numpy() for name in table if name not in scored}
     return Recommendations(scored)
 
 

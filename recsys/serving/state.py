@@ -25,7 +25,7 @@ from recsys.recommender.results import ranking_records
 from recsys.recommender.scoring import RankedItems
 from recsys.serving.config import ServingConfig
 from recsys.serving.errors import ProblemError
-from recsys.serving.middleware import VERSION_KEY, Metrics
+from recsys.serving.middleware import LOGGER, VERSION_KEY, Metrics
 from recsys.serving.schemas import FilterField, GenreFilter
 from recsys.serving.session_store import SessionStore
 
@@ -299,7 +299,12 @@ class AppState:
         return self._model
 
     def _load(self, recommender: Recommender) -> None:
-        self._model = LoadedModel.from_recommender(recommender)
+        try:
+            self._model = LoadedModel.from_recommender(recommender)
+        except Exception:  # noqa: BLE001, the previous model stays in use
+            message = "version %s cannot answer, still using the previous one"
+            LOGGER.error(message, recommender.version, exc_info=True)
+            return
         self.metrics.loaded.set(self._model.loaded_at.timestamp())
 
 

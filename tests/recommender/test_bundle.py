@@ -13,7 +13,8 @@ import pytest
 
 from recsys.cooccurrence import count_cooccurrence, planner
 from recsys.data import read_ratings
-from recsys.errors import BundleError
+from recsys.data.catalogue import max_catalogue_bytes
+from recsys.errors import BundleError, DataError
 from recsys.recommender import Recommender
 from recsys.recommender.bundle import (
     PairCounts,
@@ -98,6 +99,34 @@ def test_time_of_training_is_kept(bundle, tmp_path):
     trained_at = datetime(2026, 5, 17, 12, 30, 5, tzinfo=timezone(timedelta(hours=2)))
     folder = save_bundle(dataclasses.replace(bundle, trained_at=trained_at), tmp_path / "with")
     assert load_bundle(folder).trained_at == trained_at
+
+
+@pytest.mark.parametrize("shape", ["one long", "all", "random"])
+def test_the_largest_catalogue_that_is_saved_is_loaded(bundle, tmp_path, shape):
+    n, rng = len(bundle.items), np.random.default_rng(0)
+    free = max_catalogue_bytes(n) - 8 * n
+    lengths = {
+        "one long": [free],
+        "all": [free // n] * n,
+        "random": rng.multinomial(free, [1 / n] * n),
+    }
+    letters = rng.integers(33, 127, free, dtype=np.uint8).tobytes().decode()
+    ends = np.cumsum([*lengths[shape], *[0] * n][:n])
+    titles = [letters[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+    catalogue = pd.DataFrame({"item_id": bundle.items.ids, "title": titles})
+    folder = save_bundle(dataclasses.replace(bundle, catalogue=catalogue), tmp_path / "a")
+    assert load_bundle(folder).catalogue["title"].tolist() == titles
+    catalogue["title"] += "x" * n
+    with pytest.raises(DataError, match="the catalogue, column 'title': the text of item"):
+        save_bundle(dataclasses.replace(bundle, catalogue=catalogue), tmp_path / "b")
+
+
+@pytest.mark.parametrize("title", [None, 1, b"a", float("nan")])
+def test_titles_that_are_not_text_are_not_saved(bundle, tmp_path, title):
+    titles = ["a", title, *["b"] * (len(bundle.items) - 2)]
+    catalogue = bundle.catalogue.assign(title=pd.Series(titles, dtype=object))
+    with pytest.raises(DataError, match=r"the catalogue, column 'title', row 1: .* is not text"):
+        save_bundle(dataclasses.replace(bundle, catalogue=catalogue), tmp_path / "a")
 
 
 def test_missing_manifest_is_rejected(bundle, tmp_path):

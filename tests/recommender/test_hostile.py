@@ -15,10 +15,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fastapi.testclient import TestClient
 from safetensors.numpy import load_file, save_file
 
 from recsys.recommender import Recommender
 from recsys.recommender.bundle import save_bundle
+from recsys.serving import create_app
 from recsys.storage import MANIFEST, read_json, with_digest, write_manifest
 
 ALLOWED = 2**30
@@ -84,6 +86,27 @@ def parquet(**options):
         pq.write_table(pa.table(columns), folder / "items.parquet", compression="zstd")
 
     return write
+
+
+def items(**columns):
+    """The catalogue with other columns."""
+
+    def write(folder):
+        table = pq.read_table(folder / "items.parquet").replace_schema_metadata(None)
+        for name, values in columns.items():
+            if name in table.column_names:
+                table = table.set_column(table.column_names.index(name), name, values)
+            else:
+                table = table.append_column(name, values)
+        pq.write_table(table, folder / "items.parquet")
+
+    return write
+
+
+def invalid_text():
+    """Text that is not UTF-8."""
+    offsets = np.arange(51, dtype=np.int32).tobytes()
+    return pa.StringArray.from_buffers(50, pa.py_buffer(offsets), pa.py_buffer(b"\xff" * 50))
 
 
 def frame(**columns):
@@ -160,6 +183,28 @@ HOSTILE = {
     "parquet, no title": frame(item_id=range(50)),
     "parquet, no id": frame(title=["a"] * 50),
     "parquet, repeated ids": parquet(),
+    "titles, one missing": items(title=pa.array([None, *["a"] * 49])),
+    "titles, all missing": items(title=pa.nulls(50)),
+    "titles, integers": items(title=pa.array(range(50))),
+    "titles, floats": items(title=pa.array([float("nan")] * 50)),
+    "titles, bytes": items(title=pa.array([b"a"] * 50)),
+    "titles, no UTF-8": items(title=invalid_text()),
+    "titles, categories": items(title=pa.array([1] * 50).dictionary_encode()),
+    "titles, structs": items(title=pa.array([{"a": "b"}] * 50)),
+    "genres, integers": items(genres=pa.array(range(50))),
+    "genres, bytes": items(genres=pa.array([b"a"] * 50)),
+    "genres, no UTF-8": items(genres=invalid_text()),
+    "more text, no UTF-8": items(more=invalid_text()),
+    "ids, floats": items(item_id=pa.array(np.arange(50.0))),
+    "ids, floats that are no numbers": items(item_id=pa.array([float("nan")] * 50)),
+    "ids, one missing": items(item_id=pa.array([None, *range(49)])),
+    "ids, text, one missing": items(item_id=pa.array([None, *map(str, range(49))])),
+    "ids, bytes": items(item_id=pa.array([bytes([n]) for n in range(50)])),
+    "ids, booleans": items(item_id=pa.array([n > 3 for n in range(50)])),
+    "ids, dates": items(item_id=pa.array(range(50), pa.timestamp("s"))),
+    "ids, small": items(item_id=pa.array(range(50), pa.int8())),
+    "ids, unsigned": items(item_id=pa.array(range(2**64 - 50, 2**64), pa.uint64())),
+    "ids, no UTF-8": items(item_id=invalid_text()),
     "parquet, damaged": file("items.parquet", b"PAR1" + b"\xff" * 100 + b"PAR1"),
     "parquet, empty": file("items.parquet", b""),
     "tensors, long header": tensor_header({}, 2**62),
@@ -215,7 +260,50 @@ def test_a_hostile_bundle_is_refused(full, tmp_path, kind):
     child.join(60)
     assert child.exitcode is not None, "loading does not end"
     assert not answer.empty(), "the process died"
-    assert answer.get().startswith("BundleError: ")
+    message = answer.get()
+    assert message.startswith("BundleError: ")
+    about, _, _ = kind.partition(",")
+    if column := {"titles": "title", "genres": "genres", "ids": "item_id"}.get(about):
+        assert f"{folder / 'items.parquet'}" in message
+        assert f"column {column!r}" in message or "structs" in kind
+
+
+NONE, NAN = pa.nulls(50), pa.array([float("nan")] * 50)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"genres": pa.nulls(50, pa.string())},
+        {"genres": NONE},
+        {"genres": pa.array(["a|b", ""] * 25).dictionary_encode()},
+        {"title": pa.array([""] * 50)},
+        {"title": pa.array(["a\0", "\u2028"] * 25, pa.large_string())},
+        {"item_id": pa.array([f"{n:02}" for n in range(50)], pa.large_string())},
+        {"a": NAN, "b": NONE, "c": pa.array([b"\xff"] * 50), "d": pa.array([True] * 50)},
+        {"a": pa.array(range(50), pa.timestamp("s")), "b": pa.array(range(50), pa.duration("s"))},
+        {"a": pa.array(range(50), pa.decimal128(20, 2)), "b": pa.array(range(50), pa.date32())},
+        {"a": pa.array(range(2**64 - 50, 2**64), pa.uint64()), "b": pa.array(["x"] * 50)},
+        {"rank": pa.array(["x"] * 50), "score": pa.array(["x"] * 50)},
+    ],
+    ids=lambda columns: ",".join(f"{name} {values.type}" for name, values in columns.items()),
+)
+def test_columns_that_are_read_can_be_used(full, tmp_path, columns):
+    folder = save_bundle(full, tmp_path / "bundle")
+    items(**columns)(folder)
+    (folder / MANIFEST).unlink()
+    write_manifest(folder, format_version=1)
+    rec = Recommender.load(folder)
+    app = create_app(lambda: rec)
+    with TestClient(app) as client:
+        for path in ("/v1/items", "/v1/items?query=the", "/v1/genres", "/v1/map"):
+            assert client.get(path).status_code == 200
+        answers = client.get("/v1/items").json()["items"]
+        assert [answer["rank"] for answer in answers] == list(range(1, 11))
+    for name in columns:
+        value = rec.catalogue.table[name].iloc[0]
+        rec.next_items([], include={name: value if isinstance(value, str) else 0})
+        rec.catalogue.values(name)
 
 
 def test_files_are_readable_as_the_umask_says(full, tmp_path):

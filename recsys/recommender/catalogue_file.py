@@ -1,0 +1,75 @@
+"""The catalogue of a bundle, `items.parquet`: what it may hold, and how it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys import columns
+from recsys.data.catalogue import catalogue_bytes, max_catalogue_bytes
+from recsys.errors import BundleError, shown
+
+_OVERHEAD = 2
+"""A Parquet file may declare this many times the size of its values: pages repeat some."""
+
+
+def read_catalogue(path: Path, n_items: int) -> pd.DataFrame:
+    """Read the catalogue, if it has this many rows and its size is plausible.
+
+    Raises:
+        BundleError: It has another number of items, is too large, or has values of other types.
+    """
+    metadata = pq.read_metadata(path)
+    limit = max_catalogue_bytes(n_items)
+    declared = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
+    leaves = [metadata.schema.column(n) for n in range(metadata.num_columns)]
+    is_flat = all(
+        leaf.max_repetition_level == 0 and leaf.length <= 1024 and leaf.path == leaf.name
+        for leaf in leaves
+    )
+    if metadata.num_rows != n_items or declared > _OVERHEAD * limit or not is_flat:
+        raise BundleError(
+            f"{path} declares {metadata.num_rows:,} items of {declared:,} bytes; expected "
+            f"{n_items:,} items in columns without lists and structs, and at most {limit:,} bytes"
+        )
+    # A value that occurs often is stored once: the sizes are known before text is repeated.
+    text = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    table = pq.read_table(path, read_dictionary=text)
+    if (size := catalogue_bytes(table)) > limit:
+        raise BundleError(f"{path} has {size:,} bytes of text; expected at most {limit:,}")
+    for name, column in zip(table.column_names, table.itercolumns(), strict=True):
+        try:
+            column.validate(full=True)  # whether text is UTF-8
+        except pa.ArrowInvalid as error:
+            raise BundleError(f"{path}, column {name!r}: {error}") from error
+    catalogue = pd.read_parquet(path)
+    if fault := catalogue_fault(catalogue):
+        raise BundleError(f"{path}{fault}")
+    return catalogue
+
+
+def catalogue_fault(catalogue: pd.DataFrame) -> str:
+    """What is wrong with the columns of a catalogue; empty if nothing is.
+
+    Ids are 64-bit integers or text, titles are text, and genres are text or missing.
+    """
+    if not {columns.ITEM_ID, columns.TITLE} <= set(catalogue):
+        return f" has no column {columns.ITEM_ID!r} or {columns.TITLE!r}"
+    if not catalogue.columns.is_unique:
+        return " has several columns of one name"
+    for name in (columns.ITEM_ID, columns.TITLE, columns.GENRES):
+        if name not in catalogue or (catalogue[name].dtype == np.int64 and name == columns.ITEM_ID):
+            continue
+        values = catalogue[name].to_numpy(dtype=object)
+        is_text = np.fromiter((isinstance(value, str) for value in values), np.bool_, len(values))
+        if name == columns.GENRES:
+            is_text |= pd.isna(values)
+        if not is_text.all():
+            row = int(is_text.argmin())
+            kinds = "text or 64-bit integers" if name == columns.ITEM_ID else "text"
+            return f", column {name!r}, row {row}: {shown(values[row])} is not {kinds}"
+    return ""
