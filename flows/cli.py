@@ -181,10 +181,13 @@ def prefect_api() -> Iterator[None]:
 
     The temporary server starts with SIGINT blocked, which it inherits: a terminal sends Ctrl-C to
     all of its processes, and a flow that cannot report its end to the server retries for minutes.
-    Prefect stops the server when this program exits normally; SIGTERM is handled as such an exit.
+    Prefect stops the server when this program exits normally; SIGTERM is handled as such an exit,
+    and so is SIGHUP, which a terminal sends when it is closed.
     """
     is_temporary = not PREFECT_API_URL.value()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.TERMINATED))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as below `nohup`
+            signal.signal(number, lambda *_: sys.exit(ExitCode.TERMINATED))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         current = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
@@ -208,7 +211,8 @@ def prefect_api() -> Iterator[None]:
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     links = [_is_no_link] if is_temporary else []  # which are dead once the server has stopped
-    with temporary_settings({PREFECT_API_URL: address}), _terminal_filters(_is_news, *links):
+    filters = _terminal_filters(_is_news, _clean, *links)
+    with temporary_settings({PREFECT_API_URL: address}), filters:
         yield
 
 
@@ -223,6 +227,11 @@ def _terminal_filters(*filters: Callable[[logging.LogRecord], bool]) -> Iterator
     finally:
         for handler, filter_ in product(handlers, filters):
             handler.removeFilter(filter_)
+
+
+def _clean(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True
 
 
 def _is_no_link(record: logging.LogRecord) -> bool:

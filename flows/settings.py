@@ -115,8 +115,8 @@ class Settings(Config):
     experiment: str | None = None
     """The MLflow experiment; by default it is named after the source and the protocol."""
 
-    model_name: str = MODEL_NAME
-    """The registered model; one name per catalogue."""
+    model_name: str = Field(default=MODEL_NAME, pattern=r"^[^/:\s][^/:\x00-\x1f]*$", max_length=250)
+    """The registered model; one name per catalogue. MLflow allows no slash and no colon in it."""
 
     cluster: str | None = Field(default=None, coerce_numbers_to_str=True)
     """The address of a Dask scheduler, whose workers see the same paths, or a number of workers to

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from prefect import get_run_logger
@@ -32,7 +33,7 @@ def sync(settings: Settings) -> list[Sent]:
                 results.append(send(folder, replace_champion=settings.replace_champion))
             except NetworkError:
                 raise
-            except RecsysError as error:  # the others are sent all the same
+            except (RecsysError, OSError) as error:  # the others are sent all the same
                 failed.append(f"{folder} was not sent: {error}")
     sent = [result for result in results if result is not None]
     log.info("%d runs were sent, %d of them with a model.", len(results), len(sent))
@@ -43,7 +44,9 @@ def sync(settings: Settings) -> list[Sent]:
 
 def _recorded_at(folder: Path) -> float:
     """When a run was recorded: that of the oldest file, since sending a part of it adds one."""
-    return min((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
+    with suppress(OSError):  # of a folder that cannot be read; sending it will say so
+        return min((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
+    return 0.0
 
 
 if __name__ == "__main__":

@@ -312,12 +312,15 @@ def to_path(value: str | Path, error: type[RecsysError]) -> Path:
         raise error("'' is not a path: it is empty")
     try:
         path = Path(value)
+        str(path).encode()
         with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             path.lstat()
     except (TypeError, ValueError, OSError) as refusal:
         text = shown(str(value) if isinstance(value, Path) else value)
         reason = refusal.strerror if isinstance(refusal, OSError) else refusal
-        raise error(f"{text} is not a path: {reason}") from refusal
+        if isinstance(refusal, UnicodeEncodeError):
+            reason = "its name is not UTF-8; rename it"
+        raise error(f"{text} cannot be used as a path: {reason}") from refusal
     return path
 
 

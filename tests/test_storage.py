@@ -286,7 +286,7 @@ def test_a_path_that_cannot_be_is_named_by_every_function(path):
         lambda path: recsys.fit_session_model(log, checkpoint=path),
     ):
         with pytest.raises(
-            recsys.RecsysError, match=r"is not a path: |the source is of type"
+            recsys.RecsysError, match=r"cannot be used as a path: |the source is of type"
         ) as raised:
             use(path)
         assert str(raised.value).isprintable()

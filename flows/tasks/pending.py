@@ -120,7 +120,9 @@ def _release(
         if replace_champion:
             settings = settings.model_copy(update={"replace_champion": True})
         sent = Sent(run.run_id, _judge(folder / _TRAINING, settings, run))
-    shutil.rmtree(folder)
+    shutil.rmtree(folder.resolve())
+    if folder.is_symlink():
+        folder.unlink()
     return sent
 
 

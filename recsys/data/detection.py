@@ -13,7 +13,7 @@ from recsys.data.files import FileStore, base_name, is_hidden, natural_order, nu
 from recsys.data.headers import why_no_log
 from recsys.data.layouts import LAYOUT_OF_SUFFIX, LAYOUTS
 from recsys.data.options import ReadOptions
-from recsys.errors import ConfigError, DataError
+from recsys.errors import ConfigError, DataError, to_path
 
 _NO_LOG: Final = re.compile(
     r"(?:genome-scores|genome-tags|items|links|movies|tags|users)(?:\.|$)|u\.item$"
@@ -77,6 +77,7 @@ def detect_layout(path: Path, options: ReadOptions = ReadOptions()) -> DetectedL
             in `options` is unknown.
         ConfigError: `options.files` is given for a single file.
     """
+    path = to_path(path, DataError)
     if not (path.is_dir() or path.is_file()):
         raise DataError(
             f"{path}: no such file, or a link that leads nowhere; name a file or folder"
@@ -94,6 +95,8 @@ def detect_layout(path: Path, options: ReadOptions = ReadOptions()) -> DetectedL
         files = FileStore(path)
         names = files.listing()
         ratings = _choose(files, names, options)
+    for name in ratings:
+        to_path(files.path / name, DataError)  # raises an error if it is not UTF-8
     _refuse_table_format(files.path, names, ratings)
     layouts = {options.layout or layout_of(files.describe(name)) for name in ratings}
     if layouts == {"movielens", "csv"}:

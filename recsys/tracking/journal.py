@@ -173,6 +173,7 @@ def replay(folder: Path, *, n_writes: int = 1) -> dict[str, str]:
             verify_manifest(folder / entry["folder"])
     client, path = connect(create=True), folder / _RUN_IDS
     run_ids: dict[str, str] = read_json(path) if path.exists() else {}
+    write_json(path, run_ids)  # or nothing is sent: a run whose id is lost would be created again
     is_ended: dict[str, bool] = {}
     for number, entry in enumerate(entries, start=1):
         pending_id, call = entry.pop("run"), entry.pop("call")

@@ -59,7 +59,8 @@ class ChampionVersion:
 def log_bundle(run: Run, folder: Path) -> str:
     """Log a bundle as the model of a run, ready to be registered and served.
 
-    Returns the id of the logged model, as in `models:/<id>`.
+    Returns the id of the logged model, as in `models:/<id>`. A run has one: if it was logged
+    before, nothing is sent.
 
     Raises:
         BundleError: the folder does not contain a complete bundle.
@@ -68,6 +69,8 @@ def log_bundle(run: Run, folder: Path) -> str:
     """
     bundle = load_bundle(folder)
     mlflow_run = run.client.get_run(run.run_id)
+    if mlflow_run.outputs and mlflow_run.outputs.model_outputs:
+        return model_id_of(run.client, run.run_id)
     remove_incomplete_models(run.client, mlflow_run)  # of an attempt that was cut
     created = run.client.create_logged_model(
         run.experiment_id, "recommender", source_run_id=run.run_id, model_type="recommender"

@@ -70,6 +70,10 @@ _PASSWORD = re.compile(r"//[^/@]*@")
 _SERVER_ERROR, _UNAVAILABLE = 500, 503
 """The lowest HTTP status of a fault of a server; that of a database that does not answer."""
 
+_REFUSALS = {401, 403, 407, 408, 413, 429}
+"""The HTTP statuses of a server, or of a proxy before it, that may take the same request later,
+with another token, more rights or a higher limit."""
+
 _CONNECT_SECONDS = 3.0
 """How long to wait until a server accepts a connection."""
 
@@ -190,19 +194,25 @@ def store_errors(uri: str) -> Iterator[None]:
         if not _is_away(error, uri):
             raise
         reason = str(first_cause(error)).partition("\n")[0]
-        raise NetworkError(f"the MLflow store at {uri} does not answer: {reason}") from error
+        what = "refuses a request" if _status_of(error) in _REFUSALS else "does not answer"
+        raise NetworkError(f"the MLflow store at {uri} {what}: {reason}") from error
 
 
 def _is_away(error: Exception, uri: str) -> bool:
-    """Whether an error says that a server does not answer, or failed."""
-    response = getattr(error, "response", None)  # of an HTTP error of an upload
-    if response is not None and response.status_code < _SERVER_ERROR:
-        return False
+    """Whether an error says that a server does not answer, failed or refuses this user."""
     if type(error).__module__.partition(".")[0] in {"requests", "urllib3"}:
         return True
-    get_status = getattr(error, "get_http_status_code", int)  # of an MlflowException
+    status = _status_of(error)
     lowest = _SERVER_ERROR if uri.startswith("http") else _UNAVAILABLE
-    return type(error).__name__ == "OperationalError" or get_status() >= lowest
+    is_refusal = uri.startswith("http") and status in _REFUSALS
+    return type(error).__name__ == "OperationalError" or status >= lowest or is_refusal
+
+
+def _status_of(error: Exception) -> int:
+    """The HTTP status of an `MlflowException` or of an error of an upload; 0 if there is none."""
+    if (response := getattr(error, "response", None)) is not None:
+        return int(response.status_code)
+    return int(getattr(error, "get_http_status_code", int)())
 
 
 def _require_intact(database: Path) -> None:

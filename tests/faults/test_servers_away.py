@@ -24,7 +24,7 @@ from flows.train import train
 from recsys.config import Runtime
 from recsys.data.synthetic import SyntheticConfig, write_sample
 from recsys.embeddings import EmbeddingConfig
-from recsys.errors import ConfigError, NetworkError, RecsysError
+from recsys.errors import ConfigError, NetworkError, RecsysError, TrackingError
 from recsys.loading import load_recommender
 from recsys.sessions import SessionConfig
 from recsys.tracking import PENDING, replay, start_run, store
@@ -227,11 +227,19 @@ def test_a_training_without_mlflow_waits_for_sync(
     (folder,) = PENDING.iterdir()
     answer = load_recommender(folder / "training/bundle").next_items([1])
     assert_damage_is_noticed(folder, trials(2, 100))
+    moved = folder.rename("moved")  # to another disk
+    folder.symlink_to(moved.resolve())
+    (PENDING / "b").mkdir()
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    ((run_id, verdict),) = sync()
-    assert verdict.promoted
-    assert not list(PENDING.iterdir())
+    with pytest.raises(TrackingError, match=r"pending/b was not sent: .*journal.jsonl was cut"):
+        sync()
+    assert [each.name for each in PENDING.iterdir()] == ["b"], "the other one was sent"
+    assert not moved.exists()
+    (PENDING / "b").rmdir()
+    (version,) = connect().search_model_versions("name = 'recsys'")
+    run_id = version.run_id
+    assert "; promoted" in version.description
     assert load_recommender("models:/recsys@champion").next_items([1]).equals(answer)
     recorded = record_of(connect(), run_id)
     assert {"", "data", "lstm", "popularity"} < set(recorded)

@@ -6,8 +6,11 @@ import sqlite3
 import struct
 import threading
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import pytest
 from mlflow import MlflowClient
@@ -228,6 +231,110 @@ def test_an_upload_that_is_cut_is_sent_later(tmp_path, monkeypatch, cutter, bund
     assert load_recommender(f"runs:/{other.run_id}").next_items([]) is not None
 
 
+class Gate(BaseHTTPRequestHandler):
+    """A proxy that answers some requests by itself: with a status that refuses them."""
+
+    protocol_version = "HTTP/1.1"
+
+    def answer(self):
+        body, refused = self.read_body(), self.server.refused
+        status, content, kind = self.server.status, b"", "text/plain"
+        if not any(name in f"{self.command} {self.path}" for name in refused):
+            kept = {*self.headers} - {"Host", "Transfer-Encoding"}
+            headers = {name: self.headers[name] for name in kept}
+            request = Request(self.server.target + self.path, body or None, headers)
+            request.method = self.command
+            try:
+                with urlopen(request) as found:
+                    status, content, kind = (
+                        found.status,
+                        found.read(),
+                        found.headers["Content-Type"],
+                    )
+            except HTTPError as error:
+                status, content, kind = error.code, error.read(), error.headers["Content-Type"]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Type", kind)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def read_body(self):
+        if self.headers["Transfer-Encoding"] != "chunked":
+            return self.rfile.read(int(self.headers["Content-Length"] or 0))
+        chunks = []
+        while size := int(self.rfile.readline(), 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
+
+    do_GET = do_HEAD = do_PATCH = do_POST = do_PUT = do_DELETE = answer  # noqa: N815
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def gate(shared_server, monkeypatch):
+    """Add parts of `METHOD path` to `refused`; they are answered with `status`."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gate) as server:
+        server.target, server.refused, server.status = shared_server, [], 403
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("request_", "status"), [
+    ("PUT", 413), ("PUT", 403), ("log-batch", 401), ("runs/create", 403), ("", 401),
+], ids=str)  # fmt: skip
+def test_a_run_that_is_refused_half_way_is_sent_later(
+    tmp_path, monkeypatch, gate, request_, status
+):
+    """A token expires, a proxy limits the size of uploads, or rights are missing."""
+    monkeypatch.chdir(tmp_path)
+    gate.status = status
+    with start_run("train", "refused", PENDING / "a") as run:
+        run.log_params({"before": 1})
+        gate.refused += [request_]
+        with run.child("lstm") as child:
+            child.log_metrics({"x": 1.0})
+        run.log_json({"a": 1}, "a")
+    assert run.pending == PENDING / "a"
+    assert "refuses a request: " in str(run.recorder.error)
+    assert str(status) in str(run.recorder.error)
+    with pytest.raises(NetworkError, match="refuses a request"):
+        replay(run.pending)
+    gate.refused.clear()
+    replay(run.pending)
+    found = connect().get_run(run.run_id)
+    assert (found.info.status, found.data.params) == ("FINISHED", {"before": "1"})
+    assert trials_of(connect(), run.run_id) == {"lstm": ("FINISHED", {"x": 1.0})}
+    assert [file.path for file in connect().list_artifacts(run.run_id)] == ["a.json"]
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("refused", ["artifacts/bundle", "registered-models", "model-versions"])
+def test_a_model_that_is_refused_is_registered_by_sync(home, gate, refused):
+    gate.refused += [refused]
+    name = f"refused-{refused.replace('/', '-')}"
+    run_id = train(
+        "sample",
+        embeddings=EmbeddingConfig(dim=8, epochs=2),
+        session_model=SessionConfig(epochs=1, hidden_dim=16, embedding_dim=8),
+        model_name=name,
+    )
+    gate.refused.clear()
+    ((sent, verdict),) = sync()
+    assert (sent, verdict.promoted) == (run_id, True)
+    client = connect()
+    assert [each.run_id for each in client.search_model_versions(f"name = '{name}'")] == [run_id]
+    assert load_recommender(f"models:/{name}@champion").next_items([1]) is not None
+
+
 @pytest.mark.chaos
 def test_a_training_whose_model_is_cut_is_completed_by_sync(home, cutter):
     cutter.cuts = b"items.parquet"
@@ -239,7 +346,7 @@ def test_a_training_whose_model_is_cut_is_completed_by_sync(home, cutter):
     )
     assert not run_id.startswith("pending-"), "the run was begun on the server"
     (folder,) = PENDING.iterdir()
-    answer = load_recommender(folder / "bundle").next_items([1])
+    answer = load_recommender(folder / "training/bundle").next_items([1])
     with pytest.raises(NetworkError):
         sync()
     cutter.restore()

@@ -239,6 +239,8 @@ def test_a_file_may_be_json(tmp_path):
         ("[session_model]\nepoch = 3", r"wrong.toml: session_model.epoch = 3: .* 'epochs'"),
         ("[promotion]\nalpha = 2", r"wrong.toml: promotion.alpha = 2: "),
         ("sourc = 'x'", r"wrong.toml: sourc = 'x': .* did you mean 'source'"),
+        ("model_name = 'a/b'", r"wrong.toml: model_name = 'a/b': "),
+        ("model_name = ''", r"wrong.toml: model_name = '': "),
         ("encoding = 'cp1253'", r"no such setting; write it below \[data\]"),
         ("[data]\nmethod = 'last_days'", r"no such setting; write it below \[data.split\]"),
         ("[data", r"wrong.toml: cannot be read as TOML"),
