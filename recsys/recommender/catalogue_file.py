@@ -11,10 +11,18 @@ import pyarrow.parquet as pq
 
 from recsys import columns
 from recsys.data.catalogue import catalogue_bytes, max_catalogue_bytes
+from recsys.data.ids import is_text
 from recsys.errors import BundleError, shown
 
 _OVERHEAD = 2
 """A Parquet file may declare this many times the size of its values: pages repeat some."""
+
+
+_EXPECTED = {
+    columns.ITEM_ID: "ids must be 64-bit integers or text",
+    columns.TITLE: "titles must be text",
+    columns.GENRES: "genres must be text or missing",
+}
 
 
 def read_catalogue(path: Path, n_items: int) -> pd.DataFrame:
@@ -42,6 +50,8 @@ def read_catalogue(path: Path, n_items: int) -> pd.DataFrame:
     if (size := catalogue_bytes(table)) > limit:
         raise BundleError(f"{path} has {size:,} bytes of text; expected at most {limit:,}")
     for name, column in zip(table.column_names, table.itercolumns(), strict=True):
+        if not _is_expected(name, column.type):  # pandas would turn NaN into text, as declared
+            raise BundleError(f"{path}, column {name!r}: {_EXPECTED[name]}, not {column.type}")
         try:
             column.validate(full=True)  # whether text is UTF-8
         except pa.ArrowInvalid as error:
@@ -53,23 +63,30 @@ def read_catalogue(path: Path, n_items: int) -> pd.DataFrame:
 
 
 def catalogue_fault(catalogue: pd.DataFrame) -> str:
-    """What is wrong with the columns of a catalogue; empty if nothing is.
-
-    Ids are 64-bit integers or text, titles are text, and genres are text or missing.
-    """
+    """What is wrong with the columns of a catalogue; empty if nothing is."""
     if not {columns.ITEM_ID, columns.TITLE} <= set(catalogue):
         return f" has no column {columns.ITEM_ID!r} or {columns.TITLE!r}"
     if not catalogue.columns.is_unique:
         return " has several columns of one name"
-    for name in (columns.ITEM_ID, columns.TITLE, columns.GENRES):
-        if name not in catalogue or (catalogue[name].dtype == np.int64 and name == columns.ITEM_ID):
+    for name, expected in _EXPECTED.items():
+        if name not in catalogue or (name == columns.ITEM_ID and catalogue[name].dtype == np.int64):
             continue
         values = catalogue[name].to_numpy(dtype=object)
-        is_text = np.fromiter((isinstance(value, str) for value in values), np.bool_, len(values))
+        is_valid = np.fromiter((isinstance(value, str) for value in values), np.bool_, len(values))
         if name == columns.GENRES:
-            is_text |= pd.isna(values)
-        if not is_text.all():
-            row = int(is_text.argmin())
-            kinds = "text or 64-bit integers" if name == columns.ITEM_ID else "text"
-            return f", column {name!r}, row {row}: {shown(values[row])} is not {kinds}"
+            is_valid |= pd.isna(values)
+        if not is_valid.all():
+            row = int(is_valid.argmin())
+            return f", column {name!r}, row {row}: {expected}, not {shown(values[row])}"
+        kind = pa.Schema.from_pandas(catalogue[[name]]).field(0).type
+        if not _is_expected(name, kind):  # genres that are all missing, as floats
+            return f", column {name!r}: {expected}, not {kind}"
     return ""
+
+
+def _is_expected(name: str, kind: pa.DataType) -> bool:
+    """Whether the values of a column may have this type."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    others = {columns.ITEM_ID: [pa.int64()], columns.TITLE: [], columns.GENRES: [pa.null()]}
+    return name not in others or is_text(kind) or kind in others[name]

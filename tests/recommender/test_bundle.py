@@ -125,8 +125,21 @@ def test_the_largest_catalogue_that_is_saved_is_loaded(bundle, tmp_path, shape):
 def test_titles_that_are_not_text_are_not_saved(bundle, tmp_path, title):
     titles = ["a", title, *["b"] * (len(bundle.items) - 2)]
     catalogue = bundle.catalogue.assign(title=pd.Series(titles, dtype=object))
-    with pytest.raises(DataError, match=r"the catalogue, column 'title', row 1: .* is not text"):
+    with pytest.raises(
+        DataError, match=r"the catalogue, column 'title', row 1: titles must be text, not "
+    ):
         save_bundle(dataclasses.replace(bundle, catalogue=catalogue), tmp_path / "a")
+
+
+@pytest.mark.parametrize("genres", [None, float("nan"), pd.NA])
+def test_genres_that_are_all_missing_are_loaded_if_they_are_saved(bundle, tmp_path, genres):
+    column = pd.Series([genres] * len(bundle.items), dtype=object)
+    saved = dataclasses.replace(bundle, catalogue=bundle.catalogue.assign(genres=column))
+    loaded = load_bundle(save_bundle(saved, tmp_path / "a"))
+    assert Recommender(loaded).catalogue.genres == [[]] * len(bundle.items)
+    saved = dataclasses.replace(bundle, catalogue=bundle.catalogue.assign(genres=float("nan")))
+    with pytest.raises(DataError, match="column 'genres': genres must be text or missing, not dou"):
+        save_bundle(saved, tmp_path / "b")
 
 
 def test_missing_manifest_is_rejected(bundle, tmp_path):

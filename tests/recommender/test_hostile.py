@@ -18,8 +18,9 @@ import pytest
 from fastapi.testclient import TestClient
 from safetensors.numpy import load_file, save_file
 
+from recsys.errors import BundleError
 from recsys.recommender import Recommender
-from recsys.recommender.bundle import save_bundle
+from recsys.recommender.bundle import load_bundle, save_bundle
 from recsys.serving import create_app
 from recsys.storage import MANIFEST, read_json, with_digest, write_manifest
 
@@ -92,7 +93,7 @@ def items(**columns):
     """The catalogue with other columns."""
 
     def write(folder):
-        table = pq.read_table(folder / "items.parquet").replace_schema_metadata(None)
+        table = pq.read_table(folder / "items.parquet")  # pandas' metadata says text
         for name, values in columns.items():
             if name in table.column_names:
                 table = table.set_column(table.column_names.index(name), name, values)
@@ -266,6 +267,17 @@ def test_a_hostile_bundle_is_refused(full, tmp_path, kind):
     if column := {"titles": "title", "genres": "genres", "ids": "item_id"}.get(about):
         assert f"{folder / 'items.parquet'}" in message
         assert f"column {column!r}" in message or "structs" in kind
+
+
+def test_what_pandas_declares_is_not_believed(full, tmp_path):
+    for declared in (None, {"pandas": b'{"columns": [], "index_columns": ["title"]}'}):
+        folder = save_bundle(full, tmp_path / "bundle")
+        items(title=pa.array([1] * 50))(folder)
+        table = pq.read_table(folder / "items.parquet").replace_schema_metadata(declared)
+        pq.write_table(table, folder / "items.parquet")
+        write_manifest(folder, format_version=1)
+        with pytest.raises(BundleError, match="column 'title': titles must be text, not int64"):
+            load_bundle(folder)
 
 
 NONE, NAN = pa.nulls(50), pa.array([float("nan")] * 50)
