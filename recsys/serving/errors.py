@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +19,8 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from recsys.errors import QueryError, UnknownItemError
+
+_LOGGER = logging.getLogger("recsys.serving")
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -82,7 +86,8 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def register_error_handlers(app: FastAPI) -> None:
     """Make an application return all errors as problems."""
-    for kind in (ProblemError, QueryError, RequestValidationError, HTTPException, Exception):
+    known = (ProblemError, QueryError, RequestValidationError, HTTPException, sqlite3.Error)
+    for kind in (*known, Exception):
         app.add_exception_handler(kind, _to_response)
 
 
@@ -137,6 +142,10 @@ async def _to_response(request: Request, error: Exception) -> Response:
         case HTTPException():
             code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
             return problem(error.status_code, code, str(error.detail), error.headers)
+        case sqlite3.Error():  # the disk is full, or the file was removed
+            _LOGGER.error("sessions cannot be stored: %s", error)
+            detail = "sessions cannot be stored: retry in some seconds"
+            return problem(503, "sessions-unavailable", detail, {"Retry-After": "5"})
         case _:
             detail = "internal server error; see the server's log"
             return problem(500, "internal-error", detail)

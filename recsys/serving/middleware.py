@@ -12,6 +12,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from urllib.parse import quote
 
@@ -86,11 +87,13 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """The metrics of all workers in Prometheus' text format."""
-        registry = self._registry
         if self._is_multiprocess:
-            registry = CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+            shared = CollectorRegistry()
+            # The folder of the files may be removed at any time.
+            with suppress(OSError, ValueError):
+                multiprocess.MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+                return generate_latest(shared)
+        return generate_latest(self._registry)
 
 
 class ObservabilityMiddleware:

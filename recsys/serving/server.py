@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -33,6 +33,10 @@ _LOGGER = logging.getLogger("recsys.serving")
 _BACKLOG = 2048
 _GRACE = 5.0
 """Seconds in which a client reads the response to a request that took too long to arrive."""
+_EARLY, _MAX_DELAY = 10.0, 10.0
+"""Seconds: a worker that lives shorter is replaced after a delay, of at most so many."""
+_TOUCH_EVERY = 3600.0
+"""Seconds between two updates of the times of shared files, by which cleaners find old ones."""
 _SHUTDOWN_TIMEOUT = 15
 """Seconds that running requests have to finish after a stop signal."""
 
@@ -57,10 +61,9 @@ def serve(current: Callable[[], Recommender], config: ServingConfig, source: str
         sockets = [stack.enter_context(sock) for sock in _bind(host, config.port, workers)]
         if workers > 1:
             shared = TemporaryDirectory(prefix="recsys-serve-", ignore_cleanup_errors=True)
-            folder = Path(stack.enter_context(shared))
-            (folder / "metrics").mkdir()
-            os.environ[METRICS_DIR_VARIABLE] = str(folder / "metrics")
-            config = config.model_copy(update={"session_store": str(folder / "sessions.db")})
+            folder = _SharedFolder(Path(stack.enter_context(shared)))
+            os.environ[METRICS_DIR_VARIABLE] = str(folder.path / "metrics")
+            config = config.model_copy(update={"session_store": str(folder.path / "sessions.db")})
         # Imports prometheus_client, which reads the variable.
         from recsys.serving.app import create_app
 
@@ -71,7 +74,7 @@ def serve(current: Callable[[], Recommender], config: ServingConfig, source: str
         if not (os.environ.get("OMP_NUM_THREADS") or os.environ.get("OPENBLAS_NUM_THREADS")):
             stack.enter_context(threadpool_limits(limits=1, user_api="blas"))
         if workers > 1:
-            _supervise(app, sockets, config)
+            _supervise(app, sockets, config, folder)
         else:
             _run(app, sockets[0], config)
 
@@ -155,13 +158,81 @@ def _work(app: FastAPI, sockets: list[socket.socket], number: int, config: Servi
     _run(app, sockets[number], config)
 
 
-def _supervise(app: FastAPI, sockets: list[socket.socket], config: ServingConfig) -> None:
-    """Run workers that are forked from this process and share the model's memory.
+class _SharedFolder:
+    """A folder of the files that workers share: sessions and metrics."""
 
-    A worker that dies is replaced. Its socket stays open, so that connections wait.
+    def __init__(self, path: Path) -> None:
+        self.path, self._metrics, self._error = path, path / "metrics", ""
+        self._make()
+
+    def _make(self) -> None:
+        with suppress(FileExistsError):
+            self.path.mkdir(0o700, parents=True)
+        if self.path.lstat().st_uid != os.getuid():
+            raise PermissionError(f"{self.path} belongs to another user")
+        self._metrics.mkdir(exist_ok=True)
+        self._touched = time.monotonic()
+
+    def keep(self) -> bool:
+        """Keep its files from looking old. Returns whether it was removed, and is made again."""
+        try:
+            if not self._metrics.is_dir():
+                self._make()
+                _LOGGER.error("%s was removed: workers start again, without sessions", self.path)
+                self._error = ""
+                return True
+            if time.monotonic() >= self._touched + _TOUCH_EVERY:
+                self._touched = time.monotonic()
+                for path in (self.path, *self.path.rglob("*")):
+                    os.utime(path)
+        except OSError as error:
+            if str(error) != self._error:
+                self._error = str(error)
+                _LOGGER.error("%s cannot be kept: %s", self.path, error)  # noqa: TRY400, expected
+        return False
+
+
+class _Worker:
+    """A worker process, which is replaced if it dies.
+
+    If it dies soon after its start, the next one starts later, since it may die as well. Its socket
+    stays open, so that connections wait.
     """
-    from prometheus_client.multiprocess import mark_process_dead
 
+    def __init__(self, start: Callable[[], BaseProcess]) -> None:
+        self._start, self._delay = start, 0.0
+        self._due: float | None = None
+        self.process, self._started = start(), time.monotonic()
+
+    def replace_if_dead(self) -> None:
+        """Replace the process, now or after a delay."""
+        if self.process.is_alive():
+            return
+        from prometheus_client.multiprocess import mark_process_dead
+
+        now = time.monotonic()
+        if self._due is None:
+            with suppress(OSError):
+                mark_process_dead(self.process.pid)  # type: ignore[no-untyped-call]
+            is_early = now - self._started < _EARLY
+            self._delay = min(2 * self._delay or 1.0, _MAX_DELAY) if is_early else 0.0
+            self._due = now + self._delay
+            _LOGGER.error(
+                "worker %s exited with %s; the next one starts in %g s",
+                *(self.process.pid, self.process.exitcode, self._delay),
+            )
+        if now >= self._due:
+            self._due, self._started = None, now
+            self.process = self._start()
+
+
+def _supervise(
+    app: FastAPI, sockets: list[socket.socket], config: ServingConfig, folder: _SharedFolder
+) -> None:
+    """Run workers that are forked from this process and share the model's memory, and a folder.
+
+    If the folder is removed, it is made again, and the workers are replaced.
+    """
     context, is_stopping = multiprocessing.get_context("fork"), False
 
     def stop(*_: object) -> None:
@@ -175,17 +246,17 @@ def _supervise(app: FastAPI, sockets: list[socket.socket], config: ServingConfig
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    workers = [start(number) for number in range(len(sockets))]
+    workers = [_Worker(partial(start, number)) for number in range(len(sockets))]
     while not is_stopping:
         time.sleep(0.2)
-        for index, worker in enumerate(workers):
-            if not worker.is_alive():
-                _LOGGER.error("worker %s exited with %s", worker.pid, worker.exitcode)
-                mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
-                workers[index] = start(index)
+        was_removed = folder.keep()
+        for worker in workers:
+            if was_removed:
+                worker.process.terminate()
+            worker.replace_if_dead()
     for sock in sockets:
         sock.close()
-    _stop(workers)
+    _stop([worker.process for worker in workers])
 
 
 def _stop(workers: list[BaseProcess]) -> None:

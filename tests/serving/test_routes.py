@@ -334,3 +334,20 @@ def test_a_replaced_model_is_freed(bundle):
         client.get("/readyz")
         gc.collect()
         assert sorted(freed) == [1, 2]
+
+
+def test_sessions_that_cannot_be_stored_are_status_503(limited):
+    client = limited()
+    session = client.post("/v1/sessions").headers["location"]
+    client.app.state.recsys.sessions.close()  # as if the disk was full, or the file gone
+    for method, path, body in (
+        ("POST", "/v1/sessions", None),
+        ("GET", session, None),
+        ("DELETE", session, None),
+        ("POST", f"{session}/events", {"item": 1}),
+        ("GET", "/metrics", None),
+    ):
+        response = client.request(method, path, json=body)
+        assert (response.status_code, response.headers["retry-after"]) == (503, "5"), path
+        assert response.json()["code"] == "sessions-unavailable"
+    assert client.post("/v1/next", json={}).status_code == 200

@@ -1,7 +1,9 @@
 """The server in one or several processes."""
 
 import json
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,6 +159,92 @@ def test_dead_workers_leave_no_gauges_and_workers_end_when_their_parent_is_kille
             assert "recsys_requests_in_flight 1.0" in client.get("/metrics").text
         process.kill()
         wait_until(lambda: is_refused(url))
+
+
+def test_workers_survive_the_removal_of_their_folder(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with serving(folder, "--workers", "2") as (url, process, _):
+        wait_until(lambda: not is_refused(url))
+        (shared,) = tmp_path.glob("recsys-serve-*")
+        shutil.rmtree(shared)
+        log = map(json.loads, process.stderr)
+        assert any("was removed: workers start again" in line["event"] for line in log)
+        statuses = set()
+        for _ in range(2):  # new workers
+            assert any(line["event"].startswith("Application startup complete") for line in log)
+            statuses.add(httpx.get(f"{local(url)}/metrics", timeout=60).status_code)
+        created = httpx.post(f"{local(url)}/v1/sessions", timeout=60)
+        assert (statuses, created.status_code) == ({200}, 201)
+        assert (shared / "sessions.db").exists()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert not shared.exists()
+
+
+def test_metrics_without_their_folder_are_those_of_the_worker(tmp_path):
+    """In a process of its own, since the variable is read on import."""
+    program = """
+import os, shutil, sys
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
+from recsys.serving.middleware import Metrics
+metrics = Metrics()
+metrics.loaded.set(5)
+shutil.rmtree(sys.argv[1])
+metrics.sessions.set(7)
+print(metrics.exposition().decode())
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "recsys_live_sessions 7.0" in output
+    assert "recsys_model_loaded_timestamp_seconds 5.0" in output
+
+
+class Dead:
+    """A process that has ended at once."""
+
+    pid, exitcode = 12345678, 3
+
+    def is_alive(self):
+        return False
+
+
+def test_workers_that_die_at_the_start_are_started_less_and_less_often(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    now, starts = [0], []
+    monkeypatch.setattr(server.time, "monotonic", lambda: now[0])
+
+    def start():
+        starts.append(now[0])
+        return Dead()
+
+    monkeypatch.setattr(server, "_LOGGER", logging.getLogger("test"))
+    worker = server._Worker(start)
+    for second in range(50):
+        now[0] = second
+        worker.replace_if_dead()
+    assert starts == [0, 1, 4, 9, 18, 29, 40]  # a second after each death, it is noticed
+    assert len(caplog.records) == len(starts)
+    assert caplog.messages[1] == "worker 12345678 exited with 3; the next one starts in 2 s"
+
+
+def test_a_folder_of_another_user_is_not_shared(tmp_path, monkeypatch):
+    monkeypatch.setattr(server.os, "getuid", lambda: os.geteuid() + 1)
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        server._SharedFolder(tmp_path)
+
+
+def test_files_of_workers_do_not_look_old(tmp_path, monkeypatch):
+    folder = server._SharedFolder(tmp_path / "shared")
+    file = tmp_path / "shared" / "metrics" / "counter_1.db"
+    file.touch()
+    os.utime(file, (0, 0))
+    assert not folder.keep()
+    assert file.stat().st_mtime == 0
+    monkeypatch.setattr(server, "_TOUCH_EVERY", 0.0)
+    assert not folder.keep()
+    assert file.stat().st_mtime > 0
 
 
 def test_the_module_is_the_command():
