@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from recsys.errors import ConfigError, shown, to_path
+from recsys.arguments import shown, to_path
+from recsys.errors import ConfigError
 from recsys.memory import available_memory, parse_bytes
 
 if TYPE_CHECKING:

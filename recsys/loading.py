@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
+from recsys.arguments import to_number, to_path
 from recsys.config import CHAMPION, POLL_INTERVAL
-from recsys.errors import BundleError, RecsysError, to_number, to_path
+from recsys.errors import BundleError, RecsysError
 from recsys.forks import renew_after_fork
 from recsys.recommender import Recommender
 from recsys.storage import MANIFEST, sha256_of

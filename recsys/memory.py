@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from recsys.errors import ConfigError, shown
+from recsys.arguments import shown
+from recsys.errors import ConfigError
 
 _CGROUP_FILES = (
     ("memory.max", "memory.current", "inactive_file"),

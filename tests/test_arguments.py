@@ -11,11 +11,12 @@ import pytest
 import torch
 
 import recsys
+from recsys.arguments import shown
 from recsys.callbacks import History
 from recsys.cooccurrence import count_cooccurrence
 from recsys.data import Split, leave_last_out, read_ratings, save_interactions
 from recsys.embeddings import EmbeddingConfig, ItemEmbeddings, fit_embeddings, save_embeddings
-from recsys.errors import ConfigError, QueryError, RecsysError, shown
+from recsys.errors import ConfigError, QueryError, RecsysError
 from recsys.evaluation import evaluate, segment_targets, write_report
 from recsys.recommender import Recommender, Session
 from recsys.recommender.bundle import make_bundle, save_bundle

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from recsys.arguments import to_number
 from recsys.config import Config
-from recsys.errors import to_number
 
 if TYPE_CHECKING:
     from recsys.data import Interactions

@@ -7,6 +7,7 @@ from typing import overload
 
 import scipy.sparse as sp
 
+from recsys.arguments import require, to_int, to_path
 from recsys.cluster import THIS_PROCESS, Workers
 from recsys.config import Runtime
 from recsys.cooccurrence.blocks import CooccurrenceBlocks, write_blocks
@@ -16,7 +17,7 @@ from recsys.cooccurrence.planner import CountPlan, plan_count
 from recsys.cooccurrence.topk import keep_top_k
 from recsys.cooccurrence.weightings import WeightingConfig, weight_block
 from recsys.data import Interactions
-from recsys.errors import ConfigError, require, to_int, to_path
+from recsys.errors import ConfigError
 from recsys.memory import format_bytes, parse_bytes
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from recsys.arguments import require, require_type
 from recsys.config import Runtime, available_threads
 from recsys.cooccurrence.config import MinRating, Window, resolve_min_rating
 from recsys.cooccurrence.matrix import (
@@ -25,7 +26,7 @@ from recsys.cooccurrence.matrix import (
 )
 from recsys.data import Interactions
 from recsys.data.options import WEIGHT_DECIMALS
-from recsys.errors import ConfigError, DataError, require, require_type
+from recsys.errors import ConfigError, DataError
 from recsys.memory import format_bytes
 
 if TYPE_CHECKING:

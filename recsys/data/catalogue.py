@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys import columns as names
+from recsys.arguments import shown
 from recsys.data.ids import is_text, parse_integers, to_bool
-from recsys.errors import DataError, shown
+from recsys.errors import DataError
 from recsys.vocabulary import Vocabulary
 
 _SHARED_BYTES, _ITEM_BYTES = 2**20, 4096

@@ -9,11 +9,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
+from recsys.arguments import to_path
 from recsys.data.files import FileStore, base_name, is_hidden, natural_order, number_months
 from recsys.data.headers import why_no_log
 from recsys.data.layouts import LAYOUT_OF_SUFFIX, LAYOUTS
 from recsys.data.options import ReadOptions
-from recsys.errors import ConfigError, DataError, to_path
+from recsys.errors import ConfigError, DataError
 
 _NO_LOG: Final = re.compile(
     r"(?:genome-scores|genome-tags|items|links|movies|tags|users)(?:\.|$)|u\.item$"

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arguments import require_type, to_int, to_number
 from recsys.data.catalogue import require_catalogue_size
 from recsys.data.interactions import Interactions, TimestampLike, format_time_range, to_unix
-from recsys.errors import DataError, require_type, to_int, to_number
+from recsys.errors import DataError
 
 
 class Shape(NamedTuple):

@@ -17,8 +17,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys import columns
+from recsys.arguments import require_type, shown, to_int, to_path
 from recsys.data.sessions import Sessions
-from recsys.errors import BundleError, ConfigError, DataError, require_type, shown, to_int, to_path
+from recsys.errors import BundleError, ConfigError, DataError
 from recsys.storage import atomic_folder, read_arrays, verify_manifest, write_arrays, write_manifest
 from recsys.vocabulary import Vocabulary
 

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys import columns as names
+from recsys.arguments import require, to_path
 from recsys.data.arrow import ArrowStream, read_table
 from recsys.data.detection import DetectedLayout, detect_layout
 from recsys.data.interactions import Interactions
@@ -25,7 +26,7 @@ from recsys.data.readers import read_files, read_item_table
 from recsys.data.report import REMEDY, ReportCallback, warn_on_report
 from recsys.data.tables import drop_other_events
 from recsys.data.validation import Checks, RowValidator
-from recsys.errors import DataError, require, to_path
+from recsys.errors import DataError
 
 _MIN_REPEATED: Final = 0.1
 """Share of repeated rows from which data without ratings is taken to repeat items."""

@@ -12,9 +12,10 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arguments import require, require_type, to_int, to_number
 from recsys.data.interactions import Interactions, TimestampLike, format_time_range, to_unix
 from recsys.data.sessions import Sessions
-from recsys.errors import ConfigError, DataError, require, require_type, to_int, to_number
+from recsys.errors import ConfigError, DataError
 
 Subset = Literal["validation", "test"]
 """The held-out part of a split."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recsys.arguments import require, require_type, to_int, to_number
 from recsys.callbacks import EpochCallback, no_op
 from recsys.config import Runtime
 from recsys.cooccurrence import WeightingConfig, Window, count_cooccurrence
@@ -26,7 +27,7 @@ from recsys.embeddings.optimum import (
     find_optimum,
     leading_eigenvectors,
 )
-from recsys.errors import ConfigError, DataError, require, require_type, to_int, to_number
+from recsys.errors import ConfigError, DataError
 from recsys.vocabulary import Vocabulary
 
 INIT_PASSES = 3  # products with X for the initial vectors; each costs as much as an epoch

@@ -13,17 +13,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from recsys import columns, storage
+from recsys.arguments import require, require_type, to_list, to_path
 from recsys.callbacks import History
 from recsys.embeddings.item_embeddings import ItemEmbeddings
-from recsys.errors import (
-    BundleError,
-    ConfigError,
-    DataError,
-    require,
-    require_type,
-    to_list,
-    to_path,
-)
+from recsys.errors import BundleError, ConfigError, DataError
 from recsys.storage import atomic_file, atomic_folder, require_new
 from recsys.vocabulary import Vocabulary
 

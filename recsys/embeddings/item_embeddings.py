@@ -11,18 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arguments import require, shown, to_array, to_indices, to_int, to_number
 from recsys.embeddings import neighbours
 from recsys.embeddings.neighbours import Neighbours, Similarity
-from recsys.errors import (
-    DataError,
-    QueryError,
-    require,
-    shown,
-    to_array,
-    to_indices,
-    to_int,
-    to_number,
-)
+from recsys.errors import DataError, QueryError
 from recsys.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

@@ -29,10 +29,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.arguments import require_type
 from recsys.cooccurrence import Cooccurrence, CooccurrenceBlocks, WeightedBlocks
 from recsys.cooccurrence.blocks import stack_blocks
 from recsys.embeddings.config import PairWeights
-from recsys.errors import ConfigError, DataError, require_type
+from recsys.errors import ConfigError, DataError
 from recsys.vocabulary import Vocabulary
 
 RowBlocks = Iterable[tuple[int, sp.csr_array]]

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arguments import require, require_type, to_array, to_indices, to_int
 from recsys.data import Interactions
 from recsys.embeddings.item_embeddings import ItemEmbeddings
-from recsys.errors import require, require_type, to_array, to_indices, to_int
 
 COLOURS = (
     "#4363d8", "#e6194b", "#3cb44b", "#f58231", "#911eb4", "#42d4f4", "#9a6324", "#f032e6",

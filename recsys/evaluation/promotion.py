@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys import columns
+from recsys.arguments import require, require_type, shown, to_number
 from recsys.config import Config
 from recsys.data import Interactions, Split
 from recsys.data.catalogue import require_same_catalogue
-from recsys.errors import ConfigError, require, require_type, shown, to_number
+from recsys.errors import ConfigError
 from recsys.evaluation.metrics import METRICS, Values, mean_by_user
 from recsys.evaluation.ranking import CatalogueAdapter, Scorer
 from recsys.evaluation.report import Report, evaluate, is_over_targets, require_comparable

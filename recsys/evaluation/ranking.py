@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from recsys.arguments import require, to_array, to_histories, to_int, to_number
 from recsys.config import available_threads
-from recsys.errors import DataError, require, to_array, to_histories, to_int, to_number
+from recsys.errors import DataError
 from recsys.evaluation.streaming_rank import RankAccumulator
 from recsys.vocabulary import Vocabulary
 

@@ -13,21 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys import columns
+from recsys.arguments import require, require_type, shown, to_array, to_int, to_path
 from recsys.baselines import fit_popularity
 from recsys.cluster import THIS_PROCESS, Workers
 from recsys.data import Split, Subset
 from recsys.data.splitters import OVER_TARGETS
-from recsys.errors import (
-    BundleError,
-    ConfigError,
-    DataError,
-    require,
-    require_type,
-    shown,
-    to_array,
-    to_int,
-    to_path,
-)
+from recsys.errors import BundleError, ConfigError, DataError
 from recsys.evaluation import metrics
 from recsys.evaluation.metrics import METRICS, SESSION_TITLES, TITLES
 from recsys.evaluation.ranking import (

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recsys.arguments import require, require_type, shown
 from recsys.data import Interactions, Split, Subset
-from recsys.errors import ConfigError, DataError, require, require_type, shown
+from recsys.errors import ConfigError, DataError
 from recsys.evaluation.metrics import mean_metrics
 from recsys.evaluation.report import Report, to_cutoffs
 

@@ -15,7 +15,8 @@ from pandas.api.types import is_integer_dtype
 from scipy import stats
 
 from recsys import columns
-from recsys.errors import ConfigError, DataError, require, shown, to_int
+from recsys.arguments import require, shown, to_int
+from recsys.errors import ConfigError, DataError
 from recsys.evaluation.metrics import METRICS, Values, mean_by_user
 from recsys.evaluation.report import FINGERPRINT, is_over_targets, require_comparable, to_cutoffs
 

@@ -10,11 +10,11 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arguments import require, require_type, to_array
 from recsys.baselines import BASELINES, Baseline, TunedBaseline, fit_baseline
 from recsys.cluster import THIS_PROCESS, Workers
 from recsys.config import Config, Runtime
 from recsys.data import Split
-from recsys.errors import require, require_type, to_array
 from recsys.evaluation.promotion import PRIMARY_METRIC
 from recsys.evaluation.report import estimate_metric
 

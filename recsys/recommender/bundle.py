@@ -34,10 +34,11 @@ from pydantic import BaseModel
 from safetensors.numpy import load_file, save_file
 
 from recsys import columns
+from recsys.arguments import shown
 from recsys.data.catalogue import require_catalogue_size
 from recsys.embeddings import ItemEmbeddings, vector_bytes
 from recsys.embeddings.neighbours import ANN_THRESHOLD
-from recsys.errors import BundleError, DataError, QueryError, UnknownUserError, shown
+from recsys.errors import BundleError, DataError, QueryError, UnknownUserError
 from recsys.recommender.catalogue_file import catalogue_fault, read_catalogue
 from recsys.recommender.clusters import cluster_items
 from recsys.recommender.inverted_file import Clusters

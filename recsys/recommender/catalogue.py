@@ -16,8 +16,9 @@ from rapidfuzz import fuzz, process
 from rapidfuzz.utils import default_process
 
 from recsys import columns
+from recsys.arguments import require, shown
 from recsys.cooccurrence import top_k
-from recsys.errors import QueryError, UnknownItemError, require, shown
+from recsys.errors import QueryError, UnknownItemError
 from recsys.forks import lazy
 from recsys.titles import TitleIndex, display_title
 from recsys.vocabulary import ID, Vocabulary

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys import columns
+from recsys.arguments import shown
 from recsys.data.catalogue import catalogue_bytes, max_catalogue_bytes
 from recsys.data.ids import is_text
-from recsys.errors import BundleError, shown
+from recsys.errors import BundleError
 
 _OVERHEAD = 2
 """A Parquet file may declare this many times the size of its values: pages repeat some."""

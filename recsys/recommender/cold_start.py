@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from recsys import columns
+from recsys.arguments import shown, to_number
 from recsys.cooccurrence import top_k
 from recsys.embeddings import fold_in
-from recsys.errors import QueryError, shown, to_number
+from recsys.errors import QueryError
 from recsys.recommender.bundle import Bundle
 from recsys.recommender.catalogue import Catalogue, Floats, Indices, Item, item_list
 from recsys.recommender.filters import RecommendOptions

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys.errors import QueryError, shown, to_int, to_number
+from recsys.arguments import shown, to_int, to_number
+from recsys.errors import QueryError
 from recsys.recommender.catalogue import Catalogue, Item, Unknown
 
 ItemFilter: TypeAlias = (

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys import columns
-from recsys.errors import BundleError, QueryError, UnknownUserError, require, shown, to_int, to_path
+from recsys.arguments import require, shown, to_int, to_path
+from recsys.errors import BundleError, QueryError, UnknownUserError
 from recsys.recommender.bundle import Bundle, UserHistories, load_bundle
 from recsys.recommender.catalogue import Catalogue, Item, Unknown, item_list
 from recsys.recommender.cold_start import nearest_to, new_item_vector, similar_to

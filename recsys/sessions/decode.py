@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arguments import shown, to_indices, to_int
 from recsys.cooccurrence import top_k
-from recsys.errors import QueryError, shown, to_indices, to_int
+from recsys.errors import QueryError
 
 if TYPE_CHECKING:
     from recsys.sessions.model import SessionModel, TorchSequences

@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.arguments import require, require_type, to_array, to_path
 from recsys.callbacks import EpochCallback, no_op
 from recsys.config import Runtime
 from recsys.data import Interactions
-from recsys.errors import ConfigError, DataError, require, require_type, to_array, to_path
+from recsys.errors import ConfigError, DataError
 from recsys.sessions.config import SessionConfig
 from recsys.sessions.model import SessionModel
 from recsys.sessions.network import SessionNetwork

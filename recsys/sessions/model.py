@@ -17,10 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recsys.errors import (
-    ConfigError,
-    DataError,
-    QueryError,
+from recsys.arguments import (
     require,
     require_type,
     to_array,
@@ -29,6 +26,7 @@ from recsys.errors import (
     to_int,
     to_path,
 )
+from recsys.errors import ConfigError, DataError, QueryError
 from recsys.sessions.batches import batches_by_length, pad
 from recsys.sessions.config import SessionConfig
 from recsys.sessions.network import NetworkState, SessionNetwork
