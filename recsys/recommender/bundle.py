@@ -194,6 +194,8 @@ class UserHistories:
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> UserHistories:
         """The inverse of `arrays`."""
         ids = arrays["users"]
+        if ids.ndim != 1 or (ids.dtype != np.int64 and ids.dtype.kind != "U"):
+            raise ValueError(f"the ids of users are {ids.dtype}: they must be int64 or text")
         users = Vocabulary(ids if ids.dtype == np.int64 else ids.astype(object))
         return cls(**{**arrays, "users": users})  # type: ignore[arg-type]
 
@@ -412,13 +414,14 @@ def _read(folder: Path, files: set[str]) -> Bundle:
 
 
 def _require_valid(bundle: Bundle) -> None:
-    """Raise a ValueError if an array has another size, is not finite, or an index is out of range.
+    """Raise a ValueError if an array has another type or size, or a value is out of range.
 
     The shapes of the session model's parameters are checked by `Weights.require_shapes`.
     """
+    _require_types(bundle)
     n, vectors = len(bundle.items), bundle.embeddings.vectors
     index, cosine = bundle.neighbour_index, bundle.neighbour_cosine
-    if vectors.ndim != 2 or index.ndim != 2 or {len(vectors), len(index)} != {n}:
+    if {len(vectors), len(index)} != {n}:
         raise ValueError(f"the embeddings or the neighbours are not those of {n:,} items")
     if index.shape != cosine.shape:
         raise ValueError(f"there are {index.shape} neighbours, but {cosine.shape} cosines")
@@ -427,7 +430,7 @@ def _require_valid(bundle: Bundle) -> None:
     if (clusters := bundle.clusters) is not None:
         cluster = clusters.cluster
         _require_indices("clusters", cluster, 0, n)
-        if cluster.shape != (n,) or cluster.dtype.kind != "i" or not 0 <= clusters.max_missed <= 1:
+        if cluster.shape != (n,) or not 0 <= clusters.max_missed <= 1:
             raise ValueError(f"the clusters are not those of {n:,} items")
     if (pairs := bundle.pair_counts) is not None:
         _require_indices("co-occurrence counts", pairs.partners, 0, n)
@@ -439,10 +442,40 @@ def _require_valid(bundle: Bundle) -> None:
         _require_indices("histories", users.item_index, 0, n)
         _require_offsets("histories", users.offsets, len(users.users), users.item_index)
         _require_offsets("histories", users.offsets, len(users.state_vectors), users.item_index)
+        dim = bundle.weights.arrays["item_embeddings.weight"].shape[1]
+        if users.state_vectors.shape[1] != dim:
+            raise ValueError(f"the state vectors do not have {dim} dimensions")
         numbers["state vectors"] = users.state_vectors
     for name, array in numbers.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{name!r} has values that are not finite numbers")
+
+
+def _require_types(bundle: Bundle) -> None:
+    """Raise a ValueError if an array has values of another kind, or another number of axes."""
+    expected: list[tuple[str, int, dict[str, NDArray[Any]]]] = [
+        ("f", 2, {"vectors": bundle.embeddings.vectors, "cosines": bundle.neighbour_cosine}),
+        ("i", 2, {"neighbours": bundle.neighbour_index}),
+        *(("f", array.ndim, {name: array}) for name, array in bundle.weights.arrays.items()),
+    ]
+    if (clusters := bundle.clusters) is not None:
+        expected += [("i", 1, {"clusters": clusters.cluster})]
+    if (pairs := bundle.pair_counts) is not None:
+        offsets, partners, counts = pairs.offsets, pairs.partners, pairs.counts
+        expected += [
+            ("i", 1, {"offsets": offsets, "partners": partners, "counts": counts}),
+            ("b", 1, {"is_complete": pairs.is_complete}),
+        ]
+    if (users := bundle.user_histories) is not None:
+        expected += [
+            ("i", 1, {"offsets": users.offsets, "item_index": users.item_index}),
+            ("f", 2, {"state_vectors": users.state_vectors}),
+        ]
+    for kinds, n_axes, arrays in expected:
+        for name, array in arrays.items():
+            if array.dtype.kind not in kinds or array.ndim != n_axes:
+                shape = " × ".join(map(str, array.shape))
+                raise ValueError(f"{name!r} is an array of {array.dtype} of {shape} values")
 
 
 def _require_indices(name: str, index: NDArray[np.integer], lowest: int, n_items: int) -> None:

@@ -19,6 +19,7 @@ from recsys.recommender import Recommender
 from recsys.recommender.bundle import (
     PairCounts,
     UserHistories,
+    _require_valid,
     bundle_bytes,
     load_bundle,
     save_bundle,
@@ -337,6 +338,46 @@ def test_arrays_that_no_answer_can_be_computed_from_are_rejected(full, tmp_path,
     folder = save_bundle(damage(full), tmp_path / "bundle")
     with pytest.raises(BundleError, match=f"has invalid content: .*{reason}"):
         load_bundle(folder)
+
+
+ARRAYS = [
+    ("embeddings", "vectors"),
+    (None, "neighbour_index"),
+    (None, "neighbour_cosine"),
+    ("pair_counts", "offsets"),
+    ("pair_counts", "partners"),
+    ("pair_counts", "counts"),
+    ("pair_counts", "is_complete"),
+    ("user_histories", "offsets"),
+    ("user_histories", "item_index"),
+    ("user_histories", "state_vectors"),
+]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda array: array.astype(float if array.dtype.kind in "ib" else complex),
+        lambda array: array.astype(np.uint64 if array.dtype.kind != "b" else int),
+        lambda array: array[:, None],
+    ],
+    ids=["another kind", "unsigned", "another axis"],
+)
+@pytest.mark.parametrize(("part", "name"), ARRAYS)
+def test_arrays_of_other_types_are_rejected(full, part, name, change):
+    with pytest.raises(ValueError, match="is an array of "):
+        _require_valid(damaged(part, name, change)(full))
+
+
+def test_users_are_numbers_or_text(full):
+    arrays = full.user_histories.arrays()
+    for users in (
+        arrays["users"].astype(float),
+        arrays["users"].astype("S"),
+        arrays["users"][None],
+    ):
+        with pytest.raises(ValueError, match="the ids of users are"):
+            UserHistories.from_arrays({**arrays, "users": users})
 
 
 def test_a_model_without_answers_is_not_loaded(bundle, tmp_path):
