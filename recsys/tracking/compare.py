@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from recsys.data import Subset
-from recsys.errors import TrackingError
+from recsys.errors import DataError, TrackingError
 from recsys.evaluation import significance_table
 from recsys.evaluation.metrics import METRICS
 from recsys.evaluation.report import FINGERPRINT, TOP_K, require_comparable
@@ -180,7 +180,7 @@ def _differences(
                 pair = {first: comparable[first], label: table}
                 require_comparable({name: x.attrs[FINGERPRINT] for name, x in pair.items()})
             comparable[label] = table
-        except ValueError as error:
+        except DataError as error:
             notes.append(str(error))
     if first not in comparable:
         return pd.DataFrame(), notes

@@ -244,7 +244,8 @@ def test_a_model_that_does_not_fit_is_not_registered(bundle, tmp_path, monkeypat
         Path("mlflow/mlflow.db").write_bytes(empty_database.read_bytes())
         with start_run("train", "e") as run:
             promote(run, "recsys", log_and_register(run, folder, "first"))
-            expected = load_recommender().next_items([1])
+        expected = load_recommender().next_items([1])
+        with start_run("train", "e") as run:
             n_files = len([path for path in home.rglob("*") if path.is_file()])
             for room in (0, 8192, 500_000):
                 with filled(home, room), pytest.raises(StorageError, match=r"No space left|full"):

@@ -5,7 +5,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -39,8 +38,9 @@ def build(ratings, folder, config=CONFIGS["full"], threads=1, seed=0):
     embeddings = fit_embeddings(counts, EmbeddingConfig(dim=8), runtime=runtime)
     vectors = ppmi_embeddings(split.train, 8, runtime=runtime)
     model = fit_session_model(split.train, config, item_embeddings=vectors, runtime=runtime)
-    catalogue = pd.DataFrame({"item_id": split.interactions.items.ids})
-    bundle = make_bundle(catalogue, embeddings, model, {}, {}, cooccurrence=counts)
+    bundle = make_bundle(
+        split.interactions.catalogue, embeddings, model, {}, {}, cooccurrence=counts
+    )
     return read_json(save_bundle(bundle, folder) / "manifest.json")
 
 

@@ -172,8 +172,17 @@ class Refuses(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_server_that_is_not_mlflow_is_named(tmp_path, monkeypatch, status):
+@pytest.mark.parametrize(
+    ("status", "error", "message"),
+    [
+        (401, NetworkError, "the MLflow store at http://127.0.0.1:.* refuses a request: "),
+        (403, NetworkError, "the MLflow store at http://127.0.0.1:.* refuses a request: "),
+        (404, ConfigError, "MLFLOW_TRACKING_URI "),
+    ],
+)
+def test_a_server_that_refuses_or_is_not_mlflow_is_named(
+    tmp_path, monkeypatch, status, error, message
+):
     monkeypatch.chdir(tmp_path)
     handler = type("Handler", (Refuses,), {"status": status})
     with HTTPServer(("127.0.0.1", 0), handler) as server:
@@ -182,9 +191,7 @@ def test_a_server_that_is_not_mlflow_is_named(tmp_path, monkeypatch, status):
             "MLFLOW_TRACKING_URI", f"http://ann:secret@127.0.0.1:{server.server_port}"
         )
         for use in (load_recommender, lambda: start_run("a", "e").__enter__()):
-            with pytest.raises(
-                ConfigError, match=f"MLFLOW_TRACKING_URI .* error code {status}"
-            ) as raised:
+            with pytest.raises(error, match=f"{message}.*error code {status}") as raised:
                 use()
             assert "secret" not in str(raised.value)
         server.shutdown()
