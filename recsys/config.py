@@ -50,6 +50,10 @@ _KEY_ERROR = re.compile(
 
 _QUOTE_KEYS = "put keys with other letters than a-z, digits, - and _ in quotes"
 
+_VALUE_ERROR = re.compile(r"Invalid value \(at line (\d+), column (\d+)\)")
+
+_QUOTE_TEXT = 'put text in quotes: name = "text"'
+
 
 def _as_one_type(schema: dict[str, Any]) -> None:
     """State optional settings by their type alone: forms show a switch for each alternative.
@@ -149,12 +153,13 @@ def _parse_toml(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        place = _KEY_ERROR.search(str(error))
-        if place is None:
+        key, value = _KEY_ERROR.search(str(error)), _VALUE_ERROR.search(str(error))
+        if not (place := key or value):
             raise
         line, column = map(int, place.groups())
         character = text.split("\n")[line - 1][column - 1 : column]
-        remedy = "" if character.isascii() else f"; {_QUOTE_KEYS}"
+        is_text = character.strip() if value else not character.isascii()
+        remedy = f"; {_QUOTE_TEXT if value else _QUOTE_KEYS}" if is_text else ""
         raise ValueError(f"{error}{remedy}") from error
 
 

@@ -242,8 +242,15 @@ def test_keys_with_other_letters_must_be_quoted(tmp_path, text):
         Runtime.from_file(path)
 
 
+@pytest.mark.parametrize("text", ["a = Πώληση", "a = films", "x = 1\na = {b = %d.%m}", "a = [Ω]"])
+def test_text_must_be_quoted(tmp_path, text):
+    (tmp_path / "my.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r'TOML: .*; put text in quotes: name = "text"$'):
+        Runtime.from_file(tmp_path / "my.toml")
+
+
 @pytest.mark.parametrize(
-    "text", ["a = {b = 1,}", "a = Πώληση", "a = 1 Πώληση", "a = 'Πώληση", "[a"]
+    "text", ["a = {b = 1,}", "a =", "a = 1 Πώληση", "a = 'Πώληση", "[a", "a =\nb = 1"]
 )
 def test_other_mistakes_do_not_ask_for_quotes(tmp_path, text):
     (tmp_path / "my.toml").write_text(text, encoding="utf-8")

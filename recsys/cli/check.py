@@ -192,8 +192,13 @@ def _verdict(report: ReadReport, command: str) -> Iterator[Text]:
 
 
 def _model_name(source: Path) -> str:
-    """A name for the models of a source: each catalogue has its own champion."""
-    return re.sub("[^a-z0-9_]+", "-", source.resolve().stem.lower()).strip("-") or MODEL_NAME
+    """A name for the models of a source: each catalogue has its own champion.
+
+    It is that of the file or folder, or of the first folder around it whose name has letters.
+    """
+    path = source.resolve()
+    names = [re.sub(r"\W+", "-", part.stem.lower()).strip("-") for part in (path, *path.parents)]
+    return next((name for name in names if re.search(r"[^\W\d_]", name)), MODEL_NAME)
 
 
 def _text(value: str, style: str = "") -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -248,7 +249,9 @@ def _ambiguous(
     files: FileStore, logs: Sequence[str], names: Sequence[str], unread: Sequence[str] = ()
 ) -> DataError:
     suffix = PurePosixPath(logs[0]).suffix
-    patterns = [p for p in (f"*{suffix}", f"**/*{suffix}") if _matching(files, names, p) == logs]
+    start = os.path.commonprefix(logs)  # noqa: RUF071 – the first characters are meant
+    candidates = f"*{suffix}", f"**/*{suffix}", f"{glob.escape(start)}*{suffix}"
+    patterns = [p for p in candidates if _matching(files, names, p) == logs]
     several = f"as {patterns[0]!r}" if patterns else "which no other table matches"
     choice = (
         "and save others as CSV or Parquet" if unread else f"or a pattern of several, {several}"

@@ -45,6 +45,7 @@ _INTEGER_SHARE: Final = 0.9
 """If at least this share of the rows has integers, the others are invalid; else all are text."""
 
 _ALL_TEXT: Final = "so the ids of this column are text"
+_EXPORT: Final = "write them with all digits, in a spreadsheet as cells of text, or remove them"
 _Mask = NDArray[np.bool_]
 
 
@@ -111,7 +112,8 @@ class EncodedColumn:
             return IdType(True, other, "is not an integer, as ids here are")
         is_rounded = _matches(self.distinct, _ROUNDED) & other
         if is_rounded.any():
-            return IdType(False, is_rounded, f"may be a number that lost digits, {_ALL_TEXT}")
+            message = f"may be a number that lost digits, {_ALL_TEXT}; {_EXPORT}"
+            return IdType(False, is_rounded, message)
         if is_number.any():
             return IdType(False, is_number, f"would change as a 64-bit integer, {_ALL_TEXT}")
         odd = other if share >= 1 / 2 else nothing

@@ -165,9 +165,8 @@ the only row of its user); no timestamps: rows are assumed to be in chronologica
         encoded, mask, validator.item_table, validator.scale, options
     )
     frequent, reason = find_frequent_user(log)
-    if validator.apply_policy(
-        "frequent_user", positions[frequent], reason, names.USER_ID, _FREQUENT_REMEDY
-    ):
+    remedy = _FREQUENT_REMEDY if validator.checks.frequent_user == "keep" else REMEDY
+    if validator.apply_policy("frequent_user", positions[frequent], reason, names.USER_ID, remedy):
         log, positions = log.filter(~frequent).compact(), positions[~frequent]
     forms_history = np.ones(len(log), np.bool_) if log.in_sequence is None else log.in_sequence
     duplicate = has_later_duplicate(log.item_index, log.user_offsets, log.n_items, forms_history)

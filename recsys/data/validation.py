@@ -167,7 +167,8 @@ def _rules(table: EncodedTable, scale: tuple[float, float] | None, now: int) -> 
         weight, column = event.row_weights, names.EVENT
         yield column, "unknown_event", np.isnan(weight), "is no known kind of event", event.remedy
         is_unused = (weight == 0) & ~event.rows_in_sequence
-        yield column, "unused_event", is_unused, "does not count and is in no history", "set events"
+        remedy = "give their kind a weight in events to use them"
+        yield column, "unused_event", is_unused, "does not count and is in no history", remedy
 
 
 class RowValidator:

@@ -77,6 +77,22 @@ def test_the_page_shows_what_was_understood(log):
     assert page["Result"][2] == f"recsys train --source {log} --model-name ratings"
 
 
+@pytest.mark.parametrize(
+    ("name", "suggested"),
+    [
+        ("Shop Berlin.csv", "shop-berlin"),
+        ("πωλήσεις έως 10-2026.csv", "πωλήσεις-έως-10-2026"),
+        ("βιβλία/2026-10.csv", "βιβλία"),
+    ],
+)
+def test_the_name_of_the_model_is_that_of_the_source(tmp_path, name, suggested):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("user_id,item_id\n1,10\n1,20\n2,10\n")
+    command = shlex.split(sections(check(str(path)).stdout)["Result"][-1])
+    assert parse_settings(train, command[2:]).model_name == suggested
+
+
 def test_a_log_of_pairs_says_what_follows(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("user_id,item_id,country\na,x,de\na,y,fr\n")

@@ -301,6 +301,16 @@ def test_files_is_a_pattern_of_paths(folder):
     assert chosen(folder, files="log.tab", layout="csv") == ["log.tab"]
 
 
+def test_a_pattern_of_what_the_names_have_in_common_is_offered(folder):
+    for name in ("πωλήσεις παλιές.csv", "πωλήσεις νέες.csv"):
+        put(folder, name)
+    assert "a pattern of several, as '*.csv'" in refused(folder, "may be several logs")
+    put(folder, "stock.csv", "sku,stock\nA,1\n")
+    message = refused(folder, "may be several logs")
+    assert "a pattern of several, as 'πωλήσεις *.csv'" in message
+    assert len(chosen(folder, files="πωλήσεις *.csv")) == 2
+
+
 def test_files_of_several_formats_are_not_one_log(folder):
     for name in ("a-1.csv", "a-2.jsonl", "a-3.parquet", "b/ratings.csv"):
         put(folder, name)

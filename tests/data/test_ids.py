@@ -125,6 +125,7 @@ def test_numbers_that_lost_digits_are_told(tmp_path):
         (finding,) = [finding for finding in report.findings if finding.check == "id_type"]
         assert finding.n_rows == 1
         assert "'9,60312E+09' may be a number that lost digits" in finding.first
+        assert "write them with all digits, in a spreadsheet as cells of text" in finding.first
     _, report = users_of(tmp_path, ["1.2E+18", "1.3E+18", "a"])
     assert "id_type: 2 rows kept" in str(report)
     assert "'1.2E+18' may be a number that lost digits, so the ids of this column" in str(report)

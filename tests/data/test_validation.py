@@ -356,10 +356,12 @@ def test_a_user_who_may_stand_for_many_people_is_pointed_out():
     (finding,) = report.findings
     assert (finding.check, finding.policy, finding.n_rows) == ("frequent_user", "keep", 180)
     assert "999 has 23% of the rows, 180; the median user has 3" in finding.first
+    assert "frequent_user=quarantine" in finding.remedy
     log, report = read_sales(180, frequent_user="quarantine")
     assert len(log) == 600
     assert 999 not in log.users.ids
     assert report.n_invalid == 0
+    assert "frequent_user" not in report.findings[0].remedy
 
 
 @pytest.mark.parametrize("n_walk_in", [31, 149])
