@@ -18,6 +18,7 @@ from flows.orchestration import (
 )
 from flows.settings import Settings
 from flows.tasks.data import drop_leaked_targets, input_hash, read, resolve_source
+from flows.tasks.evaluation import compare
 from flows.tasks.pending import register_and_promote, send_if_pending
 from flows.tasks.registry import find_champion, require_catalogue
 from flows.tasks.stages import Champion, fit_stages
@@ -31,9 +32,10 @@ from recsys.embeddings import EmbeddingConfig
 def refresh(settings: Settings) -> str | None:
     """Train a challenger, starting from the champion; returns the id of the MLflow run.
 
-    Returns None, and trains nothing, if the ratings have not changed. If there is no champion, one
-    is trained from scratch. The settings `cooccurrence`, `embeddings` and `session_model` apply
-    only to that first training: a challenger has those of the champion.
+    Returns None, and trains nothing, if the ratings have not changed; with another promotion rule,
+    only if their model is the champion. If there is no champion, one is trained from scratch. The
+    settings `cooccurrence`, `embeddings` and `session_model` apply only to that first training: a
+    challenger has those of the champion.
     """
     source, settings = resolve_source(settings)
     with training_lock():  # a run that this one has waited for may have promoted another model
@@ -45,21 +47,22 @@ def refresh(settings: Settings) -> str | None:
 
 
 def _challenge(champion: Champion, source: str, settings: Settings) -> str | None:
-    """Train a challenger, unless the ratings have not changed."""
+    """Train a challenger, unless nothing has changed that could make it champion."""
     inputs = input_hash(source, settings)
     if known := tracking.find_by_inputs(inputs):
-        run_id, _ = known
-        get_run_logger().info("No new ratings in %s since run %s.", source, run_id)
-        title = f"{settings.model_name}: no change"
-        create_markdown("decision", title, f"`{source}` has not changed.")
-        _finish(settings, "no_change", run_id)
-        return None
+        run_id, rule = known
+        is_champion = champion.inputs == inputs
+        if is_champion or rule in (None, settings.promotion.model_dump_json()):
+            _report_no_change(source, settings, run_id, is_champion)
+            return None
+        message = "No new ratings in %s since run %s, but another promotion rule: training again."
+        get_run_logger().info(message, source, run_id)
     if champion.inputs == inputs and champion.run_id is not None:
         get_run_logger().info("Run %s stopped after its model was promoted.", champion.run_id)
         tracking.finish_run(champion.run_id)
         return _finish(settings, "promoted", champion.run_id)
     with training_run("refresh", source, settings, "warm_start", "runtime", "promotion") as run:
-        tracking.tag_inputs(run, inputs)
+        tracking.tag_inputs(run, inputs, settings.promotion)
         settings = _with_champion_settings(settings, champion)
         record_settings(run, settings, *STAGES, "warm_start")
         split = read(source, settings.data, run)
@@ -67,10 +70,23 @@ def _challenge(champion: Champion, source: str, settings: Settings) -> str | Non
         if champion.learned is not None:
             split = drop_leaked_targets(split, champion.learned, run)
         trained = fit_stages(split, settings, run, champion)
+        model = settings.session_model.cell
+        compare({model: trained.reports}, model, split, run)
         verdict = register_and_promote(trained, settings, run)
     run_id, verdict = send_if_pending(run, verdict)
     outcome = "waiting" if verdict is None else "promoted" if verdict.promoted else "rejected"
     return _finish(settings, outcome, run_id)
+
+
+def _report_no_change(source: str, settings: Settings, run_id: str, is_champion: bool) -> None:
+    reason = (
+        ", whose model is not the champion; its description says why. New ratings or another "
+        "rule in [promotion] are a new attempt"
+    )
+    message = f"No new ratings in {source} since run {run_id}{'' if is_champion else reason}."
+    get_run_logger().info("%s", message)
+    create_markdown("decision", f"{settings.model_name}: no change", message)
+    _finish(settings, "no_change", run_id)
 
 
 def _with_champion_settings(settings: Settings, champion: Champion) -> Settings:

@@ -32,7 +32,7 @@ def train(settings: Settings) -> str:
     with training_lock():
         champion = find_reachable_champion(settings)  # before the training, which takes long
         with training_run("train", source, settings, *STAGES) as run:
-            tracking.tag_inputs(run, input_hash(source, settings))
+            tracking.tag_inputs(run, input_hash(source, settings), settings.promotion)
             split = read(source, settings.data, run)
             require_catalogue(champion, split, settings)
             baselines = default_baselines(split.train)

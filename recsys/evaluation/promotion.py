@@ -146,6 +146,8 @@ def promote_if_better(
     if n_new := _count_new_items(champion[1], split):
         comparison += f"; the champion does not know {n_new:,} of the items"
     failed += _check_improvement(rule, metric, improvement, p, low)
+    if failed and n_new and rule.max_decline is None:
+        failed.append("max_decline promotes a model that is not worse, for its new items")
     failed += _check_segments(differences, users, judged, split, rule)
     return Verdict(not failed, mean, champion_mean, metric, comparison, tuple(failed))
 
@@ -180,9 +182,10 @@ def _check_improvement(
 
 
 def _count_new_items(catalogue: pd.DataFrame, split: Split) -> int:
-    """How many items of the training interactions a catalogue lacks."""
-    trained = split.interactions.items.ids[np.unique(split.train.item_index)]
-    return len(set(trained.tolist()) - set(catalogue[columns.ITEM_ID].tolist()))
+    """How many items of the log a catalogue lacks, held-out ones among them."""
+    log = split.interactions
+    found = log.items.ids[np.unique(log.item_index)]
+    return len(set(found.tolist()) - set(catalogue[columns.ITEM_ID].tolist()))
 
 
 def _evaluate_champion(scorer: Scorer, catalogue: pd.DataFrame, split: Split) -> Report:

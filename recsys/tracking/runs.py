@@ -33,7 +33,7 @@ from pydantic import BaseModel
 from recsys.config import Runtime
 from recsys.data import DataConfig, Interactions, Subset
 from recsys.errors import NetworkError, StorageError
-from recsys.evaluation import Report
+from recsys.evaluation import PromotionRule, Report
 from recsys.storage import installed_versions, writing
 from recsys.tracking import descriptions
 from recsys.tracking.journal import Point, Recorder
@@ -49,6 +49,7 @@ _CURVES = {"relative_loss", "train_loss", "ndcg_at_10"}
 """Metrics of an epoch that the report page shows."""
 
 INPUTS_TAG = "recsys.inputs"
+RULE_TAG = "recsys.promotion_rule"
 DATA_CONFIG_TAG = "recsys.data_config"
 CACHE_TAG = "recsys.cache"
 PROCESS_TAG = "recsys.process"
@@ -351,9 +352,9 @@ def _program_tags() -> dict[str, str]:
     return tags
 
 
-def tag_inputs(run: Run, digest: str) -> None:
-    """Tag a run with the digest of its data and settings, for `find_by_inputs`."""
-    run.set_tags({INPUTS_TAG: digest})
+def tag_inputs(run: Run, digest: str, rule: PromotionRule) -> None:
+    """Tag a run with the digest of its data and its promotion rule, for `find_by_inputs`."""
+    run.set_tags({INPUTS_TAG: digest, RULE_TAG: rule.model_dump_json()})
 
 
 def tag_data_config(run: Run, config: DataConfig) -> None:
@@ -366,8 +367,12 @@ def finish_run(run_id: str) -> None:
     connect().set_terminated(run_id, "FINISHED")
 
 
-def find_by_inputs(digest: str) -> tuple[str, dict[str, float]] | None:
-    """Return id and metrics of the latest finished run with these inputs; None if there is none."""
+def find_by_inputs(digest: str) -> tuple[str, str | None] | None:
+    """Find the latest finished run with these inputs.
+
+    Returns:
+        Its id and its promotion rule as JSON, or None if it recorded none; None if there is no run.
+    """
     client = connect(create=True)
     runs = client.search_runs(
         [experiment.experiment_id for experiment in client.search_experiments()],
@@ -375,7 +380,7 @@ def find_by_inputs(digest: str) -> tuple[str, dict[str, float]] | None:
         max_results=1,
         order_by=["attributes.start_time DESC"],
     )
-    return (runs[0].info.run_id, dict(runs[0].data.metrics)) if runs else None
+    return (runs[0].info.run_id, runs[0].data.tags.get(RULE_TAG)) if runs else None
 
 
 def learning_curves(run: Run) -> dict[str, dict[str, list[float]]]:

@@ -173,6 +173,25 @@ def test_a_champion_of_another_catalogue_is_evaluated_on_the_items_of_the_data(s
     assert f"; the champion does not know {N_ITEMS - 1} of the items; promoted" in str(verdict)
 
 
+def test_a_champion_that_lacks_items_is_named_with_the_rule_for_them():
+    """Items that are only held out count as well; a rule with `max_decline` needs no hint."""
+    rows = [(user, (user + step) % 5) for user in range(20) for step in range(4)] + [(0, 99)]
+    split = leave_last_out(read_ratings(pd.DataFrame(rows, columns=["user_id", "item_id"])))
+
+    class Constant:
+        def score(self, histories):
+            return np.ones((len(histories), self.n_items), dtype=np.float32)
+
+    challenger, champion = Constant(), Constant()
+    challenger.n_items, champion.n_items = 6, 5
+    known = split.interactions.catalogue.query("item_id != 99")
+    for rule, n_hints in ((None, 1), (PromotionRule(max_decline=0), 0)):
+        report = evaluate(challenger, split, "validation")
+        verdict = promote_if_better(report, (champion, known), split, rule)
+        assert "; the champion does not know 1 of the items; not promoted" in str(verdict)
+        assert str(verdict).count("max_decline promotes a model that is not worse") == n_hints
+
+
 @pytest.mark.parametrize(
     ("challenger", "champion", "texts"),
     [

@@ -31,6 +31,7 @@ from recsys.errors import DataError
 from recsys.evaluation import PromotionRule
 from recsys.loading import load_recommender
 from recsys.sessions import SessionConfig
+from recsys.tracking.compare import report_path
 
 ROOT = Path(__file__).parents[2]
 COUNTING = CooccurrenceConfig(min_rating=3.5)
@@ -129,19 +130,21 @@ def test_targets_that_the_champion_was_trained_on_are_dropped(champion, client, 
 def test_a_challenger_is_promoted_only_if_it_is_better(champion, client, grown, caplog):
     """Refresh with a threshold that no model reaches, then with the default."""
     modest = WarmStart(epochs=1, learning_rate=1e-6)
-    first = refresh(grown, warm_start=modest, promotion=PromotionRule(min_improvement=1))
+    rule = PromotionRule(min_improvement=1)
+    first = refresh(grown, warm_start=modest, promotion=rule)
     assert "Updating earlier counts" in caplog.text
     exact = count_cooccurrence(leave_last_out(read_ratings(grown)).train, 3.5)
     assert (counts_of(client, first) != exact.matrix).nnz == 0
     (unpromoted,) = [v for v in client.search_model_versions("name='recsys'") if v.run_id == first]
     assert "not promoted" in unpromoted.description
     assert client.get_model_version_by_alias("recsys", "champion").run_id != first
-    assert refresh(grown) is None, "the latest version was trained on these ratings"
+    assert refresh(grown, promotion=rule) is None, "the latest version was trained on these ratings"
+    assert f"since run {first}, whose model is not the champion" in caplog.text
+    assert "the champion does not know 1 of the items" in unpromoted.description
+    assert "max_decline promotes a model that is not worse" in unpromoted.description
+    assert report_path(client, client.get_run(first), Path()).exists()
 
-    movies = pd.read_csv(f"{grown}/movies.csv")
-    movies["title"] += " "
-    movies.to_csv(f"{grown}/movies.csv", index=False)  # other bytes
-    second = refresh(
+    second = refresh(  # with another rule
         grown, warm_start=WarmStart(epochs=10, learning_rate=0.01), include_user_histories=True
     )
     assert client.get_model_version_by_alias("recsys", "champion").run_id == second
