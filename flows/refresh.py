@@ -71,7 +71,7 @@ def _challenge(champion: Champion, source: str, settings: Settings) -> str | Non
             split = drop_leaked_targets(split, champion.learned, run)
         trained = fit_stages(split, settings, run, champion)
         model = settings.session_model.cell
-        compare({model: trained.reports}, model, split, run)
+        compare({model: trained.reports}, model, split, run)  # writes the report page
         verdict = register_and_promote(trained, settings, run)
     run_id, verdict = send_if_pending(run, verdict)
     outcome = "waiting" if verdict is None else "promoted" if verdict.promoted else "rejected"

@@ -98,9 +98,9 @@ def promote_if_better(
         latency_ms: of the new model, from `measure_latency`; required if there is a budget.
 
     Raises:
-        DataError: the champion is of another catalogue.
+        DataError: the champion is of another catalogue, or the challenger's report is not
+            comparable.
         ConfigError: `latency_ms` is missing.
-        DataError: the challenger's report is not comparable.
     """
     require_type(challenger, Report, "evaluate")
     require_type(split, Split, "leave_last_out")
