@@ -33,6 +33,8 @@ _MAX_BATCH = 64
 """Histories per batch."""
 
 _SLOW_THREADS, _MAX_SLOW = 2, 16
+_CHECK_SECONDS = 0.5
+"""Seconds between two looks for a new model."""
 _WATCH_INTERVAL = 0.1
 """Seconds between two looks whether a client has left."""
 
@@ -266,18 +268,20 @@ class AppState:
         self.batcher = MicroBatcher()
         self.slow = Threads(_SLOW_THREADS, _MAX_SLOW)
         self._model = LoadedModel.from_recommender(current())
-        self._latest = self._model.recommender
-        self._loader = Thread()
+        self._closed = Event()
         self._sessions: SessionStore | None = None
 
     def open(self) -> None:
-        """Open the session store, after the fork, which SQLite connections do not survive."""
+        """Open the session store and follow new models, after the fork, which ends threads."""
         config = self.config
         self._sessions = SessionStore(config.session_store, config.max_sessions, config.session_ttl)
         self.metrics.loaded.set(self._model.loaded_at.timestamp())
+        self._closed = Event()
+        Thread(target=self._follow, name="recsys-model", daemon=True).start()
 
     def close(self) -> None:
-        """Close the session store."""
+        """Close the session store, and keep the model."""
+        self._closed.set()
         if self._sessions is not None:
             self._sessions.close()
 
@@ -290,13 +294,17 @@ class AppState:
 
     @property
     def model(self) -> LoadedModel:
-        """The model to answer with. A new recommender is prepared in a thread before it is used."""
-        recommender = self._current()
-        if recommender is not self._latest and not self._loader.is_alive():
-            self._latest = recommender
-            self._loader = Thread(target=self._load, args=(recommender,), daemon=True)
-            self._loader.start()
+        """The model to answer with."""
         return self._model
+
+    def _follow(self) -> None:
+        """Prepare each new recommender before it is used."""
+        latest = self._model.recommender
+        while not self._closed.wait(_CHECK_SECONDS):
+            recommender = self._current()
+            if recommender is not latest:
+                latest = recommender
+                self._load(recommender)
 
     def _load(self, recommender: Recommender) -> None:
         try:

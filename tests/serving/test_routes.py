@@ -1,6 +1,7 @@
 """The endpoints against the library."""
 
 import gc
+import time
 import weakref
 from dataclasses import replace
 
@@ -209,6 +210,13 @@ def test_malformed_json(client, body):
     assert response.json()["detail"]
 
 
+def wait_for_model(client, recommender):
+    deadline = time.monotonic() + 30
+    while client.app.state.recsys.model.recommender is not recommender:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_session_continues_with_a_new_recommender(bundle):
     renamed = bundle.catalogue.assign(title=bundle.catalogue["title"] + " again")
     now = [Recommender(bundle)]
@@ -217,8 +225,7 @@ def test_session_continues_with_a_new_recommender(bundle):
         path = client.post("/v1/sessions").headers["location"] + "/events"
         client.post(path, json={"item": item})
         now[0] = Recommender(replace(bundle, catalogue=renamed))
-        client.get("/readyz")  # starts the preparation of the new model
-        client.app.state.recsys._loader.join(30)
+        wait_for_model(client, now[0])
         response = client.post(path, json={"item": item}).json()
         assert response["n_events"] == 2
         assert all(row["title"].endswith(" again") for row in response["items"])
@@ -329,9 +336,7 @@ def test_a_replaced_model_is_freed(bundle):
         client.post(path, json={"item": bundle.catalogue["item_id"].tolist()[4]})
         client.post("/v1/next", json={})
         now[0] = Recommender(bundle)
-        client.get("/readyz")
-        client.app.state.recsys._loader.join(30)
-        client.get("/readyz")
+        wait_for_model(client, now[0])
         gc.collect()
         assert sorted(freed) == [1, 2]
 
