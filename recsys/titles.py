@@ -56,21 +56,34 @@ def _split_article(name: str) -> tuple[str, str]:
     return (words, last) if comma and last.casefold() in _ARTICLES else (name, "")
 
 
-class _Folding(dict[int, str | None]):
+class _Kept(dict[int, str | None]):
     """For `str.translate`: keeps letters, digits and the vowel signs of Indic scripts."""
 
     def __missing__(self, code: int) -> str | None:
-        character = chr(code)
-        is_accent = 0x300 <= code < 0x370  # of Latin, Greek and Cyrillic letters
-        kept = not is_accent and unicodedata.category(character)[0] in "LNM"
-        self[code] = character if kept else None
+        self[code] = chr(code) if unicodedata.category(chr(code))[0] in "LNM" else None
         return self[code]
 
+
+_KEPT = _Kept()
 
 _LETTERS = {"ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i"}
 """Letters that Unicode does not decompose into one with an accent."""
 
-_FOLDING = _Folding({ord(letter): plain for letter, plain in _LETTERS.items()})
+_PLAIN = {ord(letter): plain for letter, plain in _LETTERS.items()}
+_PLAIN |= dict.fromkeys(range(0x300, 0x370), "")  # accents of Latin, Greek and Cyrillic letters
+
+
+def fold_letters(text: str) -> str:
+    """The text without case and accents.
+
+    Example:
+        >>> fold_letters("Żółty Kamień"), fold_letters("Ærø")
+        ('zolty kamien', 'aero')
+    """
+    text = text.casefold()
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", text).translate(_PLAIN))
 
 
 def _fold(text: str) -> str:
@@ -80,11 +93,8 @@ def _fold(text: str) -> str:
         >>> _fold("WALL·E & Amélie") == _fold("wall-e and Amelie")
         True
     """
-    text = text.replace("&", "and").casefold()
-    if text.isascii():
-        return _NOT_KEPT.sub("", text)
-    folded = unicodedata.normalize("NFKD", text).translate(_FOLDING)
-    return unicodedata.normalize("NFKC", folded)
+    text = fold_letters(text.replace("&", "and"))
+    return _NOT_KEPT.sub("", text) if text.isascii() else text.translate(_KEPT)
 
 
 class _Name(NamedTuple):

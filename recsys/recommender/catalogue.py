@@ -20,7 +20,7 @@ from recsys.arguments import require, shown
 from recsys.cooccurrence import top_k
 from recsys.errors import QueryError, UnknownItemError
 from recsys.forks import lazy
-from recsys.titles import TitleIndex, display_title
+from recsys.titles import TitleIndex, display_title, fold_letters
 from recsys.vocabulary import ID, Vocabulary
 
 Item: TypeAlias = ID
@@ -266,7 +266,7 @@ class Catalogue:
 
 
 class TitleSearch:
-    """Fuzzy title search: tolerates typos, other word order, articles and a missing year.
+    """Fuzzy title search: tolerates typos, accents, other word order, articles and a missing year.
 
     Example:
         >>> search = TitleSearch(["Matrix, The (1999)", "Heat (1995)"])
@@ -275,12 +275,12 @@ class TitleSearch:
     """
 
     def __init__(self, titles: Sequence[str]) -> None:
-        self._full = [default_process(title) for title in titles]
-        self._short = [default_process(display_title(title)) for title in titles]
+        self._full = [_words(title) for title in titles]
+        self._short = [_words(display_title(title)) for title in titles]
 
     def similarity(self, query: str) -> Floats:
         """Similarity of each title to a query: 1 if equal, minus infinity if no match, [N]."""
-        text = default_process(query)
+        text = _words(query)
         if not text:
             return np.full(len(self._full), -np.inf, dtype=np.float32)
         percent_N = np.maximum(
@@ -311,6 +311,11 @@ class TitleSearch:
 def _text(item: Item) -> str:
     """An id or title as text; an integer of thousands of digits has none."""
     return item if isinstance(item, str) else shown(operator.index(item))
+
+
+def _words(text: str) -> str:
+    """Lower case without accents and punctuation."""
+    return default_process(fold_letters(text))
 
 
 def _percent(text: str, titles: Sequence[str], scorer: Callable[..., float]) -> Floats:

@@ -100,7 +100,9 @@ def contributions_table(
 def _sentence(title: str, rows: Sequence[tuple[str, float, int | None]]) -> str:
     """All contributions in words. Each row is a title, its weight and the users in common."""
     reasons = [
-        f"{because} ({number:,} users in common)" if number else because
+        f"{because} ({number:,} {'user' if number == 1 else 'users'} in common)"
+        if number
+        else because
         for because, weight, number in rows
         if weight > 0
     ]

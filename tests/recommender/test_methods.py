@@ -9,6 +9,7 @@ import pytest
 
 from recsys.errors import UnknownUserError
 from recsys.recommender import Recommender, explain
+from recsys.recommender.catalogue import TitleSearch
 from recsys.recommender.sessions import Session
 
 HISTORY = [4, 7, 2, 9]
@@ -209,6 +210,29 @@ def test_next_sequences_equal_torch_beam_search(rec):
         "only two items are allowed"
     )
     assert rec.next_sequences(ids(rec, HISTORY), 3, include=ids(rec, HISTORY)).empty
+
+
+@pytest.mark.parametrize(
+    ("query", "title"),
+    [
+        ("labedz", "Łabędź. Tom 1"),
+        ("ŁABĘDŹ TOM 2", "Łabędź. Tom 2"),
+        ("zolty kamien", "Żółty Kamień"),
+        ("zrodlo", "Źródło"),
+    ],
+)
+def test_search_ignores_accents_and_strokes(query, title):
+    titles = [
+        "Łabędź. Tom 1",
+        "Łabędź. Tom 2",
+        "Żółty Kamień",
+        "Złoty Kamień",
+        "Źródło",
+        "Zbrodnia",
+    ]
+    similarity = TitleSearch(titles).similarity(query)
+    assert titles[int(similarity.argmax())] == title
+    assert similarity.max() > 0.85
 
 
 def test_search_tolerates_typos(rec):
