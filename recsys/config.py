@@ -198,6 +198,10 @@ def _describe(error: ValidationError, config: type[Config]) -> str:
         field = ".".join([part for part in parents if part in names] + [name])
         if fault["type"] == "extra_forbidden":
             fault["msg"] = f"no such setting{_remedy(config, fault['loc'])}"
+        elif fault["type"] == "union_tag_invalid":
+            fault["msg"] = "{discriminator} must be one of {expected_tags}".format_map(fault["ctx"])
+        elif fault["type"] == "union_tag_not_found":
+            fault["msg"] = "{discriminator} is missing".format_map(fault["ctx"])
         value = "" if secret or fault["type"] == "missing" else f" = {shown(fault['input'])}"
         messages.setdefault(f"{field}{value}: " if field else "", []).append(fault["msg"])
     lines = [start + ", or ".join(dict.fromkeys(ends)) for start, ends in messages.items()]
@@ -206,12 +210,25 @@ def _describe(error: ValidationError, config: type[Config]) -> str:
 
 def _remedy(config: type[Config], location: tuple[int | str, ...]) -> str:
     """What to do about a setting that does not exist: another table, or another name."""
-    *parents, name = location
-    known = _names_at(config, location)
-    for table in known:
-        if name in _names_at(config, (*parents, table, name)):
-            return f"; write it below [{'.'.join(map(str, [*parents, table]))}]"
-    return did_you_mean(str(name), known) or f"; the settings are {', '.join(known)}"
+    *parents, name = map(str, location)
+    known = [setting for setting in _names_at(config, location) if setting != name]
+    tables = [*dict.fromkeys(_tables_with(config, name))]
+    inner = [table for table in tables if table[: len(parents)] == tuple(parents)]
+    if not inner and (similar := did_you_mean(name, known)):
+        return similar
+    places = " or ".join(f"[{'.'.join(table)}]" for table in inner or tables)
+    return f"; write it below {places}" if places else f"; the settings are {', '.join(known)}"
+
+
+def _tables_with(
+    config: type[Config], name: str, path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
+    """The tables of a configuration that have a setting, by their names from the root on."""
+    if path and name in config.model_fields:
+        yield path
+    for part, field in config.model_fields.items():
+        for nested in dict.fromkeys(_configs_of(field.annotation)):
+            yield from _tables_with(nested, name, (*path, part))
 
 
 def _subclasses(kind: type[Config]) -> list[type[Config]]:

@@ -31,6 +31,10 @@ _MAX_RATIO: Final = 100
 _FEW: Final = 0.1
 """A smaller share of positive ratings is perhaps a mistake."""
 
+_JOIN_HINT: Final = "; if a column that is not used has it, join the two"
+
+_DAY: Final = 86_400 * 10**9
+
 _Dict = dict[str, Any]
 _Ints = NDArray[np.int64]
 
@@ -57,9 +61,10 @@ class LogProfile:
     another), `positive_fraction`, and `histogram`, with `lowest`, `highest` and `n_rows` of each
     bar. None if the log has no ratings: every row is positive."""
     times: _Dict | None
-    """`unit`, which is how they were understood, `first`, `median` and `last` in ISO 8601, and
-    `tied_fraction`, the share of rows at the same time as the row before of their user. None if the
-    log has no times: rows are in chronological order."""
+    """`unit`, which is how they were understood, `first`, `median` and `last` in ISO 8601,
+    `tied_fraction`, the share of rows at the same time as the row before of their user, and
+    `whole_days`, whether all are days without a time of day. None if the log has no times: rows are
+    in chronological order."""
     events: list[_Dict] | None
     """`kind`, `n_rows`, `n_read` (also rows that are not used), `weight` (how much each counts for
     the co-occurrences) and `in_sequence` (whether they form the histories). None if the log has no
@@ -116,6 +121,9 @@ class LogProfile:
             times["ties"] = (
                 f"{_share(self.times['tied_fraction'])} the time of the user's row before"
             )
+            if self.times["whole_days"] and self.times["tied_fraction"]:
+                times["days"] = "no row has a time of day: those of a day keep the file's order"
+                times["days"] += _JOIN_HINT if self.unused_columns else ""
         events = {
             role["kind"]: "rows: {n_rows:,}".format_map(role)
             + (" of {n_read:,}".format_map(role) if role["n_read"] > role["n_rows"] else "")
@@ -260,6 +268,7 @@ def _profile_times(log: Interactions, times: Times, positions: _Ints) -> _Dict:
         "unit": times.description,
         **dict(zip(("first", "median", "last"), _to_iso(seconds * 10**9), strict=True)),
         "tied_fraction": np.count_nonzero(is_tied) / len(log),
+        "whole_days": not (times.ticks[positions] % _DAY).any(),
     }
 
 

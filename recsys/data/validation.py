@@ -234,9 +234,10 @@ class RowValidator:
             self._apply(names.ITEM_ID, "unknown_item", unknown, "is not in the catalogue", remedy)
         mask = self.reason_of_row < 0
         if not mask.any():
+            largest = max(self.findings, key=lambda finding: finding.n_rows)
             raise DataError(
                 f"{self.source}: no row is left: {'; '.join(map(str, self.findings))}; "
-                f"{self.findings[0].remedy}, or set layout= or columns="
+                f"{largest.remedy}, or set layout= or columns="
             )
         table = replace(table, ids=ids)
         return table, None if mask.all() else mask

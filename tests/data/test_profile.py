@@ -89,6 +89,18 @@ def test_ties_are_counted_within_users():
     rows = [(1, 7, 5), (1, 8, 5), (1, 9, 5), (2, 7, 5), (2, 8, 6)]
     table = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
     assert profile(table)[0].times["tied_fraction"] == 2 / 5
+    assert not profile(table)[0].times["whole_days"]
+
+
+def test_days_without_a_time_of_day_are_pointed_out():
+    table = pd.DataFrame({"user_id": [1, 1], "item_id": [7, 8], "date": ["2020-03-01"] * 2})
+    text = "no row has a time of day: those of a day keep the file's order"
+    assert profile(table)[0].sections()["Times"]["days"] == text
+    hint = "; if a column that is not used has it, join the two"
+    times = profile(table.assign(hour=["18:00", "09:00"]))[0].sections()["Times"]
+    assert times["days"] == text + hint
+    later = table.assign(date=["2020-03-01", "2020-03-02"])
+    assert "days" not in profile(later)[0].sections()["Times"]
 
 
 def test_the_first_rows_that_are_used_are_shown(log):

@@ -243,6 +243,16 @@ def test_a_file_may_be_json(tmp_path):
         ("model_name = ''", r"wrong.toml: model_name = '': "),
         ("encoding = 'cp1253'", r"no such setting; write it below \[data\]"),
         ("[data]\nmethod = 'last_days'", r"no such setting; write it below \[data.split\]"),
+        ("[data]\nmax_decline = 0.1", r"no such setting; write it below \[promotion\]"),
+        (
+            "[data]\nepochs = 1",
+            r"below \[embeddings\] or \[session_model\] or \[warm_start\]",
+        ),
+        (
+            "[data]\nsplit = {method = 'last_two'}",
+            r"data.split = {'method': 'last_two'}: 'method' must be one of 'last_days', ",
+        ),
+        ("[data]\nsplit = {days = 1}", r"data.split = {'days': 1}: 'method' is missing"),
         ("[data", r"wrong.toml: cannot be read as TOML"),
     ],
 )
