@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import httpx
-from fastapi import Cookie, FastAPI, HTTPException
+from fastapi import Cookie, FastAPI
 from fastapi.responses import HTMLResponse
 
 STYLE = """body { font: 17px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
@@ -43,7 +43,7 @@ async def ask(path: str, body: dict[str, Any]) -> dict[str, Any]:
     return {"items": [], **answer}
 
 
-def page(title: str, **lists: dict[str, Any]) -> HTMLResponse:
+def page(title: str, status: int = 200, **lists: dict[str, Any]) -> HTMLResponse:
     """A page with a list of links for each answer of the API."""
     body = f"<title>{escape(title)}</title><style>{STYLE}</style><a href='/'>The shop</a>"
     body += f"<h1>{escape(title)}</h1>"
@@ -54,7 +54,7 @@ def page(title: str, **lists: dict[str, Any]) -> HTMLResponse:
         ]
         body += f"<h2>{name.replace('_', ' ')}</h2><ul>{''.join(links)}</ul>" if links else ""
     head = "<meta charset=utf-8><meta name=viewport content='width=device-width'>"
-    return HTMLResponse(f"<!doctype html><html lang=en>{head}{body}")
+    return HTMLResponse(f"<!doctype html><html lang=en>{head}{body}", status)
 
 
 @app.get("/")
@@ -69,7 +69,7 @@ async def show(item_id: str, visit: Annotated[str | None, Cookie()] = None) -> H
     event = {"item": item_id, "k": 6}
     similar = await ask("/v1/similar", event)
     if similar.get("code") == "unknown-item":
-        raise HTTPException(404)
+        return page("There is no such product", Popular=await ask("/v1/next", {"k": 6}), status=404)
     following = await ask(f"/v1/sessions/{visit}/events", event) if visit else {"items": []}
     if not following["items"]:  # a new visitor, or one whose session has expired
         visit = (await ask("/v1/sessions", {})).get("session_id")

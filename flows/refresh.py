@@ -69,9 +69,9 @@ def _challenge(champion: Champion, source: str, settings: Settings) -> str | Non
         require_catalogue(champion, split, settings)
         if champion.learned is not None:
             split = drop_leaked_targets(split, champion.learned, run)
-        trained = fit_stages(split, settings, run, champion)
+        trained = fit_stages(split, settings, run, champion, baselines=["popularity"])
         model = settings.session_model.cell
-        compare({model: trained.reports}, model, split, run)  # writes the report page
+        compare({model: trained.reports, **trained.baselines}, model, split, run)
         verdict = register_and_promote(trained, settings, run)
     run_id, verdict = send_if_pending(run, verdict)
     outcome = "waiting" if verdict is None else "promoted" if verdict.promoted else "rejected"

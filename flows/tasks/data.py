@@ -134,8 +134,8 @@ def drop_leaked_targets(split: rd.Split, learned: rd.Interactions, run: Run) -> 
     counts = [f"{n} of {len(split.rows(name))} {name} targets" for name, n in leaked.items()]
     message = (
         f"The champion was trained on {' and '.join(counts)}, or on later ones. Earlier ratings "
-        "were added, ratings were removed, the split was changed, or users who had too few "
-        "interactions for targets now have enough."
+        "were added, ratings were removed or replaced by later ones of the same user and item, the "
+        "split was changed, or users who had too few interactions for targets now have enough."
     )
     if not all(len(fair.rows(name)) for name in SUBSETS):
         raise DataError(
