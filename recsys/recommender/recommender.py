@@ -379,7 +379,7 @@ class Recommender:
         )
 
     def session(self, history: Sequence[Item] = (), *, unknown: Unknown = "raise") -> Session:
-        """Create a session, which is extended item by item at constant cost.
+        """Create a session, which is extended item by item.
 
         Args:
             history: Items of the user so far, oldest first.

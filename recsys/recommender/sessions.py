@@ -1,4 +1,4 @@
-"""Live sessions: histories that are extended item by item at constant cost."""
+"""Live sessions: histories that are extended item by item, without encoding them again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from array import array
 from collections import OrderedDict, deque
 from itertools import count
-from typing import Final
+from typing import Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +31,13 @@ _SESSION_LOCKS: Final = 64
 class Session:
     """The history of one user, extended item by item. Created by `Recommender.session`.
 
-    The state of the session model is cached, so that adding an item costs the same after ten items
-    as after ten thousand. Sessions are thread-safe. `copy.copy(session)` continues on its own.
+    The state of the session model is cached, so that an answer costs the same after one item as
+    after `max_history`. Of longer histories, the latest `max_history` items count, as everywhere:
+    they are encoded again after each new item. Sessions are thread-safe. `copy.copy(session)`
+    continues on its own.
     """
 
-    __slots__ = ("__weakref__", "_cache", "_catalogue", "_first", "_history", "_key", "_scorer")
+    __slots__ = ("__weakref__", "_cache", "_catalogue", "_history", "_key", "_scorer")
 
     def __init__(
         self,
@@ -43,24 +45,23 @@ class Session:
         scorer: ItemScorer,
         cache: StateCache,
         history: NDArray[np.int32],
-        first: int | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._scorer = scorer
         self._cache = cache
         self._key = cache.new_key()
         self._history = array("i", history.tolist())
-        oldest = max(0, len(history) - scorer.model.config.max_history)
-        self._first = oldest if first is None else first
-        """Position of the first item that the state covers."""
 
     def __copy__(self) -> Session:
         with self._cache.lock(self._key):
             history = np.array(self._history, dtype=np.int32)
-        return Session(self._catalogue, self._scorer, self._cache, history, self._first)
+        return Session(self._catalogue, self._scorer, self._cache, history)
 
     def __deepcopy__(self, _: object) -> Session:
         return self.__copy__()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a session cannot be pickled: pickle its history, and start another one")
 
     def __len__(self) -> int:
         return len(self._history)
@@ -83,10 +84,13 @@ class Session:
         """
         index = self._catalogue.index_of(item)
         with self._cache.lock(self._key):
-            state = self._pop_state()
-            self._scorer.model.step(state, [index])
+            if len(self._history) < self._scorer.model.config.max_history:
+                state = self._pop_state()
+                self._scorer.model.step(state, [index])
+                self._cache.put(self._key, state)
+            else:  # a state cannot forget its oldest item
+                self._cache.pop(self._key)
             self._history.append(index)
-            self._cache.put(self._key, state)
         return self
 
     def next_items(
@@ -118,11 +122,10 @@ class Session:
         return self._scorer.rank_next(query_D, history, options)
 
     def _pop_state(self) -> State:
-        """Take the state out of the cache, or compute it from the history if it was evicted."""
+        """Take the state out of the cache, or compute it from the history if it is not there."""
         state = self._cache.pop(self._key)
         if state is None:
-            model, history = self._scorer.model, np.array(self._history, dtype=np.int32)
-            state = model.step(model.start(), history[self._first :])
+            state = self._scorer.model.encode(np.array(self._history, dtype=np.int32))
         return state
 
     def __del__(self) -> None:
