@@ -42,7 +42,7 @@ _SHUTDOWN_TIMEOUT = 15
 
 
 def serve(current: Callable[[], Recommender], config: ServingConfig, source: str) -> None:
-    """Serve until SIGTERM or SIGINT; running requests are finished first.
+    """Serve until SIGTERM, SIGINT or SIGHUP; running requests are finished first.
 
     Args:
         current: Returns the current recommender; see `create_app`.
@@ -57,6 +57,9 @@ def serve(current: Callable[[], Recommender], config: ServingConfig, source: str
     is_local = host in ("localhost", "::1") or host.startswith("127.")
     if not is_local and config.api_key is None:
         _LOGGER.warning("listening on %s without an API key: anyone can send requests", host)
+    # A terminal sends SIGHUP when it is closed; below `nohup` it is ignored.
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with ExitStack() as stack:
         sockets = [stack.enter_context(sock) for sock in _bind(host, config.port, workers)]
         if workers > 1:
@@ -68,7 +71,8 @@ def serve(current: Callable[[], Recommender], config: ServingConfig, source: str
         from recsys.serving.app import create_app
 
         app = create_app(current, config, source)
-        url = f"http://{host}:{sockets[0].getsockname()[1]}"
+        shown_host = f"[{host}]" if ":" in host else host
+        url = f"http://{shown_host}:{sockets[0].getsockname()[1]}"
         _LOGGER.info("serving", extra={"fields": {"source": source, "url": url}})
         # The matrix products of a request take less time than synchronising BLAS threads.
         if not (os.environ.get("OMP_NUM_THREADS") or os.environ.get("OPENBLAS_NUM_THREADS")):
@@ -233,6 +237,9 @@ def _supervise(
 
     If the folder is removed, it is made again, and the workers are replaced.
     """
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]  # this one answers no request
     context, is_stopping = multiprocessing.get_context("fork"), False
 
     def stop(*_: object) -> None:

@@ -3,12 +3,14 @@
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -159,6 +161,46 @@ def test_dead_workers_leave_no_gauges_and_workers_end_when_their_parent_is_kille
             assert "recsys_requests_in_flight 1.0" in client.get("/metrics").text
         process.kill()
         wait_until(lambda: is_refused(url))
+
+
+_LOADED = re.compile("^recsys_model_loaded_timestamp_seconds (.+)$", re.MULTILINE)
+
+
+def test_idle_workers_change_to_a_new_model(bundle, tmp_path):
+    """Also the first answer of each is that of the new one."""
+    folder = save_bundle(bundle, tmp_path / "bundle")
+    with serving(folder, "--workers", "2", "--poll-interval", "0.2") as (url, process, _):
+        log = (json.loads(line)["event"] for line in process.stderr)
+        for _ in range(2):
+            assert any(event.startswith("Application startup complete") for event in log)
+        before = httpx.get(f"{local(url)}/metrics", timeout=60).text
+        replaced = time.time()
+        renamed = bundle.catalogue.assign(title=bundle.catalogue["title"] + " again")
+        save_bundle(replace(bundle, catalogue=renamed), folder)
+        for _ in range(3):  # the parent has the model, too
+            assert any("now using version" in event for event in log)
+
+        def loaded_at():
+            text = httpx.get(f"{local(url)}/metrics", timeout=60).text
+            return float(re.search(_LOADED, text)[1])
+
+        assert float(re.search(_LOADED, before)[1]) > replaced - 600
+        wait_until(lambda: loaded_at() > replaced)  # the earliest of both
+        for _ in range(12):
+            answer = httpx.post(f"{local(url)}/v1/next", json={"k": 1}, timeout=60).json()
+            assert answer["items"][0]["title"].endswith(" again")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_closed_terminal_stops_the_server_and_leaves_no_folder(
+    folder, tmp_path, monkeypatch, workers
+):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with serving(folder, "--workers", workers) as (url, process, _):
+        wait_until(lambda: not is_refused(url))
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(60) == 0
+        assert not [*tmp_path.glob("recsys-serve-*")]
 
 
 def test_workers_survive_the_removal_of_their_folder(folder, tmp_path, monkeypatch):
