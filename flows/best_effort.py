@@ -1,4 +1,4 @@
-"""What a training does without: Prefect's API, once it stops answering during a run."""
+"""What a training does without: Prefect's API, once it stops answering during a run, and output."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import httpx
+import pandas as pd
 from prefect import Task, get_run_logger
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
+
+from recsys.console import print_table
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +38,14 @@ def try_prefect(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | 
         message = "The Prefect server does not answer (%s); the run goes on without it."
         get_run_logger().warning(message, error)
         return None
+
+
+def try_print(table: pd.DataFrame, title: str) -> None:
+    """Print a table. If standard output cannot be written, this is logged."""
+    try:
+        print_table(table, title)
+    except OSError as error:
+        get_run_logger().warning("%s: cannot be printed: %s", title, error.strerror)
 
 
 def run_limited(task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

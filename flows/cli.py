@@ -38,7 +38,7 @@ from recsys.cli.examples import EXAMPLES
 from recsys.config import did_you_mean
 from recsys.console import printable
 from recsys.data.detection import detect_layout
-from recsys.errors import ConfigError, ExitCode, NetworkError, RecsysError
+from recsys.errors import ConfigError, ExitCode, NetworkError, RecsysError, output_errors
 from recsys.storage import require_space
 
 _MIN_BYTES = 1_000_000
@@ -156,7 +156,8 @@ def friendly_errors() -> Iterator[None]:
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_drop_traceback)
     try:
-        yield
+        with output_errors():
+            yield
     except RecsysError as error:
         sys.stderr.write(f"error: {printable(str(error))}\n")
         sys.exit(ExitCode.ERROR)

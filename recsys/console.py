@@ -133,10 +133,16 @@ def to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in rows]
 
 
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        """Raise the `BrokenPipeError`; rich would end the program, and with it a training."""
+        raise  # noqa: PLE0704 – it is being handled
+
+
 def output_console() -> Console:
     """The terminal; in a file or pipe, the width is not limited to that of a terminal."""
-    console = Console()
-    return console if console.is_terminal else Console(width=200)
+    console = _Output()
+    return console if console.is_terminal else _Output(width=200)
 
 
 def printable(text: str, replace: Callable[[re.Match[str]], str] = lambda _: "\ufffd") -> str:

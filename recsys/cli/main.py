@@ -10,7 +10,7 @@ import typer
 
 from recsys.cli import data, doctor, gc, recommend, runs, serve, train
 from recsys.cli.examples import epilog
-from recsys.errors import ExitCode, RecsysError
+from recsys.errors import ExitCode, RecsysError, output_errors
 
 app = typer.Typer(
     help="Train recommenders from logs of ratings, serve them and query them.",
@@ -31,7 +31,8 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # for titles that the terminal cannot show
     try:
-        app()
+        with output_errors():
+            app()
     except RecsysError as error:
         _fail(str(error))
     except OSError as error:

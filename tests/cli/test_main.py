@@ -155,3 +155,21 @@ def test_a_path_that_is_too_long_is_an_error_of_one_line(command, monkeypatch, c
     (line,) = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"error: .*(/x){49}.*File name too long", line)
     assert len(line) < 300
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("arguments", [["data", "list"], ["doctor", "--json"], ["--help"]])
+def test_output_that_cannot_be_written_is_an_error_of_one_line(arguments):
+    command = [sys.executable, "-m", "recsys.cli", *arguments]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == ExitCode.ERROR
+    expected = "error: standard output cannot be written: No space left on device"
+    assert done.stderr.splitlines()[-1] == expected
+    assert "Traceback" not in done.stderr
+
+
+def test_output_that_is_no_longer_read_ends_a_command_silently():
+    command = f"{sys.executable} -m recsys.cli data list | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert (len(done.stdout.splitlines()), done.stderr) == (1, "")

@@ -1,9 +1,15 @@
 """What a training says of its baselines."""
 
+import contextlib
+import errno
+import io
+import logging
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from flows import best_effort
 from flows.tasks.evaluation import SUBSETS, describe_better_baseline
 from recsys.baselines import fit_item_knn, fit_popularity
 from recsys.data import leave_last_out
@@ -22,6 +28,18 @@ def by_model(split):
         name: {subset: evaluate(model, split, subset) for subset in SUBSETS}
         for name, model in models.items()
     }
+
+
+class FullDisk(io.StringIO):
+    def write(self, _):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_table_that_cannot_be_printed_does_not_end_a_training(monkeypatch, caplog):
+    monkeypatch.setattr(best_effort, "get_run_logger", logging.getLogger)
+    with contextlib.redirect_stdout(FullDisk()):
+        best_effort.try_print(pd.DataFrame({"model": ["lstm"]}), "Models")
+    assert "Models: cannot be printed: No space left on device" in caplog.text
 
 
 def test_a_better_baseline_is_named_with_the_page_that_helps(by_model):
