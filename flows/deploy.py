@@ -111,7 +111,7 @@ def deploy(deployments: dict[str, Any]) -> None:
             typer.echo(
                 f"warning: {name} ran in {path}, and now runs here; see docs/how-to/operate.md"
             )
-    url = str(PREFECT_API_URL.value())
+    url = str(PREFECT_API_URL.value()).rstrip("/")
     port = re.fullmatch(r"http://127\.0\.0\.1:(?!4200/)(\d+)/api", url)  # of `make server`
     worker = f"make worker PREFECT_PORT={port[1]}" if port else "make worker"
     typer.echo(f"Deployed to {url}. `{worker}` runs what is due.")

@@ -80,6 +80,8 @@ def detect_layout(path: Path, options: ReadOptions = ReadOptions()) -> DetectedL
         ConfigError: `options.files` is given for a single file.
     """
     path = to_path(path, DataError)
+    if path.exists() and not (path.is_dir() or path.is_file()):
+        raise DataError(f"{path}: is a pipe or a device; save what it gives as a file, and name it")
     if not (path.is_dir() or path.is_file()):
         raise DataError(
             f"{path}: no such file, or a link that leads nowhere; name a file or folder"

@@ -301,6 +301,13 @@ def test_files_is_a_pattern_of_paths(folder):
     assert chosen(folder, files="log.tab", layout="csv") == ["log.tab"]
 
 
+def test_a_pipe_is_named_as_one(folder):
+    os.mkfifo(folder / "log.csv")
+    assert "log.csv: is a pipe or a device; save what it gives" in refused(
+        folder / "log.csv", "pipe"
+    )
+
+
 def test_a_pattern_of_what_the_names_have_in_common_is_offered(folder):
     for name in ("πωλήσεις παλιές.csv", "πωλήσεις νέες.csv"):
         put(folder, name)

@@ -173,6 +173,12 @@ def test_a_champion_of_another_catalogue_is_evaluated_on_the_items_of_the_data(s
     assert f"; the champion does not know {N_ITEMS - 1} of the items; promoted" in str(verdict)
 
 
+def test_a_rule_without_a_limit_is_refused():
+    """JSON has no infinity: it would be recorded as null, which is another rule."""
+    with pytest.raises(ConfigError, match="max_decline = inf: Input should be a finite number"):
+        PromotionRule(max_decline=math.inf)
+
+
 def test_a_champion_that_lacks_items_is_named_with_the_rule_for_them():
     """Items that are only held out count as well; a rule with `max_decline` needs no hint."""
     rows = [(user, (user + step) % 5) for user in range(20) for step in range(4)] + [(0, 99)]
