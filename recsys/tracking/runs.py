@@ -11,7 +11,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -64,22 +63,24 @@ class RunReference(NamedTuple):
     pending: Path | None
 
 
-@dataclass(eq=False)
 class Run:
     """One MLflow run, addressed by its id.
 
-    There is no global active run, so that runs of several threads cannot be mixed up.
+    There is no global active run, so that runs of several threads cannot be mixed up. It is no
+    dataclass: Prefect would iterate over its fields when a task begins, while another thread adds
+    a child run.
     """
 
-    recorder: Recorder
-    run_id: str
-    _note: str | None = None
-    children: dict[str, Run] = field(default_factory=dict, init=False)
-    curves: dict[str, dict[int, float]] = field(default_factory=dict, init=False)
-    """Metrics by epoch."""
-    _points: list[Point] = field(default_factory=list, init=False)
-    _flushed_at: float = field(default_factory=time.monotonic, init=False)
-    _tables: list[dict[str, str]] = field(default_factory=list, init=False)
+    def __init__(self, recorder: Recorder, run_id: str, note: str | None = None) -> None:
+        self.recorder = recorder
+        self.run_id = run_id
+        self.children: dict[str, Run] = {}
+        self.curves: dict[str, dict[int, float]] = {}
+        """Metrics by epoch."""
+        self._note = note
+        self._points: list[Point] = []
+        self._flushed_at = time.monotonic()
+        self._tables: list[dict[str, str]] = []
 
     @property
     def client(self) -> MlflowClient:

@@ -13,6 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from prefect.utilities.collections import visit_collection
 
 from recsys.baselines import fit_popularity
 from recsys.config import Runtime
@@ -31,7 +32,7 @@ from recsys.tracking.descriptions import (
     run_name,
 )
 from recsys.tracking.journal import replay
-from recsys.tracking.runs import PROCESS_TAG
+from recsys.tracking.runs import PROCESS_TAG, Run
 from recsys.tracking.store import connect
 
 ROOT = Path(__file__).parents[2]
@@ -231,3 +232,11 @@ def test_a_run_that_did_not_end_is_marked_as_killed(store, tmp_path, caplog):
     ((_, run_id),) = replay(tmp_path).items()
     assert connect().get_run(run_id).info.status == "KILLED"
     assert f"run {run_id} did not end, and is marked as killed" in caplog.text
+
+
+def test_a_run_is_not_iterated_over_while_threads_add_children(store):
+    """Prefect visits the arguments of a task, and would fail if one changes meanwhile."""
+    with start_run("train", "e") as run, run.child("data"):
+        visited = []
+        visit_collection([run], visited.append, return_data=False)
+        assert [each for each in visited if isinstance(each, Run | dict)] == [run]
