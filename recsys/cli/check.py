@@ -24,6 +24,7 @@ from recsys.data.report import REMEDY
 _Cell = str | Text | Bar
 
 _BAR_WIDTH = 32
+_N_UNREAD = 8
 
 _TITLES_HINT = "titles of items are read from items.csv next to the log, not from a column of it"
 
@@ -71,8 +72,14 @@ def train_command(
     return shlex.join(command)
 
 
-def print_page(report: ReadReport, command: str) -> None:
-    """Print what a source was understood to be, what failed the checks, and the next command."""
+def print_page(report: ReadReport, command: str, unread: Sequence[str]) -> None:
+    """Print what a source was understood to be, what failed the checks, and the next command.
+
+    Args:
+        report: What was read.
+        command: The next command.
+        unread: Other tables of the source.
+    """
     console, profile = output_console(), report.profile
     if profile is None:  # the source was read in partitions, which this command does not do
         return
@@ -87,7 +94,7 @@ def print_page(report: ReadReport, command: str) -> None:
     if profile.ratings:
         properties["Ratings"].append(_draw_histogram(profile.ratings))
     sections: dict[str, Iterable[Text | Table]] = {
-        "Files": _describe_files(profile, report),
+        "Files": _describe_files(profile, report, unread),
         **properties,
         "The first rows, as they were understood": [_example_rows(profile, report)],
         "Checks": findings or [Text("no row failed a check", "green")],
@@ -112,13 +119,18 @@ def _grid(rows: Iterable[Sequence[_Cell]], alignment: str) -> Table:
     return table
 
 
-def _describe_files(profile: LogProfile, report: ReadReport) -> Iterator[Text]:
+def _describe_files(
+    profile: LogProfile, report: ReadReport, unread: Sequence[str]
+) -> Iterator[Text]:
     for group in profile.files:
         name = group["first"]
         if group["n_files"] > 1:
             first, last = _shorten(name, report), _shorten(group["last"], report)
             name = f"{group['n_files']:,} files from {first} to {last}"
         yield _text(f"{name}: {_count(group['n_rows'], 'row')}, {group['format']}")
+    if unread:
+        more = f" and {len(unread) - _N_UNREAD:,} more" if len(unread) > _N_UNREAD else ""
+        yield _text(f"not read: {', '.join(unread[:_N_UNREAD])}{more}", "dim")
 
 
 def _shorten(text: str, report: ReadReport) -> str:

@@ -88,7 +88,8 @@ def check(
         ),
     ] = None,
     files: Annotated[
-        list[str] | None, typer.Option(help="A pattern of the files with ratings.")
+        list[str] | None,
+        typer.Option(help="The files with ratings, or patterns of them: '*.csv,!prices.csv'."),
     ] = None,
     layout: Annotated[str | None, typer.Option(help="The layout of the files.")] = None,
     separator: Annotated[str | None, typer.Option(help="The separator of the columns.")] = None,
@@ -146,6 +147,7 @@ def check(
     given = _parse_options({name: value for name, value in locals().items() if value})
     from recsys.cli.check import print_page, read_settings, train_command
     from recsys.data import ReadReport, read_ratings
+    from recsys.data.detection import detect_layout
 
     overrides = {"data": given} | ({} if source is None else {"source": str(source)})
     settings = read_settings(config, overrides)
@@ -164,7 +166,8 @@ def check(
     if as_json:
         _print_json(report.to_dict())
     else:
-        print_page(report, train_command(settings, config, source, given))
+        unread = detect_layout(Path(settings.source), settings.data).unread
+        print_page(report, train_command(settings, config, source, given), unread)
     raise typer.Exit(ExitCode.ERROR if report.n_invalid or not report.n_used else ExitCode.OK)
 
 
@@ -173,9 +176,8 @@ def _parse_options(options: dict[str, Any]) -> dict[str, Any]:
     others = {"source", "config", "scale", "checks", "as_json"}
     settings = {name: value for name, value in options.items() if name not in others}
     if files := settings.get("files"):
-        if len(files) > 1:
-            raise ConfigError("--files was given twice: name all files by one pattern")
-        settings["files"] = files[0]
+        text = ",".join(files)
+        settings["files"] = _parse_setting(files) if text.startswith("[") else text.split(",")
     for name in {"columns", "events", "sequence_events"} & settings.keys():
         settings[name] = _parse_setting(settings[name], float if name == "events" else str)
     policies = _pairs(",".join(options.get("checks", ())))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -54,6 +53,8 @@ _VARIANT: Final = re.compile(
 _N_REASONS: Final = 4
 """Of so many files the message says why they have no ratings."""
 _N_SHOWN: Final = 8
+_N_LEFT_OUT: Final = 3
+"""So many files that are no logs are in the pattern of a message."""
 
 
 class DetectedLayout(NamedTuple):
@@ -66,6 +67,8 @@ class DetectedLayout(NamedTuple):
     """The file, or the part files in natural order, with the ratings."""
     catalogue: str | None
     """The file with the catalogue, if there is one."""
+    unread: list[str]
+    """Other tables of the folder or archive, without those that are left alone by their names."""
 
 
 def detect_layout(path: Path, options: ReadOptions = ReadOptions()) -> DetectedLayout:
@@ -108,7 +111,14 @@ def detect_layout(path: Path, options: ReadOptions = ReadOptions()) -> DetectedL
     if len(layouts) > 1:
         raise _ambiguous(files, ratings, names)
     layout = layouts.pop()
-    return DetectedLayout(files, layout, ratings, _find_catalogue(files, layout, names, ratings))
+    catalogue = _find_catalogue(files, layout, names, ratings)
+    unread = [
+        name
+        for name in names
+        if _suffix(name) in LAYOUT_OF_SUFFIX
+        and not (is_hidden(name) or name in {*ratings, catalogue} or _NO_LOG.match(base_name(name)))
+    ]
+    return DetectedLayout(files, layout, ratings, catalogue, unread if files.path == path else [])
 
 
 def _find_catalogue(
@@ -165,24 +175,26 @@ def _refuse_table_format(root: Path, names: Sequence[str], chosen: Sequence[str]
 
 def _choose(files: FileStore, names: list[str], options: ReadOptions) -> list[str]:
     """The files that `options.files` chooses, or else those that are one log."""
-    pattern = options.files
-    found = visible = [name for name in names if not is_hidden(name)]
-    if pattern is not None:
-        found = _matching(files, names, pattern.removeprefix("./"))
+    given = (options.files,) if isinstance(options.files, str) else options.files or ()
+    matches = {pattern: _matching(files, names, pattern.removeprefix("!")) for pattern in given}
+    wanted = [pattern for pattern in given if not pattern.startswith("!")]
+    left_out = {name for pattern in {*given} - {*wanted} for name in matches[pattern]}
+    visible = [name for name in names if not is_hidden(name)]
+    chosen = {name for pattern in wanted for name in matches[pattern]} if wanted else {*visible}
+    found = [name for name in names if name in chosen - left_out]
     for name in found if files.path.is_dir() else ():
         if not (files.path / name).is_file():
             raise DataError(
                 f"{files.path / name}: is a link that leads nowhere, a pipe or a device; move it "
                 "away, or choose other files with files="
             )
-    if pattern is None:
-        return _find_log(files, found, options)
-    if not found:
-        raise DataError(
-            f"{files.path}: no file that matches files = {pattern!r} among {_listed(visible)}; "
-            "a pattern leaves out item tables and hidden files: name such a file itself"
-        )
-    return found
+    for pattern in given:
+        if not matches[pattern]:
+            raise DataError(
+                f"{files.path}: no file that matches files = {pattern!r} among {_listed(visible)}; "
+                "a pattern leaves out item tables and hidden files: name such a file itself"
+            )
+    return found if wanted and found else _find_log(files, found, options)
 
 
 def _matching(files: FileStore, names: Sequence[str], pattern: str) -> list[str]:
@@ -190,6 +202,7 @@ def _matching(files: FileStore, names: Sequence[str], pattern: str) -> list[str]
 
     `*` in the name of a file stands for no other table, no document and no hidden file.
     """
+    pattern = pattern.removeprefix("./")
     if pattern in names and (not is_hidden(pattern) or (files.path / pattern).is_file()):
         return [pattern]
     parts = pattern.split("/")
@@ -251,13 +264,14 @@ def _ambiguous(
     files: FileStore, logs: Sequence[str], names: Sequence[str], unread: Sequence[str] = ()
 ) -> DataError:
     suffix = PurePosixPath(logs[0]).suffix
-    start = os.path.commonprefix(logs)  # noqa: RUF071 – the first characters are meant
-    candidates = f"*{suffix}", f"**/*{suffix}", f"{glob.escape(start)}*{suffix}"
-    patterns = [p for p in candidates if _matching(files, names, p) == logs]
-    several = f"as {patterns[0]!r}" if patterns else "which no other table matches"
-    choice = (
-        "and save others as CSV or Parquet" if unread else f"or a pattern of several, {several}"
-    )
+    choice = "or a list of several"
+    for pattern in (f"*{suffix}", f"**/*{suffix}"):
+        found = _matching(files, names, pattern)
+        others = [f"!{name}" for name in found if name not in logs]
+        if {*logs} <= {*found} and len(others) <= _N_LEFT_OUT:
+            choice = f"or for all of them {[pattern, *others] if others else pattern!r}"
+            break
+    choice = "and save others as CSV or Parquet" if unread else choice
     return DataError(
         f"{files.path}: {_listed([*unread, *logs])} may be several logs, or one in formats of "
         f"which some are not read; choose with files = {logs[0]!r}, {choice}, with layout=, or "

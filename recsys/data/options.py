@@ -54,9 +54,10 @@ class ReadOptions(Config):
 
     layout: str | None = None
     """A key of `recsys.data.layouts.LAYOUTS`, if file names do not determine it."""
-    files: str | None = None
-    """Name or pattern of the files with ratings in a folder or archive, such as `20*/ratings.csv`;
-    `*.csv` matches no item table."""
+    files: str | tuple[str, ...] | None = None
+    """Name or pattern of the files with ratings in a folder or archive, such as `20*/ratings.csv`,
+    or several of them; one that begins with `!` leaves out what it matches:
+    `["*.csv", "!prices.csv"]`. `*.csv` matches no item table."""
     columns: dict[str, str] | tuple[str, ...] = Field(default_factory=dict)
     """Names in the source of user_id, item_id, rating and timestamp, where they differ:
     `{user_id = "visitor"}`; `{rating = ""}` ignores the ratings. For files without a header, the

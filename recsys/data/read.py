@@ -50,7 +50,7 @@ def read_ratings(
     *,
     columns: Mapping[str, str] | Sequence[str] | None = None,
     layout: str | None = None,
-    files: str | None = None,
+    files: str | Sequence[str] | None = None,
     separator: str | None = None,
     encoding: str | None = None,
     time_unit: TimeUnit | None = None,
@@ -86,7 +86,8 @@ def read_ratings(
             of all columns in order.
         layout: A key of `recsys.data.layouts.LAYOUTS`, if file names do not determine it.
         files: Name or pattern of the files with ratings in a folder or archive, such as
-            `20*/ratings.csv`; `*.csv` matches no item table.
+            `20*/ratings.csv`, or a list of them; one that begins with `!` leaves out what it
+            matches. `*.csv` matches no item table.
         separator: Separator of the columns in text files, if it is not detected.
         encoding: Encoding of text files, if it is not detected.
         time_unit: Unit of numeric timestamps, if it is not detected; see `TimeUnit`.

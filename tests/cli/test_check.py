@@ -328,10 +328,22 @@ def test_options_are_named_as_settings():
     assert not missing
 
 
-def test_a_pattern_is_given_once(log):
-    done = check(log.parent, "--files", "a.csv", "--files", "b.csv")
-    assert done.exit_code == 1
-    assert "--files was given twice: name all files by one pattern" in str(done.exception)
+def test_several_files_are_named_and_others_shown(tmp_path):
+    for name in ("ekim", "eylül", "kasım"):
+        text = f"user_id,item_id\n{len(name)},10\n{len(name)},20\n1,10\n"
+        (tmp_path / f"{name}.csv").write_text(text)
+    for options in (
+        ["--files", "e*.csv"],
+        ["--files", "*.csv,!kasım.csv"],
+        ["--files", '["ekim.csv", "eylül.csv"]'],
+        ["--files", "ekim.csv", "--files", "eylül.csv"],
+    ):
+        page = sections(check(tmp_path, "--repeats", "allow", *options).stdout)
+        assert page["Files"][-1] == "not read: kasım.csv"
+        settings = parse_settings(train, shlex.split(page["Result"][-1])[2:])
+        assert settings.data.read_options()["files"] in (
+            ("e*.csv",), ("*.csv", "!kasım.csv"), ("ekim.csv", "eylül.csv")
+        )  # fmt: skip
 
 
 def test_columns_that_are_not_used_are_pointed_out(tmp_path):

@@ -256,13 +256,17 @@ def test_a_table_in_another_encoding_is_named_with_the_readings(bookshop):
 def test_the_pattern_that_is_proposed_chooses_exactly_the_logs(folder):
     for name in ("sales.csv", "items.csv", "orders.csv"):
         put(folder, name)
-    refused(folder, r"or a pattern of several, as '\*\.csv', with")
+    refused(folder, r"or for all of them '\*\.csv', with")
     (folder / "shop").mkdir()
     (folder / "orders.csv").rename(folder / "shop" / "orders.csv")
-    refused(folder, r"or a pattern of several, as '\*\*/\*\.csv', with")
+    refused(folder, r"or for all of them '\*\*/\*\.csv', with")
     assert chosen(folder, files="**/*.csv") == ["sales.csv", "shop/orders.csv"]
     put(folder, "books.csv", "ISBN,price\n7,12\n")
-    refused(folder, "or a pattern of several, which no other table matches, with")
+    refused(folder, r"for all of them \['\*\*/\*\.csv', '!books\.csv'\], with")
+    assert chosen(folder, files=["**/*.csv", "!books.csv"]) == ["sales.csv", "shop/orders.csv"]
+    for name in ("a.csv", "b.csv", "c.csv"):
+        put(folder, name, "ISBN,price\n7,12\n")
+    refused(folder, "choose with files = 'sales.csv', or a list of several, with")
 
 
 def test_a_pattern_matches_no_item_table_but_its_name_does(folder):
@@ -308,14 +312,20 @@ def test_a_pipe_is_named_as_one(folder):
     )
 
 
-def test_a_pattern_of_what_the_names_have_in_common_is_offered(folder):
-    for name in ("πωλήσεις παλιές.csv", "πωλήσεις νέες.csv"):
+def test_files_is_a_list_of_patterns_some_of_which_leave_out(folder):
+    names = ["ekim.csv", "eylül.csv", "kasım.csv"]
+    for name in names:
         put(folder, name)
-    assert "a pattern of several, as '*.csv'" in refused(folder, "may be several logs")
-    put(folder, "stock.csv", "sku,stock\nA,1\n")
-    message = refused(folder, "may be several logs")
-    assert "a pattern of several, as 'πωλήσεις *.csv'" in message
-    assert len(chosen(folder, files="πωλήσεις *.csv")) == 2
+    put(folder, "fiyatlar.csv", "barkod,fiyat\n7,12\n")
+    assert chosen(folder, files=["*.csv", "!fiyatlar.csv"]) == names
+    assert chosen(folder, files=["!./f*.csv", "*.csv"]) == names
+    assert chosen(folder, files=["kasım.csv", "ek*.csv", "ekim.csv"]) == ["ekim.csv", "kasım.csv"]
+    assert chosen(folder, files=["!k*.csv", "!eyl*.csv"]) == ["ekim.csv"]  # of what is a log
+    refused(folder, "no file that matches files = 'mart.csv' among", files=["ekim.csv", "mart.csv"])
+    refused(folder, "no file that matches files = '!mart.csv'", files=["*.csv", "!mart.csv"])
+    found = detect_layout(folder, ReadOptions(files="e*.csv"))
+    assert (found.ratings, found.unread) == (names[:2], ["fiyatlar.csv", "kasım.csv"])
+    assert detect_layout(folder / "ekim.csv").unread == []
 
 
 def test_files_of_several_formats_are_not_one_log(folder):
