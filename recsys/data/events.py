@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -50,7 +51,7 @@ class Events:
     in_sequence: NDArray[np.bool_]
     """Which kinds form the histories, [n_kinds]."""
     notes: tuple[str, ...] = ()
-    """Which kinds of the options no row has."""
+    """Which kinds of the options no row has, and that views are not known."""
 
     @cached_property
     def row_weights(self) -> NDArray[np.float32]:
@@ -69,9 +70,10 @@ class Events:
         entries = [
             f"{k!r} = {'...' if math.isnan(weight) else f'{weight:g}'}" for k, weight in pairs
         ]
+        views = "" if has_views(self.kinds) else ", and views by sequence_events = ['...']"
         return (
-            f"set how much each kind counts, events = {{{', '.join(entries)}}}, or read the log "
-            'without kinds, columns = {event = ""}'
+            f"set how much each kind counts, events = {{{', '.join(entries)}}}{views}, or read the "
+            'log without kinds, columns = {event = ""}'
         )
 
     def roles(self, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
@@ -88,6 +90,11 @@ class Events:
             }
             for kind, n_used, n_read, weight, is_in in zip(self.kinds, *values, strict=True)
         ]  # fmt: skip
+
+
+def has_views(kinds: Sequence[str]) -> bool:
+    """Whether one of some kinds is known to be a view."""
+    return not _VIEWS.isdisjoint(map(normalize_kind, kinds))
 
 
 def encode_kinds(column: pa.ChunkedArray) -> EncodedColumn:
@@ -158,12 +165,18 @@ def parse_events(column: pa.ChunkedArray | None, options: ReadOptions) -> Events
             f"{unseen[options.sequence_events[0]]}; the kinds in column {EVENT!r} are "
             f"{', '.join(map(repr, found))}"
         )
+    notes = [*unseen.values()]
     counted = frozenset(kind for kind in plain if weights.get(kind, 0) > 0)
+    if not chosen and len(counted) > 1 and _KNOWN.keys().isdisjoint(plain):
+        notes.append(
+            "no kind of event is known to be a view, so that all that count form the histories; "
+            "set sequence_events to those that do, such as views"
+        )
     chosen = chosen or _VIEWS.intersection(plain) or counted
     return Events(
         code_of[encoded.codes],
         tuple(found),
         np.array([weights.get(kind, np.nan) for kind in plain], dtype=np.float32),
         np.array([kind in chosen for kind in plain], dtype=np.bool_),
-        tuple(unseen.values()),
+        tuple(notes),
     )

@@ -168,6 +168,22 @@ def test_a_kind_that_is_not_known_is_refused_or_left_out():
     assert reports[0].n_invalid == 2
 
 
+def test_views_in_another_language_must_be_named():
+    """Else carts and purchases would form the histories, too, without a word."""
+    rows = [(1, 1, "görüntüleme"), (1, 2, "sepet"), (1, 3, "iade"), (2, 1, "görüntüleme")]
+    with pytest.raises(
+        DataError, match=r"'iade' = \.\.\.}, and views by sequence_events = \['\.\.\.'\]"
+    ):
+        read(rows)
+    weights, reports = {"görüntüleme": 0.1, "sepet": 0.5, "iade": 0}, []
+    read(rows, reports, events=weights)
+    note = "no kind of event is known to be a view, so that all that count form the histories; "
+    assert any(text.startswith(note) for text in reports[0].notes)
+    log = read(rows, reports, events=weights, sequence_events=["görüntüleme"])
+    assert reports[1].notes == ()
+    assert log.in_sequence.tolist() == [True, False, True]
+
+
 @pytest.mark.parametrize("kind", ["view", "klick", "1"])
 def test_a_log_with_one_kind_has_no_weights(kind):
     rows = [(1, 1, kind), (1, 2, kind), (2, 1, kind)]
