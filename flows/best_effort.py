@@ -7,11 +7,8 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import httpx
-import pandas as pd
 from prefect import Task, get_run_logger
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
-
-from recsys.console import print_table
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,12 +37,12 @@ def try_prefect(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | 
         return None
 
 
-def try_print(table: pd.DataFrame, title: str) -> None:
-    """Print a table. If standard output cannot be written, this is logged."""
+def try_print(show: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Call a function that prints. If standard output cannot be written, this is logged."""
     try:
-        print_table(table, title)
+        show(*args, **kwargs)
     except OSError as error:
-        get_run_logger().warning("%s: cannot be printed: %s", title, error.strerror)
+        get_run_logger().warning("Standard output cannot be written: %s", error.strerror)
 
 
 def run_limited(task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

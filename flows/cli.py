@@ -38,7 +38,14 @@ from recsys.cli.examples import EXAMPLES
 from recsys.config import did_you_mean
 from recsys.console import printable
 from recsys.data.detection import detect_layout
-from recsys.errors import ConfigError, ExitCode, NetworkError, RecsysError, output_errors
+from recsys.errors import (
+    ConfigError,
+    ExitCode,
+    NetworkError,
+    RecsysError,
+    output_errors,
+    requires,
+)
 from recsys.storage import require_space
 
 _MIN_BYTES = 1_000_000
@@ -68,6 +75,9 @@ def main(argv: Sequence[str]) -> None:
         settings = parse_settings(flow, arguments)
         if settings.source is not None:  # before servers are started
             detect_layout(Path(settings.source), settings.data)
+        if settings.cluster is not None:
+            with requires("dask"):
+                import_module("distributed")
         with prefect_api():
             try:
                 flow(**flow_parameters(flow, settings))

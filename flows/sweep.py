@@ -27,7 +27,7 @@ from flows.tasks.pending import send_if_pending
 from recsys import tracking
 from recsys.baselines import MeanEmbeddingConfig, fit_mean_embedding
 from recsys.cluster import connect
-from recsys.console import results_frame, to_records
+from recsys.console import print_table, results_frame, to_records
 from recsys.cooccurrence import count_cooccurrence
 from recsys.data import Split, load_interactions, save_interactions
 from recsys.embeddings import EmbeddingConfig, fit_embeddings, ppmi_embeddings
@@ -205,7 +205,9 @@ def _compare(keys: dict[str, str], cached: set[str], run: tracking.Run) -> None:
     description = f"Run: {run_link(run)}"
     records = to_records(table)
     try_prefect(create_table_artifact, key="sweep", table=records, description=description)
-    try_print(table.reset_index(), "Trials, validation targets, whole catalogue ranked")
+    try_print(
+        print_table, table.reset_index(), "Trials, validation targets, whole catalogue ranked"
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from flows.tasks.data import SUBSETS
 from recsys import embeddings as emb
 from recsys import evaluation as ev
 from recsys.cluster import THIS_PROCESS, Workers
-from recsys.console import to_records
+from recsys.console import print_table, to_records
 from recsys.data import Split, Subset
 from recsys.reporting import report_page
 from recsys.storage import atomic_folder, read_json, write_json, write_manifest
@@ -141,7 +141,7 @@ def compare(by_model: dict[str, Reports], model: str, split: Split, run: Run) ->
     description = f"{_TITLE}. Run: {run_link(run)}"
     records = to_records(table)
     try_prefect(create_table_artifact, key="models", table=records, description=description)
-    try_print(table.reset_index(), _TITLE)
+    try_print(print_table, table.reset_index(), _TITLE)
     if message := describe_better_baseline(by_model, model, differences.to_dict("index")):
         get_run_logger().info(message)
 

@@ -12,6 +12,7 @@ import pytest
 from flows import best_effort
 from flows.tasks.evaluation import SUBSETS, describe_better_baseline
 from recsys.baselines import fit_item_knn, fit_popularity
+from recsys.console import print_table
 from recsys.data import leave_last_out
 from recsys.evaluation import evaluate, significance_table
 
@@ -38,8 +39,8 @@ class FullDisk(io.StringIO):
 def test_a_table_that_cannot_be_printed_does_not_end_a_training(monkeypatch, caplog):
     monkeypatch.setattr(best_effort, "get_run_logger", logging.getLogger)
     with contextlib.redirect_stdout(FullDisk()):
-        best_effort.try_print(pd.DataFrame({"model": ["lstm"]}), "Models")
-    assert "Models: cannot be printed: No space left on device" in caplog.text
+        best_effort.try_print(print_table, pd.DataFrame({"model": ["lstm"]}), "Models")
+    assert "Standard output cannot be written: No space left on device" in caplog.text
 
 
 def test_a_better_baseline_is_named_with_the_page_that_helps(by_model):
