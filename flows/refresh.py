@@ -80,8 +80,8 @@ def _challenge(champion: Champion, source: str, settings: Settings) -> str | Non
 
 def _report_no_change(source: str, settings: Settings, run_id: str, is_champion: bool) -> None:
     reason = (
-        ", whose model is not the champion; its description says why. New ratings or another "
-        "rule in [promotion] are a new attempt"
+        ", whose model is not the champion: its description has the decision. Other ratings or "
+        "another rule in [promotion] are a new attempt"
     )
     message = f"No new ratings in {source} since run {run_id}{'' if is_champion else reason}."
     get_run_logger().info("%s", message)

@@ -150,8 +150,8 @@ def printable(text: str, replace: Callable[[re.Match[str]], str] = lambda _: "\u
     return _CONTROL.sub(replace, text)
 
 
-def print_table(frame: pd.DataFrame, title: str) -> None:
-    """Print a frame to standard output, with numbers right-aligned and with four decimals."""
+def print_table(frame: pd.DataFrame, title: str, decimals: int = 4) -> None:
+    """Print a frame to standard output, with numbers right-aligned and rounded to some decimals."""
     console = output_console()
     # Not as the title of the table, which would wrap it to the table's width.
     console.print(Text(printable(title)), soft_wrap=True)
@@ -164,11 +164,13 @@ def print_table(frame: pd.DataFrame, title: str) -> None:
         is_number = pd.api.types.is_numeric_dtype(frame[name])
         table.add_column(Text(heading), justify="right" if is_number else "left")
     for row in frame.itertuples(index=False):
-        cells = (_number_text(x) if isinstance(x, float) else printable(str(x)) for x in row)
+        cells = (
+            _number_text(x, decimals) if isinstance(x, float) else printable(str(x)) for x in row
+        )
         table.add_row(*map(Text, cells))
     console.print(table)
 
 
-def _number_text(value: float) -> str:
-    """Four decimals, or two significant digits for a value that would be shown as zero."""
-    return f"{value:.1e}" if 0 < abs(value) < 5e-5 else f"{value:.4f}"
+def _number_text(value: float, decimals: int) -> str:
+    """Some decimals, or two significant digits for a value that would be shown as zero."""
+    return f"{value:.1e}" if 0 < abs(value) < 0.5 * 10**-decimals else f"{value:.{decimals}f}"

@@ -83,7 +83,8 @@ def _print_tables(found: RunComparison, subset: str) -> None:
     if n_others := int((~is_shared).sum()):
         print(f"{n_others} more parameters are of some of the runs: --json lists them.")
     if len(found.metrics):
-        print_table(found.metrics.reset_index(), f"\nMetrics on {subset} targets")
+        # As MLflow has them: rounded again, they could differ from those of the training.
+        print_table(found.metrics.reset_index(), f"\nMetrics on {subset} targets", decimals=6)
     else:
         print(f"\nNo metrics on {subset} targets.")
     if len(found.differences):

@@ -65,8 +65,9 @@ _PLAUSIBLE: Final = {
 }
 """Units and formats of numbers, and where these are plausible, the end excluded."""
 
+_TIMES_OF_DAY: Final = (" %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 _EXAMPLES: Final = (
-    *map("".join, product(("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y"), ("", " %H:%M", " %H:%M:%S"))),
+    *map("".join, product(("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y"), ("", *_TIMES_OF_DAY))),
     "%a %b %d %H:%M:%S %z %Y",
     "%a, %d %b %Y %H:%M:%S %z",
 )

@@ -126,7 +126,9 @@ class PairCounts:
         )
 
     def count(self, a: int, b: int) -> int | None:
-        """The count of a pair. None if it is among the stored counts of neither item."""
+        """The count of a pair. None if it is not stored, or the items are the same."""
+        if a == b:
+            return None
         for row, partner in ((a, b), (b, a)):
             start, stop = self.offsets[row], self.offsets[row + 1]
             position = start + np.searchsorted(self.partners[start:stop], partner)

@@ -129,7 +129,11 @@ class Recommender:
     def popular_items(
         self, k: int = 10, *, include: ItemFilter | None = None, exclude: ItemFilter = ()
     ) -> Recommendations:
-        """The most popular items; `probability` is an item's share of all interactions."""
+        """The most popular items of the training.
+
+        `probability` is an item's share of the interactions, with half an interaction added to each
+        item: (n_i + 0.5) / (n + 0.5 n_items).
+        """
         return ranking_table(self.catalogue, self._next(_EMPTY, self._options(k, include, exclude)))
 
     def similar_items(

@@ -196,6 +196,7 @@ def test_counts_on_disk_give_the_same_pair_counts(sample, tmp_path, monkeypatch)
     assert len(blocks.parts) > 3
     found = PairCounts.from_cooccurrence(blocks)
     expected = PairCounts.from_cooccurrence(count_cooccurrence(sample, 3.5))
+    assert found.count(3, 3) is None  # an item does not occur together with itself
     assert 0 < found.is_complete.sum() < len(found.is_complete)
     for name, array in vars(expected).items():
         assert getattr(found, name).dtype == array.dtype
