@@ -70,7 +70,7 @@ class Events:
         entries = [
             f"{k!r} = {'...' if math.isnan(weight) else f'{weight:g}'}" for k, weight in pairs
         ]
-        views = "" if has_views(self.kinds) else ", and views by sequence_events = ['...']"
+        views = "" if has_views(self.kinds) else ", and which are views, sequence_events = ['...']"
         return (
             f"set how much each kind counts, events = {{{', '.join(entries)}}}{views}, or read the "
             'log without kinds, columns = {event = ""}'

@@ -285,7 +285,7 @@ class Trainer:
 
     def _load_checkpoint(self, folder: Path) -> Checkpoint | None:
         """The checkpoint of a folder, if there is one; a damaged one is renamed."""
-        reason = f"no interrupted training has left a checkpoint in {folder}"
+        reason = f"no interrupted training left a checkpoint in {folder}"
         try:
             if checkpoint := load_checkpoint(folder):
                 return checkpoint

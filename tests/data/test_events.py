@@ -172,7 +172,7 @@ def test_views_in_another_language_must_be_named():
     """Else carts and purchases would form the histories, too, without a word."""
     rows = [(1, 1, "görüntüleme"), (1, 2, "sepet"), (1, 3, "iade"), (2, 1, "görüntüleme")]
     with pytest.raises(
-        DataError, match=r"'iade' = \.\.\.}, and views by sequence_events = \['\.\.\.'\]"
+        DataError, match=r"'iade' = \.\.\.}, and which are views, sequence_events = \['\.\.\.'\]"
     ):
         read(rows)
     weights, reports = {"görüntüleme": 0.1, "sepet": 0.5, "iade": 0}, []

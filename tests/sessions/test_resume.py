@@ -245,7 +245,8 @@ def test_what_is_resumed_is_told(tmp_path, cycles, cpu, checkpoint_bytes):
         fit_session_model(cycles, CONFIG, runtime=cpu, checkpoint=tmp_path, notify=told.append)
         return told
 
-    start = f"Training starts from the first epoch: no interrupted training has left a checkpoint in {tmp_path}."
+    reason = f"no interrupted training left a checkpoint in {tmp_path}"
+    start = f"Training starts from the first epoch: {reason}."
     assert messages() == [start]
     assert messages() == ["Training resumes after epoch 5 of 5."]
     (tmp_path / CHECKPOINT).write_bytes(checkpoint_bytes)
