@@ -31,7 +31,9 @@ def folder(bundle, tmp_path_factory):
 @contextmanager
 def serving(folder, *options, key=""):
     """A running server: its URL, its process and the lines of its log so far."""
-    command = "from recsys.cli.main import main; main()"
+    # Signals that are ignored stay so in a new process, such as SIGHUP below `nohup`.
+    command = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+    command += "from recsys.cli.main import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", command, "serve", str(folder), "--port", "0", *options],
         stderr=subprocess.PIPE,
