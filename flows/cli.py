@@ -35,17 +35,12 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 from flows.orchestration import flow_parameters
 from flows.settings import Settings, read_settings
 from recsys.cli.examples import EXAMPLES
+from recsys.cli.output import output_errors
+from recsys.cluster import require_dask
 from recsys.config import did_you_mean
 from recsys.console import printable
 from recsys.data.detection import detect_layout
-from recsys.errors import (
-    ConfigError,
-    ExitCode,
-    NetworkError,
-    RecsysError,
-    output_errors,
-    requires,
-)
+from recsys.errors import ConfigError, ExitCode, NetworkError, RecsysError
 from recsys.storage import require_space
 
 _MIN_BYTES = 1_000_000
@@ -76,8 +71,7 @@ def main(argv: Sequence[str]) -> None:
         if settings.source is not None:  # before servers are started
             detect_layout(Path(settings.source), settings.data)
         if settings.cluster is not None:
-            with requires("dask"):
-                import_module("distributed")
+            require_dask()
         with prefect_api():
             try:
                 flow(**flow_parameters(flow, settings))

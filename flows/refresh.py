@@ -32,10 +32,10 @@ from recsys.embeddings import EmbeddingConfig
 def refresh(settings: Settings) -> str | None:
     """Train a challenger, starting from the champion; returns the id of the MLflow run.
 
-    Returns None, and trains nothing, if the ratings have not changed; with another promotion rule,
-    only if their model is the champion. If there is no champion, one is trained from scratch. The
-    settings `cooccurrence`, `embeddings` and `session_model` apply only to that first training: a
-    challenger has those of the champion.
+    Returns None, and trains nothing, if the ratings have not changed. The exception is a model that
+    was not promoted: another promotion rule judges it again. If there is no champion, one is
+    trained from scratch. The settings `cooccurrence`, `embeddings` and `session_model` apply only
+    to that first training: a challenger has those of the champion.
     """
     source, settings = resolve_source(settings)
     with training_lock():  # a run that this one has waited for may have promoted another model
@@ -49,15 +49,15 @@ def refresh(settings: Settings) -> str | None:
 def _challenge(champion: Champion, source: str, settings: Settings) -> str | None:
     """Train a challenger, unless nothing has changed that could make it champion."""
     inputs = input_hash(source, settings)
+    is_champion = champion.inputs == inputs
     if known := tracking.find_by_inputs(inputs):
         run_id, rule = known
-        is_champion = champion.inputs == inputs
         if is_champion or rule in (None, settings.promotion.model_dump_json()):
             _report_no_change(source, settings, run_id, is_champion)
             return None
         message = "No new ratings in %s since run %s, but another promotion rule: training again."
         get_run_logger().info(message, source, run_id)
-    if champion.inputs == inputs and champion.run_id is not None:
+    if is_champion and champion.run_id is not None:
         get_run_logger().info("Run %s stopped after its model was promoted.", champion.run_id)
         tracking.finish_run(champion.run_id)
         return _finish(settings, "promoted", champion.run_id)

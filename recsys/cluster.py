@@ -13,6 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -33,6 +34,14 @@ _RETRIES: Final = 2  # of a task that fails with an unexpected error, such as on
 _LOOPBACK: Final = "127.0.0.1:0"  # for the metrics of Dask, which it otherwise shows to all
 _PACKAGES: Final = ("recsys-pipeline", "numpy", "scipy", "implicit")
 """What the results of a task depend on."""
+
+
+def require_dask() -> None:
+    """Raise a `ConfigError` if Dask is not installed."""
+    try:
+        import_module("distributed")
+    except ImportError as error:
+        raise ConfigError("a cluster needs Dask: pip install -e '.[dask]'") from error
 
 
 def require_shared(folder: Path) -> None:
@@ -173,11 +182,10 @@ def open_workers(cluster: Client | str | None) -> Iterator[Workers]:
 @contextmanager
 def connect(cluster: Client | str) -> Iterator[Client]:
     """A client of a cluster that has workers; see `open_workers`."""
-    try:
-        import dask
-        from distributed import Client
-    except ImportError as error:
-        raise ConfigError("a cluster needs Dask: pip install -e '.[dask]'") from error
+    require_dask()
+    import dask
+    from distributed import Client
+
     # Dask warns of large arguments, for which it suggests what `DaskWorkers` does.
     quiet = dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"})
     with quiet, ExitStack() as stack:

@@ -18,13 +18,13 @@ from rich.text import Text
 from recsys.config import MODEL_NAME
 from recsys.console import output_console
 from recsys.data import DataConfig, Finding, ReadReport
+from recsys.data.detection import listed
 from recsys.data.profile import LogProfile, readable
 from recsys.data.report import REMEDY
 
 _Cell = str | Text | Bar
 
 _BAR_WIDTH = 32
-_N_UNREAD = 8
 
 _TITLES_HINT = "titles of items are read from items.csv next to the log, not from a column of it"
 
@@ -129,8 +129,7 @@ def _describe_files(
             name = f"{group['n_files']:,} files from {first} to {last}"
         yield _text(f"{name}: {_count(group['n_rows'], 'row')}, {group['format']}")
     if unread:
-        more = f" and {len(unread) - _N_UNREAD:,} more" if len(unread) > _N_UNREAD else ""
-        yield _text(f"not read: {', '.join(unread[:_N_UNREAD])}{more}", "dim")
+        yield _text(f"not read: {listed(unread)}", "dim")
 
 
 def _shorten(text: str, report: ReadReport) -> str:

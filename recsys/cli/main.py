@@ -10,7 +10,8 @@ import typer
 
 from recsys.cli import data, doctor, gc, recommend, runs, serve, train
 from recsys.cli.examples import epilog
-from recsys.errors import ExitCode, RecsysError, output_errors
+from recsys.cli.output import output_errors
+from recsys.errors import ExitCode, RecsysError
 
 app = typer.Typer(
     help="Train recommenders from logs of ratings, serve them and query them.",

@@ -132,7 +132,7 @@ def _find_catalogue(
     found = top or [name for name in found if PurePosixPath(name).parent in folders]
     if len(found) > 1:
         raise DataError(
-            f"{files.path}: {_listed(found)} are several catalogues of one log; write one for all "
+            f"{files.path}: {listed(found)} are several catalogues of one log; write one for all "
             f"parts to {files.path / wanted[0]}, or choose the parts of one with files="
         )
     return found[0] if found else None
@@ -191,7 +191,7 @@ def _choose(files: FileStore, names: list[str], options: ReadOptions) -> list[st
     for pattern in given:
         if not matches[pattern]:
             raise DataError(
-                f"{files.path}: no file that matches files = {pattern!r} among {_listed(visible)}; "
+                f"{files.path}: no file that matches files = {pattern!r} among {listed(visible)}; "
                 "a pattern leaves out item tables and hidden files: name such a file itself"
             )
     return found if wanted and found else _find_log(files, found, options)
@@ -252,7 +252,7 @@ def _no_log(files: FileStore, names: Sequence[str], problems: Mapping[str, str])
     reasons = [f"{name}: {problem}" for name, problem in [*problems.items()][:_N_REASONS]]
     more = len(problems) - len(reasons)
     reasons += [f"and {more:,} more"] if more else []
-    why = f": {'; '.join(reasons)}" if reasons else f" among {_listed(names)}"
+    why = f": {'; '.join(reasons)}" if reasons else f" among {listed(names)}"
     return DataError(
         f"{files.path}: no file of ratings in it{why}; choose the files with files=, name the "
         "columns of users and items with columns= and their encoding with encoding=, or choose "
@@ -273,13 +273,14 @@ def _ambiguous(
             break
     choice = "and save others as CSV or Parquet" if unread else choice
     return DataError(
-        f"{files.path}: {_listed([*unread, *logs])} may be several logs, or one in formats of "
+        f"{files.path}: {listed([*unread, *logs])} may be several logs, or one in formats of "
         f"which some are not read; choose with files = {logs[0]!r}, {choice}, with layout=, or "
         "name one file"
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Some names for a message, not all of many."""
     more = f" and {len(names) - _N_SHOWN:,} more" if len(names) > _N_SHOWN else ""
     return (", ".join(names[:_N_SHOWN]) or "no files") + more
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -70,7 +69,8 @@ class Events:
         entries = [
             f"{k!r} = {'...' if math.isnan(weight) else f'{weight:g}'}" for k, weight in pairs
         ]
-        views = "" if has_views(self.kinds) else ", and which are views, sequence_events = ['...']"
+        has_views = not _VIEWS.isdisjoint(map(normalize_kind, self.kinds))
+        views = "" if has_views else ", and which are views, sequence_events = ['...']"
         return (
             f"set how much each kind counts, events = {{{', '.join(entries)}}}{views}, or read the "
             'log without kinds, columns = {event = ""}'
@@ -90,11 +90,6 @@ class Events:
             }
             for kind, n_used, n_read, weight, is_in in zip(self.kinds, *values, strict=True)
         ]  # fmt: skip
-
-
-def has_views(kinds: Sequence[str]) -> bool:
-    """Whether one of some kinds is known to be a view."""
-    return not _VIEWS.isdisjoint(map(normalize_kind, kinds))
 
 
 def encode_kinds(column: pa.ChunkedArray) -> EncodedColumn:

@@ -97,15 +97,13 @@ def contributions_table(
     )
 
 
+def _in_common(n_users: int | None) -> str:
+    return f" ({n_users:,} user{'s' if n_users > 1 else ''} in common)" if n_users else ""
+
+
 def _sentence(title: str, rows: Sequence[tuple[str, float, int | None]]) -> str:
     """All contributions in words. Each row is a title, its weight and the users in common."""
-    reasons = [
-        f"{because} ({number:,} {'user' if number == 1 else 'users'} in common)"
-        if number
-        else because
-        for because, weight, number in rows
-        if weight > 0
-    ]
+    reasons = [f"{because}{_in_common(number)}" for because, weight, number in rows if weight > 0]
     if not reasons:
         return f"{title}: no item of the history makes it more likely than its popularity does."
     *first, last = reasons

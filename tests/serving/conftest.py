@@ -1,8 +1,17 @@
+import time
+
 import pytest
 from fastapi.testclient import TestClient
 
 from recsys.recommender import Recommender
 from recsys.serving import ServingConfig, create_app
+
+
+def wait_until(true, seconds=60.0):
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="package")

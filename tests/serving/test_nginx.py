@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from recsys.recommender.bundle import save_bundle
-from tests.serving.test_server import serving, wait_until
+from tests.serving.conftest import wait_until
+from tests.serving.test_server import serving
 from tests.tracking.conftest import find_free_port
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")

@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 
 from recsys.serving.protocol import MAX_HEADER_BYTES, LimitedProtocol
+from tests.serving.conftest import wait_until
 
 running = []
 """The requests that the application is answering."""
@@ -133,13 +134,6 @@ def test_huge_bodies_and_trailers_are_refused(connect):
     chunked = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
     for sent in (b"1\r\nx\r\n" * 1000, b"0\r\na: " + b"b" * 8000):
         send_until_closed(connect(chunked), sent)
-
-
-def wait_until(true):
-    until = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 HUGE = b"GET /50000000 HTTP/1.1\r\nhost: a\r\n"

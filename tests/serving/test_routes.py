@@ -1,7 +1,6 @@
 """The endpoints against the library."""
 
 import gc
-import time
 import weakref
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ from fastapi.testclient import TestClient
 
 from recsys.recommender import Recommender
 from recsys.serving import create_app, schemas
+from tests.serving.conftest import wait_until
 
 
 def titles(rec, *indices):
@@ -211,10 +211,7 @@ def test_malformed_json(client, body):
 
 
 def wait_for_model(client, recommender):
-    deadline = time.monotonic() + 30
-    while client.app.state.recsys.model.recommender is not recommender:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: client.app.state.recsys.model.recommender is recommender)
 
 
 def test_session_continues_with_a_new_recommender(bundle):

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from recsys.recommender.bundle import save_bundle
 from recsys.serving import server
 from recsys.serving.config import ServingConfig
+from tests.serving.conftest import wait_until
 
 KEY = "a key of enough letters"
 
@@ -137,13 +138,6 @@ def is_refused(url):
         raise AssertionError("a connection hangs") from None
     except httpx.TransportError:
         return True
-
-
-def wait_until(true, seconds=60.0):
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 def test_dead_workers_leave_no_gauges_and_workers_end_when_their_parent_is_killed(folder):

@@ -1,12 +1,12 @@
 """The replacement of the recommender."""
 
-import time
 from contextlib import contextmanager
 from threading import Event
 
 from recsys.recommender import Recommender
 from recsys.serving import ServingConfig
 from recsys.serving.state import AppState, LoadedModel
+from tests.serving.conftest import wait_until
 
 
 @contextmanager
@@ -18,13 +18,6 @@ def opened(given):
         yield state
     finally:
         state.close()
-
-
-def wait_until(true):
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_the_new_model_answers_once_it_is_prepared(rec, bundle, monkeypatch):
