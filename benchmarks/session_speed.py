@@ -75,7 +75,8 @@ def naive_loop(log: Interactions, config: SessionConfig) -> Loop:
 def naive_gradient(network: SessionNetwork, log: Interactions, chunks: Chunks) -> int:
     """Compute the gradient of some chunks; returns the number of predictions."""
     items = torch.from_numpy(pad([log.item_index[i:j] for _, i, j in chunks], log.n_items))
-    logits = network.logits(network(items[:, :-1]))
+    inputs = items[:, :-1]
+    logits = network.logits(network(inputs, network.draw_masks(*inputs.shape)))
     loss = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), items[:, 1:].flatten(), ignore_index=log.n_items
     )
@@ -95,10 +96,12 @@ def own_loop(log: Interactions, config: SessionConfig) -> Loop:
 
     def backward(index: int) -> int:
         (batch,) = cut_batches(item_index, [batches[index % len(batches)]], log.n_items)
+        items, context, n_targets = batch
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = next_item_loss(*batch)
+            draws = next_item_loss.draw(items, n_targets)
+            loss = next_item_loss(items, context, n_targets, draws)
         loss.backward()
-        return batch[-1]
+        return n_targets
 
     return training_loop(backward, network)
 

@@ -24,16 +24,16 @@ from torch.utils.checkpoint import checkpoint
 
 from recsys.callbacks import EpochCallback
 from recsys.sessions import SessionConfig, SessionModel, SessionNetwork
-from recsys.sessions.loss import NextItemLoss, SeenItems
-from recsys.sessions.network import Hidden, NetworkState
+from recsys.sessions.loss import Draws, NextItemLoss, SeenItems
+from recsys.sessions.network import NO_DROPOUT, DropoutMasks, Hidden, NetworkState
 from recsys.sessions.trainer import Trainer, Validate, set_learning_rate
 
 
 class Untied(SessionNetwork):
     """Output embeddings that start like the input embeddings but are trained separately."""
 
-    def __init__(self, n_items: int, config: SessionConfig) -> None:
-        super().__init__(n_items, config)
+    def __init__(self, n_items: int, config: SessionConfig, *, repeats: bool = False) -> None:
+        super().__init__(n_items, config, repeats=repeats)
         self.own = nn.Parameter(torch.zeros(n_items, self.item_embeddings.embedding_dim))
 
     @torch.no_grad()
@@ -49,7 +49,13 @@ class Untied(SessionNetwork):
 class LossOfLogits(NextItemLoss):
     """Cross-entropy of the logits of the network, in chunks of predictions."""
 
-    def loss(self, query_MD: Tensor, targets_M: Tensor, seen: SeenItems | None) -> Tensor:
+    def loss(
+        self,
+        query_MD: Tensor,
+        targets_M: Tensor,
+        seen: SeenItems | None,
+        draws: Draws,  # noqa: ARG002
+    ) -> Tensor:
         total = query_MD.new_zeros(())
         for start in range(0, len(targets_M), 256):
             chunk = slice(start, min(start + 256, len(targets_M)))
@@ -83,8 +89,8 @@ N_PARTS = 2
 class Mixture(SessionNetwork):
     """A mixture of softmaxes (Yang et al. 2018)."""
 
-    def __init__(self, n_items: int, config: SessionConfig) -> None:
-        super().__init__(n_items, config)
+    def __init__(self, n_items: int, config: SessionConfig, *, repeats: bool = False) -> None:
+        super().__init__(n_items, config, repeats=repeats)
         d = self.item_embeddings.embedding_dim
         self.parts = nn.Linear(d, N_PARTS * d)
         self.prior = nn.Linear(d, N_PARTS)
@@ -113,17 +119,17 @@ class Enlarged(nn.Module):
 
 
 class NoInputNorm(SessionNetwork):
-    def __init__(self, n_items: int, config: SessionConfig) -> None:
-        super().__init__(n_items, config)
+    def __init__(self, n_items: int, config: SessionConfig, *, repeats: bool = False) -> None:
+        super().__init__(n_items, config, repeats=repeats)
         self.input_norm = Enlarged()  # type: ignore[assignment]
 
 
 class WeightDrop(SessionNetwork):
     """Dropout of the recurrent weights (Merity et al. 2018)."""
 
-    def forward(self, items_BL: Tensor) -> Tensor:
+    def forward(self, items_BL: Tensor, masks: DropoutMasks = NO_DROPOUT) -> Tensor:
         with mock.patch("recsys.sessions.network.run_layer", self._run):
-            return super().forward(items_BL)
+            return super().forward(items_BL, masks)
 
     def _run(self, layer: nn.Module, x_BLH: Tensor, hidden: Hidden | None) -> Any:
         weight = layer.get_parameter("weight_hh_l0")
@@ -134,17 +140,17 @@ class WeightDrop(SessionNetwork):
 class CarriedNetwork(SessionNetwork):
     before: NetworkState | None = None
 
-    def forward(self, items_BL: Tensor) -> Tensor:
-        return self.step(items_BL, self.before)[0]
+    def forward(self, items_BL: Tensor, masks: DropoutMasks = NO_DROPOUT) -> Tensor:
+        return self.step(items_BL, self.before, masks)[0]
 
 
 class Carried(NextItemLoss):
     """State and means carried over from the 100 items before a chunk, without gradient."""
 
-    def forward(self, items_BL: Tensor, context_BP: Tensor, n_targets: int) -> Tensor:
+    def forward(self, items_BL: Tensor, context_BP: Tensor, n_targets: int, draws: Draws) -> Tensor:
         network: Any = self.network
         network.before = self._state(items_BL, context_BP)
-        return super().forward(items_BL, context_BP, n_targets)
+        return super().forward(items_BL, context_BP, n_targets, draws)
 
     @torch.no_grad()
     def _state(self, items_BL: Tensor, context_BP: Tensor) -> NetworkState:

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from recsys.sessions.config import SessionConfig
-from recsys.sessions.network import SessionNetwork
+from recsys.sessions.network import NO_DROPOUT, DropoutMasks, SessionNetwork
 
 _CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 """Size of a chunk of logits: fits the cache of a core, or keeps a GPU busy."""
+
+
+class Draws(NamedTuple):
+    """The random numbers of one training step."""
+
+    masks: DropoutMasks = NO_DROPOUT
+    uniform: Tensor | None = None  # items for the sampled loss, int64 [K − K // 2]
+    positions: Tensor | None = None  # predictions whose targets it takes, too, int64 [K // 2]
 
 
 class NextItemLoss(nn.Module):
@@ -29,31 +37,47 @@ class NextItemLoss(nn.Module):
         is_large = network.n_items > 50_000
         self.is_sampled = config.loss == "sampled" or (config.loss == "auto" and is_large)
 
-    def forward(self, items_BL: Tensor, context_BP: Tensor, n_targets: int) -> Tensor:
+    def draw(
+        self, items_BL: Tensor, n_targets: int, generator: torch.Generator | None = None
+    ) -> Draws:
+        """Draw the random numbers of a training step on a batch; see `cut_batches`."""
+        n_sequences, length = items_BL.shape
+        masks = self.network.draw_masks(n_sequences, length - 1, generator)
+        if not self.is_sampled:
+            return Draws(masks)
+        n_popular = self.config.n_negatives // 2
+        options: Any = {"device": items_BL.device, "generator": generator}
+        n_uniform = self.config.n_negatives - n_popular
+        uniform = torch.randint(self.network.n_items, (n_uniform,), **options)
+        return Draws(masks, uniform, torch.randint(n_targets, (n_popular,), **options))
+
+    def forward(self, items_BL: Tensor, context_BP: Tensor, n_targets: int, draws: Draws) -> Tensor:
         """Mean loss per prediction of a batch of items and contexts; see `cut_batches`."""
         network, n_steps = self.network, items_BL.shape[1] - 1
         inputs_BL, targets_BL = items_BL[:, :-1], items_BL[:, 1:]
         # The number of predictions is given, so that a GPU is not waited for.
         is_item = (targets_BL != network.n_items).flatten()
         position_M = is_item.nonzero_static(size=n_targets)[:, 0]
-        query_MD = network(inputs_BL).flatten(0, 1).index_select(0, position_M)
+        query_MD = network(inputs_BL, draws.masks).flatten(0, 1).index_select(0, position_M)
         seen = None
         if not self.network.repeats:
             row_M, step_M = position_M // n_steps, position_M % n_steps
             seen = SeenItems(context_BP, inputs_BL, row_M, step_M)
         targets_M = targets_BL.flatten().index_select(0, position_M)
-        return self.loss(query_MD.to(network.item_bias.dtype), targets_M, seen)
+        return self.loss(query_MD.to(network.item_bias.dtype), targets_M, seen, draws)
 
-    def loss(self, query_MD: Tensor, targets_M: Tensor, seen: SeenItems | None) -> Tensor:
+    def loss(
+        self, query_MD: Tensor, targets_M: Tensor, seen: SeenItems | None, draws: Draws
+    ) -> Tensor:
         """Mean loss of predictions without padding."""
-        network, config = self.network, self.config
+        network, smoothing = self.network, self.config.label_smoothing
         parameters = network.output_embeddings, network.item_bias, targets_M
-        if self.is_sampled:
-            popularity, generator = network.log_popularity, network.generator
-            return sampled_cross_entropy(
-                query_MD, *parameters, popularity, config.n_negatives, seen, generator
-            ).mean()
-        return full_cross_entropy(query_MD, *parameters, config.label_smoothing, seen)
+        if draws.uniform is None or draws.positions is None:
+            return full_cross_entropy(query_MD, *parameters, smoothing, seen)
+        drawn_K = torch.cat([draws.uniform, targets_M[draws.positions]])
+        return sampled_cross_entropy(
+            query_MD, *parameters, network.log_popularity, drawn_K, seen
+        ).mean()
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,31 +229,26 @@ def sampled_cross_entropy(
     item_bias_N: Tensor,
     targets_M: Tensor,
     log_popularity_N: Tensor,
-    n_negatives: int,
+    drawn_K: Tensor,
     seen: SeenItems | None = None,
-    generator: torch.Generator | None = None,
 ) -> Tensor:
     """Sampled loss of each prediction, [M]: log Z − s_y with Z estimated from K drawn items.
 
     Z = e^{s_y} + Σ_{j ≠ y} e^{s_j}  ≈  e^{s_y} + Σ_{drawn j ≠ y} e^{s_j − log(K q_j)}
 
     q_j is the probability of drawing j: the logQ correction (Bengio & Senécal 2008), not applied
-    to the target (Khrylchenko et al. 2025, "Correcting the LogQ correction"). Half of the draws
-    are uniform, half are targets of the batch. All predictions of a batch share them.
-    `n_negatives` is K and `log_popularity_N` the logarithm of each item's share of interactions.
+    to the target (Khrylchenko et al. 2025, "Correcting the LogQ correction"). Half of `drawn_K`
+    are drawn uniformly, half from the targets of the batch. All predictions of a batch share them.
+    `log_popularity_N` is the logarithm of each item's share of interactions.
     """
-    n_items = len(item_bias_N)
-    half, device = n_negatives // 2, targets_M.device
-    options: Any = {"device": device, "generator": generator}
-    uniform = torch.randint(n_items, (n_negatives - half,), **options)
-    popular = targets_M[torch.randint(len(targets_M), (half,), **options)]
-    drawn_K, count_K = _count_draws(torch.cat([uniform, popular]))
+    n_items, n_draws = len(item_bias_N), len(drawn_K)
+    drawn_K, count_K = _count_draws(drawn_K)
     log_q_K = torch.logaddexp(
         log_popularity_N[drawn_K] + math.log(0.5),
         log_popularity_N.new_tensor(math.log(0.5 / n_items)),
     )
     # An item drawn c times counts c times: once, with log c, and as nothing the other times.
-    correction_K = log_q_K + math.log(n_negatives) - count_K.log()
+    correction_K = log_q_K + math.log(n_draws) - count_K.log()
     logits_MK = query_MD @ item_embeddings_ND[drawn_K].T + (item_bias_N[drawn_K] - correction_K)
     logits_MK = logits_MK.float().masked_fill(drawn_K == targets_M[:, None], -math.inf)
     if seen is not None:

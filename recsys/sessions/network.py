@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,24 @@ class Steps:
     known: Tensor  # `NetworkState.past` before these steps and `states`, [B, P + L, H]
 
 
+class DropoutMasks(NamedTuple):
+    """Factors of one training step: zero with a probability, the rate, else 1 / (1 − rate).
+
+    They are drawn before the step, so that the step depends on its arguments only and can be
+    compiled. None is no dropout.
+    """
+
+    items: Tensor | None = None  # [B, L, 1]
+    inputs: Tensor | None = (
+        None  # the same at all steps of a sequence, like the next two, [B, 1, D]
+    )
+    states: Tensor | None = None  # of each recurrent layer, [n_layers, B, 1, H]
+    features: Tensor | None = None  # of `EMAFeatures`, [B, 1, (1 + K) D]
+
+
+NO_DROPOUT = DropoutMasks()
+
+
 class SessionNetwork(nn.Module):
     """Predicts the next item at every step of a sequence.
 
@@ -64,9 +83,6 @@ class SessionNetwork(nn.Module):
 
     repeats: bool
     """Whether an item of the history may come next; otherwise it has probability zero."""
-
-    generator: torch.Generator | None = None
-    """Draws the dropout masks; None means torch's global generator."""
 
     def __init__(self, n_items: int, config: SessionConfig, *, repeats: bool = False) -> None:
         super().__init__()
@@ -84,7 +100,7 @@ class SessionNetwork(nn.Module):
             layer_class(h if layer else d, h, batch_first=True) for layer in range(config.n_layers)
         )
         self.output = nn.Linear(h, d)
-        self.ema_features = EMAFeatures(d, config.ema_half_lives, config.ema_dropout)
+        self.ema_features = EMAFeatures(d, config.ema_half_lives)
         window = config.train_chunk_length
         self.attention = PastAttention(h, d, window) if config.attention else None
         self.feed_forward = FeedForward(d, config.feed_forward * d) if config.feed_forward else None
@@ -128,35 +144,56 @@ class SessionNetwork(nn.Module):
         if std > 0:
             self.item_embeddings.weight[: self.n_items, :width] = pretrained_ND * (INIT_STD / std)
 
-    def forward(self, items_BL: Tensor) -> Tensor:
+    def draw_masks(
+        self, n_sequences: int, n_steps: int, generator: torch.Generator | None = None
+    ) -> DropoutMasks:
+        """Draw the dropout masks of a training step, on the device of the network."""
+        config, device = self.config, self.item_bias.device
+
+        def draw(rate: float | None, *shape: int) -> Tensor | None:
+            if not rate:
+                return None
+            uniform = torch.rand(shape, device=device, generator=generator)
+            return (uniform >= rate).float() / (1.0 - rate)
+
+        width, n_features = self.item_embeddings.embedding_dim, self.ema_features.weight.shape[1]
+        state_shape = config.n_layers, n_sequences, 1, config.hidden_dim
+        return DropoutMasks(
+            draw(config.item_dropout, n_sequences, n_steps, 1),
+            draw(config.input_dropout, n_sequences, 1, width),
+            draw(config.output_dropout, *state_shape),
+            draw(config.ema_dropout, n_sequences, 1, n_features),
+        )
+
+    def forward(self, items_BL: Tensor, masks: DropoutMasks = NO_DROPOUT) -> Tensor:
         """The query vector of the next item after each step, [B, L, D]."""
-        return self.step(items_BL)[0]
+        return self.step(items_BL, None, masks)[0]
 
     def step(
-        self, items_BL: Tensor, state: NetworkState | None = None
+        self,
+        items_BL: Tensor,
+        state: NetworkState | None = None,
+        masks: DropoutMasks = NO_DROPOUT,
     ) -> tuple[Tensor, NetworkState]:
         """Continue sequences from a state; returns query vectors, [B, L, D], and the new state."""
-        steps, state = self.run_rnn(items_BL, state)
-        return self.head(steps), state
+        steps, state = self.run_rnn(items_BL, state, masks)
+        return self.head(steps, mask=masks.features), state
 
     def run_rnn(
-        self, items_BL: Tensor, state: NetworkState | None = None
+        self,
+        items_BL: Tensor,
+        state: NetworkState | None = None,
+        masks: DropoutMasks = NO_DROPOUT,
     ) -> tuple[Steps, NetworkState]:
         """`step` without the head, for callers that need the output of some steps only."""
-        embedded_BLD = self.item_embeddings(items_BL)
-        if self.training and self.config.item_dropout:
-            mask_BL1 = dropout_mask(
-                embedded_BLD[:, :, :1], self.config.item_dropout, self.generator
-            )
-            embedded_BLD = embedded_BLD * mask_BL1
-        normed_BLD = self.input_norm(embedded_BLD)
-        input_BLD = self._dropout(normed_BLD, self.config.input_dropout)
+        embedded_BLD = masked(self.item_embeddings(items_BL), masks.items)
+        input_BLD = masked(self.input_norm(embedded_BLD), masks.inputs)
         x_BLH = input_BLD
         hidden: list[Hidden] = []
         for index, layer in enumerate(self.layers):
             y_BLH, after = run_layer(layer, x_BLH, state.hidden[index] if state else None)
             hidden.append(after)
-            y_BLH = self._dropout(y_BLH, self.config.output_dropout)
+            y_BLH = masked(y_BLH, None if masks.states is None else masks.states[index])
             x_BLH = x_BLH + y_BLH if index else y_BLH
         emas, past = (state.emas, state.past) if state else (None, None)
         known_BTH = x_BLH if past is None else torch.cat([past, x_BLH], dim=1)
@@ -165,10 +202,12 @@ class SessionNetwork(nn.Module):
         next_state = NetworkState(tuple(hidden), next_emas, next_past)
         return Steps(input_BLD, x_BLH, emas, known_BTH), next_state
 
-    def head(self, steps: Steps, step_B: Tensor | None = None) -> Tensor:
+    def head(
+        self, steps: Steps, step_B: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         """The query vectors of all steps, [B, L, D], or of one, without dropout, [B, D]."""
         states = steps.states if step_B is None else select_step(steps.states, step_B)
-        emas: Tensor = self.ema_features(steps.inputs, steps.emas, step_B, self.generator)
+        emas: Tensor = self.ema_features(steps.inputs, steps.emas, step_B, mask)
         query: Tensor = emas + self.output(states)
         if self.attention is not None:
             query = query + self.attention(steps.states, steps.known, step_B)
@@ -179,9 +218,6 @@ class SessionNetwork(nn.Module):
     def logits(self, query_BD: Tensor) -> Tensor:
         """Scores of all items for query vectors, [B, N]."""
         return nn.functional.linear(query_BD, self.output_embeddings, self.item_bias)
-
-    def _dropout(self, x_BLD: Tensor, rate: float | None) -> Tensor:
-        return variational_dropout(x_BLD, rate, self.training, self.generator)
 
     @property
     def output_embeddings(self) -> Tensor:
@@ -194,15 +230,14 @@ class EMAFeatures(nn.Module):
 
     m_t = d m_{t−1} + (1 − d) x_t with d = 2^(−1 / half-life) and m_0 = 0: exponential moving
     averages with fixed decays; see "Mega" (Ma et al. 2023). The map has D² parameters per average
-    and overfits item pairs early, so its features have a dropout rate of their own. Its weights
+    and overfits item pairs early, so its features have a dropout mask of their own. Its weights
     start at zero. `emas_BKD` are the averages before the inputs; None at the start of a sequence.
     """
 
     decay: Tensor
 
-    def __init__(self, dim: int, half_lives: Sequence[float], dropout: float) -> None:
+    def __init__(self, dim: int, half_lives: Sequence[float]) -> None:
         super().__init__()
-        self.dropout = dropout
         self.weight = nn.Parameter(torch.zeros(dim, (1 + len(half_lives)) * dim))
         decay = 0.5 ** (1.0 / torch.tensor(half_lives, dtype=torch.float64))
         self.register_buffer("decay", decay.float(), persistent=False)  # [K]
@@ -212,7 +247,7 @@ class EMAFeatures(nn.Module):
         input_BLD: Tensor,
         emas_BKD: Tensor | None,
         step_B: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """The output at each step, [B, L, D], or at one step, without dropout, [B, D]."""
         if step_B is not None:
@@ -227,8 +262,7 @@ class EMAFeatures(nn.Module):
             past_weights_KL = self.decay[:, None] ** (steps_L + 1)
             emas_BKLD = emas_BKLD + past_weights_KL[:, :, None] * emas_BKD[:, :, None]
         features_BLF = torch.cat([input_BLD, *emas_BKLD.to(input_BLD.dtype).unbind(1)], dim=2)
-        features_BLF = variational_dropout(features_BLF, self.dropout, self.training, generator)
-        return nn.functional.linear(features_BLF, self.weight)
+        return nn.functional.linear(masked(features_BLF, mask), self.weight)
 
     def after(self, input_BLD: Tensor, emas_BKD: Tensor | None) -> Tensor:
         """The averages after the last step, [B, K, D]."""
@@ -320,14 +354,6 @@ def select_step(x_BLF: Tensor, step_B: Tensor) -> Tensor:
     return x_BLF[torch.arange(x_BLF.shape[0], device=x_BLF.device), step_B]
 
 
-def variational_dropout(
-    x_BLD: Tensor, rate: float | None, training: bool, generator: torch.Generator | None = None
-) -> Tensor:
-    """Dropout with one mask for all steps of a sequence (Gal & Ghahramani 2016)."""
-    return x_BLD * dropout_mask(x_BLD[:, :1], rate, generator) if rate and training else x_BLD
-
-
-def dropout_mask(like: Tensor, rate: float, generator: torch.Generator | None = None) -> Tensor:
-    """Zero with probability `rate`, else 1 / (1 − rate)."""
-    uniform = torch.rand(like.shape, dtype=like.dtype, device=like.device, generator=generator)
-    return (uniform >= rate).to(like.dtype) / (1.0 - rate)
+def masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Apply a dropout mask, if there is one."""
+    return x if mask is None else x * mask.to(x.dtype)

@@ -137,11 +137,9 @@ class Trainer:
         # Dropout differs between processes; the order of the data does not.
         self.generator = torch.Generator(self.device)
         self.generator.manual_seed(runtime.seed + self.fabric.global_rank)
-        model.network.generator = self.generator
         self.raw_optimizer = new_optimizer(model.network)
-        self.loss, self.optimizer = self.fabric.setup(
-            NextItemLoss(model.network, model.config), self.raw_optimizer
-        )
+        self.raw_loss = NextItemLoss(model.network, model.config)
+        self.loss, self.optimizer = self.fabric.setup(self.raw_loss, self.raw_optimizer)
         self.step = 0
         self.epochs: list[dict[str, float]] = []  # metrics of each epoch
         self.best_epoch = 0
@@ -164,7 +162,6 @@ class Trainer:
         if self.best_parameters:
             self.model.network.load_state_dict(self.best_parameters)
         self.model.network.eval()
-        self.model.network.generator = None
         return self.model
 
     def _is_finished(self) -> bool:
@@ -224,7 +221,8 @@ class Trainer:
     def _train_step(self, items_BL: Tensor, context_BP: Tensor, n_targets: int) -> Tensor:
         """One gradient step on a batch of `cut_batches`; returns its mean loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss: Tensor = self.loss(items_BL, context_BP, n_targets)
+        draws = self.raw_loss.draw(items_BL, n_targets, self.generator)
+        loss: Tensor = self.loss(items_BL, context_BP, n_targets, draws)
         fabric, clip = self.fabric, self.config.gradient_clip
         with _BACKWARD:
             fabric.backward(loss)

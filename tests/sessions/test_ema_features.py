@@ -10,7 +10,7 @@ INPUT_BLD = torch.randn(2, 7, 4, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture
 def ema_features():
-    features = EMAFeatures(4, HALF_LIVES, dropout=0.5).eval()
+    features = EMAFeatures(4, HALF_LIVES)
     torch.nn.init.normal_(features.weight, generator=torch.Generator().manual_seed(1))
     return features
 
@@ -49,29 +49,28 @@ def test_parts_equal_the_whole(ema_features, cut):
 def test_after_a_half_life_an_input_counts_half():
     inputs = torch.zeros(1, 9, 1)
     inputs[0, 0] = 1.0
-    emas = [EMAFeatures(1, (8.0,), 0.0).after(inputs[:, :n], None).item() for n in (1, 9)]
+    emas = [EMAFeatures(1, (8.0,)).after(inputs[:, :n], None).item() for n in (1, 9)]
     assert emas[1] == pytest.approx(emas[0] / 2)
 
 
 def test_initial_output_is_zero():
-    assert not EMAFeatures(4, HALF_LIVES, dropout=0.5)(INPUT_BLD, None).any()
+    assert not EMAFeatures(4, HALF_LIVES)(INPUT_BLD, None).any()
 
 
-def test_the_dropout_mask_is_the_same_at_every_step(ema_features):
-    """With a single non-zero weight, a sequence has all of that feature or none."""
-    ema_features.train()
-    torch.nn.init.zeros_(ema_features.weight)
-    ema_features.weight.data[0, 0] = 1.0
-    torch.manual_seed(0)
-    many = INPUT_BLD[:1].expand(200, -1, -1)
-    output_BL = ema_features(many, None)[:, :, 0]
-    shown_BL = torch.isclose(output_BL, 2.0 * many[:, :, 0])
-    assert (shown_BL.all(dim=1) | ~shown_BL.any(dim=1)).all()
-    assert 60 < shown_BL[:, 0].sum() < 140
+def test_a_mask_applies_to_every_step(ema_features):
+    mask = torch.zeros(2, 1, 16)
+    mask[1, 0, 5] = 2.0  # the second feature of the first average
+    output = ema_features(INPUT_BLD, None, mask=mask)
+    assert not output[0].any()
+    column = ema_features.weight[:, 5].detach().clone()
+    with torch.no_grad():
+        ema_features.weight.copy_(torch.eye(16)[:4].roll(5, 1))  # the output is that feature first
+    average_L = ema_features(INPUT_BLD, None)[1, :, 0]
+    torch.testing.assert_close(output[1].detach(), 2.0 * average_L[:, None] * column)
 
 
 def test_without_half_lives_only_the_latest_input_counts():
-    plain = EMAFeatures(4, (), dropout=0.0)
+    plain = EMAFeatures(4, ())
     torch.nn.init.normal_(plain.weight)
     torch.testing.assert_close(plain(INPUT_BLD, None), INPUT_BLD @ plain.weight.T)
     assert plain.after(INPUT_BLD, None).shape == (2, 0, 4)

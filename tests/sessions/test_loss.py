@@ -156,6 +156,12 @@ def sampled_problem(n_predictions):
     return torch.randn(n_predictions, 4), vectors, bias, popularity
 
 
+def draw(targets, n_negatives):
+    """Half of the items uniformly, half from the targets."""
+    uniform = torch.randint(N_ITEMS, (n_negatives - n_negatives // 2,))
+    return torch.cat([uniform, targets[torch.randint(len(targets), (n_negatives // 2,))]])
+
+
 @pytest.mark.parametrize("seen", [None, [3, 7, 7, 12]], ids=["none seen", "some seen"])
 def test_the_sampled_normalizer_is_unbiased(seen):
     """The mean of Z = e^(loss + s_y) over many draws, against the sum over all possible items."""
@@ -172,7 +178,7 @@ def test_the_sampled_normalizer_is_unbiased(seen):
         targets = popularity.multinomial(60, replacement=True)
         targets[0] = 5
         losses = sampled_cross_entropy(
-            expected, vectors, bias, targets, popularity.log(), 20, before
+            expected, vectors, bias, targets, popularity.log(), draw(targets, 20), before
         )
         total += (losses + (expected * vectors[targets]).sum(1) + bias[targets]).exp()
     exact = (expected[0] @ vectors[possible].T + bias[possible]).exp().sum()
@@ -183,7 +189,7 @@ def test_many_draws_approach_the_full_cross_entropy():
     expected, vectors, bias, popularity = sampled_problem(200)
     targets = popularity.multinomial(200, replacement=True)
     sampled = sampled_cross_entropy(
-        expected, vectors, bias, targets, popularity.log(), 100_000
+        expected, vectors, bias, targets, popularity.log(), draw(targets, 100_000)
     ).mean()
     full = torch.nn.functional.cross_entropy(expected @ vectors.T + bias, targets)
     assert float(sampled) == pytest.approx(float(full), abs=0.05)
@@ -193,7 +199,9 @@ def test_only_drawn_items_and_targets_get_gradients():
     expected, vectors, bias, popularity = sampled_problem(8)
     vectors.requires_grad_()
     targets = popularity.multinomial(8, replacement=True)
-    sampled_cross_entropy(expected, vectors, bias, targets, popularity.log(), 4).mean().backward()
+    drawn = draw(targets, 4)
+    losses = sampled_cross_entropy(expected, vectors, bias, targets, popularity.log(), drawn)
+    losses.mean().backward()
     touched = int((vectors.grad.abs().sum(1) > 0).sum())
     assert touched <= len(targets.unique()) + 4
 
@@ -212,7 +220,9 @@ def saved_for_backward(tiny, n_items):
 
     items = torch.arange(40).reshape(4, 10)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = NextItemLoss(network, config)(items, items[:, :1].clone(), items[:, 1:].numel())
+        next_item_loss, n_targets = NextItemLoss(network, config), items[:, 1:].numel()
+        draws = next_item_loss.draw(items, n_targets)
+        loss = next_item_loss(items, items[:, :1].clone(), n_targets, draws)
     loss.backward()
     return sum(saved.values()), max(saved.values())
 
@@ -222,3 +232,40 @@ def test_memory_of_the_sampled_loss_is_independent_of_the_catalogue(tiny):
     many, largest = saved_for_backward(tiny, 200_000)
     assert many < 1.2 * few
     assert largest < 200_000
+
+
+def test_draws_are_of_the_catalogue_and_of_the_predictions(tiny):
+    config = tiny.model_copy(update={"loss": "sampled", "n_negatives": 4001})
+    next_item_loss = NextItemLoss(SessionNetwork(9, config), config)
+    draws = next_item_loss.draw(torch.zeros(2, 4, dtype=torch.int64), 5)
+    assert len(draws.uniform) == 2001
+    assert draws.uniform.unique().tolist() == list(range(9))
+    assert len(draws.positions) == 2000
+    assert draws.positions.unique().tolist() == list(range(5))
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"loss": "sampled"}, {"cell": "gru", "n_layers": 2}, {"cell": "rnn", "attention": False}],
+    ids=["full", "sampled", "gru", "rnn"],
+)
+def test_a_step_is_compiled_as_one_graph(tiny, changes, repeats):
+    """The loss and its gradient are those of the step as it is."""
+    config = tiny.model_copy(update=changes)
+    network = SessionNetwork(30, config, repeats=repeats)
+    network.reset_parameters(torch.Generator().manual_seed(0), torch.ones(30))
+    next_item_loss = NextItemLoss(network, config).train()
+    items = torch.stack([torch.arange(5, 15), torch.arange(12, 22)])
+    items[1, 7:] = 30
+    batch = items, torch.tensor([[1, 2, 3], [12, 12, 12]]), 15
+    draws = next_item_loss.draw(items, 15, torch.Generator().manual_seed(0))
+
+    def gradient(module):
+        loss = module(*batch, draws)
+        return loss, *torch.autograd.grad(loss, [*network.parameters()])
+
+    expected = gradient(next_item_loss)
+    with torch._dynamo.config.patch(allow_rnn=True):
+        compiled = torch.compile(next_item_loss, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(gradient(compiled), expected)

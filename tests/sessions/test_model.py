@@ -15,7 +15,6 @@ from recsys.sessions import (
     from_torch,
 )
 from recsys.sessions.batches import pad
-from recsys.sessions.network import variational_dropout
 from recsys.vocabulary import Vocabulary
 
 TINY = SessionConfig(
@@ -99,12 +98,6 @@ def test_scoring_restores_the_mode_of_the_network():
     model.network.train()
     model.score([np.array([1], np.int32)])
     assert model.network.training
-
-
-def test_dropout_masks_are_the_same_at_every_step():
-    dropped = variational_dropout(torch.ones(5, 7, 8), 0.5, training=True)
-    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
-    assert set(dropped.unique().tolist()) == {0.0, 2.0}
 
 
 def test_input_and_output_embeddings_are_tied():

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from recsys.sessions import SessionConfig, SessionNetwork
+from recsys.sessions.network import NO_DROPOUT, DropoutMasks
 
 ITEMS = torch.tensor([[1, 4, 2, 7], [0, 8, 3, 3]])
 
@@ -81,3 +82,38 @@ def test_the_head_at_one_step_equals_that_of_all_steps(any_kind, untrained, n_be
     for position in ([0, 3], [2, 1], [3, 0]):
         selected = network.head(steps, torch.tensor(position))
         torch.testing.assert_close(selected, whole[[0, 1], position])
+
+
+def test_dropout_masks_scale_what_they_keep(tiny):
+    rates = {"item": 0.5, "input": 0.2, "output": 0.75, "ema": 0.1}
+    changes = {f"{what}_dropout": rate for what, rate in rates.items()}
+    config = tiny.model_copy(update={**changes, "n_layers": 2})
+    network = SessionNetwork(9, config)
+    masks = network.draw_masks(400, 3, torch.Generator().manual_seed(0))
+    n_features = (1 + len(config.ema_half_lives)) * config.embedding_dim
+    assert [tuple(mask.shape) for mask in masks] == [
+        (400, 3, 1),
+        (400, 1, config.embedding_dim),
+        (2, 400, 1, config.hidden_dim),
+        (400, 1, n_features),
+    ]
+    for rate, mask in zip(rates.values(), masks, strict=True):
+        assert mask.unique().tolist() == pytest.approx([0.0, 1.0 / (1.0 - rate)])
+        assert float((mask == 0).float().mean()) == pytest.approx(rate, abs=0.05)
+
+
+@pytest.mark.parametrize("name", DropoutMasks._fields)
+def test_each_mask_has_an_effect(tiny, untrained, name):
+    config = tiny.model_copy(update={"n_layers": 2})
+    network = untrained(config).network
+    nn.init.normal_(network.ema_features.weight, generator=torch.Generator().manual_seed(1))
+    drawn = network.draw_masks(2, 4, torch.Generator().manual_seed(0))
+    mask = getattr(drawn, name)
+    plain = network(ITEMS)
+    assert torch.equal(network(ITEMS, DropoutMasks(**{name: torch.ones_like(mask)})), plain)
+    assert not torch.allclose(network(ITEMS, DropoutMasks(**{name: mask})), plain)
+
+
+def test_without_rates_there_are_no_masks(tiny):
+    rates = {f"{what}_dropout": 0.0 for what in ("item", "input", "output", "ema")}
+    assert SessionNetwork(9, tiny.model_copy(update=rates)).draw_masks(2, 4) == NO_DROPOUT
