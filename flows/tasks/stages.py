@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,8 @@ from recsys.tracking import Run
 COUNTS, INTERACTIONS = PARTS = ("counts", "interactions")
 """The two folders of a cached result: the counts, and the interactions that were counted."""
 
+_DRAWING = threading.Lock()  # matplotlib must not be used by several threads at once
+
 
 @dataclass(frozen=True)
 class Champion:
@@ -92,8 +95,8 @@ def fit_stages(
 ) -> Trained:
     """Count, embed and train the session model, from scratch or starting from the champion.
 
-    The baselines are fitted and evaluated while the session model is trained, each with half of
-    the threads.
+    While the session model is trained with half of the threads, the others draw the items and fit
+    and evaluate the baselines.
     """
     earlier, start = (champion.counts, champion.bundle) if champion else (None, None)
     require_space(bytes_needed(split, settings))
@@ -106,7 +109,7 @@ def fit_stages(
         runtime = settings.runtime.model_copy(update={"threads": max(n_threads // 2, 1)})
         settings = settings.model_copy(update={"runtime": runtime})
         inputs = split, embeddings, settings, run, workers
-        others = partial(evaluate_baselines, baselines, *inputs)
+        others = partial(_draw_and_compare, baselines, *inputs)
         with runtime.limit_threads(), alongside(others, in_thread=n_threads > 1) as evaluated:
             model, reports = run_limited(train_session_model, *inputs, start)
     return Trained(split, counts, embeddings, model, reports, evaluated.result())
@@ -196,7 +199,7 @@ def embed(
     run: Run,
     champion: Bundle | None = None,
 ) -> emb.ItemEmbeddings:
-    """Fit the embeddings, or load them from the cache; draw their loss and the item map."""
+    """Fit the embeddings, or load them from the cache, and draw their loss."""
     runtime, config = settings.runtime, settings.embeddings
     start = champion.embeddings if champion else None
     folder = cache_path("embeddings", _embeddings_key(split, settings, champion))
@@ -216,12 +219,8 @@ def embed(
         embeddings, history = emb.load_embeddings(folder, counts.items)
         if cached:
             history.replay(child.on_epoch)
-        get_run_logger().info("Drawing the loss and the map of the items.")
         losses = history.series("relative_loss")
         child.log_figure(loss_curve(losses, "Embeddings", "loss / Σ X²"), "loss")
-        run.log_figure(item_map_figure(split.train, embeddings, seed=runtime.seed), "map")
-        # The t-SNE of 500 items takes one or two seconds.
-        run.log_html(item_map_page(split.train, embeddings, 500, runtime.seed), "map")
     return embeddings
 
 
@@ -236,6 +235,25 @@ def _embeddings_key(split: Split, settings: Settings, champion: Bundle | None) -
         device=runtime.torch_device().type,
         source=source_hash(),
     )
+
+
+def _draw_and_compare(
+    baselines: Sequence[str],
+    split: Split,
+    embeddings: emb.ItemEmbeddings,
+    settings: Settings,
+    run: Run,
+    workers: Workers,
+    check: Callable[[], None],
+) -> dict[str, Reports]:
+    """Draw the map of the items, and evaluate baselines; see `alongside` for `check`."""
+    seed = settings.runtime.seed
+    with _DRAWING:
+        run.log_figure(item_map_figure(split.train, embeddings, seed=seed), "map")
+    check()
+    # The t-SNE of 500 items takes one or two seconds.
+    run.log_html(item_map_page(split.train, embeddings, 500, seed), "map")
+    return evaluate_baselines(baselines, split, embeddings, settings, run, workers, check)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="train session model", tags=[TRAINING])
@@ -283,9 +301,10 @@ def train_session_model(
             checkpoint=checkpoint,
         )
         losses = history.series("train_loss")
-        figure = loss_curve(losses, name.upper(), "cross-entropy per interaction")
-        for recorder in (run, child):
-            recorder.log_figure(figure, "loss")
+        with _DRAWING:
+            figure = loss_curve(losses, name.upper(), "cross-entropy per interaction")
+            for recorder in (run, child):
+                recorder.log_figure(figure, "loss")
         # What is measured is what the recommender will answer.
         served = ItemScorer(embeddings, from_torch(model))
         reports = evaluate_subsets(served, split, embeddings, workers)
