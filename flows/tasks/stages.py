@@ -96,7 +96,7 @@ def fit_stages(
     """Count, embed and train the session model, from scratch or starting from the champion.
 
     While the session model is trained with half of the threads, the others draw the items and fit
-    and evaluate the baselines.
+    and evaluate the baselines. If each has one thread, the loss of the session model uses two.
     """
     earlier, start = (champion.counts, champion.bundle) if champion else (None, None)
     require_space(bytes_needed(split, settings))
@@ -111,7 +111,8 @@ def fit_stages(
         inputs = split, embeddings, settings, run, workers
         others = partial(_draw_and_compare, baselines, *inputs)
         with runtime.limit_threads(), alongside(others, in_thread=n_threads > 1) as evaluated:
-            model, reports = run_limited(train_session_model, *inputs, start)
+            loss_threads = 2 if n_threads in (2, 3) else 1
+            model, reports = run_limited(train_session_model, *inputs, start, loss_threads)
     return Trained(split, counts, embeddings, model, reports, evaluated.result())
 
 
@@ -264,6 +265,7 @@ def train_session_model(
     run: Run,
     workers: Workers = THIS_PROCESS,
     champion: Bundle | None = None,
+    loss_threads: int = 1,
 ) -> tuple[SessionModel, Reports]:
     """Train and evaluate the session model; its MLflow run is named after the cell.
 
@@ -299,6 +301,7 @@ def train_session_model(
             on_epoch=compose(history, child.on_epoch, show),
             validate=lambda model: validation_metrics(model, split, config.validation_users),
             checkpoint=checkpoint,
+            loss_threads=loss_threads,
         )
         losses = history.series("train_loss")
         with _DRAWING:

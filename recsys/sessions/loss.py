@@ -7,7 +7,10 @@ items, D embedding, N items.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +19,10 @@ from torch import Tensor, nn
 from recsys.sessions.config import SessionConfig
 from recsys.sessions.network import NO_DROPOUT, DropoutMasks, SessionNetwork
 
-_CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
+_Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
+"""A loss, and its gradients by queries, item embeddings and biases."""
+
+_CHUNK_BYTES = {"cpu": 3 * 2**20, "cuda": 256 * 2**20}
 """Size of a chunk of logits: fits the cache of a core, or keeps a GPU busy."""
 
 
@@ -30,6 +36,9 @@ class Draws(NamedTuple):
 
 class NextItemLoss(nn.Module):
     """A network and its loss as one module, as DistributedDataParallel requires."""
+
+    helper: Executor | None = None
+    """A thread that computes half of the loss over the catalogue on a CPU."""
 
     def __init__(self, network: SessionNetwork, config: SessionConfig) -> None:
         super().__init__()
@@ -73,7 +82,7 @@ class NextItemLoss(nn.Module):
         network, smoothing = self.network, self.config.label_smoothing
         parameters = network.output_embeddings, network.item_bias, targets_M
         if draws.uniform is None or draws.positions is None:
-            return full_cross_entropy(query_MD, *parameters, smoothing, seen)
+            return full_cross_entropy(query_MD, *parameters, smoothing, seen, self.helper)
         drawn_K = torch.cat([draws.uniform, targets_M[draws.positions]])
         return sampled_cross_entropy(
             query_MD, *parameters, network.log_popularity, drawn_K, seen
@@ -127,6 +136,7 @@ def full_cross_entropy(
     targets_M: Tensor,
     label_smoothing: float = 0.0,
     seen: SeenItems | None = None,
+    helper: Executor | None = None,
 ) -> Tensor:
     """Mean cross-entropy over the whole catalogue, without storing all logits.
 
@@ -137,10 +147,11 @@ def full_cross_entropy(
     your losses in large-vocabulary language models".
 
     A target is never among the seen items. `label_smoothing` is the target probability spread over
-    the items not seen (Szegedy et al. 2016).
+    the items not seen (Szegedy et al. 2016). A CPU sums two halves, of which `helper` may compute
+    one: the result does not depend on it.
     """
     loss: Tensor = _FullCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        query_MD, item_embeddings_ND, item_bias_N, targets_M, label_smoothing, seen
+        query_MD, item_embeddings_ND, item_bias_N, targets_M, label_smoothing, seen, helper
     )
     return loss
 
@@ -150,42 +161,85 @@ class _FullCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        query_MD, item_embeddings_ND, item_bias_N, targets_M, label_smoothing, seen = inputs
-        n_predictions, n_items = len(targets_M), len(item_bias_N)
-        loss: Tensor = item_bias_N.new_zeros(())
-        d_query_MD = torch.empty_like(query_MD)
-        d_embeddings_ND = torch.zeros_like(item_embeddings_ND)
-        d_bias_N = torch.zeros_like(item_bias_N)
-        # Cast once instead of in each product.
-        dtype = _product_dtype(query_MD)
-        query_MD, item_embeddings_ND = query_MD.to(dtype), item_embeddings_ND.to(dtype)
-        bias_N = item_bias_N.to(dtype)
-        n_allowed_M = n_items - (torch.zeros_like(targets_M) if seen is None else seen.counts())
-        rows = max(1, _CHUNK_BYTES[query_MD.device.type] // (4 * n_items))
-        for start in range(0, n_predictions, rows):
-            chunk = slice(start, start + rows)
-            logits_CN = nn.functional.linear(query_MD[chunk], item_embeddings_ND, bias_N)
-            chunk_loss, d_logits_CN = _loss_and_gradient(
-                logits_CN.to(item_bias_N.dtype),
-                targets_M[chunk, None],
-                label_smoothing,
-                None if seen is None else seen.items(chunk),
-                n_allowed_M[chunk, None],
-            )
-            loss += chunk_loss
-            d_bias_N += d_logits_CN.sum(0)
-            d_logits_CN = d_logits_CN.to(dtype)
-            d_query_MD[chunk] = d_logits_CN @ item_embeddings_ND
-            if inputs[1].requires_grad:
-                d_embeddings_ND += d_logits_CN.T @ query_MD[chunk]
-        ctx.save_for_backward(d_query_MD, d_embeddings_ND, d_bias_N)
+        query_MD, item_embeddings_ND, item_bias_N, targets_M, label_smoothing, seen, helper = inputs
+        n_predictions, device = len(targets_M), query_MD.device.type
+        rows = max(1, _CHUNK_BYTES[device] // (4 * len(item_bias_N)))
+        dtype = _product_dtype(query_MD)  # cast once instead of in each product
+        products = query_MD.to(dtype), item_embeddings_ND.to(dtype), item_bias_N
+        is_frozen = not item_embeddings_ND.requires_grad
+        compute = partial(
+            _loss_and_gradients, *products, targets_M, label_smoothing, seen, is_frozen, rows
+        )
+        middle = -(-n_predictions // (2 * rows)) * rows
+        if device == "cuda" or middle >= n_predictions:
+            loss, *gradients = compute(slice(0, n_predictions))
+        else:
+            first, second = _both(compute, slice(0, middle), slice(middle, n_predictions), helper)
+            loss = first[0] + second[0]
+            gradients = [
+                torch.cat([first[1], second[1]]),
+                first[2].add_(second[2]),
+                first[3].add_(second[3]),
+            ]
+        ctx.save_for_backward(*gradients)
         ctx.n_predictions = n_predictions
         return loss / n_predictions
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_outputs[0] / ctx.n_predictions
-        return (*(scale * gradient for gradient in ctx.saved_tensors), None, None, None)
+        return (*(scale * gradient for gradient in ctx.saved_tensors), *[None] * 4)
+
+
+def _both(
+    compute: Callable[[slice], _Gradients], first: slice, second: slice, helper: Executor | None
+) -> tuple[_Gradients, _Gradients]:
+    """Compute two parts, the second in the helper's thread if there is one."""
+    if helper is None:
+        return compute(first), compute(second)
+    future = helper.submit(compute, second)
+    return compute(first), future.result()
+
+
+@torch.no_grad()  # which another thread does not inherit
+def _loss_and_gradients(
+    query_MD: Tensor,
+    item_embeddings_ND: Tensor,
+    item_bias_N: Tensor,
+    targets_M: Tensor,
+    label_smoothing: float,
+    seen: SeenItems | None,
+    is_frozen: bool,
+    rows: int,
+    part: slice,
+) -> _Gradients:
+    """Summed loss of a part of the predictions, and its gradients by queries, embeddings and bias.
+
+    There are logits for `rows` predictions at a time. Results are of the type of the bias.
+    """
+    dtype, n_items = item_bias_N.dtype, len(item_bias_N)
+    loss, d_bias_N = item_bias_N.new_zeros(()), torch.zeros_like(item_bias_N)
+    d_query_PD = torch.empty_like(query_MD[part], dtype=dtype)
+    d_embeddings_ND = torch.zeros_like(item_embeddings_ND, dtype=dtype)
+    bias_N = item_bias_N.to(query_MD.dtype)
+    n_allowed_M = n_items - (torch.zeros_like(targets_M) if seen is None else seen.counts())
+    for start in range(part.start, part.stop, rows):
+        chunk = slice(start, min(start + rows, part.stop))
+        logits_CN = nn.functional.linear(query_MD[chunk], item_embeddings_ND, bias_N)
+        chunk_loss, d_logits_CN = _loss_and_gradient(
+            logits_CN.to(dtype),
+            targets_M[chunk, None],
+            label_smoothing,
+            None if seen is None else seen.items(chunk),
+            n_allowed_M[chunk, None],
+        )
+        loss += chunk_loss
+        d_bias_N += d_logits_CN.sum(0)
+        d_logits_CN = d_logits_CN.to(query_MD.dtype)
+        d_query_PD[start - part.start : chunk.stop - part.start] = d_logits_CN @ item_embeddings_ND
+        if not is_frozen:
+            d_embeddings_ND += d_logits_CN.T @ query_MD[chunk]
+    return loss, d_query_PD, d_embeddings_ND, d_bias_N
 
 
 def _product_dtype(tensor: Tensor) -> torch.dtype:

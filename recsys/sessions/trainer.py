@@ -10,6 +10,8 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +111,7 @@ class Trainer:
 
     `identity` must be equal in a checkpoint to resume from it. `checkpoint` is its folder.
     `notify` is told whether training resumes. `group` has the processes that were launched for it.
+    See `fit_session_model` for `loss_threads`.
     """
 
     def __init__(
@@ -120,6 +123,7 @@ class Trainer:
         checkpoint: Path | None,
         notify: Callable[[str], object] = _logger.info,
         group: Group | None = None,
+        loss_threads: int = 1,
     ) -> None:
         self.model = model
         self.interactions = interactions
@@ -128,6 +132,7 @@ class Trainer:
         self.identity = identity
         self.folder = checkpoint
         self.notify = notify
+        self.loss_threads = loss_threads
         self.fabric = new_fabric(runtime, group)
         self.device = self.fabric.device
         # Without a copy, if they are on the CPU.
@@ -147,6 +152,12 @@ class Trainer:
 
     def run(self, on_epoch: EpochCallback, validate: Validate | None) -> SessionModel:
         """Train from the start or from the checkpoint to the end."""
+        with ExitStack() as stack:
+            if self.loss_threads > 1:
+                self.raw_loss.helper = stack.enter_context(ThreadPoolExecutor(1))
+            return self._run(on_epoch, validate)
+
+    def _run(self, on_epoch: EpochCallback, validate: Validate | None) -> SessionModel:
         self._resume()
         for epoch, metrics in enumerate(self.epochs, start=1):
             on_epoch(epoch, metrics)

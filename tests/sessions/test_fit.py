@@ -14,6 +14,7 @@ from recsys.sessions import (
     SessionModel,
     SessionNetwork,
     fit_session_model,
+    loss,
     training_digest,
 )
 from recsys.sessions.fit import PER_ITEM
@@ -249,3 +250,15 @@ def test_the_digest_distinguishes_trainings(datasets, earlier):
     }
     assert len(digests) == 5
     assert training_digest(interactions, SMALL) in digests
+
+
+def test_two_threads_of_the_loss_give_the_same_model(monkeypatch):
+    monkeypatch.setitem(loss._CHUNK_BYTES, "cpu", 4 * 12 * 8)  # eight predictions
+
+    def parameters(loss_threads):
+        model = fit_session_model(cycles(), TINY, runtime=CPU, loss_threads=loss_threads)
+        return [tensor.numpy().tobytes() for tensor in model.network.state_dict().values()]
+
+    assert parameters(2) == parameters(1)
+    with pytest.raises(ConfigError, match="loss_threads is 3"):
+        parameters(3)

@@ -1,3 +1,6 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -146,6 +149,32 @@ def test_seen_items_among_the_drawn():
 
 
 N_ITEMS = 30
+
+
+@pytest.mark.parametrize("n_predictions", [1, 7, 30])
+def test_a_second_thread_does_not_change_the_result(monkeypatch, n_predictions):
+    monkeypatch.setitem(loss_module._CHUNK_BYTES, "cpu", 4 * 4 * N_ITEMS)  # four predictions
+    torch.manual_seed(0)
+    targets = torch.randint(N_ITEMS, (n_predictions,))
+    inputs = [torch.randn(n_predictions, 4), torch.randn(N_ITEMS, 4), torch.randn(N_ITEMS)]
+
+    def gradients(helper):
+        leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+        loss = full_cross_entropy(*leaves, targets, 0.1, None, helper)
+        return loss, *torch.autograd.grad(loss, leaves)
+
+    names = []
+    compute = loss_module._loss_and_gradients
+
+    def noted(*args):
+        names.append(threading.current_thread().name)
+        return compute(*args)
+
+    monkeypatch.setattr(loss_module, "_loss_and_gradients", noted)
+    with ThreadPoolExecutor(1, "helper") as helper:
+        for found, expected in zip(gradients(helper), gradients(None), strict=True):
+            assert torch.equal(found, expected)
+    assert ("helper_0" in names) == (n_predictions > 4)
 
 
 def sampled_problem(n_predictions):
