@@ -168,7 +168,7 @@ class _FullCrossEntropy(torch.autograd.Function):
         products = query_MD.to(dtype), item_embeddings_ND.to(dtype), item_bias_N
         is_frozen = not item_embeddings_ND.requires_grad
         compute = partial(
-            _loss_and_gradients, *products, targets_M, label_smoothing, seen, is_frozen, rows
+            _part_gradients, *products, targets_M, label_smoothing, seen, is_frozen, rows
         )
         middle = -(-n_predictions // (2 * rows)) * rows
         if device == "cuda" or middle >= n_predictions:
@@ -202,7 +202,7 @@ def _both(
 
 
 @torch.no_grad()  # which another thread does not inherit
-def _loss_and_gradients(
+def _part_gradients(
     query_MD: Tensor,
     item_embeddings_ND: Tensor,
     item_bias_N: Tensor,
@@ -226,7 +226,7 @@ def _loss_and_gradients(
     for start in range(part.start, part.stop, rows):
         chunk = slice(start, min(start + rows, part.stop))
         logits_CN = nn.functional.linear(query_MD[chunk], item_embeddings_ND, bias_N)
-        chunk_loss, d_logits_CN = _loss_and_gradient(
+        chunk_loss, d_logits_CN = _chunk_gradient(
             logits_CN.to(dtype),
             targets_M[chunk, None],
             label_smoothing,
@@ -249,7 +249,7 @@ def _product_dtype(tensor: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if is_cast else tensor.dtype
 
 
-def _loss_and_gradient(
+def _chunk_gradient(
     logits_CN: Tensor,
     targets_C1: Tensor,
     label_smoothing: float,

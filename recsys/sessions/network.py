@@ -54,13 +54,11 @@ class DropoutMasks(NamedTuple):
     """Factors of one training step: zero with a probability, the rate, else 1 / (1 − rate).
 
     They are drawn before the step, so that the step depends on its arguments only and can be
-    compiled. None is no dropout.
+    compiled. All but those of the items hold for a whole sequence. None is no dropout.
     """
 
     items: Tensor | None = None  # [B, L, 1]
-    inputs: Tensor | None = (
-        None  # the same at all steps of a sequence, like the next two, [B, 1, D]
-    )
+    inputs: Tensor | None = None  # [B, 1, D]
     states: Tensor | None = None  # of each recurrent layer, [n_layers, B, 1, H]
     features: Tensor | None = None  # of `EMAFeatures`, [B, 1, (1 + K) D]
 
