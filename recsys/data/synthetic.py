@@ -50,6 +50,7 @@ _NUMERALS: Final = ("", " II", " III", " IV", " V")
 _BLOCK_RATINGS: Final = 500_000  # about 100 MB of memory per block
 _CATALOGUE_STREAM, _USERS_STREAM = 0, 1  # independent streams of random numbers
 _START: Final = 1_420_070_400  # 2015-01-01, after the last release
+_END: Final = 1_735_689_600  # 2025-01-01
 _YEAR, _DAY, _MINUTE = 31_536_000, 86_400, 60
 _ACTIVITY_SPREAD: Final = 0.7  # of log activity: a tenth of the users give a quarter of the ratings
 
@@ -349,11 +350,17 @@ def _generate_ratings(
 
 
 def _generate_timestamps(user: _Ints, session: _Ints, n_users: int, rng: Generator) -> _Ints:
-    """Timestamps hours apart within a session and days apart between sessions, [R]."""
+    """Timestamps hours apart within a session and days apart between sessions, [R].
+
+    The times of a user with so many ratings that they would end after `_END` are closer together.
+    """
     duration = rng.integers(80 * _MINUTE, 180 * _MINUTE, len(user))
     pause = ((1 + rng.exponential(4.0, len(user))) * _DAY).astype(np.int64)
     gap = duration + pause * (np.diff(session, prepend=-1) != 0)
     elapsed, first = gap.cumsum(), np.searchsorted(user, user)
     joined = _START + rng.integers(0, 3 * _YEAR, n_users)
-    timestamps: _Ints = joined[user] + elapsed - elapsed[first] + gap[first]
+    since_joined = elapsed - elapsed[first] + gap[first]
+    longest = since_joined[np.searchsorted(user, user, side="right") - 1]
+    shrinkage = np.minimum((_END - joined[user]) / longest, 1.0)
+    timestamps: _Ints = joined[user] + (since_joined * shrinkage).astype(np.int64)
     return timestamps

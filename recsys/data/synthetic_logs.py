@@ -28,6 +28,7 @@ from recsys.storage import atomic_folder
 
 _Ints = NDArray[np.int64]
 _START, _HOUR, _DAY = 1_577_836_800, 3_600, 86_400  # 2020-01-01
+_MAX_DAYS = 1_645  # with 180 days to the first session, all end before 2025
 
 
 class _Kind(NamedTuple):
@@ -108,12 +109,25 @@ def _sessions(config: LogConfig, kind: _Kind, rng: Generator) -> tuple[_Ints, _I
     lengths = rng.geometric(1 / kind.session_length, len(user)).clip(max=150)  # within a day
     session = np.repeat(np.arange(len(user)), lengths)
 
-    days = (1 + rng.exponential(3.0, len(user)).astype(np.int64)).cumsum()
-    days += rng.integers(0, 180, config.n_users)[user] - days[np.searchsorted(user, user)]
+    days = _days_between(user, rng) + rng.integers(0, 180, config.n_users)[user]
     start = _START + days * _DAY + rng.integers(kind.first_hour * _HOUR, 22 * _HOUR, len(user))
     elapsed = rng.integers(*kind.seconds, len(session)).cumsum()
     elapsed -= elapsed[np.searchsorted(session, session)]
     return user[session], session, start[session] + elapsed
+
+
+def _days_between(user: _Ints, rng: Generator) -> _Ints:
+    """Days from the first session of a user to each one, at least one more for each.
+
+    The pauses of a user with so many sessions that they would exceed `_MAX_DAYS` are shorter.
+    """
+    first, last = np.searchsorted(user, user), np.searchsorted(user, user, side="right") - 1
+    ordinal = np.arange(len(user)) - first
+    pauses = rng.exponential(3.0, len(user)).astype(np.int64).cumsum()
+    pauses -= pauses[first]
+    shrinkage = (_MAX_DAYS - ordinal[last]) / np.maximum(pauses[last], 1)
+    days: _Ints = ordinal + (pauses * shrinkage.clip(0.0, 1.0)).astype(np.int64)
+    return days
 
 
 def _draw_jumps(config: LogConfig, kind: _Kind, user: _Ints, rng: Generator) -> _Ints:

@@ -100,6 +100,13 @@ def test_timestamps_of_a_user_increase(ratings: pd.DataFrame) -> None:
     assert (ratings.groupby(columns.USER_ID)[columns.TIMESTAMP].diff().dropna() > 0).all()
 
 
+def test_long_histories_end_before_2025() -> None:
+    """A reader would refuse ratings from the future."""
+    many, _ = synthesise_ratings(SyntheticConfig(n_users=40, n_items=9000, mean_events=2500))
+    assert many[columns.TIMESTAMP].max() <= pd.Timestamp("2025-01-01").timestamp()
+    assert (many.groupby(columns.USER_ID)[columns.TIMESTAMP].diff().dropna() > 0).all()
+
+
 def test_a_few_movies_and_users_have_most_of_the_ratings(ratings: pd.DataFrame) -> None:
     # With equal chances the first tenth of 300 movies would have about 12 % of the ratings.
     assert _share_of_first_tenth(ratings[columns.ITEM_ID]) > 0.2

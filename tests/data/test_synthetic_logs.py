@@ -42,6 +42,11 @@ def test_columns_are_those_of_the_kind(
         assert len(log) / n_users == pytest.approx(mean, rel=0.15)
 
 
+def test_long_histories_end_before_2025() -> None:
+    log, _ = synthesise_log(LogConfig(kind="music", n_users=40, mean_events=4000))
+    assert log["timestamp"].max() < pd.Timestamp("2025-01-01").timestamp()
+
+
 @pytest.mark.parametrize("kind", ["music", "shop"])
 def test_a_seed_decides_everything(kind: str) -> None:
     config = LogConfig.model_validate({"kind": kind, **SMALL})
