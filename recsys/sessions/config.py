@@ -11,8 +11,8 @@ from recsys.config import Config
 KEY_DIM = 64
 """Size of the attention's keys."""
 
-
-_EPOCHS, _PREDICTIONS = 16, 32_000_000
+_LARGE = 200_000  # interactions
+_SMALL_EPOCHS, _EPOCHS, _PREDICTIONS = 12, 16, 32_000_000
 
 
 class SessionConfig(Config):
@@ -28,8 +28,8 @@ class SessionConfig(Config):
     """Size of the recurrent state."""
 
     epochs: int | None = Field(default=None, ge=1)
-    """Passes over all interactions. None means 16 for two million interactions or fewer, and for
-    more as many as make 32 million predictions, but at least two."""
+    """Passes over all interactions. None means 12 for fewer than 200,000 interactions, 16 up to two
+    million, and for more as many as make 32 million predictions, but at least two."""
 
     learning_rate: float = Field(default=3e-3, gt=0)
     """Peak learning rate of AdamW, after a linear warm-up and before a cosine decay to 5 %."""
@@ -103,11 +103,12 @@ class SessionConfig(Config):
 
     def resolve(self, n_interactions: int) -> SessionConfig:
         """Replace None in settings that depend on the number of training interactions."""
-        large = n_interactions >= 200_000
+        large = n_interactions >= _LARGE
+        most = _EPOCHS if large else _SMALL_EPOCHS
         defaults = {
             "embedding_dim": 128 if large else 64,
             "input_dropout": 0.1 if large else 0.2,
-            "epochs": min(_EPOCHS, max(2, round(_PREDICTIONS / max(n_interactions, 1)))),
+            "epochs": min(most, max(2, round(_PREDICTIONS / max(n_interactions, 1)))),
         }
         unset = {name: value for name, value in defaults.items() if getattr(self, name) is None}
         return self.model_copy(update=unset)

@@ -67,8 +67,8 @@ def test_resolve_keeps_given_settings():
     assert given.resolve(10**6).input_dropout == 0.0
     small, large = SessionConfig().resolve(10), SessionConfig().resolve(10**6)
     assert small.input_dropout > large.input_dropout
-    sizes = [0, 10**5, 2 * 10**6, 5 * 10**6, 10**7, 3 * 10**7, 10**9]
-    assert [SessionConfig().resolve(n).epochs for n in sizes] == [16, 16, 16, 6, 3, 2, 2]
+    sizes = [0, 10**5, 10**6, 2 * 10**6, 5 * 10**6, 10**7, 3 * 10**7, 10**9]
+    assert [SessionConfig().resolve(n).epochs for n in sizes] == [12, 12, 16, 16, 6, 3, 2, 2]
     assert SessionConfig(epochs=9).resolve(10**9).epochs == 9
 
 

@@ -91,7 +91,7 @@ def test_main_settings_are_few_and_have_all_that_are_not_defaults():
     assert found["runtime.seed"] == 0
     assert len(found) == 5
     resolved = main_settings({"session_model": config.resolve(1000)})
-    assert (resolved["session_model.epochs"], resolved["session_model.embedding_dim"]) == (16, 64)
+    assert (resolved["session_model.epochs"], resolved["session_model.embedding_dim"]) == (12, 64)
     weightings = main_settings({"cooccurrence": CooccurrenceConfig(min_rating=None)})
     assert weightings == {"cooccurrence.min_rating": None}, "not the default"
 
