@@ -88,9 +88,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     given = parser.parse_args()
     base, seeds = settings(given.set), given.seed or [0, 1, 2]
-    log = read(given.ratings)
-    if given.users is not None:
-        log = log.filter(np.arange(len(log)) < log.user_offsets[: given.users + 1][-1])
+    log = read(given.ratings, given.users)
     log, _ = k_core(log, min_item_interactions=5)
     split = leave_last_n(log, 3)
     print(

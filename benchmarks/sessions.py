@@ -1,7 +1,7 @@
 """Accuracy and training speed of the session model.
 
     python benchmarks/sessions.py accuracy [path/to/ratings] [--seed 0 --seed 1] [--set epochs=4]
-        [--every 4] [--checkpoint folder] [--calibration]
+        [--every 4] [--users 660] [--checkpoint folder] [--calibration]
     torchrun --nproc-per-node 2 benchmarks/sessions.py accuracy path/to/ratings
     python benchmarks/sessions.py speed [path/to/ratings] [--rounds 3 --steps 5] [--recbole python]
     python benchmarks/sessions.py reach [path/to/ratings] [--goal 0.18] [--recbole python]
@@ -11,7 +11,8 @@
 the items of the history. `--validation` holds out two items and ranks for the second to last; the
 last is never used. It prints every epoch and evaluates after each, or after each `--every`:
 `seconds` are wall time, `cpu` CPU time. With `--checkpoint`, an interrupted run resumes.
-`--calibration` prints the expected calibration error. Without a path, ratings are synthetic.
+`--calibration` prints the expected calibration error. `--users` takes the first n users. Without a
+path, ratings are synthetic.
 
 `speed` measures interactions per second of training steps, next to a naive loop: the same network
 on random batches, all logits at once in float32 and torch's cross-entropy; and next to RecBole's
@@ -54,11 +55,16 @@ from recsys.sessions import (
 )
 
 
-def read(path: Path | None) -> Interactions:
+def read(path: Path | None, n_users: int | None = None) -> Interactions:
+    """The log, or that of its first users."""
     if path:
-        return read_ratings(path)
-    ratings, movies = synthesise_ratings(SyntheticConfig(n_users=2000, n_items=1000))
-    return read_ratings(ratings.merge(movies, on="item_id"))
+        log = read_ratings(path)
+    else:
+        ratings, movies = synthesise_ratings(SyntheticConfig(n_users=2000, n_items=1000))
+        log = read_ratings(ratings.merge(movies, on="item_id"))
+    if n_users is None:
+        return log
+    return log.filter(np.arange(len(log)) < log.user_offsets[: n_users + 1][-1])
 
 
 def hold_out_last(log: Interactions) -> Split:
@@ -173,6 +179,7 @@ def main() -> None:
     parser.add_argument("--goal", type=float, default=0.18, help="NDCG@10 to reach")
     parser.add_argument("--limit", type=float, default=3600, help="CPU seconds per training")
     parser.add_argument("--every", type=int, default=1, help="epochs between evaluations")
+    parser.add_argument("--users", type=int, help="number of users, the first ones")
     parser.add_argument("--checkpoint", type=Path, help="folder to resume from")
     parser.add_argument("--calibration", action="store_true", help="print the calibration error")
     parser.add_argument(
@@ -197,7 +204,7 @@ def main() -> None:
         evaluation(read(given.ratings), config)
         return
     for seed in given.seed or [0]:
-        accuracy(read(given.ratings), seed, config, given)
+        accuracy(read(given.ratings, given.users), seed, config, given)
 
 
 if __name__ == "__main__":

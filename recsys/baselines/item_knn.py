@@ -18,8 +18,8 @@ from recsys.data import Interactions
 
 Weights = NDArray[np.float64]
 
-_BLOCK_SIZE = 1024
-"""Items whose similarities to all others are computed at once."""
+_BLOCK_PAIRS = 8_000_000
+"""Pairs of items whose similarities are computed at once: at most half a gigabyte."""
 
 
 class ItemKNNConfig(Config):
@@ -108,8 +108,9 @@ def _nearest_items(
     item_users = sp.csr_array(matrix.T)
     weighted = sp.csr_array(sp.diags_array(user_weights**2) @ matrix)
     blocks: list[Any] = [sp.csr_array((0, n_items), dtype=np.float32)]
-    for start in range(0, n_items, _BLOCK_SIZE):
-        stop = min(start + _BLOCK_SIZE, n_items)
+    size = max(_BLOCK_PAIRS // max(n_items, 1), 1)
+    for start in range(0, n_items, size):
+        stop = min(start + size, n_items)
         common = sp.coo_array(item_users[start:stop] @ weighted)
         rows, cols = common.coords
         values = common.data * item_weights[rows + start] * item_weights[cols]

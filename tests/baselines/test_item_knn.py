@@ -75,5 +75,5 @@ def test_similarities_equal_those_of_implicit(sample, weighting, peer):
 
 def test_block_size_does_not_change_the_result(sample, monkeypatch):
     whole = fit_item_knn(sample).similarity.toarray()
-    monkeypatch.setattr("recsys.baselines.item_knn._BLOCK_SIZE", 7)
+    monkeypatch.setattr("recsys.baselines.item_knn._BLOCK_PAIRS", 7 * sample.n_items)
     assert np.array_equal(fit_item_knn(sample).similarity.toarray(), whole)
