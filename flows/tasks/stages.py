@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -112,7 +113,9 @@ def fit_stages(
         others = partial(_draw_and_compare, baselines, *inputs)
         with runtime.limit_threads(), alongside(others, in_thread=n_threads > 1) as evaluated:
             loss_threads = 2 if n_threads in (2, 3) else 1
-            model, reports = run_limited(train_session_model, *inputs, start, loss_threads)
+            model, reports = run_limited(
+                train_session_model, *inputs, start, loss_threads, partial(_raise_error, evaluated)
+            )
     return Trained(split, counts, embeddings, model, reports, evaluated.result())
 
 
@@ -238,6 +241,12 @@ def _embeddings_key(split: Split, settings: Settings, champion: Bundle | None) -
     )
 
 
+def _raise_error(future: Future[Any]) -> None:
+    """Raise the error of some work that has failed."""
+    if future.done() and (error := future.exception()):
+        raise error
+
+
 def _draw_and_compare(
     baselines: Sequence[str],
     split: Split,
@@ -266,10 +275,12 @@ def train_session_model(
     workers: Workers = THIS_PROCESS,
     champion: Bundle | None = None,
     loss_threads: int = 1,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[SessionModel, Reports]:
     """Train and evaluate the session model; its MLflow run is named after the cell.
 
     An interrupted training of the same data, settings and code resumes after its latest epoch.
+    `check` is called after each epoch and may raise an error to stop.
     """
     runtime, config = settings.runtime, settings.session_model.resolve(len(split.train))
     name, history = config.cell, History()
@@ -298,7 +309,7 @@ def train_session_model(
             item_embeddings=vectors,
             **inputs,
             notify=get_run_logger().info,
-            on_epoch=compose(history, child.on_epoch, show),
+            on_epoch=compose(history, child.on_epoch, show, lambda _epoch, _metrics: check()),
             validate=lambda model: validation_metrics(model, split, config.validation_users),
             checkpoint=checkpoint,
             loss_threads=loss_threads,

@@ -28,7 +28,7 @@ from recsys.storage import atomic_folder
 
 _Ints = NDArray[np.int64]
 _START, _HOUR, _DAY = 1_577_836_800, 3_600, 86_400  # 2020-01-01
-_MAX_DAYS = 1_645  # with 180 days to the first session, all end before 2025
+_MAX_DAYS = 1_645  # with 180 days to the first session, up to 2025
 
 
 class _Kind(NamedTuple):
@@ -119,7 +119,7 @@ def _sessions(config: LogConfig, kind: _Kind, rng: Generator) -> tuple[_Ints, _I
 def _days_between(user: _Ints, rng: Generator) -> _Ints:
     """Days from the first session of a user to each one, at least one more for each.
 
-    The pauses of a user with so many sessions that they would exceed `_MAX_DAYS` are shorter.
+    The pauses of a user whose sessions would exceed `_MAX_DAYS` are shorter, down to none.
     """
     first, last = np.searchsorted(user, user), np.searchsorted(user, user, side="right") - 1
     ordinal = np.arange(len(user)) - first

@@ -28,7 +28,7 @@ from recsys.config import Runtime
 from recsys.cooccurrence import CooccurrenceConfig
 from recsys.data import leave_last_out, read_ratings
 from recsys.embeddings import EmbeddingConfig
-from recsys.errors import BundleError
+from recsys.errors import BundleError, DataError
 from recsys.loading import load_recommender
 from recsys.sessions import SessionConfig
 from recsys.sessions.checkpoint import load_checkpoint
@@ -322,6 +322,20 @@ def wait_for_lstm(client, process):
 
 def checkpoints():
     return set(Path("data/cache/checkpoints").glob("*/training.safetensors"))
+
+
+def test_a_failing_baseline_ends_the_training_of_the_session_model(first, monkeypatch):
+    def fail(*_):
+        raise DataError("the baselines have failed")
+
+    monkeypatch.setattr("flows.tasks.stages._draw_and_compare", fail)
+    before = checkpoints()
+    long = SETTINGS["session_model"].model_copy(update={"epochs": 10_000})
+    with pytest.raises(DataError, match="the baselines have failed"):
+        train(source="sample", **SETTINGS | {"session_model": long})
+    (path,) = checkpoints() - before
+    _, metadata = load_checkpoint(path.parent)
+    assert len(metadata["epochs"]) < 10_000
 
 
 def test_a_killed_run_is_resumed_after_its_latest_epoch(client, home):
