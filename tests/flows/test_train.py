@@ -330,12 +330,12 @@ def test_a_failing_baseline_ends_the_training_of_the_session_model(first, monkey
 
     monkeypatch.setattr("flows.tasks.stages._draw_and_compare", fail)
     before = checkpoints()
-    long = SETTINGS["session_model"].model_copy(update={"epochs": 10_000})
+    long = SETTINGS["session_model"].model_copy(update={"epochs": 9_000})
     with pytest.raises(DataError, match="the baselines have failed"):
         train(source="sample", **SETTINGS | {"session_model": long})
     (path,) = checkpoints() - before
     _, metadata = load_checkpoint(path.parent)
-    assert len(metadata["epochs"]) < 10_000
+    assert len(metadata["epochs"]) < 9_000
 
 
 def test_a_killed_run_is_resumed_after_its_latest_epoch(client, home):
