@@ -110,9 +110,13 @@ def fit_stages(
         runtime = settings.runtime.model_copy(update={"threads": max(n_threads // 2, 1)})
         settings = settings.model_copy(update={"runtime": runtime})
         inputs = split, embeddings, settings, run, workers
-        others = partial(_draw_and_compare, baselines, *inputs)
+
+        def others(check: Callable[[], None]) -> dict[str, Reports]:
+            _draw_map(split, embeddings, run, runtime.seed)
+            return evaluate_baselines(baselines, *inputs, check)
+
         with runtime.limit_threads(), alongside(others, in_thread=n_threads > 1) as evaluated:
-            loss_threads = 2 if n_threads in (2, 3) else 1
+            loss_threads = 2 if runtime.threads == 1 < n_threads else 1
             model, reports = run_limited(
                 train_session_model, *inputs, start, loss_threads, partial(_raise_error, evaluated)
             )
@@ -247,23 +251,12 @@ def _raise_error(future: Future[Any]) -> None:
         raise error
 
 
-def _draw_and_compare(
-    baselines: Sequence[str],
-    split: Split,
-    embeddings: emb.ItemEmbeddings,
-    settings: Settings,
-    run: Run,
-    workers: Workers,
-    check: Callable[[], None],
-) -> dict[str, Reports]:
-    """Draw the map of the items, and evaluate baselines; see `alongside` for `check`."""
-    seed = settings.runtime.seed
+def _draw_map(split: Split, embeddings: emb.ItemEmbeddings, run: Run, seed: int) -> None:
+    """Draw the most popular items."""
     with _DRAWING:
         run.log_figure(item_map_figure(split.train, embeddings, seed=seed), "map")
-    check()
     # The t-SNE of 500 items takes one or two seconds.
     run.log_html(item_map_page(split.train, embeddings, 500, seed), "map")
-    return evaluate_baselines(baselines, split, embeddings, settings, run, workers, check)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="train session model", tags=[TRAINING])

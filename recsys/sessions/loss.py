@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from recsys.sessions.config import SessionConfig
 from recsys.sessions.network import NO_DROPOUT, DropoutMasks, SessionNetwork
 
-_Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
-"""A loss, and its gradients by queries, item embeddings and biases."""
+_Sums = tuple[Tensor, Tensor, Tensor]
+"""A summed loss, and its gradients by item embeddings and biases."""
 
 _CHUNK_BYTES = {"cpu": 3 * 2**20, "cuda": 256 * 2**20}
 """Size of a chunk of logits: fits the cache of a core, or keeps a GPU busy."""
@@ -164,24 +164,29 @@ class _FullCrossEntropy(torch.autograd.Function):
         query_MD, item_embeddings_ND, item_bias_N, targets_M, label_smoothing, seen, helper = inputs
         n_predictions, device = len(targets_M), query_MD.device.type
         rows = max(1, _CHUNK_BYTES[device] // (4 * len(item_bias_N)))
+        n_seen_M = torch.zeros_like(targets_M) if seen is None else seen.counts()
+        d_query_MD = torch.empty_like(query_MD)
         dtype = _product_dtype(query_MD)  # cast once instead of in each product
-        products = query_MD.to(dtype), item_embeddings_ND.to(dtype), item_bias_N
-        is_frozen = not item_embeddings_ND.requires_grad
         compute = partial(
-            _part_gradients, *products, targets_M, label_smoothing, seen, is_frozen, rows
+            _sum_chunks,
+            query_MD.to(dtype),
+            item_embeddings_ND.to(dtype),
+            item_bias_N,
+            targets_M,
+            label_smoothing,
+            seen,
+            len(item_bias_N) - n_seen_M,
+            rows,
+            d_query_MD,
+            not item_embeddings_ND.requires_grad,
         )
         middle = -(-n_predictions // (2 * rows)) * rows
         if device == "cuda" or middle >= n_predictions:
             loss, *gradients = compute(slice(0, n_predictions))
         else:
-            first, second = _both(compute, slice(0, middle), slice(middle, n_predictions), helper)
-            loss = first[0] + second[0]
-            gradients = [
-                torch.cat([first[1], second[1]]),
-                first[2].add_(second[2]),
-                first[3].add_(second[3]),
-            ]
-        ctx.save_for_backward(*gradients)
+            halves = slice(0, middle), slice(middle, n_predictions)
+            loss, *gradients = map(torch.add, *_both(compute, *halves, helper))
+        ctx.save_for_backward(d_query_MD, *gradients)
         ctx.n_predictions = n_predictions
         return loss / n_predictions
 
@@ -192,8 +197,8 @@ class _FullCrossEntropy(torch.autograd.Function):
 
 
 def _both(
-    compute: Callable[[slice], _Gradients], first: slice, second: slice, helper: Executor | None
-) -> tuple[_Gradients, _Gradients]:
+    compute: Callable[[slice], _Sums], first: slice, second: slice, helper: Executor | None
+) -> tuple[_Sums, _Sums]:
     """Compute two parts, the second in the helper's thread if there is one."""
     if helper is None:
         return compute(first), compute(second)
@@ -202,27 +207,27 @@ def _both(
 
 
 @torch.no_grad()  # which another thread does not inherit
-def _part_gradients(
+def _sum_chunks(
     query_MD: Tensor,
     item_embeddings_ND: Tensor,
     item_bias_N: Tensor,
     targets_M: Tensor,
     label_smoothing: float,
     seen: SeenItems | None,
-    is_frozen: bool,
+    n_allowed_M: Tensor,
     rows: int,
+    d_query_MD: Tensor,
+    is_frozen: bool,
     part: slice,
-) -> _Gradients:
-    """Summed loss of a part of the predictions, and its gradients by queries, embeddings and bias.
+) -> _Sums:
+    """Sum over a part of the predictions; their rows of `d_query_MD` are set.
 
-    There are logits for `rows` predictions at a time. Results are of the type of the bias.
+    There are logits for `rows` predictions at a time. Sums are of the type of the bias.
     """
-    dtype, n_items = item_bias_N.dtype, len(item_bias_N)
+    dtype = item_bias_N.dtype
     loss, d_bias_N = item_bias_N.new_zeros(()), torch.zeros_like(item_bias_N)
-    d_query_PD = torch.empty_like(query_MD[part], dtype=dtype)
     d_embeddings_ND = torch.zeros_like(item_embeddings_ND, dtype=dtype)
     bias_N = item_bias_N.to(query_MD.dtype)
-    n_allowed_M = n_items - (torch.zeros_like(targets_M) if seen is None else seen.counts())
     for start in range(part.start, part.stop, rows):
         chunk = slice(start, min(start + rows, part.stop))
         logits_CN = nn.functional.linear(query_MD[chunk], item_embeddings_ND, bias_N)
@@ -236,10 +241,10 @@ def _part_gradients(
         loss += chunk_loss
         d_bias_N += d_logits_CN.sum(0)
         d_logits_CN = d_logits_CN.to(query_MD.dtype)
-        d_query_PD[start - part.start : chunk.stop - part.start] = d_logits_CN @ item_embeddings_ND
+        d_query_MD[chunk] = d_logits_CN @ item_embeddings_ND
         if not is_frozen:
             d_embeddings_ND += d_logits_CN.T @ query_MD[chunk]
-    return loss, d_query_PD, d_embeddings_ND, d_bias_N
+    return loss, d_embeddings_ND, d_bias_N
 
 
 def _product_dtype(tensor: Tensor) -> torch.dtype:

@@ -324,14 +324,14 @@ def checkpoints():
     return set(Path("data/cache/checkpoints").glob("*/training.safetensors"))
 
 
-def test_a_failing_baseline_ends_the_training_of_the_session_model(first, monkeypatch):
+def test_a_failure_beside_it_ends_the_training_of_the_session_model(first, monkeypatch):
     def fail(*_):
-        raise DataError("the baselines have failed")
+        raise DataError("the map cannot be drawn")
 
-    monkeypatch.setattr("flows.tasks.stages._draw_and_compare", fail)
+    monkeypatch.setattr("flows.tasks.stages._draw_map", fail)
     before = checkpoints()
     long = SETTINGS["session_model"].model_copy(update={"epochs": 9_000})
-    with pytest.raises(DataError, match="the baselines have failed"):
+    with pytest.raises(DataError, match="the map cannot be drawn"):
         train(source="sample", **SETTINGS | {"session_model": long})
     (path,) = checkpoints() - before
     _, metadata = load_checkpoint(path.parent)

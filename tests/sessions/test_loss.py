@@ -164,13 +164,13 @@ def test_a_second_thread_does_not_change_the_result(monkeypatch, n_predictions):
         return loss, *torch.autograd.grad(loss, leaves)
 
     names = []
-    compute = loss_module._part_gradients
+    compute = loss_module._sum_chunks
 
     def noted(*args):
         names.append(threading.current_thread().name)
         return compute(*args)
 
-    monkeypatch.setattr(loss_module, "_part_gradients", noted)
+    monkeypatch.setattr(loss_module, "_sum_chunks", noted)
     with ThreadPoolExecutor(1, "helper") as helper:
         for found, expected in zip(gradients(helper), gradients(None), strict=True):
             assert torch.equal(found, expected)
