@@ -20,7 +20,7 @@ from flows.settings import Settings
 from flows.tasks.data import drop_leaked_targets, input_hash, read, resolve_source
 from flows.tasks.evaluation import compare
 from flows.tasks.pending import register_and_promote, send_if_pending
-from flows.tasks.registry import find_champion, require_catalogue
+from flows.tasks.registry import find_champion, require_comparable
 from flows.tasks.stages import Champion, fit_stages
 from flows.train import STAGES, train
 from recsys import tracking
@@ -66,7 +66,7 @@ def _challenge(champion: Champion, source: str, settings: Settings) -> str | Non
         settings = _with_champion_settings(settings, champion)
         record_settings(run, settings, *STAGES, "warm_start")
         split = read(source, settings.data, run)
-        require_catalogue(champion, split, settings)
+        require_comparable(champion, split, settings)
         if champion.learned is not None:
             split = drop_leaked_targets(split, champion.learned, run)
         trained = fit_stages(split, settings, run, champion, baselines=["popularity"])

@@ -10,7 +10,7 @@ from flows.settings import Settings
 from flows.tasks.data import input_hash, read, resolve_source
 from flows.tasks.evaluation import compare
 from flows.tasks.pending import register_and_promote, send_if_pending
-from flows.tasks.registry import find_reachable_champion, require_catalogue
+from flows.tasks.registry import find_reachable_champion, require_comparable
 from flows.tasks.stages import fit_stages
 from recsys import tracking
 from recsys.baselines import default_baselines
@@ -34,7 +34,7 @@ def train(settings: Settings) -> str:
         with training_run("train", source, settings, *STAGES) as run:
             tracking.tag_inputs(run, input_hash(source, settings), settings.promotion)
             split = read(source, settings.data, run)
-            require_catalogue(champion, split, settings)
+            require_comparable(champion, split, settings)
             baselines = default_baselines(split.train)
             trained = fit_stages(split, settings, run, baselines=baselines)
             model = settings.session_model.cell

@@ -90,7 +90,7 @@ class Page:
 def train(arguments):
     """Train as `recsys train` does, but for the flow, the baselines and the comparison."""
     from flows.cli import parse_settings
-    from flows.tasks.registry import Champion, require_catalogue
+    from flows.tasks.registry import Champion, require_comparable
     from flows.train import train as flow
     from recsys.cooccurrence import count_cooccurrence
     from recsys.embeddings import fit_embeddings
@@ -103,7 +103,7 @@ def train(arguments):
     split = leave_last_out(read_ratings(settings.source, **settings.data.read_options()))
     with contextlib.suppress(TrackingError):
         champion = load_recommender(f"models:/{settings.model_name}@champion").bundle
-        require_catalogue(Champion("1", champion, None, None), split, settings)
+        require_comparable(Champion("1", champion, None, None), split, settings)
     counts = count_cooccurrence(split.positives)
     embeddings = fit_embeddings(counts, settings.embeddings)
     model = fit_session_model(split.train, settings.session_model)

@@ -19,13 +19,13 @@ from flows.tasks.stages import INTERACTIONS, Champion, Trained
 from recsys import columns, tracking
 from recsys.config import CHAMPION, CHAMPION_ALIAS
 from recsys.console import printable
-from recsys.data import Split, load_interactions
+from recsys.data import Interactions, Split, load_interactions
 from recsys.data.catalogue import require_same_catalogue
 from recsys.errors import BundleError, DataError, NetworkError, TrackingError
 from recsys.evaluation import Report, Verdict, measure_latency, promote_if_better
 from recsys.loading import load_recommender
 from recsys.recommender import Recommender
-from recsys.recommender.bundle import make_bundle, save_bundle
+from recsys.recommender.bundle import Bundle, make_bundle, save_bundle
 from recsys.recommender.scoring import ItemScorer
 from recsys.tracking import Run
 
@@ -73,18 +73,28 @@ def find_champion(settings: Settings) -> Champion | None:
     return Champion(found.version, bundle, counts, learned, found.run_id, found.inputs)
 
 
-def require_catalogue(champion: Champion | None, split: Split, settings: Settings) -> None:
-    """Raise a `DataError` if the champion is of another catalogue than the data."""
+def require_comparable(champion: Champion | None, split: Split, settings: Settings) -> None:
+    """Raise a `DataError` if the champion cannot be evaluated on the data.
+
+    It is of another catalogue, or one of the two repeats items and the other does not.
+    """
     if champion is None:
         return
     try:
-        require_same_catalogue(champion.bundle.catalogue, split.interactions.catalogue)
+        _require_same_kind(champion.bundle, split.interactions)
     except DataError as error:
         raise DataError(
             f"the champion, version {champion.version} of {settings.model_name!r}: {error}; train "
             "under another name by setting `model_name`, or replace the champion by setting "
             "`replace_champion` (--replace-champion)"
         ) from error
+
+
+def _require_same_kind(model: Bundle, data: Interactions) -> None:
+    require_same_catalogue(model.catalogue, data.catalogue)
+    if model.weights.repeats != data.repeats:
+        does, does_not = ("data", "model") if data.repeats else ("model", "data")
+        raise DataError(f"the {does} repeats items of the history, and the {does_not} does not")
 
 
 def find_reachable_champion(settings: Settings) -> Champion | None:
@@ -102,7 +112,7 @@ def release(report: Report, split: Split, settings: Settings, run: Run) -> Verdi
     new = load_recommender(f"runs:/{run.run_id}")  # what cannot be loaded is not registered
     present = learned = latency = None
     champion = find_champion(settings)  # another one may have been promoted in the meantime
-    require_catalogue(champion, split, settings)
+    require_comparable(champion, split, settings)
     if champion is not None:
         bundle, learned = champion.bundle, champion.learned
         present = ItemScorer(bundle.embeddings, bundle.weights), bundle.catalogue

@@ -13,7 +13,7 @@ from flows.recommend import recommend
 from flows.settings import Settings
 from flows.tasks.data import resolve_source
 from flows.tasks.pending import register_and_promote
-from flows.tasks.registry import example_query, find_champion, require_catalogue
+from flows.tasks.registry import example_query, find_champion, require_comparable
 from flows.tasks.stages import Trained
 from recsys import tracking
 from recsys.cooccurrence import count_cooccurrence
@@ -168,8 +168,8 @@ def test_a_model_of_another_catalogue_does_not_compete(promoted, place):
     champion = in_a_flow(find_champion, settings)
     message = r"version 1 of 'recsys': the model is of another catalogue.* setting `model_name`"
     with pytest.raises(DataError, match=message):
-        require_catalogue(champion, split_of("films"), settings)
-    require_catalogue(None, split_of("films"), settings)
+        require_comparable(champion, split_of("films"), settings)
+    require_comparable(None, split_of("films"), settings)
     with pytest.raises(DataError, match="of another catalogue"):
         recommend("films")
     assert not list(Path("data/recommendations").glob("*day=*"))
@@ -219,3 +219,13 @@ def test_a_model_that_does_not_answer_is_not_registered(place, bundle):
     finally:
         network.item_bias.data.copy_(bias)
     assert not tracking.has_versions("recsys")
+
+
+def test_a_model_of_data_without_repeats_does_not_compete_on_data_with_repeats(promoted):
+    promoted()
+    champion = in_a_flow(find_champion, Settings(source="films"))
+    require_comparable(champion, split_of("films"), Settings())
+    repeated = DataConfig().split.apply(read_ratings("films", repeats="allow"))
+    message = r"version 1 of 'recsys': the data repeats items .* setting `model_name`"
+    with pytest.raises(DataError, match=message):
+        require_comparable(champion, repeated, Settings())
