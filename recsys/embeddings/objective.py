@@ -304,4 +304,5 @@ def _glove_weights(values: NDArray[Any], weights: PairWeights) -> NDArray[np.flo
 
 def _sum_of_squares(values: NDArray[Any], weights: NDArray[np.float64] | None = None) -> float:
     exact = values.astype(np.float64)
-    return float(np.dot(exact, exact if weights is None else exact * weights))
+    # `np.dot` uses the threads of BLAS, which for a while wait actively, beside those of torch.
+    return float(np.einsum("i,i", exact, exact if weights is None else exact * weights))
