@@ -136,8 +136,8 @@ def test_a_session_model_is_trained_resumed_and_evaluated(gpu, changes, sample_s
 
 
 WAITS = {
-    "item", "tolist", "cpu", "numpy", "nonzero", "unique", "masked_select", "__bool__", "__int__",
-    "__float__", "__index__", "__array__",
+    "item", "tolist", "cpu", "numpy", "nonzero", "unique", "masked_select", "new_tensor",
+    "__bool__", "__int__", "__float__", "__index__", "__array__",
 }  # fmt: skip
 
 
@@ -220,6 +220,29 @@ def test_small_gradients_of_recurrent_layers_do_not_vanish():
     with torch.autocast("cuda", torch.bfloat16):
         (small,) = torch.autograd.grad(1e-9 * loss(*batch), weight)
     assert (small / 1e-9 - exact).norm() < 0.05 * exact.norm()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("changes", [{}, {"loss": "sampled"}], ids=["full", "sampled"])
+def test_loss_and_gradient_are_captured_as_a_cuda_graph(changes):
+    network = untrained(**changes).network.to("cuda").train()
+    loss = NextItemLoss(network, network.config)
+    items = torch.arange(24, device="cuda").reshape(2, 12)
+    batch = items, items[:, :1].clone(), 22, loss.draw(items, 22)
+
+    def gradient():
+        value = loss(*batch)
+        return value, *torch.autograd.grad(value, [*network.parameters()])
+
+    expected, stream = gradient(), torch.cuda.Stream()
+    with torch.cuda.stream(stream):  # libraries are initialized outside of a capture
+        gradient()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = gradient()
+    graph.replay()
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 FITS = {

@@ -304,7 +304,7 @@ def sampled_cross_entropy(
     drawn_K, count_K = _count_draws(drawn_K)
     log_q_K = torch.logaddexp(
         log_popularity_N[drawn_K] + math.log(0.5),
-        log_popularity_N.new_tensor(math.log(0.5 / n_items)),
+        log_popularity_N.new_full((), math.log(0.5 / n_items)),
     )
     # An item drawn c times counts c times: once, with log c, and as nothing the other times.
     correction_K = log_q_K + math.log(n_draws) - count_K.log()
