@@ -90,7 +90,8 @@ class SessionConfig(Config):
     """Decoupled weight decay (Loshchilov & Hutter 2019) of matrices; biases have none."""
 
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the target probability spread over the catalogue (Szegedy et al. 2016)."""
+    """Share of the target probability spread over the catalogue (Szegedy et al. 2016). The sampled
+    loss has none."""
 
     gradient_clip: float = Field(default=1.0, gt=0)
     """Maximum norm of the gradient."""
@@ -99,7 +100,8 @@ class SessionConfig(Config):
     """Cross-entropy over the catalogue or a sample; `auto` samples above 50,000 items."""
 
     n_negatives: int = Field(default=512, ge=1)
-    """Items drawn per step for the sampled loss, in addition to the targets of the batch."""
+    """Items drawn per step for the sampled loss: half of them uniformly, half from the targets of
+    the batch."""
 
     def resolve(self, n_interactions: int) -> SessionConfig:
         """Replace None in settings that depend on the number of training interactions."""

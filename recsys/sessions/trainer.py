@@ -66,7 +66,7 @@ def new_fabric(runtime: Runtime, group: Group | None = None) -> Fabric:
 
     They are those of the group, which is launched, or else those of `torchrun`, which sets RANK
     and WORLD_SIZE. Gradients are averaged after every step (DistributedDataParallel). Only rank 0
-    validates and has checkpoints, and only its random state is restored from one.
+    validates and has checkpoints.
     """
     from lightning_fabric import Fabric  # slow to import, and not needed for scoring
 
@@ -243,14 +243,24 @@ class Trainer:
         self.step += 1
         return loss.detach()
 
+    def _generator_states(self) -> Tensor:
+        """The state of the generator of each process, uint8 [n_processes, n]."""
+        state = self.generator.get_state()
+        if self.fabric.world_size == 1:
+            return state[None]
+        gathered: Any = self.fabric.all_gather(state.to(self.device))
+        states: Tensor = gathered.cpu()
+        return states
+
     def _save(self) -> None:
+        generators = self._generator_states()  # of all processes, although one saves them
         if self.folder is None or self.fabric.global_rank != 0:
             return
         optimizer = self.raw_optimizer.state_dict()["state"]
         groups = {
             "network": self.model.network.state_dict(),
             "best": self.best_parameters,
-            "random": {"generator": self.generator.get_state()},
+            "random": {"generators": generators},
             **{f"optimizer.{index}": named for index, named in optimizer.items()},
         }
         metadata = {
@@ -284,8 +294,10 @@ class Trainer:
             index, name = key.split(".")
             state[int(index)][name] = tensor
         self.raw_optimizer.load_state_dict(self.raw_optimizer.state_dict() | {"state": state})
-        if self.fabric.global_rank == 0:
-            self.generator.set_state(groups["random"]["generator"])
+        generators = groups["random"]["generators"]
+        if self.fabric.global_rank < len(generators):  # there may be more processes now
+            # A copy: torch 2.13 crashes if the state does not begin its storage.
+            self.generator.set_state(generators[self.fabric.global_rank].clone())
         self.rng.bit_generator.state = metadata["data_order"]
         self.step = metadata["step"]
         self.epochs, self.best_epoch = metadata["epochs"], metadata["best_epoch"]
