@@ -1,6 +1,6 @@
-"""Rejected variants of network, loss and trainer for `session_ablations.py`.
+"""Rejected variants of network, loss, batches and trainer for `session_ablations.py`.
 
-Each replaces the class of the library from which it is derived, for one training.
+Each replaces a class or function of the library for one training.
 
 Shapes: B chunks, L steps, Q steps before, M predictions, C of them in a chunk, N items, K parts,
 D embedding, H hidden.
@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from recsys.callbacks import EpochCallback
 from recsys.sessions import SessionConfig, SessionModel, SessionNetwork
+from recsys.sessions.batches import Chunks, Histories, training_batches
 from recsys.sessions.loss import Draws, NextItemLoss, SeenItems
 from recsys.sessions.network import NO_DROPOUT, DropoutMasks, Hidden, NetworkState
 from recsys.sessions.trainer import Trainer, Validate, set_learning_rate
@@ -205,6 +206,38 @@ class Averaged(Trainer):
         return model
 
 
+class EqualWeights(Trainer):
+    """Weighs a batch by its number of predictions, so that all predictions weigh the same."""
+
+    n_targets = 0
+
+    def _train_step(self, items_BL: Tensor, context_BP: Tensor, n_targets: int) -> Tensor:
+        self.n_targets += n_targets
+        weight = n_targets * (self.step + 1) / self.n_targets
+        backward = self.fabric.backward
+        with mock.patch.object(self.fabric, "backward", lambda loss: backward(weight * loss)):
+            return super()._train_step(items_BL, context_BP, n_targets)
+
+
+def batches_of_one_length(
+    interactions: Histories,
+    max_length: int,
+    batch_size: int | None,
+    rng: np.random.Generator,
+    world_size: int = 1,
+) -> list[Chunks]:
+    """Batches of few shapes: lengths are rounded up to a fourth of a power of two."""
+    batches = training_batches(interactions, max_length, batch_size, rng, world_size)
+    chunks = np.concatenate(batches)
+    n_predictions = chunks[:, 2] - chunks[:, 1] - 1
+    unit = 2 ** np.maximum(np.frexp(n_predictions)[1] - 3, 0)
+    length = np.minimum(-(-n_predictions // unit) * unit, max_length)
+    chunks = chunks[np.lexsort((rng.random(len(chunks)), length))]
+    size = max(map(len, batches))
+    groups = [chunks[i : i + size] for i in range(0, len(chunks), size)]
+    return [groups[i] for i in rng.permutation(len(groups))]
+
+
 def constant_rate(
     optimizer: torch.optim.Optimizer, config: SessionConfig, step: int, _progress: float
 ) -> None:
@@ -214,12 +247,13 @@ def constant_rate(
 
 @dataclass(frozen=True)
 class Variant:
-    """The classes that replace those of the library."""
+    """The classes and functions that replace those of the library."""
 
     network: type[SessionNetwork] = SessionNetwork
     loss: type[NextItemLoss] = NextItemLoss
     trainer: type[Trainer] = Trainer
     set_rate: Callable[..., None] = set_learning_rate
+    batches: Callable[..., list[Chunks]] = training_batches
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -230,6 +264,7 @@ class Variant:
                 ("fit.Trainer", self.trainer),
                 ("trainer.NextItemLoss", self.loss),
                 ("trainer.set_learning_rate", self.set_rate),
+                ("trainer.training_batches", self.batches),
             ):
                 patches.enter_context(mock.patch(f"recsys.sessions.{name}", own))
             yield
@@ -243,5 +278,8 @@ TRIED = {
     "state of earlier items": Variant(CarriedNetwork, Carried),
     "moving average of the weights": Variant(trainer=Averaged),
     "constant learning rate": Variant(set_rate=constant_rate),
+    "batches of one length": Variant(batches=batches_of_one_length),
+    "predictions of equal weight": Variant(trainer=EqualWeights),
+    "both": Variant(trainer=EqualWeights, batches=batches_of_one_length),
 }
 """The variants by name."""
