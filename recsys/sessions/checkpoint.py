@@ -21,13 +21,15 @@ CHECKPOINT = "training.safetensors"
 DAMAGED = f"{CHECKPOINT}.damaged"
 """Name that a damaged checkpoint is given, so that training can start again."""
 
+_FORMAT = "2"
+"""Changes with what a training stores, or does with it."""
 
 Checkpoint = tuple[dict[str, dict[str, Tensor]], dict[str, Any]]
 """Groups of tensors, and plain values."""
 
 
 class DamagedCheckpointError(TrainingError):
-    """A file that is not a checkpoint, or that does not match its own SHA-256."""
+    """A file that is not a checkpoint of this version, or does not match its own SHA-256."""
 
 
 def save_checkpoint(
@@ -40,7 +42,7 @@ def save_checkpoint(
         for name, tensor in named.items()
     }
     text = json.dumps(metadata)
-    header = {"training": text, "sha256": _sha256(tensors, text)}
+    header = {"format": _FORMAT, "training": text, "sha256": _sha256(tensors, text)}
     with atomic_file(folder / CHECKPOINT) as tmp_path:
         save_file(tensors, tmp_path, metadata=header)
 
@@ -49,7 +51,8 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     """Read the groups, named up to the first dot, and the plain values; None without a file.
 
     Raises:
-        DamagedCheckpointError: the file is not a checkpoint, or does not match its SHA-256.
+        DamagedCheckpointError: the file is not a checkpoint of this version, or does not match its
+            SHA-256.
         TrainingError: the file cannot be read.
     """
     path = folder / CHECKPOINT
@@ -59,6 +62,8 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         if _sha256(tensors, header["training"]) != header["sha256"]:
             raise DamagedCheckpointError(f"{path} does not match its SHA-256")
+        if header.get("format") != _FORMAT:
+            raise DamagedCheckpointError(f"{path} is of another version of recsys")
         metadata = json.loads(header["training"])
     except FileNotFoundError:
         return None

@@ -211,17 +211,23 @@ def test_no_damage_goes_unnoticed(tmp_path, checkpoint_bytes):
     assert n_noticed > 290
 
 
-@pytest.mark.parametrize("what", ["flipped", "cut short"])
+@pytest.mark.parametrize("what", ["flipped", "cut short", "of another version"])
 def test_a_damaged_checkpoint_is_set_aside(tmp_path, cycles, cpu, checkpoint_bytes, what):
     path = tmp_path / CHECKPOINT
-    data = bytearray(checkpoint_bytes)
-    data[-40] ^= 1
-    path.write_bytes(data if what == "flipped" else data[:-100])
+    flipped = bytearray(checkpoint_bytes)
+    flipped[-40] ^= 1
+    contents = {
+        "flipped": flipped,
+        "cut short": checkpoint_bytes[:-100],
+        "of another version": checkpoint_bytes.replace(b'"format":"2"', b'"format":"1"'),
+    }
+    path.write_bytes(contents[what])
     damaged, messages = path.read_bytes(), []
     options = {"runtime": cpu, "checkpoint": tmp_path, "notify": messages.append}
     model = fit_session_model(cycles, CONFIG, **options)
     (message,) = messages
     assert message.startswith(f"Training starts from the first epoch: {path} ")
+    assert ("is of another version of recsys" in message) == (what == "of another version")
     assert message.endswith("; it was renamed to training.safetensors.damaged.")
     assert (tmp_path / DAMAGED).read_bytes() == damaged
     uninterrupted = fit_session_model(cycles, CONFIG, runtime=cpu)
