@@ -280,6 +280,6 @@ TRIED = {
     "constant learning rate": Variant(set_rate=constant_rate),
     "batches of one length": Variant(batches=batches_of_one_length),
     "predictions of equal weight": Variant(trainer=EqualWeights),
-    "both": Variant(trainer=EqualWeights, batches=batches_of_one_length),
+    "one length and equal weight": Variant(trainer=EqualWeights, batches=batches_of_one_length),
 }
 """The variants by name."""

@@ -22,7 +22,7 @@ DAMAGED = f"{CHECKPOINT}.damaged"
 """Name that a damaged checkpoint is given, so that training can start again."""
 
 _FORMAT = "2"
-"""Changes with what a training stores, or does with it."""
+"""Version of the format, to be changed with the content or its meaning."""
 
 Checkpoint = tuple[dict[str, dict[str, Tensor]], dict[str, Any]]
 """Groups of tensors, and plain values."""
