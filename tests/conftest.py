@@ -231,13 +231,17 @@ def prefect_server(once):
     PREFECT_HOME: a server takes half a minute to create one on a busy machine.
     """
     from prefect.context import refresh_global_settings_context  # slow to import
+    from prefect.flow_engine import FlowRunEngine
 
     folder = once("prefect-server", start_prefect_server)
     # For all threads: one without the setting would start a temporary server.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_API_URL", (folder / "url").read_text())
         refresh_global_settings_context()
-    yield folder
+    with pytest.MonkeyPatch.context() as patch:
+        # A flow run would wait up to a second for the thread that sends heartbeats.
+        patch.setattr(FlowRunEngine, "heartbeat_seconds", None)
+        yield folder
     refresh_global_settings_context()
 
 

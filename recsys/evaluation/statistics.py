@@ -12,7 +12,6 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_integer_dtype
-from scipy import stats
 
 from recsys import columns
 from recsys.arguments import require, shown, to_int
@@ -56,6 +55,8 @@ def randomization_p(differences: Values, *, resamples: int = RESAMPLES, seed: in
 
 def wilcoxon_p(differences: Values) -> float:
     """Two-sided p-value of the signed-rank test (Wilcoxon 1945), which ignores zeros."""
+    from scipy import stats  # slow to import
+
     if not differences.any():
         return 1.0
     return float(stats.wilcoxon(differences, zero_method="wilcox").pvalue)

@@ -158,7 +158,9 @@ def test_a_path_that_is_too_long_is_an_error_of_one_line(command, monkeypatch, c
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-@pytest.mark.parametrize("arguments", [["data", "list"], ["doctor", "--json"], ["--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["data", "list"], ["doctor", "--json", "--no-self-test"], ["--help"]]
+)
 def test_output_that_cannot_be_written_is_an_error_of_one_line(arguments):
     command = [sys.executable, "-m", "recsys.cli", *arguments]
     with Path("/dev/full").open("w") as full:

@@ -1,15 +1,13 @@
 import json
-import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from recsys.cli.main import main
 from recsys.recommender import Recommender
 from recsys.recommender.bundle import save_bundle
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -17,19 +15,31 @@ def folder(bundle, tmp_path_factory):
     return save_bundle(bundle, tmp_path_factory.mktemp("cli") / "bundle")
 
 
-def recsys(*arguments, cwd=None):
-    """Run the command line in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-c", "from recsys.cli.main import main; main()", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={"PATH": "", "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
-        check=False,
-    )
+@pytest.fixture
+def recsys(monkeypatch, capsys):
+    """Runs the command line, in this process."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["recsys", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        stdout, stderr = capsys.readouterr()
+        return SimpleNamespace(returncode=ended.value.code, stdout=stdout, stderr=stderr)
+
+    return run
 
 
-def test_next_prints_a_table_or_json(bundle, folder):
+def test_a_process_prints_nothing_but_the_answer(bundle, folder, start_recsys):
+    item = str(bundle.catalogue["item_id"][0])
+    process = start_recsys("next", item, "-k", "3", "--model", str(folder), "--json")
+    stdout, stderr = process.communicate(timeout=120)
+    assert [row["rank"] for row in json.loads(stdout)] == [1, 2, 3]
+    assert (process.returncode, stderr) == (0, "")
+
+
+def test_next_prints_a_table_or_json(recsys, bundle, folder):
     titles = bundle.catalogue["title"]
     table = recsys("next", titles[0], titles[1], "-k", 3, "--model", folder)
     assert table.returncode == 0, table.stderr
@@ -46,7 +56,7 @@ def test_next_prints_a_table_or_json(bundle, folder):
     assert "the score combines the probability with the similarity" in short.replace("\n", " ")
 
 
-def test_similar_accepts_titles_and_ids(bundle, folder):
+def test_similar_accepts_titles_and_ids(recsys, bundle, folder):
     item, title = bundle.catalogue.loc[4, ["item_id", "title"]]
     by_title = recsys("similar", title, "--model", folder, "--json")
     assert by_title.returncode == 0, by_title.stderr
@@ -57,7 +67,7 @@ def test_similar_accepts_titles_and_ids(bundle, folder):
     assert written.stderr == f"{title[:-7].upper()!r} is {title!r}\n"
 
 
-def test_search_explain_and_sequences(bundle, folder):
+def test_search_explain_and_sequences(recsys, bundle, folder):
     titles = bundle.catalogue["title"].tolist()
     found = json.loads(recsys("search", titles[7][:-7], "--model", folder, "--json").stdout)
     assert titles[7] in [row["title"] for row in found]
@@ -78,7 +88,8 @@ def test_search_explain_and_sequences(bundle, folder):
     assert [row["rank"] for row in sequences] == [1, 2, 3, 1, 2, 3]
 
 
-def test_errors_are_printed_in_one_line(bundle, folder, tmp_path):
+def test_errors_are_printed_in_one_line(recsys, bundle, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     name = bundle.catalogue["title"][4]
     for arguments, message in [
         (("similar", name[:-2], "--model", folder), f"did you mean {name!r}"),
@@ -90,14 +101,14 @@ def test_errors_are_printed_in_one_line(bundle, folder, tmp_path):
         (("similar", name, "--model", tmp_path / "no"), "does not exist"),
         (("similar", name), "no runs are recorded"),
     ]:
-        done = recsys(*arguments, cwd=tmp_path)
+        done = recsys(*arguments)
         assert done.returncode == 1
         assert message in done.stderr
         assert done.stderr.count("\n") == 1
         assert not done.stdout
 
 
-def test_control_characters_never_reach_the_terminal(bundle, tmp_path):
+def test_control_characters_never_reach_the_terminal(recsys, bundle, tmp_path):
     evil = "\x1b]0;owned\x07\x9b31m\u202eevil\r"
     catalogue = bundle.catalogue.assign(title=evil + bundle.catalogue["title"])
     folder = save_bundle(replace(bundle, catalogue=catalogue), tmp_path / "bundle")

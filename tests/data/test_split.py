@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.data import (
@@ -170,6 +170,7 @@ def test_only_the_order_of_simultaneous_rows_of_a_user_matters(split_by, rows, m
         assert one.fingerprint(target) == other.fingerprint(target)
 
 
+@settings(max_examples=20)
 @given(rows=logs, others=logs)
 def test_fingerprints_are_equal_if_and_only_if_the_data_is(split_by, rows, others):
     for target in ("validation", "test"):

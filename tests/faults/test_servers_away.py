@@ -20,6 +20,7 @@ from flows import dev_servers
 from flows.refresh import refresh
 from flows.sync import sync
 from flows.tasks.pending import send
+from flows.tasks.registry import find_champion
 from flows.train import train
 from recsys.config import Runtime
 from recsys.data.synthetic import SyntheticConfig, write_sample
@@ -225,6 +226,7 @@ def test_a_training_without_mlflow_waits_for_sync(
 ):
     """It is sent to the local store, as to any other."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{find_free_port()}")
+    monkeypatch.setattr(find_champion, "retry_delay_seconds", 0.1)
     waiting = train(**SETTINGS)
     assert waiting.startswith("pending-")
     assert "does not answer" in caplog.text

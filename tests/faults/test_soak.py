@@ -90,7 +90,7 @@ class Load:
 def test_a_server_under_load_neither_fails_nor_grows(
     bundle, trials, chaos, tmp_path, record_property
 ):
-    seconds = trials(10, 600)
+    seconds = trials(6, 600)
     folder = save_bundle(bundle, tmp_path / "bundle")
     other = replace(bundle, metrics={"validation": {"ndcg_at_10": 0.1}})
     memory, reloads = [], itertools.cycle([other, bundle])

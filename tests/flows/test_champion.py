@@ -105,7 +105,8 @@ def test_the_command_of_a_training_names_one_item(bundle, title, uri, end):
     assert command.endswith(end.format(item_id=popular["item_id"]))
 
 
-def test_the_synthetic_sample_is_not_registered_over_other_versions(promoted):
+def test_the_synthetic_sample_is_not_registered_over_other_versions(promoted, monkeypatch):
+    monkeypatch.setattr(resolve_source, "retry_delay_seconds", 0.1)
     promoted()
     tracking.store.connect().delete_registered_model_alias("recsys", "champion")
     with pytest.raises(NetworkError, match="could not be fetched"):

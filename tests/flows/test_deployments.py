@@ -27,7 +27,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from flows import dev_servers
-from flows.deploy import AUTOMATIONS, replace_automation
+from flows.deploy import AUTOMATIONS, configure, replace_automation
+from flows.settings import Settings
 from recsys.data.synthetic import SyntheticConfig, write_sample
 from recsys.recommender.bundle import save_bundle
 from recsys.tracking import log_bundle, promote, register, start_run
@@ -234,22 +235,26 @@ def test_deploying_prints_when_each_deployment_runs(stack):
     assert "prefect deployment run refresh/daily --watch" in example
 
 
-def test_a_deployment_of_another_model_or_folder_replaces_none_silently(stack):
+def test_a_deployment_of_another_model_has_another_name():
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    for deployment in deployments["deployments"]:
+        deployment["entrypoint"] = f"{ROOT}/{deployment['entrypoint']}"
+    configured = configure(deployments, Settings(model_name="shop"))["deployments"]
+    assert [deployment["name"] for deployment in configured] == [
+        "shop-daily", "shop-weekly", "shop-hourly", "shop-manual",
+    ]  # fmt: skip
+    assert {deployment["parameters"]["model_name"] for deployment in configured} == {"shop"}
+
+
+def test_deploying_from_another_folder_warns(stack):
     (stack.home / "elsewhere").mkdir()
     deployments = yaml.safe_load((stack.home / "deployments.yaml").read_text())
-    deployments["deployments"] = deployments["deployments"][-1:]
-    path, config = stack.home / "last.yaml", stack.home / "shop.toml"
+    assert "warning" not in stack.deployed
+    deployments["deployments"] = deployments["deployments"][3:4]  # which no other test runs
+    path = stack.home / "sweep.yaml"
     path.write_text(yaml.safe_dump(deployments))
-    config.write_text('model_name = "shop"')
-    shop = ("flows.deploy", "--file", str(path), "--config", str(config))
-    assert "warning" not in stack.call(*shop)
-    with stack.api() as client:
-        found = client.read_deployment_by_name("recommend/shop-unlimited")
-        assert found.parameters == {"source": "sample", "model_name": "shop"}
-        found = client.read_deployment_by_name("recommend/unlimited")
-        assert found.parameters == {"source": "sample"}
-    moved = stack.call(*shop, folder="elsewhere")
-    assert f"warning: recommend/shop-unlimited ran in {stack.home}, and now runs here" in moved
+    moved = stack.call("flows.deploy", "--file", str(path), folder="elsewhere")
+    assert f"warning: sweep/manual ran in {stack.home}, and now runs here" in moved
 
 
 @pytest.fixture(scope="module")

@@ -62,8 +62,9 @@ def test_fit_save_load_and_stream(fitted, bundle, tmp_path, cell, n_layers, atte
     assert not {*best.items} & {*HISTORY.tolist()}
 
 
-@pytest.mark.parametrize("attention", [True, False], ids=["attention", "no attention"])
-@pytest.mark.parametrize("n_layers", [1, 2])
+@pytest.mark.parametrize(
+    ("n_layers", "attention"), [(1, True), (2, False)], ids=["attention", "two layers"]
+)
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_export(fitted, tmp_path, cell, n_layers, attention):
     model, _ = fitted(cell=cell, n_layers=n_layers, attention=attention)

@@ -118,7 +118,7 @@ def test_saved_view_shows_the_metrics(server, five_runs, page):
     run = five_runs[0].client.get_run(five_runs[0].run_id)
     figure = str(run.data.metrics["test_ndcg_at_10"])[:8]
     view.get_by_text(figure).first.wait_for(timeout=60_000)
-    assert view.get_by_text("champion of recsys").count() == 1
+    view.get_by_text("champion of recsys").first.wait_for(timeout=60_000)
     view.close()
 
 
