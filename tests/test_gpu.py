@@ -159,17 +159,30 @@ class NoWaiting(TorchFunctionMode):
 @pytest.mark.parametrize("changes", [{}, KINDS["sampled, dropout"]], ids=["full", "sampled"])
 def test_no_step_waits_for_the_gpu(gpu, request, monkeypatch, changes, sample_split):
     is_real = "real" in request.node.callspec.id
-    step, n_steps = trainer.Trainer._train_step, []
+    cut, step, n_steps = trainer.cut_batches, trainer.Trainer._train_step, []
 
-    def guarded(*args):
+    @contextlib.contextmanager
+    def no_waiting():
         torch.cuda.set_sync_debug_mode("error") if is_real else None
         with contextlib.nullcontext() if is_real else NoWaiting():
-            loss = step(*args)
+            yield
         torch.cuda.set_sync_debug_mode("default") if is_real else None
-        n_steps.append(1)
-        return loss
 
-    monkeypatch.setattr(trainer.Trainer, "_train_step", guarded)
+    def guarded_cut(*args):
+        batches = cut(*args)
+        batch = next(batches)  # the places of all batches are copied at once
+        while batch:
+            yield batch
+            with no_waiting():
+                batch = next(batches, None)
+
+    def guarded_step(*args):
+        n_steps.append(1)
+        with no_waiting():
+            return step(*args)
+
+    monkeypatch.setattr(trainer, "cut_batches", guarded_cut)
+    monkeypatch.setattr(trainer.Trainer, "_train_step", guarded_step)
     config = SMALL.model_copy(update={"epochs": 1, "batch_size": 8, **changes})
     fit_session_model(sample_split.train, config, runtime=GPU)
     assert len(n_steps) > 2
