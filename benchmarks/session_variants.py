@@ -224,10 +224,9 @@ def batches_of_one_length(
     max_length: int,
     batch_size: int | None,
     rng: np.random.Generator,
-    world_size: int = 1,
 ) -> list[Chunks]:
     """Batches of few shapes: lengths are rounded up to a fourth of a power of two."""
-    batches = training_batches(interactions, max_length, batch_size, rng, world_size)
+    batches = training_batches(interactions, max_length, batch_size, rng)
     chunks = np.concatenate(batches)
     n_predictions = chunks[:, 2] - chunks[:, 1] - 1
     unit = 2 ** np.maximum(np.frexp(n_predictions)[1] - 3, 0)

@@ -66,12 +66,10 @@ def training_batches(
     max_length: int,
     batch_size: int | None,
     rng: np.random.Generator,
-    world_size: int = 1,
 ) -> list[Chunks]:
-    """The batches of one epoch: chunks of similar length, in random order.
+    """The batches of one epoch: `batch_size` chunks of similar length each, in random order.
 
-    A step takes `batch_size` chunks, shared by `world_size` processes. None means about 150 steps
-    per epoch, of 8 to 32 chunks.
+    None means about 150 batches, of 8 to 32 chunks.
     """
     chunks = chunk_sequences(interactions, max_length, rng)
     # By length in units of eight items; the noise changes the batches every epoch.
@@ -79,10 +77,18 @@ def training_batches(
     order = np.argsort((chunks[:, 2] - chunks[:, 1]) // 8 + noise, kind="stable")
     if batch_size is None:
         batch_size = min(max(len(chunks) // 150, 8), 32)
-    batch_size = -(-batch_size // world_size)
     groups = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     rng.shuffle(groups)
     return [chunks[group] for group in groups]
+
+
+def shard(batch: Chunks, rank: int, world_size: int) -> Chunks:
+    """The part of a batch for one of several processes: every n-th chunk.
+
+    Parts have similar lengths, so that no process waits for another. In a batch of fewer chunks
+    than processes, some occur twice.
+    """
+    return batch[np.arange(rank, max(len(batch), world_size), world_size) % len(batch)]
 
 
 def cut_batches(

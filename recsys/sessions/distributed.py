@@ -29,6 +29,8 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # no stub has it
+from torch.nn import Module
+from torch.nn.parallel import DistributedDataParallel
 
 from recsys.config import Runtime, available_threads
 from recsys.data import Interactions
@@ -99,8 +101,21 @@ class _Environment(LightningEnvironment):
         return self._local_rank
 
 
-class _Strategy(DDPStrategy):
-    """Without the launcher, which sets the number of threads and refuses notebooks."""
+class Strategy(DDPStrategy):
+    """How Fabric averages gradients.
+
+    Without the launcher, which sets the number of threads and refuses notebooks.
+    """
+
+    def setup_module(self, module: Module) -> DistributedDataParallel:
+        """Broadcast the buffers, which never change, now instead of before each step.
+
+        After that, no process only sends: gloo may wait half an hour to send to a process that has
+        ended, and notices at once if it receives, too.
+        """
+        parallel = super().setup_module(module)
+        parallel.broadcast_buffers = False
+        return parallel
 
     def _configure_launcher(self) -> None:
         pass
@@ -121,8 +136,8 @@ class Group:
         return self.node * self.job.processes + self.local_rank
 
     def strategy(self) -> DDPStrategy:
-        """How Fabric averages gradients."""
-        return _Strategy(cluster_environment=_Environment(self.node, self.local_rank))
+        """How Fabric averages the gradients of these processes."""
+        return Strategy(cluster_environment=_Environment(self.node, self.local_rank))
 
     @contextmanager
     def joined(self) -> Iterator[None]:

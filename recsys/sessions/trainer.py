@@ -22,7 +22,7 @@ from torch import Tensor
 from recsys.callbacks import EpochCallback
 from recsys.config import Runtime
 from recsys.errors import ConfigError, TrainingError
-from recsys.sessions.batches import Chunks, Histories, cut_batches, training_batches
+from recsys.sessions.batches import Histories, cut_batches, shard, training_batches
 from recsys.sessions.checkpoint import (
     CHECKPOINT,
     DAMAGED,
@@ -77,9 +77,13 @@ def new_fabric(runtime: Runtime, group: Group | None = None) -> Fabric:
     # Of this machine: torchrun may have started others elsewhere.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
     nodes = world_size // processes
-    strategy: Any = "ddp" if world_size > 1 else "auto"
+    strategy: Any = "auto"
     if group is not None:
         processes, nodes, strategy = group.job.processes, group.job.nodes, group.strategy()
+    elif world_size > 1:
+        from recsys.sessions.distributed import Strategy
+
+        strategy = Strategy()
     fabric = Fabric(
         accelerator=device.type,
         devices=processes if device.index is None else [device.index],
@@ -98,12 +102,6 @@ def leave_process_group() -> None:
     """Stop the threads of the process group: a process may abort if it exits while they run."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-
-
-def shard(batches: list[Chunks], rank: int, world_size: int) -> list[Chunks]:
-    """Every n-th batch. Shards have equal length, so that a few batches may occur twice."""
-    n_steps = -(-len(batches) // world_size)
-    return [batches[(step * world_size + rank) % len(batches)] for step in range(n_steps)]
 
 
 class Trainer:
@@ -164,9 +162,7 @@ class Trainer:
         while not self._is_finished():
             metrics = self._train_epoch()
             is_first = self.fabric.global_rank == 0
-            metrics |= self.fabric.broadcast(
-                dict(validate(self.model)) if validate and is_first else {}
-            )
+            metrics |= self._of_first(dict(validate(self.model)) if validate and is_first else {})
             self._record(metrics)
             self._save()
             on_epoch(len(self.epochs), metrics)
@@ -174,6 +170,15 @@ class Trainer:
             self.model.network.load_state_dict(self.best_parameters)
         self.model.network.eval()
         return self.model
+
+    def _of_first(self, metrics: dict[str, float]) -> dict[str, float]:
+        """The metrics of rank 0; all processes send theirs, see `Strategy`."""
+        if self.fabric.world_size == 1:
+            return metrics
+        gathered: list[Any] = [None] * self.fabric.world_size
+        torch.distributed.all_gather_object(gathered, metrics)
+        of_first: dict[str, float] = gathered[0]
+        return of_first
 
     def _is_finished(self) -> bool:
         n_epochs, patience = len(self.epochs), self.config.patience
@@ -193,11 +198,11 @@ class Trainer:
     def _train_epoch(self) -> dict[str, float]:
         started, epoch = time.perf_counter(), len(self.epochs) + 1
         self.loss.train()
-        config, world_size = self.config, self.fabric.world_size
+        config, fabric = self.config, self.fabric
         batches = training_batches(
-            self.interactions, config.train_chunk_length, config.batch_size, self.rng, world_size
+            self.interactions, config.train_chunk_length, config.batch_size, self.rng
         )
-        batches = shard(batches, self.fabric.global_rank, world_size)
+        batches = [shard(batch, fabric.global_rank, fabric.world_size) for batch in batches]
         # The sum of the losses stays on the device until the end of the epoch.
         loss, n_targets = torch.zeros((), dtype=torch.float64, device=self.device), 0
         for index, batch in enumerate(cut_batches(self.item_index, batches, self.model.n_items)):
@@ -206,7 +211,7 @@ class Trainer:
             loss += batch[-1] * self._train_step(*batch).double()
             n_targets += batch[-1]
         sums = torch.stack([loss, loss.new_tensor(n_targets)])
-        reduced: Any = self.fabric.all_reduce(sums, reduce_op="sum")
+        reduced: Any = fabric.all_reduce(sums, reduce_op="sum")
         total, total_targets = reduced.tolist()
         self._require_convergence(total / total_targets, epoch)
         return {

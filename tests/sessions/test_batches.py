@@ -13,6 +13,7 @@ from recsys.sessions.batches import (
     chunk_sequences,
     cut_batches,
     pad,
+    shard,
     training_batches,
 )
 
@@ -68,6 +69,19 @@ def test_batches_contain_all_targets(lengths, batch_size):
     assert targets == Counter(
         interactions.item_index[row] for row in range(len(interactions)) if row not in firsts
     )
+
+
+@pytest.mark.parametrize("n_chunks", [1, 2, 5, 6])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_the_parts_of_a_batch_contain_each_chunk(n_chunks, world_size):
+    batch = np.arange(3 * n_chunks).reshape(-1, 3)
+    parts = [shard(batch, rank, world_size) for rank in range(world_size)]
+    sizes = [len(part) for part in parts]
+    assert min(sizes) > 0
+    assert max(sizes) - min(sizes) <= 1
+    chunks = np.concatenate(parts)
+    assert len(chunks) == max(n_chunks, world_size)
+    assert np.array_equal(np.unique(chunks, axis=0), batch)
 
 
 @given(lengths=histories, seed=st.integers(0, 99))
