@@ -1,7 +1,7 @@
 """Accuracy and training speed of the session model.
 
     python benchmarks/sessions.py accuracy [path/to/ratings] [--seed 0 --seed 1] [--set epochs=4]
-        [--every 4] [--users 660] [--checkpoint folder] [--calibration]
+        [--every 4] [--users 660] [--checkpoint folder] [--calibration] [--processes 2]
     torchrun --nproc-per-node 2 benchmarks/sessions.py accuracy path/to/ratings
     python benchmarks/sessions.py speed [path/to/ratings] [--rounds 3 --steps 5] [--recbole python]
     python benchmarks/sessions.py reach [path/to/ratings] [--goal 0.18] [--recbole python]
@@ -108,7 +108,7 @@ def accuracy(
         split.train,
         config,
         item_embeddings=vectors,
-        runtime=Runtime(seed=seed),
+        runtime=Runtime(seed=seed, processes=given.processes),
         on_epoch=on_epoch,
         validate=validate,
         checkpoint=given.checkpoint / f"seed-{seed}" if given.checkpoint else None,
@@ -180,6 +180,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=3600, help="CPU seconds per training")
     parser.add_argument("--every", type=int, default=1, help="epochs between evaluations")
     parser.add_argument("--users", type=int, help="number of users, the first ones")
+    parser.add_argument("--processes", type=int, default=1, help="processes of a training")
     parser.add_argument("--checkpoint", type=Path, help="folder to resume from")
     parser.add_argument("--calibration", action="store_true", help="print the calibration error")
     parser.add_argument(
