@@ -85,8 +85,8 @@ def training_batches(
 def shard(batch: Chunks, rank: int, world_size: int) -> Chunks:
     """The part of a batch for one of several processes: every n-th chunk.
 
-    Parts have similar lengths, so that no process waits for another. In a batch of fewer chunks
-    than processes, some occur twice.
+    The chunks of all parts have similar lengths, so that no process waits long for another. In a
+    batch of fewer chunks than processes, some occur more than once.
     """
     return batch[np.arange(rank, max(len(batch), world_size), world_size) % len(batch)]
 
