@@ -80,8 +80,6 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    # The longest first, so that no process has one left when the others have ended.
-    items.sort(key=lambda item: (item.path.name not in LONGEST, "flows" not in item.path.parts))
     no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
     no_chaos = pytest.mark.skipif(not config.getoption("--chaos"), reason="runs with --chaos")
     for item in items:
@@ -92,6 +90,14 @@ def pytest_collection_modifyitems(config, items):
         tests = ROOT / "tests"
         if tests in item.path.parents and item.path.relative_to(tests).as_posix().startswith(SLOW):
             item.add_marker("slow")
+    items.sort(key=place)
+
+
+def place(item):
+    """The longest first, so that no process has one left when the others have ended."""
+    if item.path.name in LONGEST:
+        return LONGEST.index(item.path.name)
+    return len(LONGEST) + (item.get_closest_marker("slow") is None)
 
 
 @pytest.hookimpl(trylast=True)
