@@ -175,6 +175,8 @@ class Cutter:
             while True:
                 client, _ = self.socket.accept()
                 server = socket.create_connection((self.target.hostname, self.target.port))
+                for end in (client, server):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 for pair in ((client, server), (server, client)):
                     threading.Thread(target=self._copy, args=pair, daemon=True).start()
 
