@@ -44,6 +44,9 @@ JOB, _ARRAYS = "job.json", ("item_index", "user_offsets")
 _JOIN_SECONDS = 1800.0
 """How long to wait for the processes of other machines."""
 
+_CONNECT_SECONDS = 60.0
+"""How long the processes may take to connect, once all have started."""
+
 _REPORT_SECONDS = 10.0
 """How long the processes that are left have to report that they lost the connection."""
 
@@ -107,6 +110,15 @@ class Strategy(DDPStrategy):
     Without the launcher, which sets the number of threads and refuses notebooks.
     """
 
+    def __init__(
+        self, world_size: int, device: torch.device, environment: _Environment | None = None
+    ) -> None:
+        # After the first step, DistributedDataParallel reorders the gradients, unless some may be
+        # unused. The sum over more than two processes depends on the order, so that a training
+        # that resumes would differ.
+        reorders = world_size <= 2 or device.type != "cpu"
+        super().__init__(cluster_environment=environment, find_unused_parameters=not reorders)
+
     def setup_module(self, module: Module) -> DistributedDataParallel:
         """Broadcast the buffers, which never change, now instead of before each step.
 
@@ -137,15 +149,27 @@ class Group:
 
     def strategy(self) -> DDPStrategy:
         """How Fabric averages the gradients of these processes."""
-        return Strategy(cluster_environment=_Environment(self.node, self.local_rank))
+        device = self.job.runtime.torch_device()
+        return Strategy(self.job.world_size, device, _Environment(self.node, self.local_rank))
 
     @contextmanager
     def joined(self) -> Iterator[None]:
-        """Communicate with the other processes in the block."""
-        backend = "nccl" if self.job.runtime.torch_device().type == "cuda" else "gloo"
-        size = self.job.world_size
-        dist.init_process_group(backend, store=self.store, rank=self.rank, world_size=size)
+        """Communicate with the others in the block. Rank 0 enters it when all are ready."""
+        patience = timedelta(seconds=_JOIN_SECONDS)
+        if self.rank == 0:
+            self.store.set("start", "")
+        else:
+            self.store.wait(["start"], patience)
+        dist.init_process_group(
+            "nccl" if self.job.runtime.torch_device().type == "cuda" else "gloo",
+            store=self.store,
+            rank=self.rank,
+            world_size=self.job.world_size,
+            timeout=timedelta(seconds=_CONNECT_SECONDS),
+        )
         try:
+            world: Any = dist.group.WORLD
+            world.set_timeout(patience)  # the others wait while rank 0 validates
             yield
         finally:
             dist.destroy_process_group()

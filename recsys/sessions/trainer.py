@@ -83,7 +83,7 @@ def new_fabric(runtime: Runtime, group: Group | None = None) -> Fabric:
     elif world_size > 1:
         from recsys.sessions.distributed import Strategy
 
-        strategy = Strategy()
+        strategy = Strategy(world_size, device)
     fabric = Fabric(
         accelerator=device.type,
         devices=processes if device.index is None else [device.index],
@@ -253,9 +253,11 @@ class Trainer:
         state = self.generator.get_state()
         if self.fabric.world_size == 1:
             return state[None]
-        gathered: Any = self.fabric.all_gather(state.to(self.device))
-        states: Tensor = gathered.cpu()
-        return states
+        states = [
+            torch.empty_like(state, device=self.device) for _ in range(self.fabric.world_size)
+        ]
+        torch.distributed.all_gather(states, state.to(self.device))
+        return torch.stack(states).cpu()
 
     def _save(self) -> None:
         generators = self._generator_states()  # of all processes, although one saves them

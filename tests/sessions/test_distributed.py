@@ -161,6 +161,13 @@ def test_a_training_starts_its_processes_and_equals_that_of_torchrun(two, childr
     assert [child.returncode for child in children] == [0]
 
 
+@pytest.mark.parametrize(("world_size", "is_kept"), [(2, False), (3, True)])
+def test_gradients_are_not_reordered_where_the_order_of_sums_matters(world_size, is_kept):
+    """DistributedDataParallel reorders them after the first step, unless some may be unused."""
+    strategy = distributed.Strategy(world_size, torch.device("cpu"))
+    assert strategy._ddp_kwargs["find_unused_parameters"] is is_kept
+
+
 def test_a_resumed_training_of_two_processes_has_the_same_result(two, tmp_path):
     runtime = {"processes": 2}
 
@@ -258,6 +265,27 @@ def test_a_process_that_cannot_start_ends_the_training(tmp_path, monkeypatch):
     interpreter.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(interpreter))
     with pytest.raises(TrainingError, match=r"^rank 1 of 2 ended with status 3: no memory$"):
+        fit_to_cycles(runtime={"processes": 2})
+
+
+def test_a_process_that_is_killed_before_it_connects_ends_the_training(tmp_path, monkeypatch):
+    program = """
+import os, signal
+from recsys.sessions import worker
+from recsys.sessions.distributed import Group
+announce = Group.announce
+def announce_and_end(group):
+    announce(group)
+    os.kill(os.getpid(), signal.SIGKILL)
+Group.announce = announce_and_end
+worker.main()
+"""
+    interpreter = tmp_path / "python"
+    interpreter.write_text(f"#!/bin/sh\nshift 2\nexec {sys.executable} -c '{program}' \"$@\"\n")
+    interpreter.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    monkeypatch.setattr(distributed, "_CONNECT_SECONDS", 1.0)
+    with pytest.raises(TrainingError, match=r"^rank 1 of 2 was killed by SIGKILL; start"):
         fit_to_cycles(runtime={"processes": 2})
 
 
