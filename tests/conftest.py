@@ -65,8 +65,12 @@ SLOW = (
 """Tests that start servers, browsers or processes, or train for long: `make quick` omits them."""
 
 LONGEST = (
-    *("test_deployments.py", "test_train.py", "test_refresh.py", "test_kills.py"),
-    *("test_gpu.py", "test_arguments.py"),
+    "test_deployments.py",
+    "test_train.py",
+    "test_refresh.py",
+    "test_kills.py",
+    "test_gpu.py",
+    "test_arguments.py",
 )
 
 collect_ignore = ["typing"]  # only type checkers read it

@@ -116,8 +116,8 @@ class Strategy(DDPStrategy):
         # After the first step, DistributedDataParallel reorders the gradients, unless some may be
         # unused. The sum over more than two processes depends on the order, so that a training
         # that resumes would differ.
-        reorders = world_size <= 2 or device.type != "cpu"
-        super().__init__(cluster_environment=environment, find_unused_parameters=not reorders)
+        keeps_order = world_size > 2 and device.type == "cpu"
+        super().__init__(cluster_environment=environment, find_unused_parameters=keeps_order)
 
     def setup_module(self, module: Module) -> DistributedDataParallel:
         """Broadcast the buffers, which never change, now instead of before each step.
